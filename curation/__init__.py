@@ -1,0 +1,1 @@
+"""The engine: store, runner, decisions, ledger, manifest, shards, media and report. Knows no stage by name."""

@@ -1,0 +1,157 @@
+"""What a stage is: a named, versioned, pure function from tables (and one source's media) to tables.
+
+A stage only measures. The runner owns everything else: fingerprints, resume, atomic commits, errors, progress and
+resources. Stages are constructed once a worker and hold their models; `run` is called per work item and must give
+the same tables for the same inputs, whatever engine, worker or order it runs in.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Protocol
+
+import pyarrow as pa
+from pydantic import BaseModel, ConfigDict
+
+from schemas.table import Table
+from schemas.time import Interval
+
+Unit = Literal["source", "window", "dataset"]
+Gate = Literal["sources", "shots", "tracks", "segments"]
+GateMode = Literal["any", "set", "each"]
+
+
+class StageSettings(BaseModel):
+    """Base of every stage's settings: immutable, and an unknown name is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+@dataclass(frozen=True, slots=True)
+class WorkItem:
+    """One unit of work: a source, a window of it, or (both None) the whole dataset.
+
+    `units` are the ids (of the stage's gate kind) that the policy lets through and that are to be measured now.
+    """
+
+    source_id: str = ""
+    window: Interval | None = None
+    window_index: int = 0
+    n_windows: int = 1
+    units: tuple[str, ...] = ()
+
+
+class Inputs(Protocol):
+    """What a stage may read. Tables come filtered to the item's source and, for gated tables, to live units."""
+
+    @property
+    def media(self) -> Path:
+        """Local path of the source's file (fetched first when the source is remote); source and window stages."""
+        ...
+
+    def read(self, table: Table) -> pa.Table:
+        """Return a table of this item's source (all windows of it; all sources for a dataset stage)."""
+        ...
+
+    def parts(self, table: Table) -> Iterator[pa.Table]:
+        """Yield a window-grained table window by window, in order: bounded memory for heavy tables."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class UnitError:
+    """A unit of the item that failed while its neighbours went on."""
+
+    unit_id: str
+    error: str
+    message: str
+    traceback: str
+
+
+@dataclass(slots=True)
+class Outputs:
+    """What a stage gives back: its tables, binary files (path under the dataset -> bytes), failed units."""
+
+    tables: dict[Table, pa.Table] = field(default_factory=dict)
+    files: dict[str, bytes] = field(default_factory=dict)
+    errors: list[UnitError] = field(default_factory=list)
+
+
+class Stage(Protocol):
+    """The contract every stage fulfils.
+
+    Class attributes:
+        name: the stage's name in workflows, commits and errors.
+        version: raise it when the same inputs give other tables.
+        unit: what one work item is.
+        reads, writes: tables it reads and writes; the order of stages follows from them.
+        gate: the kind of unit that must be alive under the policy for this stage to run; None = always.
+        gate_mode: "any": runs once for the source when any unit is alive; "set": depends on which are alive and
+            sees only those; "each": measures each unit on its own, so that only missing ones are computed (its
+            tables must carry the unit's id column).
+        Settings: the stage's settings model.
+    """
+
+    name: ClassVar[str]
+    version: ClassVar[int]
+    unit: ClassVar[Unit]
+    reads: ClassVar[tuple[Table, ...]]
+    writes: ClassVar[tuple[Table, ...]]
+    gate: ClassVar[Gate | None]
+    gate_mode: ClassVar[GateMode]
+    Settings: ClassVar[type[StageSettings]]
+
+    def __init__(self, settings: Any) -> None:
+        """Load models; raise here, not in `run`, when a weight or dependency is missing."""
+        ...
+
+    @classmethod
+    def identity(cls, settings: Any) -> Mapping[str, str]:
+        """Name what else determines the outputs: back-ends and the SHA-256 of their weights. No model is loaded."""
+        ...
+
+    def run(self, item: WorkItem, inputs: Inputs) -> Outputs:
+        """Measure one item. Raise to quarantine the item."""
+        ...
+
+
+def error_of(unit_id: str, e: BaseException) -> UnitError:
+    """Describe an exception for the quarantine: its code or class, message, and last traceback frames."""
+    code = str(getattr(e, "code", "")) or type(e).__name__
+    frames = traceback.format_exception(type(e), e, e.__traceback__)
+    # Paths differ between machines and engines; file names and lines are what a reader needs.
+    short = [line for line in "".join(frames[-4:]).splitlines()][-12:]
+    short = [_strip_directory(line) for line in short]
+    return UnitError(unit_id, code, str(e) or type(e).__name__, "\n".join(short))
+
+
+def _strip_directory(line: str) -> str:
+    if '  File "' not in line:
+        return line
+    head, rest = line.split('  File "', 1)
+    path, tail = rest.split('"', 1)
+    return f'{head}  File "{"/".join(Path(path).parts[-2:])}"{tail}'
+
+
+def each_unit(
+    units: Iterable[str], measure: Callable[[str], Mapping[Table, Iterable[Mapping[str, Any]]]]
+) -> Outputs:
+    """Measure units one by one; a unit that raises is recorded as failed and its neighbours go on.
+
+    `measure(unit_id)` returns rows per table. Returns the merged, validated tables of all units that worked.
+    """
+    rows: dict[Table, list[Mapping[str, Any]]] = {}
+    out = Outputs()
+    for unit in units:
+        try:
+            for table, new in measure(unit).items():
+                rows.setdefault(table, []).extend(new)
+        except (MemoryError, KeyboardInterrupt):
+            raise
+        except Exception as e:  # recorded with stage, class and message: the quarantine is the handler
+            out.errors.append(error_of(unit, e))
+    out.tables = {table: table.from_rows(r) for table, r in rows.items()}
+    return out
