@@ -136,9 +136,7 @@ def _strip_directory(line: str) -> str:
     return f'{head}  File "{"/".join(Path(path).parts[-2:])}"{tail}'
 
 
-def each_unit(
-    units: Iterable[str], measure: Callable[[str], Mapping[Table, Iterable[Mapping[str, Any]]]]
-) -> Outputs:
+def each_unit(units: Iterable[str], measure: Callable[[str], Mapping[Table, Iterable[Mapping[str, Any]]]]) -> Outputs:
     """Measure units one by one; a unit that raises is recorded as failed and its neighbours go on.
 
     `measure(unit_id)` returns rows per table. Returns the merged, validated tables of all units that worked.

@@ -96,9 +96,7 @@ class Table:
             if array.type != c.type:
                 array = array.cast(c.type)
             if not c.nullable and array.null_count:
-                raise TableError(
-                    f"table {self.name}, column {c.name}: {array.null_count} nulls where none may be"
-                )
+                raise TableError(f"table {self.name}, column {c.name}: {array.null_count} nulls where none may be")
             arrays.append(array)
         return self.validated(pa.Table.from_arrays(arrays, schema=self.schema))
 

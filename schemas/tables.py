@@ -266,9 +266,7 @@ TRACKS = Table(
         real("center_x", "median horizontal centre", "0-1"),
         real("center_y", "median vertical centre", "0-1"),
         real("cropped_ratio", "share of frames whose face box leaves the picture", "0-1"),
-        real(
-            "inset_ratio", "share of frames in which the face stands in a picture within the picture", "0-1"
-        ),
+        real("inset_ratio", "share of frames in which the face stands in a picture within the picture", "0-1"),
         real("sharpness", "median face sharpness (Laplacian variance at 128 px)"),
         real("yaw_abs_median_deg", "median of |yaw|", "deg", null=True),
         real("pitch_abs_median_deg", "median of |pitch|", "deg", null=True),
@@ -508,9 +506,7 @@ CAPTIONS = Table(
         text("stance", "listening stance", null=True),
         text("shot_type", "shot type term"),
         text("body_motion", "level of body motion"),
-        text(
-            "tags", "JSON list of tags with name, kind, start_s, end_s (source clock), confidence, annotator"
-        ),
+        text("tags", "JSON list of tags with name, kind, start_s, end_s (source clock), confidence, annotator"),
         texts("contradictions", "where the caption disagrees with the timeline; empty = none found"),
         ANNOTATOR,
     ),
