@@ -150,9 +150,7 @@ def lookup(name: str) -> Weight:
 
 def _package(requirement: str, entry: Mapping[str, Any]) -> Package:
     if "==" not in requirement:
-        raise ValueError(
-            f"package {requirement!r} in the weights registry: pin one version with NAME==VERSION"
-        )
+        raise ValueError(f"package {requirement!r} in the weights registry: pin one version with NAME==VERSION")
     _check_sha256(requirement, entry["sha256"])
     return Package(requirement=requirement, **entry)
 
