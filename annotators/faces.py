@@ -57,7 +57,7 @@ class FaceDetector:
 
     `min_score` in (0, 1) is the lowest score returned. `tiles` > 1 also searches tiles x tiles overlapping parts of
     the frame, for small faces in wide shots; it finds faces of 2 % of the frame's width, and now and then a face
-    where none is (about one frame in ten, scores below 0.65), so let the landmarker confirm them. Boxes of faces
+    where none is (about one frame in ten, scores below 0.65; the landmarker finds no mesh in those). Boxes of faces
     under 5 % of the width are up to twice too large: `mesh_box` of the landmarks is the better box.
     """
 
