@@ -62,7 +62,7 @@ def run_chain(
             units: list[str] = []
             for table in parts:
                 if table.name == stage.gate:
-                    units = inputs.read(table)[unit_ids[stage.gate]].to_pylist()
+                    units = [str(u) for u in inputs.read(table)[unit_ids[stage.gate]].to_pylist()]
             items = [WorkItem(source_id, units=tuple(units))]
         outputs: list[Outputs] = [stage.run(item, inputs) for item in items]
         for table in stage.writes:

@@ -43,6 +43,7 @@ INPUTS = Table(
         SOURCE,
         text("name", "file name, for people"),
         count("bytes", "file size", "B"),
+        count("modified_ns", "modification time when it was hashed; an unchanged file is not hashed again", "ns"),
         text("license", "licence identifier from the sidecar or list; null = unknown", null=True),
         text("rights_holder", "who holds the rights", null=True),
         text("consent", "consent record of the people shown, as given", null=True),

@@ -1,0 +1,185 @@
+"""The dataset store: a directory or an s3:// prefix holding tables, commits, clips and shards.
+
+Every write is atomic (temporary name, fsync, rename; one PUT on object stores), so a killed run leaves no half
+file. Parquet is written deterministically: equal tables give equal bytes, and their SHA-256 is their identity.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import io
+import json
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.fs as pafs
+import pyarrow.parquet as pq
+
+from schemas.table import Table
+
+
+class StoreError(RuntimeError):
+    """The dataset cannot be read or written; ends the run (it is no fault of an item)."""
+
+
+_FATAL = {
+    errno.ENOSPC: "the disk is full: free some space and run the same command again; finished work is kept",
+    errno.EDQUOT: "the disk quota is used up: free some space and run the same command again",
+    errno.EROFS: "the output is read-only: choose a writable --out",
+    errno.EACCES: "no permission to write: choose a writable --out",
+    errno.EPERM: "not permitted to write: choose a writable --out",
+}
+
+
+class Store:
+    """Files under one root, named by relative POSIX paths. Picklable: workers reopen it."""
+
+    def __init__(self, uri: str) -> None:
+        self.uri = uri
+        if "://" in uri:
+            try:
+                fs, root = pafs.FileSystem.from_uri(with_endpoint(uri))
+            except (pa.ArrowInvalid, OSError) as e:
+                raise StoreError(f"cannot open {uri}: {e}") from e
+            self.local = isinstance(fs, pafs.LocalFileSystem)
+            self._fs, self.root = fs, root.rstrip("/")
+        else:
+            self.local = True
+            self._fs, self.root = pafs.LocalFileSystem(), str(Path(uri).absolute())
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Store, (self.uri,)
+
+    def path(self, name: str) -> str:
+        """Return the file system path of a relative name; refuses names that leave the root."""
+        parts = name.split("/")
+        if name.startswith("/") or ".." in parts or "\0" in name:
+            raise StoreError(f"unsafe path inside the dataset: {name!r}")
+        return f"{self.root}/{name}"
+
+    def local_path(self, name: str) -> Path:
+        """Return the local path of a file, for libraries that need one; local stores only."""
+        if not self.local:
+            raise StoreError(f"{self.uri} is not a local directory")
+        return Path(self.path(name))
+
+    # ------------------------------------------------------------------ bytes
+
+    def write(self, name: str, data: bytes) -> str:
+        """Write a file atomically and return the SHA-256 of its bytes."""
+        target = self.path(name)
+        try:
+            if self.local:
+                self._write_local(Path(target), data)
+            else:
+                with self._fs.open_output_stream(target) as f:
+                    f.write(data)
+        except OSError as e:
+            raise StoreError(f"cannot write {target}: {_FATAL.get(e.errno or 0, str(e))}") from e
+        return hashlib.sha256(data).hexdigest()
+
+    @staticmethod
+    def _write_local(target: Path, data: bytes) -> None:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = target.parent / f".tmp-{uuid.uuid4().hex}"
+        try:
+            with temporary.open("wb") as f:
+                f.write(data)
+                f.flush()
+                os.fsync(f.fileno())
+            temporary.replace(target)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            raise
+
+    def read(self, name: str, offset: int = 0, size: int | None = None) -> bytes:
+        """Read a file, or `size` bytes of it from `offset`. Raises FileNotFoundError."""
+        with self._fs.open_input_file(self.path(name)) as f:
+            f.seek(offset)
+            return bytes(f.read(size))
+
+    def exists(self, name: str) -> bool:
+        """Say whether a file of that name exists."""
+        return bool(self._fs.get_file_info(self.path(name)).type == pafs.FileType.File)
+
+    def size(self, name: str) -> int:
+        """Return a file's size in bytes."""
+        return int(self._fs.get_file_info(self.path(name)).size)
+
+    def delete(self, name: str) -> None:
+        """Delete a file if it exists."""
+        with contextlib.suppress(FileNotFoundError):
+            self._fs.delete_file(self.path(name))
+
+    def names(self, prefix: str, suffix: str = "") -> Iterator[str]:
+        """Yield the relative names of files under a directory, sorted; temporary files are left out."""
+        selector = pafs.FileSelector(self.path(prefix), allow_not_found=True, recursive=True)
+        names = [i.path[len(self.root) + 1 :] for i in self._fs.get_file_info(selector) if i.type == pafs.FileType.File]
+        yield from sorted(n for n in names if n.endswith(suffix) and not n.rsplit("/", 1)[-1].startswith(".tmp-"))
+
+    def remove_temporaries(self) -> int:
+        """Delete temporary files that a killed run left behind; return how many. Local stores only."""
+        if not self.local or not Path(self.root).is_dir():
+            return 0
+        stale = [p for p in Path(self.root).rglob(".tmp-*") if p.is_file()]
+        for p in stale:
+            p.unlink(missing_ok=True)
+        return len(stale)
+
+    # ------------------------------------------------------------------ json and tables
+
+    def write_json(self, name: str, value: Any) -> str:
+        """Write JSON with sorted keys; return its SHA-256."""
+        return self.write(name, (json.dumps(value, sort_keys=True, indent=1) + "\n").encode())
+
+    def read_json(self, name: str) -> Any | None:
+        """Read JSON, or None when there is no such file."""
+        try:
+            return json.loads(self.read(name))
+        except FileNotFoundError:
+            return None
+
+    def write_table(self, name: str, table: Table, rows: pa.Table) -> str:
+        """Validate rows against their table and write them as Parquet; return the SHA-256 of the bytes."""
+        return self.write(name, parquet_bytes(table.validated(rows)))
+
+    def read_table(self, name: str, table: Table, columns: list[str] | None = None) -> pa.Table:
+        """Read a Parquet file of `table`. Raises FileNotFoundError."""
+        with self._fs.open_input_file(self.path(name)) as f:
+            return pq.read_table(f, columns=columns)
+
+    def filesystem(self) -> pafs.FileSystem:
+        """Return the Arrow file system beneath, for readers that take one."""
+        return self._fs
+
+
+def parquet_bytes(rows: pa.Table) -> bytes:
+    """Serialise rows; equal rows give equal bytes (single row-group writer, fixed codec)."""
+    sink = io.BytesIO()
+    pq.write_table(rows, sink, compression="zstd", compression_level=3, row_group_size=65_536)
+    return sink.getvalue()
+
+
+def table_file(table: Table, source_id: str = "", window: int | None = None) -> str:
+    """Return the relative name of a table's file: a source's, one of its windows', or the dataset's."""
+    if table.grain == "dataset":
+        return "manifest.parquet" if table.name == "manifest" else f"tables/{table.name}/dataset.parquet"
+    tail = "" if window is None else f".w{window:04d}"
+    return f"tables/{table.name}/bucket={source_id[:2]}/{source_id}{tail}.parquet"
+
+
+def with_endpoint(uri: str) -> str:
+    """Add AWS_ENDPOINT_URL to an s3:// URI, so that other S3 servers than Amazon's are reached the usual way."""
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    if not uri.startswith("s3://") or not endpoint or "endpoint_override" in uri:
+        return uri
+    scheme, _, host = endpoint.partition("://")
+    mark = "&" if "?" in uri else "?"
+    return f"{uri}{mark}endpoint_override={host}&scheme={scheme}&allow_bucket_creation=true"

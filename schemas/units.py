@@ -1,0 +1,62 @@
+"""The units that policies decide on, and the SQL view a rule sees for each.
+
+Hierarchy: a source has shots, a shot has tracks, a track has segments. A unit's view is its own table, its
+companion tables (same key, measured by other stages), and its parents' columns prefixed `source_`, `shot_`, `track_`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from schemas import tables as t
+from schemas.policy import UnitKind
+from schemas.table import Column, Table
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """One kind of unit: its table, id column, parent kind, and companion tables joined on the id."""
+
+    kind: UnitKind
+    table: Table
+    id: str
+    parent: UnitKind | None
+    prefix: str
+    companions: tuple[Table, ...]
+
+
+RIGHTS = Table(
+    "rights",
+    "rights of a source, joined from the inputs (the first path given for it)",
+    ("source_id",),
+    tuple(c for c in t.INPUTS.columns if c.name in {"source_id", "license", "rights_holder", "consent"}),
+)
+
+UNITS: dict[UnitKind, Unit] = {
+    "sources": Unit("sources", t.SOURCES, "source_id", None, "source_", (RIGHTS, t.AUDIO, t.DUPLICATES)),
+    "shots": Unit("shots", t.SHOTS, "shot_id", "sources", "shot_", ()),
+    "tracks": Unit("tracks", t.TRACKS, "track_id", "shots", "track_", (t.SYNC,)),
+    "segments": Unit("segments", t.SEGMENTS, "segment_id", "tracks", "segment_", (t.CAPTIONS, t.CLIPS)),
+}
+"""Parents before children."""
+
+
+def view_columns(kind: UnitKind) -> dict[str, tuple[Table, Column, str]]:
+    """Map each column of a unit's view to (table it comes from, column, alias prefix of the owner's join).
+
+    Own columns keep their names; a companion's column that repeats a name is left out; parents' get prefixes.
+    """
+    unit = UNITS[kind]
+    out: dict[str, tuple[Table, Column, str]] = {}
+    for table in (unit.table, *unit.companions):
+        for c in table.columns:
+            out.setdefault(c.name, (table, c, ""))
+    parent = unit.parent
+    while parent is not None:
+        up = UNITS[parent]
+        for table in (up.table, *up.companions):
+            for c in table.columns:
+                if c.name not in {u.id for u in UNITS.values()}:
+                    out.setdefault(up.prefix + c.name, (table, c, up.prefix))
+        parent = up.parent
+    return out

@@ -1,0 +1,41 @@
+"""Workflow: a named pipeline as data: which stages run, with which settings and on what resources."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Resources(BaseModel):
+    """What one worker of a stage needs; contiguous stages with equal resources share a worker (a lane)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    cpus: float = Field(default=1.0, gt=0, description="CPU cores")
+    gpus: float = Field(default=0.0, ge=0, description="GPUs; fractions share one")
+    memory_gb: float = Field(default=0.0, ge=0, description="reserved memory in GiB; 0 = unreserved")
+    custom: dict[str, float] = Field(default_factory=dict, description="custom Ray resources")
+
+
+class StageSpec(BaseModel):
+    """One stage of a workflow."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    use: str = Field(pattern=r"^[\w.]+:\w+$", description="module:Class of the stage")
+    settings: dict[str, Any] = Field(default_factory=dict)
+    resources: Resources = Resources()
+
+
+class Workflow(BaseModel):
+    """A pipeline: stages by name, in order, and the policy used when none is given."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    description: str = ""
+    policy: str = Field(description="name of a built-in policy, or a path")
+    window_s: float = Field(default=120.0, gt=1.0, description="length of scan windows for long sources, seconds")
+    stages: dict[str, StageSpec]
+    pack: dict[str, Any] = Field(default_factory=dict, description="settings of shard assembly")
