@@ -1,0 +1,196 @@
+"""Protocols of the audio and active-speaker annotators, and the values they return.
+
+A stage names a Protocol, a workflow picks a back-end. Every back-end says its `name` and the weight files it
+used, so that each number in a table can be traced to a model, and a heuristic's score is never taken for one.
+All audio is float32 mono at 16 kHz in [-1, 1]; all times are seconds from the first sample of that audio.
+Costs nothing: types only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+SAMPLE_RATE_HZ = 16_000
+VIDEO_FPS = 25
+
+FloatArray = NDArray[np.float32]
+ByteArray = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class SpeechProbability:
+    """Speech probability in [0, 1] of each consecutive step of `step_s` seconds; values[i] covers [i, i+1) steps.
+
+    `duration_s` is that of the audio; the last step may reach past it.
+    """
+
+    values: FloatArray
+    step_s: float
+    duration_s: float
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A half-open stretch [start_s, end_s) of audio."""
+
+    start_s: float
+    end_s: float
+
+    @property
+    def duration_s(self) -> float:
+        """Return the length in seconds."""
+        return self.end_s - self.start_s
+
+
+@dataclass(frozen=True)
+class Word:
+    """One recognised word with its time and probability in [0, 1]."""
+
+    start_s: float
+    end_s: float
+    text: str
+    probability: float
+
+
+@dataclass(frozen=True)
+class TranscribedSegment:
+    """One decoded stretch of speech with the scores that tell a hallucination; nothing is dropped on them here."""
+
+    start_s: float
+    end_s: float
+    text: str
+    words: tuple[Word, ...]
+    avg_log_prob: float
+    no_speech_prob: float
+    compression_ratio: float
+    language: str
+
+
+@dataclass(frozen=True)
+class Transcript:
+    """All words of one audio, with its main language (ISO 639-1; None without speech) and that one's probability.
+
+    The probability is nan where the model knows one language only and so did not measure it.
+    """
+
+    segments: tuple[TranscribedSegment, ...]
+    language: str | None
+    language_probability: float
+
+    @property
+    def words(self) -> list[Word]:
+        """Return the words of all segments in order of time."""
+        return [word for segment in self.segments for word in segment.words]
+
+
+@dataclass(frozen=True)
+class Turn:
+    """A speaker's turn; `overlap` is true where another speaker talks in the same stretch."""
+
+    start_s: float
+    end_s: float
+    speaker: str
+    overlap: bool = False
+
+
+@dataclass(frozen=True)
+class SyncMeasure:
+    """The offset between lips and sound.
+
+    `offset_ms` > 0: the sound is late, it comes after the lip movement it belongs to; < 0: the sound is early.
+    `correlation` is the peak over lags, `confidence` is the peak minus the median over lags (both nan without
+    usable signal); `lags_ms` and `curve` hold the whole search, for auditing.
+    """
+
+    offset_ms: float
+    confidence: float
+    correlation: float
+    lags_ms: FloatArray
+    curve: FloatArray
+
+
+class Annotator(Protocol):
+    """What every back-end says about itself."""
+
+    @property
+    def name(self) -> str:
+        """Return the back-end's name, as written beside its numbers."""
+        ...
+
+    @property
+    def weights(self) -> tuple[str, ...]:
+        """Return the names of the weight files in use, as the weights resolver knows them."""
+        ...
+
+
+@runtime_checkable
+class VoiceActivity(Annotator, Protocol):
+    """Speech or not, over time."""
+
+    def probability(self, audio: FloatArray) -> SpeechProbability:
+        """Return the speech probability over time of audio [N]."""
+        ...
+
+
+@runtime_checkable
+class Transcriber(Annotator, Protocol):
+    """Words with times."""
+
+    def transcribe(self, audio: FloatArray, segments: Sequence[Segment], breaks_s: Sequence[float] = ()) -> Transcript:
+        """Return the words spoken inside `segments` (speech, in order of time) of audio [N].
+
+        No stretch that is decoded as one crosses a time in `breaks_s` (for instance a change of speaker).
+        """
+        ...
+
+
+@runtime_checkable
+class SpeakerEmbedder(Annotator, Protocol):
+    """A voice as a vector."""
+
+    @property
+    def dimension(self) -> int:
+        """Return the length D of an embedding."""
+        ...
+
+    def embed(self, clips: Sequence[FloatArray]) -> FloatArray:
+        """Return unit-length embeddings [len(clips), D] of clips [N_i] of speech."""
+        ...
+
+
+@runtime_checkable
+class Diarizer(Annotator, Protocol):
+    """Who spoke when."""
+
+    def diarize(self, audio: FloatArray, speech: Sequence[Segment]) -> list[Turn]:
+        """Return turns, labelled in order of first appearance, inside the `speech` segments of audio [N]."""
+        ...
+
+
+@runtime_checkable
+class ActiveSpeaker(Annotator, Protocol):
+    """Whether a face speaks, frame by frame."""
+
+    def scores(self, crops: ByteArray, audio: FloatArray, mouth_opening: FloatArray | None = None) -> FloatArray:
+        """Return [T] scores, > 0 means speaking, of grey crops [T, 112, 112] at 25 Hz and their audio [T * 640].
+
+        `mouth_opening` [T] (inner lip distance over face height, nan where unknown) helps the heuristic alone.
+        """
+        ...
+
+
+@runtime_checkable
+class LipSync(Annotator, Protocol):
+    """How far the sound is from the lips.
+
+    The heuristic back-end reads `mouth_opening` alone, a learned one may read the crops; a caller gives what it has.
+    """
+
+    def measure(self, audio: FloatArray, mouth_opening: FloatArray, crops: ByteArray | None = None) -> SyncMeasure:
+        """Return the offset of audio [T * 640] against mouth opening [T] at 25 Hz (nan where no face was found)."""
+        ...

@@ -1,0 +1,185 @@
+"""Words with times and probabilities: Whisper through faster-whisper (CTranslate2), offline.
+
+Whisper invents text where nobody speaks, so it is given speech only, in pieces of at most 30 s (its window), and
+every decoded segment keeps the three scores by which a hallucination is told. They are written, not acted on;
+a policy may cut at the published values: average log probability >= -1.5, no-speech probability <= 0.8,
+compression ratio <= 2.5 (LPM 1.0). Decoding is deterministic: beam search at temperature 0 without the random
+fallbacks, no text carried from one piece to the next, one thread.
+
+Cost on one core: tiny.en about 1/20 of real time and 0.3 GB, base 1/5 to 1/12 and 0.5 GB. tiny.en
+hears every language as English and then repeats itself (compression ratio 5 and more): where the language is not known
+to be English, take base.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from faster_whisper import WhisperModel
+
+from annotators import weights
+from annotators.protocols_speech import (
+    SAMPLE_RATE_HZ,
+    FloatArray,
+    Segment,
+    TranscribedSegment,
+    Transcript,
+    Word,
+)
+
+MODEL_WEIGHTS = {"tiny.en": "whisper_tiny_en", "base": "whisper_base"}
+MAX_PIECE_S = 30.0
+MAX_PAUSE_S = 1.0  # inside a piece; longer silence invites invented text
+_EARLIEST_CUT_S = 20.0
+_LANGUAGE_MIN_S, _LANGUAGE_MIN_PROBABILITY = 3.0, 0.5
+# A runaway repetition otherwise fills the decoder's 448 tokens and costs more than all real text. Fast speech has
+# about 5 words a second, of up to 3 tokens in languages that Whisper's alphabet spells out.
+_TOKENS_AT_LEAST, _TOKENS_PER_S, _MAX_TOKENS = 16, 15, 400
+_REQUIRED_FILES = ("model.bin", "config.json", "tokenizer.json")
+
+
+class WhisperTranscriber:
+    """Whisper tiny.en (English alone, the default) or base (99 languages)."""
+
+    def __init__(
+        self, model: Literal["tiny.en", "base"] = "tiny.en", path: Path | None = None, beam_size: int = 5
+    ) -> None:
+        """Load the model from the directory `path`, or through the weights resolver.
+
+        Raises FileNotFoundError for an incomplete directory, which faster-whisper would try to complete online.
+        """
+        if model not in MODEL_WEIGHTS:
+            raise ValueError(f"unknown Whisper model {model!r}: choose one of {', '.join(MODEL_WEIGHTS)}")
+        directory = path or weights.resolve(MODEL_WEIGHTS[model])
+        missing = [name for name in _REQUIRED_FILES if not (directory / name).is_file()]
+        if missing:
+            raise FileNotFoundError(f"{directory} lacks {', '.join(missing)} of a CTranslate2 Whisper model")
+        self.name = f"faster-whisper-{model}-int8"
+        self.weights: tuple[str, ...] = (MODEL_WEIGHTS[model],)
+        self._beam_size = beam_size
+        self._model = WhisperModel(
+            str(directory), device="cpu", compute_type="int8", cpu_threads=1, local_files_only=True
+        )
+
+    def transcribe(self, audio: FloatArray, segments: Sequence[Segment], breaks_s: Sequence[float] = ()) -> Transcript:
+        """Return the words spoken inside `segments` (speech, in order of time) of audio [N].
+
+        No piece crosses a time in `breaks_s`. The language is detected for each piece of 3 s and more; a shorter
+        or doubtful piece takes the main language, the one with the most probability over all pieces by length.
+        """
+        pieces = speech_pieces(audio, segments, breaks_s)
+        if not pieces:
+            return Transcript((), None, math.nan)
+        main, probability, languages = self._languages(audio, pieces)
+        decoded = [
+            part
+            for piece, language in zip(pieces, languages, strict=True)
+            for part in self._decode(audio, piece, language)
+        ]
+        return Transcript(tuple(decoded), main, probability)
+
+    def _languages(self, audio: FloatArray, pieces: Sequence[Segment]) -> tuple[str, float, list[str]]:
+        """Return the main language, its probability, and the language of each piece."""
+        if not self._model.model.is_multilingual:
+            return "en", math.nan, ["en"] * len(pieces)
+        found = [self._model.detect_language(_cut(audio, piece)) for piece in pieces]
+        total: dict[str, float] = defaultdict(float)
+        for piece, (_, _, probabilities) in zip(pieces, found, strict=True):
+            for language, probability in probabilities:
+                total[language] += probability * piece.duration_s
+        main = max(total, key=lambda language: total[language])
+        languages = [
+            language if piece.duration_s >= _LANGUAGE_MIN_S and probability >= _LANGUAGE_MIN_PROBABILITY else main
+            for piece, (language, probability, _) in zip(pieces, found, strict=True)
+        ]
+        return main, total[main] / sum(piece.duration_s for piece in pieces), languages
+
+    def _decode(self, audio: FloatArray, piece: Segment, language: str) -> list[TranscribedSegment]:
+        found, _ = self._model.transcribe(
+            _cut(audio, piece),
+            language=language,
+            beam_size=self._beam_size,
+            temperature=0.0,
+            condition_on_previous_text=False,
+            word_timestamps=True,
+            max_new_tokens=min(_MAX_TOKENS, math.ceil(_TOKENS_AT_LEAST + _TOKENS_PER_S * piece.duration_s)),
+            no_speech_threshold=None,
+            log_prob_threshold=None,
+            compression_ratio_threshold=None,
+        )
+        return [_to_segment(part, piece, language) for part in found]
+
+
+def speech_pieces(audio: FloatArray, segments: Sequence[Segment], breaks_s: Sequence[float] = ()) -> list[Segment]:
+    """Return stretches of at most 30 s that hold the segments and cross no time in `breaks_s`.
+
+    Segments are joined over pauses below 1 s; one that is too long is cut at its quietest 0.1 s between 20 and 30 s
+    after its start.
+    """
+    pieces: list[Segment] = []
+    for segment in _split_at(segments, breaks_s):
+        last = pieces[-1] if pieces else None
+        if (
+            last is not None
+            and segment.start_s - last.end_s < MAX_PAUSE_S
+            and segment.end_s - last.start_s <= MAX_PIECE_S
+            and not any(last.end_s <= time_s <= segment.start_s for time_s in breaks_s)
+        ):
+            pieces[-1] = Segment(last.start_s, segment.end_s)
+            continue
+        start_s = segment.start_s
+        while segment.end_s - start_s > MAX_PIECE_S:
+            cut_s = _quietest_s(audio, start_s + _EARLIEST_CUT_S, start_s + MAX_PIECE_S)
+            pieces.append(Segment(start_s, cut_s))
+            start_s = cut_s
+        pieces.append(Segment(start_s, segment.end_s))
+    return pieces
+
+
+def _split_at(segments: Sequence[Segment], breaks_s: Sequence[float]) -> list[Segment]:
+    parts: list[Segment] = []
+    for segment in segments:
+        inner = sorted(time_s for time_s in breaks_s if segment.start_s < time_s < segment.end_s)
+        edges = [segment.start_s, *inner, segment.end_s]
+        parts.extend(Segment(start_s, end_s) for start_s, end_s in pairwise(edges))
+    return parts
+
+
+def _quietest_s(audio: FloatArray, start_s: float, end_s: float) -> float:
+    """Return the middle of the quietest 0.1 s between two times, in seconds."""
+    step = SAMPLE_RATE_HZ // 10
+    piece = _cut(audio, Segment(start_s, end_s))
+    frames = piece[: len(piece) // step * step].reshape(-1, step)
+    return start_s + (int(np.argmin(np.mean(frames**2, axis=1))) + 0.5) * step / SAMPLE_RATE_HZ
+
+
+def _cut(audio: FloatArray, segment: Segment) -> FloatArray:
+    start, stop = (round(time_s * SAMPLE_RATE_HZ) for time_s in (segment.start_s, segment.end_s))
+    return np.ascontiguousarray(audio[start:stop], dtype=np.float32)
+
+
+def _to_segment(part: Any, piece: Segment, language: str) -> TranscribedSegment:
+    """Turn faster-whisper's segment, timed from the piece's start, into ours, inside the piece."""
+
+    def at(time_s: float) -> float:
+        return min(piece.start_s + float(time_s), piece.end_s)
+
+    words = tuple(
+        Word(at(word.start), at(word.end), word.word.strip(), float(word.probability)) for word in part.words or ()
+    )
+    return TranscribedSegment(
+        start_s=words[0].start_s if words else at(part.start),
+        end_s=words[-1].end_s if words else at(part.end),
+        text=part.text.strip(),
+        words=words,
+        avg_log_prob=float(part.avg_logprob),
+        no_speech_prob=float(part.no_speech_prob),
+        compression_ratio=float(part.compression_ratio),
+        language=language,
+    )
