@@ -83,7 +83,7 @@ def _check_rule(con: duckdb.DuckDBPyConnection, rule: Rule, known: list[str]) ->
 def _parse(rule: Rule) -> Any:
     sql = f"SELECT ({rule.keep}) FROM unit"
     row = connect().execute("SELECT json_serialize_sql(?)", [sql]).fetchone()
-    tree = json.loads(row[0]) if row else {"error": True, "error_message": "empty"}
+    tree: Any = json.loads(row[0]) if row else {"error": True, "error_message": "empty"}
     if tree["error"]:
         raise PolicyError(f"rule {rule.id!r}: {tree['error_message']} (in: {rule.keep})")
     nodes = list(_walk(tree))

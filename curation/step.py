@@ -7,7 +7,7 @@ This is the only place where stages run and results become official; both engine
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -54,6 +54,7 @@ class Stepper:
     def __init__(self, store: Store, pipeline: Pipeline, policy: Policy, retry: bool = False) -> None:
         self.store, self.pipeline, self.policy, self.retry = store, pipeline, policy, retry
         self.media = MediaCache()
+        self._dry = False
         self._built: dict[str, Stage] = {}
         self._identities: dict[str, dict[str, str]] = {}
 
@@ -107,19 +108,22 @@ class Stepper:
                 continue
         return evaluate(self.policy, tables)
 
+    def source_commits(self, source_id: str, before: str | None = None) -> Iterator[Commit]:
+        """Yield a source's commits in the order of stages, up to the stage named `before`."""
+        n_windows = self.source_windows(source_id)
+        for s in self.pipeline.stages:
+            if s.name == before or s.cls.unit == "dataset":
+                return
+            windowed = s.cls.unit == "window"
+            for w in range(n_windows) if windowed else [0]:
+                item = WorkItem(source_id, window_index=w)
+                commit = read_commit(self.store, commit_file(s.name, item, windowed))
+                if commit is not None:
+                    yield commit
+
     def blocked(self, resolved: ResolvedStage, source_id: str) -> bool:
         """Say whether an earlier stage put this source into quarantine."""
-        for s in self.pipeline.stages:
-            if s.name == resolved.name:
-                return False
-            if s.cls.unit == "dataset":
-                continue
-            for w in range(self.source_windows(source_id)) if s.cls.unit == "window" else [0]:
-                name = commit_file(s.name, WorkItem(source_id, window_index=w), s.cls.unit == "window")
-                commit = read_commit(self.store, name)
-                if commit is not None and commit.status == "error":
-                    return True
-        return False
+        return any(c.status == "error" for c in self.source_commits(source_id, before=resolved.name))
 
     # ------------------------------------------------------------------ the step
 
@@ -139,6 +143,14 @@ class Stepper:
             media_s,
             message,
         )
+
+    def has_work(self, resolved: ResolvedStage, item: WorkItem) -> bool:
+        """Say whether `step` would run the stage, without loading a model or touching media."""
+        self._dry = True
+        try:
+            return self._step(resolved, item, "")[0] == "ran"
+        finally:
+            self._dry = False
 
     def _media_s(self, item: WorkItem) -> float:
         try:
@@ -169,11 +181,14 @@ class Stepper:
         if cls.gate_mode == "each":
             return self._each(resolved, item, path, name, commit, keep)
         key = self._fingerprint(resolved, item, {})
-        if commit is not None and commit.fingerprint == key and self._intact(commit):
+        if commit is not None and commit.fingerprint == key and self.intact(commit):
             return "skipped", ""
+        if self._dry:
+            return "ran", ""
         return self._run_whole(resolved, item, path, name, key, keep)
 
-    def _intact(self, commit: Commit) -> bool:
+    def intact(self, commit: Commit) -> bool:
+        """Say whether every table file of a commit is still there."""
         return all(self.store.exists(entry["file"]) for entry in commit.tables.values())
 
     def _run_whole(
@@ -221,11 +236,13 @@ class Stepper:
         digests = self._unit_digests(cls.gate, item.source_id)
         keys = {u: fingerprint(base=base, unit=digests[u]) for u in digests}
         old = {} if commit is None else {u: k for u, k in commit.units.items() if keys.get(u) == k}
-        if commit is not None and not self._intact(commit):
+        if commit is not None and not self.intact(commit):
             old = {}
         todo = tuple(u for u in item.units if u not in old)
         if not todo and commit is not None and commit.units == old:
             return "skipped", ""
+        if self._dry:
+            return "ran", ""
         keep[column] = frozenset(todo)
         try:
             outputs = self._call(resolved, replace(item, units=todo), path, keep) if todo else Outputs()

@@ -1,0 +1,138 @@
+"""A dataset as its users see it: every table under its own name in DuckDB, pandas or Arrow.
+
+    from curation import Dataset
+    Dataset("OUT").query("SELECT state, count(*) FROM manifest GROUP BY state").df()
+
+Views are made over the Parquet files, so nothing is copied; the same files open with plain DuckDB and pandas.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pyarrow.dataset as pads
+
+from curation.decide import unit_tables, view_sql
+from curation.store import Store, StoreError, table_file
+from schemas import tables as t
+from schemas.table import Table
+from schemas.units import UNITS
+
+FORMAT_VERSION = 1
+"""Raised when the layout of a dataset changes incompatibly."""
+
+
+class DatasetError(ValueError):
+    """Something that is not a dataset, or a query that cannot run."""
+
+
+class Dataset:
+    """A dataset opened for reading."""
+
+    def __init__(self, path: str) -> None:
+        self.store = Store(path)
+        try:
+            self.info: dict[str, Any] | None = self.store.read_json("dataset.json")
+        except OSError as e:
+            raise DatasetError(f"cannot read {path}: {e}") from e
+        if self.info is None:
+            raise DatasetError(f"{path} is not a dataset (it has no dataset.json); make one with `lpm run`")
+        if self.info.get("format") != FORMAT_VERSION:
+            raise DatasetError(
+                f"{path} has dataset format {self.info.get('format')}, this program reads {FORMAT_VERSION}; "
+                "use the version of openlpm that wrote it"
+            )
+
+    def files(self, table: Table) -> list[str]:
+        """Return the relative names of a table's Parquet files."""
+        if table.grain == "dataset":
+            name = table_file(table)
+            return [name] if self.store.exists(name) else []
+        return list(self.store.names(f"tables/{table.name}", ".parquet"))
+
+    def table(self, table: Table, columns: list[str] | None = None) -> pa.Table:
+        """Return a whole table as Arrow, sorted by key."""
+        files = self.files(table)
+        if not files:
+            return table.empty().select(columns or list(table.column_names))
+        rows = self._dataset(table, files).to_table(columns=columns)
+        keys = [k for k in table.key if k in rows.column_names]
+        return rows.sort_by([(k, "ascending") for k in keys]) if keys else rows
+
+    def _dataset(self, table: Table, files: list[str]) -> pads.Dataset:
+        paths = [self.store.path(f) for f in files]
+        return pads.dataset(paths, schema=table.schema, format="parquet", filesystem=self.store.filesystem())
+
+    def connect(self, catalog: str = ":memory:") -> duckdb.DuckDBPyConnection:
+        """Open DuckDB with one view a table, and `units_<kind>` views that show what policy rules see."""
+        con = duckdb.connect(catalog)
+        for table in t.TABLES.values():
+            self._create_view(con, table, persistent=catalog != ":memory:")
+        con.execute(
+            "CREATE OR REPLACE VIEW rights AS SELECT source_id, any_value(license) AS license, "
+            "any_value(rights_holder) AS rights_holder, any_value(consent) AS consent FROM inputs GROUP BY source_id"
+        )
+        for kind in UNITS:
+            con.execute(f"CREATE OR REPLACE VIEW units_{kind} AS {view_sql(kind, '{}', presence=False)}")
+        return con
+
+    def _create_view(self, con: duckdb.DuckDBPyConnection, table: Table, persistent: bool) -> None:
+        files = self.files(table)
+        if files and self.store.local:
+            listed = ", ".join("'" + self.store.path(f).replace("'", "''") + "'" for f in files)
+            con.execute(f'CREATE OR REPLACE VIEW "{table.name}" AS SELECT * FROM read_parquet([{listed}])')
+        elif files and not persistent:
+            con.register(table.name, self._dataset(table, files))
+        else:
+            casts = ", ".join(f'CAST(NULL AS {_sql_type(c.type)}) AS "{c.name}"' for c in table.columns)
+            con.execute(f'CREATE OR REPLACE VIEW "{table.name}" AS SELECT {casts} WHERE false')
+
+    def query(self, sql: str) -> duckdb.DuckDBPyRelation:
+        """Run SQL and return a DuckDB relation (`.df()`, `.arrow()`, `.fetchall()`).
+
+        Raises:
+            DatasetError: the SQL does not parse, or names something that does not exist.
+        """
+        try:
+            relation = self.connect().sql(sql)
+        except duckdb.Error as e:
+            raise DatasetError(f"query failed: {e}") from e
+        if relation is None:
+            raise DatasetError("the query returns no rows; write a SELECT")
+        return relation
+
+    def unit_tables(self) -> dict[str, pa.Table]:
+        """Return the tables that policy rules look at, whole, by name."""
+        out = {table.name: self.table(table) for table in unit_tables() if table.name in t.TABLES}
+        inputs = self.table(t.INPUTS).to_pylist()
+        first = {row["source_id"]: row for row in reversed(inputs)}
+        rights = next(table for table in unit_tables() if table.name == "rights")
+        out["rights"] = rights.from_rows({c: row[c] for c in rights.column_names} for row in first.values())
+        return out
+
+    def write_catalog(self) -> None:
+        """(Re)build catalog.duckdb, a DuckDB file of views over the dataset's files; local datasets only."""
+        if not self.store.local:
+            return
+        path = self.store.local_path("catalog.duckdb")
+        temporary = path.with_name(".tmp-catalog.duckdb")
+        temporary.unlink(missing_ok=True)
+        try:
+            self.connect(str(temporary)).close()
+            temporary.replace(path)
+        except (OSError, duckdb.IOException) as e:
+            raise StoreError(f"cannot write {path}: {e}") from e
+
+
+def _sql_type(kind: pa.DataType) -> str:
+    if pa.types.is_list(kind):
+        return _sql_type(kind.value_type) + "[]"
+    if pa.types.is_struct(kind):
+        return f"STRUCT({', '.join(f'{f.name} {_sql_type(f.type)}' for f in kind)})"
+    names = {
+        pa.string(): "VARCHAR", pa.float32(): "FLOAT", pa.float64(): "DOUBLE", pa.int64(): "BIGINT",
+        pa.int32(): "INTEGER", pa.bool_(): "BOOLEAN", pa.binary(): "BLOB",
+    }  # fmt: skip
+    return names[kind]

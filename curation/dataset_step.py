@@ -1,0 +1,93 @@
+"""Steps over the whole dataset: stages that need every source at once (identities, references).
+
+Each sees the tables of all live sources, filtered to live tracks and segments. Fingerprints work as for sources.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+
+from curation.commits import Commit, commit_file, fingerprint, read_commit, write_commit
+from curation.dataset import Dataset
+from curation.decide import Verdicts, alive, evaluate
+from curation.inputs import StoreInputs
+from curation.stage import WorkItem
+from curation.step import StageSetupError, Stepper, StepResult
+from curation.store import table_file
+from curation.workflow import ResolvedStage
+from schemas.policy import UnitKind
+from schemas.units import UNITS
+
+
+def dataset_step(stepper: Stepper, resolved: ResolvedStage) -> StepResult:
+    """Run one dataset stage unless nothing it reads has changed.
+
+    A failure here is nobody's item: it ends the run as StageSetupError with the stage's own words.
+    """
+    wall, cpu = time.perf_counter(), time.process_time()
+    verdicts = all_verdicts(stepper)
+    keep = {UNITS[k].id: frozenset(alive(verdicts, k)) for k in UNITS}
+    sources = tuple((s, stepper.source_windows(s)) for s in sorted(keep["source_id"]) if not _failed(stepper, s))
+    item = WorkItem()
+    name = commit_file(resolved.name, item, windowed=False)
+    commit = read_commit(stepper.store, name)
+    key = _fingerprint(stepper, resolved, sources, keep)
+    status = "skipped"
+    if commit is None or commit.fingerprint != key or not stepper.intact(commit):
+        inputs = StoreInputs(stepper.store, item, lambda: stepper.media.local("", ""), keep=keep, sources=sources)
+        stage = stepper.stage(resolved)
+        try:
+            outputs = stage.run(item, inputs)
+        except Exception as e:
+            raise StageSetupError(f"stage {resolved.name!r} failed on the dataset: {type(e).__name__}: {e}") from e
+        new = Commit(resolved.name, "", key, errors=outputs.errors)
+        for table in resolved.cls.writes:
+            rows = outputs.tables.get(table, table.empty())
+            file = table_file(table)
+            digest = stepper.store.write_table(file, table, rows)
+            new.tables[table.name] = {"file": file, "sha256": digest, "rows": rows.num_rows}
+        write_commit(stepper.store, name, new)
+        status = "ran"
+    return StepResult(
+        resolved.name, "", None, "ran" if status == "ran" else "skipped",
+        time.perf_counter() - wall, time.process_time() - cpu, 0.0,
+    )  # fmt: skip
+
+
+def all_verdicts(stepper: Stepper) -> Verdicts:
+    """Decide every unit of the dataset under the stepper's policy."""
+    return evaluate(stepper.policy, Dataset(stepper.store.uri).unit_tables())
+
+
+def _failed(stepper: Stepper, source_id: str) -> bool:
+    return any(c.status == "error" for c in stepper.source_commits(source_id))
+
+
+def _fingerprint(
+    stepper: Stepper, resolved: ResolvedStage, sources: tuple[tuple[str, int], ...], keep: dict[str, frozenset[str]]
+) -> str:
+    cls = resolved.cls
+    upstream: dict[str, list[object]] = {}
+    for table in cls.reads:
+        if table.grain == "dataset":
+            file = table_file(table)
+            upstream[table.name] = [_content(stepper, file)]
+        else:
+            upstream[table.name] = [[s, stepper.content(table, WorkItem(s, n_windows=max(1, n)))] for s, n in sources]
+    kinds: list[UnitKind] = ["sources", "tracks", "segments"] if cls.gate is None else [cls.gate]
+    return fingerprint(
+        stage=cls.name,
+        version=cls.version,
+        settings=resolved.settings.model_dump(mode="json"),
+        identity=stepper.identity(resolved),
+        upstream=upstream,
+        units={k: sorted(keep[UNITS[k].id]) for k in kinds},
+    )
+
+
+def _content(stepper: Stepper, file: str) -> str:
+    try:
+        return hashlib.sha256(stepper.store.read(file)).hexdigest()
+    except FileNotFoundError:
+        return ""

@@ -1,0 +1,1 @@
+"""Named pipelines and policies as YAML, and the `lpm` command line."""
