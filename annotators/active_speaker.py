@@ -11,7 +11,7 @@ Cost on one core with 512-bit vectors: LR-ASD 2 ms a face frame and 0.25 GB, the
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal
 
 import numpy as np
 import python_speech_features
@@ -28,6 +28,7 @@ from annotators.lip_signals import (
     speech_band_level_db,
 )
 from annotators.lr_asd import AUDIO_FRAMES_PER_VIDEO_FRAME, CONTEXT_FRAMES, FoldedVisualEncoder, LrAsd
+from annotators.protocols import Box
 from annotators.protocols_speech import SAMPLE_RATE_HZ, VIDEO_FPS, ActiveSpeaker, ByteArray, FloatArray
 
 CROP_PX = 112
@@ -38,29 +39,23 @@ _WINDOWS_FRAMES = (2 * VIDEO_FPS, 4 * VIDEO_FPS, 6 * VIDEO_FPS)
 _WINDOW_BATCH = 64
 
 
-class Box(Protocol):
-    """Anything indexable as (x0, y0, x1, y1)."""
+def asd_crop_box(face: Box) -> Box:
+    """Return the square, in pixels, that becomes the 112 x 112 crop of a face box (`faces_boxes.cut_square` cuts it).
 
-    def __getitem__(self, index: int, /) -> float: ...
-
-
-def asd_crop_box(box: Box) -> tuple[float, float, float, float]:
-    """Return the square (x0, y0, x1, y1) that becomes the 112 x 112 crop of a face box (x0, y0, x1, y1), in pixels.
-
-    The square's side is 0.75 of the box's longer side and its centre lies 0.22 of it below the box's centre, so it
-    holds the face from the brows to the chin. The reference evaluation (a crop 1.4 times the box, moved down
-    by 0.2 of it, of which the middle half is used) amounts to 0.70 and 0.20 of S3FD's boxes. MediaPipe's detector
-    boxes and the boundaries of its 478 landmarks differ little from those: on talking and listening footage every
-    pair within 0.70-0.90 and 0.15-0.24 gave 97-100 % of the frames right. Smooth the boxes over time before (the
-    reference takes a running median over 13 frames); fill what lies outside the picture with grey 110.
+    Its side is 0.75 of the face box's longer side and its centre lies 0.22 of that below the box's centre, so it holds
+    the face from the brows to the chin. The reference evaluation (a crop 1.4 times the box, moved down by 0.2 of
+    it, of which the middle half is used) amounts to 0.70 and 0.20 of S3FD's boxes. MediaPipe's detector boxes and the
+    boundaries of its 478 landmarks differ little from those: on talking and listening footage every pair within
+    0.70-0.90 and 0.15-0.24 gave 97-100 % of the frames right, landmark boundaries a little more than detector boxes.
+    Smooth the boxes over time first (the reference takes a running median over 13 frames).
+    Raises ValueError for an empty box.
     """
-    x0, y0, x1, y1 = (float(box[i]) for i in range(4))
-    side = max(x1 - x0, y1 - y0)
+    side = max(face.w, face.h)
     if not side > 0:
-        raise ValueError(f"a face box needs x1 > x0 and y1 > y0, got {(x0, y0, x1, y1)}")
-    half = _CROP_SIDE * side / 2
-    centre_x, centre_y = (x0 + x1) / 2, (y0 + y1) / 2 + _CROP_DOWN * side
-    return centre_x - half, centre_y - half, centre_x + half, centre_y + half
+        raise ValueError(f"an empty face box has no crop: {face}")
+    width = _CROP_SIDE * side
+    centre_x, centre_y = face.x + face.w / 2, face.y + face.h / 2 + _CROP_DOWN * side
+    return Box(centre_x - width / 2, centre_y - width / 2, width, width)
 
 
 def audio_of_frames(audio: FloatArray, first_frame: int, frames: int) -> FloatArray:
@@ -139,15 +134,15 @@ class LrAsdActiveSpeaker:
 class EnvelopeActiveSpeaker:
     """Lip motion while there is sound: what can be said without a learned model.
 
-    Calibrated on talking and listening footage: the root mean square over 1 s of the articulation band of the mouth
-    opening is 0.008-0.05 of the face's height in talkers and 0.0005-0.002 in listeners. Without landmarks the mouth
-    region's motion in the crops stands in (10-40 % of the contrast in talkers, 2-13 % in listeners, so it errs more).
+    Calibrated on talking and listening footage: the root mean square over 1 s of the articulation band of
+    `faces_mesh.mouth_opening` is 0.02-0.09 in talkers and 0.0013-0.0032 in listeners. Without it the mouth region's
+    motion in the crops stands in (10-40 % of the contrast in talkers, 2-13 % in listeners, so it errs more).
     """
 
     name = "lip-motion-envelope-heuristic"
     weights: tuple[str, ...] = ()
 
-    opening_rms_at_zero = 0.004  # where the two groups' ranges meet, on a logarithmic scale
+    opening_rms_at_zero = 0.008  # between the two groups on a logarithmic scale
     motion_percent_at_zero = 12.0
     level_above_floor_db = 6.0
     silence_dbfs = -60.0
@@ -155,8 +150,8 @@ class EnvelopeActiveSpeaker:
     def scores(self, crops: ByteArray, audio: FloatArray, mouth_opening: FloatArray | None = None) -> FloatArray:
         """Return a score [T], > 0 where lips move and sound is heard, of crops [T, 112, 112] and audio [T * 640].
 
-        `mouth_opening` [T] is the distance of the inner lips over the face's height (nan where unknown); the score
-        is the natural logarithm of motion over its threshold, or of sound over its own, whichever is lower.
+        `mouth_opening` [T] is that of `faces_mesh` (nan where unknown); the score is the natural logarithm of
+        motion over its threshold, or of sound over its own, whichever is lower.
         """
         _check(crops, audio)
         if len(crops) == 0:

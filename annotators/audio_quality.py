@@ -32,9 +32,9 @@ class AudioQuality:
 
     `rms_dbfs`, `peak_dbfs`: relative to full scale 1.0 (a full-scale sine has RMS -3.01), not below -120.
     `clipping_ratio`: share of samples in runs of at least two at |x| >= 0.999. `silence_ratio`: share of 20 ms frames
-    below -60 dBFS. `noise_floor_db`: level of the non-speech frames in dBFS (median), or, where there are fewer than 10 of
-    them, the 10 % quantile of all frames. `snr_db`: mean power of the speech frames less the noise, over the
-    noise. `speech_modulation` in [0, 1] and `spectral_flatness` in [0, 1] are the two parts of
+    below -60 dBFS. `noise_floor_db`: level of the non-speech frames in dBFS (median), or, where there are fewer than
+    10 of them, the 10 % quantile of all frames. `snr_db`: mean power of the speech frames less the noise, over
+    the noise. `speech_modulation` in [0, 1] and `spectral_flatness` in [0, 1] are the two parts of
     `speech_likeness` in [0, 1], near 1 for speech, near 0 for steady music or noise: a heuristic (MUSIC_HEURISTIC).
     """
 

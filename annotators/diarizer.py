@@ -5,7 +5,7 @@ in each 17 ms of a 10 s window, every local speaker's solo speech becomes a voic
 (agglomerative, average link, cosine), and overlapping windows vote. The number of speakers is not given. Turn
 edges come from the segmentation, so they are finer than any embedding window could be.
 
-Cost on one core: about 1/25 of real time. Memory beside the models grows by 0.2 MB a minute of audio, and
+Cost on one core: about 1/25 of real time. Memory beside the models grows by about 0.5 MB a minute of audio, and
 clustering by another 64 MB at most (4000 voices).
 """
 

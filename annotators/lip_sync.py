@@ -1,8 +1,9 @@
 """Lip-audio offset by correlation: how far the sound is from the mouth it belongs to.
 
-A heuristic, and a weak one: on real stretches of 5-10 s the peak of a talker with own sound (0.2-0.3) cannot be told from
-that with another person's (0.14-0.25), and its lag scatters over the whole search. It is exact only where loudness
-drives the mouth, so it serves as a baseline until a learned back-end takes its place; do not filter on it. Its name says what it is. Cost: 1 ms a minute.
+A heuristic, and a weak one: on real stretches of 5-10 s the peak of a talker with own sound (0.2-0.3) cannot be told
+from that with another person's (0.14-0.25), and its lag scatters over the whole search. It is exact only where
+loudness drives the mouth, so it is a baseline until a learned back-end takes its place: do not filter on it.
+Its name says what it is. Cost: 1 ms a minute.
 """
 
 from __future__ import annotations

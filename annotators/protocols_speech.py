@@ -179,7 +179,7 @@ class ActiveSpeaker(Annotator, Protocol):
     def scores(self, crops: ByteArray, audio: FloatArray, mouth_opening: FloatArray | None = None) -> FloatArray:
         """Return [T] scores, > 0 means speaking, of grey crops [T, 112, 112] at 25 Hz and their audio [T * 640].
 
-        `mouth_opening` [T] (inner lip distance over face height, nan where unknown) helps the heuristic alone.
+        `mouth_opening` [T] (`faces_mesh.mouth_opening`, nan where unknown) helps the heuristic alone.
         """
         ...
 

@@ -35,6 +35,7 @@ from annotators.protocols_speech import (
 
 MODEL_WEIGHTS = {"tiny.en": "whisper_tiny_en", "base": "whisper_base"}
 MAX_PIECE_S = 30.0
+_MIN_PIECE_S = 0.1  # less holds no word
 MAX_PAUSE_S = 1.0  # inside a piece; longer silence invites invented text
 _EARLIEST_CUT_S = 20.0
 _LANGUAGE_MIN_S, _LANGUAGE_MIN_PROBABILITY = 3.0, 0.5
@@ -73,7 +74,7 @@ class WhisperTranscriber:
         No piece crosses a time in `breaks_s`. The language is detected for each piece of 3 s and more; a shorter
         or doubtful piece takes the main language, the one with the most probability over all pieces by length.
         """
-        pieces = speech_pieces(audio, segments, breaks_s)
+        pieces = [piece for piece in speech_pieces(audio, segments, breaks_s) if piece.duration_s >= _MIN_PIECE_S]
         if not pieces:
             return Transcript((), None, math.nan)
         main, probability, languages = self._languages(audio, pieces)
@@ -145,7 +146,7 @@ def speech_pieces(audio: FloatArray, segments: Sequence[Segment], breaks_s: Sequ
 def _split_at(segments: Sequence[Segment], breaks_s: Sequence[float]) -> list[Segment]:
     parts: list[Segment] = []
     for segment in segments:
-        inner = sorted(time_s for time_s in breaks_s if segment.start_s < time_s < segment.end_s)
+        inner = sorted({time_s for time_s in breaks_s if segment.start_s < time_s < segment.end_s})
         edges = [segment.start_s, *inner, segment.end_s]
         parts.extend(Segment(start_s, end_s) for start_s, end_s in pairwise(edges))
     return parts
