@@ -130,7 +130,7 @@ def _sql_type(kind: pa.DataType) -> str:
     if pa.types.is_list(kind):
         return _sql_type(kind.value_type) + "[]"
     if pa.types.is_struct(kind):
-        return f"STRUCT({', '.join(f'{f.name} {_sql_type(f.type)}' for f in kind)})"
+        return "STRUCT(" + ", ".join(f'"{f.name}" {_sql_type(f.type)}' for f in kind) + ")"
     names = {
         pa.string(): "VARCHAR", pa.float32(): "FLOAT", pa.float64(): "DOUBLE", pa.int64(): "BIGINT",
         pa.int32(): "INTEGER", pa.bool_(): "BOOLEAN", pa.binary(): "BLOB",

@@ -7,6 +7,7 @@ measurements is `undecidable`, which is an error to look at, never a quiet filte
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -47,12 +48,19 @@ def unit_tables() -> tuple[Table, ...]:
     return tuple(dict.fromkeys(table for u in UNITS.values() for table in (u.table, *u.companions)))
 
 
+@functools.lru_cache(maxsize=1)
+def _connection() -> duckdb.DuckDBPyConnection:
+    return rules.connect()
+
+
 def create_views(con: duckdb.DuckDBPyConnection, tables: Mapping[str, pa.Table]) -> None:
     """Register tables by name as `t_<name>` (missing ones as empty) and create one view a kind of unit."""
     for table in unit_tables():
         con.register(f"t_{table.name}", tables.get(table.name, table.empty()))
-    for kind in UNITS:
-        con.execute(f"CREATE OR REPLACE VIEW {kind} AS {view_sql(kind)}")
+    found = con.execute("SELECT count(*) FROM duckdb_views() WHERE view_name = 'segments'").fetchone()
+    if found is None or found[0] == 0:
+        for kind in UNITS:
+            con.execute(f"CREATE VIEW {kind} AS {view_sql(kind)}")
 
 
 def view_sql(kind: UnitKind, relation: str = "t_{}", presence: bool = True) -> str:
@@ -79,11 +87,16 @@ def view_sql(kind: UnitKind, relation: str = "t_{}", presence: bool = True) -> s
     return f"SELECT {', '.join(select)} {' '.join(joins)}"
 
 
-def evaluate(policy: Policy, tables: Mapping[str, pa.Table]) -> Verdicts:
-    """Return every unit's verdict under `policy`; `tables` maps table names to Arrow tables."""
-    con = rules.connect()
+def evaluate(policy: Policy, tables: Mapping[str, pa.Table], down_to: UnitKind = "segments") -> Verdicts:
+    """Return every unit's verdict under `policy`; `tables` maps table names to Arrow tables.
+
+    `down_to` leaves out kinds below it (their verdicts come back empty), for gates that do not look at them.
+    """
+    con = _connection()
     create_views(con, tables)
-    return {kind: _evaluate_kind(con, policy, kind) for kind in UNITS}
+    kinds = list(UNITS)
+    wanted = kinds[: kinds.index(down_to) + 1]
+    return {kind: _evaluate_kind(con, policy, kind) if kind in wanted else {} for kind in kinds}
 
 
 def _evaluate_kind(con: duckdb.DuckDBPyConnection, policy: Policy, kind: UnitKind) -> dict[str, Verdict]:

@@ -199,7 +199,7 @@ class Balance:
         return self.total - sum(self.counts.values())
 
 
-def balances(decisions: pa.Table, expected: Mapping[str, Iterable[str]]) -> list[Balance]:
+def balances(decisions: pa.Table, expected: Mapping[UnitKind, list[str]]) -> list[Balance]:
     """Return one balance a kind of unit; `expected` maps kinds to every id that must be accounted for."""
     rows = decisions.to_pylist()
     out = []
@@ -212,7 +212,7 @@ def balances(decisions: pa.Table, expected: Mapping[str, Iterable[str]]) -> list
     return out
 
 
-def check(decisions: pa.Table, expected: Mapping[str, Iterable[str]]) -> list[Balance]:
+def check(decisions: pa.Table, expected: Mapping[UnitKind, list[str]]) -> list[Balance]:
     """Return the balances after checking the conservation law.
 
     Raises:

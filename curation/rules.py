@@ -7,6 +7,7 @@ with the rule's id before a frame is decoded. Costs milliseconds a policy.
 from __future__ import annotations
 
 import difflib
+import functools
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -80,6 +81,7 @@ def _check_rule(con: duckdb.DuckDBPyConnection, rule: Rule, known: list[str]) ->
         raise PolicyError(f"rule {rule.id!r}: keep must be true or false, but {rule.keep!r} is {types[0][1]}")
 
 
+@functools.lru_cache(maxsize=1024)
 def _parse(rule: Rule) -> Any:
     sql = f"SELECT ({rule.keep}) FROM unit"
     row = connect().execute("SELECT json_serialize_sql(?)", [sql]).fetchone()
@@ -102,12 +104,14 @@ def _walk(node: Any) -> Iterator[dict[str, Any]]:
             yield from _walk(value)
 
 
+@functools.lru_cache(maxsize=1024)
 def columns_of(rule: Rule) -> tuple[str, ...]:
     """Return the columns a rule looks at, in order of appearance."""
     found = [n["column_names"][-1] for n in _walk(_parse(rule)) if n.get("class") == "COLUMN_REF"]
     return tuple(dict.fromkeys(found))
 
 
+@functools.lru_cache(maxsize=1024)
 def thresholds_of(rule: Rule) -> tuple[Threshold, ...]:
     """Return the comparisons of one column with one number, for reports."""
     out: list[Threshold] = []
@@ -146,6 +150,7 @@ def _number(node: dict[str, Any]) -> float | None:
         return None
 
 
+@functools.lru_cache(maxsize=1024)
 def tables_of(rule: Rule) -> frozenset[tuple[UnitKind, str]]:
     """Return (unit kind, table name) pairs whose rows must exist before the rule can be decided."""
     view = view_columns(rule.on)

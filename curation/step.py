@@ -23,7 +23,7 @@ from curation.stage import Outputs, Stage, WorkItem, error_of
 from curation.store import Store, StoreError, table_file
 from curation.workflow import Pipeline, ResolvedStage
 from schemas import tables as t
-from schemas.policy import Policy
+from schemas.policy import Policy, UnitKind
 from schemas.table import Table
 from schemas.time import windows
 
@@ -78,6 +78,14 @@ class Stepper:
                 raise StageSetupError(f"stage {resolved.name!r} cannot start: {type(e).__name__}: {e}") from e
         return self._identities[resolved.name]
 
+    def close(self) -> None:
+        """Release the models of stages that know how to."""
+        for stage in self._built.values():
+            close = getattr(stage, "close", None)
+            if close is not None:
+                close()
+        self._built.clear()
+
     # ------------------------------------------------------------------ windows and gates
 
     def source_windows(self, source_id: str) -> int:
@@ -93,7 +101,7 @@ class Stepper:
         spans = windows(rows[0]["duration_s"], self.pipeline.workflow.window_s)
         return [WorkItem(source_id, w, i, len(spans)) for i, w in enumerate(spans)]
 
-    def verdicts(self, source_id: str) -> Verdicts:
+    def verdicts(self, source_id: str, down_to: UnitKind = "segments") -> Verdicts:
         """Decide one source from what is measured of it so far."""
         tables: dict[str, pa.Table] = {}
         for table in unit_tables():
@@ -106,7 +114,7 @@ class Stepper:
                     tables[table.name] = self.store.read_table(name, table)
             except FileNotFoundError:
                 continue
-        return evaluate(self.policy, tables)
+        return evaluate(self.policy, tables, down_to)
 
     def source_commits(self, source_id: str, before: str | None = None) -> Iterator[Commit]:
         """Yield a source's commits in the order of stages, up to the stage named `before`."""
@@ -168,7 +176,7 @@ class Stepper:
         item = replace(item, n_windows=max(item.n_windows, self.source_windows(item.source_id), 1))
         keep: dict[str, frozenset[str]] = {}
         if cls.gate is not None:
-            units = alive(self.verdicts(item.source_id), cls.gate)
+            units = alive(self.verdicts(item.source_id, cls.gate), cls.gate)
             if not units:
                 return "gated", ""
             if cls.gate_mode != "any":

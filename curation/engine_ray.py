@@ -1,0 +1,320 @@
+"""The Ray engine: the same steps as the local one, streamed by Ray Data through pools of warm actors.
+
+Only ids travel: a row is a source or a window of one; tables and media stay in the store. Two executions: first the
+cheap stages before windows (one row a source), then windows -> join -> source stages, longest work first. Results
+reach the driver through a small actor, so progress is visible while sources are still under way.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+import ray
+import ray.data
+
+from curation.lanes import Lane, Node, cpu_share, misfit, pipeline_lanes
+from curation.run import Job, RunStoppedError, SourceWork
+from curation.stage import WorkItem
+from curation.step import StageSetupError, Stepper, StepResult
+from curation.store import StoreError
+
+Row = dict[str, Any]
+
+
+class RayEngine:
+    """Runs on a Ray cluster, or on a local Ray that it starts and stops itself when no address is given.
+
+    Args:
+        address: Ray address ("auto", "ray://...", "host:port"); None starts a local Ray.
+        wait_for_nodes: skip the check that every lane fits the present machines, for autoscaling clusters.
+    """
+
+    name = "ray"
+
+    def __init__(self, address: str | None = None, *, wait_for_nodes: bool = False, cpus: int | None = None) -> None:
+        self.address, self.wait_for_nodes, self.cpus = address, wait_for_nodes, cpus
+
+    def run(self, job: Job, work: list[SourceWork], report: Callable[[StepResult], None]) -> None:
+        """Bring every source through the pipeline."""
+        started = self._connect()
+        try:
+            self._run(job, work, report)
+        finally:
+            if started:
+                ray.shutdown()
+
+    def _connect(self) -> bool:
+        if ray.is_initialized():
+            return False
+        # Workers must not oversubscribe cores, and their banners and bars would drown the program's own.
+        os.environ.setdefault("RAY_DEDUP_LOGS", "1")
+        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
+        threads = {v: "1" for v in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
+        keep = {k: v for k, v in os.environ.items() if k.startswith(("OPENLPM_", "AWS_"))}
+        options: dict[str, Any] = {
+            "logging_level": logging.ERROR,
+            "log_to_driver": False,
+            "runtime_env": {"env_vars": {**threads, **keep}},
+        }
+        if self.address is None:
+            options |= {"include_dashboard": False, "num_cpus": self.cpus or os.cpu_count()}
+            options["_system_config"] = {"metrics_report_interval_ms": 60_000}
+        try:
+            ray.init(address=self.address or "local", **options)
+        except (ConnectionError, RuntimeError, ValueError, TimeoutError) as e:
+            where = self.address or "a local Ray"
+            raise RunStoppedError(f"cannot connect to {where}: {e}; check --address, or use --engine local") from e
+        return True
+
+    def _run(self, job: Job, work: list[SourceWork], report: Callable[[StepResult], None]) -> None:
+        before, windowed, after = pipeline_lanes(job.pipeline)
+        nodes = _nodes()
+        if not self.wait_for_nodes:
+            problem = misfit([*before, *windowed, *after], nodes)
+            if problem:
+                raise RunStoppedError(problem)
+        pools = _pools([*windowed, *after], nodes, local=self.address is None)
+        pools.update(_pools(before, nodes, local=self.address is None))
+        _preflight(job, [*before, *windowed, *after], pools)
+        collector = _Collector.remote()  # type: ignore[attr-defined]
+        context = ray.data.DataContext.get_current()
+        context.enable_progress_bars = False
+        context.execution_options.verbose_progress = False
+        context.print_on_execution_start = False
+        pump = _Pump(collector, report)
+        try:
+            rows = [_row(w) for w in work]
+            for lane in before:
+                _consume(_mapped(_items(rows), job, lane, pools, collector), pump)
+            stepper = job.stepper()
+            items = [row for w in work for row in _window_rows(stepper, w)]
+            rows = [row for row in items if row["n_windows"] > 0]
+            if rows:
+                ds = _items(sorted(rows, key=lambda r: (-r["cost"], r["source_id"], r["window"])))
+                for lane in windowed:
+                    ds = _mapped(ds, job, lane, pools, collector)
+                ds = ds.map_batches(_Join, batch_size=1, concurrency=1, num_cpus=0)
+                for lane in after:
+                    ds = _mapped(ds, job, lane, pools, collector)
+                _consume(ds, pump)
+        except ray.exceptions.RayError as e:
+            raise _translate(e) from e
+        finally:
+            pump.finish()
+            ray.kill(collector)
+
+
+# ------------------------------------------------------------------------------------------------ rows
+
+
+def _row(w: SourceWork) -> Row:
+    return {"source_id": w.source_id, "path": w.path, "window": 0, "n_windows": 0, "cost": float(w.bytes)}
+
+
+def _window_rows(stepper: Stepper, w: SourceWork) -> list[Row]:
+    items = stepper.window_items(w.source_id)
+    return [{**_row(w), "window": i.window_index, "n_windows": len(items)} for i in items]
+
+
+def _items(rows: list[Row]) -> ray.data.Dataset:
+    # One row a block: a block is what Ray Data hands to a worker, and windows of one source must spread.
+    return ray.data.from_items(rows, override_num_blocks=max(1, min(len(rows), 20_000)))
+
+
+def _mapped(
+    ds: ray.data.Dataset, job: Job, lane: Lane, pools: dict[str, tuple[dict[str, Any], int]], collector: Any
+) -> ray.data.Dataset:
+    options, most = pools[lane.name]
+    return ds.map_batches(
+        _LaneWorker,
+        fn_constructor_args=(job, lane, collector),
+        batch_size=1,
+        concurrency=(1, most) if most > 1 else 1,
+        **options,
+    )
+
+
+def _consume(ds: ray.data.Dataset, pump: _Pump) -> None:
+    for _ in ds.iter_batches(batch_size=1, prefetch_batches=0):
+        pump.check()
+
+
+class _LaneWorker:
+    """A warm actor: holds one stepper with its lane's models."""
+
+    def __init__(self, job: Job, lane: Lane, collector: Any) -> None:
+        _quiet_worker()
+        self._stepper, self._lane, self._collector = job.stepper(), lane, collector
+
+    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        for n in range(len(batch["source_id"])):
+            source_id, path = str(batch["source_id"][n]), str(batch["path"][n])
+            item = WorkItem(source_id)
+            if self._lane.windowed:
+                item = self._stepper.window_items(source_id)[int(batch["window"][n])]
+            for resolved in self._lane.stages:
+                result = self._stepper.step(resolved, item, path)
+                self._collector.add.remote(result)
+        return batch
+
+
+class _Join:
+    """Lets a source through once, when its last window has passed. Stateful, so there is exactly one of it."""
+
+    def __init__(self) -> None:
+        self._seen: dict[str, set[int]] = {}
+
+    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        done = []
+        for n in range(len(batch["source_id"])):
+            source_id = str(batch["source_id"][n])
+            seen = self._seen.setdefault(source_id, set())
+            seen.add(int(batch["window"][n]))
+            done.append(len(seen) == int(batch["n_windows"][n]))
+        keep = np.array(done, dtype=bool)
+        return {k: v[keep] for k, v in batch.items()}
+
+
+@ray.remote(num_cpus=0)
+class _Collector:
+    """Gathers step results from the workers until the driver takes them."""
+
+    def __init__(self) -> None:
+        self._results: list[StepResult] = []
+
+    def add(self, result: StepResult) -> None:
+        self._results.append(result)
+
+    def take(self) -> list[StepResult]:
+        out, self._results = self._results, []
+        return out
+
+
+class _Pump:
+    """Brings results from the collector to `report` in the driver, twice a second; keeps what report raises."""
+
+    def __init__(self, collector: Any, report: Callable[[StepResult], None]) -> None:
+        self._collector, self._report = collector, report
+        self._error: BaseException | None = None
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._loop, name="openlpm-progress", daemon=True)
+        self._thread.start()
+
+    def _loop(self) -> None:
+        while not self._stop.wait(0.5):
+            self._drain()
+
+    def _drain(self) -> None:
+        try:
+            results: Iterable[StepResult] = ray.get(self._collector.take.remote())
+        except ray.exceptions.RayError:
+            return
+        for result in results:
+            if self._error is None:
+                try:
+                    self._report(result)
+                except Exception as e:  # handed to the driver's own thread by check()
+                    self._error = e
+
+    def check(self) -> None:
+        if self._error is not None:
+            raise self._error
+
+    def finish(self) -> None:
+        self._stop.set()
+        self._thread.join()
+        time.sleep(0.05)
+        self._drain()
+        if self._error is not None:
+            raise self._error
+
+
+# ------------------------------------------------------------------------------------------------ resources
+
+
+def _nodes() -> list[Node]:
+    out = []
+    for n in ray.nodes():
+        if n.get("Alive"):
+            r = n["Resources"]
+            custom = {
+                k: v for k, v in r.items() if k not in {"CPU", "GPU", "memory", "object_store_memory"} and ":" not in k
+            }
+            out.append(Node(r.get("CPU", 0.0), r.get("GPU", 0.0), r.get("memory", 0.0) / 2**30, custom))
+    return out
+
+
+def _pools(lane_list: list[Lane], nodes: list[Node], *, local: bool) -> dict[str, tuple[dict[str, Any], int]]:
+    """Return per lane its Ray options and the most workers it may grow to.
+
+    On one machine lanes share the cores (they work in turns); on a cluster every worker gets what it asks for.
+    """
+    cpus = sum(n.cpus for n in nodes)
+    share = cpu_share(lane_list, cpus)
+    if local:
+        share = min(share, 1.0 / max(1, sum(lane.resources.gpus == 0 for lane in lane_list)))
+    out: dict[str, tuple[dict[str, Any], int]] = {}
+    for lane in lane_list:
+        need = lane.resources
+        options: dict[str, Any] = {"num_cpus": round(need.cpus * share, 3)}
+        limits = [cpus / need.cpus]
+        if need.gpus:
+            options["num_gpus"] = need.gpus
+            limits.append(sum(n.gpus for n in nodes) / need.gpus)
+        if need.memory_gb:
+            options["memory"] = int(need.memory_gb * 2**30)
+            limits.append(sum(n.memory_gb for n in nodes) / need.memory_gb)
+        if need.custom:
+            options["resources"] = need.custom
+            limits += [sum(n.custom.get(k, 0.0) for n in nodes) / v for k, v in need.custom.items() if v]
+        out[lane.name] = (options, max(1, int(min(limits))))
+    return out
+
+
+@ray.remote  # type: ignore[untyped-decorator]
+def _load(job: Job, lane: Lane) -> str | None:
+    _quiet_worker()
+    stepper = job.stepper()
+    try:
+        for resolved in lane.stages:
+            stepper.stage(resolved)
+    except StageSetupError as e:
+        return str(e)
+    stepper.close()
+    return None
+
+
+def _preflight(job: Job, lane_list: list[Lane], pools: dict[str, tuple[dict[str, Any], int]]) -> None:
+    """Load every lane's models once where they will run; what is missing stops the run before its first item."""
+    for lane in lane_list:
+        options = {k: v for k, v in pools[lane.name][0].items()}
+        problem = ray.get(_load.options(**options).remote(job, lane))
+        if problem:
+            raise StageSetupError(problem)
+    stepper = job.stepper()
+    for resolved in job.pipeline.dataset:
+        stepper.stage(resolved)
+    stepper.close()
+
+
+def _quiet_worker() -> None:
+    logging.getLogger("ray").setLevel(logging.ERROR)
+
+
+def _translate(e: BaseException) -> Exception:
+    """Return the engine's own error behind a Ray error, so that users read sentences and not remote tracebacks."""
+    cause: BaseException | None = e
+    while cause is not None:
+        inner = getattr(cause, "cause", None) or cause.__cause__
+        if isinstance(cause, (StoreError, StageSetupError, RunStoppedError)):
+            return cause
+        cause = inner if inner is not cause else None
+    text = str(e).strip().splitlines()
+    return RunStoppedError(f"Ray stopped the run: {text[-1] if text else type(e).__name__}")
