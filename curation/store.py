@@ -15,7 +15,7 @@ import os
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 import pyarrow as pa
 import pyarrow.fs as pafs
@@ -98,6 +98,31 @@ class Store:
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
             raise
+
+    @contextlib.contextmanager
+    def open_output(self, name: str) -> Iterator[IO[bytes]]:
+        """Open a large file for writing; it appears under its name only when the block ends without error."""
+        target = self.path(name)
+        try:
+            if not self.local:
+                with self._fs.open_output_stream(target) as stream:
+                    yield cast(IO[bytes], stream)
+                return
+            path = Path(target)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary = path.parent / f".tmp-{uuid.uuid4().hex}"
+            try:
+                with temporary.open("wb") as f:
+                    yield f
+                    f.flush()
+                    os.fsync(f.fileno())
+                temporary.replace(path)
+            except BaseException:
+                with contextlib.suppress(OSError):
+                    temporary.unlink(missing_ok=True)
+                raise
+        except OSError as e:
+            raise StoreError(f"cannot write {target}: {_FATAL.get(e.errno or 0, str(e))}") from e
 
     def read(self, name: str, offset: int = 0, size: int | None = None) -> bytes:
         """Read a file, or `size` bytes of it from `offset`. Raises FileNotFoundError."""
