@@ -172,10 +172,18 @@ def _open_dataset(store: Store, job: Job) -> None:
         store.write_json("dataset.json", {"format": FORMAT_VERSION, "name": "openlpm"})
     elif info.get("format") != FORMAT_VERSION:
         raise RunStoppedError(f"{job.store_uri} has format {info.get('format')}; this program writes {FORMAT_VERSION}")
-    # Also finds out at once whether the output can be written.
-    store.write_json(
-        "workflow.json", {"pipeline": json.loads(describe(job.pipeline)), "policy": job.policy.model_dump(mode="json")}
-    )
+    write_workflow(store, job)  # also finds out at once whether the output can be written
+
+
+def write_workflow(store: Store, job: Job) -> None:
+    """Record the workflow and policy in force in workflow.json, for later commands on the same dataset."""
+    facts = {
+        "workflow": job.pipeline.workflow.model_dump(mode="json"),
+        "pipeline": json.loads(describe(job.pipeline)),
+        "policy": job.policy.model_dump(mode="json"),
+        "policy_id": job.policy.policy_id,
+    }
+    store.write_json("workflow.json", facts)
 
 
 def _drop_orphans(store: Store, inputs: pa.Table) -> None:

@@ -75,11 +75,15 @@ def resolve(workflow: Workflow, overrides: Iterable[str] = ()) -> Pipeline:
         WorkflowError: a stage, setting, value or order that does not fit.
     """
     changed = _overrides(workflow, overrides)
+    specs = {
+        name: spec.model_copy(update={"settings": {**spec.settings, **changed.get(name, {})}})
+        for name, spec in workflow.stages.items()
+    }
+    workflow = workflow.model_copy(update={"stages": specs})
     stages = []
-    for name, spec in workflow.stages.items():
+    for name, spec in specs.items():
         cls = _import(name, spec.use)
-        settings = {**spec.settings, **changed.get(name, {})}
-        stages.append(ResolvedStage(name, spec.use, _settings(name, cls, settings), spec.resources))
+        stages.append(ResolvedStage(name, spec.use, _settings(name, cls, spec.settings), spec.resources))
     return _ordered(workflow, stages)
 
 

@@ -1,0 +1,185 @@
+"""Check a dataset from the outside: hashes, member offsets, audio and video lengths, conservation, ids that join.
+
+Every check reads what a user would read; none trusts the engine's own bookkeeping twice. Costs one pass over the
+tables and, with `media=True`, one decode of every packed sample.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import tarfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import av
+import soundfile
+
+from curation.account import expected_units
+from curation.commits import read_commit
+from curation.dataset import Dataset
+from curation.ledger import LedgerError, check
+from schemas import tables as t
+from schemas.sample import SAMPLES_PER_FRAME, Sample
+from schemas.time import PACKED_AUDIO_HZ
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is not as it must be."""
+
+    check: str
+    what: str
+
+
+def verify(dataset: Dataset, *, media: bool = True, progress: Callable[[str], None] = lambda _: None) -> list[Problem]:
+    """Return every problem found; an empty list means that the dataset is whole."""
+    problems: list[Problem] = []
+    for name, function in (
+        ("hashes", _hashes),
+        ("conservation", _conservation),
+        ("joins", _joins),
+        ("shards", lambda d: _shards(d, media)),
+    ):
+        progress(name)
+        problems += [Problem(name, what) for what in function(dataset)]
+    return problems
+
+
+def _hashes(dataset: Dataset) -> Iterator[str]:
+    store = dataset.store
+    for name in store.names("commits", ".json"):
+        commit = read_commit(store, name)
+        if commit is None:
+            continue
+        files = {e["file"]: e["sha256"] for e in commit.tables.values()} | commit.files
+        for file, digest in sorted(files.items()):
+            try:
+                found = hashlib.sha256(store.read(file)).hexdigest()
+            except FileNotFoundError:
+                yield f"{file} is gone; run `lpm run` again to make it"
+                continue
+            if found != digest:
+                yield f"{file} changed since stage {commit.stage} wrote it; delete it and run `lpm run` again"
+
+
+def _conservation(dataset: Dataset) -> Iterator[str]:
+    decisions = dataset.table(t.DECISIONS)
+    if decisions.num_rows == 0:
+        yield "there are no decisions; run `lpm run` or `lpm decide`"
+        return
+    try:
+        check(decisions, expected_units(dataset))
+    except LedgerError as e:
+        yield str(e)
+    kept = {r["unit_id"] for r in decisions.to_pylist() if r["unit"] == "segments" and r["outcome"] == "kept"}
+    packed = {str(i) for i in dataset.table(t.MANIFEST, ["sample_id"])["sample_id"].to_pylist()}
+    for i in sorted(kept - packed):
+        yield f"kept segment {i} is in no shard; run `lpm pack`"
+    for i in sorted(packed - kept):
+        yield f"sample {i} is in a shard but not kept; run `lpm pack`"
+
+
+_JOINS = (
+    ("shots", "source_id", "sources", "source_id"),
+    ("tracks", "shot_id", "shots", "shot_id"),
+    ("tracklets", "track_id", "tracks", "track_id"),
+    ("segments", "track_id", "tracks", "track_id"),
+    ("segments", "shot_id", "shots", "shot_id"),
+    ("segments", "partner_track_id", "tracks", "track_id"),
+    ("timeline", "track_id", "tracks", "track_id"),
+    ("asd_frames", "track_id", "tracks", "track_id"),
+    ("turns", "speaker_id", "speakers", "speaker_id"),
+    ("words", "speaker_id", "speakers", "speaker_id"),
+    ("bindings", "speaker_id", "speakers", "speaker_id"),
+    ("bindings", "track_id", "tracks", "track_id"),
+    ("captions", "segment_id", "segments", "segment_id"),
+    ("clips", "segment_id", "segments", "segment_id"),
+    ("face_embeddings", "track_id", "tracks", "track_id"),
+    ("references", "segment_id", "segments", "segment_id"),
+    ("references", "ref_track_id", "tracks", "track_id"),
+    ("track_identities", "identity_id", "identities", "identity_id"),
+    ("track_identities", "track_id", "tracks", "track_id"),
+    ("manifest", "sample_id", "segments", "segment_id"),
+    ("manifest", "source_id", "inputs", "source_id"),
+    ("decisions", "source_id", "inputs", "source_id"),
+)
+
+
+def _joins(dataset: Dataset) -> Iterator[str]:
+    con = dataset.connect()
+    for left, a, right, b in _JOINS:
+        sql = (
+            f'SELECT DISTINCT l."{a}" FROM "{left}" l LEFT JOIN "{right}" r ON l."{a}" = r."{b}" '
+            f'WHERE l."{a}" IS NOT NULL AND l."{a}" <> \'\' AND r."{b}" IS NULL LIMIT 3'
+        )
+        for (orphan,) in con.execute(sql).fetchall():
+            yield f"{left}.{a} {orphan} has no row in {right}"
+    sql = (
+        "SELECT i.identity_id FROM manifest m JOIN identities i USING (identity_id) "
+        "GROUP BY 1 HAVING count(DISTINCT m.split) > 1"
+    )
+    for (identity,) in con.execute(sql).fetchall():
+        yield f"identity {identity} is in two splits"
+
+
+def _shards(dataset: Dataset, media: bool) -> Iterator[str]:
+    store = dataset.store
+    rows = dataset.table(t.MANIFEST).to_pylist()
+    for shard in sorted({r["shard"] for r in rows}):
+        name = f"shards/{shard}"
+        if not store.exists(name):
+            yield f"{name} is gone; run `lpm pack`"
+            continue
+        whole = store.size(name)
+        for row in (r for r in rows if r["shard"] == shard):
+            yield from _sample(dataset, name, whole, row, media)
+
+
+def _sample(dataset: Dataset, shard: str, whole: int, row: dict[str, object], media: bool) -> Iterator[str]:
+    store, key = dataset.store, str(row["sample_id"])
+    members: dict[str, bytes] = {}
+    for m in row["members"]:  # type: ignore[attr-defined]
+        name, offset, size = m["name"], m["offset"], m["size"]
+        if offset + size > whole:
+            yield f"{name} lies beyond the end of {shard}"
+            return
+        header = tarfile.TarInfo.frombuf(store.read(shard, offset - 512, 512), "utf-8", "strict")
+        if (header.name, header.size) != (name, size):
+            yield f"{shard} holds {header.name} ({header.size} bytes) where the manifest says {name} ({size} bytes)"
+            return
+        members[name.split(".", 1)[1]] = store.read(shard, offset, size)
+    missing = {"mp4", "speak.flac", "listen.flac", "json"} - members.keys()
+    if missing:
+        yield f"sample {key} lacks {sorted(missing)}"
+        return
+    sample = Sample.model_validate_json(members["json"])
+    if sample.sample_id != key or sample.split != row["split"]:
+        yield f"sample {key}: its json names {sample.sample_id}, split {sample.split}"
+    for ref in sample.references:
+        if ref.member not in members:
+            yield f"sample {key} lists {ref.member} but does not carry it"
+    for track in ("speak.flac", "listen.flac"):
+        info = soundfile.info(io.BytesIO(members[track]))
+        expected = sample.video.n_frames * SAMPLES_PER_FRAME
+        if (info.frames, info.samplerate, info.channels) != (expected, PACKED_AUDIO_HZ, 1):
+            yield f"sample {key}: {track} has {info.frames} samples at {info.samplerate} Hz, video needs {expected}"
+    if media:
+        yield from _picture(key, sample, members["mp4"])
+
+
+def _picture(key: str, sample: Sample, data: bytes) -> Iterator[str]:
+    try:
+        with av.open(io.BytesIO(data)) as container:
+            stream = container.streams.video[0]
+            n, first = 0, None
+            for frame in container.decode(stream):
+                first = frame.pts if first is None else first
+                n += 1
+            size = (stream.width, stream.height)
+            sound = len(container.streams.audio)
+    except (av.FFmpegError, IndexError) as e:
+        yield f"sample {key}: its video does not decode: {e}"
+        return
+    if n != sample.video.n_frames or size != (sample.video.width, sample.video.height) or first != 0 or sound:
+        yield f"sample {key}: video has {n} frames of {size} from pts {first}, its json says {sample.video.n_frames}"

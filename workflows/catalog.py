@@ -1,0 +1,41 @@
+"""Find workflows and policies: by the name of a built-in one, or by the path of a YAML file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import yaml
+from pydantic import ValidationError
+
+from curation.workflow import WorkflowError
+from schemas.policy import Policy, PolicyError, load_policy
+from schemas.workflow import Workflow
+
+_HERE = Path(__file__).parent
+
+
+def workflow(name: str) -> Workflow:
+    """Return a workflow by built-in name or path. Raises WorkflowError."""
+    path = Path(name) if name.endswith((".yaml", ".yml")) else _HERE / f"{name}.yaml"
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in _HERE.glob("*.yaml")))
+        raise WorkflowError(f"no workflow {name!r}; built in are: {known}; or give the path of a .yaml file")
+    try:
+        return Workflow.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except yaml.YAMLError as e:
+        raise WorkflowError(f"{path.name}: not valid YAML: {e}") from e
+    except ValidationError as e:
+        first = e.errors()[0]
+        where = ".".join(str(p) for p in first["loc"])
+        raise WorkflowError(f"{path.name}, {where}: {first['msg']}") from e
+
+
+def policy(name: str) -> Policy:
+    """Return a policy by built-in name or path. Raises PolicyError."""
+    if name.endswith((".yaml", ".yml")) or "/" in name:
+        return load_policy(Path(name))
+    path = _HERE / "policies" / f"{name}.yaml"
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in (_HERE / "policies").glob("*.yaml")))
+        raise PolicyError(f"no policy {name!r}; built in are: {known}; or give the path of a .yaml file")
+    return load_policy(path)

@@ -1,0 +1,167 @@
+"""`lpm`: the command line. Each command is a thin edge over the engine; every expected error is one sentence.
+
+Exit codes: 0 all well, 1 the request could not be carried out (the sentence says why), 2 wrong usage,
+3 done, but some items are in quarantine (`--allow-quarantine` turns that into 0).
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from workflows import commands
+
+app = typer.Typer(
+    name="lpm", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+    help="Conversation video in, WebDataset shards of speaking, listening and idle clips out.",
+)  # fmt: skip
+models = typer.Typer(no_args_is_help=True, help="Model weights: what is needed, where it is found, fetching it.")
+app.add_typer(models, name="models")
+
+out = Console(soft_wrap=True)
+err = Console(stderr=True, soft_wrap=True)
+
+Target = Annotated[str, typer.Argument(help="the dataset: a directory or an s3:// prefix")]
+InputsArgument = Annotated[
+    list[str] | None, typer.Argument(help="files, folders, globs, s3:// prefixes, CSV/Parquet/JSONL lists")
+]
+WorkflowOption = Annotated[
+    str | None, typer.Option(help="built-in workflow or YAML file; default: the dataset's own, else conversation")
+]
+WaitOption = Annotated[bool, typer.Option(help="do not check that every stage can be placed (autoscaling clusters)")]
+NamesArgument = Annotated[list[str] | None, typer.Argument(help="names; none = all that are required")]
+PolicyOption = Annotated[str | None, typer.Option("--policy", help="built-in policy or YAML file")]
+
+
+@app.command()
+def run(
+    inputs: InputsArgument = None,
+    out_: Annotated[str, typer.Option("--out", help="the dataset to make or go on with")] = ...,  # type: ignore[assignment]
+    workflow: Annotated[
+        str | None, typer.Option(help="built-in workflow or YAML file; default: the dataset's own, else conversation")
+    ] = None,
+    policy: PolicyOption = None,
+    engine: Annotated[str, typer.Option(help="ray or local")] = "ray",
+    address: Annotated[str | None, typer.Option(help="Ray address; none starts a local Ray")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="stage.setting=value")] = None,
+    retry: Annotated[bool, typer.Option("--retry", help="try quarantined items again")] = False,
+    wait_for_nodes: Annotated[
+        bool, typer.Option(help="do not check that the cluster can place every stage (autoscaling)")
+    ] = False,
+    allow_quarantine: Annotated[bool, typer.Option(help="exit 0 even when items are in quarantine")] = False,
+) -> None:
+    """Run a workflow: measure every input, decide, pack, report. Run it again to go on or to add inputs."""
+    quarantined = commands.run(
+        err, out, inputs or [], out_, workflow, policy, engine, address, set_ or [],
+        retry=retry, wait_for_nodes=wait_for_nodes,
+    )  # fmt: skip
+    if quarantined and not allow_quarantine:
+        raise typer.Exit(3)
+
+
+@app.command()
+def status(dataset: Target) -> None:
+    """Show the funnel beside the paper's, the ledger, and the speed of every stage."""
+    commands.status(out, dataset)
+
+
+@app.command()
+def query(
+    dataset: Target,
+    sql: Annotated[str, typer.Argument(help="SQL over the dataset's tables")],
+    format_: Annotated[str, typer.Option("--format", help="table, csv, json or parquet")] = "table",
+    out_: Annotated[Path | None, typer.Option("--out", help="write to a file instead")] = None,
+) -> None:
+    """Run SQL over the dataset."""
+    commands.query(out, dataset, sql, format_, out_)
+
+
+@app.command()
+def explain(
+    dataset: Target,
+    unit_id: Annotated[str, typer.Argument(metavar="ID", help="source, shot, track, segment or sample id")],
+    policy: PolicyOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+) -> None:
+    """Tell everything known of one unit: measurements, every rule with value and threshold, why it was kept or not."""
+    commands.explain(out, dataset, unit_id, policy, as_json)
+
+
+@app.command()
+def decide(
+    dataset: Target,
+    policy: Annotated[str, typer.Option("--policy", help="built-in policy or YAML file")],
+    dry_run: Annotated[bool, typer.Option(help="only print what would change")] = False,
+) -> None:
+    """Decide again under another policy, without decoding a frame; print what changes."""
+    commands.decide(out, dataset, policy, dry_run)
+
+
+@app.command()
+def pack(dataset: Target) -> None:
+    """Write shards and manifest for what is kept now."""
+    commands.pack(out, dataset)
+
+
+@app.command()
+def verify(
+    dataset: Target,
+    media: Annotated[bool, typer.Option(help="also decode every packed sample")] = True,
+) -> None:
+    """Check hashes, offsets, audio and video lengths, conservation, and that every id joins."""
+    if commands.verify(out, dataset, media):
+        raise typer.Exit(1)
+
+
+@app.command()
+def report(dataset: Target) -> None:
+    """Write report/index.html."""
+    commands.report(out, dataset)
+
+
+@app.command()
+def schema(name: Annotated[str, typer.Argument(help="a table, sample, caption, policy, workflow, or 'list'")]) -> None:
+    """Print the JSON Schema of a table, or of a sample, caption, policy or workflow."""
+    sys.stdout.write(json.dumps(commands.schema(name), indent=1) + "\n")
+
+
+@models.command("list")
+def models_list() -> None:
+    """List the weights: size, licence, where from, and whether they are here."""
+    commands.models_list(out)
+
+
+@models.command("fetch")
+def models_fetch(
+    names: Annotated[list[str] | None, typer.Argument(help="names; none = all that are required")] = None,
+) -> None:
+    """Fetch weights into the cache, checking their hashes."""
+    commands.models_fetch(out, names or [])
+
+
+@models.command("check")
+def models_check() -> None:
+    """Check that every required weight is here and has the right hash."""
+    if commands.models_check(out):
+        raise typer.Exit(1)
+
+
+def main(arguments: list[str] | None = None) -> Any:
+    """Run the command line and exit."""
+    try:
+        app(args=arguments, prog_name="lpm")
+    except commands.EXPECTED as e:
+        err.print(f"lpm: {e}", markup=False, highlight=False, style="red")
+        sys.exit(1)
+    except KeyboardInterrupt:
+        err.print("lpm: stopped; finished work is kept, run the same command to go on", markup=False)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

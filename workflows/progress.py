@@ -1,0 +1,90 @@
+"""Show a run's progress: a live bar on a terminal, plain lines elsewhere (logs, pipes, CI)."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from curation.run import SourceWork
+from curation.step import StepResult
+from curation.workflow import Pipeline
+
+_PLAIN_EVERY_S = 5.0
+
+
+class RunProgress:
+    """Receives the engine's events. Use as a context manager."""
+
+    def __init__(self, console: Console, pipeline: Pipeline) -> None:
+        self._console = console
+        self._last = [r.name for r in pipeline.after][-1:]
+        self._sources = 0
+        self._done = 0
+        self._media_s: dict[str, float] = {}
+        self._started = time.monotonic()
+        self._spoke = 0.0
+        self._bar: Progress | None = None
+        if console.is_terminal:
+            self._bar = Progress(
+                SpinnerColumn(), TextColumn("{task.description:<28}"), BarColumn(), MofNCompleteColumn(),
+                TextColumn("sources"), TimeElapsedColumn(), TextColumn("{task.fields[rate]}"), console=console,
+            )  # fmt: skip
+            self._task = self._bar.add_task("starting", total=None, rate="")
+
+    def __enter__(self) -> RunProgress:
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def event(self, kind: str, value: Any) -> None:
+        """Take one event of `curation.run.run`."""
+        if kind == "work":
+            work: list[SourceWork] = value
+            self._sources = len(work)
+            self._say(f"{len(work)} sources have work to do" if work else "nothing to do for any source")
+            if self._bar is not None:
+                self._bar.update(self._task, total=len(work))
+        elif kind == "phase":
+            self._describe(str(value))
+            self._say(f"phase: {value}")
+        elif kind == "step":
+            self._step(value)
+
+    def _step(self, result: StepResult) -> None:
+        if result.status == "ran":
+            self._media_s[result.stage] = self._media_s.get(result.stage, 0.0) + result.media_s
+        if result.status == "error":
+            self._console.print(f"[red]quarantined[/red] {result.source_id} in {result.stage}: ", end="")
+            self._console.print(result.message, markup=False, highlight=False)
+        if result.stage in self._last:
+            self._done += 1
+        where = f"{result.stage} {result.source_id[:8]}"
+        self._describe(where)
+        if self._bar is None and time.monotonic() - self._spoke > _PLAIN_EVERY_S:
+            self._say(f"{self._done}/{self._sources} sources done, now {where}, {self._rate()}")
+        if self._bar is not None:
+            self._bar.update(self._task, completed=self._done, rate=self._rate())
+
+    def _rate(self) -> str:
+        seconds = max(self._media_s.values(), default=0.0)
+        elapsed = time.monotonic() - self._started
+        rate = f"{seconds / elapsed:.2f} video-s/s" if seconds else ""
+        if self._done and self._done < self._sources:
+            rate += f", about {elapsed / self._done * (self._sources - self._done):.0f} s left"
+        return rate
+
+    def _describe(self, text: str) -> None:
+        if self._bar is not None:
+            self._bar.update(self._task, description=text)
+
+    def _say(self, text: str) -> None:
+        if self._bar is None:
+            self._spoke = time.monotonic()
+            self._console.print(f"[{time.monotonic() - self._started:7.1f} s] {text}", markup=False, highlight=False)
