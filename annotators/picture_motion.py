@@ -29,7 +29,7 @@ class FreezeMeter:
     A frame is frozen when no block of 4 x 4 pixels (at 320 px) differs by more than 2.5 levels from the *first* frame
     of the still stretch. Coding noise does not add up against that fixed frame, while breathing, a blink or a slow
     drift does, even where each step is small. In tests, frozen pictures coded again stayed below 2.1 but for single
-    key frames; the longest such stretch of a listener who only blinks lasted 0.04 s, of generated faces 0.5 s.
+    key frames; the longest run of a listener who only blinks was 0.04 s, of any moving picture 0.12 s.
     Duplicated frames (a 12 fps source on the 25 Hz grid) are frozen frames too: judge by the longest run.
     """
 
