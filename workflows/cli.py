@@ -144,6 +144,12 @@ def models_fetch(
     commands.models_fetch(out, names or [])
 
 
+@models.command("path")
+def models_path(name: Annotated[str, typer.Argument(help="a weight or demo file")]) -> None:
+    """Print where a weight or demo file is, fetching it first when needed."""
+    sys.stdout.write(f"{commands.models_path(name)}\n")
+
+
 @models.command("check")
 def models_check() -> None:
     """Check that every required weight is here and has the right hash."""

@@ -360,6 +360,13 @@ def models_fetch(out: Console, names: list[str]) -> None:
         out.print(str(weights.resolve(name)), markup=False, highlight=False)
 
 
+def models_path(name: str) -> Path:
+    """Return the path of a weight or demo file, fetching it when needed."""
+    if name not in weights.registry():
+        raise UsageError(f"no weight {name!r}; `lpm models list` names them")
+    return weights.resolve(name)
+
+
 def models_check(out: Console) -> bool:
     """Check weights; return whether a required one is missing or wrong."""
     bad = False
