@@ -1,7 +1,8 @@
 """Head gestures from head pose: nods, shakes, held turns and tilts, stillness; and how much the face moves about.
 
 A nod is a fall and a return of the pitch of similar size at 0.7-6 Hz, the range in which conversational nods are
-reported (Hadar et al., "Kinematics of head movements accompanying speech", Human Movement Science 1983). Counting swings of similar size keeps a single turn, however quick, from being a gesture.
+reported (Hadar et al., "Kinematics of head movements accompanying speech during conversation", Human Movement Science
+1983). Counting swings of similar size keeps a single turn, however quick, from being a gesture.
 Pure functions; about a millisecond a segment.
 """
 

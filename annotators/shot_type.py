@@ -2,11 +2,11 @@
 
 A head is about 1/7.5 of a standing person and the face, from hairline to chin, three quarters of a head. Shot sizes are
 named by where the picture's lower edge cuts the body; with a little air above the head that fixes the face's share
-of the picture's height, and the limits lie between neighbours on a logarithmic scale:
+of the picture's height. Limits lie between neighbours on a logarithmic scale; closest of all, the head does not fit:
 
-    cut at        chin   collar  chest  waist  knees  feet
-    heads seen    1      1.6     2.5    3.7    6      8.5
-    face share    0.75   0.47    0.30   0.20   0.125  0.088
+    cut at        collar  chest  waist  knees  feet
+    heads seen    1.6     2.5    3.7    6      8.5
+    face share    0.47    0.30   0.20   0.125  0.088
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ SHOT_LIMITS = (
 def shot_type(face_height_px: float, frame_height_px: float) -> str:
     """Return the shot type term for a face of this height, hairline to chin, in a picture of this height.
 
-    A detector's box, brows to chin, is about a fifth lower than the face; limits lie a third apart or more.
+    A detector's box is up to a seventh lower than the face; limits lie a third apart or more.
     Raises ValueError for a height that is not positive.
     """
     if not (face_height_px > 0 and frame_height_px > 0):
