@@ -56,7 +56,7 @@ def signals(path: Path, frames: int) -> FaceSignals:
 
 
 def test_a_talker_who_smiles_and_turns(media: Path) -> None:
-    seen = signals(media / "talk_woman_studio.mp4", 75)
+    seen = signals(media / "talk_woman_studio.mp4", 200)
     said = SignalCaptioner().caption(ClipContext("speak", seen, baseline_of(seen)))
     assert (said.shot_type, said.gaze) == ("close_up", "camera")
     assert "smiling" in said.expressions
