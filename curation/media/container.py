@@ -1,0 +1,121 @@
+"""Open a media file safely, choose its streams, and fix the zero of its clock.
+
+Files are hostile input: only self-contained audio and video containers are opened (no playlists or scripts that name
+other files), only through the `file` protocol. Zero on the source's clock is the presentation time of its first video
+frame; in a file without video, of its first audible sample. Opening costs a few milliseconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import av
+
+from curation.media.errors import MediaError
+from curation.media.structure import missing_bytes
+
+_FORMATS = (
+    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,asf,mxf,nut,ogg,dv,ivf,"
+    "h264,hevc,m4v,wav,flac,mp3,aac,w64,aiff,caf,amr"
+)
+_OPTIONS = {"format_whitelist": _FORMATS, "protocol_whitelist": "file"}
+_ORIGIN_PACKETS = 64
+"""Packets looked at for the first presentation time when the header does not state it (more than any reorder depth)."""
+
+
+@contextmanager
+def open_media(path: Path, options: dict[str, str] | None = None) -> Iterator[Any]:
+    """Open a file for reading and close it again; raise `MediaError` that says what is wrong with it.
+
+    Args:
+        path: a file on this machine; its name is never read as a protocol or a pattern.
+        options: further demuxer options.
+    """
+    container = _open(path, options or {})
+    try:
+        yield container
+    finally:
+        container.close()
+
+
+def _open(path: Path, options: dict[str, str]) -> Any:
+    if not path.is_file():
+        raise MediaError("missing_file", f"no file at {path}; check the path")
+    if path.stat().st_size == 0:
+        raise MediaError("empty_file", f"{path.name} has zero bytes; copy or download it again")
+    try:
+        return av.open("file:" + str(path.absolute()), options={**_OPTIONS, **options}, metadata_errors="replace")
+    except (av.error.FFmpegError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        missing = missing_bytes(path)
+        if missing:
+            raise MediaError(
+                "truncated", f"{path.name} ends before its index, {describe_missing(missing)}; copy it again"
+            ) from error
+        raise MediaError(
+            "not_a_video",
+            f"{path.name} is not a video that can be read ({reason}); give a video file, or re-encode it to MP4",
+        ) from error
+
+
+def describe_missing(n_bytes: int) -> str:
+    """Say how much of a file is missing, in words."""
+    return f"at least {n_bytes} byte{'s' if n_bytes != 1 else ''} missing"
+
+
+def find_video(container: Any) -> Any | None:
+    """Return the main video stream, or None; cover art is not video."""
+    videos = [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
+    if not videos:
+        return None
+    best = container.streams.best("video")
+    return best if best in videos else videos[0]
+
+
+def require_video(container: Any, path: Path) -> Any:
+    """Return the main video stream; raise `MediaError("no_video_stream")` if there is none."""
+    stream = find_video(container)
+    if stream is None:
+        raise MediaError("no_video_stream", f"{path.name} holds no video stream; give the file that has the picture")
+    return stream
+
+
+def find_audio(container: Any) -> Any | None:
+    """Return the main audio stream, or None."""
+    return container.streams.best("audio")
+
+
+def read_only(container: Any, *streams: Any) -> None:
+    """Let the demuxer skip every stream that is not named, where its format can skip."""
+    kept = {s.index for s in streams}
+    for s in container.streams:
+        s.discard = av.stream.Discard.default if s.index in kept else av.stream.Discard.all
+
+
+def origin_s(container: Any, path: Path) -> Fraction:
+    """Return the container's time of zero on the source's clock, in seconds, exact.
+
+    The stream's start time is used where the demuxer knows it; otherwise the first packets are read from a second
+    handle.
+    """
+    stream = find_video(container) or find_audio(container)
+    if stream is None:
+        return Fraction(0)
+    if stream.start_time is not None:
+        return Fraction(stream.start_time) * Fraction(stream.time_base)
+    with open_media(path) as fresh:
+        packets = fresh.demux(fresh.streams[stream.index])
+        stamps = [t for t in map(timestamp, islice(packets, _ORIGIN_PACKETS)) if t is not None]
+    return Fraction(min(stamps, default=0)) * Fraction(stream.time_base)
+
+
+def timestamp(item: Any) -> int | None:
+    """Return a packet's or frame's presentation time in ticks; its decoding time where it has no other."""
+    if item.pts is not None:
+        return int(item.pts)
+    return None if item.dts is None else int(item.dts)

@@ -1,0 +1,220 @@
+"""Read frames in a window of time, exactly: adjacent windows give every frame once.
+
+A window starts at the keyframe before it; frames decoded on the way are dropped. If a demuxer lands too late (open
+groups of pictures, containers without an index), the reader starts again further back, so the result never depends on
+where it seeked to. Cost: decoding, plus at most one group of pictures for each window. One thread by default, so that
+the result and the CPU time do not depend on the machine.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+
+from curation.media.container import open_media, origin_s, read_only, require_video, timestamp
+from curation.media.errors import MediaError
+from curation.media.frame import Display, Frame, orientation_of
+
+MAX_PIXELS = 8192 * 8192
+"""Largest coded picture that is decoded; larger ones are a mistake or an attack."""
+
+_LEADS_S: tuple[float, ...] = (0.0, 2.0, 10.0, 60.0, math.inf)
+"""How far before the window seeking is tried, one after the other, until it lands early enough."""
+
+
+@dataclass(slots=True)
+class DecodeReport:
+    """What went wrong while decoding a window; filled as frames are read, summed if used for several windows.
+
+    Attributes:
+        n_frames: frames given.
+        n_corrupt: frames given that the decoder marked as damaged.
+        n_errors: packets of the window that the decoder refused, and reads that failed.
+        first_error_s: time of the first such packet on the source's clock, where known.
+        first_error: what the decoder said.
+    """
+
+    n_frames: int = 0
+    n_corrupt: int = 0
+    n_errors: int = 0
+    first_error_s: float | None = None
+    first_error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Errors:
+    """Counts the decoding errors of one window, so that adjacent windows count each once; raises if strict."""
+
+    path: Path
+    start_s: float
+    end_s: float
+    strict: bool
+    report: DecodeReport
+
+    def add(self, time_s: float | None, error: Exception) -> None:
+        if time_s is not None and not self.start_s <= time_s < self.end_s:
+            return
+        if self.report.n_errors == 0:
+            self.report.first_error_s, self.report.first_error = time_s, str(error)
+        self.report.n_errors += 1
+        if self.strict:
+            where = "an unknown time" if time_s is None else f"{time_s:.3f} s"
+            raise MediaError(
+                "decode_failed",
+                f"{self.path.name} cannot be decoded at {where} ({error}); re-encode it or leave it out",
+            ) from error
+
+
+def iter_frames(
+    path: Path,
+    start_s: float = -math.inf,
+    end_s: float = math.inf,
+    *,
+    max_side: int | None = None,
+    strict: bool = False,
+    report: DecodeReport | None = None,
+    threads: int = 1,
+) -> Iterator[Frame]:
+    """Yield the frames with start_s <= pts_s < end_s in order of presentation.
+
+    The file is closed when the iterator is exhausted, closed or dropped.
+
+    Args:
+        path: a video file.
+        start_s: start of the window on the source's clock, inclusive.
+        end_s: end of the window, exclusive.
+        max_side: default limit of `Frame.rgb` and `Frame.gray` for the longer side, in pixels.
+        strict: raise at the first packet that cannot be decoded instead of counting it.
+        report: filled with what went wrong.
+        threads: decoder threads; 0 lets the decoder choose.
+
+    Raises:
+        MediaError: the file cannot be opened, or has no video; `decode_failed` if `strict`; `too_large`.
+    """
+    report = report if report is not None else DecodeReport()
+    errors = _Errors(path, start_s, end_s, strict, report)
+    for frame in _decode_from(path, start_s, Display(max_side=max_side), errors, threads):
+        if frame.pts_s >= end_s:
+            return
+        if frame.pts_s >= start_s:
+            report.n_frames += 1
+            report.n_corrupt += frame.is_corrupt
+            yield frame
+
+
+def read_frame_at(path: Path, t_s: float, *, max_side: int | None = None) -> Frame:
+    """Return the frame on display at `t_s`: the last that starts at or before it; before the first, the first.
+
+    Raises:
+        MediaError: `no_frames` if nothing can be decoded; otherwise as `iter_frames`.
+    """
+    found: Frame | None = None
+    errors = _Errors(path, t_s, t_s, False, DecodeReport())
+    for frame in _decode_from(path, t_s, Display(max_side=max_side), errors, 1):
+        if frame.pts_s > t_s and found is not None:
+            break
+        found = frame
+        if frame.pts_s > t_s:
+            break
+    if found is None:
+        raise MediaError("no_frames", f"no frame of {path.name} can be decoded; re-encode it or leave it out")
+    return found
+
+
+def frame_times(path: Path) -> NDArray[np.float64]:
+    """Return the presentation time of every frame [N] in seconds on the source's clock, sorted, without decoding."""
+    with open_media(path) as container:
+        stream = require_video(container, path)
+        origin = origin_s(container, path)
+        read_only(container, stream)
+        stamps = [timestamp(p) for p in container.demux(stream) if not p.is_discard]
+        base = Fraction(stream.time_base)
+    return np.array([float(t * base - origin) for t in sorted(t for t in stamps if t is not None)])
+
+
+def _decode_from(path: Path, start_s: float, display: Display, errors: _Errors, threads: int) -> Iterator[Frame]:
+    """Yield frames from one at or before `start_s` on (or from the first of the file)."""
+    for lead_s in _LEADS_S:
+        target_s = start_s - lead_s
+        frames = _decode(path, target_s, display, errors, threads)
+        first = next(frames, None)
+        if target_s > 0 and (first is None or first.pts_s > start_s):
+            frames.close()
+            continue
+        if first is not None:
+            yield first
+            yield from frames
+        return
+
+
+def _decode(
+    path: Path, target_s: float, display: Display, errors: _Errors, threads: int
+) -> Generator[Frame, None, None]:
+    """Yield every frame from the keyframe before `target_s` on; from the file's first where that is not after 0."""
+    with open_media(path) as container:
+        stream = require_video(container, path)
+        _check_size(stream, path)
+        origin = origin_s(container, path)
+        read_only(container, stream)
+        stream.codec_context.thread_type = "NONE" if threads == 1 else "AUTO"
+        stream.codec_context.thread_count = threads
+        display.aspect = Fraction(stream.sample_aspect_ratio or 1)
+        sought = target_s > 0
+        if sought and not _seek(container, stream, origin + Fraction(target_s)):
+            return
+        interval_s = 1 / float(stream.average_rate) if stream.average_rate else 0.0
+        last_s = -interval_s
+        for index, raw in enumerate(_raw_frames(container, stream, origin, errors, sought)):
+            if index == 0:
+                display.orientation = orientation_of(raw)
+            stamp, base = timestamp(raw), Fraction(raw.time_base or stream.time_base)
+            pts_s = last_s + interval_s if stamp is None else float(stamp * base - origin)
+            duration_s = float(raw.duration * base) if raw.duration else interval_s
+            last_s = pts_s
+            yield Frame(pts_s, duration_s, None if sought else index, raw.key_frame, raw.is_corrupt, raw, display)
+
+
+def _raw_frames(container: Any, stream: Any, origin: Fraction, errors: _Errors, sought: bool) -> Iterator[Any]:
+    """Decode packet by packet and count failures; after a seek, failures before the first frame mean nothing."""
+    base, seen = Fraction(stream.time_base), not sought
+    packets = container.demux(stream)
+    while True:
+        packet = None
+        try:
+            packet = next(packets, None)
+            if packet is None:
+                return
+            for raw in packet.decode():
+                seen = True
+                yield raw
+        except av.error.FFmpegError as error:
+            stamp = timestamp(packet) if packet is not None else None
+            if seen:
+                errors.add(None if stamp is None else float(stamp * base - origin), error)
+            if packet is None:  # the read failed, and would fail again
+                return
+
+
+def _seek(container: Any, stream: Any, time_s: Fraction) -> bool:
+    """Seek to the keyframe before a container time; False if the demuxer cannot."""
+    try:
+        container.seek(int(time_s / Fraction(stream.time_base)), stream=stream, backward=True)
+    except av.error.FFmpegError:
+        return False
+    return True
+
+
+def _check_size(stream: Any, path: Path) -> None:
+    if stream.width * stream.height > MAX_PIXELS:
+        raise MediaError(
+            "too_large",
+            f"{path.name} has frames of {stream.width}x{stream.height}, more than {MAX_PIXELS} pixels; scale it down",
+        )
