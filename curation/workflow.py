@@ -13,10 +13,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from curation.stage import Stage, StageSettings
+from schemas import yaml12
 from schemas.table import Table
 from schemas.workflow import Resources, Workflow
 
@@ -106,7 +106,7 @@ def _overrides(workflow: Workflow, overrides: Iterable[str]) -> dict[str, dict[s
             raise WorkflowError(f"--set {text!r}: write it as stage.setting=value, e.g. scan.portrait_hz=2")
         if stage not in workflow.stages:
             raise WorkflowError(f"--set {text!r}: no stage {stage!r}; {_near(stage, workflow.stages)}")
-        out.setdefault(stage, {})[setting] = yaml.safe_load(value)
+        out.setdefault(stage, {})[setting] = yaml12.load(value)
     return out
 
 

@@ -15,6 +15,8 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from schemas import yaml12
+
 UnitKind = Literal["sources", "shots", "tracks", "segments"]
 Step = Literal["rights", "single_shot", "human_presence", "quality", "overlay", "cropping", "av_sync", "conversation"]
 
@@ -88,7 +90,7 @@ def load_policy(path: Path) -> Policy:
         PolicyError: the file is missing, is not YAML, or a rule is malformed.
     """
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        data = yaml12.load(path.read_text(encoding="utf-8"))
     except FileNotFoundError as e:
         raise PolicyError(f"no policy file {path}") from e
     except (yaml.YAMLError, UnicodeDecodeError) as e:

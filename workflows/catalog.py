@@ -8,6 +8,7 @@ import yaml
 from pydantic import ValidationError
 
 from curation.workflow import WorkflowError
+from schemas import yaml12
 from schemas.policy import Policy, PolicyError, load_policy
 from schemas.workflow import Workflow
 
@@ -21,7 +22,7 @@ def workflow(name: str) -> Workflow:
         known = ", ".join(sorted(p.stem for p in _HERE.glob("*.yaml")))
         raise WorkflowError(f"no workflow {name!r}; built in are: {known}; or give the path of a .yaml file")
     try:
-        return Workflow.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        return Workflow.model_validate(yaml12.load(path.read_text(encoding="utf-8")))
     except yaml.YAMLError as e:
         raise WorkflowError(f"{path.name}: not valid YAML: {e}") from e
     except ValidationError as e:
