@@ -1,0 +1,50 @@
+"""Write the data contract page from the table declarations, so that documentation and data cannot disagree.
+
+`python -m schemas.document > docs/data-contract.md`; a test compares the two.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from schemas.table import Column, Table
+from schemas.tables import TABLES
+
+_HEAD = """# Data contract
+
+Every table of a dataset: file, key, and each column with type, unit and meaning. Made from `schemas/tables` by
+`python -m schemas.document`; do not edit by hand.
+
+Files: a *source*-grained table is `tables/<name>/bucket=<hh>/<source_id>.parquet`, a *window*-grained one has a
+file a scan window, `<source_id>.w<nnnn>.parquet`, and a *dataset*-grained one is `tables/<name>/dataset.parquet`
+(`manifest.parquet` at the root). All are plain Parquet; DuckDB, pandas and Arrow open them directly.
+
+Times are seconds on the source's own clock: zero is the first video frame's presentation time. Intervals are
+half-open. `k` counts a 25 Hz grid: time = k / 25 s. Ids nest: `<source_id>`, `<source_id>-s0000` (shot),
+`<source_id>-t0000` (track), `<track_id>-<start in ms>` (segment and sample).
+"""
+
+
+def data_contract() -> str:
+    """Return the page as Markdown."""
+    parts = [_HEAD]
+    for table in TABLES.values():
+        parts.append(f"## {table.name}\n\n{_sentence(table)}\n\n| column | type | unit | meaning |\n|---|---|---|---|")
+        parts += [_line(c) for c in table.columns]
+        parts.append("")
+    return "\n".join(parts)
+
+
+def _sentence(table: Table) -> str:
+    return (
+        f"{table.doc[0].upper()}{table.doc[1:]}. Key: {', '.join(f'`{k}`' for k in table.key)}. Grain: {table.grain}."
+    )
+
+
+def _line(c: Column) -> str:
+    kind = str(c.type).replace("|", "\\|") + (", null" if c.nullable else "")
+    return f"| `{c.name}` | {kind} | {c.unit} | {c.doc} |".replace("<", "&lt;")
+
+
+if __name__ == "__main__":
+    sys.stdout.write(data_contract())

@@ -1,0 +1,75 @@
+"""The house's rules that code can check: imports go down only, one OpenCV, documentation that matches."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+from schemas.document import data_contract
+
+ROOT = Path(__file__).resolve().parents[1]
+MAY_IMPORT = {
+    "schemas": set(),
+    "curation": {"schemas"},
+    "annotators": {"schemas"},
+    "stages": {"schemas", "curation", "annotators"},
+    "workflows": {"schemas", "curation", "annotators", "stages"},
+    "lpm_train": {"schemas"},
+}
+
+
+def imported(file: Path) -> set[str]:
+    out = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            out |= {a.name.split(".")[0] for a in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            out.add(node.module.split(".")[0])
+    return out
+
+
+@pytest.mark.parametrize("package", sorted(MAY_IMPORT))
+def test_imports_go_down_only(package: str) -> None:
+    ours = set(MAY_IMPORT)
+    for file in (ROOT / package).rglob("*.py"):
+        up = (imported(file) & ours) - MAY_IMPORT[package] - {package}
+        assert not up, f"{file.relative_to(ROOT)} imports {up}"
+
+
+def test_every_module_says_what_it_is() -> None:
+    for package in MAY_IMPORT:
+        for file in (ROOT / package).rglob("*.py"):
+            assert ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))), file
+
+
+def test_one_opencv_without_a_display() -> None:
+    names = {d.metadata["Name"] for d in metadata.distributions()}
+    assert {n for n in names if n.startswith("opencv")} == {"opencv-contrib-python-headless"}
+
+
+def test_data_contract_page_is_current() -> None:
+    page = (ROOT / "docs" / "data-contract.md").read_text(encoding="utf-8")
+    assert page == data_contract(), "run: python -m schemas.document > docs/data-contract.md"
+
+
+def test_no_machine_path_and_no_registry_host_is_committed() -> None:
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False).stdout.split(
+        "\n"
+    )
+    for name in filter(None, tracked):
+        file = ROOT / name
+        if file.is_file() and file.suffix in {".py", ".md", ".yaml", ".toml", ".txt", ".sh", ""}:
+            text = file.read_text(encoding="utf-8", errors="ignore")
+            for word in ("/" + "work/", "/" + "root/", "file:" + "///opt"):
+                assert word not in text, f"{name} holds {word}"
+
+
+def test_importing_the_packages_is_light() -> None:
+    code = "import sys, curation, schemas.tables; print([m for m in ('torch', 'ray', 'mediapipe', 'cv2') if m in sys.modules])"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
