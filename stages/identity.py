@@ -1,0 +1,208 @@
+"""Who is who across the whole dataset, and which split each person belongs to.
+
+A track's face is the quality-weighted mean of its portraits' embeddings (dark or tiny portraits weigh little). Tracks
+are clustered within each source first (a few dozen to thousands), then the sources' people across the dataset; two
+tracks seen at the same time in one shot are never one person. A person whose best portrait is too poor to tell from
+others is never merged across sources. Streams embeddings source by source; memory is one mean a track.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import pyarrow as pa
+from pydantic import Field, model_validator
+
+from curation.stage import Gate, GateMode, Inputs, Outputs, StageSettings, Unit, WorkItem
+from schemas.table import Table
+from schemas.tables import DUPLICATES, FACE_EMBEDDINGS, IDENTITIES, INPUTS, TRACK_IDENTITIES, TRACKS
+from schemas.time import Interval
+from stages.clustering import Array, Cluster, agglomerate
+from stages.identity_splits import identity_groups, split_of
+
+_NAME = "average-linkage"
+_ALONE = "no-embedding"
+
+
+class IdentitySettings(StageSettings):
+    """How near is one person, and how people are split."""
+
+    max_distance: float = Field(
+        0.52,
+        gt=0,
+        description="largest root mean square L2 distance within a person. For dlib: its author's 0.6 less a margin; "
+        "measured on footage 0.12-0.48 within a person and from 0.66 between people",
+    )
+    min_quality: float = Field(
+        0.2, ge=0, le=1, description="a person whose best portrait is poorer is not merged across sources"
+    )
+    min_overlap_s: float = Field(
+        0.2, ge=0, description="two tracks of one shot that share more time than this are two people (s)"
+    )
+    n_neighbours: int = Field(32, ge=1, description="nearest neighbours looked at in a round of clustering")
+    val: float = Field(0.05, ge=0, le=1, description="share of groups in the validation split")
+    test: float = Field(0.05, ge=0, le=1, description="share of groups in the test split")
+    split_seed: str = Field("", description="changes who falls into which split")
+
+    @model_validator(mode="after")
+    def _shares(self) -> IdentitySettings:
+        if self.val + self.test > 1:
+            raise ValueError(f"val {self.val} + test {self.test} exceed 1")
+        return self
+
+
+class Identity:
+    """Stage: cluster tracks to people; groups and splits."""
+
+    name: ClassVar[str] = "identity"
+    version: ClassVar[int] = 1
+    unit: ClassVar[Unit] = "dataset"
+    reads: ClassVar[tuple[Table, ...]] = (TRACKS, FACE_EMBEDDINGS, INPUTS, DUPLICATES)
+    writes: ClassVar[tuple[Table, ...]] = (IDENTITIES, TRACK_IDENTITIES)
+    gate: ClassVar[Gate | None] = "tracks"
+    gate_mode: ClassVar[GateMode] = "set"
+    Settings: ClassVar[type[StageSettings]] = IdentitySettings
+
+    def __init__(self, settings: IdentitySettings) -> None:
+        self._settings = settings
+
+    @classmethod
+    def identity(cls, settings: IdentitySettings) -> Mapping[str, str]:
+        """No model takes part: embeddings are read."""
+        return {}
+
+    def run(self, item: WorkItem, inputs: Inputs) -> Outputs:
+        """Cluster all live tracks of the dataset."""
+        wanted = ["track_id", "source_id", "shot_id", "start_s", "end_s", "duration_s"]
+        tracks = {r["track_id"]: r for r in inputs.read(TRACKS).select(wanted).to_pylist()}
+        means, best = track_means(inputs.parts(FACE_EMBEDDINGS))
+        people = self.cluster({k: c for k, c in means.items() if k in tracks}, best, tracks)
+        linked = [*_same_session(inputs.read(INPUTS).to_pylist()), *_copies(inputs.read(DUPLICATES).to_pylist())]
+        return self._outputs(people, means, tracks, linked)
+
+    def cluster(
+        self, faces: Mapping[str, Cluster], best: Mapping[str, float], tracks: Mapping[str, Mapping[str, Any]]
+    ) -> list[Cluster]:
+        """Return people as clusters of track ids; tracks without a face are people of their own (weight 0)."""
+        s = self._settings
+        apart = tracks_apart(tracks.values(), s.min_overlap_s)
+        by_source: dict[str, list[Cluster]] = defaultdict(list)
+        for track_id, face in sorted(faces.items()):
+            barred = frozenset(apart.get(track_id, ()))
+            by_source[tracks[track_id]["source_id"]].append(
+                Cluster(face.members, face.weight, face.mean, face.scatter, barred)
+            )
+        clear: list[Cluster] = []
+        doubtful: list[Cluster] = []
+        for _, members in sorted(by_source.items()):
+            for person in agglomerate(members, s.max_distance, s.n_neighbours):
+                sure = max(best[m] for m in person.members) >= s.min_quality
+                (clear if sure else doubtful).append(person)
+        alone = [Cluster(frozenset({t}), 0.0, np.zeros(0)) for t in sorted(tracks.keys() - faces.keys())]
+        return [*agglomerate(clear, s.max_distance, s.n_neighbours), *doubtful, *alone]
+
+    def _outputs(
+        self,
+        people: Sequence[Cluster],
+        faces: Mapping[str, Cluster],
+        tracks: Mapping[str, Mapping[str, Any]],
+        linked: Iterable[tuple[str, str]],
+    ) -> Outputs:
+        names = {identity_id(p.members): p for p in people}
+        sources = {name: {tracks[t]["source_id"] for t in p.members} for name, p in names.items()}
+        groups = identity_groups(sources, linked)
+        s = self._settings
+        identities, members = [], []
+        for name, person in names.items():
+            identities.append(
+                {
+                    "identity_id": name,
+                    "n_tracks": len(person.members),
+                    "n_sources": len(sources[name]),
+                    "seen_s": float(sum(tracks[t]["duration_s"] for t in person.members)),
+                    "split": split_of(groups[name], s.val, s.test, s.split_seed),
+                    "group_id": f"g-{groups[name]}",
+                }
+            )
+            for track_id in person.members:
+                seen = person.weight > 0
+                members.append(
+                    {
+                        "track_id": track_id,
+                        "source_id": tracks[track_id]["source_id"],
+                        "identity_id": name,
+                        "distance": float(np.linalg.norm(faces[track_id].mean - person.mean)) if seen else None,
+                        "annotator": _NAME if seen else _ALONE,
+                    }
+                )
+        return Outputs(
+            {IDENTITIES: IDENTITIES.from_rows(identities), TRACK_IDENTITIES: TRACK_IDENTITIES.from_rows(members)}
+        )
+
+
+def track_means(parts: Iterable[pa.Table]) -> tuple[dict[str, Cluster], dict[str, float]]:
+    """Return each track's face as a weighted mean of its embeddings, and its best portrait's quality.
+
+    The weight of a portrait is its quality; the scatter within a track is left out, so that distances between tracks
+    are distances of means (it is noise of the single portrait, which the mean has averaged away).
+    """
+    means: dict[str, Cluster] = {}
+    best: dict[str, float] = {}
+    for part in parts:
+        ids = [str(track_id) for track_id in part["track_id"].to_pylist()]
+        if not ids:
+            continue
+        quality = part["quality"].to_numpy().astype(np.float64)
+        vectors = np.array(part["embedding"].to_pylist(), np.float64)
+        rows: dict[str, list[int]] = defaultdict(list)
+        for i, track_id in enumerate(ids):
+            rows[track_id].append(i)
+        for track_id, index in rows.items():
+            best[track_id] = float(quality[index].max())
+            means[track_id] = Cluster(frozenset({track_id}), *weighted_mean(vectors[index], quality[index]))
+    return means, best
+
+
+def weighted_mean(vectors: Array, quality: Array) -> tuple[float, Array]:
+    """Return (total weight, mean [d]) of vectors [n, d] weighted by quality [n]; never a weight of zero."""
+    weights = np.maximum(quality, 1e-3)
+    return float(weights.sum()), np.average(vectors, axis=0, weights=weights)
+
+
+def tracks_apart(tracks: Iterable[Mapping[str, Any]], min_overlap_s: float) -> dict[str, set[str]]:
+    """Return, for each track, the tracks of its shot that are seen at the same time: certainly other people."""
+    by_shot: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
+    for track in tracks:
+        by_shot[track["shot_id"]].append(track)
+    apart: dict[str, set[str]] = defaultdict(set)
+    for group in by_shot.values():
+        group.sort(key=lambda r: (r["start_s"], r["track_id"]))
+        for i, a in enumerate(group):
+            for b in group[i + 1 :]:
+                if b["start_s"] >= a["end_s"]:
+                    break
+                shared = Interval(a["start_s"], a["end_s"]).overlap_s(Interval(b["start_s"], b["end_s"]))
+                if shared > min_overlap_s:
+                    apart[a["track_id"]].add(b["track_id"])
+                    apart[b["track_id"]].add(a["track_id"])
+    return apart
+
+
+def identity_id(members: Iterable[str]) -> str:
+    """Name a person after the smallest of their tracks."""
+    return "p-" + hashlib.sha256(min(members).encode()).hexdigest()[:12]
+
+
+def _same_session(inputs: Iterable[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    first: dict[str, str] = {}
+    return [
+        (first.setdefault(r["session"], r["source_id"]), r["source_id"]) for r in inputs if r["session"] is not None
+    ]
+
+
+def _copies(duplicates: Iterable[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    return [(r["near_duplicate_of"], r["source_id"]) for r in duplicates if r["near_duplicate_of"] is not None]
