@@ -1,0 +1,170 @@
+"""Decode a stretch of sound and lay every sample where its time stamp says.
+
+Positions are whole samples of the stream's own rate on the source's clock. Containers with coarse clocks (Matroska's
+millisecond) round packet times; since codecs' frames have one length, the true position is the nearest one on the
+lattice that starts at the first frame. What jitters more than that is laid gaplessly until it is off by a real gap.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+
+from curation.media.container import find_video, open_media, origin_s, read_only, timestamp
+from curation.media.sound import F32, mono_weights, to_float
+
+LEADS_S: tuple[int | None, ...] = (1, 10, None)
+"""Decoded before a stretch and thrown away: longer than MP3's bit reservoir, Opus' 80 ms pre-roll and the repetition of
+SBR headers. Longer leads (None: from the file's start) are tried when seeking lands too late."""
+
+GAP_TOLERANCE_S = 0.010
+"""Packet times that differ by less than this from a gapless sequence are jitter of the container's clock, not gaps."""
+
+_SETTLE_S = 0.1
+_UNSEEKABLE = {"aac", "mp3", "ac3", "amr", "h264", "hevc", "m4v", "mpegvideo", "dv"}
+"""Raw streams whose times after a seek are estimates; they are decoded from their start."""
+
+
+@dataclass(frozen=True, slots=True)
+class AudioClock:
+    """How a sound stream's packets map to samples.
+
+    Attributes:
+        stream_index: which stream.
+        rate_hz: decoded samples per second; twice the declared rate for some HE-AAC.
+        n_channels: decoded channels.
+        base: seconds of a tick.
+        origin_s: the container's time of zero on the source's clock.
+        start: sample position of the first frame.
+        lattice: (position of the first frame's end, samples of a frame), where packet times are coarser than samples.
+        seekable: whether times after a seek can be trusted.
+    """
+
+    stream_index: int
+    rate_hz: int
+    n_channels: int
+    base: Fraction
+    origin_s: Fraction
+    start: int
+    lattice: tuple[int, int] | None
+    seekable: bool
+
+    def position(self, stamp: int) -> int:
+        """Return the sample position of a frame with this time stamp."""
+        exact = (stamp * self.base - self.origin_s) * self.rate_hz
+        if self.lattice is not None:
+            end, length = self.lattice
+            snapped = end + round((exact - end) / length) * length
+            if abs(exact - snapped) <= self.base * self.rate_hz + 1:
+                return snapped
+        return round(exact)
+
+
+def read_clock(container: Any, stream: Any, path: Path) -> AudioClock | None:
+    """Decode the first frames of an open container and return their clock; None if nothing decodes."""
+    origin, base = origin_s(container, path), Fraction(stream.time_base)
+    frames = [f for f in islice(_frames(container, stream, []), 4) if timestamp(f) is not None]
+    if not frames:
+        return None
+    first, rate = frames[0], int(frames[0].sample_rate)
+    start = round((Fraction(timestamp(first) or 0) * base - origin) * rate)
+    lengths = {f.samples for f in frames[1:3]}
+    coarse = (1 / (base * rate)).denominator != 1  # a sample is no whole number of ticks
+    return AudioClock(
+        stream_index=stream.index,
+        rate_hz=rate,
+        n_channels=len(first.layout.channels),
+        base=base,
+        origin_s=origin,
+        start=start,
+        lattice=(start + first.samples, lengths.pop()) if coarse and len(lengths) == 1 else None,
+        seekable=find_video(container) is not None or container.format.name not in _UNSEEKABLE,
+    )
+
+
+def decode_samples(path: Path, clock: AudioClock, first: int, n: int, mono: bool) -> tuple[F32, int]:
+    """Return float32 [C, n] (C = 1 if `mono`) for the stream's own samples first..first+n-1, and the failed packets.
+
+    What the stream does not cover is zero.
+    """
+    for lead_s in LEADS_S:
+        out = np.zeros((1 if mono else clock.n_channels, n), dtype=np.float32)
+        target = None if lead_s is None or not clock.seekable else first - lead_s * clock.rate_hz
+        if target is not None and target <= clock.start:
+            target = None
+        errors: list[str] = []
+        with open_media(path) as container:
+            stream = container.streams[clock.stream_index]
+            read_only(container, stream)
+            if target is not None and not _seek(container, stream, clock, target):
+                continue
+            earliest = _lay(out, first, _frames(container, stream, errors), clock, mono)
+        late = earliest is None or earliest > first - _SETTLE_S * clock.rate_hz
+        if target is None or not late:
+            return out, len(errors)
+    raise AssertionError("the last lead decodes from the start")
+
+
+def _lay(out: F32, first: int, frames: Iterator[Any], clock: AudioClock, mono: bool) -> int | None:
+    """Write frames into `out`, whose sample 0 is position `first`; return the position of the earliest frame."""
+    n, expected, earliest = out.shape[1], None, None
+    for frame in frames:
+        stamp = timestamp(frame)
+        if (stamp is None and expected is None) or frame.sample_rate != clock.rate_hz:
+            continue
+        at = expected if stamp is None else clock.position(stamp)
+        assert at is not None
+        if expected is not None and abs(at - expected) <= GAP_TOLERANCE_S * clock.rate_hz:
+            at = expected
+        if earliest is None:
+            earliest = at
+        if at >= first + n:
+            break
+        expected = at + frame.samples
+        if expected > first:
+            a, b = max(at, first), min(expected, first + n)
+            out[:, a - first : b - first] = _samples(frame, out.shape[0], mono)[:, a - at : b - at]
+    return earliest
+
+
+def _samples(frame: Any, n_channels: int, mono: bool) -> F32:
+    """Return a frame as float32 [C, samples], mixed to mono if asked or if its channels are not the stream's."""
+    names = [c.name for c in frame.layout.channels]
+    raw = frame.to_ndarray()
+    if not frame.format.is_planar:
+        raw = raw.reshape(-1, len(names)).T
+    samples = to_float(raw)
+    if mono or len(names) != n_channels:
+        samples = (mono_weights(names) @ samples)[None]
+    return samples
+
+
+def _frames(container: Any, stream: Any, errors: list[str]) -> Iterator[Any]:
+    packets = container.demux(stream)
+    while True:
+        packet = None
+        try:
+            packet = next(packets, None)
+            if packet is None:
+                return
+            yield from packet.decode()
+        except av.error.FFmpegError as error:
+            errors.append(str(error))
+            if packet is None:
+                return
+
+
+def _seek(container: Any, stream: Any, clock: AudioClock, target: int) -> bool:
+    time_s = Fraction(target, clock.rate_hz) + clock.origin_s
+    try:
+        container.seek(int(time_s / clock.base), stream=stream, backward=True)
+    except av.error.FFmpegError:
+        return False
+    return True
