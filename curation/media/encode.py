@@ -1,0 +1,160 @@
+"""Write clips, sound and stills: the same bytes for the same input, and times that any reader understands.
+
+Clips have no B-frames and begin at presentation time 0, so they need no edit list and lose nothing in readers that
+ignore one; the index stands before the data. One encoder thread and no dates make the bytes repeatable for one build
+of the encoders. Costs about 11 ms a 512x512 frame on one core at the default preset.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import cv2
+import numpy as np
+import soundfile
+from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
+from numpy.typing import NDArray
+
+from curation.media.errors import MediaError
+
+U8 = NDArray[np.uint8]
+
+_BT709 = 1
+"""Number of BT.709 for primaries, transfer and matrix in ITU-T H.273."""
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedClip:
+    """What `encode_clip` wrote: frames, bytes, and the picture's size in pixels."""
+
+    n_frames: int
+    n_bytes: int
+    width: int
+    height: int
+
+
+def encode_clip(
+    path: Path, frames_THWC: Iterable[U8], *, fps: int = 25, crf: float = 18, preset: str = "medium", gop_s: float = 1.0
+) -> EncodedClip:
+    """Write RGB frames as H.264 in MP4 (yuv420p, BT.709, limited range, closed groups of pictures, no sound).
+
+    The file appears under its name only when it is complete.
+
+    Args:
+        path: file to write; replaced if it exists.
+        frames_THWC: uint8 [H, W, 3] frames of one even size, one at a time.
+        fps: constant frame rate, Hz.
+        crf: x264's quality, 0 (lossless) to 51.
+        preset: x264's speed preset.
+        gop_s: seconds between keyframes.
+
+    Raises:
+        MediaError: `encode_failed` if there is no frame, or sizes are odd or change.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        n_frames, width, height = _write(temporary, frames_THWC, fps, crf, preset, max(1, round(gop_s * fps)))
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return EncodedClip(n_frames, path.stat().st_size, width, height)
+
+
+def encode_clip_bytes(
+    frames_THWC: Iterable[U8], *, fps: int = 25, crf: float = 18, preset: str = "medium"
+) -> tuple[bytes, EncodedClip]:
+    """Encode as `encode_clip` and return the file's bytes; goes through a temporary file."""
+    with tempfile.TemporaryDirectory(prefix="clip-") as folder:
+        path = Path(folder) / "clip.mp4"
+        clip = encode_clip(path, frames_THWC, fps=fps, crf=crf, preset=preset)
+        return path.read_bytes(), clip
+
+
+def _write(path: Path, frames: Iterable[U8], fps: int, crf: float, preset: str, gop: int) -> tuple[int, int, int]:
+    options = {"movflags": "+faststart", "use_editlist": "0", "fflags": "+bitexact"}
+    to_yuv, stream, n = VideoReformatter(), None, 0
+    with av.open(str(path), "w", format="mp4", options=options) as container:
+        for n, rgb in enumerate(frames, start=1):
+            if stream is None:
+                stream = _video_stream(container, rgb, fps, crf, preset, gop)
+            if rgb.shape != (stream.height, stream.width, 3) or rgb.dtype != np.uint8:
+                raise MediaError(
+                    "encode_failed",
+                    f"frame {n - 1} is {rgb.dtype} {rgb.shape}, the first was {stream.height}x{stream.width}; "
+                    "give uint8 [H, W, 3] frames of one size",
+                )
+            frame = to_yuv.reformat(
+                av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb), "rgb24"), format="yuv420p",
+                dst_colorspace=Colorspace.ITU709, src_color_range=ColorRange.JPEG,
+                dst_color_range=ColorRange.MPEG, interpolation=Interpolation.AREA, threads=1,
+            )  # fmt: skip
+            frame.pts, frame.time_base = n - 1, Fraction(1, fps)
+            container.mux(stream.encode(frame))
+        if stream is None:
+            raise MediaError("encode_failed", "no frame was given; a clip needs at least one")
+        container.mux(stream.encode(None))
+        return n, stream.width, stream.height
+
+
+def _video_stream(container: Any, rgb: U8, fps: int, crf: float, preset: str, gop: int) -> Any:
+    height, width = rgb.shape[:2]
+    if height % 2 or width % 2 or not height or not width:
+        raise MediaError("encode_failed", f"frames of {width}x{height} cannot be 4:2:0; give even sizes")
+    stream = container.add_stream("libx264", rate=fps, options={
+        "crf": str(crf), "preset": preset, "bf": "0", "threads": "1", "flags": "+cgop+bitexact",
+        "x264-params": f"keyint={gop}:min-keyint=1:open-gop=0",
+    })  # fmt: skip
+    stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+    stream.time_base = stream.codec_context.time_base = Fraction(1, fps)
+    context = stream.codec_context
+    context.color_range, context.colorspace = int(ColorRange.MPEG), _BT709
+    context.color_primaries = context.color_trc = _BT709
+    return stream
+
+
+def encode_flac(samples: NDArray[np.float32], rate: int = 48_000) -> bytes:
+    """Return mono float32 samples [N] as a 16-bit FLAC file; beyond full scale saturates.
+
+    Raises:
+        MediaError: `encode_failed` if the samples are not one finite channel.
+    """
+    if samples.ndim != 1 or not np.isfinite(samples).all():
+        raise MediaError("encode_failed", f"samples of shape {samples.shape} are not one finite channel; mix to mono")
+    buffer = io.BytesIO()
+    soundfile.write(buffer, samples, rate, format="FLAC", subtype="PCM_16")
+    return buffer.getvalue()
+
+
+def decode_flac(data: bytes) -> tuple[NDArray[np.float32], int]:
+    """Return the samples, float32 [N] or [N, C], and the rate of a FLAC file."""
+    samples, rate = soundfile.read(io.BytesIO(data), dtype="float32")
+    return np.asarray(samples, dtype=np.float32), int(rate)
+
+
+def encode_jpeg(rgb: U8, quality: int = 92) -> bytes:
+    """Return an RGB picture [H, W, 3] or luma [H, W] as JPEG."""
+    bgr = rgb if rgb.ndim == 2 else cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR)
+    done, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    if not done:
+        raise MediaError("encode_failed", f"a picture of shape {rgb.shape} cannot be written as JPEG")
+    return bytes(data.tobytes())
+
+
+def decode_jpeg(data: bytes) -> U8:
+    """Return a JPEG as RGB [H, W, 3].
+
+    Raises:
+        MediaError: `decode_failed` if the bytes are no picture.
+    """
+    bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
+    if bgr is None:
+        raise MediaError("decode_failed", f"{len(data)} bytes are not a JPEG picture; read the member again")
+    return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), dtype=np.uint8)
