@@ -30,10 +30,17 @@ class DuplicatesSettings(StageSettings):
     """When two sources are one recording."""
 
     max_distance: float = Field(
-        0.05, ge=0, le=0.5, description="largest share of differing hash bits; other takes in one room lie above"
+        0.04,
+        ge=0,
+        le=0.5,
+        description="largest share of differing hash bits; measured: 0-0.039 between copies (other codec, size, rate), "
+        "0.004-0.2 between takes of one person in one place",
     )
-    max_duration_gap_s: float = Field(0.5, ge=0, description="largest difference in duration, absolute part (s)")
-    max_duration_gap_ratio: float = Field(0.005, ge=0, description="the same, as a share of the longer duration")
+    max_distance_unheard: float = Field(
+        0.01, ge=0, le=0.5, description="the same where speech cannot be compared, because one of the two has none"
+    )
+    max_duration_gap_s: float = Field(0.1, ge=0, description="largest difference in duration, absolute part (s)")
+    max_duration_gap_ratio: float = Field(0.0005, ge=0, description="the same, as a share of the longer duration")
     min_speech_agreement: float = Field(
         0.75, ge=0, le=1, description="least intersection over union of the stretches with speech, where both have any"
     )
@@ -78,9 +85,13 @@ class Duplicates:
         pairs = list(similar_pairs(prints, self._settings))
         wanted = {source for pair in pairs for source in pair[:2]}
         speech = speech_masks(inputs.parts(SPEECH), wanted) if wanted else {}
-        floor = self._settings.min_speech_agreement
-        pairs = [p for p in pairs if (a := speech_agreement(speech.get(p[0]), speech.get(p[1]))) is None or a >= floor]
+        pairs = [p for p in pairs if self._agrees(p[2], speech_agreement(speech.get(p[0]), speech.get(p[1])))]
         return Outputs({DUPLICATES: DUPLICATES.from_rows(duplicate_rows([r["source_id"] for r in rows], pairs))})
+
+    def _agrees(self, distance: float, agreement: float | None) -> bool:
+        if agreement is None:
+            return distance <= self._settings.max_distance_unheard
+        return agreement >= self._settings.min_speech_agreement
 
 
 def hash_bits(text: str) -> npt.NDArray[np.bool_]:

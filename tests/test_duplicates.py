@@ -47,7 +47,7 @@ def test_hash_bits_are_read_most_significant_first() -> None:
 def test_a_copy_is_found_and_another_take_is_not() -> None:
     prints = [
         _print("b", 60.0, BASE),
-        _print("a", 60.1, _flip(BASE, 5, 1)),  # re-encoded: 2 % of the bits
+        _print("a", 60.05, _flip(BASE, 5, 1)),  # re-encoded: 2 % of the bits
         _print("c", 60.0, _flip(BASE, 30, 2)),  # another take in the same room: 12 %
         _print("d", 75.0, BASE),  # the same picture for longer is another recording
     ]
@@ -105,3 +105,12 @@ def test_same_picture_but_other_speech_is_no_copy() -> None:
     found = outputs.tables[DUPLICATES].to_pylist()
     assert [r["near_duplicate_of"] for r in found] == [None, "a" * 16, None]
     assert found[1]["distance"] == 0.0
+
+
+def test_without_speech_only_a_nearly_equal_hash_counts() -> None:
+    near, far = (np.packbits(_flip(BASE, n, n)).tobytes().hex() for n in (2, 8))
+    texts = [np.packbits(BASE).tobytes().hex(), near, far]
+    sources = [source_row(s * 16, perceptual_hash=h) for s, h in zip("abc", texts, strict=True)]
+    inputs = MemoryInputs(Path("none"), {SOURCES: [SOURCES.from_rows(sources)]})
+    found = Duplicates(DuplicatesSettings()).run(WorkItem(), inputs).tables[DUPLICATES].to_pylist()
+    assert [r["near_duplicate_of"] for r in found] == [None, "a" * 16, None]
