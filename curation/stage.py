@@ -136,17 +136,32 @@ def _strip_directory(line: str) -> str:
     return f'{head}  File "{"/".join(Path(path).parts[-2:])}"{tail}'
 
 
-def each_unit(units: Iterable[str], measure: Callable[[str], Mapping[Table, Iterable[Mapping[str, Any]]]]) -> Outputs:
+Rows = Mapping[Table, Iterable[Mapping[str, Any]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What one unit gave: rows per table, and binary files (path under the dataset -> bytes)."""
+
+    rows: Rows
+    files: Mapping[str, bytes] = field(default_factory=dict)
+
+
+def each_unit(units: Iterable[str], measure: Callable[[str], Rows | Measured]) -> Outputs:
     """Measure units one by one; a unit that raises is recorded as failed and its neighbours go on.
 
-    `measure(unit_id)` returns rows per table. Returns the merged, validated tables of all units that worked.
+    `measure(unit_id)` returns rows per table, with files where it has any: name them after the unit. Returns the
+    merged, validated tables and the files of all units that worked.
     """
     rows: dict[Table, list[Mapping[str, Any]]] = {}
     out = Outputs()
     for unit in units:
         try:
-            for table, new in measure(unit).items():
+            found = measure(unit)
+            found = found if isinstance(found, Measured) else Measured(found)
+            for table, new in {table: list(new) for table, new in found.rows.items()}.items():
                 rows.setdefault(table, []).extend(new)
+            out.files.update(found.files)
         except (MemoryError, KeyboardInterrupt):
             raise
         except Exception as e:  # recorded with stage, class and message: the quarantine is the handler

@@ -619,6 +619,7 @@ CLIPS = Table(
         count("n_audio_samples", "samples of each audio at 48 kHz"),
         real("audio_shift_ms", "sound moved by this much to correct a constant lip-audio offset", "ms"),
         reals("crop_xywh", "the person crop in the picture", "px"),
+        index("other_faces", "faces of other tracks that the crop could not leave out"),
         real("speak_level_db", "RMS of the speak audio", "dBFS", null=True),
         real("listen_level_db", "RMS of the listen audio", "dBFS", null=True),
     ),
