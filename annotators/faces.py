@@ -8,6 +8,8 @@ video gives the same numbers wherever it starts. Costs on one core of a 2 GHz se
 
 from __future__ import annotations
 
+import threading
+import weakref
 from typing import Any, Self
 
 import mediapipe as mp
@@ -37,6 +39,7 @@ class _Task:
 
     def __init__(self, task: Any) -> None:
         self.task: Any | None = task
+        _open_tasks.add(self)
 
     def detect(self, rgb: Image) -> Any:
         if self.task is None:
@@ -52,6 +55,19 @@ class _Task:
                 task.close()
 
 
+_open_tasks: weakref.WeakSet[_Task] = weakref.WeakSet()
+
+
+def _close_all() -> None:
+    for task in list(_open_tasks):
+        task.close()
+
+
+# MediaPipe closes a task through a thread pool, which is gone by the time destructors or atexit handlers run; this
+# hook, the one thread pools themselves use, runs just before.
+threading._register_atexit(_close_all)  # type: ignore[attr-defined]
+
+
 class FaceDetector:
     """Finds faces in a frame, from close-ups down to faces of about 30 px in a 1280 px frame.
 
@@ -62,7 +78,7 @@ class FaceDetector:
     """
 
     name = "mediapipe-face-detector"
-    weights = (_FULL_RANGE, _SHORT_RANGE)
+    weights: tuple[str, ...] = (_FULL_RANGE, _SHORT_RANGE)
 
     def __init__(self, min_score: float = 0.4, tiles: int = 1) -> None:
         if tiles < 1:
@@ -103,7 +119,7 @@ class FaceLandmarker:
     """Describes the face at the centre of a square crop: 478 landmarks, 52 blendshapes, head pose."""
 
     name = "mediapipe-face-landmarker"
-    weights = (_LANDMARKER,)
+    weights: tuple[str, ...] = (_LANDMARKER,)
 
     def __init__(self, min_score: float = 0.3) -> None:
         options = vision.FaceLandmarkerOptions(

@@ -32,7 +32,7 @@ class FaceEmbedder:
     """Embeds faces with dlib; two of one person are nearer than `same_person_distance`."""
 
     name = "dlib-resnet-v1"
-    weights = (_NETWORK, _ALIGNMENT)
+    weights: tuple[str, ...] = (_NETWORK, _ALIGNMENT)
     dimensions = 128
     same_person_distance = SAME_PERSON_DISTANCE
 

@@ -1,0 +1,142 @@
+"""Stage `scan`: one decode pass over a window of a source feeds every per-frame measurer.
+
+Cuts, picture quality, overlays, faces with landmarks and blendshapes, crops and portraits all come from it, so that
+no later stage decodes again but to pack. Cost: decoding, about 6 ms a face and grid frame for landmarks, and about
+3 ms a grid frame for all else. Memory is bounded by the window.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from pydantic import Field
+
+from annotators import overlay, weights
+from annotators.faces import FaceDetector, FaceLandmarker
+from curation.media.errors import MediaError
+from curation.stage import Gate, GateMode, Inputs, Outputs, StageSettings, Unit, WorkItem
+from schemas.table import Table
+from schemas.tables import CUTS, FACE_CROPS, FACE_FRAMES, FRAMES, LAYOUT, PORTRAITS, SOURCES
+from schemas.time import grid_index
+from stages.scan_faces import FaceMeter, FaceRules
+from stages.scan_grid import read
+from stages.scan_picture import PictureMeter
+
+_CUT_NAME = "pyscenedetect-adaptive"
+
+
+class ScanSettings(StageSettings):
+    """What the scan looks for and how often."""
+
+    cut_threshold: float = Field(3.0, gt=0, description="AdaptiveDetector's ratio to its neighbours (its default)")
+    cut_min_content: float = Field(15.0, ge=0, description="AdaptiveDetector's least content change (its default)")
+    max_side_px: int = Field(1280, ge=256, description="pictures are analysed at this size at most, longer side")
+    detect_every_s: float = Field(0.4, gt=0, description="face detection while all faces are being followed")
+    detect_every_lost_s: float = Field(0.2, gt=0, description="face detection while a face is lost or none is there")
+    tiles: int = Field(2, ge=1, description="tiles a side for small faces in wide shots; 1 = none")
+    tiles_every_s: float = Field(4.0, gt=0, description="how often tiles are searched")
+    min_detection: float = Field(0.5, ge=0, le=1, description="detector confidence from which a face is followed")
+    max_faces: int = Field(6, ge=1, description="faces followed at once, the largest first")
+    max_missed_s: float = Field(0.6, ge=0, description="a face that is not confirmed for longer has ended")
+    min_mesh_px: float = Field(20.0, ge=0, description="faces smaller than this get no landmarks")
+    mesh_scale: float = Field(1.7, gt=1, description="landmark crop / face box")
+    layout_every_s: float = Field(4.0, gt=0, description="how often bars and overlays are measured")
+    portrait_every_s: float = Field(1.0, gt=0, description="one portrait a face in this time")
+    portrait_px: int = Field(384, ge=96, description="longer side of a portrait at most")
+
+
+class Scan:
+    """Stage: the single decode pass."""
+
+    name: ClassVar[str] = "scan"
+    version: ClassVar[int] = 1
+    unit: ClassVar[Unit] = "window"
+    reads: ClassVar[tuple[Table, ...]] = (SOURCES,)
+    writes: ClassVar[tuple[Table, ...]] = (CUTS, FRAMES, LAYOUT, FACE_FRAMES, FACE_CROPS, PORTRAITS)
+    gate: ClassVar[Gate | None] = "sources"
+    gate_mode: ClassVar[GateMode] = "any"
+    Settings: ClassVar[type[StageSettings]] = ScanSettings
+
+    def __init__(self, settings: ScanSettings) -> None:
+        """Load the face and text models. Raises WeightsNotFound."""
+        self._settings = settings
+        self._detector = FaceDetector(settings.min_detection)
+        self._tiled = FaceDetector(settings.min_detection, settings.tiles) if settings.tiles > 1 else None
+        self._landmarker = FaceLandmarker()
+        self._overlay = overlay.open_meter()
+
+    @classmethod
+    def identity(cls, settings: ScanSettings) -> Mapping[str, str]:
+        """Name detectors, landmarker and text model with their weights' hashes."""
+        names = [*FaceDetector.weights, *FaceLandmarker.weights, "ppocr_v4_det.onnx"]
+        out = {n: weights.sha256(n) for n in dict.fromkeys(names)}
+        return {"cuts": _CUT_NAME, "faces": FaceDetector.name, "mesh": FaceLandmarker.name, **out}
+
+    def close(self) -> None:
+        """Release the models."""
+        self._detector.close()
+        self._landmarker.close()
+        if self._tiled is not None:
+            self._tiled.close()
+
+    def run(self, item: WorkItem, inputs: Inputs) -> Outputs:
+        """Scan one window. Raises MediaError when no frame of it can be decoded."""
+        assert item.window is not None
+        s, window = self._settings, item.window
+        first, last = grid_index(window.start_s), grid_index(window.end_s)
+        self._overlay.reset()
+        picture = PictureMeter(item.source_id, self._overlay, s.layout_every_s)
+        prefix = f"{item.source_id}-w{item.window_index:04d}"
+        faces = FaceMeter(prefix, item.source_id, self._detector, self._tiled, self._landmarker, self._rules())
+        cuts: list[dict[str, Any]] = []
+        n_frames = 0
+        for shown in read(
+            inputs.media, window, max_side=s.max_side_px, threshold=s.cut_threshold, min_content=s.cut_min_content
+        ):
+            inside = window.start_s <= shown.t_s < window.end_s
+            n_frames += inside
+            if shown.cut:
+                picture.cut(keep=shown.grid.start > first)
+                faces.cut()
+                if inside:
+                    cuts.append(self._cut(item.source_id, shown.t_s, shown.index, shown.cut_score))
+            grid = range(max(first, shown.grid.start), min(last, shown.grid.stop))
+            keep = len(grid) > 0
+            if not shown.grid or shown.rgb is None or shown.grid.start >= last:
+                continue
+            step = len(shown.grid)
+            if keep:
+                shown.grid = grid
+            picture.add(shown, faces.add(shown) if keep else [], keep, step)
+        picture.finish_shot(keep=True)
+        faces.finish()
+        if n_frames == 0 and item.window_index == 0:
+            raise MediaError("decode_failed", "no frame could be decoded; the file is damaged or of an unknown coding")
+        tables = {
+            CUTS: cuts,
+            FRAMES: picture.frames,
+            LAYOUT: picture.layouts,
+            FACE_FRAMES: faces.face_frames,
+            FACE_CROPS: faces.face_crops,
+            PORTRAITS: faces.portraits,
+        }
+        return Outputs({table: table.from_rows(rows) for table, rows in tables.items()})
+
+    @staticmethod
+    def _cut(source_id: str, t_s: float, frame: int, score: float) -> dict[str, Any]:
+        return {"source_id": source_id, "t_s": t_s, "frame": frame, "score": score, "annotator": _CUT_NAME}
+
+    def _rules(self) -> FaceRules:
+        s = self._settings
+        return FaceRules(
+            detect_every=grid_index(s.detect_every_s),
+            detect_every_lost=grid_index(s.detect_every_lost_s),
+            tiles_every=grid_index(s.tiles_every_s),
+            max_faces=s.max_faces,
+            max_missed=grid_index(s.max_missed_s),
+            min_mesh_px=s.min_mesh_px,
+            mesh_scale=s.mesh_scale,
+            portrait_every=grid_index(s.portrait_every_s),
+            portrait_px=s.portrait_px,
+        )

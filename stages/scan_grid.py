@@ -1,0 +1,119 @@
+"""The feed of the scan: decoded frames with their grid points and cut flags, a few frames behind the decoder.
+
+PySceneDetect's adaptive detector decides about a frame two frames later, so frames wait in a short queue until it is
+known whether a new shot begins with them. Pictures are converted once, here, and only where a grid point needs them.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from scenedetect import AdaptiveDetector, FrameTimecode, StatsManager
+
+from curation.media.video import iter_frames
+from schemas.time import GRID_HZ, Interval
+
+Image = npt.NDArray[np.uint8]
+
+LEAD_S = 1.0
+"""Decoded before a window, so that detectors which look back know what was there, in seconds."""
+
+_WINDOW = 2  # frames the adaptive detector looks to either side
+_CUT_SIDE_PX = 256
+_EARLY_S = 1e-3  # a frame this much after a grid point still counts as the one shown there
+
+
+@dataclass(slots=True)
+class Shown:
+    """One decoded frame: its grid points (none for a frame between them), picture, and whether a shot begins."""
+
+    t_s: float
+    index: int
+    grid: range
+    rgb: Image | None
+    small: Image
+    size: tuple[int, int]
+    """displayed width and height of the source's picture, in pixels; `rgb` may be smaller"""
+    cut: bool = False
+    cut_score: float = 0.0
+
+
+class CutFeed:
+    """Feeds frames to the detector and returns them when it has decided about them, in order."""
+
+    def __init__(self, threshold: float, min_content: float) -> None:
+        self._detector = AdaptiveDetector(
+            adaptive_threshold=threshold, min_scene_len=1, window_width=_WINDOW, min_content_val=min_content
+        )
+        self._detector.stats_manager = StatsManager()
+        self._waiting: deque[Shown] = deque()
+        self._n = 0
+
+    def add(self, shown: Shown) -> Iterator[Shown]:
+        """Take the next frame; yield the one that is decided now."""
+        time = FrameTimecode(self._n, float(GRID_HZ))
+        self._waiting.append(shown)
+        bgr = cv2.cvtColor(shown.small, cv2.COLOR_RGB2BGR)
+        for cut in self._detector.process_frame(time, bgr):
+            target = self._waiting[cut.frame_num - (self._n - len(self._waiting) + 1)]
+            target.cut = True
+            manager = self._detector.stats_manager
+            values = manager.get_metrics(cut, ["content_val"]) if manager is not None else [0.0]
+            target.cut_score = float(values[0] or 0.0)
+        self._n += 1
+        if len(self._waiting) > _WINDOW:
+            yield self._waiting.popleft()
+
+    def rest(self) -> Iterator[Shown]:
+        """Yield the frames that are still waiting, at the end of the stream."""
+        while self._waiting:
+            yield self._waiting.popleft()
+
+
+def read(path: Path, window: Interval, *, max_side: int, threshold: float, min_content: float) -> Iterator[Shown]:
+    """Decode [start - lead, end + a few frames) once and yield frames in order, with cuts decided.
+
+    Frames outside the window come too (their `grid` lies outside as well): measurers that look back need them.
+    A grid point k belongs to the latest frame shown at k / 25 s.
+    """
+    feed = CutFeed(threshold, min_content)
+    start_s = max(0.0, window.start_s - LEAD_S)
+    # Enough frames after the window for the detector to decide about its last ones, at 5 frames a second and above.
+    end_s = window.end_s + (_WINDOW + 1) / 5.0
+    held: tuple[Shown, float] | None = None
+    for frame in iter_frames(path, start_s, end_s):
+        size = (frame.width, frame.height)
+        rgb = frame.rgb(max_side)
+        small = cv2.resize(rgb, _fit(rgb, _CUT_SIDE_PX), interpolation=cv2.INTER_AREA)
+        shown = Shown(frame.pts_s, -1 if frame.index is None else frame.index, range(0), rgb, small, size)
+        if held is not None:
+            yield from _decide(feed, *held, frame.pts_s)
+        held = (shown, frame.pts_s + frame.duration_s)
+    if held is not None:
+        yield from _decide(feed, *held, held[1])
+    yield from feed.rest()
+
+
+def _decide(feed: CutFeed, shown: Shown, end_s: float, next_s: float) -> Iterator[Shown]:
+    first, last = _first_k(shown.t_s), _first_k(next_s)
+    shown.grid = range(0 if shown.index == 0 else first, last)
+    if not shown.grid:
+        shown.rgb = None
+    yield from feed.add(shown)
+
+
+def _first_k(t_s: float) -> int:
+    """First grid point at which a frame with this presentation time is on screen."""
+    return int(np.ceil((t_s - _EARLY_S) * GRID_HZ - 1e-9))
+
+
+def _fit(image: Image, side: int) -> tuple[int, int]:
+    height, width = image.shape[:2]
+    scale = min(1.0, side / max(height, width))
+    return max(8, round(width * scale)), max(8, round(height * scale))
