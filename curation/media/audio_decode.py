@@ -2,7 +2,8 @@
 
 Positions are whole samples of the stream's own rate on the source's clock. Containers with coarse clocks (Matroska's
 millisecond) round packet times; since codecs' frames have one length, the true position is the nearest one on the
-lattice that starts at the first frame. What jitters more than that is laid gaplessly until it is off by a real gap.
+lattice that starts at the first frame. What jitters a little is laid gaplessly until it is off by a real gap; where
+frames overlap, the later one counts.
 """
 
 from __future__ import annotations
@@ -24,8 +25,11 @@ LEADS_S: tuple[int | None, ...] = (1, 10, None)
 """Decoded before a stretch and thrown away: longer than MP3's bit reservoir, Opus' 80 ms pre-roll and the repetition of
 SBR headers. Longer leads (None: from the file's start) are tried when seeking lands too late."""
 
-GAP_TOLERANCE_S = 0.010
-"""Packet times that differ by less than this from a gapless sequence are jitter of the container's clock, not gaps."""
+JITTER_S = 0.0015
+"""Packet times this close to a gapless sequence are rounding, possibly by a millisecond clock the file once had."""
+
+COARSE_JITTER_S = 0.010
+"""The same where the clock is coarse: live recorders write times of arrival."""
 
 _SETTLE_S = 0.1
 _UNSEEKABLE = {"aac", "mp3", "ac3", "amr", "h264", "hevc", "m4v", "mpegvideo", "dv"}
@@ -44,6 +48,7 @@ class AudioClock:
         origin_s: the container's time of zero on the source's clock.
         start: sample position of the first frame.
         lattice: (position of the first frame's end, samples of a frame), where packet times are coarser than samples.
+        tolerance: deviation in samples from a gapless sequence that is jitter and not a gap or an overlap.
         seekable: whether times after a seek can be trusted.
     """
 
@@ -54,6 +59,7 @@ class AudioClock:
     origin_s: Fraction
     start: int
     lattice: tuple[int, int] | None
+    tolerance: int
     seekable: bool
 
     def position(self, stamp: int) -> int:
@@ -77,6 +83,8 @@ def read_clock(container: Any, stream: Any, path: Path) -> AudioClock | None:
     start = round((Fraction(timestamp(first) or 0) * base - origin) * rate)
     lengths = {f.samples for f in frames[1:3]}
     coarse = (1 / (base * rate)).denominator != 1  # a sample is no whole number of ticks
+    lattice = (start + first.samples, lengths.pop()) if coarse and len(lengths) == 1 else None
+    jitter_s = COARSE_JITTER_S if coarse else JITTER_S
     return AudioClock(
         stream_index=stream.index,
         rate_hz=rate,
@@ -84,7 +92,8 @@ def read_clock(container: Any, stream: Any, path: Path) -> AudioClock | None:
         base=base,
         origin_s=origin,
         start=start,
-        lattice=(start + first.samples, lengths.pop()) if coarse and len(lengths) == 1 else None,
+        lattice=lattice,
+        tolerance=round(jitter_s * rate),
         seekable=find_video(container) is not None or container.format.name not in _UNSEEKABLE,
     )
 
@@ -121,7 +130,7 @@ def _lay(out: F32, first: int, frames: Iterator[Any], clock: AudioClock, mono: b
             continue
         at = expected if stamp is None else clock.position(stamp)
         assert at is not None
-        if expected is not None and abs(at - expected) <= GAP_TOLERANCE_S * clock.rate_hz:
+        if expected is not None and abs(at - expected) <= clock.tolerance:
             at = expected
         if earliest is None:
             earliest = at

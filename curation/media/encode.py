@@ -124,9 +124,9 @@ def encode_flac(samples: NDArray[np.float32], rate: int = 48_000) -> bytes:
     """Return mono float32 samples [N] as a 16-bit FLAC file; beyond full scale saturates.
 
     Raises:
-        MediaError: `encode_failed` if the samples are not one finite channel.
+        MediaError: `encode_failed` if the samples are not one finite channel, or none.
     """
-    if samples.ndim != 1 or not np.isfinite(samples).all():
+    if samples.ndim != 1 or not len(samples) or not np.isfinite(samples).all():
         raise MediaError("encode_failed", f"samples of shape {samples.shape} are not one finite channel; mix to mono")
     buffer = io.BytesIO()
     soundfile.write(buffer, samples, rate, format="FLAC", subtype="PCM_16")
@@ -134,8 +134,15 @@ def encode_flac(samples: NDArray[np.float32], rate: int = 48_000) -> bytes:
 
 
 def decode_flac(data: bytes) -> tuple[NDArray[np.float32], int]:
-    """Return the samples, float32 [N] or [N, C], and the rate of a FLAC file."""
-    samples, rate = soundfile.read(io.BytesIO(data), dtype="float32")
+    """Return the samples, float32 [N] or [N, C], and the rate of a FLAC file.
+
+    Raises:
+        MediaError: `decode_failed` if the bytes are no sound file.
+    """
+    try:
+        samples, rate = soundfile.read(io.BytesIO(data), dtype="float32")
+    except soundfile.LibsndfileError as error:
+        raise MediaError("decode_failed", f"{len(data)} bytes are no FLAC ({error}); read the member again") from error
     return np.asarray(samples, dtype=np.float32), int(rate)
 
 

@@ -1,0 +1,217 @@
+"""Sound: every sample stands where the source's clock says, in windows as in the whole, at every rate."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import hostile
+import numpy as np
+import pytest
+import soundfile
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from curation.media.audio import CHUNK_S, AudioReader, iter_audio_blocks, read_audio
+from curation.media.errors import MediaError
+from curation.media.sound import FILTER_REACH, mono_weights, resample
+
+CLICKS_S = (0.3, 0.9, 1.5)
+
+
+def clicks(duration_s: float = 2.0, rate: int = hostile.RATE) -> np.ndarray:
+    """Short smooth bursts whose centres stand exactly at CLICKS_S."""
+    t = np.arange(round(duration_s * rate)) / rate
+    return sum(0.7 * np.exp(-(((t - c) / 0.002) ** 2)) * np.cos(2 * np.pi * 1500 * (t - c)) for c in CLICKS_S).astype(
+        np.float32
+    )
+
+
+def centres(samples: np.ndarray, rate: int) -> list[float]:
+    """Energy centres in seconds of the bursts near CLICKS_S."""
+    out = []
+    for c in CLICKS_S:
+        a, b = round((c - 0.05) * rate), round((c + 0.05) * rate)
+        energy = samples[a:b].astype(np.float64) ** 2
+        out.append(float((np.arange(a, b) * energy).sum() / energy.sum() / rate))
+    return out
+
+
+@pytest.fixture(scope="module")
+def clicked(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("clicks")
+    frames, late = hostile.pictures(2.0), [5 + n / 25 for n in range(50)]
+    made = {
+        "mp4": hostile.write(folder / "a.mp4", frames, sound=clicks()),
+        "bframes": hostile.write(folder / "b.mp4", frames, codec_options={"bf": "3"}, sound=clicks()),
+        "mkv": hostile.write(folder / "a.mkv", frames, sound=clicks()),
+        "mkv44": hostile.write(folder / "a44.mkv", frames, sound=clicks(rate=44_100), sound_rate=44_100),
+        "opus": hostile.write(folder / "o.mkv", frames, sound=clicks(), sound_codec="libopus"),
+        "flac": hostile.write(folder / "f.mkv", frames, sound=clicks(), sound_codec="flac"),
+        "mp3": hostile.write(folder / "m.mp4", frames, sound=clicks(), sound_codec="libmp3lame"),
+        "avi": hostile.write(folder / "a.avi", frames, codec="mpeg4", sound=clicks(), sound_codec="pcm_s16le"),
+        "ts": hostile.write(
+            folder / "a.ts", frames, late, sound=clicks(), sound_start_s=5.0, container_format="mpegts"
+        ),
+        "mp4_44": hostile.write(folder / "a44.mp4", frames, sound=clicks(rate=44_100), sound_rate=44_100),
+        "mp4_16": hostile.write(folder / "a16.mp4", frames, sound=clicks(rate=16_000), sound_rate=16_000),
+    }
+    return made
+
+
+KINDS = ("mp4", "bframes", "mkv", "mkv44", "opus", "flac", "mp3", "avi", "ts", "mp4_44", "mp4_16")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("rate", [16_000, 44_100, 48_000])
+def test_bursts_stand_where_they_were_put(clicked: dict[str, Path], kind: str, rate: int) -> None:
+    samples = read_audio(clicked[kind], 0, 2, rate)
+    assert samples is not None and samples.shape == (2 * rate,) and samples.dtype == np.float32
+    # AVI has no encoder delay; Matroska rounds the stream's start to 1 ms.
+    tolerance = 0.0011 if kind in ("mkv", "mkv44", "opus", "flac") else 0.0002
+    assert centres(samples, rate) == pytest.approx(CLICKS_S, abs=tolerance)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    start_s=st.floats(-0.5, 1.8),
+    length_s=st.floats(0, 1.5),
+    rate=st.sampled_from([8_000, 16_000, 22_050, 44_100, 48_000]),
+)
+def test_a_window_is_the_slice_of_the_whole(
+    clicked: dict[str, Path], kind: str, start_s: float, length_s: float, rate: int
+) -> None:
+    whole, window = read_audio(clicked[kind], -1, 4, rate), read_audio(clicked[kind], start_s, start_s + length_s, rate)
+    assert whole is not None and window is not None
+    n = round((start_s + length_s - start_s) * rate)
+    first = round(start_s * rate) + rate
+    assert len(window) == n and np.array_equal(window, whole[first : first + n])
+
+
+def test_windows_across_chunks_of_a_long_file(tmp_path: Path) -> None:
+    clip = hostile.write(tmp_path / "a.mp4", hostile.pictures(2.0), sound=clicks())
+    path = hostile.loop_video(clip, tmp_path / "long.mp4", 2.5 * CHUNK_S)
+    with AudioReader(path, 16_000) as reader:
+        whole = reader.read(0, 2.5 * CHUNK_S)
+        for border in (CHUNK_S, 2 * CHUNK_S):
+            near = reader.read(border - 2, border + 2)
+            assert np.array_equal(near, whole[(border - 2) * 16_000 : (border + 2) * 16_000])
+            assert centres(near[32_000:], 16_000) == pytest.approx(CLICKS_S, abs=0.0005)
+    alone = read_audio(path, 2 * CHUNK_S - 0.25, 2 * CHUNK_S + 0.25, 16_000)
+    assert np.array_equal(alone, whole[round((2 * CHUNK_S - 0.25) * 16_000) : round((2 * CHUNK_S + 0.25) * 16_000)])
+
+
+def test_chunk_borders_leave_no_trace(tmp_path: Path) -> None:
+    n_s = CHUNK_S + 3
+    path = hostile.write(
+        tmp_path / "t.mkv", hostile.pictures(n_s, 5), fps=5, sound=hostile.tone(n_s), sound_codec="flac"
+    )
+    samples = read_audio(path, 0, n_s, 16_000)
+    true = hostile.tone(n_s, 16_000)
+    assert samples is not None
+    inner = slice(1000, len(true) - 1000)
+    assert np.abs(samples[inner] - true[inner]).max() < 1e-3
+
+
+def test_real_footage_windows_equal_the_whole(media: Path) -> None:
+    for name in ("stage_cuts.mp4", "late_audio.mp4", "talk_woman_garden.mp4", "talkers/real_newsreader_offset.avi"):
+        whole = read_audio(media / name, -1, 12, 16_000)
+        assert whole is not None
+        for start in (-0.8, 0.0, 3.33, 7.1):
+            window = read_audio(media / name, start, start + 1.7, 16_000)
+            first = round(start * 16_000) + 16_000
+            assert np.array_equal(window, whole[first : first + 27_200]), name
+
+
+def test_sound_before_the_picture_and_after_it(media: Path) -> None:
+    stage = read_audio(media / "stage_cuts.mp4", -2, 0, 16_000)
+    assert stage is not None
+    heard = np.flatnonzero(np.abs(stage) > 1e-4) / 16_000 - 2
+    assert heard[0] == pytest.approx(-0.844, abs=0.003)
+    late = read_audio(media / "late_audio.mp4", 0, 1, 16_000)
+    assert late is not None and not late[: round(0.45 * 16_000)].any() and late[8000:].any()
+
+
+def test_a_plain_wav_is_read_to_the_sample(media: Path) -> None:
+    path = media / "telephone_two_speakers.wav"
+    true, rate = soundfile.read(path, dtype="float32")
+    assert np.array_equal(read_audio(path, 0, len(true) / rate, rate), true)
+    assert np.array_equal(read_audio(path, 7.5, 8.5, rate), true[120_000:136_000])
+
+
+def test_late_and_silent_and_missing_sound(tmp_path: Path) -> None:
+    late = read_audio(hostile.make_late_audio(tmp_path / "late.mp4", 0.7), 0, 2, 16_000)
+    assert late is not None and np.abs(late[: round(0.66 * 16_000)]).max() == 0
+    onset = np.flatnonzero(np.abs(late) > 0.05)[0] / 16_000
+    assert onset == pytest.approx(0.7, abs=0.003)
+    silent = read_audio(hostile.make_silent_audio(tmp_path / "silent.mp4"), 0, 1, 16_000)
+    assert silent is not None and not silent.any()
+    assert read_audio(hostile.make_no_audio(tmp_path / "none.mp4"), 0, 1, 16_000) is None
+    assert list(iter_audio_blocks(tmp_path / "none.mp4", 16_000)) == []
+    with AudioReader(tmp_path / "none.mp4", 16_000) as reader, pytest.raises(MediaError, match="no_audio_stream"):
+        reader.read(0, 1)
+    with pytest.raises(MediaError, match="empty_file"):
+        read_audio(hostile.make_empty(tmp_path / "empty.mp4"), 0, 1, 16_000)
+
+
+def test_channels(tmp_path: Path) -> None:
+    path = hostile.make_surround(tmp_path / "surround.mp4")
+    channels, mono = read_audio(path, 0, 1, 48_000, mono=False), read_audio(path, 0, 1, 48_000)
+    assert channels is not None and mono is not None and channels.shape == (6, 48_000)
+    level = np.sqrt((channels[:, 5000:43_000] ** 2).mean(axis=1))
+    assert level[2] == pytest.approx(0.3 / 2**0.5, rel=0.05) and np.delete(level, 2).max() < 0.01
+    weight = mono_weights(["FL", "FR", "FC", "LFE", "BL", "BR"])[2]
+    assert np.sqrt((mono[5000:43_000] ** 2).mean()) == pytest.approx(weight * 0.3 / 2**0.5, rel=0.05)
+
+
+def test_mono_weights_sum_to_one() -> None:
+    for names in (["FL", "FR"], ["FC"], ["NONE"], ["NONE", "NONE"], ["FL", "FR", "FC", "LFE", "BL", "BR"], ["LFE"]):
+        assert mono_weights(names).sum() == pytest.approx(1, abs=1e-6)
+    assert mono_weights(["FL", "FR"]).tolist() == [0.5, 0.5]
+
+
+def test_blocks_join_to_the_whole_and_memory_is_a_block(media: Path) -> None:
+    path = media / "interview_cuts.mp4"
+    blocks = list(iter_audio_blocks(path, 16_000, 2.5))
+    assert [t for t, _ in blocks] == pytest.approx([2.5 * i for i in range(len(blocks))])
+    assert all(len(b) == 40_000 for _, b in blocks[:-1]) and 0 < len(blocks[-1][1]) <= 40_000
+    joined = np.concatenate([b for _, b in blocks])
+    assert len(joined) / 16_000 == pytest.approx(18, abs=0.01)
+    assert np.array_equal(joined, read_audio(path, 0, len(joined) / 16_000, 16_000))
+    assert sum(len(b) for _, b in iter_audio_blocks(path, 16_000, 2.5, end_s=20)) == 320_000
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.sampled_from(list(itertools.permutations([8_000, 16_000, 22_050, 44_100, 48_000], 2))))
+def test_resampling_keeps_a_tone(rates: tuple[int, int]) -> None:
+    from_hz, to_hz = rates
+    out = resample(hostile.tone(0.5, from_hz, 1000)[None], from_hz, to_hz)[0]
+    true = hostile.tone(0.5, to_hz, 1000)
+    edge = 2 * FILTER_REACH * max(1, to_hz // from_hz + 1)
+    n = min(len(out), len(true)) - edge
+    assert len(out) == -(-round(0.5 * from_hz) * to_hz // from_hz)
+    assert np.abs(out[edge:n] - true[edge:n]).max() < 2e-4
+
+
+def test_resampling_rejects_what_would_alias() -> None:
+    out = resample(hostile.tone(0.5, 48_000, 9_000)[None], 48_000, 16_000)[0]
+    assert np.abs(out[200:-200]).max() < 0.3 * 10 ** (-60 / 20)
+
+
+def test_damaged_sound_reads_as_zeros_and_is_counted(tmp_path: Path) -> None:
+    import av
+
+    path = hostile.make_plain(tmp_path / "plain.mp4")
+    with av.open(str(path)) as container:
+        spans = [(p.pos, p.size) for p in container.demux(audio=0) if p.size]
+    data = bytearray(path.read_bytes())
+    for at, size in spans[30:36]:
+        data[at : at + size] = b"\xff" * size
+    path.write_bytes(bytes(data))
+    with AudioReader(path, 48_000) as reader:
+        samples = reader.read(0, 2)
+        assert samples.shape == (96_000,) and np.isfinite(samples).all()
+        assert reader.n_errors > 0
+        error = (samples - hostile.tone(2.0))[45_000:90_000]
+        assert np.sqrt((error**2).mean()) < 0.02, "what follows stays in place"
