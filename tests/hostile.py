@@ -188,6 +188,13 @@ def make_corrupt(path: Path, duration_s: float = 2.0) -> Path:
     return path
 
 
+def make_unknown_codec(path: Path) -> Path:
+    """Write a clip whose video codec nobody knows."""
+    data = make_plain(path, 0.4).read_bytes()
+    path.write_bytes(data[:40] + data[40:].replace(b"avc1", b"zzzz"))  # the first avc1 is the file's brand
+    return path
+
+
 def make_no_video(path: Path) -> Path:
     """Write sound alone under a video's name."""
     return write(path, None, sound=tone(1.0), container_format="mp4")

@@ -89,6 +89,7 @@ def test_broken_made_files_are_refused(tmp_path: Path) -> None:
         hostile.make_playlist(tmp_path / "list.mp4", plain): "not_a_video",
         hostile.make_playlist(tmp_path / "list.m3u8", plain): "not_a_video",
         hostile.make_no_video(tmp_path / "sound.mp4"): "no_video_stream",
+        hostile.make_unknown_codec(tmp_path / "codec.mp4"): "decode_failed",
         hostile.make_truncated(tmp_path / "tail.mp4"): "truncated",
         hostile.make_truncated(tmp_path / "front.mp4", 0.7, faststart=True): "truncated",
         tmp_path / "absent.mp4": "missing_file",

@@ -3,7 +3,7 @@
 Sample k of a reading at `rate` stands at k / rate seconds, zero being the first video frame, whatever the stream's
 start, edit list or priming; where there is no sound there are zeros. A file is decoded in chunks of fixed borders,
 each with a lead for the decoder to settle, so that a window is bit for bit the slice of a whole reading: decoders that
-fill bands with pseudo-random noise (AAC) would otherwise differ. Memory is a few chunks; cost about 5 ms of CPU for a
+fill bands with pseudo-random noise (AAC) would otherwise differ. Memory is a few chunks; cost about 4 ms of CPU for a
 second of stereo AAC, and at most two chunks more than asked for.
 """
 

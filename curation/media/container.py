@@ -78,16 +78,26 @@ def find_video(container: Any) -> Any | None:
 
 
 def require_video(container: Any, path: Path) -> Any:
-    """Return the main video stream; raise `MediaError("no_video_stream")` if there is none."""
+    """Return the main video stream.
+
+    Raises:
+        MediaError: `no_video_stream`; `decode_failed` if no decoder knows its codec.
+    """
     stream = find_video(container)
     if stream is None:
         raise MediaError("no_video_stream", f"{path.name} holds no video stream; give the file that has the picture")
+    if stream.codec_context is None:
+        raise MediaError(
+            "decode_failed", f"{path.name} uses a video codec that is not known here; re-encode it to H.264"
+        )
     return stream
 
 
 def find_audio(container: Any) -> Any | None:
-    """Return the main audio stream, or None."""
-    return container.streams.best("audio")
+    """Return the main audio stream that has a decoder, or None."""
+    best = container.streams.best("audio")
+    known = [s for s in container.streams.audio if s.codec_context is not None]
+    return best if best in known else next(iter(known), None)
 
 
 def read_only(container: Any, *streams: Any) -> None:
