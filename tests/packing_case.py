@@ -1,0 +1,96 @@
+"""One source with one or two people at known places, as the tables that packing reads, and readers of its tars."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pyarrow as pa
+from table_rows import row, source_row
+
+from curation.media.encode import decode_flac
+from curation.memory import MemoryInputs
+from curation.stage import Outputs, WorkItem
+from schemas import tables as t
+from schemas.table import Table
+from stages.packing import Packing, PackingSettings
+
+SOURCE = "ab" * 8
+
+
+def segment_row(start_s: float, end_s: float, *, person: int = 0, shot: int = 0, **values: Any) -> dict[str, Any]:
+    """Return a SEGMENTS row of one person's track."""
+    track = f"{SOURCE}-t{person:05d}"
+    facts = {"start_s": start_s, "end_s": end_s, "duration_s": end_s - start_s, "state": "speak"}
+    name = f"{track}-{round(start_s * 1000):09d}"
+    ids = {"segment_id": name, "source_id": SOURCE, "track_id": track, "shot_id": f"{SOURCE}-s{shot:05d}"}
+    return row(t.SEGMENTS, **{**ids, **facts, **values})
+
+
+def case(
+    size: tuple[int, int],
+    duration_s: float,
+    people: Sequence[tuple[float, float, float, float]],
+    segments: Sequence[Mapping[str, Any]],
+    states: Sequence[tuple[float, float, str]],
+    cuts: Sequence[float] = (),
+    layout: Sequence[Mapping[str, Any]] = (),
+) -> dict[Table, list[pa.Table]]:
+    """Return packing's input tables. `people` are still face boxes (x, y, w, h); `states` is person 0's timeline."""
+    borders = [0.0, *cuts, duration_s]
+    shots = [
+        row(t.SHOTS, shot_id=f"{SOURCE}-s{i:05d}", source_id=SOURCE, start_s=a, end_s=b, duration_s=b - a)
+        for i, (a, b) in enumerate(pairwise(borders))
+    ]
+    tracklets, faces = [], []
+    for p, (x, y, w, h) in enumerate(people):
+        name = f"{SOURCE}-w0000-{p:05d}"
+        tracklets.append(row(t.TRACKLETS, tracklet_id=name, source_id=SOURCE, track_id=f"{SOURCE}-t{p:05d}"))
+        for k in range(round(duration_s * 25)):
+            faces.append(row(t.FACE_FRAMES, source_id=SOURCE, tracklet_id=name, k=k, t_s=k / 25, x=x, y=y, w=w, h=h))
+    runs = [
+        row(t.TIMELINE, track_id=f"{SOURCE}-t00000", source_id=SOURCE, start_s=a, end_s=b, state=s)
+        for a, b, s in states
+    ]
+    source = source_row(SOURCE, duration_s=duration_s, width=size[0], height=size[1])
+    bars = [row(t.LAYOUT, source_id=SOURCE, **dict(r)) for r in layout]
+    rows = {
+        t.SOURCES: [source], t.SHOTS: shots, t.TRACKLETS: tracklets, t.FACE_FRAMES: faces,
+        t.TIMELINE: runs, t.SEGMENTS: segments, t.LAYOUT: bars,
+    }  # fmt: skip
+    return {table: [table.from_rows(r)] for table, r in rows.items()}
+
+
+def pack(media: Path, parts: dict[Table, list[pa.Table]], **settings: Any) -> Outputs:
+    """Run the stage on every segment of a case."""
+    inputs = MemoryInputs(media, parts)
+    units = tuple(inputs.read(t.SEGMENTS)["segment_id"].to_pylist())
+    quick = {"preset": "ultrafast", **settings}
+    return Packing(PackingSettings(**quick)).run(WorkItem(SOURCE, units=units), inputs)
+
+
+def members(tar: bytes) -> dict[str, bytes]:
+    """Return a clip's members by suffix (`mp4`, `speak.flac`, `listen.flac`)."""
+    with tarfile.open(fileobj=io.BytesIO(tar)) as archive:
+        return {m.name.split(".", 1)[1]: archive.extractfile(m).read() for m in archive.getmembers()}  # type: ignore[union-attr]
+
+
+def frames(mp4: bytes, ignore_edits: bool = False) -> tuple[list[float], list[np.ndarray]]:
+    """Decode a clip: presentation times in seconds and RGB pictures."""
+    options = {"ignore_editlist": "1"} if ignore_edits else {}
+    with av.open(io.BytesIO(mp4), options=options) as container:
+        decoded = list(container.decode(video=0))
+        return [float(f.pts * f.time_base) for f in decoded], [f.to_ndarray(format="rgb24") for f in decoded]
+
+
+def sound(flac: bytes) -> np.ndarray:
+    """Decode a sound member: float32 [N] at 48 kHz."""
+    samples, rate = decode_flac(flac)
+    assert rate == 48_000 and samples.ndim == 1
+    return samples
