@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+import cv2
 from pydantic import Field
 
 from annotators import overlay, weights
@@ -21,6 +22,8 @@ from schemas.tables import CUTS, FACE_CROPS, FACE_FRAMES, FRAMES, LAYOUT, PORTRA
 from schemas.time import grid_index
 from stages.scan_faces import FaceMeter, FaceRules
 from stages.scan_grid import read
+from stages.scan_jumps import NAME as JUMP_NAME
+from stages.scan_jumps import Candidate, is_candidate, jump_cuts, split
 from stages.scan_picture import PictureMeter
 
 _CUT_NAME = "pyscenedetect-adaptive"
@@ -61,6 +64,7 @@ class Scan:
     def __init__(self, settings: ScanSettings) -> None:
         """Load the face and text models. Raises WeightsNotFound."""
         self._settings = settings
+        cv2.setNumThreads(1)  # pictures are small: OpenCV's threads cost more than they give, and workers share cores
         self._detector = FaceDetector(settings.min_detection)
         self._tiled = FaceDetector(settings.min_detection, settings.tiles) if settings.tiles > 1 else None
         self._landmarker = FaceLandmarker()
@@ -90,6 +94,7 @@ class Scan:
         prefix = f"{item.source_id}-w{item.window_index:04d}"
         faces = FaceMeter(prefix, item.source_id, self._detector, self._tiled, self._landmarker, self._rules())
         cuts: list[dict[str, Any]] = []
+        candidates: list[Candidate] = []
         n_frames = 0
         for shown in read(
             inputs.media, window, max_side=s.max_side_px, threshold=s.cut_threshold, min_content=s.cut_min_content
@@ -100,7 +105,9 @@ class Scan:
                 picture.cut(keep=shown.grid.start > first)
                 faces.cut()
                 if inside:
-                    cuts.append(self._cut(item.source_id, shown.t_s, shown.index, shown.cut_score))
+                    cuts.append(_cut(item.source_id, shown.t_s, shown.index, shown.content, _CUT_NAME))
+            elif inside and shown.grid and is_candidate(shown.content, shown.around):
+                candidates.append(Candidate(shown.grid[0], shown.t_s, shown.index, shown.content))
             grid = range(max(first, shown.grid.start), min(last, shown.grid.stop))
             keep = len(grid) > 0
             if not shown.grid or shown.rgb is None or shown.grid.start >= last:
@@ -113,6 +120,10 @@ class Scan:
         faces.finish()
         if n_frames == 0 and item.window_index == 0:
             raise MediaError("decode_failed", "no frame could be decoded; the file is damaged or of an unknown coding")
+        jumps = jump_cuts(candidates, faces.face_crops)
+        cuts += [_cut(item.source_id, c.t_s, c.frame, c.content, JUMP_NAME) for c in jumps]
+        for rows in (faces.face_frames, faces.face_crops, faces.portraits):
+            split(rows, jumps, prefix)
         tables = {
             CUTS: cuts,
             FRAMES: picture.frames,
@@ -122,10 +133,6 @@ class Scan:
             PORTRAITS: faces.portraits,
         }
         return Outputs({table: table.from_rows(rows) for table, rows in tables.items()})
-
-    @staticmethod
-    def _cut(source_id: str, t_s: float, frame: int, score: float) -> dict[str, Any]:
-        return {"source_id": source_id, "t_s": t_s, "frame": frame, "score": score, "annotator": _CUT_NAME}
 
     def _rules(self) -> FaceRules:
         s = self._settings
@@ -140,3 +147,7 @@ class Scan:
             portrait_every=grid_index(s.portrait_every_s),
             portrait_px=s.portrait_px,
         )
+
+
+def _cut(source_id: str, t_s: float, frame: int, score: float, annotator: str) -> dict[str, Any]:
+    return {"source_id": source_id, "t_s": t_s, "frame": frame, "score": score, "annotator": annotator}

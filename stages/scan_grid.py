@@ -41,7 +41,10 @@ class Shown:
     size: tuple[int, int]
     """displayed width and height of the source's picture, in pixels; `rgb` may be smaller"""
     cut: bool = False
-    cut_score: float = 0.0
+    content: float = 0.0
+    """change of content since the frame before, in PySceneDetect's unit"""
+    around: tuple[float, ...] = ()
+    """the same of the two frames on either side"""
 
 
 class CutFeed:
@@ -53,22 +56,29 @@ class CutFeed:
         )
         self._detector.stats_manager = StatsManager()
         self._waiting: deque[Shown] = deque()
+        self._scores: deque[float] = deque(maxlen=2 * _WINDOW + 1)
         self._n = 0
 
     def add(self, shown: Shown) -> Iterator[Shown]:
         """Take the next frame; yield the one that is decided now."""
-        time = FrameTimecode(self._n, float(GRID_HZ))
         self._waiting.append(shown)
         bgr = cv2.cvtColor(shown.small, cv2.COLOR_RGB2BGR)
+        time = FrameTimecode(self._n, float(GRID_HZ))
         for cut in self._detector.process_frame(time, bgr):
-            target = self._waiting[cut.frame_num - (self._n - len(self._waiting) + 1)]
-            target.cut = True
-            manager = self._detector.stats_manager
-            values = manager.get_metrics(cut, ["content_val"]) if manager is not None else [0.0]
-            target.cut_score = float(values[0] or 0.0)
+            self._waiting[cut.frame_num - (self._n - len(self._waiting) + 1)].cut = True
+        self._scores.append(self._score(time))
         self._n += 1
         if len(self._waiting) > _WINDOW:
-            yield self._waiting.popleft()
+            decided = self._waiting.popleft()
+            scores = list(self._scores)
+            decided.content = scores[-1 - _WINDOW]
+            decided.around = tuple(scores[: -1 - _WINDOW] + scores[-_WINDOW:])
+            yield decided
+
+    def _score(self, time: FrameTimecode) -> float:
+        manager = self._detector.stats_manager
+        value = manager.get_metrics(time, ["content_val"])[0] if manager is not None else None
+        return 0.0 if value is None else float(value)
 
     def rest(self) -> Iterator[Shown]:
         """Yield the frames that are still waiting, at the end of the stream."""
