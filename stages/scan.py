@@ -8,14 +8,17 @@ no later stage decodes again but to pack. Cost: decoding, about 6 ms a face and 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, ClassVar
 
 import cv2
+import numpy as np
 from pydantic import Field
 
 from annotators import overlay, weights
 from annotators.faces import FaceDetector, FaceLandmarker
 from curation.media.errors import MediaError
+from curation.media.video import frame_times
 from curation.stage import Gate, GateMode, Inputs, Outputs, StageSettings, Unit, WorkItem
 from schemas.table import Table
 from schemas.tables import CUTS, FACE_CROPS, FACE_FRAMES, FRAMES, LAYOUT, PORTRAITS, SOURCES
@@ -124,6 +127,7 @@ class Scan:
         cuts += [_cut(item.source_id, c.t_s, c.frame, c.content, JUMP_NAME) for c in jumps]
         for rows in (faces.face_frames, faces.face_crops, faces.portraits):
             split(rows, jumps, prefix)
+        _number(cuts, inputs.media)
         tables = {
             CUTS: cuts,
             FRAMES: picture.frames,
@@ -147,6 +151,14 @@ class Scan:
             portrait_every=grid_index(s.portrait_every_s),
             portrait_px=s.portrait_px,
         )
+
+
+def _number(cuts: list[dict[str, Any]], path: Path) -> None:
+    """Fill in the frame index of cuts that were found after a seek, from the packets' times."""
+    if any(c["frame"] < 0 for c in cuts):
+        times = frame_times(path)
+        for c in cuts:
+            c["frame"] = int(np.abs(times - c["t_s"]).argmin())
 
 
 def _cut(source_id: str, t_s: float, frame: int, score: float, annotator: str) -> dict[str, Any]:
