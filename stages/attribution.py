@@ -1,0 +1,148 @@
+"""Stage `attribution`: bind each diarized voice to the face that speaks while it is heard, over the whole source.
+
+A voice is compared with every face in view, by the faces' active speaker scores while that voice alone is heard.
+Within a shot a voice has one face and a face one voice (the best assignment as a whole, so that of two moving mouths
+each gets the voice it fits better); across shots a voice keeps all its faces. A voice without a face is off screen.
+Tables only; costs milliseconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field
+from scipy.optimize import linear_sum_assignment
+
+from curation.stage import Gate, GateMode, Inputs, Outputs, StageSettings, Unit, WorkItem
+from schemas.table import Table
+from schemas.tables import ASD_FRAMES, BINDINGS, SPEAKERS, TRACKS, TURNS, VOICES
+from schemas.time import GRID_HZ, Interval, grid_range
+
+_DOUBT_S = 0.5
+
+
+class AttributionSettings(StageSettings):
+    """When a voice is taken to be a face's own."""
+
+    min_strength: float = Field(0.5, ge=0, le=1, description="share of the heard time in which the face must speak")
+    min_heard_s: float = Field(0.3, ge=0, description="a voice must be heard so long while the face is seen")
+
+
+class Attribution:
+    """Stage: voices and faces of one source."""
+
+    name: ClassVar[str] = "attribution"
+    version: ClassVar[int] = 1
+    unit: ClassVar[Unit] = "source"
+    reads: ClassVar[tuple[Table, ...]] = (TRACKS, ASD_FRAMES, TURNS, SPEAKERS)
+    writes: ClassVar[tuple[Table, ...]] = (BINDINGS, VOICES)
+    gate: ClassVar[Gate | None] = "tracks"
+    gate_mode: ClassVar[GateMode] = "set"
+    Settings: ClassVar[type[StageSettings]] = AttributionSettings
+
+    def __init__(self, settings: AttributionSettings) -> None:
+        self._settings = settings
+
+    @classmethod
+    def identity(cls, settings: AttributionSettings) -> Mapping[str, str]:
+        """Name the method."""
+        return {"binding": "asd-assignment"}
+
+    def run(self, item: WorkItem, inputs: Inputs) -> Outputs:
+        """Bind the voices of one source."""
+        tracks = inputs.read(TRACKS).to_pylist()
+        speakers = inputs.read(SPEAKERS).to_pylist()
+        heard = solo_frames(inputs.read(TURNS).to_pylist())
+        scores = frame_scores(inputs.read(ASD_FRAMES))
+        rows = []
+        for speaker in speakers:
+            for track in tracks:
+                row = self._evidence(speaker, track, heard, scores)
+                if row is not None:
+                    rows.append(row)
+        shots = {t["track_id"]: t["shot_id"] for t in tracks}
+        for pair in assign(rows, shots, self._settings.min_strength, self._settings.min_heard_s):
+            pair["bound"] = True
+        voices = [self._voice(s, rows) for s in speakers]
+        return Outputs({BINDINGS: BINDINGS.from_rows(rows), VOICES: VOICES.from_rows(voices)})
+
+    @staticmethod
+    def _evidence(
+        speaker: Mapping[str, Any],
+        track: Mapping[str, Any],
+        heard: Mapping[str, set[int]],
+        scores: Mapping[str, dict[int, float]],
+    ) -> dict[str, Any] | None:
+        seen = scores.get(track["track_id"], {})
+        values = np.array([seen[k] for k in sorted(heard.get(speaker["speaker_id"], set()) & seen.keys())])
+        if not len(values):
+            return None
+        heard_s, spoken_s = len(values) / GRID_HZ, float((values > 0).sum()) / GRID_HZ
+        return {
+            "speaker_id": speaker["speaker_id"],
+            "track_id": track["track_id"],
+            "source_id": track["source_id"],
+            "heard_s": heard_s,
+            "spoken_s": spoken_s,
+            "mean_asd": float(values.mean()),
+            "strength": spoken_s / (heard_s + _DOUBT_S),
+            "bound": False,
+        }
+
+    @staticmethod
+    def _voice(speaker: Mapping[str, Any], rows: list[dict[str, Any]]) -> dict[str, Any]:
+        mine = [r for r in rows if r["speaker_id"] == speaker["speaker_id"] and r["bound"]]
+        return {
+            "speaker_id": speaker["speaker_id"],
+            "source_id": speaker["source_id"],
+            "speech_s": speaker["speech_s"],
+            "seen_s": sum(r["spoken_s"] for r in mine),
+            "off_screen": not mine,
+        }
+
+
+def solo_frames(turns: list[dict[str, Any]]) -> dict[str, set[int]]:
+    """Return per speaker the grid indices at which that voice alone is heard."""
+    heard: dict[str, set[int]] = {}
+    for t in turns:
+        heard.setdefault(t["speaker_id"], set()).update(grid_range(Interval(t["start_s"], t["end_s"])))
+    return {
+        speaker: ks - set().union(*(other for name, other in heard.items() if name != speaker))
+        for speaker, ks in heard.items()
+    }
+
+
+def frame_scores(table: Any) -> dict[str, dict[int, float]]:
+    """Return per track the active speaker score at each grid index."""
+    out: dict[str, dict[int, float]] = {}
+    columns = (table[c].to_pylist() for c in ("track_id", "k", "score"))
+    for track_id, k, score in zip(*columns, strict=True):
+        out.setdefault(track_id, {})[k] = score
+    return out
+
+
+def assign(
+    rows: list[dict[str, Any]], shots: Mapping[str, str], min_strength: float, min_heard_s: float
+) -> list[dict[str, Any]]:
+    """Return the bound pairs: in each shot the one-to-one assignment of voices to faces with the most evidence.
+
+    Evidence of a pair is the sum over heard frames of its mean score; pairs below the limits are out of the question.
+    """
+    out = []
+    for shot in sorted(set(shots.values())):
+        mine = [r for r in rows if shots[r["track_id"]] == shot]
+        good = [r for r in mine if r["strength"] >= min_strength and r["heard_s"] >= min_heard_s and r["mean_asd"] > 0]
+        speakers = sorted({r["speaker_id"] for r in good})
+        tracks = sorted({r["track_id"] for r in good})
+        value: npt.NDArray[np.float64] = np.zeros((len(speakers), len(tracks)))
+        table = {(r["speaker_id"], r["track_id"]): r for r in good}
+        for (speaker, track), r in table.items():
+            value[speakers.index(speaker), tracks.index(track)] = r["mean_asd"] * r["heard_s"]
+        for i, j in zip(*linear_sum_assignment(-value), strict=True):
+            pair = table.get((speakers[i], tracks[j]))
+            if pair is not None:
+                out.append(pair)
+    return out
