@@ -1,9 +1,10 @@
 """Who is who across the whole dataset, and which split each person belongs to.
 
-A track's face is the quality-weighted mean of its portraits' embeddings (dark or tiny portraits weigh little). Tracks
-are clustered within each source first (a few dozen to thousands), then the sources' people across the dataset; two
-tracks seen at the same time in one shot are never one person. A person whose best portrait is too poor to tell from
-others is never merged across sources. Streams embeddings source by source; memory is one mean a track.
+A track's face is the weighted mean of its portraits' embeddings (dark or tiny portraits and profiles weigh little).
+Tracks are clustered within each source first (a few dozen to thousands), then the sources' people across the dataset;
+two tracks seen at the same time in one shot are never one person. A track whose best portrait is too poor to tell
+people apart (dark, tiny, in profile) stays a person of its own: a missed merge costs some references, a wrong one
+puts another face beside a clip. Streams embeddings source by source; memory is one mean a track.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ from stages.clustering import Array, Cluster, agglomerate
 from stages.identity_splits import identity_groups, split_of
 
 _NAME = "average-linkage"
-_ALONE = "no-embedding"
+_POOR = "alone-poor-portraits"
+_ALONE = "alone-no-embedding"
 
 
 class IdentitySettings(StageSettings):
@@ -35,10 +37,10 @@ class IdentitySettings(StageSettings):
         0.52,
         gt=0,
         description="largest root mean square L2 distance within a person. For dlib: its author's 0.6 less a margin; "
-        "measured on footage 0.12-0.48 within a person and from 0.66 between people",
+        "means of tracks were measured 0.04-0.43 apart within a person and from 0.58 between people",
     )
     min_quality: float = Field(
-        0.2, ge=0, le=1, description="a person whose best portrait is poorer is not merged across sources"
+        0.25, ge=0, le=1, description="a track whose best portrait (quality x frontality) is poorer is never merged"
     )
     min_overlap_s: float = Field(
         0.2, ge=0, description="two tracks of one shot that share more time than this are two people (s)"
@@ -82,7 +84,8 @@ class Identity:
         means, best = track_means(inputs.parts(FACE_EMBEDDINGS))
         people = self.cluster({k: c for k, c in means.items() if k in tracks}, best, tracks)
         linked = [*_same_session(inputs.read(INPUTS).to_pylist()), *_copies(inputs.read(DUPLICATES).to_pylist())]
-        return self._outputs(people, means, tracks, linked)
+        poor = {k for k, quality in best.items() if quality < self._settings.min_quality}
+        return self._outputs(people, means, poor, tracks, linked)
 
     def cluster(
         self, faces: Mapping[str, Cluster], best: Mapping[str, float], tracks: Mapping[str, Mapping[str, Any]]
@@ -91,24 +94,25 @@ class Identity:
         s = self._settings
         apart = tracks_apart(tracks.values(), s.min_overlap_s)
         by_source: dict[str, list[Cluster]] = defaultdict(list)
+        doubtful = [face for track_id, face in sorted(faces.items()) if best[track_id] < s.min_quality]
         for track_id, face in sorted(faces.items()):
+            if best[track_id] < s.min_quality:
+                continue
             barred = frozenset(apart.get(track_id, ()))
             by_source[tracks[track_id]["source_id"]].append(
                 Cluster(face.members, face.weight, face.mean, face.scatter, barred)
             )
-        clear: list[Cluster] = []
-        doubtful: list[Cluster] = []
+        people: list[Cluster] = []
         for _, members in sorted(by_source.items()):
-            for person in agglomerate(members, s.max_distance, s.n_neighbours):
-                sure = max(best[m] for m in person.members) >= s.min_quality
-                (clear if sure else doubtful).append(person)
+            people += agglomerate(members, s.max_distance, s.n_neighbours)
         alone = [Cluster(frozenset({t}), 0.0, np.zeros(0)) for t in sorted(tracks.keys() - faces.keys())]
-        return [*agglomerate(clear, s.max_distance, s.n_neighbours), *doubtful, *alone]
+        return [*agglomerate(people, s.max_distance, s.n_neighbours), *doubtful, *alone]
 
     def _outputs(
         self,
         people: Sequence[Cluster],
         faces: Mapping[str, Cluster],
+        poor: set[str],
         tracks: Mapping[str, Mapping[str, Any]],
         linked: Iterable[tuple[str, str]],
     ) -> Outputs:
@@ -136,7 +140,7 @@ class Identity:
                         "source_id": tracks[track_id]["source_id"],
                         "identity_id": name,
                         "distance": float(np.linalg.norm(faces[track_id].mean - person.mean)) if seen else None,
-                        "annotator": _NAME if seen else _ALONE,
+                        "annotator": _ALONE if not seen else _POOR if track_id in poor else _NAME,
                     }
                 )
         return Outputs(
@@ -145,10 +149,10 @@ class Identity:
 
 
 def track_means(parts: Iterable[pa.Table]) -> tuple[dict[str, Cluster], dict[str, float]]:
-    """Return each track's face as a weighted mean of its embeddings, and its best portrait's quality.
+    """Return each track's face as a weighted mean of its embeddings, and its best portrait's weight.
 
-    The weight of a portrait is its quality; the scatter within a track is left out, so that distances between tracks
-    are distances of means (it is noise of the single portrait, which the mean has averaged away).
+    The weight of a portrait is its quality times its frontality. The scatter within a track is left out, so that
+    distances between tracks are distances of means: it is noise of single portraits, which the mean averages away.
     """
     means: dict[str, Cluster] = {}
     best: dict[str, float] = {}
@@ -156,7 +160,8 @@ def track_means(parts: Iterable[pa.Table]) -> tuple[dict[str, Cluster], dict[str
         ids = [str(track_id) for track_id in part["track_id"].to_pylist()]
         if not ids:
             continue
-        quality = part["quality"].to_numpy().astype(np.float64)
+        yaw = np.nan_to_num(part["yaw_deg"].to_numpy().astype(np.float64))
+        quality = part["quality"].to_numpy().astype(np.float64) * frontality(yaw)
         vectors = np.array(part["embedding"].to_pylist(), np.float64)
         rows: dict[str, list[int]] = defaultdict(list)
         for i, track_id in enumerate(ids):
@@ -165,6 +170,11 @@ def track_means(parts: Iterable[pa.Table]) -> tuple[dict[str, Cluster], dict[str
             best[track_id] = float(quality[index].max())
             means[track_id] = Cluster(frozenset({track_id}), *weighted_mean(vectors[index], quality[index]))
     return means, best
+
+
+def frontality(yaw_deg: Array) -> Array:
+    """Return how much a head turned by yaw (degrees) shows for identity: 1 in front, 0 from the side; cos squared."""
+    return np.asarray(np.maximum(np.cos(np.radians(yaw_deg)), 0.0) ** 2, np.float64)
 
 
 def weighted_mean(vectors: Array, quality: Array) -> tuple[float, Array]:

@@ -1,0 +1,166 @@
+"""Identity embeddings, view and expression of each track's best portraits.
+
+Portraits were cut during the scan, so nothing is decoded but a few JPEGs. The dlib network costs about 60 ms a
+portrait on one core, hence a handful a track. Portrait images are read window by window and only the chosen kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+from pydantic import Field
+
+from annotators import weights
+from annotators.face_alignment import eye_corners_and_nose_from_five
+from annotators.identity import FaceEmbedder
+from annotators.protocols import Box
+from annotators.views import expression_of, portrait_quality, view_from_yaw
+from curation.media.encode import decode_jpeg
+from curation.stage import Gate, GateMode, Inputs, Outputs, StageSettings, Unit, WorkItem, each_unit
+from schemas.table import Table
+from schemas.tables import FACE_EMBEDDINGS, FACE_FRAMES, PORTRAITS, TRACKLETS, TRACKS
+from stages.face_series import Columns, track_series, tracklets_of
+from stages.portraits import Candidate, choose, light_factor
+
+_UNALIGNED = 0.3
+"""Quality is scaled by this where no landmarks were found: the chip is cut by the box, and matches worse."""
+_BROWS = 0.2
+"""Share of a face box above the brows, which dlib's own aligner does not expect."""
+
+Row = Mapping[str, Any]
+Labels = Mapping[int, Mapping[str, Any]]
+
+
+class EmbeddingSettings(StageSettings):
+    """How many portraits stand for a track."""
+
+    backend: Literal["dlib"] = "dlib"
+    n_portraits: int = Field(8, ge=1, le=64, description="portraits embedded a track, by quality and variety")
+
+
+class Embedding:
+    """Stage: embed the best portraits of each live track."""
+
+    name: ClassVar[str] = "embedding"
+    version: ClassVar[int] = 1
+    unit: ClassVar[Unit] = "source"
+    reads: ClassVar[tuple[Table, ...]] = (TRACKS, TRACKLETS, PORTRAITS, FACE_FRAMES)
+    writes: ClassVar[tuple[Table, ...]] = (FACE_EMBEDDINGS,)
+    gate: ClassVar[Gate | None] = "tracks"
+    gate_mode: ClassVar[GateMode] = "each"
+    Settings: ClassVar[type[StageSettings]] = EmbeddingSettings
+
+    def __init__(self, settings: EmbeddingSettings) -> None:
+        """Load the network. Raises WeightsNotFound."""
+        self._settings = settings
+        self._embedder = FaceEmbedder()
+
+    @classmethod
+    def identity(cls, settings: EmbeddingSettings) -> Mapping[str, str]:
+        """Name the embedder and its weights' hashes."""
+        return {"embedder": FaceEmbedder.name, **{n: weights.sha256(n) for n in FaceEmbedder.weights}}
+
+    def run(self, item: WorkItem, inputs: Inputs) -> Outputs:
+        """Embed the item's tracks; one that fails harms no other."""
+        live = set(item.units)
+        track_of = {k: v for k, v in tracklets_of(inputs.read(TRACKLETS)).items() if v in live}
+        columns = ("k", "yaw_deg", "pitch_deg", "eye_open", "blendshapes")
+        faces = track_series(inputs.parts(FACE_FRAMES), track_of, columns)
+        facts = track_series(inputs.parts(PORTRAITS), track_of, ("k", "t_s", "face_px", "sharpness", "luma_mean"))
+        chosen: dict[str, list[Candidate]] = {}
+        labels: dict[str, Labels] = {}
+        for track, portraits in facts.items():
+            labels[track] = portrait_labels(portraits, faces[track])
+            candidates = [_candidate(k, v) for k, v in labels[track].items()]
+            chosen[track] = choose(candidates, self._settings.n_portraits)
+        images = _images(inputs, track_of, {track: {c.k for c in found} for track, found in chosen.items()})
+
+        def measure(track: str) -> dict[Table, list[Row]]:
+            if track not in chosen:
+                raise ValueError(f"track {track} has no portrait: its face was never confirmed by landmarks")
+            rows = [self._row(track, item.source_id, c, labels[track][c.k], images[track, c.k]) for c in chosen[track]]
+            return {FACE_EMBEDDINGS: rows}
+
+        return each_unit(item.units, measure)
+
+    def _row(self, track: str, source_id: str, candidate: Candidate, label: Row, portrait: Row) -> Row:
+        rgb = decode_jpeg(portrait["image"])
+        five = np.asarray(portrait["points_xy"], np.float32).reshape(-1, 2)
+        if len(five):
+            chip = self._embedder.chip(rgb, eye_corners_and_nose_from_five(five))
+        else:
+            x, y, w, h = portrait["face_xywh"]
+            chip = self._embedder.chip(rgb, Box(x, y + _BROWS * h, w, (1 - _BROWS) * h))
+        return {
+            "track_id": track,
+            "source_id": source_id,
+            "k": candidate.k,
+            "t_s": candidate.t_s,
+            "embedding": self._embedder.embed(chip),
+            "quality": candidate.quality,
+            "yaw_deg": _or_none(candidate.yaw_deg),
+            "pitch_deg": _or_none(candidate.pitch_deg),
+            "view": label["view"],
+            "expression": label["expression"],
+            "expression_score": label["expression_score"],
+            "annotator": self._embedder.name,
+        }
+
+
+def portrait_labels(portraits: Columns, faces: Columns) -> dict[int, dict[str, Any]]:
+    """Return pose, labels and quality of each portrait by k.
+
+    Args:
+        portraits: columns k, t_s, face_px, sharpness, luma_mean of a track's portraits.
+        faces: columns k, yaw_deg, pitch_deg, eye_open, blendshapes of the same track, whole: their median is the
+            person's baseline.
+    """
+    shapes: npt.NDArray[np.float32] = faces["blendshapes"]
+    meshed: npt.NDArray[np.bool_] = np.asarray(np.isfinite(shapes).all(axis=1))
+    baseline = np.median(shapes[meshed], axis=0).astype(np.float64) if meshed.any() else None
+    out: dict[int, dict[str, Any]] = {}
+    for i, k in enumerate(portraits["k"].tolist()):
+        row = int(np.searchsorted(faces["k"], k))
+        known = row < len(meshed) and faces["k"][row] == k and bool(meshed[row])
+        px, sharp = float(portraits["face_px"][i]), float(portraits["sharpness"][i])
+        light = light_factor(float(portraits["luma_mean"][i]))
+        facts: dict[str, Any] = {"t_s": float(portraits["t_s"][i])}
+        if known:
+            yaw, pitch = float(faces["yaw_deg"][row]), float(faces["pitch_deg"][row])
+            expression = expression_of(shapes[row].astype(np.float64), baseline)
+            quality = light * portrait_quality(sharp, float(faces["eye_open"][row]), px, yaw)
+            facts |= {"yaw_deg": yaw, "pitch_deg": pitch, "view": view_from_yaw(yaw), "quality": quality}
+            facts |= {"expression": expression.name, "expression_score": expression.score}
+        else:
+            quality = _UNALIGNED * light * portrait_quality(sharp, 1.0, px)
+            facts |= {"yaw_deg": np.nan, "pitch_deg": np.nan, "view": "unknown", "quality": quality}
+            facts |= {"expression": "unknown", "expression_score": 0.0}
+        out[k] = facts
+    return out
+
+
+def _candidate(k: int, facts: Row) -> Candidate:
+    pose = (facts["yaw_deg"], facts["pitch_deg"])
+    return Candidate(k, facts["t_s"], facts["quality"], *pose, expression=facts["expression"])
+
+
+def _images(inputs: Inputs, track_of: Mapping[str, str], wanted: Mapping[str, set[int]]) -> dict[tuple[str, int], Row]:
+    """Return image, points and box of the wanted portraits by (track, k); windows are read one at a time."""
+    ks = pa.array(sorted(set().union(*wanted.values())), pa.int32())
+    out: dict[tuple[str, int], Row] = {}
+    for part in inputs.parts(PORTRAITS):
+        near = part.filter(pc.is_in(part["k"], ks)).select(["tracklet_id", "k", "image", "points_xy", "face_xywh"])
+        for row in near.to_pylist():
+            track = track_of.get(row["tracklet_id"])
+            if track is not None and row["k"] in wanted.get(track, ()):
+                out[track, row["k"]] = row
+    return out
+
+
+def _or_none(value: float) -> float | None:
+    return value if np.isfinite(value) else None
