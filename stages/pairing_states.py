@@ -7,6 +7,7 @@ to faces: of two moving mouths, the one that the heard voice is bound to speaks.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
@@ -147,7 +148,7 @@ def runs(codes: Codes) -> list[tuple[int, int, int]]:
         return []
     edges = np.flatnonzero(np.diff(codes)) + 1
     bounds = [0, *edges.tolist(), len(codes)]
-    return [(a, b, int(codes[a])) for a, b in zip(bounds, bounds[1:], strict=False)]
+    return [(a, b, int(codes[a])) for a, b in itertools.pairwise(bounds)]
 
 
 def smooth(state: Codes, shortest: Mapping[int, int], confidences: Floats) -> Codes:

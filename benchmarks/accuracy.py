@@ -1,0 +1,243 @@
+"""Accuracy against ground truth: cuts, states frame by frame, sync, defects and broken files.
+
+    python benchmarks/accuracy.py MEDIA_DIR [--dataset DIR] [--engine local|ray] [--json FILE]
+
+Builds a dataset from every video in MEDIA_DIR with the conversation workflow and its default policy (or reads the one
+given with --dataset), then compares it with each NAME.truth.json beside a video. Truth files hold `shots` (start, end,
+voice, people with place and state), optionally `cuts`, `audio_late_seconds` or `defect`; `session.truth.json` holds
+states of whole files. Files named `bad_*` must end in quarantine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from collections import Counter, defaultdict
+from pathlib import Path
+from typing import Any
+
+from curation import Dataset
+from curation.account import expected_units
+from curation.ledger import balances
+from schemas import tables as t
+
+STATES = ("speak", "listen", "idle", "discard")
+FPS = 25
+CUT_TOLERANCE_S = 0.5 / FPS
+
+CAUGHT_BY = {
+    "blur": {"sharp_face"},
+    "dark": {"luminance", "not_black"},
+    "frozen": {"not_frozen"},
+    "letterbox": {"no_bars"},
+    "logo": {"no_logo"},
+    "subtitles": {"no_text"},
+    "no_audio": {"audio_present"},
+    "tiny_face": {"face_size", "people_present"},
+}
+"""Rules of the default policy that match a kind of defect."""
+
+
+def truths(media: Path) -> dict[str, dict[str, Any]]:
+    """Return truth by video file name."""
+    out: dict[str, dict[str, Any]] = {}
+    for file in sorted(media.glob("*.truth.json")):
+        truth = json.loads(file.read_text())
+        if "files" in truth:
+            for name in truth["files"]:
+                out[name] = {"whole_state": truth["states"][name]}
+            continue
+        base = file.name.removesuffix(".truth.json")
+        videos = [p for p in media.glob(f"{base}.*") if not p.name.endswith(".json")]
+        if videos:
+            out[videos[0].name] = truth
+    return out
+
+
+def cut_truth(truth: dict[str, Any]) -> list[float] | None:
+    if "cuts" in truth:
+        return [float(c) for c in truth["cuts"]]
+    if "shots" in truth:
+        return [float(s["start"]) for s in truth["shots"][1:]]
+    return None
+
+
+def match_cuts(found: list[float], true: list[float]) -> tuple[int, int, int]:
+    """Return (hits, found, true); a cut is a hit within half a frame."""
+    left = list(true)
+    hits = 0
+    for f in found:
+        near = [c for c in left if abs(c - f) <= CUT_TOLERANCE_S]
+        if near:
+            hits += 1
+            left.remove(near[0])
+    return hits, len(found), len(true)
+
+
+class Tracks:
+    """States of one source's tracks over time."""
+
+    def __init__(self, tracks: list[dict[str, Any]], runs: list[dict[str, Any]]) -> None:
+        self._tracks = tracks
+        self._runs: dict[str, list[dict[str, Any]]] = defaultdict(list)
+        for r in runs:
+            self._runs[r["track_id"]].append(r)
+
+    def state(self, t_s: float, place: str) -> str:
+        """Return the state of the person at a place, "missing" when nobody was tracked there."""
+        here = [x for x in self._tracks if x["start_s"] <= t_s < x["end_s"] and _at(place, x["center_x"])]
+        if not here:
+            return "missing"
+        track = max(here, key=lambda x: x["median_face_px"])
+        for r in self._runs[track["track_id"]]:
+            if r["start_s"] <= t_s < r["end_s"]:
+                return "speak" if r["state"] == "both" else str(r["state"])
+        return "missing"
+
+
+def _at(place: str, center_x: float) -> bool:
+    return {"left": center_x < 0.5, "right": center_x >= 0.5}.get(place, True)
+
+
+def evaluate(dataset: Dataset, media: Path) -> dict[str, Any]:
+    """Compare a dataset with the truth beside its media."""
+    names = {r["name"]: r["source_id"] for r in dataset.table(t.INPUTS).to_pylist()}
+    durations = {r["source_id"]: r["duration_s"] for r in dataset.table(t.SOURCES).to_pylist()}
+    decisions = dataset.table(t.DECISIONS)
+    outcome = {r["unit_id"]: r for r in decisions.to_pylist() if r["unit"] == "sources"}
+    by_source: dict[str, dict[str, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
+    for table in (t.SHOTS, t.TRACKS, t.TIMELINE):
+        for r in dataset.table(table).to_pylist():
+            by_source[r["source_id"]][table.name].append(r)
+    sync = {r["track_id"]: r for r in dataset.table(t.SYNC).to_pylist()}
+    confusion: Counter[tuple[str, str]] = Counter()
+    per_clip: dict[str, float] = {}
+    cuts: dict[str, tuple[int, int, int]] = {}
+    sync_error: dict[str, float | None] = {}
+    defects: dict[str, str] = {}
+    for name, truth in truths(media).items():
+        sid = names.get(name)
+        if sid is None:
+            continue
+        mine = by_source[sid]
+        true_cuts = cut_truth(truth)
+        if true_cuts is not None:
+            found = sorted(r["start_s"] for r in mine["shots"])[1:]
+            cuts[name] = match_cuts(found, true_cuts)
+        clip = frame_confusion(truth, Tracks(mine["tracks"], mine["timeline"]), durations.get(sid, 0.0))
+        if clip:
+            confusion += clip
+            per_clip[name] = sum(n for (a, b), n in clip.items() if a == b) / clip.total()
+        if "audio_late_seconds" in truth:
+            offsets = [sync[r["track_id"]]["offset_ms"] for r in mine["tracks"] if r["track_id"] in sync]
+            measured = next((o for o in offsets if o is not None), None)
+            sync_error[name] = None if measured is None else measured - 1000.0 * truth["audio_late_seconds"]
+        if "defect" in truth:
+            row = outcome[sid]
+            hit = row["outcome"] == "quarantined" or row["rule"] in CAUGHT_BY.get(truth["defect"], set())
+            defects[name] = f"{'caught' if hit else 'MISSED'}: {row['outcome']} by {row['rule']}"
+    bad = {n: outcome[s]["outcome"] for n, s in names.items() if n.startswith("bad_")}
+    hits, found_n, true_n = (sum(c[i] for c in cuts.values()) for i in range(3))
+    unaccounted = sum(b.unaccounted for b in balances(decisions, expected_units(dataset)))
+    total = confusion.total()
+    return {
+        "cuts": {
+            "precision": hits / found_n if found_n else 1.0,
+            "recall": hits / true_n if true_n else 1.0,
+            "per_clip": {n: list(c) for n, c in cuts.items()},
+        },
+        "states": {
+            "accuracy": sum(n for (a, b), n in confusion.items() if a == b) / total if total else None,
+            "recall": {s: _recall(confusion, s) for s in STATES},
+            "per_clip": per_clip,
+            "confusion": {s: {p: confusion[s, p] for p in (*STATES, "missing")} for s in STATES},
+            "frames": total,
+        },
+        "sync": {"error_ms": sync_error},
+        "defects": {
+            "caught": sum(v.startswith("caught") for v in defects.values()),
+            "total": len(defects),
+            "per_clip": defects,
+        },
+        "bad": {"quarantined": sum(o == "quarantined" for o in bad.values()), "total": len(bad)},
+        "ledger": {"unaccounted": unaccounted},
+    }
+
+
+def _recall(confusion: Counter[tuple[str, str]], state: str) -> float | None:
+    total = sum(n for (a, _), n in confusion.items() if a == state)
+    return confusion[state, state] / total if total else None
+
+
+def frame_confusion(truth: dict[str, Any], tracks: Tracks, duration_s: float) -> Counter[tuple[str, str]]:
+    """Count (true, found) states over the frames of every person in the truth."""
+    out: Counter[tuple[str, str]] = Counter()
+    shots = truth.get("shots", [])
+    if "whole_state" in truth:
+        people = [{"place": "full", "state": truth["whole_state"]}]
+        shots = [{"start": 0.0, "end": duration_s, "people": people}]
+    for shot in shots:
+        for k in range(round(shot["start"] * FPS), round(shot["end"] * FPS)):
+            for person in shot["people"]:
+                out[person["state"], tracks.state((k + 0.5) / FPS, person["place"])] += 1
+    return out
+
+
+def show(result: dict[str, Any]) -> str:
+    """Return the result as text."""
+    c, s = result["cuts"], result["states"]
+    lines = [f"cuts: precision {c['precision']:.3f}, recall {c['recall']:.3f}"]
+    lines += [f"  {n}: {hit} of {true} found, {found - hit} false" for n, (hit, found, true) in c["per_clip"].items()]
+    if s["accuracy"] is not None:
+        lines.append(f"states: accuracy {s['accuracy']:.4f} over {s['frames']} frames")
+        lines += [f"  recall {k}: {v:.4f}" for k, v in s["recall"].items() if v is not None]
+        lines.append(f"  {'true / found':<14}" + "".join(f"{p:>9}" for p in (*STATES, "missing")))
+        lines += [f"  {k:<14}" + "".join(f"{n:>9}" for n in row.values()) for k, row in s["confusion"].items()]
+        lines += [f"  {n}: {v:.4f}" for n, v in s["per_clip"].items()]
+    for n, e in result["sync"]["error_ms"].items():
+        lines.append(f"sync error {n}: {'not measured' if e is None else f'{e:+.0f} ms'}")
+    d, b = result["defects"], result["bad"]
+    lines.append(f"defects caught: {d['caught']} of {d['total']}")
+    lines += [f"  {n}: {v}" for n, v in d["per_clip"].items()]
+    lines.append(f"broken files quarantined: {b['quarantined']} of {b['total']}")
+    lines.append(f"unaccounted for: {result['ledger']['unaccounted']}")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    default = os.environ.get("OPENLPM_TEST_MEDIA", str(Path(__file__).resolve().parents[2] / "shared" / "media"))
+    parser.add_argument("media", nargs="?", default=default)
+    parser.add_argument("--dataset", help="an existing dataset made from MEDIA_DIR; default: build one")
+    parser.add_argument("--engine", default="local", choices=["local", "ray"])
+    parser.add_argument("--json", help="also write the numbers here")
+    parser.add_argument("--set", action="append", default=[], help="stage.setting=value for the run")
+    args = parser.parse_args()
+    media = Path(args.media)
+    if not media.is_dir():
+        sys.exit(f"no directory {media}; name one with videos and truth files")
+    with tempfile.TemporaryDirectory(prefix="openlpm-accuracy-") as scratch:
+        target = args.dataset or f"{scratch}/dataset"
+        if args.dataset is None:
+            lpm = [sys.executable, "-m", "workflows.cli", "run", str(media), "--out", target, "--allow-quarantine"]
+            extra = [a for s in args.set for a in ("--set", s)]
+            subprocess.run([*lpm, "--engine", args.engine, "--workflow", "conversation", *extra], check=True)
+        result = evaluate(Dataset(target), media)
+    result["run"] = {
+        "command": "python benchmarks/accuracy.py MEDIA_DIR",
+        "date": datetime.date.today().isoformat(),
+        "machine": f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}",
+    }
+    sys.stdout.write(show(result) + "\n")
+    if args.json:
+        Path(args.json).write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,305 @@
+"""Stage `pairing`: who speaks, who listens, who is idle, over time; and the candidate clips that follow from it.
+
+Every person in view gets a timeline of states on the 25 Hz grid, each listener a partner (a face, or a voice from off
+screen), and each exchange a pair id. Tables only; costs milliseconds a minute. Nothing is dropped: stretches that
+cannot be used are segments too, with their reason.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field
+
+from curation.stage import Gate, GateMode, Inputs, Outputs, StageSettings, Unit, WorkItem
+from schemas import tables as t
+from schemas.table import Table
+from schemas.time import GRID_HZ, Interval, grid_range
+from stages.attribution import frame_scores
+from stages.pairing_exchange import link_exchanges
+from stages.pairing_segments import SpokenWord, cut_run, inside_word
+from stages.pairing_states import Codes, Reason, Rules, Sound, State, frame_states, hysteresis, runs, smooth
+
+Floats = npt.NDArray[np.float32]
+
+
+class PairingSettings(StageSettings):
+    """Thresholds of states and lengths of clips."""
+
+    lips_on: float = Field(0.2, description="active speaker score from which lips count as speaking (LR-ASD: 0)")
+    lips_off: float = Field(-0.3, description="and below which they do not any more")
+    near_speech_s: float = Field(0.4, ge=0, description="lips may move this long around their own speech")
+    min_run_s: float = Field(0.4, ge=0, description="a state lasts at least this long")
+    min_idle_s: float = Field(1.0, ge=0, description="a shorter silence is a pause of what goes on around it")
+    min_discard_s: float = Field(0.6, ge=0, description="a shorter contradiction is taken for a slip of the measures")
+    mask_margin_db: float = Field(6.0, ge=0, description="sound this little below speech level may hide speech")
+    min_clip_s: float = Field(3.0, gt=0, description="clips are cut no shorter than this (LPM 1.0: 3-8 s)")
+    max_clip_s: float = Field(8.0, gt=0, description="and no longer than this")
+
+
+@dataclass(slots=True)
+class _Person:
+    """One track with its frames."""
+
+    track: Mapping[str, Any]
+    ks: range
+    scores: Floats
+    visible: npt.NDArray[np.bool_]
+    state: Codes
+    reason: Codes
+    confidence: Floats
+
+
+class Pairing:
+    """Stage: timelines and segments of one source."""
+
+    name: ClassVar[str] = "pairing"
+    version: ClassVar[int] = 1
+    unit: ClassVar[Unit] = "source"
+    reads: ClassVar[tuple[Table, ...]] = (
+        t.SOURCES, t.SHOTS, t.TRACKS, t.TRACKLETS, t.FRAMES, t.FACE_FRAMES, t.SPEECH, t.SPEECH_FRAMES, t.TURNS,
+        t.WORDS, t.ASD_FRAMES, t.SYNC, t.BINDINGS,
+    )  # fmt: skip
+    writes: ClassVar[tuple[Table, ...]] = (t.TIMELINE, t.SEGMENTS)
+    gate: ClassVar[Gate | None] = "tracks"
+    gate_mode: ClassVar[GateMode] = "set"
+    Settings: ClassVar[type[StageSettings]] = PairingSettings
+
+    def __init__(self, settings: PairingSettings) -> None:
+        self._settings = settings
+
+    @classmethod
+    def identity(cls, settings: PairingSettings) -> Mapping[str, str]:
+        """Name the method."""
+        return {"states": "asd-vad-binding-rules"}
+
+    def run(self, item: WorkItem, inputs: Inputs) -> Outputs:
+        """Pair the people of one source."""
+        heard = Heard(inputs, self._settings.mask_margin_db)
+        people = self._people(inputs, heard)
+        sync = {r["track_id"]: r for r in inputs.read(t.SYNC).to_pylist()}
+        frozen = {r["k"] for r in inputs.read(t.FRAMES).select(["k", "is_frozen"]).to_pylist() if r["is_frozen"]}
+        timeline: list[dict[str, Any]] = []
+        segments: list[dict[str, Any]] = []
+        for person in people:
+            for a, b, code in runs(person.state):
+                timeline.append(self._run(person, a, b, code, heard))
+                start, end = _time(person, a), _time(person, b)
+                words = heard.words if code != State.IDLE else []
+                for start_s, end_s in cut_run(words, start, end, self._settings.min_clip_s, self._settings.max_clip_s):
+                    segments.append(self._segment(person, start_s, end_s, code, heard, sync, frozen))
+        link_exchanges(item.source_id, segments)
+        return Outputs({t.TIMELINE: t.TIMELINE.from_rows(timeline), t.SEGMENTS: t.SEGMENTS.from_rows(segments)})
+
+    def _people(self, inputs: Inputs, heard: Heard) -> list[_Person]:
+        s = self._settings
+        scores = frame_scores(inputs.read(t.ASD_FRAMES))
+        tracks = inputs.read(t.TRACKS).to_pylist()
+        visible = _visible(inputs)
+        lips = {}
+        for track in tracks:
+            ks = grid_range(Interval(track["start_s"], track["end_s"]))
+            lips[track["track_id"]] = (ks, _filled(scores.get(track["track_id"], {}), ks))
+        moving = {i: dict(zip(ks, hysteresis(v, s.lips_on, s.lips_off), strict=True)) for i, (ks, v) in lips.items()}
+        rules = Rules(s.lips_on, s.lips_off, round(s.near_speech_s * GRID_HZ))
+        people = []
+        for track in tracks:
+            ks, values = lips[track["track_id"]]
+            own, foreign = heard.ownership(track["track_id"], ks, moving)
+            state, reason, confidence = frame_states(values, heard.on(ks), own, foreign, rules)
+            shortest = {int(x): round(s.min_run_s * GRID_HZ) for x in State}
+            shortest[int(State.IDLE)] = round(s.min_idle_s * GRID_HZ)
+            shortest[int(State.DISCARD)] = round(s.min_discard_s * GRID_HZ)
+            seen = np.array([k in visible.get(track["track_id"], set()) for k in ks], bool)
+            people.append(_Person(track, ks, values, seen, smooth(state, shortest, confidence), reason, confidence))
+        return people
+
+    @staticmethod
+    def _run(person: _Person, a: int, b: int, code: int, heard: Heard) -> dict[str, Any]:
+        return {
+            "track_id": person.track["track_id"],
+            "source_id": person.track["source_id"],
+            "start_s": _time(person, a),
+            "end_s": _time(person, b),
+            "state": State(code).label,
+            "reason": _reason(person, a, b),
+            "confidence": float(person.confidence[a:b].mean()),
+            "partner": heard.partner(person.track["track_id"], person.ks[a:b], State(code)),
+        }
+
+    def _segment(
+        self,
+        person: _Person,
+        start_s: float,
+        end_s: float,
+        code: int,
+        heard: Heard,
+        sync: Mapping[str, Mapping[str, Any]],
+        frozen: set[int],
+    ) -> dict[str, Any]:
+        track = person.track
+        ks = [k for k in grid_range(Interval(start_s, end_s)) if k in person.ks] or [person.ks[0]]
+        at = np.array([k - person.ks[0] for k in ks])
+        state = State(code)
+        words = [w for w in heard.rows if start_s <= (w["start_s"] + w["end_s"]) / 2 < end_s]
+        speaking = state in (State.SPEAK, State.LISTEN, State.BOTH)
+        own = sync.get(track["track_id"], {})
+        partner = heard.partner(track["track_id"], range(ks[0], ks[-1] + 1), state)
+        sound = heard.on(range(ks[0], ks[-1] + 1))
+        return {
+            "segment_id": f"{track['track_id']}-{round(start_s * 1000):08d}",
+            "source_id": track["source_id"],
+            "shot_id": track["shot_id"],
+            "track_id": track["track_id"],
+            "start_s": start_s,
+            "end_s": end_s,
+            "duration_s": end_s - start_s,
+            "state": state.label,
+            "reason": _reason(person, int(at[0]), int(at[-1]) + 1),
+            "confidence": float(person.confidence[at].mean()),
+            "state_ratio": float((person.state[at] == code).mean()),
+            "speaker_id": heard.main_speaker(range(ks[0], ks[-1] + 1)),
+            "partner_track_id": partner.removeprefix("track:") if partner and partner.startswith("track:") else None,
+            "partner": partner,
+            "pair_id": None,
+            "text": " ".join(w["word"] for w in words) if speaking else "",
+            "word_probability": float(np.mean([w["probability"] for w in words])) if words and speaking else None,
+            "speech_ratio": float(sound.speech.mean()),
+            "overlap_ratio": float(sound.overlapped.mean()),
+            "asd_mean": float(person.scores[at].mean()),
+            "sync_offset_ms": own.get("offset_ms"),
+            "sync_confidence": own.get("confidence"),
+            "level_db": heard.level(range(ks[0], ks[-1] + 1)),
+            "visible_ratio": float(person.visible[at].mean()),
+            "median_face_px": track["median_face_px"],
+            "crop_short_px": 3.0 * track["median_face_px"],
+            "frozen_ratio": sum(k in frozen for k in ks) / len(ks),
+            "cuts_word": speaking and any(inside_word(heard.words, x) for x in (start_s, end_s)),
+        }
+
+
+class Heard:
+    """What is heard in a source, on its grid."""
+
+    def __init__(self, inputs: Inputs, mask_margin_db: float) -> None:
+        frames = inputs.read(t.SPEECH_FRAMES)
+        n = frames.num_rows
+        self._probability = np.asarray(frames["speech"].to_numpy(), np.float32)
+        self._level = np.asarray(frames["level_db"].to_numpy(), np.float32)
+        self._speech = np.zeros(n, bool)
+        for r in inputs.read(t.SPEECH).to_pylist():
+            ks = grid_range(Interval(r["start_s"], r["end_s"]))
+            self._speech[ks.start : ks.stop] = True
+        self._voices: list[set[str]] = [set() for _ in range(n)]
+        for r in inputs.read(t.TURNS).to_pylist():
+            for k in grid_range(Interval(r["start_s"], r["end_s"])):
+                if k < n:
+                    self._voices[k].add(r["speaker_id"])
+        self._masked = self._noise(mask_margin_db)
+        self.rows: Sequence[dict[str, Any]] = inputs.read(t.WORDS).to_pylist()
+        self.words = [SpokenWord(r["start_s"], r["end_s"], r["word"]) for r in self.rows]
+        self._owners: dict[str, set[str]] = {}
+        for r in inputs.read(t.BINDINGS).to_pylist():
+            if r["bound"]:
+                self._owners.setdefault(r["speaker_id"], set()).add(r["track_id"])
+
+    def _noise(self, margin_db: float) -> npt.NDArray[np.bool_]:
+        """Frames without speech that are about as loud as the speech is: noise may cover a voice there."""
+        if not self._speech.any():
+            return np.zeros(len(self._speech), bool)
+        usual = float(np.median(self._level[self._speech]))
+        smoothed = np.convolve(self._level, np.ones(13) / 13, mode="same") if len(self._level) > 13 else self._level
+        return np.asarray(~self._speech & (smoothed >= usual - margin_db) & (usual > -60.0))
+
+    def on(self, ks: range) -> Sound:
+        """Return what is heard on a stretch; silence beyond the end of the sound."""
+
+        def cut(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+            out = np.zeros(len(ks), values.dtype)
+            part = values[ks.start : ks.stop]
+            out[: len(part)] = part
+            return out
+
+        overlapped = np.array([len(self._at(k)) > 1 for k in ks], bool)
+        return Sound(cut(self._speech), cut(self._probability), overlapped, cut(self._masked))
+
+    def _at(self, k: int) -> set[str]:
+        return self._voices[k] if 0 <= k < len(self._voices) else set()
+
+    def ownership(
+        self, track_id: str, ks: range, moving: Mapping[str, Mapping[int, np.bool_]]
+    ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+        """Return [T]: a voice of this face is heard; and: all heard voices belong to other faces moving their lips."""
+        own, foreign = np.zeros(len(ks), bool), np.zeros(len(ks), bool)
+        for i, k in enumerate(ks):
+            voices = self._at(k)
+            owners = [self._owners.get(v, set()) for v in voices]
+            own[i] = any(track_id in o for o in owners)
+            others = [any(moving.get(x, {}).get(k, False) for x in o if x != track_id) for o in owners]
+            foreign[i] = bool(others) and all(others)
+        return own, foreign
+
+    def main_speaker(self, ks: range) -> str | None:
+        """Return the voice heard most, None in silence; ties go to the first voice."""
+        count = Counter(v for k in ks for v in sorted(self._at(k)))
+        return min(count, key=lambda v: (-count[v], v)) if count else None
+
+    def partner(self, track_id: str, ks: range, state: State) -> str | None:
+        """Return whom this person listens to: `track:<id>` of a face in view, else `voice:<speaker_id>`."""
+        if state is not State.LISTEN:
+            return None
+        voice = self.main_speaker(ks)
+        if voice is None:
+            return None
+        seen = [x for x in sorted(self._owners.get(voice, set())) if x != track_id]
+        return f"track:{seen[0]}" if seen else f"voice:{voice}"
+
+    def level(self, ks: range) -> float | None:
+        """Return the RMS level of a stretch in dBFS, None beyond the sound."""
+        part = self._level[ks.start : ks.stop]
+        return float(10 * np.log10(np.mean(10 ** (part.astype(np.float64) / 10)))) if len(part) else None
+
+
+def _time(person: _Person, i: int) -> float:
+    """Return the time of the i-th border of a track's frames; the outer ones are the track's own."""
+    if i <= 0:
+        return float(person.track["start_s"])
+    if i >= len(person.ks):
+        return float(person.track["end_s"])
+    return person.ks[i] / GRID_HZ
+
+
+def _reason(person: _Person, a: int, b: int) -> str:
+    """Return the commonest reason among the frames that have the run's own kind of reason."""
+    count = Counter(int(r) for r in person.reason[a:b])
+    return Reason(min(count, key=lambda r: (-count[r], r))).label
+
+
+def _filled(scores: Mapping[int, float], ks: range) -> Floats:
+    """Return [T] scores; a grid point without one takes the nearest, a track without any counts as still."""
+    if not scores:
+        return np.full(len(ks), -1.0, np.float32)
+    known = np.array(sorted(scores))
+    values = np.array([scores[int(k)] for k in known], np.float32)
+    wanted = np.asarray(ks)
+    right = np.clip(np.searchsorted(known, wanted), 0, len(known) - 1)
+    left = np.maximum(right - 1, 0)
+    nearer = np.where(np.abs(known[left] - wanted) <= np.abs(known[right] - wanted), left, right)
+    return np.asarray(values[nearer], np.float32)
+
+
+def _visible(inputs: Inputs) -> dict[str, set[int]]:
+    """Return per track the grid indices at which its face was confirmed by landmarks."""
+    owner = {r["tracklet_id"]: r["track_id"] for r in inputs.read(t.TRACKLETS).to_pylist()}
+    out: dict[str, set[int]] = {}
+    for part in inputs.parts(t.FACE_FRAMES):
+        columns = (part[c].to_pylist() for c in ("tracklet_id", "k", "has_mesh"))
+        for tracklet, k, seen in zip(*columns, strict=True):
+            if seen and tracklet in owner:
+                out.setdefault(owner[tracklet], set()).add(k)
+    return out
