@@ -27,11 +27,11 @@ from curation.stage import Gate, GateMode, Inputs, Measured, Outputs, StageSetti
 from schemas.sample import FPS, SAMPLES_PER_FRAME
 from schemas.table import Table
 from schemas.tables import CLIPS, FACE_FRAMES, LAYOUT, SEGMENTS, SHOTS, SOURCES, TIMELINE, TRACKLETS
-from schemas.time import PACKED_AUDIO_HZ, Interval, grid_range
-from stages.face_series import Columns, between, boxes, track_series, tracklets_of
+from schemas.time import PACKED_AUDIO_HZ, Interval
+from stages.clip_crop import CropSettings, clip_crop
+from stages.face_series import Columns, track_series, tracklets_of
 from stages.packing_audio import Gain, Role, Run, level_db, offset_shift_s, role_gain
-from stages.packing_bounds import person_bounds
-from stages.packing_crop import Crop, CropShape, face_union, output_size, person_crop
+from stages.packing_crop import Crop, output_size
 from stages.packing_tar import clip_tar
 
 _LEAD_S = 1.0
@@ -40,15 +40,11 @@ _LEAD_S = 1.0
 Row = Mapping[str, Any]
 
 
-class PackingSettings(StageSettings):
+class PackingSettings(CropSettings):
     """How clips look and sound."""
 
-    aspect: float = Field(1.0, gt=0.2, lt=5, description="width / height of the person crop: 1 square, 0.75 upright")
     short_side_px: int = Field(512, ge=32, le=4096, description="shorter side of the encoded picture (px)")
     max_upscale: float = Field(1.5, ge=1, description="crops are enlarged by at most this; smaller clips stay smaller")
-    margin_above: float = Field(0.9, ge=0, description="room above the face box, in face heights")
-    margin_below: float = Field(1.6, ge=0, description="room below the face box, in face heights")
-    margin_beside: float = Field(0.9, ge=0, description="room at each side of the face box, in face widths")
     crf: float = Field(18, ge=0, le=51, description="x264 quality; 18 is visually lossless")
     preset: Literal["ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow"] = "medium"
     fade_ms: float = Field(15, ge=0, le=200, description="fades where a sound track sets in or out (ms)")
@@ -85,7 +81,7 @@ class Packing:
 
     def __init__(self, settings: PackingSettings) -> None:
         self._settings = settings
-        self._shape = CropShape(settings.aspect, settings.margin_above, settings.margin_below, settings.margin_beside)
+        self._shape = settings.shape
 
     @classmethod
     def identity(cls, settings: PackingSettings) -> Mapping[str, str]:
@@ -157,28 +153,6 @@ class Packing:
         return shift_s, {
             role: sound * role_gain(runs, role, start_s, n, PACKED_AUDIO_HZ, s.fade_ms / 1000) for role in roles
         }
-
-
-def clip_crop(
-    segment: Row, faces: Mapping[str, Columns], layout: Sequence[Row], size: tuple[int, int], shape: CropShape
-) -> Crop:
-    """Return the person crop of a segment in a picture of `size` (width, height).
-
-    `faces` are the tracks' series (k, x, y, w, h) of the whole source; `layout` its LAYOUT rows. Raises ValueError
-    when the person has no face box inside the segment.
-    """
-    ks = grid_range(Interval(segment["start_s"], segment["end_s"]))
-    seen = {track: boxes(between(series, ks)) for track, series in faces.items()}
-    mine = seen.pop(segment["track_id"], np.zeros((0, 4)))
-    if not len(mine):
-        raise ValueError(f"segment {segment['segment_id']} has no face box of {segment['track_id']}")
-    others = [face_union(b) for _, b in sorted(seen.items()) if len(b)]
-    near = [r for r in layout if ks.start <= r["k"] < ks.stop]
-    if not near and layout:  # shorter than the measuring interval
-        near = [min(layout, key=lambda r: (abs(r["k"] - (ks.start + ks.stop) / 2), r["k"]))]
-    bounds = person_bounds(near, face_union(mine), *size)
-    visible = [other.within(bounds) for other in others if other.meets(bounds)]
-    return person_crop(mine, visible, bounds, shape)
 
 
 def _pictures(

@@ -1,0 +1,209 @@
+"""Performance captions of the live segments, from the faces measured in the scan.
+
+The signal captioner decodes nothing: ten milliseconds a segment. A vision-language captioner behind an
+OpenAI-compatible endpoint sees a few frames of the person crop instead. Either is checked against the timeline and
+the measured signals, and disagreements are written beside the caption.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal, get_args
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from annotators.captioner import ClipContext, Frame, Partner, SignalCaptioner
+from annotators.captioner_openai import OpenAICaptioner
+from annotators.chat_endpoint import ChatEndpoint
+from annotators.gaze_targets import Side
+from annotators.performance_signals import measure
+from annotators.signal_series import Baseline, FaceSignals, baseline_of
+from curation.media.grid import frames_on_grid
+from curation.media.video import iter_frames
+from curation.stage import Gate, GateMode, Inputs, Outputs, Unit, WorkItem, each_unit
+from schemas.caption import PerformanceCaption, State
+from schemas.caption_checks import contradictions
+from schemas.table import Table
+from schemas.tables import CAPTIONS, FACE_FRAMES, LAYOUT, SEGMENTS, SOURCES, TRACKLETS
+from schemas.time import GRID_HZ, Interval, grid_range
+from stages.clip_crop import CropSettings, Row, clip_bounds, clip_crop
+from stages.face_series import Columns, between, boxes, track_series, tracklets_of
+from stages.packing_crop import Crop, face_union
+
+_COLUMNS = ("k", "x", "y", "w", "h", "has_mesh", "yaw_deg", "pitch_deg", "roll_deg", "mouth_open", "blendshapes")
+
+
+class PerformanceSettings(CropSettings):
+    """Who writes the captions."""
+
+    backend: Literal["signals", "openai"] = Field("signals", description="rules on measured signals, or an endpoint")
+    base_url: str = Field("", description="openai: the endpoint's address, such as http://host:8000/v1")
+    model: str = Field("", description="openai: name of the served model")
+    api_key_env: str = Field("OPENAI_API_KEY", description="openai: environment variable that holds the key, if any")
+    n_frames: int = Field(8, ge=1, le=64, description="openai: frames of the crop shown a segment")
+    max_attempts: int = Field(3, ge=1, description="openai: requests a segment until a caption is usable")
+    timeout_s: float = Field(60, gt=0, description="openai: longest wait for one answer (s)")
+    budget_s: float = Field(150, gt=0, description="openai: longest wait for one segment (s)")
+
+    @model_validator(mode="after")
+    def _endpoint(self) -> PerformanceSettings:
+        if self.backend == "openai" and not (self.base_url and self.model):
+            raise ValueError("backend openai needs base_url (such as http://host:8000/v1) and model")
+        return self
+
+
+@dataclass(frozen=True)
+class _Source:
+    media: Path | None
+    size: tuple[int, int]
+    faces: Mapping[str, Columns]
+    layout: Sequence[Row]
+    baselines: Mapping[str, Baseline]
+
+
+class Performance:
+    """Stage: caption the live segments."""
+
+    name: ClassVar[str] = "performance"
+    version: ClassVar[int] = 1
+    unit: ClassVar[Unit] = "source"
+    reads: ClassVar[tuple[Table, ...]] = (SOURCES, TRACKLETS, FACE_FRAMES, LAYOUT, SEGMENTS)
+    writes: ClassVar[tuple[Table, ...]] = (CAPTIONS,)
+    gate: ClassVar[Gate | None] = "segments"
+    gate_mode: ClassVar[GateMode] = "each"
+    Settings: ClassVar[type[PerformanceSettings]] = PerformanceSettings
+
+    def __init__(self, settings: PerformanceSettings) -> None:
+        self._settings = settings
+        self._captioner: SignalCaptioner | OpenAICaptioner = SignalCaptioner()
+        if settings.backend == "openai":
+            endpoint = ChatEndpoint(settings.base_url, os.environ.get(settings.api_key_env) or None)
+            self._captioner = OpenAICaptioner(
+                endpoint, settings.model, settings.n_frames, settings.max_attempts, settings.timeout_s,
+                settings.budget_s,
+            )  # fmt: skip
+
+    @classmethod
+    def identity(cls, settings: PerformanceSettings) -> Mapping[str, str]:
+        """Name the captioner."""
+        return {"captioner": SignalCaptioner.name if settings.backend == "signals" else f"openai:{settings.model}"}
+
+    def run(self, item: WorkItem, inputs: Inputs) -> Outputs:
+        """Caption the item's segments; one that fails harms no other."""
+        segments = {r["segment_id"]: r for r in inputs.read(SEGMENTS).to_pylist()}
+        source = inputs.read(SOURCES).to_pylist()[0]
+        faces = track_series(inputs.parts(FACE_FRAMES), tracklets_of(inputs.read(TRACKLETS)), _COLUMNS)
+        wanted = {segments[unit]["track_id"] for unit in item.units}
+        shared = _Source(
+            media=inputs.media if self._captioner.n_frames else None,
+            size=(source["width"], source["height"]),
+            faces=faces,
+            layout=inputs.read(LAYOUT).to_pylist(),
+            baselines=track_baselines({t: faces[t] for t in sorted(wanted & faces.keys())}),
+        )
+        return each_unit(item.units, lambda unit: {CAPTIONS: self._caption(segments[unit], shared)})
+
+    def _caption(self, segment: Row, source: _Source) -> list[Row]:
+        if segment["state"] not in get_args(State):
+            return []  # nobody's performance: a discarded stretch
+        crop = clip_crop(segment, source.faces, source.layout, source.size, self._settings.shape)
+        ks = grid_range(Interval(segment["start_s"], segment["end_s"]))
+        signals = face_signals(source.faces[segment["track_id"]], ks, crop)
+        baseline = source.baselines.get(segment["track_id"])
+        partner, side = partner_place(segment, source.faces, source.layout, source.size)
+        clip = ClipContext(segment["state"], signals, baseline, segment["text"], partner, side)
+        caption = self._captioner.caption(clip, self._frames(segment, crop, source.media))
+        summary = measure(signals, baseline, clip.speaking, side).summary
+        return [caption_row(segment, caption, contradictions(caption, clip.state, summary))]
+
+    def _frames(self, segment: Row, crop: Crop, media: Path | None) -> list[Frame]:
+        n = self._captioner.n_frames
+        if media is None or n == 0:
+            return []
+        start_s, end_s = segment["start_s"], segment["end_s"]
+        step_s = (end_s - start_s) / n
+        chosen = frames_on_grid(iter_frames(media, start_s, end_s), start_s + step_s / 2, n, 1 / step_s)
+        rows, columns = slice(crop.y, crop.y + crop.h), slice(crop.x, crop.x + crop.w)
+        return [Frame(frame.pts_s, np.ascontiguousarray(frame.rgb()[rows, columns])) for frame in chosen]
+
+
+def face_signals(series: Columns, ks: range, crop: Crop) -> FaceSignals:
+    """Return a track's signals over grid points `ks`, boxes in pixels of the crop; gaps are not valid."""
+    n = len(ks)
+    part = between(series, ks)
+    at = part["k"] - ks.start
+    finite = np.isfinite(part["blendshapes"]).all(axis=1) & np.isfinite(part["yaw_deg"])
+    valid = np.zeros(n, bool)
+    valid[at] = part["has_mesh"] & finite
+
+    def spread(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        out = np.full((n, *values.shape[1:]), np.nan)
+        out[at] = values
+        return out
+
+    return FaceSignals(
+        t_s=np.arange(ks.start, ks.stop) / GRID_HZ,
+        blendshapes=spread(part["blendshapes"]),
+        yaw_deg=spread(part["yaw_deg"]),
+        pitch_deg=spread(part["pitch_deg"]),
+        roll_deg=spread(part["roll_deg"]),
+        mouth_open=spread(part["mouth_open"]),
+        box_xywh=spread(boxes(part) - np.array([crop.x, crop.y, 0, 0])),
+        frame_wh=(crop.w, crop.h),
+        valid=valid,
+    )
+
+
+def track_baselines(faces: Mapping[str, Columns]) -> dict[str, Baseline]:
+    """Return what is usual in each track whose face was measured at least once."""
+    out: dict[str, Baseline] = {}
+    for track, series in faces.items():
+        ks = range(int(series["k"][0]), int(series["k"][-1]) + 1)
+        signals = face_signals(series, ks, Crop(0, 0, 1, 1, 0))
+        if signals.valid.any():
+            out[track] = baseline_of(signals)
+    return out
+
+
+def partner_place(
+    segment: Row, faces: Mapping[str, Columns], layout: Sequence[Row], size: tuple[int, int]
+) -> tuple[Partner | None, Side | None]:
+    """Return whether the other person is seen in the same picture, and on which side of this one.
+
+    In a split screen the other one is on screen, but no side of this person's picture points at them.
+    """
+    other = segment["partner_track_id"]
+    ks = grid_range(Interval(segment["start_s"], segment["end_s"]))
+    seen = between(faces[other], ks) if other in faces else None
+    if seen is None or not len(seen["k"]):
+        return ("off_screen" if other or segment["partner"] else None), None
+    face, bounds = clip_bounds(segment, faces, layout, size)
+    theirs = face_union(boxes(seen))
+    x, y = (theirs.x0 + theirs.x1) / 2, (theirs.y0 + theirs.y1) / 2
+    if not (bounds.x0 <= x < bounds.x1 and bounds.y0 <= y < bounds.y1):
+        return "on_screen", None
+    return "on_screen", "left" if x < (face.x0 + face.x1) / 2 else "right"
+
+
+def caption_row(segment: Row, caption: PerformanceCaption, found: Sequence[str]) -> Row:
+    """Return the CAPTIONS row; tags carry times on the source's clock."""
+    return {
+        "segment_id": segment["segment_id"],
+        "source_id": segment["source_id"],
+        "caption": caption.prose,
+        "emotions": list(caption.emotions),
+        "expressions": list(caption.expressions),
+        "head_motion": list(caption.head_motion),
+        "gaze": caption.gaze,
+        "stance": caption.stance,
+        "shot_type": caption.shot_type,
+        "body_motion": caption.body_motion,
+        "tags": json.dumps([tag.model_dump() for tag in caption.tags], separators=(",", ":")),
+        "contradictions": list(found),
+        "annotator": caption.annotator,
+    }
