@@ -36,8 +36,8 @@ CAUGHT_BY = {
     "dark": {"luminance", "not_black"},
     "frozen": {"not_frozen"},
     "letterbox": {"no_bars"},
-    "logo": {"no_logo"},
-    "subtitles": {"no_text"},
+    "logo": {"no_logo", "no_text"},  # a logo may hold letters
+    "subtitles": {"no_text", "no_logo"},
     "no_audio": {"audio_present"},
     "tiny_face": {"face_size", "people_present"},
 }

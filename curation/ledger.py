@@ -14,7 +14,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from curation.decide import Verdicts, dead_ancestor
+from curation.decide import Verdict, Verdicts
 from schemas import tables as t
 from schemas.policy import STEPS, UnitKind
 from schemas.units import UNITS
@@ -99,22 +99,33 @@ def decide_all(
 
 
 def _own(row: Row, verdicts: Verdicts, kind: UnitKind, failed: Mapping[str, Mapping[str, Any]]) -> None:
-    """Fill in what decides a unit from above or by itself; leave it open ("kept") otherwise."""
+    """Fill in what decides a unit from above or by itself; leave it open ("kept") otherwise.
+
+    Of several rules that are against a unit and its parents, the one earliest in the funnel decides: later steps of
+    the funnel would not have seen the unit any more.
+    """
     row.outcome, row.step, row.reason = "kept", None, None
+    against: list[tuple[int, int, str, Verdict]] = []
     k: UnitKind | None = kind
     current: str | None = row.unit_id
+    depth = 0
     while k is not None and current is not None:
         if current in failed:
             _quarantine(row, failed[current])
             return
         v = verdicts[k].get(current)
-        k, current = UNITS[k].parent, None if v is None else v.parent_id
-    dead = dead_ancestor(verdicts, kind, row.unit_id)
-    if dead is None:
-        return
-    v = verdicts[dead[0]][dead[1]]
+        if v is not None and v.rule is not None:
+            against.append((STEPS.index(v.rule.step), -depth, current, v))
+        k, current, depth = UNITS[k].parent, None if v is None else v.parent_id, depth + 1
+    if against:
+        _, _, decider, v = min(against)
+        _filter(row, decider, v)
+
+
+def _filter(row: Row, decider: str, v: Verdict) -> None:
+    """Book a unit under the rule that is false for `decider`; undecidable rules are errors, never quiet filters."""
     assert v.rule is not None
-    row.decided_by, row.measured = dead[1], v.measured
+    row.decided_by, row.measured = decider, v.measured
     row.step, row.rule = v.rule.step, v.rule.id
     if v.undecidable:
         row.outcome = "quarantined"
@@ -142,8 +153,14 @@ def _close(rows: dict[UnitKind, dict[str, Row]], verdicts: Verdicts, progress: M
         parent = UNITS[kind].parent
         child = kinds[kinds.index(kind) + 1] if kind != kinds[-1] else None
         for row in rows[kind].values():
+            below = children[kind, row.unit_id]
             if row.outcome == "kept":
-                _settle(row, children[kind, row.unit_id], child, progress.get(row.source_id, Progress()))
+                _settle(row, below, child, progress.get(row.source_id, Progress()))
+            elif row.outcome == "filtered" and below and all(b.outcome == "filtered" for b in below):
+                # Its children were out before this step of the funnel: then that is where the unit ends.
+                last = max(below, key=_advance)
+                if _advance(last)[0] < _advance(row)[0]:
+                    _inherit(row, last)
             v = verdicts[kind].get(row.unit_id)
             if parent is not None and v is not None and v.parent_id is not None:
                 children[parent, v.parent_id].append(row)

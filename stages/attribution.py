@@ -29,6 +29,7 @@ class AttributionSettings(StageSettings):
 
     min_strength: float = Field(0.5, ge=0, le=1, description="share of the heard time in which the face must speak")
     min_heard_s: float = Field(0.3, ge=0, description="a voice must be heard so long while the face is seen")
+    min_margin: float = Field(1.0, ge=0, description="score by which a face must beat other moving faces in view")
 
 
 class Attribution:
@@ -64,8 +65,10 @@ class Attribution:
                 if row is not None:
                     rows.append(row)
         shots = {t["track_id"]: t["shot_id"] for t in tracks}
-        for pair in assign(rows, shots, self._settings.min_strength, self._settings.min_heard_s):
-            pair["bound"] = True
+        limits = self._settings
+        bound = assign(rows, shots, limits.min_strength, limits.min_heard_s)
+        for pair in bound:
+            pair["bound"] = not contested(pair, bound, rows, shots, limits.min_margin, limits.min_strength)
         voices = [self._voice(s, rows) for s in speakers]
         return Outputs({BINDINGS: BINDINGS.from_rows(rows), VOICES: VOICES.from_rows(voices)})
 
@@ -122,6 +125,33 @@ def frame_scores(table: Any) -> dict[str, dict[int, float]]:
     for track_id, k, score in zip(*columns, strict=True):
         out.setdefault(track_id, {})[k] = score
     return out
+
+
+def contested(
+    pair: Mapping[str, Any],
+    bound: list[dict[str, Any]],
+    rows: list[dict[str, Any]],
+    shots: Mapping[str, str],
+    min_margin: float,
+    min_strength: float,
+) -> bool:
+    """Say whether another face in the shot moves its lips nearly as well to this voice: then nobody owns it surely.
+
+    Where that face has been given a voice of its own, the exchange of the two is what counts.
+    """
+    shot = shots[pair["track_id"]]
+    score = {(r["speaker_id"], r["track_id"]): r for r in rows if shots[r["track_id"]] == shot}
+    voice_of = {r["track_id"]: r["speaker_id"] for r in bound if shots[r["track_id"]] == shot}
+    for (speaker, track), rival in score.items():
+        if speaker != pair["speaker_id"] or track == pair["track_id"] or rival["strength"] < min_strength:
+            continue
+        margin = pair["mean_asd"] - rival["mean_asd"]
+        other = voice_of.get(track)
+        if other is not None and (other, pair["track_id"]) in score:
+            margin += score[other, track]["mean_asd"] - score[other, pair["track_id"]]["mean_asd"]
+        if margin < min_margin:
+            return True
+    return False
 
 
 def assign(

@@ -234,14 +234,16 @@ class Heard:
     def ownership(
         self, track_id: str, ks: range, moving: Mapping[str, Mapping[int, np.bool_]]
     ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
-        """Return [T]: a voice of this face is heard; and: all heard voices belong to other faces moving their lips."""
+        """Return [T]: a voice of this face is heard; and: every voice heard is another moving face's, or contested.
+
+        A voice that nobody owns, while several faces in view move their lips, is contested: no face may claim it.
+        """
         own, foreign = np.zeros(len(ks), bool), np.zeros(len(ks), bool)
         for i, k in enumerate(ks):
-            voices = self._at(k)
-            owners = [self._owners.get(v, set()) for v in voices]
+            owners = [self._owners.get(v, set()) for v in self._at(k)]
             own[i] = any(track_id in o for o in owners)
-            others = [any(moving.get(x, {}).get(k, False) for x in o if x != track_id) for o in owners]
-            foreign[i] = bool(others) and all(others)
+            rivals = {x for x, lips in moving.items() if x != track_id and lips.get(k, False)}
+            foreign[i] = bool(owners) and all((rivals & o) if o else rivals for o in owners)
         return own, foreign
 
     def main_speaker(self, ks: range) -> str | None:
