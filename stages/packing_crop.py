@@ -59,9 +59,9 @@ class Rect:
 
 @dataclass(frozen=True, slots=True)
 class CropShape:
-    """What a person crop looks like; margins are in sizes of the face box (brows to chin).
+    """What a person crop looks like; margins are in sizes of the face box (forehead to chin).
 
-    The defaults show head, neck and shoulders: the face is about 29 % of the crop's height.
+    The defaults show head, neck and shoulders: a still face is 29 % of the crop's height.
     """
 
     aspect: float = 1.0
@@ -151,8 +151,10 @@ def _room(face: Rect, others: Sequence[Rect], bounds: Rect) -> Rect:
 def _fit(want: tuple[float, float], face: Rect, allowed: Rect, aspect: float | None, shape: CropShape) -> Rect | None:
     """Return the largest crop up to `want` inside `allowed` that holds the face, or None."""
     w, h = min(want[0], allowed.w), min(want[1], allowed.h)
-    if aspect is not None:
-        w, h = min(w, h * aspect), min(h, w / aspect)
+    ratio = shape.aspect if aspect is None else aspect
+    w, h = min(w, h * ratio), min(h, w / ratio)
+    if aspect is None:  # no more than the face needs: clips of one shape are easier to batch
+        w, h = max(w, face.w), max(h, face.h)
     if w < face.w - 1e-6 or h < face.h - 1e-6:
         return None
     top = shape.above / (shape.above + shape.below)
