@@ -1,0 +1,175 @@
+"""Captions of segments: from the crop's signals, on the source's clock, checked against the timeline."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import hostile
+import numpy as np
+import pyarrow as pa
+import pytest
+from pydantic import ValidationError
+from signal_factory import bump, face, time_axis
+from table_rows import row, source_row
+
+from annotators.captioner import ClipContext, Frame, SignalCaptioner
+from annotators.signal_series import FaceSignals
+from curation.memory import MemoryInputs
+from curation.stage import Outputs, WorkItem
+from schemas import tables as t
+from schemas.caption import PerformanceCaption, time_words
+from stages.performance import Performance, PerformanceSettings, partner_place, track_baselines
+
+SOURCE = "ef" * 8
+SIZE = (1280, 720)
+
+
+def _rows(signals: FaceSignals, person: int) -> list[dict[str, Any]]:
+    """FACE_FRAMES rows of one person's tracklet."""
+    name = f"{SOURCE}-w0000-{person:03d}"
+    out = []
+    for k, valid in enumerate(signals.valid):
+        x, y, w, h = signals.box_xywh[k]
+        facts: dict[str, Any] = {"k": k, "t_s": k / 25, "x": x, "y": y, "w": w, "h": h, "has_mesh": bool(valid)}
+        if valid:
+            for column in ("yaw_deg", "pitch_deg", "roll_deg", "mouth_open"):
+                facts[column] = getattr(signals, column)[k]
+            facts["blendshapes"] = signals.blendshapes[k].tolist()
+        out.append(row(t.FACE_FRAMES, source_id=SOURCE, tracklet_id=name, **facts))
+    return out
+
+
+def _segment(start_s: float, end_s: float, state: str, person: int = 0, **values: Any) -> dict[str, Any]:
+    track = f"{SOURCE}-t{person}"
+    times = {"start_s": start_s, "end_s": end_s, "duration_s": end_s - start_s}
+    name = f"{track}-{round(1000 * start_s)}"
+    return row(t.SEGMENTS, segment_id=name, source_id=SOURCE, track_id=track, state=state, **times, **values)
+
+
+def _parts(
+    people: Sequence[FaceSignals], segments: Sequence[dict[str, Any]], layout: Sequence[dict[str, Any]] = ()
+) -> dict[Any, list[pa.Table]]:
+    tracklets = [
+        {"tracklet_id": f"{SOURCE}-w0000-{p:03d}", "source_id": SOURCE, "track_id": f"{SOURCE}-t{p}"}
+        for p in range(len(people))
+    ]
+    frames = [r for p, signals in enumerate(people) for r in _rows(signals, p)]
+    return {
+        t.SOURCES: [t.SOURCES.from_rows([source_row(SOURCE, width=SIZE[0], height=SIZE[1])])],
+        t.TRACKLETS: [t.TRACKLETS.from_rows(tracklets)],
+        t.FACE_FRAMES: [t.FACE_FRAMES.from_rows(frames)],
+        t.SEGMENTS: [t.SEGMENTS.from_rows(segments)],
+        t.LAYOUT: [t.LAYOUT.from_rows([row(t.LAYOUT, source_id=SOURCE, **r) for r in layout])],
+    }
+
+
+def _run(stage: Performance, parts: dict[Any, list[pa.Table]], media: Path = Path("none")) -> Outputs:
+    inputs = MemoryInputs(media, parts)
+    return stage.run(WorkItem(SOURCE, units=tuple(inputs.read(t.SEGMENTS)["segment_id"].to_pylist())), inputs)
+
+
+def _smiling() -> FaceSignals:
+    return face(12.0, {"mouthSmile": bump(time_axis(12.0), 6.5, 9.0, 0.7)})
+
+
+def test_captions_describe_their_segment_on_the_sources_clock() -> None:
+    segments = [_segment(0.0, 5.0, "listen"), _segment(5.0, 11.0, "speak", text="that is funny")]
+    out = _run(Performance(PerformanceSettings()), _parts([_smiling()], segments))
+    assert not out.errors
+    still, smiling = out.tables[t.CAPTIONS].to_pylist()
+    assert still["expressions"] == ["neutral"] and still["stance"] == "neutral" and not time_words(still["caption"])
+    assert "smiling" in smiling["expressions"] and smiling["stance"] is None
+    tags = {tag["name"]: tag for tag in json.loads(smiling["tags"])}
+    assert tags["smile"]["start_s"] == pytest.approx(6.5, abs=0.2)
+    assert tags["smile"]["end_s"] == pytest.approx(9.0, abs=0.2)
+    assert {tag["annotator"] for tag in tags.values()} == {SignalCaptioner.name}
+    assert still["contradictions"] == smiling["contradictions"] == []
+    assert still["gaze"] == smiling["gaze"] == "camera"
+
+
+def test_the_shot_type_is_that_of_the_crop() -> None:
+    far = face(4.0, face_share=0.08)
+    out = _run(Performance(PerformanceSettings()), _parts([far], [_segment(0.0, 4.0, "speak")]))
+    wide = _run(
+        Performance(PerformanceSettings(margin_above=8, margin_below=8, margin_beside=8)),
+        _parts([far], [_segment(0.0, 4.0, "speak")]),
+    )
+    shots = [o.tables[t.CAPTIONS]["shot_type"].to_pylist()[0] for o in (out, wide)]
+    assert shots[0] in ("close_up", "medium_close_up") and shots[1] in ("medium", "medium_full", "full")
+
+
+def test_what_is_usual_for_the_person_is_taken_off() -> None:
+    always = face(12.0, {"mouthSmile": 0.15})
+    assert track_baselines({"x": _series(always)})["x"].shape("mouthSmile") == pytest.approx(0.16, abs=0.02)
+    never = face(2.0, valid=np.zeros(50, bool))
+    assert track_baselines({"x": _series(never)}) == {}
+
+
+def _series(signals: FaceSignals) -> dict[str, Any]:
+    from stages.face_series import track_series
+
+    table = t.FACE_FRAMES.from_rows(_rows(signals, 0))
+    columns = [
+        "k", "x", "y", "w", "h", "has_mesh", "yaw_deg", "pitch_deg", "roll_deg", "mouth_open", "blendshapes",
+    ]  # fmt: skip
+    return track_series([table], {f"{SOURCE}-w0000-000": "x"}, columns)["x"]
+
+
+def test_a_face_never_measured_fails_alone_and_discards_get_no_caption() -> None:
+    gone = face(12.0, valid=np.arange(300) < 150)
+    segments = [_segment(0.0, 6.0, "idle"), _segment(6.0, 9.0, "listen"), _segment(9.0, 12.0, "discard")]
+    out = _run(Performance(PerformanceSettings()), _parts([gone], segments))
+    assert [r["segment_id"] for r in out.tables[t.CAPTIONS].to_pylist()] == [segments[0]["segment_id"]]
+    assert [e.unit_id for e in out.errors] == [segments[1]["segment_id"]]
+    assert "no frame" in out.errors[0].message
+
+
+def test_partners_are_placed() -> None:
+    left, right = face(4.0), face(4.0, box_xywh=np.tile([1000.0, 300.0, 170, 216], (100, 1)))
+    series = {f"{SOURCE}-t0": _series(left), f"{SOURCE}-t1": _series(right)}
+    seen = _segment(0.0, 4.0, "listen", partner_track_id=f"{SOURCE}-t1", partner=f"{SOURCE}-t1")
+    assert partner_place(seen, series, [], SIZE) == ("on_screen", "right")
+    split = [row(t.LAYOUT, source_id=SOURCE, panel_boxes=[0.0, 0.0, 0.6, 1.0, 0.6, 0.0, 1.0, 1.0])]
+    assert partner_place(seen, series, split, SIZE) == ("on_screen", None)
+    heard = _segment(0.0, 4.0, "listen", partner=f"{SOURCE}-v1")
+    assert partner_place(heard, series, [], SIZE) == ("off_screen", None)
+    assert partner_place(_segment(0.0, 4.0, "speak"), series, [], SIZE) == (None, None)
+
+
+class _Liar(SignalCaptioner):
+    """Says of a silent person that they laugh and speak; asks for frames."""
+
+    name = "liar"
+    n_frames = 4
+
+    def __init__(self) -> None:
+        self.seen: list[Frame] = []
+
+    def caption(self, clip: ClipContext, frames: Sequence[Frame] = ()) -> PerformanceCaption:
+        self.seen = list(frames)
+        honest = super().caption(clip)
+        return honest.model_copy(update={"prose": "A person laughing and talking.", "annotator": self.name})
+
+
+def test_contradictions_are_recorded_and_frames_are_of_the_crop(tmp_path: Path) -> None:
+    media = hostile.write(tmp_path / "a.mp4", hostile.pictures(4.0, 25, *SIZE))
+    stage, liar = Performance(PerformanceSettings()), _Liar()
+    stage._captioner = liar
+    out = _run(stage, _parts([face(4.0)], [_segment(1.0, 3.0, "listen")]), media)
+    (caption,) = out.tables[t.CAPTIONS].to_pylist()
+    assert any("talking" in c for c in caption["contradictions"])
+    assert any("smile" in c for c in caption["contradictions"])
+    assert [f.t_s for f in liar.seen] == pytest.approx([1.24, 1.76, 2.24, 2.76], abs=0.021)
+    assert {f.rgb.shape for f in liar.seen} == {liar.seen[0].rgb.shape}
+    assert liar.seen[0].rgb.shape[0] == liar.seen[0].rgb.shape[1] < SIZE[1] + 1
+
+
+def test_an_endpoint_needs_an_address_and_a_model() -> None:
+    with pytest.raises(ValidationError, match="base_url"):
+        PerformanceSettings(backend="openai")
+    settings = PerformanceSettings(backend="openai", base_url="http://host:8000/v1", model="some/model")
+    assert Performance.identity(settings) == {"captioner": "openai:some/model"}
+    assert Performance(settings)._captioner.n_frames == 8
