@@ -1,0 +1,214 @@
+"""What the page shows, as plain values for the template. Bounded: a sample of units, whatever the dataset's size."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from typing import Any
+
+from markupsafe import Markup
+
+from curation.account import expected_units
+from curation.dataset import Dataset
+from curation.funnel import funnel
+from curation.ledger import OUTCOMES, balances
+from curation.report import svg
+from curation.report.pictures import Pictures
+from curation.rules import thresholds_of
+from curation.status import stage_speed
+from schemas import tables as t
+from schemas.policy import Policy
+from schemas.units import UNITS
+
+MAX_SOURCES = 24
+MAX_KEPT = 60
+MAX_OUT = 60
+MAX_PEOPLE = 24
+
+
+def sample(ids: list[str], most: int) -> list[str]:
+    """Return at most `most` ids, chosen by hash, in their own order: the same dataset shows the same sample."""
+    chosen = set(sorted(ids, key=lambda i: hashlib.sha256(i.encode()).digest())[:most])
+    return [i for i in ids if i in chosen]
+
+
+def overview(dataset: Dataset) -> dict[str, Any]:
+    """Return totals, funnel drawing, ledger and reasons."""
+    f = funnel(dataset)
+    manifest = dataset.table(t.MANIFEST, ["sample_id", "duration_s", "identity_id"]).to_pylist()
+    rows = [
+        (s.step.replace("_", " "), s.percent, s.paper,
+         f"{s.count} {'segments' if s.step == 'conversation' else 'shots'}, {s.seconds:.1f} s")
+        for s in f.steps
+    ]  # fmt: skip
+    rows += [(f"{s.step}", s.percent, s.paper, f"{s.count} segments, {s.seconds:.1f} s") for s in f.states]
+    reasons: dict[tuple[str, str, str, str], list[float]] = defaultdict(list)
+    for r in dataset.table(t.DECISIONS).to_pylist():
+        if r["outcome"] != "kept":
+            reasons[r["outcome"], r["unit"], r["step"] or "", r["rule"] or ""].append(r["duration_s"])
+    return {
+        "samples": len(manifest),
+        "seconds": sum(m["duration_s"] for m in manifest),
+        "people": len({m["identity_id"] for m in manifest}),
+        "sources": len(set(dataset.table(t.INPUTS, ["source_id"])["source_id"].to_pylist())),
+        "funnel": svg.funnel_bars(rows),
+        "beside": f"{f.quarantined} shots in quarantine and {f.pending} pending are not in the bars.",
+        "outcomes": OUTCOMES,
+        "balances": balances(dataset.table(t.DECISIONS), expected_units(dataset)),
+        "reasons": [(*k, len(v), sum(v)) for k, v in sorted(reasons.items())],
+    }
+
+
+def distributions(dataset: Dataset, policy: Policy) -> list[dict[str, Any]]:
+    """Return a histogram for each numeric column that the policy has a threshold on."""
+    con = dataset.connect()
+    marks: dict[tuple[str, str], list[tuple[float, str, str]]] = defaultdict(list)
+    for rule in policy.rules:
+        for x in thresholds_of(rule):
+            marks[rule.on, x.column].append((x.value, x.operator, rule.id))
+    out = []
+    for (kind, column), found in marks.items():
+        sql = (
+            f'SELECT CAST("{column}" AS DOUBLE) FROM units_{kind} WHERE "{column}" IS NOT NULL USING SAMPLE 20000 ROWS'
+        )
+        values = sorted(v for (v,) in con.execute(sql).fetchall())
+        if values:
+            unit = next((c.unit for c in UNITS[kind].table.columns if c.name == column), "")  # type: ignore[index]
+            chart = svg.histogram(values, [(v, op) for v, op, _ in found], unit)
+            rules = ", ".join(dict.fromkeys(r for *_, r in found))
+            out.append({"title": f"{kind}.{column}", "rules": rules, "n": len(values), "chart": chart})
+    return out
+
+
+def contact_sheets(dataset: Dataset, pictures: Pictures) -> dict[str, Any]:
+    """Return cards of kept samples, and of units that rules or errors left out, grouped by reason."""
+    names = _names(dataset)
+    segments = {r["segment_id"]: r for r in dataset.table(t.SEGMENTS).to_pylist()}
+    tracks = {r["track_id"]: r for r in dataset.table(t.TRACKS).to_pylist()}
+    shots = {r["shot_id"]: r for r in dataset.table(t.SHOTS).to_pylist()}
+    manifest = {r["sample_id"]: r for r in dataset.table(t.MANIFEST).to_pylist()}
+    kept = []
+    for i in sample(sorted(manifest), MAX_KEPT):
+        m = manifest[i]
+        images = pictures.spread(m["track_id"], m["start_s"], m["end_s"], 3)
+        kept.append({**m, "name": names.get(m["source_id"], ""), "images": images})
+    groups: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    own = [
+        r
+        for r in dataset.table(t.DECISIONS).to_pylist()
+        if r["outcome"] in ("filtered", "quarantined") and r["decided_by"] == r["unit_id"]
+    ]
+    chosen = set(sample(sorted(r["unit_id"] for r in own), MAX_OUT))
+    for r in sorted(own, key=lambda r: (r["outcome"], r["step"] or "", r["rule"] or "", r["unit_id"])):
+        if r["unit_id"] in chosen:
+            row = segments.get(r["unit_id"]) or tracks.get(r["unit_id"]) or shots.get(r["unit_id"])
+            images = []
+            if row is not None:
+                mine = [row["track_id"]] if "track_id" in row else _tracks_of(tracks, r["unit_id"])
+                images = [x for i in mine[:2] for x in pictures.spread(i, row["start_s"], row["end_s"], 2)]
+            where = None if row is None else (row["start_s"], row["end_s"])
+            card = {**r, "name": names.get(r["source_id"], ""), "images": images, "where": where}
+            groups[f"{r['outcome']} · {(r['step'] or '').replace('_', ' ')} · {r['rule']}"].append(card)
+    return {"kept": kept, "n_kept": len(manifest), "groups": dict(groups), "n_out": len(own)}
+
+
+def _tracks_of(tracks: dict[str, dict[str, Any]], shot_id: str) -> list[str]:
+    return sorted(i for i, r in tracks.items() if r["shot_id"] == shot_id)
+
+
+def _names(dataset: Dataset) -> dict[str, str]:
+    return {r["source_id"]: r["name"] for r in reversed(dataset.table(t.INPUTS).to_pylist())}
+
+
+def timelines(dataset: Dataset, pictures: Pictures, sources: list[str]) -> list[dict[str, Any]]:
+    """Return one drawing a source: filmstrip, a lane of states and scores a person, voices, words."""
+    names = _names(dataset)
+
+    def by_source(table: Any) -> dict[str, list[dict[str, Any]]]:
+        out: dict[str, list[dict[str, Any]]] = defaultdict(list)
+        for r in dataset.table(table).to_pylist():
+            out[r["source_id"]].append(r)
+        return out
+
+    shots, tracks, runs = by_source(t.SHOTS), by_source(t.TRACKS), by_source(t.TIMELINE)
+    turns, words, durations = by_source(t.TURNS), by_source(t.WORDS), by_source(t.SOURCES)
+    asd: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    wanted = {r["track_id"] for s in sources for r in tracks[s]}
+    for r in dataset.table(t.ASD_FRAMES, ["track_id", "k", "score"]).to_pylist():
+        if r["track_id"] in wanted and r["k"] % 2 == 0:
+            asd[r["track_id"]].append((r["k"] / 25.0, r["score"]))
+    decided = {r["unit_id"]: r for r in dataset.table(t.DECISIONS).to_pylist() if r["unit"] in ("tracks", "sources")}
+    out = []
+    for s in sources:
+        if not durations[s]:
+            continue
+        duration = durations[s][0]["duration_s"]
+        lanes = svg.Lanes(duration)
+        for track in sorted(tracks[s], key=lambda r: r["track_id"]):
+            lanes.strip([(t_s, uri, track["track_id"]) for t_s, uri in _strip(pictures, track, duration)])
+            lanes.label(f"face {track['track_id'][-4:]}")
+            mine = [r for r in runs[s] if r["track_id"] == track["track_id"]]
+            if mine:
+                lanes.runs([(r["start_s"], r["end_s"], r["state"], _tip(r)) for r in mine])
+                lanes.label("speaker score", 18)
+                lanes.curve(asd[track["track_id"]], -4.0, 5.0)
+            else:
+                why = decided.get(track["track_id"], {}).get("reason") or "not measured further"
+                lanes.runs([(track["start_s"], track["end_s"], "out", f"left out: {why}")])
+            lanes.gap()
+        for voice in sorted({r["speaker_id"] for r in turns[s]}):
+            lanes.label(f"voice {voice[-3:]}", 9)
+            mine = [r for r in turns[s] if r["speaker_id"] == voice]
+            lanes.runs([(r["start_s"], r["end_s"], "voice", voice) for r in mine], 10)
+        if words[s]:
+            lanes.label("words", 11)
+            lanes.words([(w["start_s"], w["end_s"], w["word"]) for w in words[s]])
+        cuts = [r["start_s"] for r in shots[s][1:]]
+        drawing = lanes.finish(cuts, f"timeline of {names.get(s, s)}")
+        outcome = decided.get(s, {})
+        out.append({"name": names.get(s, s), "id": s, "outcome": outcome, "duration": duration, "drawing": drawing})
+    return out
+
+
+def _strip(pictures: Pictures, track: dict[str, Any], duration_s: float) -> list[tuple[float, str]]:
+    share = track["duration_s"] / max(duration_s, 1e-3)
+    n = max(1, min(12, int(svg.Lanes.WIDTH * share / 60)))
+    return pictures.spread(track["track_id"], track["start_s"], track["end_s"], n, 84)
+
+
+def _tip(r: dict[str, Any]) -> str:
+    partner = f", with {r['partner']}" if r["partner"] else ""
+    return (
+        f"{r['state']} {r['start_s']:.2f}-{r['end_s']:.2f} s: {r['reason']}, confidence {r['confidence']:.2f}{partner}"
+    )
+
+
+def people(dataset: Dataset, pictures: Pictures) -> list[dict[str, Any]]:
+    """Return identities with the reference images chosen for them."""
+    identities = {r["identity_id"]: r for r in dataset.table(t.IDENTITIES).to_pylist()}
+    refs: dict[str, dict[tuple[str, int], dict[str, Any]]] = defaultdict(dict)
+    for r in dataset.table(t.REFERENCES).to_pylist():
+        refs[r["identity_id"]].setdefault((r["ref_track_id"], r["ref_k"]), r)
+    out = []
+    for i in sample(sorted(set(identities) & set(refs)), MAX_PEOPLE):
+        images = []
+        for (track, k), r in sorted(refs[i].items())[:10]:
+            uri = pictures.at(track, k)
+            if uri is not None:
+                images.append((uri, f"{r['kind']}: {r['view'].replace('_', ' ')}, {r['expression'].replace('_', ' ')}"))
+        out.append({**identities[i], "images": images})
+    return out
+
+
+def facts(dataset: Dataset) -> dict[str, Any]:
+    """Return the workflow, policy and weights in force, the speed of the stages, and the errors."""
+    stored = dataset.store.read_json("workflow.json") or {}
+    names, key = _names(dataset), Markup('<span class="key"><i class="{}"></i>{}</span>')
+    return {
+        "workflow": stored.get("pipeline", {}),
+        "policy": stored.get("policy", {}),
+        "policy_id": stored.get("policy_id", ""),
+        "speed": stage_speed(dataset),
+        "errors": [{**e, "name": names.get(e["source_id"], "")} for e in dataset.table(t.ERRORS).to_pylist()],
+        "legend": Markup("").join(key.format(x, x) for x in svg.STATES),
+    }

@@ -1,0 +1,47 @@
+"""Put the page together and write it into the dataset as report/index.html."""
+
+from __future__ import annotations
+
+from importlib import resources
+from typing import Any
+
+import jinja2
+from jinja2 import Environment
+
+from curation.dataset import Dataset
+from curation.report import content
+from curation.report.pictures import Pictures
+from schemas import tables as t
+from schemas.policy import parse_policy
+
+PAGE = "report/index.html"
+
+
+def write_report(dataset: Dataset) -> str:
+    """Write the report and return where it is."""
+    dataset.store.write(PAGE, render(dataset).encode())
+    return dataset.store.path(PAGE)
+
+
+def render(dataset: Dataset) -> str:
+    """Return the page as HTML: no script, no network, every picture inside."""
+    sources = sorted({str(s) for s in dataset.table(t.SOURCES, ["source_id"])["source_id"].to_pylist()})
+    shown = content.sample(sources, content.MAX_SOURCES)
+    pictures = Pictures(dataset, sources if len(sources) <= 200 else shown)
+    facts = content.facts(dataset)
+    policy = parse_policy(facts["policy"], "workflow.json") if facts["policy"] else None
+    values: dict[str, Any] = {
+        "overview": content.overview(dataset),
+        "distributions": content.distributions(dataset, policy) if policy else [],
+        "sheets": content.contact_sheets(dataset, pictures),
+        "timelines": content.timelines(dataset, pictures, shown),
+        "n_sources": len(sources),
+        "people": content.people(dataset, pictures),
+        "facts": facts,
+        "policy": policy,
+    }
+    folder = resources.files("curation.report")
+    template = (folder / "page.html.j2").read_text(encoding="utf-8")
+    style = (folder / "page.css").read_text(encoding="utf-8")
+    environment = Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    return environment.from_string(template).render(style=style, **values)

@@ -1,0 +1,82 @@
+"""Text for `lpm status`: funnel, ledger, and speed of every stage, as rich tables."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from typing import Any
+
+from rich.table import Table as RichTable
+
+from curation.account import expected_units
+from curation.dataset import Dataset
+from curation.funnel import Funnel, funnel
+from curation.ledger import OUTCOMES, balances
+from schemas import tables as t
+
+
+def render_status(dataset: Dataset) -> list[RichTable | str]:
+    """Return what `lpm status` prints, in order."""
+    decisions = dataset.table(t.DECISIONS)
+    if decisions.num_rows == 0:
+        return ["nothing is decided yet: run `lpm run`"]
+    return [_funnel(funnel(dataset)), _ledger(dataset), _reasons(dataset), _speed(dataset)]
+
+
+def _funnel(f: Funnel) -> RichTable:
+    table = RichTable("step", "left", "seconds", "% of raw", "paper %", title="funnel")
+    for s in f.steps:
+        unit = "segments" if s.step == "conversation" else "shots"
+        table.add_row(s.step, f"{s.count} {unit}", f"{s.seconds:.1f}", f"{s.percent:.2f}", _percent(s.paper))
+    for s in f.states:
+        table.add_row(f"  {s.step}", f"{s.count} segments", f"{s.seconds:.1f}", f"{s.percent:.2f}", _percent(s.paper))
+    table.caption = f"besides: {f.quarantined} shots in quarantine, {f.pending} pending"
+    return table
+
+
+def _percent(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}"
+
+
+def _ledger(dataset: Dataset) -> RichTable:
+    table = RichTable("unit", "in", *OUTCOMES, "unaccounted", title="ledger: counts (seconds)")
+    for b in balances(dataset.table(t.DECISIONS), expected_units(dataset)):
+        cells = [f"{b.counts[o]} ({b.seconds[o]:.1f})" for o in OUTCOMES]
+        table.add_row(b.unit, f"{b.total} ({b.total_s:.1f})", *cells, str(b.unaccounted))
+    return table
+
+
+def _reasons(dataset: Dataset) -> RichTable:
+    table = RichTable("outcome", "unit", "step", "rule or error", "count", "seconds", title="reasons")
+    count: Counter[tuple[str, ...]] = Counter()
+    seconds: dict[tuple[str, ...], float] = defaultdict(float)
+    for r in dataset.table(t.DECISIONS).to_pylist():
+        if r["outcome"] != "kept":
+            key = (r["outcome"], r["unit"], r["step"] or "", r["rule"] or "")
+            count[key] += 1
+            seconds[key] += r["duration_s"]
+    for key, n in sorted(count.items()):
+        table.add_row(*key, str(n), f"{seconds[key]:.1f}")
+    return table
+
+
+def stage_speed(dataset: Dataset) -> dict[str, dict[str, float]]:
+    """Return per stage: steps run, media seconds, wall and CPU seconds, over all recorded runs."""
+    out: dict[str, dict[str, float]] = {}
+    for name in dataset.store.names("runs", "log.jsonl"):
+        for line in dataset.store.read(name).decode().splitlines():
+            step: dict[str, Any] = json.loads(line)
+            if step["status"] == "ran":
+                mine = out.setdefault(step["stage"], {"steps": 0.0, "media_s": 0.0, "wall_s": 0.0, "cpu_s": 0.0})
+                mine["steps"] += 1
+                for key in ("media_s", "wall_s", "cpu_s"):
+                    mine[key] += step[key]
+    return out
+
+
+def _speed(dataset: Dataset) -> RichTable:
+    table = RichTable("stage", "steps", "video-s", "wall s", "video-s / wall-s", title="speed, all runs, per worker")
+    for stage, v in stage_speed(dataset).items():
+        rate = f"{v['media_s'] / v['wall_s']:.2f}" if v["media_s"] and v["wall_s"] else ""
+        table.add_row(stage, f"{v['steps']:.0f}", f"{v['media_s']:.1f}", f"{v['wall_s']:.1f}", rate)
+    return table
