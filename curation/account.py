@@ -23,11 +23,12 @@ from schemas.units import UNITS
 def next_stage(stepper: Stepper, source_id: str) -> str | None:
     """Return the first stage that has something to do for a source, or None; loads no model, touches no media."""
     pipeline = stepper.pipeline
-    for resolved in (*pipeline.before, *pipeline.windowed, *pipeline.after):
-        items = [WorkItem(source_id)] if resolved.cls.unit == "source" else stepper.window_items(source_id)
-        if any(stepper.has_work(resolved, item) for item in items):
-            return resolved.name
-    return None
+    with stepper.remembering():
+        for resolved in (*pipeline.before, *pipeline.windowed, *pipeline.after):
+            items = [WorkItem(source_id)] if resolved.cls.unit == "source" else stepper.window_items(source_id)
+            if any(stepper.has_work(resolved, item) for item in items):
+                return resolved.name
+        return None
 
 
 def errors(stepper: Stepper, source_ids: list[str]) -> pa.Table:

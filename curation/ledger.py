@@ -7,6 +7,7 @@ one. All from tables and commits; no media is touched.
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -132,7 +133,13 @@ def _filter(row: Row, decider: str, v: Verdict) -> None:
         row.reason = f"rule {v.rule.id} ({v.rule.keep}) is undecidable on {v.measured}: write it to say what null means"
     else:
         row.outcome = "filtered"
-        row.reason = f"{v.rule.keep} is false for {v.measured}"
+        row.reason = f"{v.rule.keep} is false for {_values(v.measured)}"
+
+
+def _values(measured: str | None) -> str:
+    """Return measured values for people: `a = 1.234, b = x`."""
+    found = json.loads(measured or "{}")
+    return ", ".join(f"{k} = {v:.4g}" if isinstance(v, float) else f"{k} = {v}" for k, v in found.items())
 
 
 def _quarantine(row: Row, error: Mapping[str, Any]) -> None:

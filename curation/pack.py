@@ -18,7 +18,6 @@ from typing import Any
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field
 
-from curation import account
 from curation.dataset import Dataset
 from curation.run import Job
 from curation.shards import end_of_archive, read_members, stored_size, write_members
@@ -52,15 +51,15 @@ class _Entry:
 
 
 def pack(job: Job) -> dict[str, Any]:
-    """Write shards, sidecars and manifest.parquet for all kept segments; return what was written.
+    """Write shards, sidecars and manifest.parquet for all segments that the ledger keeps; return what was written.
 
     Returns {"samples", "shards", "bytes", "status": "written" | "unchanged"}.
     """
     settings = PackSettings.model_validate(job.pipeline.workflow.pack)
     stepper = job.stepper()
     store = stepper.store
-    decided, _ = account.decisions(stepper)
-    kept = {r["unit_id"] for r in decided.to_pylist() if r["unit"] == "segments" and r["outcome"] == "kept"}
+    decided = Dataset(job.store_uri).table(t.DECISIONS).to_pylist()
+    kept = {r["unit_id"] for r in decided if r["unit"] == "segments" and r["outcome"] == "kept"}
     identities = {r.name: dict(stepper.identity(r)) for r in job.pipeline.stages}
     entries = _entries(Dataset(job.store_uri), kept, identities, job.policy.policy_id)
     plan = _plan_key(entries, settings, store)

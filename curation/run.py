@@ -140,12 +140,12 @@ def run(
             for resolved in job.pipeline.dataset:
                 event("phase", resolved.name)
                 report(dataset_step(stepper, resolved))
+            event("phase", "ledger")
+            balances = account.write(stepper)
             packed: dict[str, Any] = {}
             if packer is not None:
                 event("phase", "pack")
                 packed = packer(job)
-            event("phase", "ledger")
-            balances = account.write(stepper)
             Dataset(job.store_uri).write_catalog()
         except BaseException as e:
             log.close(f"{type(e).__name__}: {e}", [])
@@ -183,7 +183,7 @@ def write_workflow(store: Store, job: Job) -> None:
         "policy": job.policy.model_dump(mode="json"),
         "policy_id": job.policy.policy_id,
     }
-    store.write_json("workflow.json", facts)
+    store.write_json("workflow.json", facts, sort=False)  # stages run in the order they are written
 
 
 def _drop_orphans(store: Store, inputs: pa.Table) -> None:

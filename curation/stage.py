@@ -125,7 +125,8 @@ def error_of(unit_id: str, e: BaseException) -> UnitError:
     # Paths differ between machines and engines; file names and lines are what a reader needs.
     short = [line for line in "".join(frames[-4:]).splitlines()][-12:]
     short = [_strip_directory(line) for line in short]
-    return UnitError(unit_id, code, str(e) or type(e).__name__, "\n".join(short))
+    message = str(e).removeprefix(f"{code}: ") or type(e).__name__
+    return UnitError(unit_id, code, message, "\n".join(short))
 
 
 def _strip_directory(line: str) -> str:

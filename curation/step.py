@@ -6,11 +6,12 @@ This is the only place where stages run and results become official; both engine
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -55,8 +56,27 @@ class Stepper:
         self.store, self.pipeline, self.policy, self.retry = store, pipeline, policy, retry
         self.media = MediaCache()
         self._dry = False
+        self._memo: dict[Any, Any] | None = None
         self._built: dict[str, Stage] = {}
         self._identities: dict[str, dict[str, str]] = {}
+
+    @contextlib.contextmanager
+    def remembering(self) -> Iterator[None]:
+        """Read each commit and decide each source once inside the block: for questions, not while work is done."""
+        self._memo = {}
+        try:
+            yield
+        finally:
+            self._memo = None
+
+    def commit(self, name: str) -> Commit | None:
+        """Read a commit by its file name."""
+        if self._memo is None:
+            return read_commit(self.store, name)
+        if name not in self._memo:
+            self._memo[name] = read_commit(self.store, name)
+        found: Commit | None = self._memo[name]
+        return found
 
     # ------------------------------------------------------------------ models
 
@@ -94,6 +114,15 @@ class Stepper:
 
     def window_items(self, source_id: str) -> list[WorkItem]:
         """Return the window items of a probed source; none when it is not probed."""
+        if self._memo is not None:
+            key = ("windows", source_id)
+            if key not in self._memo:
+                self._memo[key] = self._windows(source_id)
+            found: list[WorkItem] = self._memo[key]
+            return found
+        return self._windows(source_id)
+
+    def _windows(self, source_id: str) -> list[WorkItem]:
         try:
             rows = self.store.read_table(table_file(t.SOURCES, source_id), t.SOURCES, ["duration_s"]).to_pylist()
         except FileNotFoundError:
@@ -103,6 +132,15 @@ class Stepper:
 
     def verdicts(self, source_id: str, down_to: UnitKind = "segments") -> Verdicts:
         """Decide one source from what is measured of it so far."""
+        if self._memo is not None:
+            key = ("verdicts", source_id)
+            if key not in self._memo:
+                self._memo[key] = self._verdicts(source_id, "segments")
+            found: Verdicts = self._memo[key]
+            return found
+        return self._verdicts(source_id, down_to)
+
+    def _verdicts(self, source_id: str, down_to: UnitKind) -> Verdicts:
         tables: dict[str, pa.Table] = {}
         for table in unit_tables():
             name = table_file(t.INPUTS) if table.name == "rights" else table_file(table, source_id)
@@ -125,7 +163,7 @@ class Stepper:
             windowed = s.cls.unit == "window"
             for w in range(n_windows) if windowed else [0]:
                 item = WorkItem(source_id, window_index=w)
-                commit = read_commit(self.store, commit_file(s.name, item, windowed))
+                commit = self.commit(commit_file(s.name, item, windowed))
                 if commit is not None:
                     yield commit
 
@@ -183,7 +221,7 @@ class Stepper:
                 item = replace(item, units=units)
                 keep[UNIT_IDS[cls.gate]] = frozenset(units)
         name = commit_file(resolved.name, item, windowed)
-        commit = read_commit(self.store, name)
+        commit = self.commit(name)
         if commit is not None and self.retry and commit.errors:
             commit = None
         if cls.gate_mode == "each":
@@ -331,7 +369,7 @@ class Stepper:
         out = []
         for w in range(item.n_windows) if windowed else [0]:
             name = commit_file(writer.name, WorkItem(item.source_id, window_index=w), windowed)
-            commit = read_commit(self.store, name)
+            commit = self.commit(name)
             out.append("" if commit is None else commit.tables.get(table.name, {}).get("sha256", commit.status))
         return out
 

@@ -160,9 +160,9 @@ class Store:
 
     # ------------------------------------------------------------------ json and tables
 
-    def write_json(self, name: str, value: Any) -> str:
-        """Write JSON with sorted keys; return its SHA-256."""
-        return self.write(name, (json.dumps(value, sort_keys=True, indent=1) + "\n").encode())
+    def write_json(self, name: str, value: Any, *, sort: bool = True) -> str:
+        """Write JSON, keys sorted unless their order means something; return its SHA-256."""
+        return self.write(name, (json.dumps(value, sort_keys=sort, indent=1) + "\n").encode())
 
     def read_json(self, name: str) -> Any | None:
         """Read JSON, or None when there is no such file."""

@@ -329,3 +329,15 @@ def test_relative_paths_work_from_anywhere(tmp_path: Path, monkeypatch: Any) -> 
     run(job, LocalEngine(), expand(["in"], str(Path("out").absolute())))
     monkeypatch.chdir(tmp_path / "in")
     assert by_name(tmp_path / "out")["a.mp4"][0] == "kept"
+
+
+def test_later_runs_go_on_with_the_recorded_workflow(tmp_path: Path) -> None:
+    folder = write_sources(tmp_path / "in", a=GOOD)
+    go(folder, tmp_path / "out", sets=("toy_tracks.tweak=0.9",))
+    stored = Store(str(tmp_path / "out")).read_json("workflow.json")
+    assert stored is not None
+    again = resolve(type(WORKFLOW).model_validate(stored["workflow"]))
+    assert [s.name for s in again.stages] == list(WORKFLOW.stages)
+    CALLS.clear()
+    run(Job(str(tmp_path / "out"), again, policy()), LocalEngine(), [])
+    assert not CALLS

@@ -253,8 +253,8 @@ def decide(out: Console, target: str, policy: str, dry_run: bool) -> None:
 def pack(out: Console, target: str) -> None:
     """Write shards and manifest."""
     job = _existing(target)
-    packed = pack_shards(job)
     account.write(job.stepper())
+    packed = pack_shards(job)
     Dataset(target).write_catalog()
     out.print(
         f"{packed['samples']} samples in {len(packed['shards'])} shards, {packed['bytes']} bytes: {packed['status']}"

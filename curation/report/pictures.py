@@ -34,7 +34,8 @@ class Pictures:
         inside = [x for x in self._tracks.get(track_id, []) if start_s - 0.5 <= x[0] < end_s]
         if not inside:
             return []
-        picks = sorted({round(i * (len(inside) - 1) / max(1, n - 1)) for i in range(min(n, len(inside)))})
+        n = min(n, len(inside))
+        picks = sorted({round(i * (len(inside) - 1) / max(1, n - 1)) for i in range(n)})
         return [(inside[i][0], data_uri(inside[i][1], px)) for i in picks]
 
     def at(self, track_id: str, k: int, px: int = 120) -> str | None:
