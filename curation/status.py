@@ -52,11 +52,11 @@ def _reasons(dataset: Dataset) -> RichTable:
     seconds: dict[tuple[str, ...], float] = defaultdict(float)
     for r in dataset.table(t.DECISIONS).to_pylist():
         if r["outcome"] != "kept":
-            key = (r["outcome"], r["unit"], r["step"] or "", r["rule"] or "")
+            key: tuple[str, ...] = (r["outcome"], r["unit"], r["step"] or "", r["rule"] or "")
             count[key] += 1
             seconds[key] += r["duration_s"]
-    for key, n in sorted(count.items()):
-        table.add_row(*key, str(n), f"{seconds[key]:.1f}")
+    for found, n in sorted(count.items()):
+        table.add_row(*found, str(n), f"{seconds[found]:.1f}")
     return table
 
 

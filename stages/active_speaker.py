@@ -146,7 +146,8 @@ def _crops(inputs: Inputs, tracklets: list[str]) -> tuple[npt.NDArray[np.int64],
     nearest = np.clip(np.searchsorted(found, k, side="right") - 1, 0, len(found) - 1)
     images = np.empty((len(k), 112, 112), np.uint8)
     data = table["crop"]
-    last, image = -1, None
+    last = -1
+    image: Any = None
     for i, n in enumerate(nearest):
         if n != last:
             image = cv2.imdecode(np.frombuffer(data[int(n)].as_py(), np.uint8), cv2.IMREAD_GRAYSCALE)

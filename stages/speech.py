@@ -112,7 +112,7 @@ class Speech:
         embedded: dict[str, dict[int, FloatArray]] = {label: {} for label in ids}
         for n, vector in zip(owners, vectors, strict=True):
             embedded[turns[n].speaker][n] = vector
-        rows = []
+        rows: list[dict[str, Any]] = []
         for label, speaker_id in ids.items():
             mine = [t for t in turns if t.speaker == label]
             spans = {n: turns[n].end_s - turns[n].start_s for n in embedded[label]}
