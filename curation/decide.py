@@ -7,6 +7,7 @@ measurements is `undecidable`, which is an error to look at, never a quiet filte
 
 from __future__ import annotations
 
+import atexit
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -50,6 +51,7 @@ def unit_tables() -> tuple[Table, ...]:
 
 @functools.lru_cache(maxsize=1)
 def _connection() -> duckdb.DuckDBPyConnection:
+    atexit.register(_connection.cache_clear)  # DuckDB's binding complains about connections that outlive it
     return rules.connect()
 
 

@@ -54,6 +54,8 @@ def expand(inputs: Iterable[str], exclude: str | None = None) -> list[Named]:
     Raises:
         InputError: a path does not exist, a folder or glob holds no video, a list is malformed.
     """
+    if exclude is not None and not (Path(exclude) / "dataset.json").is_file():
+        exclude = None  # nothing of ours is there yet, so everything there is the user's
     found: dict[str, Named] = {}
     for text in inputs:
         for named in _expand_one(text, exclude):

@@ -115,6 +115,9 @@ def test_samples_hold_both_audios_references_and_a_caption(dataset: Dataset) -> 
             assert level > -60.0
 
 
+@pytest.mark.filterwarnings(
+    "ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
+)  # webdataset's own
 def test_webdataset_reads_the_shards(dataset: Dataset) -> None:
     shards = sorted(str(p) for p in dataset.store.local_path("shards").glob("*.tar"))
     read = list(webdataset.WebDataset(shards, shardshuffle=False))

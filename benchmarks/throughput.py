@@ -1,0 +1,179 @@
+"""Cost of every stage on one file, as multiples of real time and of the floor: decoding it and nothing else.
+
+    python benchmarks/throughput.py [VIDEO ...] [--long MINUTES] [--json FILE]
+
+Everything runs in this one process (local engine, one thread), so that CPU seconds are comparable: first PyAV's bare
+decode loop, then the whole conversation workflow stage by stage. Beside it, what a user would otherwise run for a part
+of the work: PySceneDetect's own command path over the file. `--long` also loops the first video to a long source and
+reports the peak memory of the process that runs every stage on it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import os
+import platform
+import resource
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(_name, "1")
+
+import av
+import scenedetect
+
+from curation import Dataset
+from curation.engine_local import LocalEngine, preflight
+from curation.pack import pack
+from curation.register import expand
+from curation.run import Job, run
+from curation.step import StepResult
+from curation.workflow import resolve
+from schemas import tables as t
+from workflows import catalog
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+MEDIA = Path(os.environ.get("OPENLPM_TEST_MEDIA", SHARED / "media"))
+
+
+def timed(work: Callable[[], Any]) -> tuple[float, float]:
+    """Return (wall, CPU) seconds."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    work()
+    return time.perf_counter() - wall, time.process_time() - cpu
+
+
+def decode(path: Path) -> None:
+    """Decode every frame on one thread, converting nothing: the floor."""
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        stream.thread_type = "NONE"
+        for _ in container.decode(stream):
+            pass
+
+
+def measure(path: Path) -> dict[str, Any]:
+    """Run everything on one file and return costs in seconds."""
+    decode(path)  # once for the page cache
+    rows: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
+    rows["decode (floor)"] = list(timed(lambda: decode(path)))
+    detector = scenedetect.AdaptiveDetector()
+    rows["scenedetect alone"] = list(timed(lambda: scenedetect.detect(str(path), detector)))
+
+    def event(kind: str, value: Any) -> None:
+        if kind == "step" and isinstance(value, StepResult) and value.status == "ran":
+            rows[value.stage][0] += value.wall_s
+            rows[value.stage][1] += value.cpu_s
+
+    with tempfile.TemporaryDirectory(prefix="openlpm-throughput-") as scratch:
+        job = Job(f"{scratch}/dataset", resolve(catalog.workflow("conversation")), catalog.policy("default"))
+        preflight(job.stepper(), job.pipeline.stages)  # weights in the page cache, libraries imported
+        whole = timed(lambda: run(job, LocalEngine(), expand([str(path)]), packer=pack, event=event))
+        source = Dataset(job.store_uri).table(t.SOURCES).to_pylist()[0]
+        faces = Dataset(job.store_uri).table(t.FACE_FRAMES, ["k"]).num_rows
+        samples = Dataset(job.store_uri).table(t.MANIFEST, ["sample_id"]).num_rows
+    rows["whole workflow, models loaded"] = list(whole)
+    floor, real = rows["decode (floor)"][1], source["duration_s"]
+    return {
+        "file": path.name,
+        "picture": f"{source['width']}x{source['height']} {source['video_codec']} at {source['fps']:.2f}/s",
+        "duration_s": real,
+        "face_frames": faces,
+        "samples": samples,
+        "stages": {
+            name: {
+                "wall_s": round(wall, 3),
+                "cpu_s": round(cpu, 3),
+                "cpu_per_real_time": round(cpu / real, 4),
+                "cpu_per_floor": round(cpu / floor, 2),
+            }
+            for name, (wall, cpu) in rows.items()
+        },
+    }
+
+
+def long_source(path: Path, minutes: float, policy: str) -> dict[str, Any]:
+    """Loop a file to a long source without re-encoding it, run every stage in this process, report peak memory."""
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+    from hostile import loop_video
+
+    with tempfile.TemporaryDirectory(prefix="openlpm-long-") as scratch:
+        source = Path(scratch) / f"long{path.suffix}"
+        loop_video(path, source, minutes * 60.0)
+        job = Job(f"{scratch}/dataset", resolve(catalog.workflow("conversation")), catalog.policy(policy))
+        stages: dict[str, float] = defaultdict(float)
+        peak: dict[str, float] = {}
+
+        def event(kind: str, value: Any) -> None:
+            if kind == "step" and isinstance(value, StepResult) and value.status == "ran":
+                stages[value.stage] += value.cpu_s
+                peak[value.stage] = _peak_gib()
+                if value.stage != "scan" or (value.window or 0) % 5 == 0:
+                    sys.stderr.write(f"{value.stage} {value.window} done, peak {_peak_gib():.2f} GiB\n")
+
+        wall, cpu = timed(lambda: run(job, LocalEngine(), expand([str(source)]), packer=pack, event=event))
+        rows = Dataset(job.store_uri).table(t.SOURCES).to_pylist()
+        decided = Dataset(job.store_uri).table(t.DECISIONS).to_pylist()
+    return {
+        "file": f"{path.name} looped to {minutes:g} minutes",
+        "duration_s": rows[0]["duration_s"],
+        "wall_s": round(wall, 1),
+        "cpu_s": round(cpu, 1),
+        "cpu_per_real_time": round(cpu / rows[0]["duration_s"], 3),
+        "peak_gib": round(_peak_gib(), 3),
+        "peak_gib_after": {k: round(v, 3) for k, v in peak.items()},
+        "cpu_s_by_stage": {k: round(v, 1) for k, v in stages.items()},
+        "segments": sum(r["unit"] == "segments" for r in decided),
+        "kept": sum(r["unit"] == "segments" and r["outcome"] == "kept" for r in decided),
+    }
+
+
+def _peak_gib() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+def show(result: dict[str, Any]) -> str:
+    lines = [f"{result['file']}: {result['picture']}, {result['duration_s']:.2f} s, {result['samples']} samples"]
+    lines.append(f"  {'':<32}{'wall s':>9}{'CPU s':>9}{'x real time':>13}{'x floor':>9}")
+    for name, s in result["stages"].items():
+        rates = f"{s['cpu_per_real_time']:>13.3f}{s['cpu_per_floor']:>9.1f}"
+        lines.append(f"  {name:<32}{s['wall_s']:>9.2f}{s['cpu_s']:>9.2f}{rates}")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    default = [str(MEDIA / n) for n in ("talk_woman_garden.mp4", "session_talker.mp4")]
+    parser.add_argument("videos", nargs="*", default=default)
+    parser.add_argument("--long", type=float, metavar="MINUTES", help="only the memory of a looped source this long")
+    parser.add_argument("--policy", default="default", help="policy of the long run")
+    parser.add_argument("--json", help="also write the numbers here")
+    args = parser.parse_args()
+    missing = [v for v in args.videos if not Path(v).is_file()]
+    if missing:
+        sys.exit(f"no file {missing[0]}; name a video")
+    result: dict[str, Any] = {
+        "command": "python benchmarks/throughput.py " + " ".join(sys.argv[1:]),
+        "date": datetime.date.today().isoformat(),
+        "machine": f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}",
+    }
+    if args.long:
+        result["long"] = long_source(Path(args.videos[0]), args.long, args.policy)
+        sys.stdout.write(json.dumps(result["long"], indent=1) + "\n")
+    else:
+        result["files"] = [measure(Path(v)) for v in args.videos]
+        sys.stdout.write("\n".join(show(r) for r in result["files"]) + "\n")
+    if args.json:
+        Path(args.json).write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

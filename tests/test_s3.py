@@ -1,0 +1,78 @@
+"""A dataset on object storage, against a real S3-speaking server on this machine."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import boto3
+import pytest
+from moto.server import ThreadedMotoServer
+from test_engine import GOOD, policy
+from toy import CALLS, WORKFLOW, write_sources
+
+from curation import Dataset
+from curation.engine_local import LocalEngine
+from curation.register import InputError, expand
+from curation.run import Job, run
+from curation.store import Store
+from curation.verify import verify
+from curation.workflow import resolve
+from schemas import tables as t
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # the server's own
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+]
+
+
+@pytest.fixture
+def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    endpoint = f"http://{host}:{port}"
+    for name, value in {
+        "AWS_ENDPOINT_URL": endpoint, "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": "us-east-1", "AWS_EC2_METADATA_DISABLED": "true",
+    }.items():  # fmt: skip
+        monkeypatch.setenv(name, value)
+    boto3.client("s3", endpoint_url=endpoint).create_bucket(Bucket="lpm")
+    yield "lpm"
+    server.stop()
+
+
+def test_store_reads_what_it_wrote(bucket: str) -> None:
+    store = Store(f"s3://{bucket}/some/dataset")
+    store.write("a/b.bin", b"0123456789")
+    assert store.read("a/b.bin", 3, 4) == b"3456" and store.size("a/b.bin") == 10
+    assert list(store.names("a")) == ["a/b.bin"] and store.exists("a/b.bin")
+    store.delete("a/b.bin")
+    assert not store.exists("a/b.bin") and store.read_json("none.json") is None
+
+
+def test_workflow_from_and_to_object_storage(bucket: str, tmp_path: Path) -> None:
+    folder = write_sources(tmp_path / "in", a=GOOD, b={**GOOD, "duration_s": 7.0})
+    client = boto3.client("s3", endpoint_url=os.environ["AWS_ENDPOINT_URL"])
+    for file in folder.iterdir():
+        client.upload_file(str(file), bucket, f"videos/{file.name}")
+    out = f"s3://{bucket}/dataset"
+    named = expand([f"s3://{bucket}/videos/"])
+    assert [n.path for n in named] == [f"s3://{bucket}/videos/a.mp4", f"s3://{bucket}/videos/b.mp4"]
+    spec = WORKFLOW.model_copy(update={"stages": {k: v for k, v in WORKFLOW.stages.items() if k != "toy_packing"}})
+    CALLS.clear()
+    run(Job(out, resolve(spec), policy()), LocalEngine(), named)
+    dataset = Dataset(out)
+    rows = dataset.query("SELECT outcome, count(*) FROM decisions WHERE unit = 'sources' GROUP BY 1").fetchall()
+    assert rows == [("kept", 2)]
+    assert dataset.table(t.TRACKS).num_rows == 4
+    CALLS.clear()
+    run(Job(out, resolve(spec), policy()), LocalEngine(), [])
+    assert not CALLS
+    assert [p for p in verify(dataset, media=False) if p.check == "hashes"] == []
+
+
+def test_nothing_under_a_prefix_is_refused(bucket: str) -> None:
+    with pytest.raises(InputError, match="no video under"):
+        expand([f"s3://{bucket}/nothing/"])
