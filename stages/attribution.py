@@ -1,8 +1,9 @@
 """Stage `attribution`: bind each diarized voice to the face that speaks while it is heard, over the whole source.
 
 A voice is compared with every face in view, by the faces' active speaker scores while that voice alone is heard.
-Within a shot a voice has one face and a face one voice (the best assignment as a whole, so that of two moving mouths
-each gets the voice it fits better); across shots a voice keeps all its faces. A voice without a face is off screen.
+Of faces seen together a voice has one and a face one voice (the best assignment as a whole, so that of two moving
+mouths each gets the voice it fits better); faces never seen together, in other shots or where a track broke within
+one, may share a voice. A voice without a face is off screen.
 Tables only; costs milliseconds.
 """
 
@@ -36,7 +37,7 @@ class Attribution:
     """Stage: voices and faces of one source."""
 
     name: ClassVar[str] = "attribution"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     unit: ClassVar[Unit] = "source"
     reads: ClassVar[tuple[Table, ...]] = (TRACKS, ASD_FRAMES, TURNS, SPEAKERS)
     writes: ClassVar[tuple[Table, ...]] = (BINDINGS, VOICES)
@@ -65,10 +66,11 @@ class Attribution:
                 if row is not None:
                     rows.append(row)
         shots = {t["track_id"]: t["shot_id"] for t in tracks}
+        spans = {t["track_id"]: Interval(t["start_s"], t["end_s"]) for t in tracks}
         limits = self._settings
-        bound = assign(rows, shots, limits.min_strength, limits.min_heard_s)
+        bound = assign(rows, shots, limits.min_strength, limits.min_heard_s, spans)
         for pair in bound:
-            pair["bound"] = not contested(pair, bound, rows, shots, limits.min_margin, limits.min_strength)
+            pair["bound"] = not contested(pair, bound, rows, shots, limits.min_margin, limits.min_strength, spans)
         voices = [self._voice(s, rows) for s in speakers]
         return Outputs({BINDINGS: BINDINGS.from_rows(rows), VOICES: VOICES.from_rows(voices)})
 
@@ -102,7 +104,7 @@ class Attribution:
             "speaker_id": speaker["speaker_id"],
             "source_id": speaker["source_id"],
             "speech_s": speaker["speech_s"],
-            "seen_s": sum(r["spoken_s"] for r in mine),
+            "seen_s": float(sum(r["heard_s"] for r in mine)),
             "off_screen": not mine,
         }
 
@@ -134,16 +136,20 @@ def contested(
     shots: Mapping[str, str],
     min_margin: float,
     min_strength: float,
+    spans: Mapping[str, Interval] | None = None,
 ) -> bool:
-    """Say whether another face in the shot moves its lips nearly as well to this voice: then nobody owns it surely.
+    """Say whether another face in view moves its lips nearly as well to this voice: then nobody owns it surely.
 
-    Where that face has been given a voice of its own, the exchange of the two is what counts.
+    Where that face has been given a voice of its own, the exchange of the two is what counts. Faces of one shot that
+    are never seen together (`spans`: their times; none given = all are) are no rivals: one person's track may break.
     """
     shot = shots[pair["track_id"]]
     score = {(r["speaker_id"], r["track_id"]): r for r in rows if shots[r["track_id"]] == shot}
     voice_of = {r["track_id"]: r["speaker_id"] for r in bound if shots[r["track_id"]] == shot}
     for (speaker, track), rival in score.items():
         if speaker != pair["speaker_id"] or track == pair["track_id"] or rival["strength"] < min_strength:
+            continue
+        if not _together(pair["track_id"], track, spans):
             continue
         margin = pair["mean_asd"] - rival["mean_asd"]
         other = voice_of.get(track)
@@ -154,12 +160,22 @@ def contested(
     return False
 
 
+def _together(a: str, b: str, spans: Mapping[str, Interval] | None) -> bool:
+    return spans is None or spans[a].overlap_s(spans[b]) > 0
+
+
 def assign(
-    rows: list[dict[str, Any]], shots: Mapping[str, str], min_strength: float, min_heard_s: float
+    rows: list[dict[str, Any]],
+    shots: Mapping[str, str],
+    min_strength: float,
+    min_heard_s: float,
+    spans: Mapping[str, Interval] | None = None,
 ) -> list[dict[str, Any]]:
     """Return the bound pairs: in each shot the one-to-one assignment of voices to faces with the most evidence.
 
     Evidence of a pair is the sum over heard frames of its mean score; pairs below the limits are out of the question.
+    With `spans` (times of the tracks), faces left over then join the voice they fit best, as long as they are never
+    seen together with a face that has it.
     """
     out = []
     for shot in sorted(set(shots.values())):
@@ -171,8 +187,25 @@ def assign(
         table = {(r["speaker_id"], r["track_id"]): r for r in good}
         for (speaker, track), r in table.items():
             value[speakers.index(speaker), tracks.index(track)] = r["mean_asd"] * r["heard_s"]
-        for i, j in zip(*linear_sum_assignment(-value), strict=True):
-            pair = table.get((speakers[i], tracks[j]))
-            if pair is not None:
-                out.append(pair)
+        chosen = [
+            table[speakers[i], tracks[j]]
+            for i, j in zip(*linear_sum_assignment(-value), strict=True)
+            if (speakers[i], tracks[j]) in table
+        ]
+        out += chosen if spans is None else [*chosen, *_left_over(good, chosen, spans)]
     return out
+
+
+def _left_over(
+    good: list[dict[str, Any]], chosen: list[dict[str, Any]], spans: Mapping[str, Interval]
+) -> list[dict[str, Any]]:
+    """Return pairs of faces without a voice and voices whose faces they are never seen with, best evidence first."""
+    taken, found = list(chosen), []
+    order = sorted(good, key=lambda r: (-r["mean_asd"] * r["heard_s"], r["speaker_id"], r["track_id"]))
+    for r in order:
+        has_voice = any(x["track_id"] == r["track_id"] for x in taken)
+        rivals = [x["track_id"] for x in taken if x["speaker_id"] == r["speaker_id"]]
+        if not has_voice and not any(_together(r["track_id"], x, spans) for x in rivals):
+            taken.append(r)
+            found.append(r)
+    return found
