@@ -34,6 +34,7 @@ class PairingSettings(StageSettings):
     lips_on: float = Field(0.2, description="active speaker score from which lips count as speaking (LR-ASD: 0)")
     lips_off: float = Field(-0.3, description="and below which they do not any more")
     near_speech_s: float = Field(0.4, ge=0, description="lips may move this long around their own speech")
+    turn_gap_s: float = Field(0.5, ge=0, description="speech this near a turn is taken for the voice of that turn")
     min_run_s: float = Field(0.4, ge=0, description="a state lasts at least this long")
     min_idle_s: float = Field(1.0, ge=0, description="a shorter silence is a pause of what goes on around it")
     min_discard_s: float = Field(0.6, ge=0, description="a shorter contradiction is taken for a slip of the measures")
@@ -59,7 +60,7 @@ class Pairing:
     """Stage: timelines and segments of one source."""
 
     name: ClassVar[str] = "pairing"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     unit: ClassVar[Unit] = "source"
     reads: ClassVar[tuple[Table, ...]] = (
         t.SOURCES, t.SHOTS, t.TRACKS, t.TRACKLETS, t.FRAMES, t.FACE_FRAMES, t.SPEECH, t.SPEECH_FRAMES, t.TURNS,
@@ -80,7 +81,7 @@ class Pairing:
 
     def run(self, item: WorkItem, inputs: Inputs) -> Outputs:
         """Pair the people of one source."""
-        heard = Heard(inputs, self._settings.mask_margin_db)
+        heard = Heard(inputs, self._settings.mask_margin_db, round(self._settings.turn_gap_s * GRID_HZ))
         people = self._people(inputs, heard)
         sync = {r["track_id"]: r for r in inputs.read(t.SYNC).to_pylist()}
         frozen = {r["k"] for r in inputs.read(t.FRAMES).select(["k", "is_frozen"]).to_pylist() if r["is_frozen"]}
@@ -105,7 +106,10 @@ class Pairing:
         for track in tracks:
             ks = grid_range(Interval(track["start_s"], track["end_s"]))
             lips[track["track_id"]] = (ks, _filled(scores.get(track["track_id"], {}), ks))
-        moving = {i: dict(zip(ks, hysteresis(v, s.lips_on, s.lips_off), strict=True)) for i, (ks, v) in lips.items()}
+        moving: dict[int, set[str]] = {}
+        for name, (ks, v) in lips.items():
+            for i in np.flatnonzero(hysteresis(v, s.lips_on, s.lips_off)):
+                moving.setdefault(ks[int(i)], set()).add(name)
         rules = Rules(s.lips_on, s.lips_off, round(s.near_speech_s * GRID_HZ))
         people = []
         for track in tracks:
@@ -171,7 +175,7 @@ class Pairing:
             "word_probability": float(np.mean([w["probability"] for w in words])) if words and speaking else None,
             "speech_ratio": float(sound.speech.mean()),
             "overlap_ratio": float(sound.overlapped.mean()),
-            "asd_mean": float(person.scores[at].mean()),
+            "asd_mean": None if np.isnan(person.scores[at]).any() else float(person.scores[at].mean()),
             "sync_offset_ms": own.get("offset_ms"),
             "sync_confidence": own.get("confidence"),
             "level_db": heard.level(range(ks[0], ks[-1] + 1)),
@@ -186,7 +190,7 @@ class Pairing:
 class Heard:
     """What is heard in a source, on its grid."""
 
-    def __init__(self, inputs: Inputs, mask_margin_db: float) -> None:
+    def __init__(self, inputs: Inputs, mask_margin_db: float, turn_gap: int) -> None:
         frames = inputs.read(t.SPEECH_FRAMES)
         n = frames.num_rows
         self._probability = np.asarray(frames["speech"].to_numpy(), np.float32)
@@ -200,7 +204,9 @@ class Heard:
             for k in grid_range(Interval(r["start_s"], r["end_s"])):
                 if k < n:
                     self._voices[k].add(r["speaker_id"])
+        self._nearest = nearest_voices(self._voices, turn_gap)
         self._masked = self._noise(mask_margin_db)
+        self._spans = {r["track_id"]: Interval(r["start_s"], r["end_s"]) for r in inputs.read(t.TRACKS).to_pylist()}
         self.rows: Sequence[dict[str, Any]] = inputs.read(t.WORDS).to_pylist()
         self.words = [SpokenWord(r["start_s"], r["end_s"], r["word"]) for r in self.rows]
         self._owners: dict[str, set[str]] = {}
@@ -232,17 +238,20 @@ class Heard:
         return self._voices[k] if 0 <= k < len(self._voices) else set()
 
     def ownership(
-        self, track_id: str, ks: range, moving: Mapping[str, Mapping[int, np.bool_]]
+        self, track_id: str, ks: range, moving: Mapping[int, set[str]]
     ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
         """Return [T]: a voice of this face is heard; and: every voice heard is another moving face's, or contested.
 
         A voice that nobody owns, while several faces in view move their lips, is contested: no face may claim it.
+        `moving` names the tracks whose lips move at a grid index. In a hole between turns the nearest turn's voice
+        counts: telling voices apart loses some tenths of a second at their borders, and two mouths may move there.
         """
         own, foreign = np.zeros(len(ks), bool), np.zeros(len(ks), bool)
         for i, k in enumerate(ks):
-            owners = [self._owners.get(v, set()) for v in self._at(k)]
-            own[i] = any(track_id in o for o in owners)
-            rivals = {x for x, lips in moving.items() if x != track_id and lips.get(k, False)}
+            near = self._nearest[k] if k < len(self._nearest) else set()
+            owners = [self._owners.get(v, set()) for v in near]
+            own[i] = any(track_id in self._owners.get(v, set()) for v in self._at(k))
+            rivals = moving.get(k, set()) - {track_id}
             foreign[i] = bool(owners) and all((rivals & o) if o else rivals for o in owners)
         return own, foreign
 
@@ -252,14 +261,23 @@ class Heard:
         return min(count, key=lambda v: (-count[v], v)) if count else None
 
     def partner(self, track_id: str, ks: range, state: State) -> str | None:
-        """Return whom this person listens to: `track:<id>` of a face in view, else `voice:<speaker_id>`."""
+        """Return whom this person listens to: `track:<id>` of the voice's face, else `voice:<speaker_id>`.
+
+        Of several faces the one in view longest, then the one nearest in time (shot and reverse shot).
+        """
         if state is not State.LISTEN:
             return None
         voice = self.main_speaker(ks)
         if voice is None:
             return None
-        seen = [x for x in sorted(self._owners.get(voice, set())) if x != track_id]
-        return f"track:{seen[0]}" if seen else f"voice:{voice}"
+        here = Interval(ks.start / GRID_HZ, ks.stop / GRID_HZ)
+
+        def far(x: str) -> tuple[float, float, str]:
+            span = self._spans[x]
+            return (-here.overlap_s(span), max(span.start_s - here.end_s, here.start_s - span.end_s), x)
+
+        nearest = min((x for x in self._owners.get(voice, set()) if x != track_id), key=far, default=None)
+        return f"track:{nearest}" if nearest is not None else f"voice:{voice}"
 
     def level(self, ks: range) -> float | None:
         """Return the RMS level of a stretch in dBFS, None beyond the sound."""
@@ -283,9 +301,9 @@ def _reason(person: _Person, a: int, b: int) -> str:
 
 
 def _filled(scores: Mapping[int, float], ks: range) -> Floats:
-    """Return [T] scores; a grid point without one takes the nearest, a track without any counts as still."""
+    """Return [T] scores; a grid point without one takes the nearest, a track without any is NaN."""
     if not scores:
-        return np.full(len(ks), -1.0, np.float32)
+        return np.full(len(ks), np.nan, np.float32)
     known = np.array(sorted(scores))
     values = np.array([scores[int(k)] for k in known], np.float32)
     wanted = np.asarray(ks)
@@ -293,6 +311,18 @@ def _filled(scores: Mapping[int, float], ks: range) -> Floats:
     left = np.maximum(right - 1, 0)
     nearer = np.where(np.abs(known[left] - wanted) <= np.abs(known[right] - wanted), left, right)
     return np.asarray(values[nearer], np.float32)
+
+
+def nearest_voices(voices: Sequence[set[str]], reach: int) -> list[set[str]]:
+    """Return the voices at each grid index; where there are none, those of the nearest index at most `reach` away."""
+    known = np.flatnonzero([bool(v) for v in voices])
+    if not len(known):
+        return list(voices)
+    at = np.arange(len(voices))
+    right = known[np.clip(np.searchsorted(known, at), 0, len(known) - 1)]
+    left = known[np.clip(np.searchsorted(known, at, side="right") - 1, 0, len(known) - 1)]
+    best = np.where(np.abs(at - left) <= np.abs(right - at), left, right)
+    return [voices[b] if abs(b - i) <= reach else set() for i, b in enumerate(best.tolist())]
 
 
 def _visible(inputs: Inputs) -> dict[str, set[int]]:

@@ -10,6 +10,7 @@ def link_exchanges(source_id: str, segments: list[dict[str, Any]]) -> None:
 
     Segments are one exchange when one listens to the voice with which the other speaks; exchanges that share a
     segment are one. A listener to a voice from off screen is an exchange of its own. Ids count in order of time.
+    A speaker's partner is the face that listens to it longest within the segment.
     """
     order = sorted(range(len(segments)), key=lambda i: (segments[i]["start_s"], segments[i]["segment_id"]))
     parent = {i: i for i in order}
@@ -22,6 +23,7 @@ def link_exchanges(source_id: str, segments: list[dict[str, Any]]) -> None:
 
     listeners = [i for i in order if segments[i]["state"] == "listen" and segments[i]["partner"] is not None]
     speakers = [i for i in order if segments[i]["state"] in ("speak", "both")]
+    longest: dict[int, float] = {}
     for i in listeners:
         for j in speakers:
             a, b = segments[i], segments[j]
@@ -29,6 +31,9 @@ def link_exchanges(source_id: str, segments: list[dict[str, Any]]) -> None:
             if overlap > 0 and a["track_id"] != b["track_id"] and a["speaker_id"] == b["speaker_id"]:
                 x, y = root(i), root(j)
                 parent[max(x, y, key=rank.__getitem__)] = min(x, y, key=rank.__getitem__)
+                if overlap > longest.get(j, 0.0):
+                    longest[j] = overlap
+                    b["partner"], b["partner_track_id"] = f"track:{a['track_id']}", a["track_id"]
     names: dict[int, str] = {}
     linked = set(listeners) | {j for j in speakers if any(root(j) == root(i) for i in listeners)}
     for i in order:

@@ -6,8 +6,10 @@ Pure: runs and words in, borders out. Segments partition the track, discarded st
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 from schemas.time import GRID_HZ
 
@@ -29,13 +31,17 @@ def cut_points(words: Sequence[SpokenWord], start_s: float, end_s: float) -> dic
     A cost is in seconds of displacement that it is worth to avoid it.
     """
     out: dict[float, float] = {}
-    inside = [w for w in words if w.end_s > start_s and w.start_s < end_s]
+    inside = sorted((w for w in words if w.end_s > start_s and w.start_s < end_s), key=lambda w: w.start_s)
+    starts = [w.start_s for w in inside]
+    reach = list(accumulate((w.end_s for w in inside), max))  # latest end so far: recognisers let words overlap
+    ended = sorted(inside, key=lambda w: w.end_s)
+    ends = [w.end_s for w in ended]
     for k in range(math.floor(start_s * GRID_HZ) + 1, math.ceil(end_s * GRID_HZ)):
         t = k / GRID_HZ
-        before = [w for w in inside if w.end_s <= t + 1e-6]
-        if any(w.start_s + 1e-6 < t < w.end_s - 1e-6 for w in inside):
+        begun, over = bisect_right(starts, t - 1e-6), bisect_right(ends, t + 1e-6)
+        if begun and reach[begun - 1] > t + 1e-6:
             out[t] = 4.0
-        elif before and before[-1].text.rstrip('"” ').endswith(_SENTENCE_END):
+        elif over and ended[over - 1].text.rstrip('"” ').endswith(_SENTENCE_END):
             out[t] = 0.0
         else:
             out[t] = 0.4 if inside else 0.0

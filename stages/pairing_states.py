@@ -46,6 +46,7 @@ class Reason(IntEnum):
     FOREIGN_VOICE = 5
     OWN_VOICE_STILL_LIPS = 6
     MASKED_VOICE = 7
+    UNSURE = 8
 
     @property
     def label(self) -> str:
@@ -98,14 +99,15 @@ def frame_states(scores: Floats, sound: Sound, own: Bools, foreign: Bools, rules
     """Return [T] states, reasons and confidences of one track.
 
     Args:
-        scores: [T] active speaker scores, > 0 = speaks.
+        scores: [T] active speaker scores, > 0 = speaks; NaN = not measured, which makes a frame unsure.
         sound: what is heard.
         own: [T] a voice bound to this face is heard.
         foreign: [T] the heard voice is bound to another face in view that moves its lips at this time.
         rules: thresholds.
     """
     n = len(scores)
-    lips = hysteresis(scores, rules.on, rules.off)
+    unknown = np.isnan(scores)
+    lips = hysteresis(scores, rules.on, rules.off) & ~unknown
     state = np.full(n, State.IDLE, np.int8)
     reason = np.full(n, Reason.SILENCE, np.int8)
 
@@ -118,10 +120,12 @@ def frame_states(scores: Floats, sound: Sound, own: Bools, foreign: Bools, rules
     put(sound.speech & lips & foreign & ~own, State.DISCARD, Reason.FOREIGN_VOICE)
     put(sound.speech & ~lips & own & ~sound.overlapped, State.DISCARD, Reason.OWN_VOICE_STILL_LIPS)
     put(~sound.speech & lips, State.DISCARD, Reason.LIPS_WITHOUT_VOICE)
-    put(~sound.speech & lips & sound.masked, State.SPEAK, Reason.MASKED_VOICE)
+    put(~sound.speech & lips & sound.masked & (own | ~foreign), State.SPEAK, Reason.MASKED_VOICE)
     beside = spread((state == State.SPEAK) | (state == State.BOTH), rules.near)
     put(~sound.speech & lips & beside & ~sound.masked, State.SPEAK, Reason.SYNCED_VOICE)
-    return state, reason, confidence(state, scores, sound)
+    put(unknown, State.DISCARD, Reason.UNSURE)
+    known = np.where(unknown, np.float32(0.0), scores)
+    return state, reason, np.where(unknown, np.float32(0.0), confidence(state, known, sound))
 
 
 def confidence(state: Codes, scores: Floats, sound: Sound) -> Floats:

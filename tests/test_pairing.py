@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stages.pairing_exchange import link_exchanges
-from stages.pairing_segments import SpokenWord, cut_run, inside_word
+from stages.pairing_segments import SpokenWord, cut_points, cut_run, inside_word
 from stages.pairing_states import Rules, Sound, State, frame_states, hysteresis, runs, smooth
 
 RULES = Rules(on=0.2, off=-0.3, near=10)
@@ -115,6 +115,14 @@ def test_cut_runs_partition_within_limits(spoken: list[SpokenWord], first: int, 
     assert all(b - a <= 8.0 + 1e-6 for a, b in pieces)
     if end - start >= 6.0:
         assert all(b - a >= 3.0 - 1e-6 for a, b in pieces)
+
+
+@settings(deadline=None, max_examples=60)
+@given(words, st.integers(1, 400))
+def test_cut_points_cost_most_inside_words_and_only_there(spoken: list[SpokenWord], length: int) -> None:
+    for t, cost in cut_points(spoken, 0.0, length / 25).items():
+        inside = any(w.start_s + 1e-6 < t < w.end_s - 1e-6 for w in spoken if w.start_s < length / 25)
+        assert (cost == 4.0) == inside
 
 
 def test_cuts_fall_between_words_and_prefer_sentence_ends() -> None:
