@@ -24,6 +24,7 @@ MAX_SOURCES = 24
 MAX_KEPT = 60
 MAX_OUT = 60
 MAX_PEOPLE = 24
+MAX_LANES = 8
 
 
 def sample(ids: list[str], most: int) -> list[str]:
@@ -144,7 +145,8 @@ def timelines(dataset: Dataset, pictures: Pictures, sources: list[str]) -> list[
             continue
         duration = durations[s][0]["duration_s"]
         lanes = svg.Lanes(duration)
-        for track in sorted(tracks[s], key=lambda r: r["track_id"]):
+        longest = sorted(tracks[s], key=lambda r: (-r["duration_s"], r["track_id"]))[:MAX_LANES]
+        for track in sorted(longest, key=lambda r: str(r["track_id"])):
             lanes.strip([(t_s, uri, track["track_id"]) for t_s, uri in _strip(pictures, track, duration)])
             lanes.label(f"face {track['track_id'][-4:]}")
             mine = [r for r in runs[s] if r["track_id"] == track["track_id"]]
@@ -166,7 +168,9 @@ def timelines(dataset: Dataset, pictures: Pictures, sources: list[str]) -> list[
         cuts = [r["start_s"] for r in shots[s][1:]]
         drawing = lanes.finish(cuts, f"timeline of {names.get(s, s)}")
         outcome = decided.get(s, {})
-        out.append({"name": names.get(s, s), "id": s, "outcome": outcome, "duration": duration, "drawing": drawing})
+        more = max(0, len(tracks[s]) - MAX_LANES)
+        facts = {"name": names.get(s, s), "id": s, "outcome": outcome, "duration": duration, "more": more}
+        out.append({**facts, "drawing": drawing})
     return out
 
 

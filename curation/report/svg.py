@@ -129,7 +129,7 @@ class Lanes:
         free = self.LEFT
         for t_s, uri, alt in images:
             x = self.x(t_s)
-            if x >= free - 0.5 and x + height <= self.LEFT + self.WIDTH + height:
+            if x >= free - 0.5 and x + height <= self.LEFT + self.WIDTH + 8:
                 self._parts.append(
                     f'<image x="{x:.1f}" y="{self._y:.1f}" width="{height}" height="{height}" href="{uri}" '
                     f'preserveAspectRatio="xMidYMid slice"><title>{escape(alt)}</title></image>'
