@@ -21,9 +21,14 @@ NAME = "jump-cut-heuristic"
 
 _MIN_CONTENT = 3.0  # content change, in PySceneDetect's unit
 _MIN_CONTENT_RATIO = 3.0  # to the mean of the two frames on either side
+_REPEATED = 0.3  # a smaller change of content is the same picture coded again
+_MIN_AROUND = 3
 _MIN_JUMP = 0.006  # median landmark displacement / face width
 _MIN_JUMP_RATIO = 3.0  # to the mean of the three frames on either side
+_MIN_JUMP_PX = 1.5  # and in pixels: on a small face the landmarks of a refreshed picture move by one
 _REACH = 3
+_MAX_HOLD = 5  # grid points a frame may be held; longer ones are gaps
+_LANDMARK_SCALE = 8.0
 _FLOOR = 0.002  # landmark noise
 
 
@@ -38,9 +43,15 @@ class Candidate:
 
 
 def is_candidate(content: float, around: Sequence[float]) -> bool:
-    """Say whether a frame's content change stands out from its neighbours'."""
-    usual = max(0.2, float(np.mean(around))) if around else 0.2
-    return content >= _MIN_CONTENT and content / usual >= _MIN_CONTENT_RATIO
+    """Say whether a frame's content change stands out from its neighbours'.
+
+    Where frames are repeated (a source of a lower rate in a file of a higher one), every other change is zero and
+    the rest stand out by that alone: at least three of the four neighbours must be pictures of their own.
+    """
+    own = [v for v in around if v >= _REPEATED]
+    if len(own) < _MIN_AROUND:
+        return False
+    return content >= _MIN_CONTENT and content / float(np.mean(own)) >= _MIN_CONTENT_RATIO
 
 
 def jump_cuts(candidates: Sequence[Candidate], crops: Sequence[dict[str, Any]]) -> list[Candidate]:
@@ -68,24 +79,32 @@ def split(rows: list[dict[str, Any]], cuts: Sequence[Candidate], prefix: str) ->
             row["tracklet_id"] = f"{prefix}-{number}j{part}"
 
 
-def _steps(crops: Sequence[dict[str, Any]]) -> dict[str, dict[int, float]]:
-    """Per tracklet and grid index, how far the landmarks moved since the grid point before, in face widths."""
+def _steps(crops: Sequence[dict[str, Any]]) -> dict[str, dict[int, tuple[float, float]]]:
+    """Per tracklet and grid index, how far the landmarks moved since the frame before: (face widths, pixels).
+
+    A frame that is held over several grid points counts once, at the first of them.
+    """
     tracks: dict[str, list[tuple[int, npt.NDArray[np.float64]]]] = defaultdict(list)
     for row in crops:
         if row["landmarks"] is not None:
-            points = np.frombuffer(row["landmarks"], "<i2").reshape(-1, 2).astype(np.float64)
-            tracks[row["tracklet_id"]].append((row["k"], points))
-    out: dict[str, dict[int, float]] = {}
+            points = np.frombuffer(row["landmarks"], "<i2").reshape(-1, 2).astype(np.float64) / _LANDMARK_SCALE
+            series = tracks[row["tracklet_id"]]
+            if not series or not np.array_equal(series[-1][1], points):
+                series.append((row["k"], points))
+    out: dict[str, dict[int, tuple[float, float]]] = {}
     for name, series in tracks.items():
         moved = out.setdefault(name, {})
         for (k0, a), (k1, b) in itertools.pairwise(series):
-            if k1 == k0 + 1:
-                width = max(1.0, float(np.ptp(b[:, 0])))
-                moved[k1] = float(np.median(np.linalg.norm(b - a, axis=1))) / width
+            if k1 - k0 <= _MAX_HOLD:
+                step = float(np.median(np.linalg.norm(b - a, axis=1)))
+                moved[k1] = (step / max(1.0, float(np.ptp(b[:, 0]))), step)
     return out
 
 
-def _jumps(steps: dict[int, float], k: int) -> bool:
-    around = [steps[j] for j in range(k - _REACH, k + _REACH + 1) if j != k and j in steps]
+def _jumps(steps: dict[int, tuple[float, float]], k: int) -> bool:
+    order = sorted(steps)
+    i = order.index(k)
+    around = [steps[j][0] for j in (*order[max(0, i - _REACH) : i], *order[i + 1 : i + 1 + _REACH])]
     usual = max(_FLOOR, float(np.mean(around))) if around else _FLOOR
-    return steps[k] >= _MIN_JUMP and steps[k] / usual >= _MIN_JUMP_RATIO
+    widths, pixels = steps[k]
+    return widths >= _MIN_JUMP and pixels >= _MIN_JUMP_PX and widths / usual >= _MIN_JUMP_RATIO

@@ -69,4 +69,5 @@ def test_shot_of_a_time() -> None:
 
 def test_a_change_must_stand_out_to_be_a_jump() -> None:
     assert is_candidate(5.8, [1.4, 1.3, 1.0, 1.4]) and not is_candidate(17.0, [9.0, 12.0, 8.0, 10.0])
-    assert not is_candidate(2.0, [0.1, 0.1])
+    assert not is_candidate(2.0, [0.4, 0.4, 0.4, 0.4])
+    assert not is_candidate(9.0, [7.0, 0.0, 0.0, 5.0])  # every other frame is repeated
