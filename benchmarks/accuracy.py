@@ -229,6 +229,11 @@ def main() -> None:
             extra = [a for s in args.set for a in ("--set", s)]
             subprocess.run([*lpm, "--engine", args.engine, "--workflow", "conversation", *extra], check=True)
         result = evaluate(Dataset(target), media)
+        if args.dataset is None and None in result["sync"]["error_ms"].values():
+            # The default policy stops some of these clips before their lips are looked at; only what is missing runs.
+            subprocess.run([*lpm[:3], "run", "--out", target, "--allow-quarantine", "--engine", args.engine,
+                            "--policy", str(Path(__file__).with_name("measure_all.yaml"))], check=True)  # fmt: skip
+            result["sync"] = evaluate(Dataset(target), media)["sync"]
     result["run"] = {
         "command": "python benchmarks/accuracy.py MEDIA_DIR",
         "date": datetime.date.today().isoformat(),

@@ -234,8 +234,9 @@ class Stepper:
         return self._run_whole(resolved, item, path, name, key, keep)
 
     def intact(self, commit: Commit) -> bool:
-        """Say whether every table file of a commit is still there."""
-        return all(self.store.exists(entry["file"]) for entry in commit.tables.values())
+        """Say whether every file of a commit is still there."""
+        names = [*(entry["file"] for entry in commit.tables.values()), *commit.files]
+        return all(self.store.exists(name) for name in names)
 
     def _run_whole(
         self,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -21,7 +22,7 @@ from annotators.protocols_speech import Segment, SpeechProbability, Transcript, 
 from annotators.transcriber import WhisperTranscriber
 from annotators.vad import SegmentRule, SileroVoiceActivity, speech_segments
 from annotators.voices import CamPlusPlusEmbedder
-from curation.media.audio import read_audio
+from curation.media.audio import iter_audio_blocks
 from curation.stage import Gate, GateMode, Inputs, Outputs, StageSettings, Unit, WorkItem
 from schemas.table import Table
 from schemas.tables import AUDIO, SOURCES, SPEAKERS, SPEECH, SPEECH_FRAMES, TURNS, WORDS
@@ -73,7 +74,7 @@ class Speech:
         """Listen to one source."""
         source = inputs.read(SOURCES).to_pylist()[0]
         sid, duration_s = item.source_id, source["duration_s"]
-        audio = read_audio(inputs.media, 0.0, duration_s, AUDIO_HZ) if source["has_audio"] else None
+        audio = _whole(inputs.media, duration_s) if source["has_audio"] else None
         if audio is None or len(audio) < _PER_FRAME:
             return Outputs({table: table.empty() for table in self.writes} | {AUDIO: AUDIO.from_rows([_silent(sid)])})
         probability = self._activity.probability(audio)
@@ -149,6 +150,17 @@ class Speech:
             "n_speakers": n_speakers,
             "annotator": f"{self._recogniser.name}; level-and-spectrum-heuristic",
         }
+
+
+def _whole(path: Path, duration_s: float) -> FloatArray | None:
+    """Read a source's sound into one array, block by block: nothing else of its size is ever held."""
+    audio = np.zeros(round(duration_s * AUDIO_HZ), np.float32)
+    heard = False
+    for start_s, block in iter_audio_blocks(path, AUDIO_HZ, end_s=duration_s):
+        first = round(start_s * AUDIO_HZ)
+        audio[first : first + len(block)] = block[: max(0, len(audio) - first)]
+        heard = True
+    return audio if heard else None
 
 
 def _silent(sid: str) -> dict[str, Any]:
