@@ -71,7 +71,7 @@ def _check_rule(con: duckdb.DuckDBPyConnection, rule: Rule, known: list[str]) ->
     unknown = [c for c in columns_of(rule) if c not in known]
     if unknown:
         near = difflib.get_close_matches(unknown[0], known, 3)
-        hint = f"; did you mean {' or '.join(near)}?" if near else f"; `lpm schema {rule.on}` lists the columns"
+        hint = f"; did you mean {' or '.join(near)}?" if near else f"; `lpm schema units_{rule.on}` lists the columns"
         raise PolicyError(f"rule {rule.id!r}: {rule.on} has no column {unknown[0]!r}{hint}")
     try:
         types = con.execute(f"DESCRIBE SELECT ({rule.keep}) AS keep FROM {rule.on}").fetchall()

@@ -112,7 +112,7 @@ def test_samples_hold_both_audios_references_and_a_caption(dataset: Dataset) -> 
             assert soundfile.info(io.BytesIO(members[name])).frames == row["n_frames"] * SAMPLES_PER_FRAME
         level = {"speak": sample.audio.speak_level_db, "listen": sample.audio.listen_level_db}.get(row["state"])
         if level is not None:
-            assert level > -60.0
+            assert level > -80.0  # one listener hears a voice that is faint in their microphone
 
 
 @pytest.mark.filterwarnings(
