@@ -1,0 +1,94 @@
+"""Every table of a dataset: its columns, their units and meaning, and its key.
+
+This file is the data contract. A column that is not here does not exist; a stage that writes something else
+is refused. Measurements only: nothing here says what is kept (that is `schemas/policy.py`).
+"""
+
+from __future__ import annotations
+
+from schemas.table import Table
+from schemas.tables.attribution import ASD_FRAMES, BINDINGS, SYNC, VOICES
+from schemas.tables.output import CLIPS, DECISIONS, ERRORS, MANIFEST
+from schemas.tables.pairing import SEGMENTS, TIMELINE
+from schemas.tables.people import DUPLICATES, FACE_EMBEDDINGS, IDENTITIES, REFERENCES, TRACK_IDENTITIES
+from schemas.tables.performance import CAPTIONS
+from schemas.tables.registry import INPUTS, SOURCES
+from schemas.tables.scan import CUTS, FACE_CROPS, FACE_FRAMES, FRAMES, LAYOUT, PORTRAITS
+from schemas.tables.speech import AUDIO, SPEAKERS, SPEECH, SPEECH_FRAMES, TURNS, WORDS
+from schemas.tables.tracks import SHOTS, TRACKLETS, TRACKS
+
+TABLES: dict[str, Table] = {
+    t.name: t
+    for t in (
+        INPUTS,
+        SOURCES,
+        CUTS,
+        FRAMES,
+        LAYOUT,
+        FACE_FRAMES,
+        FACE_CROPS,
+        PORTRAITS,
+        SHOTS,
+        TRACKS,
+        TRACKLETS,
+        SPEECH_FRAMES,
+        SPEECH,
+        SPEAKERS,
+        TURNS,
+        WORDS,
+        AUDIO,
+        ASD_FRAMES,
+        SYNC,
+        BINDINGS,
+        VOICES,
+        TIMELINE,
+        SEGMENTS,
+        CAPTIONS,
+        FACE_EMBEDDINGS,
+        IDENTITIES,
+        TRACK_IDENTITIES,
+        REFERENCES,
+        DUPLICATES,
+        CLIPS,
+        MANIFEST,
+        DECISIONS,
+        ERRORS,
+    )
+}
+
+__all__ = [
+    "ASD_FRAMES",
+    "AUDIO",
+    "BINDINGS",
+    "CAPTIONS",
+    "CLIPS",
+    "CUTS",
+    "DECISIONS",
+    "DUPLICATES",
+    "ERRORS",
+    "FACE_CROPS",
+    "FACE_EMBEDDINGS",
+    "FACE_FRAMES",
+    "FRAMES",
+    "IDENTITIES",
+    "INPUTS",
+    "LAYOUT",
+    "MANIFEST",
+    "PORTRAITS",
+    "REFERENCES",
+    "SEGMENTS",
+    "SHOTS",
+    "SOURCES",
+    "SPEAKERS",
+    "SPEECH",
+    "SPEECH_FRAMES",
+    "SYNC",
+    "TABLES",
+    "TIMELINE",
+    "TRACKLETS",
+    "TRACKS",
+    "TRACK_IDENTITIES",
+    "TURNS",
+    "VOICES",
+    "WORDS",
+]

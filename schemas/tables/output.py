@@ -1,0 +1,125 @@
+"""Tables of what comes out: clips, manifest, decisions, errors."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+from schemas.columns import (
+    DURATION,
+    END,
+    SEGMENT,
+    SOURCE,
+    START,
+    TRACK,
+    count,
+    index,
+    real,
+    reals,
+    seconds,
+    text,
+    texts,
+)
+from schemas.table import Column, Table
+
+_MEMBERS = pa.list_(pa.struct([("name", pa.string()), ("offset", pa.int64()), ("size", pa.int64())]))
+
+CLIPS = Table(
+    "clips",
+    "encoded clips, before they are gathered into shards",
+    ("segment_id",),
+    (
+        SEGMENT,
+        SOURCE,
+        text("file", "path of the clip's tar under the dataset"),
+        text("sha256", "of that tar"),
+        index("width", "of the video, in pixels"),
+        index("height", "of the video, in pixels"),
+        index("n_frames", "video frames at 25 fps"),
+        count("n_audio_samples", "samples of each audio at 48 kHz"),
+        real("audio_shift_ms", "sound moved by this much to correct a constant lip-audio offset", "ms"),
+        reals("crop_xywh", "the person crop in the picture", "px"),
+        index("other_faces", "faces of other tracks that the crop could not leave out"),
+        real("speak_level_db", "RMS of the speak audio", "dBFS", null=True),
+        real("listen_level_db", "RMS of the listen audio", "dBFS", null=True),
+    ),
+)
+
+MANIFEST = Table(
+    "manifest",
+    "one row a sample",
+    ("sample_id",),
+    (
+        text("sample_id", "key in the shard; equals the segment_id"),
+        SOURCE,
+        TRACK,
+        text("identity_id", "person"),
+        text("split", "train, val, or test"),
+        text("state", "speak, listen, idle, or both"),
+        START,
+        END,
+        DURATION,
+        index("width", "video width in pixels"),
+        index("height", "video height in pixels"),
+        real("fps", "video frame rate", "1/s"),
+        index("n_frames", "video frames"),
+        count("n_audio_samples", "samples of each audio at 48 kHz"),
+        text("language", "language of the source's speech", null=True),
+        text("text", "words spoken or heard"),
+        text("caption", "prose caption"),
+        texts("emotions", "emotion terms"),
+        texts("expressions", "expression terms"),
+        real("asd_mean", "mean active speaker score", null=True),
+        real("sync_offset_ms", "lip-audio offset of the track", "ms", null=True),
+        real("sync_confidence", "its confidence", null=True),
+        real("confidence", "mean state confidence", "0-1"),
+        real("median_face_px", "median shorter side of the face box in the source", "px"),
+        text("partner_track_id", "face of the other person", null=True),
+        text("pair_id", "exchange this sample belongs to", null=True),
+        index("n_references", "reference images in the sample"),
+        text("license", "licence of the source; null = unknown", null=True),
+        text("shard", "tar file under shards/"),
+        Column("members", _MEMBERS, "members with byte offset and size inside the shard"),
+        text("annotators", "JSON object: what measured what, with weights' hashes"),
+        text("policy_id", "hash of the policy that kept it"),
+    ),
+    grain="dataset",
+)
+
+
+DECISIONS = Table(
+    "decisions",
+    "the outcome of every unit: kept, filtered, quarantined or pending, with the reason",
+    ("unit", "unit_id"),
+    (
+        text("unit", "sources, shots, tracks, or segments"),
+        text("unit_id", "its id"),
+        SOURCE,
+        seconds("duration_s", "its length"),
+        text("outcome", "kept, filtered, quarantined, or pending"),
+        text("step", "funnel step of the rule, or the stage that failed or is missing", null=True),
+        text("rule", "rule id, or the error's class", null=True),
+        text(
+            "reason",
+            "sentence for people: rule, measured values and threshold, or the error's message",
+            null=True,
+        ),
+        text("measured", "JSON object of the measured values the rule looked at", null=True),
+        text("decided_by", "the unit whose measurement decided: itself, a parent, or a child"),
+    ),
+    grain="dataset",
+)
+
+ERRORS = Table(
+    "errors",
+    "quarantine: what failed, where, and how",
+    ("source_id", "stage", "unit_id"),
+    (
+        SOURCE,
+        text("stage", "stage that failed"),
+        text("unit_id", "the item that failed: the source, or a track or segment of it"),
+        text("error", "exception class or media error code"),
+        text("message", "what is wrong and what to do"),
+        text("traceback", "last frames of the traceback"),
+    ),
+    grain="dataset",
+)
