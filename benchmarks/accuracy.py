@@ -2,10 +2,10 @@
 
     python benchmarks/accuracy.py MEDIA_DIR [--dataset DIR] [--engine local|ray] [--json FILE]
 
-Builds a dataset from every video in MEDIA_DIR with the conversation workflow and its default policy (or reads the one
-given with --dataset), then compares it with each NAME.truth.json beside a video. Truth files hold `shots` (start, end,
-voice, people with place and state), optionally `cuts`, `audio_late_seconds` or `defect`; `session.truth.json` holds
-states of whole files. Files named `bad_*` must end in quarantine.
+Builds a dataset from every video directly in MEDIA_DIR with the conversation workflow and its default policy (or
+reads the one given with --dataset), then compares it with each NAME.truth.json beside a video. Truth files hold
+`shots` (start, end, voice, people with place and state), optionally `cuts`, `audio_late_seconds` or `defect`;
+`session.truth.json` holds states of whole files. Files named `bad_*` must end in quarantine.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from typing import Any
 from curation import Dataset
 from curation.account import expected_units
 from curation.ledger import balances
+from curation.register import VIDEO_SUFFIXES
 from schemas import tables as t
 
 STATES = ("speak", "listen", "idle", "discard")
@@ -225,7 +226,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="openlpm-accuracy-") as scratch:
         target = args.dataset or f"{scratch}/dataset"
         if args.dataset is None:
-            lpm = [sys.executable, "-m", "workflows.cli", "run", str(media), "--out", target, "--allow-quarantine"]
+            videos = [str(p) for p in sorted(media.iterdir()) if p.suffix.lower() in VIDEO_SUFFIXES]
+            lpm = [sys.executable, "-m", "workflows.cli", "run", *videos, "--out", target, "--allow-quarantine"]
             extra = [a for s in args.set for a in ("--set", s)]
             subprocess.run([*lpm, "--engine", args.engine, "--workflow", "conversation", *extra], check=True)
         result = evaluate(Dataset(target), media)

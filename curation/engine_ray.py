@@ -100,7 +100,7 @@ class RayEngine:
                 ds = _items(sorted(rows, key=lambda r: (-r["cost"], r["source_id"], r["window"])))
                 for lane in windowed:
                     ds = _mapped(ds, job, lane, pools, collector)
-                ds = ds.map_batches(_Join, batch_size=1, concurrency=1, num_cpus=0)
+                ds = ds.map_batches(_Join, batch_size=1, compute=ray.data.ActorPoolStrategy(size=1), num_cpus=0)
                 for lane in after:
                     ds = _mapped(ds, job, lane, pools, collector)
                 _consume(ds, pump)
@@ -136,7 +136,7 @@ def _mapped(
         _LaneWorker,
         fn_constructor_args=(job, lane, collector),
         batch_size=1,
-        concurrency=(1, most) if most > 1 else 1,
+        compute=ray.data.ActorPoolStrategy(min_size=1, max_size=most),
         **options,
     )
 

@@ -30,6 +30,7 @@ from schemas.time import AUDIO_HZ, GRID_HZ
 FloatArray = npt.NDArray[np.float32]
 
 _WEIGHT = "lr_asd_talkset.pt"
+_PER_FRAME = AUDIO_HZ // GRID_HZ
 
 
 class ActiveSpeakerSettings(StageSettings):
@@ -45,7 +46,7 @@ class ActiveSpeakerStage:
     """Stage: active speaker scores and lip-audio offset per track."""
 
     name: ClassVar[str] = "active_speaker"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     unit: ClassVar[Unit] = "source"
     reads: ClassVar[tuple[Table, ...]] = (SOURCES, TRACKS, TRACKLETS, FACE_CROPS, FACE_FRAMES, SPEECH)
     writes: ClassVar[tuple[Table, ...]] = (ASD_FRAMES, SYNC)
@@ -88,13 +89,17 @@ class ActiveSpeakerStage:
         has_audio: bool,
         speech: list[tuple[float, float]],
     ) -> dict[Table, list[dict[str, Any]]]:
-        k, crops = _crops(inputs, tracklets)
+        k, images, nearest = _crops(inputs, tracklets)
         first, n = int(k[0]), len(k)
         start_s = first / GRID_HZ
         heard = read_audio(inputs.media, start_s, start_s + n / GRID_HZ, AUDIO_HZ) if has_audio else None
         audio = audio_of_frames(np.zeros(0, np.float32) if heard is None else heard, 0, n)
         mouth = _mouth(inputs, tracklets, first, n)
-        scores = self._scorer.scores(crops, audio, mouth)
+        scores = np.empty(n, np.float32)
+        for a, b, low, high in blocks(n):
+            crops = _decode(images, nearest[low:high])
+            part = self._scorer.scores(crops, audio[low * _PER_FRAME : high * _PER_FRAME], mouth[low:high])
+            scores[a:b] = part[a - low : b - low]
         name = self._scorer.name
         rows = [
             {"track_id": track["track_id"], "k": int(i), "score": float(s), "annotator": name}
@@ -138,22 +143,40 @@ def _rows(inputs: Inputs, table: Table, tracklets: list[str], columns: list[str]
     return pa.concat_tables(parts).sort_by("k") if parts else table.empty().select(columns)
 
 
-def _crops(inputs: Inputs, tracklets: list[str]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint8]]:
-    """Return every grid index from a track's first to last crop, and its crops [T, 112, 112]; gaps hold the last."""
+def blocks(n: int, size: int = 1500, margin: int = 150) -> list[tuple[int, int, int, int]]:
+    """Cut `n` frames into (start, end, from, to): frames [start, end) are scored in the context [from, to).
+
+    A minute of crops is 19 MB, an hour would be a gigabyte. The margin is the longest window that scores average.
+    """
+    if n <= size + 2 * margin:
+        return [(0, n, 0, n)]
+    starts = list(range(0, n, size))
+    ends = [*starts[1:], n]
+    return [(a, b, max(0, a - margin), min(n, b + margin)) for a, b in zip(starts, ends, strict=True)]
+
+
+def _crops(inputs: Inputs, tracklets: list[str]) -> tuple[npt.NDArray[np.int64], Any, npt.NDArray[np.int64]]:
+    """Return every grid index from a track's first to last crop, its crops as JPEG, and which one each index shows.
+
+    A gap shows the crop before it.
+    """
     table = _rows(inputs, FACE_CROPS, tracklets, ["k", "crop"])
     found = np.asarray(table["k"].to_numpy(), np.int64)
     k = np.arange(found[0], found[-1] + 1)
-    nearest = np.clip(np.searchsorted(found, k, side="right") - 1, 0, len(found) - 1)
-    images = np.empty((len(k), 112, 112), np.uint8)
-    data = table["crop"]
+    return k, table["crop"], np.clip(np.searchsorted(found, k, side="right") - 1, 0, len(found) - 1)
+
+
+def _decode(data: Any, order: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
+    """Return crops [T, 112, 112] in the given order."""
+    images = np.empty((len(order), 112, 112), np.uint8)
     last = -1
     image: Any = None
-    for i, n in enumerate(nearest):
+    for i, n in enumerate(order):
         if n != last:
             image = cv2.imdecode(np.frombuffer(data[int(n)].as_py(), np.uint8), cv2.IMREAD_GRAYSCALE)
             last = int(n)
         images[i] = image
-    return k, images
+    return images
 
 
 def _mouth(inputs: Inputs, tracklets: list[str], first: int, n: int) -> FloatArray:
