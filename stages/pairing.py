@@ -8,7 +8,7 @@ cannot be used are segments too, with their reason.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -22,8 +22,9 @@ from schemas.table import Table
 from schemas.time import GRID_HZ, Interval, grid_range
 from stages.attribution import frame_scores
 from stages.pairing_exchange import link_exchanges
-from stages.pairing_segments import SpokenWord, cut_run, inside_word
-from stages.pairing_states import Codes, Reason, Rules, Sound, State, frame_states, hysteresis, runs, smooth
+from stages.pairing_heard import Heard
+from stages.pairing_segments import cut_run, inside_word
+from stages.pairing_states import Codes, Reason, Rules, State, frame_states, hysteresis, runs, smooth
 
 Floats = npt.NDArray[np.float32]
 
@@ -52,6 +53,8 @@ class _Person:
     scores: Floats
     visible: npt.NDArray[np.bool_]
     state: Codes
+    raw: Codes
+    """states before short runs were merged"""
     reason: Codes
     confidence: Floats
 
@@ -60,7 +63,7 @@ class Pairing:
     """Stage: timelines and segments of one source."""
 
     name: ClassVar[str] = "pairing"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     unit: ClassVar[Unit] = "source"
     reads: ClassVar[tuple[Table, ...]] = (
         t.SOURCES, t.SHOTS, t.TRACKS, t.TRACKLETS, t.FRAMES, t.FACE_FRAMES, t.SPEECH, t.SPEECH_FRAMES, t.TURNS,
@@ -120,7 +123,9 @@ class Pairing:
             shortest[int(State.IDLE)] = round(s.min_idle_s * GRID_HZ)
             shortest[int(State.DISCARD)] = round(s.min_discard_s * GRID_HZ)
             seen = np.array([k in visible.get(track["track_id"], set()) for k in ks], bool)
-            people.append(_Person(track, ks, values, seen, smooth(state, shortest, confidence), reason, confidence))
+            people.append(
+                _Person(track, ks, values, seen, smooth(state, shortest, confidence), state, reason, confidence)
+            )
         return people
 
     @staticmethod
@@ -166,7 +171,7 @@ class Pairing:
             "state": state.label,
             "reason": _reason(person, int(at[0]), int(at[-1]) + 1),
             "confidence": float(person.confidence[at].mean()),
-            "state_ratio": float((person.state[at] == code).mean()),
+            "state_ratio": float((person.raw[at] == code).mean()),
             "speaker_id": heard.main_speaker(range(ks[0], ks[-1] + 1)),
             "partner_track_id": partner.removeprefix("track:") if partner and partner.startswith("track:") else None,
             "partner": partner,
@@ -185,104 +190,6 @@ class Pairing:
             "frozen_ratio": sum(k in frozen for k in ks) / len(ks),
             "cuts_word": speaking and any(inside_word(heard.words, x) for x in (start_s, end_s)),
         }
-
-
-class Heard:
-    """What is heard in a source, on its grid."""
-
-    def __init__(self, inputs: Inputs, mask_margin_db: float, turn_gap: int) -> None:
-        frames = inputs.read(t.SPEECH_FRAMES)
-        n = frames.num_rows
-        self._probability = np.asarray(frames["speech"].to_numpy(), np.float32)
-        self._level = np.asarray(frames["level_db"].to_numpy(), np.float32)
-        self._speech = np.zeros(n, bool)
-        for r in inputs.read(t.SPEECH).to_pylist():
-            ks = grid_range(Interval(r["start_s"], r["end_s"]))
-            self._speech[ks.start : ks.stop] = True
-        self._voices: list[set[str]] = [set() for _ in range(n)]
-        for r in inputs.read(t.TURNS).to_pylist():
-            for k in grid_range(Interval(r["start_s"], r["end_s"])):
-                if k < n:
-                    self._voices[k].add(r["speaker_id"])
-        self._nearest = nearest_voices(self._voices, turn_gap)
-        self._masked = self._noise(mask_margin_db)
-        self._spans = {r["track_id"]: Interval(r["start_s"], r["end_s"]) for r in inputs.read(t.TRACKS).to_pylist()}
-        self.rows: Sequence[dict[str, Any]] = inputs.read(t.WORDS).to_pylist()
-        self.words = [SpokenWord(r["start_s"], r["end_s"], r["word"]) for r in self.rows]
-        self._owners: dict[str, set[str]] = {}
-        for r in inputs.read(t.BINDINGS).to_pylist():
-            if r["bound"]:
-                self._owners.setdefault(r["speaker_id"], set()).add(r["track_id"])
-
-    def _noise(self, margin_db: float) -> npt.NDArray[np.bool_]:
-        """Frames without speech that are about as loud as the speech is: noise may cover a voice there."""
-        if not self._speech.any():
-            return np.zeros(len(self._speech), bool)
-        usual = float(np.median(self._level[self._speech]))
-        smoothed = np.convolve(self._level, np.ones(13) / 13, mode="same") if len(self._level) > 13 else self._level
-        return np.asarray(~self._speech & (smoothed >= usual - margin_db) & (usual > -60.0))
-
-    def on(self, ks: range) -> Sound:
-        """Return what is heard on a stretch; silence beyond the end of the sound."""
-
-        def cut(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-            out = np.zeros(len(ks), values.dtype)
-            part = values[ks.start : ks.stop]
-            out[: len(part)] = part
-            return out
-
-        overlapped = np.array([len(self._at(k)) > 1 for k in ks], bool)
-        return Sound(cut(self._speech), cut(self._probability), overlapped, cut(self._masked))
-
-    def _at(self, k: int) -> set[str]:
-        return self._voices[k] if 0 <= k < len(self._voices) else set()
-
-    def ownership(
-        self, track_id: str, ks: range, moving: Mapping[int, set[str]]
-    ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
-        """Return [T]: a voice of this face is heard; and: every voice heard is another moving face's, or contested.
-
-        A voice that nobody owns, while several faces in view move their lips, is contested: no face may claim it.
-        `moving` names the tracks whose lips move at a grid index. In a hole between turns the nearest turn's voice
-        counts: telling voices apart loses some tenths of a second at their borders, and two mouths may move there.
-        """
-        own, foreign = np.zeros(len(ks), bool), np.zeros(len(ks), bool)
-        for i, k in enumerate(ks):
-            near = self._nearest[k] if k < len(self._nearest) else set()
-            owners = [self._owners.get(v, set()) for v in near]
-            own[i] = any(track_id in self._owners.get(v, set()) for v in self._at(k))
-            rivals = moving.get(k, set()) - {track_id}
-            foreign[i] = bool(owners) and all((rivals & o) if o else rivals for o in owners)
-        return own, foreign
-
-    def main_speaker(self, ks: range) -> str | None:
-        """Return the voice heard most, None in silence; ties go to the first voice."""
-        count = Counter(v for k in ks for v in sorted(self._at(k)))
-        return min(count, key=lambda v: (-count[v], v)) if count else None
-
-    def partner(self, track_id: str, ks: range, state: State) -> str | None:
-        """Return whom this person listens to: `track:<id>` of the voice's face, else `voice:<speaker_id>`.
-
-        Of several faces the one in view longest, then the one nearest in time (shot and reverse shot).
-        """
-        if state is not State.LISTEN:
-            return None
-        voice = self.main_speaker(ks)
-        if voice is None:
-            return None
-        here = Interval(ks.start / GRID_HZ, ks.stop / GRID_HZ)
-
-        def far(x: str) -> tuple[float, float, str]:
-            span = self._spans[x]
-            return (-here.overlap_s(span), max(span.start_s - here.end_s, here.start_s - span.end_s), x)
-
-        nearest = min((x for x in self._owners.get(voice, set()) if x != track_id), key=far, default=None)
-        return f"track:{nearest}" if nearest is not None else f"voice:{voice}"
-
-    def level(self, ks: range) -> float | None:
-        """Return the RMS level of a stretch in dBFS, None beyond the sound."""
-        part = self._level[ks.start : ks.stop]
-        return float(10 * np.log10(np.mean(10 ** (part.astype(np.float64) / 10)))) if len(part) else None
 
 
 def _time(person: _Person, i: int) -> float:
@@ -311,18 +218,6 @@ def _filled(scores: Mapping[int, float], ks: range) -> Floats:
     left = np.maximum(right - 1, 0)
     nearer = np.where(np.abs(known[left] - wanted) <= np.abs(known[right] - wanted), left, right)
     return np.asarray(values[nearer], np.float32)
-
-
-def nearest_voices(voices: Sequence[set[str]], reach: int) -> list[set[str]]:
-    """Return the voices at each grid index; where there are none, those of the nearest index at most `reach` away."""
-    known = np.flatnonzero([bool(v) for v in voices])
-    if not len(known):
-        return list(voices)
-    at = np.arange(len(voices))
-    right = known[np.clip(np.searchsorted(known, at), 0, len(known) - 1)]
-    left = known[np.clip(np.searchsorted(known, at, side="right") - 1, 0, len(known) - 1)]
-    best = np.where(np.abs(at - left) <= np.abs(right - at), left, right)
-    return [voices[b] if abs(b - i) <= reach else set() for i, b in enumerate(best.tolist())]
 
 
 def _visible(inputs: Inputs) -> dict[str, set[int]]:

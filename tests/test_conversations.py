@@ -109,6 +109,18 @@ def test_a_pause_inside_speech_changes_nothing() -> None:
     assert [(s["state"], s["duration_s"]) for s in got.segments] == [("speak", 7.0), ("listen", 7.0)]
 
 
+def test_lips_that_move_through_a_quiet_end_have_no_voice_there() -> None:
+    runs = solve(Case({"l": face(0, 7, TALK)}, {"a": [(0, 5)]})).runs("l")
+    assert [x[2:] for x in runs] == [("speak", "synced_voice"), ("discard", "lips_without_voice")]
+    assert runs[-1][:2] == (pytest.approx(5.4, abs=0.08), 7.0)
+
+
+def test_a_segment_says_how_much_of_it_is_in_its_state() -> None:
+    lips = Face("s0", 0, 7, [(0, 3, TALK), (3, 3.6, STILL), (3.6, 7, TALK)])
+    (segment,) = solve(Case({"l": lips}, {"a": [(0, 3), (3.6, 7)]})).of("l")
+    assert segment["state"] == "speak" and segment["state_ratio"] == pytest.approx(6.4 / 7, abs=0.02)
+
+
 def test_a_face_that_was_not_measured_is_unsure_not_still() -> None:
     (segment,) = solve(Case({"l": Face("s0", 0, 5, [])}, {"a": [(0, 5)]})).of("l")
     assert (segment["state"], segment["reason"], segment["asd_mean"]) == ("discard", "unsure", None)

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stages.pairing_exchange import link_exchanges
+from stages.pairing_heard import masked_frames, nearest_voices
 from stages.pairing_segments import SpokenWord, cut_points, cut_run, inside_word
 from stages.pairing_states import Rules, Sound, State, frame_states, hysteresis, runs, smooth
 
@@ -73,6 +74,42 @@ def test_hysteresis_changes_only_across_its_thresholds(values: list[float]) -> N
     scores = np.array(values, np.float32)
     on = hysteresis(scores, 0.2, -0.3)
     assert (on[scores >= 0.2]).all() and not on[scores < -0.3].any()
+
+
+@given(st.lists(st.floats(-5, 5), min_size=1, max_size=200))
+def test_hysteresis_of_its_own_decision_is_the_same(values: list[float]) -> None:
+    on = hysteresis(np.array(values, np.float32), 0.2, -0.3)
+    again = hysteresis(np.where(on, 1.0, -1.0).astype(np.float32), 0.2, -0.3)
+    assert (again == on).all()
+
+
+@given(st.lists(st.floats(-5, 5), min_size=1, max_size=200), st.integers(0, 199))
+def test_a_higher_score_never_stills_lips(values: list[float], at: int) -> None:
+    scores = np.array(values, np.float32)
+    raised = scores.copy()
+    raised[at % len(scores)] += 3.0
+    assert (hysteresis(raised, 0.2, -0.3) >= hysteresis(scores, 0.2, -0.3)).all()
+
+
+@pytest.mark.parametrize("n", [1, 5, 13, 100])
+def test_a_quiet_beginning_and_end_are_not_taken_for_noise(n: int) -> None:
+    speech = np.zeros(3 * n, bool)
+    speech[n : 2 * n] = True
+    level = np.where(speech, -28.0, -55.0).astype(np.float32)
+    masked = masked_frames(speech, level, 6.0)
+    assert not masked[: max(1, n - 7)].any() and not masked[min(-1, 7 - n) :].any()
+
+
+def test_noise_as_loud_as_speech_is_found_to_its_very_end() -> None:
+    speech = np.zeros(100, bool)
+    speech[:50] = True
+    assert masked_frames(speech, np.full(100, -30.0, np.float32), 6.0).tolist() == (~speech).tolist()
+    assert not masked_frames(np.zeros(100, bool), np.full(100, -30.0, np.float32), 6.0).any()
+
+
+def test_a_hole_between_turns_has_the_nearest_voice() -> None:
+    voices = [{"a"}, set(), set(), set(), {"b"}, set(), set(), set()]
+    assert nearest_voices(voices, 2) == [{"a"}, {"a"}, {"a"}, {"b"}, {"b"}, {"b"}, {"b"}, set()]
 
 
 @given(codes)
