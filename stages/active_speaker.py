@@ -1,7 +1,9 @@
 """Stage `active_speaker`: does this face speak, frame by frame, and how late is the sound against its lips.
 
 LR-ASD where its weights are found (about 2 ms a face and frame on one core), otherwise a lip-motion and loudness
-heuristic that names itself as such in the data. Each track is measured on its own, so a looser policy costs only the
+heuristic that names itself as such in the data. All tracks are followed in one pass over the windows, in blocks, so
+memory is some megabytes a track in view whatever the length (the lip-audio offset at the end of a track reads its
+sound as a whole: 230 MB an hour). Each track is measured on its own, so a looser policy costs only the
 tracks it brings back. LR-ASD follows moving lips under anybody's voice; what that means is decided in `pairing`.
 """
 
@@ -9,28 +11,32 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-import cv2
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.compute as pc
 from pydantic import Field
 
 from annotators import weights
 from annotators.active_speaker import active_speaker, audio_of_frames
-from annotators.lip_sync import EnvelopeLipSync
+from annotators.lip_signals import MIN_FRAMES
+from annotators.lip_sync import MAX_LAG_FRAMES, EnvelopeLipSync
+from annotators.protocols_speech import ActiveSpeaker
 from curation.media.audio import read_audio
 from curation.stage import Gate, GateMode, Inputs, Outputs, StageSettings, Unit, WorkItem, each_unit
 from schemas.table import Table
-from schemas.tables import ASD_FRAMES, FACE_CROPS, FACE_FRAMES, SOURCES, SPEECH, SYNC, TRACKLETS, TRACKS
+from schemas.tables import ASD_FRAMES, FACE_CROPS, FACE_FRAMES, SOURCES, SPEECH, SYNC, TRACKLETS
 from schemas.time import AUDIO_HZ, GRID_HZ
+from stages.crop_blocks import CropBuffer, rows_of_tracks
+from stages.face_series import Columns, track_series, tracklets_of
 
 FloatArray = npt.NDArray[np.float32]
 
 _WEIGHT = "lr_asd_talkset.pt"
 _PER_FRAME = AUDIO_HZ // GRID_HZ
+MIN_SYNC_FRAMES = 2 * MAX_LAG_FRAMES + MIN_FRAMES
+"""A track shorter than this has no room for the lip-audio search."""
 
 
 class ActiveSpeakerSettings(StageSettings):
@@ -46,9 +52,9 @@ class ActiveSpeakerStage:
     """Stage: active speaker scores and lip-audio offset per track."""
 
     name: ClassVar[str] = "active_speaker"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     unit: ClassVar[Unit] = "source"
-    reads: ClassVar[tuple[Table, ...]] = (SOURCES, TRACKS, TRACKLETS, FACE_CROPS, FACE_FRAMES, SPEECH)
+    reads: ClassVar[tuple[Table, ...]] = (SOURCES, TRACKLETS, FACE_CROPS, FACE_FRAMES, SPEECH)
     writes: ClassVar[tuple[Table, ...]] = (ASD_FRAMES, SYNC)
     gate: ClassVar[Gate | None] = "tracks"
     gate_mode: ClassVar[GateMode] = "each"
@@ -68,66 +74,118 @@ class ActiveSpeakerStage:
         return {"asd": "lr-asd", _WEIGHT: weights.sha256(_WEIGHT), "sync": EnvelopeLipSync.name}
 
     def run(self, item: WorkItem, inputs: Inputs) -> Outputs:
-        """Score the item's tracks."""
-        source = inputs.read(SOURCES).to_pylist()[0]
-        tracks = {r["track_id"]: r for r in inputs.read(TRACKS).to_pylist()}
-        pieces: dict[str, list[str]] = {}
-        for r in inputs.read(TRACKLETS).to_pylist():
-            pieces.setdefault(r["track_id"], []).append(r["tracklet_id"])
+        """Score the item's tracks, all of them in one pass over the windows."""
+        has_audio = bool(inputs.read(SOURCES).to_pylist()[0]["has_audio"])
+        wanted = set(item.units)
+        track_of = {i: track for i, track in tracklets_of(inputs.read(TRACKLETS)).items() if track in wanted}
         speech = [(r["start_s"], r["end_s"]) for r in inputs.read(SPEECH).to_pylist()]
+        series = track_series(inputs.parts(FACE_FRAMES), track_of, ["k", "mouth_open"])
+        tracks = {i: _Track(i, self._scorer, inputs.media, has_audio, series.get(i)) for i in item.units}
+        waiting: dict[str, set[str]] = {i: set() for i in item.units}
+        for tracklet, track_id in track_of.items():
+            waiting[track_id].add(tracklet)
+        for part in inputs.parts(FACE_CROPS):
+            for track_id, tracklets, ks, images in rows_of_tracks(part, track_of):
+                waiting[track_id] -= tracklets
+                tracks[track_id].feed(ks, images, last=not waiting[track_id])
 
         def measure(track_id: str) -> Mapping[Table, Iterable[Mapping[str, Any]]]:
-            return self._track(tracks[track_id], pieces[track_id], inputs, source["has_audio"], speech)
+            track = tracks[track_id]
+            return {ASD_FRAMES: track.rows(), SYNC: [self._offset(track, speech)]}
 
         return each_unit(item.units, measure)
 
-    def _track(
-        self,
-        track: Mapping[str, Any],
-        tracklets: list[str],
-        inputs: Inputs,
-        has_audio: bool,
-        speech: list[tuple[float, float]],
-    ) -> dict[Table, list[dict[str, Any]]]:
-        k, images, nearest = _crops(inputs, tracklets)
-        first, n = int(k[0]), len(k)
-        start_s = first / GRID_HZ
-        heard = read_audio(inputs.media, start_s, start_s + n / GRID_HZ, AUDIO_HZ) if has_audio else None
-        audio = audio_of_frames(np.zeros(0, np.float32) if heard is None else heard, 0, n)
-        mouth = _mouth(inputs, tracklets, first, n)
-        scores = np.empty(n, np.float32)
-        for a, b, low, high in blocks(n):
-            crops = _decode(images, nearest[low:high])
-            part = self._scorer.scores(crops, audio[low * _PER_FRAME : high * _PER_FRAME], mouth[low:high])
-            scores[a:b] = part[a - low : b - low]
-        name = self._scorer.name
-        rows = [
-            {"track_id": track["track_id"], "k": int(i), "score": float(s), "annotator": name}
-            for i, s in zip(k, scores, strict=True)
-        ]
-        return {ASD_FRAMES: rows, SYNC: [self._offset(track["track_id"], audio, mouth, first, speech)]}
-
-    def _offset(
-        self, track_id: str, audio: FloatArray, mouth: FloatArray, first: int, speech: list[tuple[float, float]]
-    ) -> dict[str, Any]:
-        times = (first + np.arange(len(mouth)) + 0.5) / GRID_HZ
-        spoken = np.zeros(len(mouth), bool)
+    def _offset(self, track: _Track, speech: list[tuple[float, float]]) -> dict[str, Any]:
+        """Return the SYNC row: lips against sound while there is speech; nulls where that is too little."""
+        first, n = track.span()
+        mouth = track.mouth(first, n)
+        times = (first + np.arange(n) + 0.5) / GRID_HZ
+        spoken = np.zeros(n, bool)
         for a, b in speech:
             spoken |= (times >= a) & (times < b)
         evidence = float((spoken & np.isfinite(mouth)).sum() / GRID_HZ)
         row: dict[str, Any] = {
-            "track_id": track_id,
+            "track_id": track.track_id,
             "offset_ms": None,
             "confidence": None,
             "correlation": None,
             "evidence_s": evidence,
             "annotator": self._sync.name,
         }
-        if evidence >= self._settings.min_sync_s:
-            m = self._sync.measure(audio, mouth)
+        if evidence >= self._settings.min_sync_s and n >= MIN_SYNC_FRAMES:
+            lips = np.where(spoken, mouth, np.float32(np.nan))
+            m = self._sync.measure(track.sound(first, n), lips)
             if math.isfinite(m.confidence):
                 row |= {"offset_ms": m.offset_ms, "confidence": m.confidence, "correlation": m.correlation}
         return row
+
+
+class _Track:
+    """One track on its way through the windows: crops in, scores out; its first error is kept for its own result."""
+
+    def __init__(
+        self, track_id: str, scorer: ActiveSpeaker, media: Path, has_audio: bool, faces: Columns | None
+    ) -> None:
+        self.track_id = track_id
+        self._scorer, self._media, self._has_audio, self._faces = scorer, media, has_audio, faces
+        self._buffer = CropBuffer()
+        self._scores: list[FloatArray] = []
+        self._fault: Exception | None = None
+
+    def feed(self, ks: list[int], images: list[bytes], last: bool) -> None:
+        """Take a window's crops and score what is complete."""
+        if self._fault is not None:
+            return
+        try:
+            self._buffer.add(ks, images)
+            self._score(last)
+        except MemoryError:
+            raise
+        except Exception as e:  # raised again by `span`, where the track's own result is asked for
+            self._fault = e
+
+    def _score(self, last: bool) -> None:
+        first = self._buffer.first_k
+        for block in self._buffer.blocks(last) if first is not None else ():
+            at, n = (first or 0) + block.low, len(block.crops)
+            scores = self._scorer.scores(block.crops, self.sound(at, n), self.mouth(at, n))
+            self._scores.append(scores[block.start - block.low : block.end - block.low])
+
+    def span(self) -> tuple[int, int]:
+        """Return the first grid index and the number of frames, all scored. Raises what went wrong on the way."""
+        if self._fault is not None:
+            raise self._fault
+        first = self._buffer.first_k
+        if first is None:
+            raise ValueError(f"track {self.track_id} has no face crops: scan the source again")
+        self._score(last=True)
+        return first, len(self._buffer.seen)
+
+    def sound(self, first: int, n: int) -> FloatArray:
+        """Return the [n * 640] samples under grid points from `first` on; zeros without sound."""
+        if not self._has_audio:
+            return np.zeros(n * _PER_FRAME, np.float32)
+        heard = read_audio(self._media, first / GRID_HZ, (first + n) / GRID_HZ, AUDIO_HZ)
+        return audio_of_frames(np.zeros(0, np.float32) if heard is None else heard, 0, n)
+
+    def mouth(self, first: int, n: int) -> FloatArray:
+        """Return mouth opening [n] at grid points from `first` on; NaN where no face was confirmed."""
+        out = np.full(n, np.nan, np.float32)
+        if self._faces is not None:
+            at = self._faces["k"] - first
+            inside = (at >= 0) & (at < n)
+            out[at[inside]] = self._faces["mouth_open"][inside]
+        return out
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return ASD_FRAMES rows; a frame without a crop of its own says so."""
+        first, _ = self.span()
+        names = {True: self._scorer.name, False: f"{self._scorer.name} (last crop held)"}
+        scores = np.concatenate(self._scores)
+        return [
+            {"track_id": self.track_id, "k": first + i, "score": float(score), "annotator": names[seen]}
+            for i, (score, seen) in enumerate(zip(scores, self._buffer.seen, strict=True))
+        ]
 
 
 def _choice(settings: ActiveSpeakerSettings) -> Literal["lr-asd", "heuristic"]:
@@ -135,55 +193,3 @@ def _choice(settings: ActiveSpeakerSettings) -> Literal["lr-asd", "heuristic"]:
     if settings.backend != "auto":
         return settings.backend
     return "lr-asd" if weights.find(_WEIGHT) is not None else "heuristic"
-
-
-def _rows(inputs: Inputs, table: Table, tracklets: list[str], columns: list[str]) -> pa.Table:
-    wanted = pa.array(tracklets, pa.string())
-    parts = [p.filter(pc.is_in(p["tracklet_id"], wanted)).select(columns) for p in inputs.parts(table)]
-    return pa.concat_tables(parts).sort_by("k") if parts else table.empty().select(columns)
-
-
-def blocks(n: int, size: int = 1500, margin: int = 150) -> list[tuple[int, int, int, int]]:
-    """Cut `n` frames into (start, end, from, to): frames [start, end) are scored in the context [from, to).
-
-    A minute of crops is 19 MB, an hour would be a gigabyte. The margin is the longest window that scores average.
-    """
-    if n <= size + 2 * margin:
-        return [(0, n, 0, n)]
-    starts = list(range(0, n, size))
-    ends = [*starts[1:], n]
-    return [(a, b, max(0, a - margin), min(n, b + margin)) for a, b in zip(starts, ends, strict=True)]
-
-
-def _crops(inputs: Inputs, tracklets: list[str]) -> tuple[npt.NDArray[np.int64], Any, npt.NDArray[np.int64]]:
-    """Return every grid index from a track's first to last crop, its crops as JPEG, and which one each index shows.
-
-    A gap shows the crop before it.
-    """
-    table = _rows(inputs, FACE_CROPS, tracklets, ["k", "crop"])
-    found = np.asarray(table["k"].to_numpy(), np.int64)
-    k = np.arange(found[0], found[-1] + 1)
-    return k, table["crop"], np.clip(np.searchsorted(found, k, side="right") - 1, 0, len(found) - 1)
-
-
-def _decode(data: Any, order: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
-    """Return crops [T, 112, 112] in the given order."""
-    images = np.empty((len(order), 112, 112), np.uint8)
-    last = -1
-    image: Any = None
-    for i, n in enumerate(order):
-        if n != last:
-            image = cv2.imdecode(np.frombuffer(data[int(n)].as_py(), np.uint8), cv2.IMREAD_GRAYSCALE)
-            last = int(n)
-        images[i] = image
-    return images
-
-
-def _mouth(inputs: Inputs, tracklets: list[str], first: int, n: int) -> FloatArray:
-    out = np.full(n, np.nan, np.float32)
-    table = _rows(inputs, FACE_FRAMES, tracklets, ["k", "mouth_open"])
-    at = np.asarray(table["k"].to_numpy(), np.int64) - first
-    values = table["mouth_open"].to_pandas().to_numpy(np.float32)
-    inside = (at >= 0) & (at < n)
-    out[at[inside]] = values[inside]
-    return out
