@@ -8,12 +8,14 @@ Views are made over the Parquet files, so nothing is copied; the same files open
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import duckdb
 import pyarrow as pa
 import pyarrow.dataset as pads
 
+from curation.compacted import Part
 from curation.decide import unit_tables, view_sql
 from curation.store import Store, StoreError, table_file
 from schemas import tables as t
@@ -46,24 +48,46 @@ class Dataset:
             )
 
     def files(self, table: Table) -> list[str]:
-        """Return the relative names of a table's Parquet files."""
+        """Return the names of a table's files as `Store.read_table` takes them, compacted or not."""
+        return list(self._parts(table))
+
+    def _parts(self, table: Table) -> dict[str, Part | None]:
         if table.grain == "dataset":
             name = table_file(table)
-            return [name] if self.store.exists(name) else []
-        return list(self.store.names(f"tables/{table.name}", ".parquet"))
+            return {name: None} if self.store.exists(name) else {}
+        return self.store.tables(f"tables/{table.name}")
 
     def table(self, table: Table, columns: list[str] | None = None) -> pa.Table:
         """Return a whole table as Arrow, sorted by key."""
-        files = self.files(table)
-        if not files:
+        parts = self._parts(table)
+        if not parts:
             return table.empty().select(columns or list(table.column_names))
-        rows = self._dataset(table, files).to_table(columns=columns)
+        rows = self._dataset(table, parts).to_table(columns=columns)
         keys = [k for k in table.key if k in rows.column_names]
         return rows.sort_by([(k, "ascending") for k in keys]) if keys else rows
 
-    def _dataset(self, table: Table, files: list[str]) -> pads.Dataset:
-        paths = [self.store.path(f) for f in files]
-        return pads.dataset(paths, schema=table.schema, format="parquet", filesystem=self.store.filesystem())
+    def _dataset(self, table: Table, parts: Mapping[str, Part | None]) -> pads.Dataset:
+        """Return the parts as one Arrow dataset: small files whole, of compact files the row groups that count."""
+        fs, form = self.store.filesystem(), pads.ParquetFileFormat()
+        groups: dict[str, list[int]] = {}
+        for part in parts.values():
+            if part is not None:
+                groups.setdefault(part.file, []).extend(part.groups)
+        fragments = [form.make_fragment(self.store.path(n), fs) for n, part in parts.items() if part is None]
+        for file, wanted in sorted(groups.items()):
+            if wanted:
+                fragments.append(form.make_fragment(self.store.path(file), fs, row_groups=sorted(wanted)))
+        return pads.FileSystemDataset(fragments, table.schema, form, fs)
+
+    def _plain_files(self, parts: Mapping[str, Part | None]) -> list[str] | None:
+        """Return the files whose every row counts, or None while some compact file holds hidden rows."""
+        live: dict[str, set[str]] = {}
+        for name, part in parts.items():
+            if part is not None:
+                live.setdefault(part.file, set()).add(name)
+        if any(names != {p.name for p in self.store.compacted.parts(file)} for file, names in live.items()):
+            return None
+        return sorted([n for n, part in parts.items() if part is None] + list(live))
 
     def connect(self, catalog: str = ":memory:") -> duckdb.DuckDBPyConnection:
         """Open DuckDB with one view a table, and `units_<kind>` views that show what policy rules see."""
@@ -79,12 +103,15 @@ class Dataset:
         return con
 
     def _create_view(self, con: duckdb.DuckDBPyConnection, table: Table, persistent: bool) -> None:
-        files = self.files(table)
-        if files and self.store.local:
+        parts = self._parts(table)
+        files = self._plain_files(parts) if parts and self.store.local else None
+        if files:
             listed = ", ".join("'" + self.store.path(f).replace("'", "''") + "'" for f in files)
             con.execute(f'CREATE OR REPLACE VIEW "{table.name}" AS SELECT * FROM read_parquet([{listed}])')
-        elif files and not persistent:
-            con.register(table.name, self._dataset(table, files))
+        elif parts and not persistent:
+            con.register(table.name, self._dataset(table, parts))
+        elif parts and self.store.local:
+            raise StoreError(f"{table.name} holds rows that newer files replace; `lpm compact` clears them away")
         else:
             casts = ", ".join(f'CAST(NULL AS {_sql_type(c.type)}) AS "{c.name}"' for c in table.columns)
             con.execute(f'CREATE OR REPLACE VIEW "{table.name}" AS SELECT {casts} WHERE false')

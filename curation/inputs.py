@@ -30,6 +30,8 @@ class StoreInputs:
         self._store, self._item, self._media = store, item, media
         self._keep = dict(keep or {})
         self._sources = sources
+        self.saved: dict[str, str] = {}
+        """files that the stage wrote itself -> SHA-256"""
 
     @property
     def media(self) -> Path:
@@ -49,6 +51,10 @@ class StoreInputs:
             except FileNotFoundError:
                 continue
             yield self._alive(part)
+
+    def save(self, file: str, data: bytes) -> None:
+        """Write a binary file of this item at once."""
+        self.saved[file] = self._store.write(file, data)
 
     def _files(self, table: Table) -> Iterator[str]:
         if table.grain == "dataset":

@@ -21,6 +21,8 @@ class MemoryInputs:
     def __init__(self, media: Path, parts: dict[Table, list[pa.Table]]) -> None:
         self._media = media
         self._parts = parts
+        self.files: dict[str, bytes] = {}
+        """binary files that the stage saved"""
 
     @property
     def media(self) -> Path:
@@ -35,6 +37,10 @@ class MemoryInputs:
     def parts(self, table: Table) -> Iterator[pa.Table]:
         """Yield the table window by window."""
         yield from self._parts.get(table, [])
+
+    def save(self, file: str, data: bytes) -> None:
+        """Keep a binary file."""
+        self.files[file] = data
 
 
 def run_chain(

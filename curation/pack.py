@@ -282,7 +282,7 @@ class _Images:
     def _source(self, source_id: str) -> dict[tuple[str, int], bytes]:
         out = {}
         prefix = f"tables/{t.PORTRAITS.name}/bucket={source_id[:2]}"
-        for name in self._store.names(prefix, ".parquet"):
+        for name in self._store.tables(prefix):
             if name.rsplit("/", 1)[-1].startswith(source_id):
                 part: pa.Table = self._store.read_table(name, t.PORTRAITS, ["tracklet_id", "k", "image"])
                 for r in part.to_pylist():

@@ -20,6 +20,7 @@ from typing import Any, Literal, Protocol
 import pyarrow as pa
 
 from curation import account
+from curation.compaction import tidy
 from curation.dataset import FORMAT_VERSION, Dataset
 from curation.dataset_step import dataset_step
 from curation.ledger import Balance
@@ -110,7 +111,7 @@ def run(
     """
     check_policy(job.policy)
     store = Store(job.store_uri)
-    with _locked(store):
+    with locked(store):
         _open_dataset(store, job)
         store.remove_temporaries()
         run_id = time.strftime("%Y%m%dT%H%M%S") + "-" + uuid.uuid4().hex[:6]
@@ -146,6 +147,8 @@ def run(
             if packer is not None:
                 event("phase", "pack")
                 packed = packer(job)
+            event("phase", "compact")
+            tidy(store)
             Dataset(job.store_uri).write_catalog()
         except BaseException as e:
             log.close(f"{type(e).__name__}: {e}", [])
@@ -190,15 +193,15 @@ def _drop_orphans(store: Store, inputs: pa.Table) -> None:
     """Remove tables and commits of sources that no input refers to any more (a file was replaced)."""
     live = {str(s) for s in inputs["source_id"].to_pylist()}
     for prefix in ("commits", "tables", "clips"):
-        for name in list(store.names(prefix)):
+        for name in list(store.tables(prefix) if prefix == "tables" else store.names(prefix)):
             base = name.rsplit("/", 1)[-1]
             if "/bucket=" in name and base[:16] not in live:
                 store.delete(name)
 
 
 @contextlib.contextmanager
-def _locked(store: Store) -> Iterator[None]:
-    """Hold the dataset's lock, so that two runs do not write one dataset; the lock dies with the process."""
+def locked(store: Store) -> Iterator[None]:
+    """Hold the dataset's lock, so that no two commands write one dataset; the lock dies with the process."""
     if not store.local:
         yield
         return
@@ -214,7 +217,7 @@ def _locked(store: Store) -> Iterator[None]:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as e:
-            raise RunStoppedError(f"another run is writing {store.uri}; wait for it or choose another --out") from e
+            raise RunStoppedError(f"another run is writing {store.uri}; wait for it or choose another dataset") from e
         yield
 
 

@@ -60,6 +60,13 @@ class Inputs(Protocol):
         """Yield a window-grained table window by window, in order: bounded memory for heavy tables."""
         ...
 
+    def save(self, file: str, data: bytes) -> None:
+        """Write a binary file of this item (path under the dataset, named after its unit) and let go of it.
+
+        Binary outputs are too large to be held until the end; the commit that follows makes them official.
+        """
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class UnitError:
@@ -73,10 +80,9 @@ class UnitError:
 
 @dataclass(slots=True)
 class Outputs:
-    """What a stage gives back: its tables, binary files (path under the dataset -> bytes), failed units."""
+    """What a stage gives back: its tables and the units that failed. Binary files go through `Inputs.save`."""
 
     tables: dict[Table, pa.Table] = field(default_factory=dict)
-    files: dict[str, bytes] = field(default_factory=dict)
     errors: list[UnitError] = field(default_factory=list)
 
 
@@ -140,29 +146,17 @@ def _strip_directory(line: str) -> str:
 Rows = Mapping[Table, Iterable[Mapping[str, Any]]]
 
 
-@dataclass(frozen=True, slots=True)
-class Measured:
-    """What one unit gave: rows per table, and binary files (path under the dataset -> bytes)."""
-
-    rows: Rows
-    files: Mapping[str, bytes] = field(default_factory=dict)
-
-
-def each_unit(units: Iterable[str], measure: Callable[[str], Rows | Measured]) -> Outputs:
+def each_unit(units: Iterable[str], measure: Callable[[str], Rows]) -> Outputs:
     """Measure units one by one; a unit that raises is recorded as failed and its neighbours go on.
 
-    `measure(unit_id)` returns rows per table, with files where it has any: name them after the unit. Returns the
-    merged, validated tables and the files of all units that worked.
+    `measure(unit_id)` returns rows per table. Returns the merged, validated tables of all units that worked.
     """
     rows: dict[Table, list[Mapping[str, Any]]] = {}
     out = Outputs()
     for unit in units:
         try:
-            found = measure(unit)
-            found = found if isinstance(found, Measured) else Measured(found)
-            for table, new in {table: list(new) for table, new in found.rows.items()}.items():
+            for table, new in {table: list(new) for table, new in measure(unit).items()}.items():
                 rows.setdefault(table, []).extend(new)
-            out.files.update(found.files)
         except (MemoryError, KeyboardInterrupt):
             raise
         except Exception as e:  # recorded with stage, class and message: the quarantine is the handler

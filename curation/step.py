@@ -253,7 +253,7 @@ class Stepper:
             commit.window = item.window_index
         commit.units = dict.fromkeys(item.units, "")
         try:
-            outputs = self._call(resolved, item, path, keep)
+            outputs = self._call(resolved, item, path, keep, commit.files)
         except _FATAL:
             raise
         except Exception as e:  # the quarantine: recorded, reported, and its neighbours go on
@@ -291,8 +291,9 @@ class Stepper:
         if self._dry:
             return "ran", ""
         keep[column] = frozenset(todo)
+        saved: dict[str, str] = {}
         try:
-            outputs = self._call(resolved, replace(item, units=todo), path, keep) if todo else Outputs()
+            outputs = self._call(resolved, replace(item, units=todo), path, keep, saved) if todo else Outputs()
         except _FATAL:
             raise
         except Exception as e:  # a failure outside any single unit puts all that were due into quarantine
@@ -302,6 +303,7 @@ class Stepper:
         before = [] if commit is None else commit.errors
         new.errors = sorted([e for e in before if e.unit_id in old] + outputs.errors, key=lambda e: e.unit_id)
         new.files = {} if commit is None else {f: h for f, h in commit.files.items() if _owner(f) in old}
+        new.files |= saved
         for table in cls.writes:
             merged = outputs.tables.get(table, table.empty())
             if old:
@@ -318,10 +320,18 @@ class Stepper:
             return "error", f"{len(failed)} of {len(todo)} units: {failed[0].error}: {failed[0].message}"
         return "ran", ""
 
-    def _call(self, resolved: ResolvedStage, item: WorkItem, path: str, keep: Mapping[str, frozenset[str]]) -> Outputs:
+    def _call(
+        self,
+        resolved: ResolvedStage,
+        item: WorkItem,
+        path: str,
+        keep: Mapping[str, frozenset[str]],
+        saved: dict[str, str],
+    ) -> Outputs:
         stage = self.stage(resolved)
         inputs = StoreInputs(self.store, item, lambda: self.media.local(path, item.source_id), keep=keep)
         outputs = stage.run(item, inputs)
+        saved |= inputs.saved
         strangers = [table.name for table in outputs.tables if table not in resolved.cls.writes]
         if strangers:
             raise StageSetupError(f"stage {resolved.name!r} returned tables it does not declare: {strangers}")
@@ -329,8 +339,6 @@ class Stepper:
 
     def _write(self, resolved: ResolvedStage, item: WorkItem, outputs: Outputs, commit: Commit) -> None:
         window = item.window_index if resolved.cls.unit == "window" else None
-        for file, data in sorted(outputs.files.items()):
-            commit.files[file] = self.store.write(file, data)
         for table in resolved.cls.writes:
             rows = outputs.tables.get(table, table.empty())
             file = table_file(table, item.source_id, window)

@@ -21,7 +21,9 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
+from curation.compacted import FOLDER, GONE, Compacted, Part, live_parts
 from schemas.table import Table
+from schemas.tables import TABLES
 
 
 class StoreError(RuntimeError):
@@ -52,6 +54,8 @@ class Store:
         else:
             self.local = True
             self._fs, self.root = pafs.LocalFileSystem(), str(Path(uri).absolute())
+
+        self.compacted = Compacted(self._fs, self.root)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Store, (self.uri,)
@@ -131,23 +135,47 @@ class Store:
             return bytes(f.read(size))
 
     def exists(self, name: str) -> bool:
-        """Say whether a file of that name exists."""
-        return bool(self._fs.get_file_info(self.path(name)).type == pafs.FileType.File)
+        """Say whether a file of that name exists; a table's file may also be a part of a compact file."""
+        if self._fs.get_file_info(self.path(name)).type == pafs.FileType.File:
+            return True
+        return _is_part(name) and self.compacted.find(name) is not None
 
     def size(self, name: str) -> int:
         """Return a file's size in bytes."""
         return int(self._fs.get_file_info(self.path(name)).size)
 
     def delete(self, name: str) -> None:
-        """Delete a file if it exists."""
+        """Delete a file if it exists; a part of a compact file is marked as gone."""
+        self.delete_file(name)
+        if _is_part(name) and self.compacted.find(name) is not None:
+            self.write(name + GONE, b"")
+
+    def delete_file(self, name: str) -> None:
+        """Delete a file by its own name if it exists."""
         with contextlib.suppress(FileNotFoundError):
             self._fs.delete_file(self.path(name))
 
+    def sizes(self, prefix: str) -> dict[str, int]:
+        """Return the relative names and bytes of all files under a directory, temporary ones left out."""
+        selector = pafs.FileSelector(self.path(prefix), allow_not_found=True, recursive=True)
+        found = (i for i in self._fs.get_file_info(selector) if i.type == pafs.FileType.File)
+        sizes = {i.path[len(self.root) + 1 :]: int(i.size) for i in found}
+        return {n: sizes[n] for n in sorted(sizes) if not n.rsplit("/", 1)[-1].startswith(".tmp-")}
+
     def names(self, prefix: str, suffix: str = "") -> Iterator[str]:
         """Yield the relative names of files under a directory, sorted; temporary files are left out."""
-        selector = pafs.FileSelector(self.path(prefix), allow_not_found=True, recursive=True)
-        names = [i.path[len(self.root) + 1 :] for i in self._fs.get_file_info(selector) if i.type == pafs.FileType.File]
-        yield from sorted(n for n in names if n.endswith(suffix) and not n.rsplit("/", 1)[-1].startswith(".tmp-"))
+        yield from (name for name in self.sizes(prefix) if name.endswith(suffix))
+
+    def tables(self, prefix: str) -> dict[str, Part | None]:
+        """Return the table files under a directory by logical name, sorted: None for a file, or its compacted part."""
+        sizes = self.sizes(prefix)
+        compact = [n for n in sizes if n.rpartition("/")[0].endswith(f"/{FOLDER}") and n.endswith(".parquet")]
+        small = [n for n in sizes if n.endswith(".parquet") and not n.rpartition("/")[0].endswith(f"/{FOLDER}")]
+        gone = [n.removesuffix(GONE) for n in sizes if n.endswith(GONE)]
+        out: dict[str, Part | None] = dict.fromkeys(small)
+        for parts in live_parts((self.compacted.parts(n) for n in compact), [*small, *gone]):
+            out |= {part.name: part for part in parts}
+        return dict(sorted(out.items()))
 
     def remove_temporaries(self) -> int:
         """Delete temporary files that a killed run left behind; return how many. Local stores only."""
@@ -176,9 +204,29 @@ class Store:
         return self.write(name, parquet_bytes(table.validated(rows)))
 
     def read_table(self, name: str, table: Table, columns: list[str] | None = None) -> pa.Table:
-        """Read a Parquet file of `table`. Raises FileNotFoundError."""
-        with self._fs.open_input_file(self.path(name)) as f:
-            return pq.read_table(f, columns=columns)
+        """Read a Parquet file of `table`, or the part of a compact file it became. Raises FileNotFoundError."""
+        try:
+            with self._fs.open_input_file(self.path(name)) as f:
+                return pq.read_table(f, columns=columns)
+        except FileNotFoundError:
+            part = self.compacted.find(name) if _is_part(name) else None
+            if part is None:
+                raise
+            return self.compacted.read(part, table.schema, columns)
+
+    def sha256(self, name: str) -> str:
+        """Return the hash of a file's bytes; of a compacted part, of the bytes that its rows make as a file.
+
+        Raises FileNotFoundError.
+        """
+        try:
+            return hashlib.sha256(self.read(name)).hexdigest()
+        except FileNotFoundError:
+            part = self.compacted.find(name) if _is_part(name) else None
+            if part is None:
+                raise
+            table = TABLES[name.split("/")[1]]
+            return hashlib.sha256(parquet_bytes(self.compacted.read(part, table.schema))).hexdigest()
 
     def filesystem(self) -> pafs.FileSystem:
         """Return the Arrow file system beneath, for readers that take one."""
@@ -188,8 +236,14 @@ class Store:
 def parquet_bytes(rows: pa.Table) -> bytes:
     """Serialise rows; equal rows give equal bytes (single row-group writer, fixed codec)."""
     sink = io.BytesIO()
-    pq.write_table(rows, sink, compression="zstd", compression_level=3, row_group_size=65_536)
+    # Where a table is cut into chunks depends on how it was put together; pages must not.
+    pq.write_table(rows.combine_chunks(), sink, compression="zstd", compression_level=3, row_group_size=65_536)
     return sink.getvalue()
+
+
+def _is_part(name: str) -> bool:
+    """Say whether files of that name may be gathered into compact ones: a source's tables."""
+    return name.startswith("tables/") and "/bucket=" in name
 
 
 def table_file(table: Table, source_id: str = "", window: int | None = None) -> str:

@@ -6,7 +6,6 @@ tables and, with `media=True`, one decode of every packed sample.
 
 from __future__ import annotations
 
-import hashlib
 import io
 import tarfile
 from collections.abc import Callable, Iterator
@@ -55,7 +54,7 @@ def _hashes(dataset: Dataset) -> Iterator[str]:
         files = {e["file"]: e["sha256"] for e in commit.tables.values()} | commit.files
         for file, digest in sorted(files.items()):
             try:
-                found = hashlib.sha256(store.read(file)).hexdigest()
+                found = store.sha256(file)
             except FileNotFoundError:
                 yield f"{file} is gone; run `lpm run` again to make it"
                 continue

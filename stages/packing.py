@@ -23,7 +23,7 @@ from curation.media.audio import AudioReader
 from curation.media.encode import encode_clip_bytes, encode_flac
 from curation.media.grid import frames_on_grid
 from curation.media.video import iter_frames
-from curation.stage import Gate, GateMode, Inputs, Measured, Outputs, StageSettings, Unit, WorkItem, each_unit
+from curation.stage import Gate, GateMode, Inputs, Outputs, Rows, StageSettings, Unit, WorkItem, each_unit
 from schemas.sample import FPS, SAMPLES_PER_FRAME
 from schemas.table import Table
 from schemas.tables import CLIPS, FACE_FRAMES, LAYOUT, SEGMENTS, SHOTS, SOURCES, TIMELINE, TRACKLETS
@@ -105,9 +105,9 @@ class Packing:
                 layout=inputs.read(LAYOUT).to_pylist(),
                 audio=audio,
             )
-            return each_unit(item.units, lambda unit: self._pack(segments[unit], shared))
+            return each_unit(item.units, lambda unit: self._pack(segments[unit], shared, inputs))
 
-    def _pack(self, segment: Row, source: _Source) -> Measured:
+    def _pack(self, segment: Row, source: _Source, inputs: Inputs) -> Rows:
         span = Interval(segment["start_s"], segment["end_s"])
         n_frames = round(span.duration_s * FPS)
         if n_frames < 1:
@@ -136,7 +136,8 @@ class Packing:
             "speak_level_db": level_db(sounds["speak"]),
             "listen_level_db": level_db(sounds["listen"]),
         }
-        return Measured({CLIPS: [row]}, {file: tar})
+        inputs.save(file, tar)  # last of all: a clip that fails leaves no file
+        return {CLIPS: [row]}
 
     def _sounds(self, segment: Row, span: Interval, n: int, source: _Source) -> tuple[float, dict[Role, Gain]]:
         """Return the shift in seconds and the two tracks, float32 [n] at 48 kHz; silence without sound."""

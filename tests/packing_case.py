@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import tarfile
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from table_rows import row, source_row
 
 from curation.media.encode import decode_flac
 from curation.memory import MemoryInputs
-from curation.stage import Outputs, WorkItem
+from curation.stage import UnitError, WorkItem
 from schemas import tables as t
 from schemas.table import Table
 from stages.packing import Packing, PackingSettings
@@ -67,12 +68,22 @@ def case(
     return {table: [table.from_rows(r)] for table, r in rows.items()}
 
 
-def pack(media: Path, parts: dict[Table, list[pa.Table]], **settings: Any) -> Outputs:
+@dataclass
+class Packed:
+    """What the stage gave: tables, failed units, and the clips it saved by file name."""
+
+    tables: dict[Table, pa.Table]
+    errors: list[UnitError]
+    files: dict[str, bytes]
+
+
+def pack(media: Path, parts: dict[Table, list[pa.Table]], **settings: Any) -> Packed:
     """Run the stage on every segment of a case."""
     inputs = MemoryInputs(media, parts)
     units = tuple(inputs.read(t.SEGMENTS)["segment_id"].to_pylist())
     quick = {"preset": "ultrafast", **settings}
-    return Packing(PackingSettings(**quick)).run(WorkItem(SOURCE, units=units), inputs)
+    out = Packing(PackingSettings(**quick)).run(WorkItem(SOURCE, units=units), inputs)
+    return Packed(out.tables, out.errors, inputs.files)
 
 
 def members(tar: bytes) -> dict[str, bytes]:

@@ -10,13 +10,14 @@ import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 from test_engine import GOOD, policy
-from toy import CALLS, WORKFLOW, write_sources
+from toy import CALLS, WORKFLOW, filled, write_sources
 
 from curation import Dataset
+from curation.compaction import tidy
 from curation.engine_local import LocalEngine
 from curation.register import InputError, expand
 from curation.run import Job, run
-from curation.store import Store
+from curation.store import Store, table_file
 from curation.verify import verify
 from curation.workflow import resolve
 from schemas import tables as t
@@ -76,3 +77,20 @@ def test_workflow_from_and_to_object_storage(bucket: str, tmp_path: Path) -> Non
 def test_nothing_under_a_prefix_is_refused(bucket: str) -> None:
     with pytest.raises(InputError, match="no video under"):
         expand([f"s3://{bucket}/nothing/"])
+
+
+def test_small_tables_are_gathered_there_too(bucket: str) -> None:
+    store = Store(f"s3://{bucket}/gathered")
+    names = [table_file(t.SHOTS, f"ab{n:014d}") for n in range(3)]
+    for n, name in enumerate(names):
+        rows = [filled(t.SHOTS, shot_id=f"{n}-{i}", source_id=f"ab{n:014d}") for i in range(n)]
+        store.write_table(name, t.SHOTS, t.SHOTS.from_rows(rows))
+    digests = [store.sha256(name) for name in names]
+    assert tidy(store, min_files=2).gathered == 3
+    assert list(store.names("tables", ".parquet"))[0].startswith("tables/shots/bucket=ab/compact/")
+    assert [store.sha256(name) for name in names] == digests
+    assert [store.read_table(name, t.SHOTS).num_rows for name in names] == [0, 1, 2]
+    store.delete(names[1])
+    assert not store.exists(names[1]) and list(store.tables("tables/shots")) == [names[0], names[2]]
+    assert tidy(store, min_files=2).cleared == 1
+    assert list(store.tables("tables/shots")) == [names[0], names[2]]

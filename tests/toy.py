@@ -179,12 +179,12 @@ class ToyPacking(_Toy):
 
     def run(self, item: WorkItem, inputs: Any) -> Outputs:
         self.spec(inputs)
-        rows, files = [], {}
+        rows = []
         for segment_id in item.units:
             file = f"clips/bucket={segment_id[:2]}/{segment_id}.tar"
-            files[file] = segment_id.encode()
+            inputs.save(file, segment_id.encode())
             rows.append(filled(t.CLIPS, segment_id=segment_id, source_id=item.source_id, file=file, sha256="x"))
-        return Outputs({t.CLIPS: t.CLIPS.from_rows(rows)}, files)
+        return Outputs({t.CLIPS: t.CLIPS.from_rows(rows)})
 
 
 class ToyIdentity(_Toy):

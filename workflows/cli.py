@@ -109,6 +109,15 @@ def pack(dataset: Target) -> None:
 
 
 @app.command()
+def compact(
+    dataset: Target,
+    min_files: Annotated[int, typer.Option(help="gather a bucket's files from this many on")] = 2,
+) -> None:
+    """Gather small table files into larger ones, so that very many sources stay quick to query."""
+    commands.compact(out, dataset, min_files)
+
+
+@app.command()
 def verify(
     dataset: Target,
     media: Annotated[bool, typer.Option(help="also decode every packed sample")] = True,

@@ -22,6 +22,7 @@ from annotators import weights
 from curation import account
 from curation import explain as ex
 from curation import verify as vf
+from curation.compaction import tidy
 from curation.dataset import Dataset, DatasetError
 from curation.engine_local import LocalEngine
 from curation.ledger import LedgerError
@@ -29,7 +30,7 @@ from curation.pack import PackError
 from curation.pack import pack as pack_shards
 from curation.register import InputError, expand
 from curation.rules import check_policy
-from curation.run import Engine, Job, RunStoppedError, write_workflow
+from curation.run import Engine, Job, RunStoppedError, locked, write_workflow
 from curation.run import run as run_job
 from curation.step import StageSetupError
 from curation.store import Store, StoreError
@@ -239,8 +240,9 @@ def decide(out: Console, target: str, policy: str, dry_run: bool) -> None:
     out.print(shown if changes else "nothing changes")
     if dry_run:
         return
-    write_workflow(stepper.store, job)
-    account.write(stepper)
+    with locked(stepper.store):
+        write_workflow(stepper.store, job)
+        account.write(stepper)
     pending = sum(r["outcome"] == "pending" for r in table.to_pylist() if r["unit"] != "sources")
     if pending:
         out.print(
@@ -253,12 +255,26 @@ def decide(out: Console, target: str, policy: str, dry_run: bool) -> None:
 def pack(out: Console, target: str) -> None:
     """Write shards and manifest."""
     job = _existing(target)
-    account.write(job.stepper())
-    packed = pack_shards(job)
-    Dataset(target).write_catalog()
+    stepper = job.stepper()
+    with locked(stepper.store):
+        account.write(stepper)
+        packed = pack_shards(job)
+        tidy(stepper.store)
+        Dataset(target).write_catalog()
     out.print(
         f"{packed['samples']} samples in {len(packed['shards'])} shards, {packed['bytes']} bytes: {packed['status']}"
     )
+
+
+def compact(out: Console, target: str, min_files: int) -> None:
+    """Gather small table files into larger ones."""
+    store = Dataset(target).store
+    if min_files < 2:
+        raise UsageError(f"--min-files must be at least 2, got {min_files}")
+    with locked(store):
+        done = tidy(store, min_files=min_files, progress=lambda name: out.print(name, markup=False, highlight=False))
+        Dataset(target).write_catalog()
+    out.print(f"{done.gathered} small files gathered into {done.written} larger ones; {done.cleared} old parts cleared")
 
 
 def verify(out: Console, target: str, media: bool) -> bool:
