@@ -87,7 +87,7 @@ def test_small_tables_are_gathered_there_too(bucket: str) -> None:
         store.write_table(name, t.SHOTS, t.SHOTS.from_rows(rows))
     digests = [store.sha256(name) for name in names]
     assert tidy(store, min_files=2).gathered == 3
-    assert list(store.names("tables", ".parquet"))[0].startswith("tables/shots/bucket=ab/compact/")
+    assert next(iter(store.names("tables", ".parquet"))).startswith("tables/shots/bucket=ab/compact/")
     assert [store.sha256(name) for name in names] == digests
     assert [store.read_table(name, t.SHOTS).num_rows for name in names] == [0, 1, 2]
     store.delete(names[1])
