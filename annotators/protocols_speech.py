@@ -194,3 +194,16 @@ class LipSync(Annotator, Protocol):
     def measure(self, audio: FloatArray, mouth_opening: FloatArray, crops: ByteArray | None = None) -> SyncMeasure:
         """Return the offset of audio [T * 640] against mouth opening [T] at 25 Hz (nan where no face was found)."""
         ...
+
+
+@runtime_checkable
+class SourceSeparator(Protocol):
+    """Takes overlapped voices apart. None ships with the project: name one as `module:Class` in the workflow."""
+
+    name: str
+    rate_hz: int
+    """the rate it works at"""
+
+    def separate(self, mixture: FloatArray) -> FloatArray:
+        """Return estimates [S, N] of the voices in mono sound [N] at `rate_hz`, in any order."""
+        ...

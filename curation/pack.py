@@ -13,7 +13,7 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field
@@ -112,6 +112,7 @@ def _entries(
         runs[r["track_id"]].append(r)
     for r in rows(t.REFERENCES):
         refs[r["segment_id"]].append(r)
+    sides = kept_sides(segments)
     out = []
     for seg in sorted(segments, key=lambda r: str(r["segment_id"])):
         clip = clips.get(seg["segment_id"])
@@ -123,6 +124,7 @@ def _entries(
         sample = s.Sample(
             sample_id=seg["segment_id"],
             state=seg["state"],
+            category=seg["category"],
             split=splits.get(identity, "train"),
             identity_id=identity,
             text=seg["text"],
@@ -138,13 +140,14 @@ def _entries(
             ),
             audio=s.Audio(
                 rate_hz=PACKED_AUDIO_HZ, n_samples=clip["n_audio_samples"], shift_ms=clip["audio_shift_ms"],
-                speak_level_db=clip["speak_level_db"], listen_level_db=clip["listen_level_db"],
+                **{k: clip[k] for k in _SOUND_SCORES},
             ),
             words=[_word(w, seg) for w in words[sid] if _middle_inside(w, seg)],
             states=[_run(r, seg) for r in runs[seg["track_id"]] if _overlaps(r, seg)],
             partner=seg["partner"],
             partner_track_id=seg["partner_track_id"],
             pair_id=seg["pair_id"],
+            pair_status=pair_status(seg, sides),
             performance=_performance(captions.get(seg["segment_id"])),
             references=[_reference(r, member[id(r)]) for r in mine],
             scores=s.Scores(
@@ -158,6 +161,31 @@ def _entries(
         keys = tuple((member[id(r)], r["ref_source_id"], r["ref_track_id"], r["ref_k"]) for r in mine)
         out.append(_Entry(sample, clip["file"], keys))
     return out
+
+
+_SOUND_SCORES = (
+    "speak_level_db", "listen_level_db", "speak_wrong_energy", "listen_wrong_energy", "overlap_s", "separated_s",
+)  # fmt: skip
+
+PairStatus = Literal["paired", "orphan", "off_screen"]
+
+
+def kept_sides(segments: Iterable[Mapping[str, Any]]) -> dict[str, set[str]]:
+    """Return, per pair id, the tracks with a kept segment in that exchange."""
+    out: dict[str, set[str]] = defaultdict(set)
+    for seg in segments:
+        if seg["pair_id"] is not None:
+            out[seg["pair_id"]].add(seg["track_id"])
+    return out
+
+
+def pair_status(seg: Mapping[str, Any], sides: Mapping[str, set[str]]) -> PairStatus | None:
+    """Say whether the other side of a kept segment's exchange is kept too; None without an exchange."""
+    if seg["pair_id"] is None:
+        return None
+    if sides[seg["pair_id"]] - {seg["track_id"]}:
+        return "paired"
+    return "orphan" if seg["partner_track_id"] is not None else "off_screen"
 
 
 def _overlaps(run: Mapping[str, Any], seg: Mapping[str, Any]) -> bool:
@@ -255,7 +283,8 @@ def _write_shard(store: Store, name: str, batch: list[_Entry], images: _Images) 
 def _manifest_row(x: s.Sample, shard: str, index: list[tuple[str, int, int]]) -> dict[str, Any]:
     return {
         "sample_id": x.sample_id, "source_id": x.source.source_id, "track_id": x.source.track_id,
-        "identity_id": x.identity_id, "split": x.split, "state": x.state, "start_s": x.source.start_s,
+        "identity_id": x.identity_id, "split": x.split, "state": x.state, "category": x.category,
+        "start_s": x.source.start_s,
         "end_s": x.source.end_s, "duration_s": x.source.end_s - x.source.start_s, "width": x.video.width,
         "height": x.video.height, "fps": x.video.fps, "n_frames": x.video.n_frames,
         "n_audio_samples": x.audio.n_samples, "language": x.language, "text": x.text,
@@ -263,7 +292,8 @@ def _manifest_row(x: s.Sample, shard: str, index: list[tuple[str, int, int]]) ->
         "expressions": x.performance.expressions, "asd_mean": x.scores.asd_mean,
         "sync_offset_ms": x.scores.sync_offset_ms, "sync_confidence": x.scores.sync_confidence,
         "confidence": x.scores.state_confidence, "median_face_px": x.video.median_face_px,
-        "partner_track_id": x.partner_track_id, "pair_id": x.pair_id, "n_references": len(x.references),
+        "partner_track_id": x.partner_track_id, "pair_id": x.pair_id, "pair_status": x.pair_status,
+        "n_references": len(x.references),
         "license": x.rights.license, "shard": shard,
         "members": [{"name": n, "offset": o, "size": z} for n, o, z in index],
         "annotators": json.dumps(x.annotators, sort_keys=True), "policy_id": x.policy_id,

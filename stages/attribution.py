@@ -19,8 +19,19 @@ from scipy.optimize import linear_sum_assignment
 
 from curation.stage import Gate, GateMode, Inputs, Outputs, StageSettings, Unit, WorkItem
 from schemas.table import Table
-from schemas.tables import ASD_FRAMES, BINDINGS, SPEAKERS, TRACKS, TURNS, VOICES
+from schemas.tables import (
+    ASD_FRAMES,
+    BACKCHANNELS,
+    BINDINGS,
+    SPEAKERS,
+    TRACKS,
+    TURN_TAKING,
+    TURNS,
+    VOICES,
+    WORDS,
+)
 from schemas.time import GRID_HZ, Interval, grid_range
+from stages.attribution_talk import conversation
 
 _DOUBT_S = 0.5
 
@@ -37,10 +48,10 @@ class Attribution:
     """Stage: voices and faces of one source."""
 
     name: ClassVar[str] = "attribution"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     unit: ClassVar[Unit] = "source"
-    reads: ClassVar[tuple[Table, ...]] = (TRACKS, ASD_FRAMES, TURNS, SPEAKERS)
-    writes: ClassVar[tuple[Table, ...]] = (BINDINGS, VOICES)
+    reads: ClassVar[tuple[Table, ...]] = (TRACKS, ASD_FRAMES, TURNS, SPEAKERS, WORDS)
+    writes: ClassVar[tuple[Table, ...]] = (BINDINGS, VOICES, BACKCHANNELS, TURN_TAKING)
     gate: ClassVar[Gate | None] = "tracks"
     gate_mode: ClassVar[GateMode] = "set"
     Settings: ClassVar[type[StageSettings]] = AttributionSettings
@@ -71,8 +82,16 @@ class Attribution:
         bound = assign(rows, shots, limits.min_strength, limits.min_heard_s, spans)
         for pair in bound:
             pair["bound"] = not contested(pair, bound, rows, shots, limits.min_margin, limits.min_strength, spans)
-        voices = [self._voice(s, rows) for s in speakers]
-        return Outputs({BINDINGS: BINDINGS.from_rows(rows), VOICES: VOICES.from_rows(voices)})
+        talk = conversation(item.source_id, inputs.read(TURNS).to_pylist(), inputs.read(WORDS).to_pylist())
+        voices = [self._voice(s, rows, talk.share) for s in speakers]
+        return Outputs(
+            {
+                BINDINGS: BINDINGS.from_rows(rows),
+                VOICES: VOICES.from_rows(voices),
+                BACKCHANNELS: BACKCHANNELS.from_rows(talk.backchannels),
+                TURN_TAKING: TURN_TAKING.from_rows([talk.summary]),
+            }
+        )
 
     @staticmethod
     def _evidence(
@@ -98,7 +117,7 @@ class Attribution:
         }
 
     @staticmethod
-    def _voice(speaker: Mapping[str, Any], rows: list[dict[str, Any]]) -> dict[str, Any]:
+    def _voice(speaker: Mapping[str, Any], rows: list[dict[str, Any]], share: Mapping[str, float]) -> dict[str, Any]:
         mine = [r for r in rows if r["speaker_id"] == speaker["speaker_id"] and r["bound"]]
         return {
             "speaker_id": speaker["speaker_id"],
@@ -106,6 +125,7 @@ class Attribution:
             "speech_s": speaker["speech_s"],
             "seen_s": float(sum(r["heard_s"] for r in mine)),
             "off_screen": not mine,
+            "talk_share": share.get(speaker["speaker_id"], 0.0),
         }
 
 

@@ -19,6 +19,7 @@ import cv2
 import numpy as np
 from pydantic import Field
 
+from annotators.voices import CamPlusPlusEmbedder
 from curation.media.audio import AudioReader
 from curation.media.encode import encode_clip_bytes, encode_flac
 from curation.media.grid import frames_on_grid
@@ -26,13 +27,26 @@ from curation.media.video import iter_frames
 from curation.stage import Gate, GateMode, Inputs, Outputs, Rows, StageSettings, Unit, WorkItem, each_unit
 from schemas.sample import FPS, SAMPLES_PER_FRAME
 from schemas.table import Table
-from schemas.tables import CLIPS, FACE_FRAMES, LAYOUT, SEGMENTS, SHOTS, SOURCES, TIMELINE, TRACKLETS
+from schemas.tables import (
+    BINDINGS,
+    CLIPS,
+    FACE_FRAMES,
+    LAYOUT,
+    SEGMENTS,
+    SHOTS,
+    SOURCES,
+    SPEAKERS,
+    TIMELINE,
+    TRACKLETS,
+    TURNS,
+)
 from schemas.time import PACKED_AUDIO_HZ, Interval
 from stages.clip_crop import CropSettings, clip_crop
 from stages.face_series import Columns, track_series, tracklets_of
 from stages.packing_audio import Gain, Role, Run, level_db, offset_shift_s, role_gain
 from stages.packing_crop import Crop, output_size
 from stages.packing_tar import clip_tar
+from stages.packing_voices import Bools, Voices, load_separator, overlaps, separated, wrong_energy
 
 _LEAD_S = 1.0
 """Frames from this long before a clip are looked at, so that a frame shown across its start is found."""
@@ -51,6 +65,10 @@ class PackingSettings(CropSettings):
     correct_offset: bool = Field(False, description="move the sound by the track's measured lip-audio offset")
     min_offset_confidence: float = Field(0.4, ge=0, description="surer offsets are corrected, others left alone")
     max_offset_ms: float = Field(600, ge=0, description="larger offsets are taken for another person's voice (ms)")
+    separator: str | None = Field(
+        None, description="module:Class that takes overlapped voices apart (annotators.protocols_speech)"
+    )
+    min_overlap_s: float = Field(0.2, gt=0, description="shorter overlaps are not worth separating (seconds)")
 
 
 @dataclass(frozen=True)
@@ -64,6 +82,7 @@ class _Source:
     shots: Mapping[str, Interval]
     runs: Mapping[str, Sequence[Run]]
     layout: Sequence[Row]
+    voices: Voices
     audio: AudioReader
 
 
@@ -71,22 +90,27 @@ class Packing:
     """Stage: encode the live segments."""
 
     name: ClassVar[str] = "packing"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     unit: ClassVar[Unit] = "source"
-    reads: ClassVar[tuple[Table, ...]] = (SOURCES, SHOTS, TRACKLETS, FACE_FRAMES, LAYOUT, TIMELINE, SEGMENTS)
+    reads: ClassVar[tuple[Table, ...]] = (
+        SOURCES, SHOTS, TRACKLETS, FACE_FRAMES, LAYOUT, TURNS, SPEAKERS, BINDINGS, TIMELINE, SEGMENTS,
+    )  # fmt: skip
     writes: ClassVar[tuple[Table, ...]] = (CLIPS,)
     gate: ClassVar[Gate | None] = "segments"
     gate_mode: ClassVar[GateMode] = "each"
     Settings: ClassVar[type[StageSettings]] = PackingSettings
 
     def __init__(self, settings: PackingSettings) -> None:
+        """Load the separator where one is configured. Raises what importing or building it raises."""
         self._settings = settings
         self._shape = settings.shape
+        self._separator = None if settings.separator is None else load_separator(settings.separator)
+        self._embedder = None if settings.separator is None else CamPlusPlusEmbedder()
 
     @classmethod
     def identity(cls, settings: PackingSettings) -> Mapping[str, str]:
-        """No model takes part."""
-        return {}
+        """Name the separator; without one no model takes part."""
+        return {} if settings.separator is None else {"separator": settings.separator}
 
     def run(self, item: WorkItem, inputs: Inputs) -> Outputs:
         """Pack the item's segments; one that fails leaves no file."""
@@ -103,6 +127,7 @@ class Packing:
                 shots={r["shot_id"]: Interval(r["start_s"], r["end_s"]) for r in shots},
                 runs=_timelines(inputs.read(TIMELINE).to_pylist()),
                 layout=inputs.read(LAYOUT).to_pylist(),
+                voices=Voices.of(*(inputs.read(x).to_pylist() for x in (TURNS, BINDINGS, SPEAKERS))),
                 audio=audio,
             )
             return each_unit(item.units, lambda unit: self._pack(segments[unit], shared, inputs))
@@ -116,7 +141,7 @@ class Packing:
         size = output_size(crop.w, crop.h, self._settings.short_side_px, self._settings.max_upscale)
         pictures = _pictures(source.media, source.shots[segment["shot_id"]], span, n_frames, crop, size)
         video, clip = encode_clip_bytes(pictures, fps=FPS, crf=self._settings.crf, preset=self._settings.preset)
-        shift_s, sounds = self._sounds(segment, span, n_frames * SAMPLES_PER_FRAME, source)
+        shift_s, sounds, scores = self._sounds(segment, span, n_frames * SAMPLES_PER_FRAME, source)
         name = segment["segment_id"]
         flacs = {f"{name}.{role}.flac": encode_flac(s, PACKED_AUDIO_HZ) for role, s in sounds.items()}
         tar = clip_tar({f"{name}.mp4": video, **flacs})
@@ -135,25 +160,53 @@ class Packing:
             "other_faces": crop.other_faces,
             "speak_level_db": level_db(sounds["speak"]),
             "listen_level_db": level_db(sounds["listen"]),
+            **scores,
         }
         inputs.save(file, tar)  # last of all: a clip that fails leaves no file
         return {CLIPS: [row]}
 
-    def _sounds(self, segment: Row, span: Interval, n: int, source: _Source) -> tuple[float, dict[Role, Gain]]:
-        """Return the shift in seconds and the two tracks, float32 [n] at 48 kHz; silence without sound."""
+    def _sounds(
+        self, segment: Row, span: Interval, n: int, source: _Source
+    ) -> tuple[float, dict[Role, Gain], dict[str, float | None]]:
+        """Return the shift in seconds, the two tracks (float32 [n] at 48 kHz, silence without sound), and scores."""
         s = self._settings
         offset, confidence = segment["sync_offset_ms"], segment["sync_confidence"]
         roles: tuple[Role, Role] = ("speak", "listen")
         if not source.audio.has_audio:
-            return 0.0, {role: np.zeros(n, np.float32) for role in roles}
+            none = {"speak_wrong_energy": None, "listen_wrong_energy": None, "overlap_s": 0.0, "separated_s": 0.0}
+            return 0.0, {role: np.zeros(n, np.float32) for role in roles}, none
         shift_s = offset_shift_s(offset, confidence, s.correct_offset, s.min_offset_confidence, s.max_offset_ms)
         first = round((span.start_s + shift_s) * PACKED_AUDIO_HZ)
         sound = source.audio.read_samples(first, first + n)
+        names = source.voices.of_segment(segment)
+        own, others = source.voices.masks(names, first, n, PACKED_AUDIO_HZ)
+        overlapped_s = float((own & others).sum()) / PACKED_AUDIO_HZ
+        mixed, done_s = self._apart(sound, names, own, others, source.voices)
         runs = source.runs[segment["track_id"]]
         start_s = first / PACKED_AUDIO_HZ
-        return shift_s, {
-            role: sound * role_gain(runs, role, start_s, n, PACKED_AUDIO_HZ, s.fade_ms / 1000) for role in roles
+        tracks = {
+            role: mixed[role] * role_gain(runs, role, start_s, n, PACKED_AUDIO_HZ, s.fade_ms / 1000) for role in roles
         }
+        wrong = {f"{role}_wrong_energy": wrong_energy(tracks[role], role, own, others) for role in roles}
+        return shift_s, tracks, {**wrong, "overlap_s": overlapped_s, "separated_s": done_s}
+
+    def _apart(
+        self, sound: Gain, names: frozenset[str], own: Bools, others: Bools, voices: Voices
+    ) -> tuple[dict[Role, Gain], float]:
+        """Return the sound for each track, overlaps taken apart where that is possible, and for how long it was.
+
+        Separated stretches are taken out of `own` and `others`, in place: no wrong voice is known to be left there.
+        """
+        known = [e for v, e in voices.embeddings.items() if v in names]
+        strangers = [e for v, e in voices.embeddings.items() if v not in names]
+        stretches = overlaps(own, others, round(self._settings.min_overlap_s * PACKED_AUDIO_HZ))
+        if self._separator is None or self._embedder is None or not (known and strangers and stretches):
+            return {"speak": sound, "listen": sound}, 0.0
+        fade_s = self._settings.fade_ms / 1000
+        out = separated(sound, PACKED_AUDIO_HZ, stretches, known, strangers, self._separator, self._embedder, fade_s)
+        for a, b in stretches:
+            own[a:b] = others[a:b] = False
+        return out, sum(b - a for a, b in stretches) / PACKED_AUDIO_HZ
 
 
 def _pictures(

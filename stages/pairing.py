@@ -21,6 +21,7 @@ from schemas import tables as t
 from schemas.table import Table
 from schemas.time import GRID_HZ, Interval, grid_range
 from stages.attribution import frame_scores
+from stages.pairing_category import categorise
 from stages.pairing_exchange import link_exchanges
 from stages.pairing_heard import Heard
 from stages.pairing_segments import cut_run, inside_word
@@ -63,11 +64,11 @@ class Pairing:
     """Stage: timelines and segments of one source."""
 
     name: ClassVar[str] = "pairing"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     unit: ClassVar[Unit] = "source"
     reads: ClassVar[tuple[Table, ...]] = (
         t.SOURCES, t.SHOTS, t.TRACKS, t.TRACKLETS, t.FRAMES, t.FACE_FRAMES, t.SPEECH, t.SPEECH_FRAMES, t.TURNS,
-        t.WORDS, t.ASD_FRAMES, t.SYNC, t.BINDINGS,
+        t.WORDS, t.ASD_FRAMES, t.SYNC, t.BINDINGS, t.BACKCHANNELS,
     )  # fmt: skip
     writes: ClassVar[tuple[Table, ...]] = (t.TIMELINE, t.SEGMENTS)
     gate: ClassVar[Gate | None] = "tracks"
@@ -118,7 +119,9 @@ class Pairing:
         for track in tracks:
             ks, values = lips[track["track_id"]]
             own, foreign = heard.ownership(track["track_id"], ks, moving)
-            state, reason, confidence = frame_states(values, heard.on(ks), own, foreign, rules)
+            state, reason, confidence = frame_states(
+                values, heard.on(ks), own, foreign, rules, heard.nods(track["track_id"], ks)
+            )
             shortest = {int(x): round(s.min_run_s * GRID_HZ) for x in State}
             shortest[int(State.IDLE)] = round(s.min_idle_s * GRID_HZ)
             shortest[int(State.DISCARD)] = round(s.min_discard_s * GRID_HZ)
@@ -159,7 +162,14 @@ class Pairing:
         speaking = state in (State.SPEAK, State.LISTEN, State.BOTH)
         own = sync.get(track["track_id"], {})
         partner = heard.partner(track["track_id"], range(ks[0], ks[-1] + 1), state)
-        sound = heard.on(range(ks[0], ks[-1] + 1))
+        here = range(ks[0], ks[-1] + 1)
+        sound = heard.on(here)
+        category = categorise(
+            state,
+            other_voices_s=heard.other_voices_s(here),
+            partner_in_view=heard.in_view(partner, here),
+            partner_answers=heard.answers(here),
+        )
         return {
             "segment_id": f"{track['track_id']}-{round(start_s * 1000):08d}",
             "source_id": track["source_id"],
@@ -170,6 +180,7 @@ class Pairing:
             "duration_s": end_s - start_s,
             "state": state.label,
             "reason": _reason(person, int(at[0]), int(at[-1]) + 1),
+            "category": category,
             "confidence": float(person.confidence[at].mean()),
             "state_ratio": float((person.raw[at] == code).mean()),
             "speaker_id": heard.main_speaker(range(ks[0], ks[-1] + 1)),

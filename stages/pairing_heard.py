@@ -17,8 +17,10 @@ from annotators.lip_signals import moving_mean
 from curation.stage import Inputs
 from schemas import tables as t
 from schemas.time import GRID_HZ, Interval, grid_range
+from stages.pairing_category import voices_in_dialogue
 from stages.pairing_segments import SpokenWord
 from stages.pairing_states import Bools, Floats, Sound, State
+from stages.turn_taking import Utterance
 
 
 class Heard:
@@ -34,10 +36,19 @@ class Heard:
             ks = grid_range(Interval(r["start_s"], r["end_s"]))
             self._speech[ks.start : ks.stop] = True
         self._voices: list[set[str]] = [set() for _ in range(n)]
+        self._nods: dict[int, set[str]] = {}
+        nods = {(r["speaker_id"], r["start_s"]) for r in inputs.read(t.BACKCHANNELS).to_pylist()}
+        self.turns = [
+            Utterance(r["speaker_id"], r["start_s"], r["end_s"])
+            for r in inputs.read(t.TURNS).to_pylist()
+            if (r["speaker_id"], r["start_s"]) not in nods
+        ]
         for r in inputs.read(t.TURNS).to_pylist():
+            nod = (r["speaker_id"], r["start_s"]) in nods
             for k in grid_range(Interval(r["start_s"], r["end_s"])):
                 if k < n:
-                    self._voices[k].add(r["speaker_id"])
+                    (self._nods.setdefault(k, set()) if nod else self._voices[k]).add(r["speaker_id"])
+        self._answers = voices_in_dialogue(self.turns)
         self._nearest = nearest_voices(self._voices, turn_gap)
         self._masked = masked_frames(self._speech, self._level, mask_margin_db)
         self._spans = {r["track_id"]: Interval(r["start_s"], r["end_s"]) for r in inputs.read(t.TRACKS).to_pylist()}
@@ -81,6 +92,21 @@ class Heard:
             foreign[i] = bool(owners) and all((rivals & o) if o else rivals for o in owners)
         return own, foreign
 
+    def nods(self, track_id: str, ks: range) -> npt.NDArray[np.bool_]:
+        """Return [T]: a voice of this face gives a backchannel, and no other voice of it is heard."""
+        mine = {v for v, owners in self._owners.items() if track_id in owners}
+        return np.array([bool(self._nods.get(k, set()) & mine) and not (self._at(k) & mine) for k in ks], bool)
+
+    def other_voices_s(self, ks: range) -> float:
+        """Return the seconds in which another voice than the main one takes part; backchannels do not count."""
+        main = self.main_speaker(ks)
+        return sum(bool(self._at(k) - {main}) for k in ks) / GRID_HZ if main is not None else 0.0
+
+    def answers(self, ks: range) -> bool:
+        """Say whether the voice heard most takes turns with another voice of this source."""
+        main = self.main_speaker(ks)
+        return main is not None and self._answers.get(main, False)
+
     def main_speaker(self, ks: range) -> str | None:
         """Return the voice heard most, None in silence; ties go to the first voice."""
         count = Counter(v for k in ks for v in sorted(self._at(k)))
@@ -104,6 +130,11 @@ class Heard:
 
         nearest = min((x for x in self._owners.get(voice, set()) if x != track_id), key=far, default=None)
         return f"track:{nearest}" if nearest is not None else f"voice:{voice}"
+
+    def in_view(self, partner: str | None, ks: range) -> bool:
+        """Say whether a partner's face is in view at the time of a stretch."""
+        span = None if partner is None else self._spans.get(partner.removeprefix("track:"))
+        return span is not None and span.overlap_s(Interval(ks.start / GRID_HZ, ks.stop / GRID_HZ)) > 0
 
     def level(self, ks: range) -> float | None:
         """Return the RMS level of a stretch in dBFS, None beyond the sound."""

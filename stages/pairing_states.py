@@ -47,6 +47,7 @@ class Reason(IntEnum):
     OWN_VOICE_STILL_LIPS = 6
     MASKED_VOICE = 7
     UNSURE = 8
+    BACKCHANNEL = 9
 
     @property
     def label(self) -> str:
@@ -95,7 +96,9 @@ def spread(mask: Bools, reach: int) -> Bools:
     return np.asarray(np.convolve(mask.astype(np.int32), kernel, mode="same")[: len(mask)] > 0)
 
 
-def frame_states(scores: Floats, sound: Sound, own: Bools, foreign: Bools, rules: Rules) -> tuple[Codes, Codes, Floats]:
+def frame_states(
+    scores: Floats, sound: Sound, own: Bools, foreign: Bools, rules: Rules, nods: Bools | None = None
+) -> tuple[Codes, Codes, Floats]:
     """Return [T] states, reasons and confidences of one track.
 
     Args:
@@ -104,6 +107,7 @@ def frame_states(scores: Floats, sound: Sound, own: Bools, foreign: Bools, rules
         own: [T] a voice bound to this face is heard.
         foreign: [T] the heard voice is bound to another face in view that moves its lips at this time.
         rules: thresholds.
+        nods: [T] this face's voice gives a backchannel to another voice that goes on.
     """
     n = len(scores)
     unknown = np.isnan(scores)
@@ -123,6 +127,8 @@ def frame_states(scores: Floats, sound: Sound, own: Bools, foreign: Bools, rules
     put(~sound.speech & lips & sound.masked & (own | ~foreign), State.SPEAK, Reason.MASKED_VOICE)
     beside = spread((state == State.SPEAK) | (state == State.BOTH), rules.near)
     put(~sound.speech & lips & beside & ~sound.masked, State.SPEAK, Reason.SYNCED_VOICE)
+    if nods is not None:
+        put(sound.speech & nods, State.LISTEN, Reason.BACKCHANNEL)  # whoever gives one is listening
     put(unknown, State.DISCARD, Reason.UNSURE)
     known = np.where(unknown, np.float32(0.0), scores)
     return state, reason, np.where(unknown, np.float32(0.0), confidence(state, known, sound))

@@ -7,7 +7,7 @@ is refused. Measurements only: nothing here says what is kept (that is `schemas/
 from __future__ import annotations
 
 from schemas.table import Table
-from schemas.tables.attribution import ASD_FRAMES, BINDINGS, SYNC, VOICES
+from schemas.tables.attribution import ASD_FRAMES, BACKCHANNELS, BINDINGS, SYNC, TURN_TAKING, VOICES
 from schemas.tables.output import CLIPS, DECISIONS, ERRORS, MANIFEST
 from schemas.tables.pairing import SEGMENTS, TIMELINE
 from schemas.tables.people import DUPLICATES, FACE_EMBEDDINGS, IDENTITIES, REFERENCES, TRACK_IDENTITIES
@@ -41,6 +41,8 @@ TABLES: dict[str, Table] = {
         SYNC,
         BINDINGS,
         VOICES,
+        BACKCHANNELS,
+        TURN_TAKING,
         TIMELINE,
         SEGMENTS,
         CAPTIONS,
@@ -59,6 +61,7 @@ TABLES: dict[str, Table] = {
 __all__ = [
     "ASD_FRAMES",
     "AUDIO",
+    "BACKCHANNELS",
     "BINDINGS",
     "CAPTIONS",
     "CLIPS",
@@ -89,6 +92,7 @@ __all__ = [
     "TRACKS",
     "TRACK_IDENTITIES",
     "TURNS",
+    "TURN_TAKING",
     "VOICES",
     "WORDS",
 ]

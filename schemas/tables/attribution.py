@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from schemas.columns import ANNOTATOR, SOURCE, TRACK, K, flag, real, seconds, text
+from schemas.columns import ANNOTATOR, END, SOURCE, START, TRACK, K, flag, index, real, seconds, text
 from schemas.table import Table
 
 ASD_FRAMES = Table(
@@ -52,5 +52,39 @@ VOICES = Table(
         seconds("speech_s", "speech of this voice"),
         seconds("seen_s", "of it, seconds with a bound face in view"),
         flag("off_screen", "no visible face was bound to this voice"),
+        real("talk_share", "share of all voices' speaking time", "0-1"),
+    ),
+)
+
+BACKCHANNELS = Table(
+    "backchannels",
+    "short utterances while another voice goes on: they tell that one listens and take no turn",
+    ("source_id", "start_s", "speaker_id"),
+    (
+        SOURCE,
+        text("speaker_id", "voice"),
+        START,
+        END,
+        index("n_words", "words recognised in it"),
+        text("text", "those words"),
+        ANNOTATOR,
+    ),
+)
+
+TURN_TAKING = Table(
+    "turn_taking",
+    "how the conversation of one source goes",
+    ("source_id",),
+    (
+        SOURCE,
+        index("n_voices", "voices told apart"),
+        index("n_turns", "turns; backchannels take none"),
+        index("n_transfers", "changes from one voice's turn to another's"),
+        real(
+            "gap_median_s", "median time from a turn's end to the next voice's turn; negative = overlap", "s", null=True
+        ),
+        real("overlap_ratio", "share of the time with speech in which two or more voices are heard", "0-1"),
+        real("backchannels_per_min", "backchannels a minute of speech", "1/min"),
+        real("top_share", "talk share of the voice that speaks most", "0-1"),
     ),
 )

@@ -41,6 +41,20 @@ CLIPS = Table(
         index("other_faces", "faces of other tracks that the crop could not leave out"),
         real("speak_level_db", "RMS of the speak audio", "dBFS", null=True),
         real("listen_level_db", "RMS of the listen audio", "dBFS", null=True),
+        real(
+            "speak_wrong_energy",
+            "share of the speak audio's energy where another voice is heard; overlapped speech counts whole",
+            "0-1",
+            null=True,
+        ),
+        real(
+            "listen_wrong_energy",
+            "share of the listen audio's energy where the person's own voice is heard; the same",
+            "0-1",
+            null=True,
+        ),
+        seconds("overlap_s", "seconds in which the person's own and another voice are heard at once"),
+        seconds("separated_s", "of these, seconds taken apart by a separation model"),
     ),
 )
 
@@ -55,6 +69,7 @@ MANIFEST = Table(
         text("identity_id", "person"),
         text("split", "train, val, or test"),
         text("state", "speak, listen, idle, or both"),
+        text("category", "Speak, Conversation, Listen_dialogue, Listen_nondialogue, Silence (LPM 1.0's classes)"),
         START,
         END,
         DURATION,
@@ -75,6 +90,12 @@ MANIFEST = Table(
         real("median_face_px", "median shorter side of the face box in the source", "px"),
         text("partner_track_id", "face of the other person", null=True),
         text("pair_id", "exchange this sample belongs to", null=True),
+        text(
+            "pair_status",
+            "paired: another side of the exchange is in the dataset; orphan: it was seen but is not kept; off_screen: "
+            "it was never seen; null: no exchange",
+            null=True,
+        ),
         index("n_references", "reference images in the sample"),
         text("license", "licence of the source; null = unknown", null=True),
         text("shard", "tar file under shards/"),

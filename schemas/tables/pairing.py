@@ -38,6 +38,10 @@ SEGMENTS = Table(
         DURATION,
         text("state", "speak, listen, idle, both, or discard"),
         text("reason", "why this state"),
+        text(
+            "category",
+            "Speak, Conversation, Listen_dialogue, Listen_nondialogue, Silence or Unknown: LPM 1.0's classes, by rule",
+        ),
         real("confidence", "mean state confidence", "0-1"),
         real("state_ratio", "share of the segment in its own state", "0-1"),
         text("speaker_id", "the voice heard most", null=True),
