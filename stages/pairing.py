@@ -64,7 +64,7 @@ class Pairing:
     """Stage: timelines and segments of one source."""
 
     name: ClassVar[str] = "pairing"
-    version: ClassVar[int] = 4
+    version: ClassVar[int] = 5
     unit: ClassVar[Unit] = "source"
     reads: ClassVar[tuple[Table, ...]] = (
         t.SOURCES, t.SHOTS, t.TRACKS, t.TRACKLETS, t.FRAMES, t.FACE_FRAMES, t.SPEECH, t.SPEECH_FRAMES, t.TURNS,

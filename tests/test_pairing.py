@@ -172,6 +172,7 @@ def segment(i: str, track: str, state: str, start: float, end: float, speaker: s
     return {
         "segment_id": i, "track_id": track, "state": state, "start_s": start, "end_s": end, "speaker_id": speaker,
         "partner": partner, "pair_id": None,
+        "partner_track_id": partner.removeprefix("track:") if partner and partner.startswith("track:") else None,
     }  # fmt: skip
 
 
@@ -186,6 +187,20 @@ def test_exchanges_link_speakers_with_their_listeners() -> None:
     pairs = {r["segment_id"]: r["pair_id"] for r in rows}
     assert pairs["a"] == pairs["b"] == "s-p0000"
     assert pairs["c"] == "s-p0001" and pairs["d"] is None
+
+
+def test_a_reaction_shot_belongs_to_the_speakers_shot_next_to_it() -> None:
+    rows = [
+        segment("a", "t0", "speak", 0, 4, "v0", None),
+        segment("b", "t1", "listen", 4, 8, "v0", "track:t0"),
+        segment("c", "t0", "speak", 30, 34, "v0", None),
+        segment("d", "t1", "listen", 60, 64, "v0", "track:t0"),
+    ]
+    link_exchanges("s", rows)
+    pairs = {r["segment_id"]: r["pair_id"] for r in rows}
+    assert pairs["a"] == pairs["b"] is not None
+    assert pairs["c"] is None  # nobody is seen listening to it
+    assert pairs["d"] not in (None, pairs["a"])  # too far from any
 
 
 @pytest.mark.parametrize("n", [1, 50, 1000])
