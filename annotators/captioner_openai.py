@@ -10,7 +10,6 @@ from __future__ import annotations
 import base64
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import cv2
@@ -18,7 +17,8 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from annotators.captioner import ClipContext, Frame
-from annotators.chat_endpoint import RETRYABLE, ChatEndpoint, ChatError, Outcome
+from annotators.chat_endpoint import ChatEndpoint, ChatError
+from annotators.chat_retry import Attempt, NoAnswerError, Patience, ask
 from annotators.protocols import Image
 from annotators.shot_type import segment_shot_type
 from annotators.signal_series import end_time
@@ -80,22 +80,10 @@ class Reply(BaseModel):
     prose: str = Field(min_length=1, max_length=600)
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
-    """One request: how it ended, and why it did not do."""
+class CaptionFailedError(NoAnswerError):
+    """No usable caption within the attempts and the time allowed."""
 
-    outcome: Outcome
-    message: str
-
-
-class CaptionFailedError(RuntimeError):
-    """No usable caption within the attempts and the time allowed; `attempts` tells each outcome."""
-
-    def __init__(self, attempts: Sequence[Attempt]) -> None:
-        codes = ", ".join(a.outcome for a in attempts) or "none made"
-        last = f"; last: {attempts[-1].message}" if attempts else ""
-        super().__init__(f"the caption endpoint gave no usable caption (attempts: {codes}){last}")
-        self.attempts = tuple(attempts)
+    wanted = "caption"
 
 
 class OpenAICaptioner:
@@ -117,12 +105,12 @@ class OpenAICaptioner:
         pause_s: float = 1.0,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        if min(n_frames, max_attempts) < 1 or min(timeout_s, budget_s) <= 0 or pause_s < 0:
-            raise ValueError("n_frames and max_attempts must be 1 or more, times positive, pause_s 0 or more")
+        if n_frames < 1:
+            raise ValueError(f"n_frames must be 1 or more, got {n_frames}")
         self.name = f"openai:{model}"
         self.n_frames = n_frames
-        self._endpoint, self._model, self._max_attempts = endpoint, model, max_attempts
-        self._timeout_s, self._budget_s, self._pause_s, self._sleep = timeout_s, budget_s, pause_s, sleep
+        self._endpoint, self._model = endpoint, model
+        self._patience = Patience(max_attempts, timeout_s, budget_s, pause_s, sleep)
 
     def caption(self, clip: ClipContext, frames: Sequence[Frame] = ()) -> PerformanceCaption:
         """Return the caption of a segment; see `caption_with_attempts`."""
@@ -137,42 +125,22 @@ class OpenAICaptioner:
         """
         if not frames:
             raise ValueError(f"{self.name} looks at pictures: give it {self.n_frames} frames of the segment")
-        messages = self._messages(clip, frames)
-        deadline = time.monotonic() + self._budget_s
-        attempts: list[Attempt] = []
-        for number in range(self._max_attempts):
-            if number:
-                pause_s = self._pause_s * 2 ** (number - 1)
-                if time.monotonic() + pause_s >= deadline:
-                    break
-                self._sleep(pause_s)
-            left_s = deadline - time.monotonic()
-            if left_s <= 0:
-                break
-            reply = ""
-            try:
-                reply = self._endpoint.complete(self._body(messages), min(self._timeout_s, left_s))
-                caption = self._parse(reply, clip)
-            except ChatError as e:
-                attempts.append(Attempt(e.outcome, str(e)))
-                if e.outcome not in RETRYABLE:
-                    break
-                if e.outcome == "invalid":
-                    messages = [*messages[:2], _assistant(reply), _user(f"That does not fit: {e}. Answer again.")]
-            else:
-                return caption, (*attempts, Attempt("ok", ""))
-        raise CaptionFailedError(attempts)
-
-    def _body(self, messages: list[dict[str, Any]]) -> dict[str, Any]:
         schema = {"name": "performance_caption", "schema": Reply.model_json_schema(), "strict": True}
-        return {
+        request = {
             "model": self._model,
-            "messages": messages,
             "temperature": 0,
             "seed": 0,
             "max_tokens": _MAX_TOKENS,
             "response_format": {"type": "json_schema", "json_schema": schema},
         }
+        return ask(
+            self._endpoint,
+            request,
+            self._messages(clip, frames),
+            lambda reply: self._parse(reply, clip),
+            self._patience,
+            CaptionFailedError,
+        )
 
     def _messages(self, clip: ClipContext, frames: Sequence[Frame]) -> list[dict[str, Any]]:
         start_s = float(clip.signals.t_s[0])
@@ -243,11 +211,3 @@ def data_url(rgb: Image) -> str:
     if not done:
         raise RuntimeError(f"JPEG encoding failed for a picture of shape {rgb.shape}")
     return "data:image/jpeg;base64," + base64.b64encode(jpeg.tobytes()).decode()
-
-
-def _user(text: str) -> dict[str, Any]:
-    return {"role": "user", "content": text}
-
-
-def _assistant(text: str) -> dict[str, Any]:
-    return {"role": "assistant", "content": text}

@@ -33,10 +33,10 @@ RIGHTS = Table(
 )
 
 UNITS: dict[UnitKind, Unit] = {
-    "sources": Unit("sources", t.SOURCES, "source_id", None, "source_", (RIGHTS, t.AUDIO, t.DUPLICATES)),
+    "sources": Unit("sources", t.SOURCES, "source_id", None, "source_", (RIGHTS, t.AUDIO, t.TURN_TAKING, t.DUPLICATES)),
     "shots": Unit("shots", t.SHOTS, "shot_id", "sources", "shot_", ()),
     "tracks": Unit("tracks", t.TRACKS, "track_id", "shots", "track_", (t.SYNC,)),
-    "segments": Unit("segments", t.SEGMENTS, "segment_id", "tracks", "segment_", (t.CAPTIONS, t.CLIPS)),
+    "segments": Unit("segments", t.SEGMENTS, "segment_id", "tracks", "segment_", (t.CAPTIONS, t.CLIPS, t.VERDICTS)),
 }
 """Parents before children."""
 

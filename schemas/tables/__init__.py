@@ -9,7 +9,7 @@ from __future__ import annotations
 from schemas.table import Table
 from schemas.tables.attribution import ASD_FRAMES, BACKCHANNELS, BINDINGS, SYNC, TURN_TAKING, VOICES
 from schemas.tables.output import CLIPS, DECISIONS, ERRORS, MANIFEST
-from schemas.tables.pairing import SEGMENTS, TIMELINE
+from schemas.tables.pairing import SEGMENTS, TIMELINE, VERDICTS
 from schemas.tables.people import DUPLICATES, FACE_EMBEDDINGS, IDENTITIES, REFERENCES, TRACK_IDENTITIES
 from schemas.tables.performance import CAPTIONS
 from schemas.tables.registry import INPUTS, SOURCES
@@ -45,6 +45,7 @@ TABLES: dict[str, Table] = {
         TURN_TAKING,
         TIMELINE,
         SEGMENTS,
+        VERDICTS,
         CAPTIONS,
         FACE_EMBEDDINGS,
         IDENTITIES,
@@ -93,6 +94,7 @@ __all__ = [
     "TRACK_IDENTITIES",
     "TURNS",
     "TURN_TAKING",
+    "VERDICTS",
     "VOICES",
     "WORDS",
 ]

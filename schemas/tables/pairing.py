@@ -63,3 +63,18 @@ SEGMENTS = Table(
         flag("cuts_word", "a border lies inside a recognised word"),
     ),
 )
+
+VERDICTS = Table(
+    "verdicts",
+    "a served audio-visual model's opinion of each segment's class (optional stage `verification`)",
+    ("segment_id",),
+    (
+        SEGMENT,
+        SOURCE,
+        text("verdict", "Speak, Conversation, Listen_dialogue, Listen_nondialogue, Silence or Unknown"),
+        real("verdict_confidence", "as the model says", "0-1"),
+        flag("verdict_agrees", "it is the class that the rules found"),
+        text("verdict_note", "what speaks for it, in the model's words"),
+        text("verifier", "the model"),
+    ),
+)
