@@ -55,7 +55,9 @@ def articulation_filter() -> _Doubles:
 
 def articulation(mouth_opening: FloatArray) -> FloatArray:
     """Return the 0.5-8 Hz part of a mouth opening series [T] at 25 Hz, T >= 25; nan values are bridged."""
-    filtered: _Doubles = sosfiltfilt(articulation_filter(), fill_gaps(mouth_opening).astype(np.float64), padlen=MIN_FRAMES - 1)
+    filtered: _Doubles = sosfiltfilt(
+        articulation_filter(), fill_gaps(mouth_opening).astype(np.float64), padlen=MIN_FRAMES - 1
+    )
     return filtered.astype(np.float32)
 
 

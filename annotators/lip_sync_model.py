@@ -15,6 +15,7 @@ import json
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import as_file, files
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
@@ -91,7 +92,7 @@ class LearnedLipSync:
             raise ValueError(f"lip sync needs lip shapes [T >= {MIN_FRAMES}, {LIP_NUMBERS}], got {lips.shape}")
         if abs(len(audio) - (frames + before + after) * SAMPLES_PER_FRAME) > SAMPLES_PER_FRAME:
             raise ValueError(f"{frames + before + after} frames of sound wanted, got {len(audio)} samples")
-        known = np.isfinite(lips).all(axis=1)
+        known: BoolArray = np.asarray(np.isfinite(lips).all(axis=1), np.bool_)
         heard_frames = frames + before + after
         padded = np.pad(audio, (0, max(0, heard_frames * SAMPLES_PER_FRAME - len(audio))))
         empty = np.zeros((frames, len(LAGS)), np.float32)
@@ -174,7 +175,7 @@ def blocks(frames: int) -> list[tuple[int, int]]:
     """Return [start, end) of blocks of about a minute, none shorter than half of it unless it is the only one."""
     number = max(1, round(frames / BLOCK_FRAMES))
     edges = np.linspace(0, frames, number + 1).round().astype(int)
-    return [(int(a), int(b)) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    return [(int(a), int(b)) for a, b in pairwise(edges)]
 
 
 def joined(parts: list[SyncTrace]) -> SyncTrace:
@@ -189,7 +190,9 @@ def joined(parts: list[SyncTrace]) -> SyncTrace:
 def standardised(x: FloatArray) -> FloatArray:
     """Return x [T, D] with mean 0 and deviation 1 in each column, clipped at 4; columns without change become 0."""
     std = x.std(axis=0)
-    return np.clip((x - x.mean(axis=0)) / np.where(std > _SMALLEST_STD, std, np.inf), -_CLIP, _CLIP).astype(np.float32)
+    scaled = (x - x.mean(axis=0)) / np.where(std > _SMALLEST_STD, std, np.inf)
+    out: FloatArray = np.clip(scaled, -_CLIP, _CLIP).astype(np.float32)
+    return out
 
 
 def with_context(x: FloatArray, taps: int) -> FloatArray:
@@ -269,8 +272,8 @@ def load_towers(path: Path) -> dict[str, SyncTowers]:
 
 
 def model_path() -> Path:
-    """Return the model in use: `lip_sync.npz` of a directory in OPENLPM_MODELS, else the one in the package."""
-    for directory in weights.model_directories():
+    """Return the model in use: `lip_sync.npz` in OPENLPM_MODELS or the cache, else the one in the package."""
+    for directory in [*weights.model_directories(), weights.cache_directory()]:
         if (directory / MODEL_FILE).is_file():
             return directory / MODEL_FILE
     with as_file(files("annotators") / MODEL_FILE) as path:

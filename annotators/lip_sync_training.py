@@ -89,13 +89,20 @@ def fit(clips: Sequence[TalkerClip], taps: int) -> SyncTowers:
         pairs = [_aligned(a, v, lag) for a, v, lag in zip(small, lips, shifts, strict=True)]
         wide, narrow, r = _canonical([a for a, _ in pairs], [v for _, v in pairs])
         if round_ < _ROUNDS:
-            found = [_best_lag(standardised(a.reshape(len(a), -1) @ wide), standardised(v @ narrow), r)
-                     for a, v in zip(small, lips, strict=True)]  # fmt: skip
+            ears, eyes = wide.astype(np.float32), narrow.astype(np.float32)
+            found = [_found_lag(a, v, ears, eyes, r) for a, v in zip(small, lips, strict=True)]
             middle = round(float(np.median(found)))
             shifts = [lag - middle if abs(lag - middle) <= 4 else 0 for lag in found]
     audio = np.einsum("dp,tpk->tdk", audio_basis, wide.reshape(taps, audio_basis.shape[1], -1))
     return SyncTowers(audio.astype(np.float32), (lip_basis @ narrow).astype(np.float32), r.astype(np.float32),
                       (1.0, 0.0), (1.0, 0.0, 0.0))  # fmt: skip
+
+
+def _found_lag(audio: FloatArray, lips: FloatArray, wide: FloatArray, narrow: FloatArray, r: Doubles) -> int:
+    """Return the lag of audio [T, taps, P] against lips [T, Q], both projected."""
+    heard: FloatArray = audio.reshape(len(audio), -1) @ wide
+    seen: FloatArray = lips @ narrow
+    return _best_lag(standardised(heard), standardised(seen), r)
 
 
 def _aligned(audio: FloatArray, lips: FloatArray, lag: int) -> tuple[FloatArray, FloatArray]:
@@ -172,7 +179,7 @@ def held_out_towers(clips: Sequence[TalkerClip], taps: int, leave_one_out: bool 
     for group, tower in zip(groups, towers, strict=True):
         theirs = [c for c in clips if c.person in group and c.in_sync]
         found.append([_held_out_r(c, tower) for c in theirs])
-    out = {}
+    out: dict[str, SyncTowers] = {}
     for i, (group, tower) in enumerate(zip(groups, towers, strict=True)):
         others = [r for j, rs in enumerate(found) if j != i for r in rs]
         r = np.clip(np.mean(others, axis=0), 0.01, _MAX_R).astype(np.float32)

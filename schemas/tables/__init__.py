@@ -7,7 +7,7 @@ is refused. Measurements only: nothing here says what is kept (that is `schemas/
 from __future__ import annotations
 
 from schemas.table import Table
-from schemas.tables.attribution import ASD_FRAMES, BINDINGS, SYNC, VOICES
+from schemas.tables.attribution import ASD_FRAMES, BINDINGS, SYNC, SYNC_FRAMES, VOICES
 from schemas.tables.output import CLIPS, DECISIONS, ERRORS, MANIFEST
 from schemas.tables.pairing import SEGMENTS, TIMELINE
 from schemas.tables.people import DUPLICATES, FACE_EMBEDDINGS, IDENTITIES, REFERENCES, TRACK_IDENTITIES
@@ -39,6 +39,7 @@ TABLES: dict[str, Table] = {
         AUDIO,
         ASD_FRAMES,
         SYNC,
+        SYNC_FRAMES,
         BINDINGS,
         VOICES,
         TIMELINE,
@@ -83,6 +84,7 @@ __all__ = [
     "SPEECH",
     "SPEECH_FRAMES",
     "SYNC",
+    "SYNC_FRAMES",
     "TABLES",
     "TIMELINE",
     "TRACKLETS",
