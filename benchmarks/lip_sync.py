@@ -177,16 +177,15 @@ def main() -> None:
 
 def measured(dataset: Dataset, media: Path, model: Path | None) -> dict[str, Any]:
     tracks = stretches(dataset)
-    talking = [
-        s[0] for n, s in tracks.items() if n.startswith(("generated", "real")) or n in {"talk_woman_garden", "talk_woman_studio"}
-    ]  # fmt: skip
+    talking = [s[0] for n, s in tracks.items() if n.startswith(("generated", "real")) or n in EDITED]
     kinds: dict[str, SyncAudio] = {"whisper-base": WhisperSyncAudio(), "mel": MelSyncAudio()}
     began = time.process_time()
     clips = talker_clips(dataset, talking, kinds)
     seconds = sum(len(c.lips) for c in clips["mel"]) / GRID_HZ
     about: dict[str, object] = {"clips": len(clips["mel"]), "people": len({c.person for c in clips["mel"]}),
                                 "seconds": round(seconds)}  # fmt: skip
-    result: dict[str, Any] = {"talkers": about, "feature_cpu_s_per_face_s": round((time.process_time() - began) / seconds, 3),
+    cost = round((time.process_time() - began) / seconds, 3)
+    result: dict[str, Any] = {"talkers": about, "feature_cpu_s_per_face_s": cost,
                               "heuristic_auc_7_s": round(heuristic_auc(dataset, clips["mel"], tracks), 3)}  # fmt: skip
     towers: dict[str, SyncTowers] = {}
     for kind, of_kind in clips.items():
