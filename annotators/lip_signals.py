@@ -47,10 +47,17 @@ def fill_gaps(series: FloatArray) -> FloatArray:
     return np.interp(np.arange(len(series)), known, series[known]).astype(np.float32)
 
 
+def articulation_filter() -> _Doubles:
+    """Return the band filter of articulation, 0.5-8 Hz at 25 Hz, as second-order sections."""
+    sos: _Doubles = butter(2, ARTICULATION_BAND_HZ, "bandpass", fs=VIDEO_FPS, output="sos")
+    return sos
+
+
 def articulation(mouth_opening: FloatArray) -> FloatArray:
     """Return the 0.5-8 Hz part of a mouth opening series [T] at 25 Hz, T >= 25; nan values are bridged."""
-    sos = butter(2, ARTICULATION_BAND_HZ, "bandpass", fs=VIDEO_FPS, output="sos")
-    filtered: _Doubles = sosfiltfilt(sos, fill_gaps(mouth_opening).astype(np.float64), padlen=MIN_FRAMES - 1)
+    filtered: _Doubles = sosfiltfilt(
+        articulation_filter(), fill_gaps(mouth_opening).astype(np.float64), padlen=MIN_FRAMES - 1
+    )
     return filtered.astype(np.float32)
 
 

@@ -2,7 +2,7 @@
 
 A heuristic, and a weak one: on real stretches of 5-10 s the peak of a talker with own sound (0.2-0.3) cannot be told
 from that with another person's (0.14-0.25), and its lag scatters over the whole search. It is exact only where
-loudness drives the mouth, so it is a baseline until a learned back-end takes its place: do not filter on it.
+loudness drives the mouth, so it is the baseline of the learned back-end (`lip_sync_model`): do not filter on it.
 Its name says what it is. Cost: 1 ms a minute.
 """
 
@@ -24,8 +24,14 @@ class EnvelopeLipSync:
     name = "lip-envelope-xcorr"
     weights: tuple[str, ...] = ()
 
-    def measure(self, audio: FloatArray, mouth_opening: FloatArray, crops: ByteArray | None = None) -> SyncMeasure:
-        """Return the offset of audio [T * 640] against the mouth opening [T] at 25 Hz; crops are not used.
+    def measure(
+        self,
+        audio: FloatArray,
+        mouth_opening: FloatArray,
+        crops: ByteArray | None = None,
+        lips: FloatArray | None = None,
+    ) -> SyncMeasure:
+        """Return the offset of audio [T * 640] against the mouth opening [T] at 25 Hz; crops and lips are not used.
 
         Positive: the sound comes late, after the lips. Confidence: the peak minus the median of the correlation over
         -15..15 frames (as SyncNet's, which takes median minus minimum of a distance). All nan where no

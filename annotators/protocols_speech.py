@@ -20,6 +20,7 @@ VIDEO_FPS = 25
 
 FloatArray = NDArray[np.float32]
 ByteArray = NDArray[np.uint8]
+BoolArray = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,9 @@ class SyncMeasure:
 
     `offset_ms` > 0: the sound is late, it comes after the lip movement it belongs to; < 0: the sound is early.
     `correlation` is the peak over lags, `confidence` is the peak minus the median over lags (both nan without
-    usable signal); `lags_ms` and `curve` hold the whole search, for auditing.
+    usable signal); `lags_ms` and `curve` hold the whole search, for auditing. A learned back-end's curve is in nats of
+    evidence a frame. `own_voice` is its probability that the sound is this face's own voice, whatever the lag, with
+    equal priors; nan where a back-end knows none.
     """
 
     offset_ms: float
@@ -112,6 +115,7 @@ class SyncMeasure:
     correlation: float
     lags_ms: FloatArray
     curve: FloatArray
+    own_voice: float = float("nan")
 
 
 class Annotator(Protocol):
@@ -188,11 +192,20 @@ class ActiveSpeaker(Annotator, Protocol):
 class LipSync(Annotator, Protocol):
     """How far the sound is from the lips.
 
-    The heuristic back-end reads `mouth_opening` alone, a learned one may read the crops; a caller gives what it has.
+    The heuristic back-end reads `mouth_opening` alone, the learned one the lip shapes; a caller gives what it has.
     """
 
-    def measure(self, audio: FloatArray, mouth_opening: FloatArray, crops: ByteArray | None = None) -> SyncMeasure:
-        """Return the offset of audio [T * 640] against mouth opening [T] at 25 Hz (nan where no face was found)."""
+    def measure(
+        self,
+        audio: FloatArray,
+        mouth_opening: FloatArray,
+        crops: ByteArray | None = None,
+        lips: FloatArray | None = None,
+    ) -> SyncMeasure:
+        """Return the offset of audio [T * 640] against mouth opening [T] at 25 Hz (nan where no face was found).
+
+        `lips` [T, 80] are `lip_shape.lip_shape` (nan where unknown).
+        """
         ...
 
 

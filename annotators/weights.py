@@ -40,6 +40,7 @@ __all__ = [
     "check",
     "fetch",
     "find",
+    "model_directories",
     "registry",
     "resolve",
     "sha256",
@@ -93,7 +94,8 @@ def cache_directory() -> Path:
     return Path(named) if named else Path.home() / ".cache" / "openlpm" / "models"
 
 
-def _model_directories() -> list[Path]:
+def model_directories() -> list[Path]:
+    """Return the directories of OPENLPM_MODELS, in order."""
     return [Path(part) for part in os.environ.get("OPENLPM_MODELS", "").split(os.pathsep) if part]
 
 
@@ -109,7 +111,7 @@ def _resolve(weight: Weight, downloads: Downloads) -> Path:
 
 
 def _find(weight: Weight) -> Path | None:
-    for root in [*_model_directories(), cache_directory()]:
+    for root in [*model_directories(), cache_directory()]:
         home = root / weight.name if weight.is_directory else root
         if all((home / file.name).is_file() for file in weight.files):
             for file in weight.files:
@@ -160,7 +162,7 @@ def _obtain(weight: Weight, file: WeightFile, target: Path, downloads: Downloads
 
 def _how_to_provide(weight: Weight, file: WeightFile, tried: list[str]) -> str:
     wanted = f"{weight.name}/{file.name}" if weight.is_directory else file.name
-    directories = ", ".join(str(path) for path in _model_directories()) or "(OPENLPM_MODELS is not set)"
+    directories = ", ".join(str(path) for path in model_directories()) or "(OPENLPM_MODELS is not set)"
     places = "; ".join(tried) or "the registry names no place to fetch it from"
     return (
         f"model file {wanted} ({weight.about}) was not found. Looked in {directories}, in the cache "

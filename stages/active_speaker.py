@@ -1,9 +1,9 @@
 """Stage `active_speaker`: does this face speak, frame by frame, and how late is the sound against its lips.
 
 LR-ASD where its weights are found (about 2 ms a face and frame on one core), otherwise a lip-motion and loudness
-heuristic that names itself as such in the data. All tracks are followed in one pass over the windows, in blocks, so
-memory is some megabytes a track in view whatever the length (the lip-audio offset at the end of a track reads its
-sound as a whole: 230 MB an hour). Each track is measured on its own, so a looser policy costs only the
+heuristic that names itself as such in the data; a learned lip-audio sync (1 ms a face and frame). All tracks are
+followed in one pass over the windows, in blocks, and sound is read a minute at a time, so memory is some megabytes a
+track in view and 30 MB an hour of track. Each track is measured on its own, so a looser policy costs only the
 tracks it brings back. LR-ASD follows moving lips under anybody's voice; what that means is decided in `pairing`.
 """
 
@@ -22,14 +22,17 @@ from annotators import weights
 from annotators.active_speaker import active_speaker, audio_of_frames
 from annotators.lip_signals import MIN_FRAMES
 from annotators.lip_sync import MAX_LAG_FRAMES, EnvelopeLipSync
-from annotators.protocols_speech import ActiveSpeaker
+from annotators.lip_sync_model import MODEL_FILE, learned_choice, learned_lip_sync, model_sha256
+from annotators.protocols_speech import ActiveSpeaker, SyncMeasure
+from annotators.sync_audio import WHISPER_WEIGHT
 from curation.media.audio import read_audio
 from curation.stage import Gate, GateMode, Inputs, Outputs, StageSettings, Unit, WorkItem, each_unit
 from schemas.table import Table
-from schemas.tables import ASD_FRAMES, FACE_CROPS, FACE_FRAMES, SOURCES, SPEECH, SYNC, TRACKLETS
+from schemas.tables import ASD_FRAMES, FACE_CROPS, FACE_FRAMES, SOURCES, SPEECH, SYNC, SYNC_FRAMES, TRACKLETS
 from schemas.time import AUDIO_HZ, GRID_HZ
 from stages.crop_blocks import CropBuffer, rows_of_tracks
 from stages.face_series import Columns, track_series, tracklets_of
+from stages.lip_series import LipSeries, frame_rows, lips_of_tracks, trace
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -45,6 +48,9 @@ class ActiveSpeakerSettings(StageSettings):
     backend: Literal["auto", "lr-asd", "heuristic"] = Field(
         "auto", description="auto: LR-ASD when its weights are here"
     )
+    sync: Literal["auto", "whisper-base", "mel", "heuristic"] = Field(
+        "auto", description="lip-audio sync, learned on Whisper's features or on log-mel; auto: Whisper's when here"
+    )
     min_sync_s: float = Field(2.0, gt=0, description="speech needed for a lip-audio offset, seconds")
 
 
@@ -52,10 +58,10 @@ class ActiveSpeakerStage:
     """Stage: active speaker scores and lip-audio offset per track."""
 
     name: ClassVar[str] = "active_speaker"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     unit: ClassVar[Unit] = "source"
     reads: ClassVar[tuple[Table, ...]] = (SOURCES, TRACKLETS, FACE_CROPS, FACE_FRAMES, SPEECH)
-    writes: ClassVar[tuple[Table, ...]] = (ASD_FRAMES, SYNC)
+    writes: ClassVar[tuple[Table, ...]] = (ASD_FRAMES, SYNC, SYNC_FRAMES)
     gate: ClassVar[Gate | None] = "tracks"
     gate_mode: ClassVar[GateMode] = "each"
     Settings: ClassVar[type[StageSettings]] = ActiveSpeakerSettings
@@ -64,14 +70,16 @@ class ActiveSpeakerStage:
         """Load the scorer. Raises WeightsNotFound when LR-ASD is asked for and not here."""
         self._settings = settings
         self._scorer = active_speaker(_choice(settings))
-        self._sync = EnvelopeLipSync()
+        self._learned = None if settings.sync == "heuristic" else learned_lip_sync(settings.sync)
+        self._heuristic = EnvelopeLipSync()
 
     @classmethod
     def identity(cls, settings: ActiveSpeakerSettings) -> Mapping[str, str]:
         """Name the scorer in use with its weights' hash."""
+        lips = _sync_identity(settings)
         if _choice(settings) == "heuristic":
-            return {"asd": "lip-motion-envelope-heuristic", "sync": EnvelopeLipSync.name}
-        return {"asd": "lr-asd", _WEIGHT: weights.sha256(_WEIGHT), "sync": EnvelopeLipSync.name}
+            return {"asd": "lip-motion-envelope-heuristic"} | lips
+        return {"asd": "lr-asd", _WEIGHT: weights.sha256(_WEIGHT)} | lips
 
     def run(self, item: WorkItem, inputs: Inputs) -> Outputs:
         """Score the item's tracks, all of them in one pass over the windows."""
@@ -88,15 +96,21 @@ class ActiveSpeakerStage:
             for track_id, tracklets, ks, images in rows_of_tracks(part, track_of):
                 waiting[track_id] -= tracklets
                 tracks[track_id].feed(ks, images, last=not waiting[track_id])
+            for track_id, at, shapes in lips_of_tracks(part, track_of) if self._learned else ():
+                tracks[track_id].lips.add(at, shapes)
 
         def measure(track_id: str) -> Mapping[Table, Iterable[Mapping[str, Any]]]:
             track = tracks[track_id]
-            return {ASD_FRAMES: track.rows(), SYNC: [self._offset(track, speech)]}
+            sync, frames = self._offset(track, speech)
+            return {ASD_FRAMES: track.rows(), SYNC: [sync], SYNC_FRAMES: frames}
 
         return each_unit(item.units, measure)
 
-    def _offset(self, track: _Track, speech: list[tuple[float, float]]) -> dict[str, Any]:
-        """Return the SYNC row: lips against sound while there is speech; nulls where that is too little."""
+    def _offset(self, track: _Track, speech: list[tuple[float, float]]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        """Return the SYNC row, lips against sound while there is speech, and the SYNC_FRAMES rows.
+
+        The row is null where there is too little speech; the heuristic has no frames.
+        """
         first, n = track.span()
         mouth = track.mouth(first, n)
         times = (first + np.arange(n) + 0.5) / GRID_HZ
@@ -104,20 +118,40 @@ class ActiveSpeakerStage:
         for a, b in speech:
             spoken |= (times >= a) & (times < b)
         evidence = float((spoken & np.isfinite(mouth)).sum() / GRID_HZ)
-        row: dict[str, Any] = {
-            "track_id": track.track_id,
-            "offset_ms": None,
-            "confidence": None,
-            "correlation": None,
-            "evidence_s": evidence,
-            "annotator": self._sync.name,
-        }
-        if evidence >= self._settings.min_sync_s and n >= MIN_SYNC_FRAMES:
+        enough = evidence >= self._settings.min_sync_s and n >= MIN_SYNC_FRAMES
+        found: SyncMeasure | None = None
+        frames: list[dict[str, Any]] = []
+        name = self._heuristic.name
+        if self._learned is not None:
+            name = self._learned.name
+            if n >= MIN_SYNC_FRAMES:
+                over_time = trace(self._learned, track.lips, track.sound, first, n)
+                found = self._learned.summary(over_time, spoken) if enough else None
+                offset_ms = found.offset_ms if found else math.nan
+                frames = frame_rows(over_time, track.track_id, first, offset_ms, name)
+        elif enough:
             lips = np.where(spoken, mouth, np.float32(np.nan))
-            m = self._sync.measure(track.sound(first, n), lips)
-            if math.isfinite(m.confidence):
-                row |= {"offset_ms": m.offset_ms, "confidence": m.confidence, "correlation": m.correlation}
-        return row
+            found = self._heuristic.measure(track.sound(first, n), lips)
+        return _sync_row(track.track_id, found, evidence, name), frames
+
+
+def _sync_row(track_id: str, found: SyncMeasure | None, evidence_s: float, name: str) -> dict[str, Any]:
+    """Return the SYNC row; nulls where nothing was found."""
+    known = found is not None and math.isfinite(found.confidence)
+    values = {
+        column: getattr(found, column) if known and math.isfinite(getattr(found, column)) else None
+        for column in ("offset_ms", "confidence", "correlation", "own_voice")
+    }
+    return {"track_id": track_id, **values, "evidence_s": evidence_s, "annotator": name}
+
+
+def _sync_identity(settings: ActiveSpeakerSettings) -> dict[str, str]:
+    """Name the lip sync with the hashes of its files."""
+    if settings.sync == "heuristic":
+        return {"sync": EnvelopeLipSync.name}
+    kind = learned_choice(settings.sync)
+    whisper = {WHISPER_WEIGHT: weights.sha256(WHISPER_WEIGHT)} if kind == "whisper-base" else {}
+    return {"sync": f"lip-sync-cca-{kind}", MODEL_FILE: model_sha256()} | whisper
 
 
 class _Track:
@@ -129,6 +163,7 @@ class _Track:
         self.track_id = track_id
         self._scorer, self._media, self._has_audio, self._faces = scorer, media, has_audio, faces
         self._buffer = CropBuffer()
+        self.lips = LipSeries()
         self._scores: list[FloatArray] = []
         self._fault: Exception | None = None
 

@@ -166,6 +166,16 @@ def models_check() -> None:
         raise typer.Exit(1)
 
 
+@models.command("train-sync")
+def models_train_sync(
+    dataset: Target,
+    out_: Annotated[Path | None, typer.Option("--out", help="file; default: lip_sync.npz where runs find it")] = None,
+    max_hours: Annotated[float, typer.Option(min=0.02, help="most footage to use")] = 2.0,
+) -> None:
+    """Fit the lip-audio sync again, on the people who speak in a dataset."""
+    commands.models_train_sync(out, dataset, out_, max_hours)
+
+
 def main(arguments: list[str] | None = None) -> Any:
     """Run the command line and exit."""
     try:

@@ -44,6 +44,7 @@ from schemas.units import UNITS, view_columns
 from schemas.workflow import Workflow
 from workflows import catalog
 from workflows.progress import RunProgress
+from workflows.train_sync import default_file, train_sync
 
 
 class UsageError(ValueError):
@@ -390,3 +391,19 @@ def models_check(out: Console) -> bool:
         out.print(f"{s.state:>8}  {s.weight.name}  {s.detail}", markup=False, highlight=False)
         bad = bad or s.state == "wrong" or (s.state == "missing" and not s.weight.optional)
     return bad
+
+
+def models_train_sync(out: Console, target: str, file: Path | None, max_hours: float) -> None:
+    """Fit the lip-audio sync on a dataset's talkers and print how people held out fare."""
+    where = file or default_file()
+    try:
+        found = train_sync(target, where, max_hours)
+    except ValueError as e:
+        raise UsageError(f"cannot train on {target}: {e}") from e
+    out.print(f"{found.clips} stretches, {found.people} people, {found.hours:.2f} h")
+    table = RichTable("features", "window s", "own voice against others, AUC", "lag within 2 frames")
+    for kind, rows in found.held_out.items():
+        for h in rows:
+            table.add_row(kind, f"{h.window_s:g}", f"{h.auc:.3f}", f"{h.hits:.3f}")
+    out.print(table)
+    out.print(f"written: {where}", markup=False, highlight=False)

@@ -7,7 +7,8 @@ is refused. Measurements only: nothing here says what is kept (that is `schemas/
 from __future__ import annotations
 
 from schemas.table import Table
-from schemas.tables.attribution import ASD_FRAMES, BACKCHANNELS, BINDINGS, SYNC, TURN_TAKING, VOICES
+from schemas.tables.attribution import ASD_FRAMES, BACKCHANNELS, BINDINGS, SYNC, SYNC_FRAMES, TURN_TAKING, VOICES
+from schemas.tables.output import CLIPS, DECISIONS, ERRORS, MANIFEST
 from schemas.tables.output import CLIPS, DECISIONS, ERRORS, MANIFEST
 from schemas.tables.pairing import SEGMENTS, TIMELINE, VERDICTS
 from schemas.tables.people import DUPLICATES, FACE_EMBEDDINGS, IDENTITIES, REFERENCES, TRACK_IDENTITIES
@@ -39,6 +40,7 @@ TABLES: dict[str, Table] = {
         AUDIO,
         ASD_FRAMES,
         SYNC,
+        SYNC_FRAMES,
         BINDINGS,
         VOICES,
         BACKCHANNELS,
@@ -87,6 +89,7 @@ __all__ = [
     "SPEECH",
     "SPEECH_FRAMES",
     "SYNC",
+    "SYNC_FRAMES",
     "TABLES",
     "TIMELINE",
     "TRACKLETS",

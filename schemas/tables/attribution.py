@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from schemas.columns import ANNOTATOR, END, SOURCE, START, TRACK, K, flag, index, real, seconds, text
+from schemas.columns import ANNOTATOR, END, SOURCE, START, TRACK, K, flag, index, real, reals, seconds, text
 from schemas.table import Table
 
 ASD_FRAMES = Table(
@@ -19,9 +19,34 @@ SYNC = Table(
     (
         TRACK,
         real("offset_ms", "how late the sound is against the lips; negative = early", "ms", null=True),
-        real("confidence", "maximum minus median of the correlation over lags", null=True),
+        real(
+            "confidence",
+            "maximum minus median over lags: of the mean log-odds a frame (learned), of the correlation (heuristic)",
+            null=True,
+        ),
         real("correlation", "correlation at the best lag", "-1-1", null=True),
+        real(
+            "own_voice",
+            "probability that the sound is this face's own voice at some constant lag, priors equal; null = unknown",
+            "0-1",
+            null=True,
+        ),
         seconds("evidence_s", "speech on which this rests"),
+        ANNOTATOR,
+    ),
+)
+
+SYNC_FRAMES = Table(
+    "sync_frames",
+    "evidence over time that the voice heard is this face's own; sums over frames are log-odds, priors equal",
+    ("track_id", "k"),
+    (
+        TRACK,
+        K,
+        real("log_odds", "at the track's own lag (`sync.offset_ms`, else 0), mean over 1 s", "nats a frame"),
+        real("log_odds_at_zero", "taking the sound for in time, mean over 1 s", "nats a frame"),
+        reals("log_odds_by_lag", "this frame alone, at lags of -15 to 15 frames; positive = sound late; 0 = unknown"),
+        flag("known", "the lips were seen here"),
         ANNOTATOR,
     ),
 )
