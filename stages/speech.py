@@ -167,8 +167,8 @@ def _whole(path: Path, duration_s: float) -> FloatArray | None:
 
 def _signature_rows(sid: str, audio: FloatArray) -> list[dict[str, Any]]:
     levels = sound_signature(audio, AUDIO_HZ)
-    minute = 60 * RATE_HZ
-    parts = [levels[a : a + minute] for a in range(0, len(levels), minute)]
+    stretch = 10 * RATE_HZ  # small rows: Parquet keeps a chunk's least and greatest value as well
+    parts = [levels[a : a + stretch] for a in range(0, len(levels), stretch)]
     return [{"source_id": sid, "n": n, "levels": part.tobytes()} for n, part in enumerate(parts)]
 
 

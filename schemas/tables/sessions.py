@@ -11,9 +11,9 @@ SOUND_SIGNATURES = Table(
     ("source_id", "n"),
     (
         SOURCE,
-        index("n", "minute of the source"),
+        index("n", "stretch of ten seconds of the source"),
         blob(
-            "levels", "bytes [T, 4], T <= 6000: level v in a band is -120 + v / 2 dBFS (`annotators.sound_signature`)"
+            "levels", "bytes [T, 4], T <= 1000: level v in a band is -120 + v / 2 dBFS (`annotators.sound_signature`)"
         ),
     ),
 )
