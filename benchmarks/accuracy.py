@@ -11,6 +11,7 @@ reads the one given with --dataset), then compares it with each NAME.truth.json 
 from __future__ import annotations
 
 import argparse
+import csv
 import datetime
 import json
 import os
@@ -58,6 +59,53 @@ def truths(media: Path) -> dict[str, dict[str, Any]]:
         videos = [p for p in media.glob(f"{base}.*") if not p.name.endswith(".json")]
         if videos:
             out[videos[0].name] = truth
+    return out
+
+
+def input_list(media: Path, scratch: Path) -> Path:
+    """Write an input list of every video in `media`, with the sessions that truth files name; return it."""
+    session = {}
+    for file in sorted(media.glob("*.truth.json")):
+        session |= {name: file.name.split(".")[0] for name in json.loads(file.read_text()).get("files", [])}
+    out = scratch / "inputs.csv"
+    with out.open("w", newline="") as f:
+        rows = csv.writer(f)
+        rows.writerow(["path", "session"])
+        for p in sorted(media.iterdir()):
+            if p.suffix.lower() in VIDEO_SUFFIXES:
+                rows.writerow([str(p.resolve()), session.get(p.name, "")])
+    return out
+
+
+def session_result(dataset: Dataset, media: Path) -> dict[str, Any]:
+    """Return, per session with truth: offset error (ms), confidence, share of segments with the right partner file."""
+    names = {r["source_id"]: r["name"] for r in dataset.table(t.INPUTS).to_pylist()}
+    placed = {names[r["source_id"]]: r for r in dataset.table(t.SESSIONS).to_pylist()}
+    pairs = {r["segment_id"]: r for r in dataset.table(t.SESSION_PAIRS).to_pylist()}
+    segments = dataset.table(t.SEGMENTS).to_pylist()
+    out: dict[str, Any] = {}
+    for file in sorted(media.glob("*.truth.json")):
+        truth = json.loads(file.read_text())
+        if "files" not in truth or not set(truth["files"]) <= set(placed):
+            continue
+        first, second = (placed[n] for n in truth["files"])
+        error_ms = None
+        if first["offset_s"] is not None and second["offset_s"] is not None:
+            apart_s = second["offset_s"] - first["offset_s"]
+            error_ms = 1000 * (apart_s - truth["second_starts_after_first_seconds"])
+        good, mine = 0, [r for r in segments if names[r["source_id"]] in truth["files"]]
+        for r in mine:
+            pair = pairs.get(r["segment_id"])
+            track = pair and pair["session_partner_track_id"]
+            partner = names[track.split("-")[0]] if track else None
+            other = next(n for n in truth["files"] if n != names[r["source_id"]])
+            good += bool(pair) and partner == other and pair["session_state"] == truth["states"][names[r["source_id"]]]
+        out[file.name.split(".")[0]] = {
+            "offset_error_ms": error_ms,
+            "confidence": second["confidence"],
+            "right_partner_and_state": good,
+            "segments": len(mine),
+        }
     return out
 
 
@@ -161,6 +209,7 @@ def evaluate(dataset: Dataset, media: Path) -> dict[str, Any]:
             "frames": total,
         },
         "sync": {"error_ms": sync_error},
+        "sessions": session_result(dataset, media),
         "defects": {
             "caught": sum(v.startswith("caught") for v in defects.values()),
             "total": len(defects),
@@ -203,6 +252,10 @@ def show(result: dict[str, Any]) -> str:
         lines += [f"  {n}: {v:.4f}" for n, v in s["per_clip"].items()]
     for n, e in result["sync"]["error_ms"].items():
         lines.append(f"sync error {n}: {'not measured' if e is None else f'{e:+.0f} ms'}")
+    for n, x in result["sessions"].items():
+        error = "not found" if x["offset_error_ms"] is None else f"{x['offset_error_ms']:+.1f} ms"
+        right = f"{x['right_partner_and_state']} of {x['segments']}"
+        lines.append(f"session {n}: offset error {error}, partner and state right in {right} segments")
     d, b = result["defects"], result["bad"]
     lines.append(f"defects caught: {d['caught']} of {d['total']}")
     lines += [f"  {n}: {v}" for n, v in d["per_clip"].items()]
@@ -226,7 +279,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="openlpm-accuracy-") as scratch:
         target = args.dataset or f"{scratch}/dataset"
         if args.dataset is None:
-            videos = [str(p) for p in sorted(media.iterdir()) if p.suffix.lower() in VIDEO_SUFFIXES]
+            videos = [str(input_list(media, Path(scratch)))]
             lpm = [sys.executable, "-m", "workflows.cli", "run", *videos, "--out", target, "--allow-quarantine"]
             extra = [a for s in args.set for a in ("--set", s)]
             subprocess.run([*lpm, "--engine", args.engine, "--workflow", "conversation", *extra], check=True)

@@ -17,7 +17,7 @@ from curation.step import StageSetupError, Stepper, StepResult
 from curation.store import table_file
 from curation.workflow import ResolvedStage
 from schemas.policy import UnitKind
-from schemas.units import UNITS
+from schemas.units import UNITS, chain
 
 
 def dataset_step(stepper: Stepper, resolved: ResolvedStage) -> StepResult:
@@ -27,7 +27,11 @@ def dataset_step(stepper: Stepper, resolved: ResolvedStage) -> StepResult:
     """
     wall, cpu = time.perf_counter(), time.process_time()
     verdicts = all_verdicts(stepper)
-    keep = {UNITS[k].id: frozenset(alive(verdicts, k)) for k in UNITS}
+    # A stage sees the live units of its gate's kind and of the kinds above it; what lies below is whole, so that
+    # what it finds there cannot depend on verdicts that rest on what it finds.
+    gate = resolved.cls.gate
+    kinds = list(UNITS) if gate is None else chain(gate)
+    keep = {UNITS[k].id: frozenset(alive(verdicts, k)) for k in kinds}
     sources = tuple((s, stepper.source_windows(s)) for s in sorted(keep["source_id"]) if not _failed(stepper, s))
     item = WorkItem()
     name = commit_file(resolved.name, item, windowed=False)

@@ -97,7 +97,8 @@ def _entries(
     def rows(table: Any) -> list[dict[str, Any]]:
         return dataset.table(table).to_pylist()
 
-    segments = [r for r in rows(t.SEGMENTS) if r["segment_id"] in kept]
+    across = {r["segment_id"]: r for r in rows(t.SESSION_PAIRS)}
+    segments = [across_files(r, across) for r in rows(t.SEGMENTS) if r["segment_id"] in kept]
     sources = {r["source_id"]: r for r in rows(t.SOURCES)}
     inputs = {r["source_id"]: r for r in reversed(rows(t.INPUTS))}
     audio = {r["source_id"]: r for r in rows(t.AUDIO)}
@@ -166,6 +167,15 @@ def _entries(
 _SOUND_SCORES = (
     "speak_level_db", "listen_level_db", "speak_wrong_energy", "listen_wrong_energy", "overlap_s", "separated_s",
 )  # fmt: skip
+
+
+def across_files(seg: dict[str, Any], across: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Return a segment with the partner and exchange that its session's other files give it, where they do."""
+    row = across.get(seg["segment_id"])
+    if row is None:
+        return seg
+    return {**seg, **{c: row[f"session_{c}"] for c in ("partner", "partner_track_id", "pair_id")}}
+
 
 PairStatus = Literal["paired", "orphan", "off_screen"]
 

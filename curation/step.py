@@ -143,6 +143,8 @@ class Stepper:
     def _verdicts(self, source_id: str, down_to: UnitKind) -> Verdicts:
         tables: dict[str, pa.Table] = {}
         for table in unit_tables():
+            if table is t.SESSION_PAIRS:
+                continue  # found across sources, after all stages of each: it decides in the ledger, never on the way
             name = table_file(t.INPUTS) if table.name == "rights" else table_file(table, source_id)
             try:
                 if table.name == "rights":

@@ -36,9 +36,17 @@ UNITS: dict[UnitKind, Unit] = {
     "sources": Unit("sources", t.SOURCES, "source_id", None, "source_", (RIGHTS, t.AUDIO, t.TURN_TAKING, t.DUPLICATES)),
     "shots": Unit("shots", t.SHOTS, "shot_id", "sources", "shot_", ()),
     "tracks": Unit("tracks", t.TRACKS, "track_id", "shots", "track_", (t.SYNC,)),
-    "segments": Unit("segments", t.SEGMENTS, "segment_id", "tracks", "segment_", (t.CAPTIONS, t.CLIPS, t.VERDICTS)),
+    "segments": Unit(
+        "segments", t.SEGMENTS, "segment_id", "tracks", "segment_", (t.CAPTIONS, t.CLIPS, t.SESSION_PAIRS, t.VERDICTS)
+    ),
 }
 """Parents before children."""
+
+
+def chain(kind: UnitKind) -> list[UnitKind]:
+    """Return a kind of unit and the kinds above it, outermost first."""
+    kinds = list(UNITS)
+    return kinds[: kinds.index(kind) + 1]
 
 
 def view_columns(kind: UnitKind) -> dict[str, tuple[Table, Column, str]]:

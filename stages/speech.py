@@ -19,13 +19,14 @@ from annotators import weights
 from annotators.audio_quality import audio_quality
 from annotators.diarizer import ClusteringDiarizer
 from annotators.protocols_speech import Segment, SpeechProbability, Transcript, Turn
+from annotators.sound_signature import RATE_HZ, sound_signature
 from annotators.transcriber import WhisperTranscriber
 from annotators.vad import SegmentRule, SileroVoiceActivity, speech_segments
 from annotators.voices import CamPlusPlusEmbedder
 from curation.media.audio import iter_audio_blocks
 from curation.stage import Gate, GateMode, Inputs, Outputs, StageSettings, Unit, WorkItem
 from schemas.table import Table
-from schemas.tables import AUDIO, SOURCES, SPEAKERS, SPEECH, SPEECH_FRAMES, TURNS, WORDS
+from schemas.tables import AUDIO, SOUND_SIGNATURES, SOURCES, SPEAKERS, SPEECH, SPEECH_FRAMES, TURNS, WORDS
 from schemas.time import AUDIO_HZ, GRID_HZ
 
 FloatArray = npt.NDArray[np.float32]
@@ -47,10 +48,10 @@ class Speech:
     """Stage: speech of one source."""
 
     name: ClassVar[str] = "speech"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     unit: ClassVar[Unit] = "source"
     reads: ClassVar[tuple[Table, ...]] = (SOURCES,)
-    writes: ClassVar[tuple[Table, ...]] = (SPEECH_FRAMES, SPEECH, SPEAKERS, TURNS, WORDS, AUDIO)
+    writes: ClassVar[tuple[Table, ...]] = (SPEECH_FRAMES, SPEECH, SPEAKERS, TURNS, WORDS, AUDIO, SOUND_SIGNATURES)
     gate: ClassVar[Gate | None] = "tracks"
     gate_mode: ClassVar[GateMode] = "any"
     Settings: ClassVar[type[StageSettings]] = SpeechSettings
@@ -93,6 +94,7 @@ class Speech:
                 SPEAKERS: SPEAKERS.from_rows(speakers),
                 TURNS: TURNS.from_rows(_turn_rows(sid, turns, ids, embedded, self._diarizer.name)),
                 WORDS: WORDS.from_rows(_word_rows(sid, transcript, turns, ids, self._recogniser.name)),
+                SOUND_SIGNATURES: SOUND_SIGNATURES.from_rows(_signature_rows(sid, audio)),
                 AUDIO: AUDIO.from_rows([self._summary(sid, audio, segments, transcript, len(ids))]),
             }
         )
@@ -161,6 +163,13 @@ def _whole(path: Path, duration_s: float) -> FloatArray | None:
         audio[first : first + len(block)] = block[: max(0, len(audio) - first)]
         heard = True
     return audio if heard else None
+
+
+def _signature_rows(sid: str, audio: FloatArray) -> list[dict[str, Any]]:
+    levels = sound_signature(audio, AUDIO_HZ)
+    stretch = 10 * RATE_HZ  # small rows: Parquet keeps a chunk's least and greatest value as well
+    parts = [levels[a : a + stretch] for a in range(0, len(levels), stretch)]
+    return [{"source_id": sid, "n": n, "levels": part.tobytes()} for n, part in enumerate(parts)]
 
 
 def _silent(sid: str) -> dict[str, Any]:

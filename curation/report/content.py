@@ -131,6 +131,14 @@ def timelines(dataset: Dataset, pictures: Pictures, sources: list[str]) -> list[
             out[r["source_id"]].append(r)
         return out
 
+    across = [r for r in dataset.table(t.SESSION_PAIRS).to_pylist() if r["source_id"] in sources]
+    spans = {r["segment_id"]: r for s in by_source(t.SEGMENTS).values() for r in s} if across else {}
+    elsewhere: dict[str, list[tuple[float, float, str]]] = defaultdict(list)
+    for r in across:
+        seg = spans[r["segment_id"]]
+        said = "" if r["session_state"] == seg["state"] else f"; in its session: {r['session_state']}"
+        told = f"{r['session_partner']} ({names.get(str(r['session_partner'])[6:22], 'another file')}){said}"
+        elsewhere[seg["track_id"]].append((seg["start_s"], seg["end_s"], told))
     shots, tracks, runs = by_source(t.SHOTS), by_source(t.TRACKS), by_source(t.TIMELINE)
     turns, words, durations = by_source(t.TURNS), by_source(t.WORDS), by_source(t.SOURCES)
     asd: dict[str, list[tuple[float, float]]] = defaultdict(list)
@@ -151,7 +159,7 @@ def timelines(dataset: Dataset, pictures: Pictures, sources: list[str]) -> list[
             lanes.label(f"face {track['track_id'][-4:]}")
             mine = [r for r in runs[s] if r["track_id"] == track["track_id"]]
             if mine:
-                lanes.runs([(r["start_s"], r["end_s"], r["state"], _tip(r)) for r in mine])
+                lanes.runs([(r["start_s"], r["end_s"], r["state"], _tip(r, elsewhere[r["track_id"]])) for r in mine])
                 lanes.label("speaker score", 18)
                 lanes.curve(asd[track["track_id"]], -4.0, 5.0)
             else:
@@ -180,8 +188,9 @@ def _strip(pictures: Pictures, track: dict[str, Any], duration_s: float) -> list
     return pictures.spread(track["track_id"], track["start_s"], track["end_s"], n, 84)
 
 
-def _tip(r: dict[str, Any]) -> str:
-    partner = f", with {r['partner']}" if r["partner"] else ""
+def _tip(r: dict[str, Any], elsewhere: list[tuple[float, float, str]]) -> str:
+    told = dict.fromkeys(x for a, b, x in elsewhere if a < r["end_s"] and b > r["start_s"])
+    partner = f", with {', '.join(told) or r['partner']}" if told or r["partner"] else ""
     return (
         f"{r['state']} {r['start_s']:.2f}-{r['end_s']:.2f} s: {r['reason']}, confidence {r['confidence']:.2f}{partner}"
     )

@@ -15,6 +15,7 @@ from schemas.tables.people import DUPLICATES, FACE_EMBEDDINGS, IDENTITIES, REFER
 from schemas.tables.performance import CAPTIONS
 from schemas.tables.registry import INPUTS, SOURCES
 from schemas.tables.scan import CUTS, FACE_CROPS, FACE_FRAMES, FRAMES, LAYOUT, PORTRAITS
+from schemas.tables.sessions import SESSION_PAIRS, SESSIONS, SOUND_SIGNATURES
 from schemas.tables.speech import AUDIO, SPEAKERS, SPEECH, SPEECH_FRAMES, TURNS, WORDS
 from schemas.tables.tracks import SHOTS, TRACKLETS, TRACKS
 
@@ -38,6 +39,7 @@ TABLES: dict[str, Table] = {
         TURNS,
         WORDS,
         AUDIO,
+        SOUND_SIGNATURES,
         ASD_FRAMES,
         SYNC,
         SYNC_FRAMES,
@@ -54,6 +56,8 @@ TABLES: dict[str, Table] = {
         TRACK_IDENTITIES,
         REFERENCES,
         DUPLICATES,
+        SESSIONS,
+        SESSION_PAIRS,
         CLIPS,
         MANIFEST,
         DECISIONS,
@@ -83,7 +87,10 @@ __all__ = [
     "PORTRAITS",
     "REFERENCES",
     "SEGMENTS",
+    "SESSIONS",
+    "SESSION_PAIRS",
     "SHOTS",
+    "SOUND_SIGNATURES",
     "SOURCES",
     "SPEAKERS",
     "SPEECH",
