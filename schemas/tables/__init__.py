@@ -9,7 +9,6 @@ from __future__ import annotations
 from schemas.table import Table
 from schemas.tables.attribution import ASD_FRAMES, BACKCHANNELS, BINDINGS, SYNC, SYNC_FRAMES, TURN_TAKING, VOICES
 from schemas.tables.output import CLIPS, DECISIONS, ERRORS, MANIFEST
-from schemas.tables.output import CLIPS, DECISIONS, ERRORS, MANIFEST
 from schemas.tables.pairing import SEGMENTS, TIMELINE, VERDICTS
 from schemas.tables.people import DUPLICATES, FACE_EMBEDDINGS, IDENTITIES, REFERENCES, TRACK_IDENTITIES
 from schemas.tables.performance import CAPTIONS
