@@ -87,6 +87,7 @@ _JOINS = (
     ("segments", "shot_id", "shots", "shot_id"),
     ("segments", "partner_track_id", "tracks", "track_id"),
     ("timeline", "track_id", "tracks", "track_id"),
+    ("labels", "source_id", "inputs", "source_id"),
     ("asd_frames", "track_id", "tracks", "track_id"),
     ("turns", "speaker_id", "speakers", "speaker_id"),
     ("words", "speaker_id", "speakers", "speaker_id"),
