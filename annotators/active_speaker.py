@@ -103,6 +103,20 @@ class LrAsdActiveSpeaker:
         mean: FloatArray = np.mean(by_window, axis=0).astype(np.float32)
         return mean
 
+    def features(self, crops: ByteArray, audio: FloatArray) -> FloatArray:
+        """Return the features [T, 384] before the last layer: audio 128, visual 128, detector 128.
+
+        For heads trained on the frozen network; the detector runs over the whole track at once. Raises ValueError
+        where shapes do not agree.
+        """
+        _check(crops, audio)
+        with torch.inference_mode():
+            parts = [self._encode(crops, audio, first) for first in range(0, len(crops), _CHUNK_FRAMES)]
+            heard, seen = torch.cat([a for a, _ in parts]), torch.cat([v for _, v in parts])
+            model = self._network.model
+            both = model.detector(model.fusion(torch.cat((heard, seen), dim=1).unsqueeze(0)))[0]
+            return np.asarray(torch.cat((heard, seen, both), dim=1).numpy(), np.float32)
+
     def _encode(self, crops: ByteArray, audio: FloatArray, first: int) -> tuple[Tensor, Tensor]:
         """Return audio and visual features [n, 128] of the chunk that begins at frame `first`."""
         last = min(len(crops), first + _CHUNK_FRAMES)

@@ -1,11 +1,14 @@
 """Accuracy against ground truth: cuts, states frame by frame, sync, defects and broken files.
 
     python benchmarks/accuracy.py MEDIA_DIR [--dataset DIR] [--engine local|ray] [--json FILE]
+    python benchmarks/accuracy.py --dataset DIR --truth labels [--json FILE]
 
 Builds a dataset from every video directly in MEDIA_DIR with the conversation workflow and its default policy (or
 reads the one given with --dataset), then compares it with each NAME.truth.json beside a video. Truth files hold
 `shots` (start, end, voice, people with place and state), optionally `cuts`, `audio_late_seconds` or `defect`;
-`session.truth.json` holds states of whole files. Files named `bad_*` must end in quarantine.
+`session.truth.json` holds states of whole files. With `--truth labels` the human labels that a dataset holds are the
+truth instead, and the machine's states, worked out again without them, are compared frame by frame. Files named
+`bad_*` must end in quarantine.
 """
 
 from __future__ import annotations
@@ -270,9 +273,20 @@ def main() -> None:
     parser.add_argument("media", nargs="?", default=default)
     parser.add_argument("--dataset", help="an existing dataset made from MEDIA_DIR; default: build one")
     parser.add_argument("--engine", default="local", choices=["local", "ray"])
+    parser.add_argument("--truth", default="files", choices=["files", "labels"], help="what counts as truth")
     parser.add_argument("--json", help="also write the numbers here")
     parser.add_argument("--set", action="append", default=[], help="stage.setting=value for the run")
     args = parser.parse_args()
+    if args.truth == "labels":
+        if args.dataset is None:
+            sys.exit("--truth labels needs --dataset: labels are imported into one with `lpm labels import`")
+        from label_truth import against_labels, show_labels
+
+        found = against_labels(Dataset(args.dataset))
+        sys.stdout.write(show_labels(found) + "\n")
+        if args.json:
+            Path(args.json).write_text(json.dumps(found, indent=1) + "\n")
+        return
     media = Path(args.media)
     if not media.is_dir():
         sys.exit(f"no directory {media}; name one with videos and truth files")

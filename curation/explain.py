@@ -44,6 +44,7 @@ def explain(dataset: Dataset, unit_id: str, policy: Policy) -> dict[str, Any]:
     out["parents"] = {u.kind.removesuffix("s"): i for u, i in chain[1:]}
     out["children"] = _children(con, unit, unit_id)
     out["errors"] = _rows(con, "SELECT * FROM errors WHERE unit_id = ? OR source_id = ?", [unit_id, unit_id])
+    out["labels"] = _labels(con, unit, row)
     if unit.kind == "sources":
         out["inputs"] = _rows(con, "SELECT * FROM inputs WHERE source_id = ?", [unit_id])
     if unit.kind == "segments":
@@ -61,6 +62,18 @@ def _find(con: Any, unit_id: str) -> Unit:
         f"no source, shot, track, segment or sample {unit_id!r}; "
         'list ids with: lpm query DATASET "SELECT unit, unit_id, outcome FROM decisions"'
     )
+
+
+def _labels(con: Any, unit: Unit, row: dict[str, Any] | None) -> list[dict[str, Any]]:
+    """Return the human labels on a unit: of its track where it has one, within its time."""
+    if row is None:
+        return []
+    where, values = "source_id = ?", [row["source_id"]]
+    if unit.kind in ("tracks", "segments"):
+        where, values = where + " AND track_id = ?", [*values, row["track_id"]]
+    if unit.kind != "sources":
+        where, values = where + " AND start_s < ? AND end_s > ?", [*values, row["end_s"], row["start_s"]]
+    return _rows(con, f"SELECT * FROM labels WHERE {where} ORDER BY start_s, labelled_at", values)
 
 
 def _one(con: Any, unit: Unit, unit_id: str) -> dict[str, Any] | None:
@@ -129,6 +142,10 @@ def as_text(answer: dict[str, Any]) -> str:
     for r in answer["rules"]:
         values = ", ".join(f"{k} = {_short(v)}" for k, v in r["measured"].items())
         lines.append(f"  {r['verdict']:>11}  {r['rule']} ({r['on']}, {r['step']}): {r['keep']}    [{values}]")
+    for x in answer["labels"]:
+        note = f" ({x['note']})" if x["note"] else ""
+        where = f"{x['track_id']}, {x['start_s']:.2f}-{x['end_s']:.2f} s"
+        lines.append(f"human label: {x['state']}, {where}, by {x['author']} at {x['labelled_at']}{note}")
     for e in answer["errors"]:
         lines += [f"error in {e['stage']}: {e['error']}: {e['message']}", *e["traceback"].splitlines()]
     if answer["measured"]:

@@ -20,7 +20,15 @@ def render_status(dataset: Dataset) -> list[RichTable | str]:
     decisions = dataset.table(t.DECISIONS)
     if decisions.num_rows == 0:
         return ["nothing is decided yet: run `lpm run`"]
-    return [_funnel(funnel(dataset)), _ledger(dataset), _reasons(dataset), _speed(dataset)]
+    return [_funnel(funnel(dataset)), _ledger(dataset), _reasons(dataset), *_labels(dataset), _speed(dataset)]
+
+
+def _labels(dataset: Dataset) -> list[str]:
+    rows = dataset.table(t.LABELS).to_pylist()
+    if not rows:
+        return []
+    seconds, authors = sum(r["end_s"] - r["start_s"] for r in rows), sorted({r["author"] for r in rows})
+    return [f"human labels: {len(rows)} over {seconds:.1f} s by {', '.join(authors)}"]
 
 
 def _funnel(f: Funnel) -> RichTable:

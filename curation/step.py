@@ -375,7 +375,12 @@ class Stepper:
         """Return the content hashes of a table's committed files for one source, in order of windows."""
         writer = self.pipeline.writer(table)
         if writer is None:
-            return []
+            if table not in t.GIVEN:
+                return []
+            try:  # people write it: its own bytes are its identity
+                return [self.store.sha256(table_file(table, item.source_id))]
+            except FileNotFoundError:
+                return []
         windowed = writer.cls.unit == "window"
         out = []
         for w in range(item.n_windows) if windowed else [0]:

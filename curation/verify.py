@@ -90,6 +90,7 @@ _JOINS = (
     ("session_pairs", "segment_id", "segments", "segment_id"),
     ("session_pairs", "session_partner_track_id", "tracks", "track_id"),
     ("timeline", "track_id", "tracks", "track_id"),
+    ("labels", "source_id", "inputs", "source_id"),
     ("asd_frames", "track_id", "tracks", "track_id"),
     ("turns", "speaker_id", "speakers", "speaker_id"),
     ("words", "speaker_id", "speakers", "speaker_id"),

@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from curation.stage import Stage, StageSettings
 from schemas import yaml12
 from schemas.table import Table
+from schemas.tables import GIVEN
 from schemas.workflow import Resources, Workflow
 
 
@@ -136,7 +137,7 @@ def _ordered(workflow: Workflow, stages: list[ResolvedStage]) -> Pipeline:
     last = "before"
     for s in stages:
         cls = s.cls
-        missing = [t.name for t in cls.reads if t not in written and t.name != "inputs"]
+        missing = [t.name for t in cls.reads if t not in written and t not in GIVEN]
         if missing:
             raise WorkflowError(f"stage {s.name!r} reads {missing}, which no earlier stage writes")
         twice = [t.name for t in cls.writes if t in written]

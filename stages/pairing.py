@@ -24,6 +24,7 @@ from stages.attribution import frame_scores
 from stages.pairing_category import categorise
 from stages.pairing_exchange import link_exchanges
 from stages.pairing_heard import Heard
+from stages.pairing_labels import apply_labels, labelled_runs, name_partners
 from stages.pairing_segments import cut_run, inside_word
 from stages.pairing_states import Codes, Reason, Rules, State, frame_states, hysteresis, runs, smooth
 
@@ -64,11 +65,11 @@ class Pairing:
     """Stage: timelines and segments of one source."""
 
     name: ClassVar[str] = "pairing"
-    version: ClassVar[int] = 5
+    version: ClassVar[int] = 6
     unit: ClassVar[Unit] = "source"
     reads: ClassVar[tuple[Table, ...]] = (
         t.SOURCES, t.SHOTS, t.TRACKS, t.TRACKLETS, t.FRAMES, t.FACE_FRAMES, t.SPEECH, t.SPEECH_FRAMES, t.TURNS,
-        t.WORDS, t.ASD_FRAMES, t.SYNC, t.BINDINGS, t.BACKCHANNELS,
+        t.WORDS, t.ASD_FRAMES, t.SYNC, t.BINDINGS, t.BACKCHANNELS, t.LABELS,
     )  # fmt: skip
     writes: ClassVar[tuple[Table, ...]] = (t.TIMELINE, t.SEGMENTS)
     gate: ClassVar[Gate | None] = "tracks"
@@ -87,17 +88,20 @@ class Pairing:
         """Pair the people of one source."""
         heard = Heard(inputs, self._settings.mask_margin_db, round(self._settings.turn_gap_s * GRID_HZ))
         people = self._people(inputs, heard)
+        labels = inputs.read(t.LABELS).to_pylist()
+        apply_labels(labels, people)
         sync = {r["track_id"]: r for r in inputs.read(t.SYNC).to_pylist()}
         frozen = {r["k"] for r in inputs.read(t.FRAMES).select(["k", "is_frozen"]).to_pylist() if r["is_frozen"]}
         timeline: list[dict[str, Any]] = []
         segments: list[dict[str, Any]] = []
         for person in people:
+            timeline += [self._run(person, *r, heard) for r in labelled_runs(person.state, person.reason)]
             for a, b, code in runs(person.state):
-                timeline.append(self._run(person, a, b, code, heard))
                 start, end = _time(person, a), _time(person, b)
                 words = heard.words if code != State.IDLE else []
                 for start_s, end_s in cut_run(words, start, end, self._settings.min_clip_s, self._settings.max_clip_s):
                     segments.append(self._segment(person, start_s, end_s, code, heard, sync, frozen))
+        name_partners(labels, [*timeline, *segments], [p.track for p in people])
         link_exchanges(item.source_id, segments)
         return Outputs({t.TIMELINE: t.TIMELINE.from_rows(timeline), t.SEGMENTS: t.SEGMENTS.from_rows(segments)})
 

@@ -48,6 +48,7 @@ class Reason(IntEnum):
     MASKED_VOICE = 7
     UNSURE = 8
     BACKCHANNEL = 9
+    HUMAN_LABEL = 10
 
     @property
     def label(self) -> str:

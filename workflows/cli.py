@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from workflows import commands
+from workflows import commands, labels
 
 app = typer.Typer(
     name="lpm", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
@@ -22,6 +22,7 @@ app = typer.Typer(
 )  # fmt: skip
 models = typer.Typer(no_args_is_help=True, help="Model weights: what is needed, where it is found, fetching it.")
 app.add_typer(models, name="models")
+app.add_typer(labels.app, name="labels")
 
 out = Console(soft_wrap=True)
 err = Console(stderr=True, soft_wrap=True)

@@ -25,6 +25,7 @@ from curation import verify as vf
 from curation.compaction import tidy
 from curation.dataset import Dataset, DatasetError
 from curation.engine_local import LocalEngine
+from curation.label_formats import LabelError
 from curation.ledger import LedgerError
 from curation.pack import PackError
 from curation.pack import pack as pack_shards
@@ -52,7 +53,7 @@ class UsageError(ValueError):
 
 
 EXPECTED = (
-    DatasetError, ex.UnknownIdError, InputError, LedgerError, PackError, PolicyError, RunStoppedError,
+    DatasetError, ex.UnknownIdError, InputError, LabelError, LedgerError, PackError, PolicyError, RunStoppedError,
     StageSetupError, StoreError, UsageError, WorkflowError, weights.WeightsNotFound, weights.WeightsMismatch,
 )  # fmt: skip
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from schemas.table import Table
 from schemas.tables.attribution import ASD_FRAMES, BACKCHANNELS, BINDINGS, SYNC, SYNC_FRAMES, TURN_TAKING, VOICES
+from schemas.tables.labels import LABEL_STATES, LABELS
 from schemas.tables.output import CLIPS, DECISIONS, ERRORS, MANIFEST
 from schemas.tables.pairing import SEGMENTS, TIMELINE, VERDICTS
 from schemas.tables.people import DUPLICATES, FACE_EMBEDDINGS, IDENTITIES, REFERENCES, TRACK_IDENTITIES
@@ -46,6 +47,7 @@ TABLES: dict[str, Table] = {
         VOICES,
         BACKCHANNELS,
         TURN_TAKING,
+        LABELS,
         TIMELINE,
         SEGMENTS,
         VERDICTS,
@@ -64,6 +66,9 @@ TABLES: dict[str, Table] = {
     )
 }
 
+GIVEN = (INPUTS, LABELS)
+"""Tables that people give and no stage writes."""
+
 __all__ = [
     "ASD_FRAMES",
     "AUDIO",
@@ -79,8 +84,11 @@ __all__ = [
     "FACE_EMBEDDINGS",
     "FACE_FRAMES",
     "FRAMES",
+    "GIVEN",
     "IDENTITIES",
     "INPUTS",
+    "LABELS",
+    "LABEL_STATES",
     "LAYOUT",
     "MANIFEST",
     "PORTRAITS",

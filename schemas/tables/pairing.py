@@ -17,7 +17,7 @@ TIMELINE = Table(
         text("state", "speak, listen, idle, both, or discard"),
         text(
             "reason",
-            "what decided it: e.g. synced_voice, heard_voice, silence, lips_without_voice, foreign_voice",
+            "what decided it: e.g. synced_voice, heard_voice, silence, lips_without_voice, foreign_voice, human_label",
         ),
         real("confidence", "mean confidence of the run", "0-1"),
         text("partner", "track or voice this person listens or speaks to", null=True),

@@ -1,0 +1,222 @@
+"""Timelines as text that annotators' tools read: CSV, JSON, RTTM, ELAN (.eaf) and Audacity labels; and back.
+
+Pure functions. Times are written to the millisecond. CSV and JSON carry every field; RTTM speaking turns only; ELAN
+and Audacity track, times and state. Reading refuses what it does not understand, with the place and what to do.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal
+from xml.etree import ElementTree
+
+from schemas.tables import LABEL_STATES
+
+Format = Literal["csv", "json", "rttm", "elan", "audacity"]
+FORMATS: tuple[Format, ...] = ("csv", "json", "rttm", "elan", "audacity")
+SUFFIXES: dict[str, Format] = {
+    ".csv": "csv", ".json": "json", ".rttm": "rttm", ".eaf": "elan", ".txt": "audacity",
+}  # fmt: skip
+
+
+class LabelError(ValueError):
+    """A label that cannot be taken; the message names the line and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One stretch of one person's timeline; `where` is its line in the file it came from."""
+
+    track_id: str
+    start_s: float
+    end_s: float
+    state: str
+    source_id: str = ""
+    """id or file name; may be empty, as a track id begins with its source's id"""
+    partner: str | None = None
+    note: str | None = None
+    author: str | None = None
+    labelled_at: str | None = None
+    center_x: float | None = None
+    center_y: float | None = None
+    where: str = ""
+
+
+_FIELDS = tuple(f.name for f in fields(Entry) if f.name != "where")
+_NUMBERS = ("start_s", "end_s", "center_x", "center_y")
+
+
+def entry(values: dict[str, Any], where: str) -> Entry:
+    """Return a checked entry of field values (text or numbers). Raises LabelError."""
+    unknown = sorted(str(k) for k in values if k not in _FIELDS)
+    if unknown:
+        raise LabelError(f"{where}: unknown field {unknown[0]!r}; there are: {', '.join(_FIELDS)}")
+    clean: dict[str, Any] = {k: v for k, v in values.items() if v not in (None, "")}
+    lacking = [k for k in ("track_id", "start_s", "end_s", "state") if k not in clean]
+    if lacking:
+        raise LabelError(f"{where}: no {lacking[0]}; every label needs track_id, start_s, end_s and state")
+    for name in clean:
+        clean[name] = _number(clean[name], name, where) if name in _NUMBERS else str(clean[name])
+    start_s, end_s = round(clean["start_s"], 3), round(clean["end_s"], 3)
+    if not 0 <= start_s < end_s:
+        raise LabelError(f"{where}: time {start_s:g} to {end_s:g} s; a label starts at 0 or later, before it ends")
+    if clean["state"] not in LABEL_STATES:
+        raise LabelError(f"{where}: unknown state {clean['state']!r}; write one of {', '.join(LABEL_STATES)}")
+    return Entry(**{**clean, "start_s": start_s, "end_s": end_s, "where": where})
+
+
+def _number(value: Any, name: str, where: str) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if isinstance(value, bool) or not math.isfinite(number):
+        raise LabelError(f"{where}: {name} is {value!r}; write a number, seconds with a decimal point")
+    return number
+
+
+def write(entries: Iterable[Entry], form: Format, media: str = "") -> str:
+    """Return the text of a file; `media` is the video's path for ELAN to open. RTTM keeps speaking stretches only."""
+    rows = sorted(entries, key=lambda e: (e.source_id, e.track_id, e.start_s))
+    if form == "elan":
+        return _elan(rows, media)
+    return {"csv": _csv, "json": _json, "rttm": _rttm, "audacity": _audacity}[form](rows)
+
+
+def read(text: str, form: Format, name: str) -> list[Entry]:
+    """Return the checked entries of a file's text; `name` is the file's name for messages. Raises LabelError."""
+    readers: dict[str, Callable[[str, str], list[Entry]]] = {
+        "csv": _from_csv, "json": _from_json, "rttm": _from_rttm, "elan": _from_elan, "audacity": _from_audacity,
+    }  # fmt: skip
+    return readers[form](text.removeprefix("\ufeff"), name)
+
+
+def _plain(e: Entry) -> dict[str, Any]:
+    return {k: v for k, v in asdict(e).items() if k != "where"}
+
+
+def _csv(rows: Sequence[Entry]) -> str:
+    out = io.StringIO()
+    writer = csv.DictWriter(out, _FIELDS, lineterminator="\n")
+    writer.writeheader()
+    for e in rows:
+        writer.writerow({**_plain(e), "start_s": f"{e.start_s:.3f}", "end_s": f"{e.end_s:.3f}"})
+    return out.getvalue()
+
+
+def _from_csv(text: str, name: str) -> list[Entry]:
+    reader = csv.DictReader(io.StringIO(text, newline=""), restkey="more columns than the header")
+    return [entry(row, f"{name}, line {reader.line_num}") for row in reader]
+
+
+def _json(rows: Sequence[Entry]) -> str:
+    return json.dumps({"labels": [_plain(e) for e in rows]}, indent=1, ensure_ascii=False) + "\n"
+
+
+def _from_json(text: str, name: str) -> list[Entry]:
+    try:
+        found = json.loads(text)
+    except json.JSONDecodeError as e:
+        raise LabelError(f"{name}, line {e.lineno}: not JSON ({e.msg})") from e
+    rows = found.get("labels") if isinstance(found, dict) else found
+    if not isinstance(rows, list) or not all(isinstance(r, dict) for r in rows):
+        raise LabelError(f'{name}: write {{"labels": [{{"track_id": ..., "start_s": ...}}, ...]}}')
+    return [entry(r, f"{name}, label {n}") for n, r in enumerate(rows, 1)]
+
+
+def _rttm(rows: Sequence[Entry]) -> str:
+    return "".join(
+        f"SPEAKER {e.source_id or 'unknown'} 1 {e.start_s:.3f} {e.end_s - e.start_s:.3f} <NA> <NA> {e.track_id} "
+        "<NA> <NA>\n"
+        for e in rows
+        if e.state in ("speak", "both")
+    )
+
+
+def _from_rttm(text: str, name: str) -> list[Entry]:
+    out = []
+    for n, line in enumerate(text.splitlines(), 1):
+        words, where = line.split(), f"{name}, line {n}"
+        if not words or words[0] != "SPEAKER":
+            continue
+        if len(words) < 8:
+            raise LabelError(f"{where}: {len(words)} fields; SPEAKER source 1 start duration <NA> <NA> track_id")
+        start_s = _number(words[3], "start", where)
+        values = {"start_s": start_s, "end_s": start_s + _number(words[4], "duration", where), "state": "speak"}
+        out.append(entry({**values, "track_id": words[7], "source_id": words[1]}, where))
+    return out
+
+
+def _audacity(rows: Sequence[Entry]) -> str:
+    ordered = sorted(rows, key=lambda e: (e.start_s, e.track_id))
+    return "".join(f"{e.start_s:.6f}\t{e.end_s:.6f}\t{e.track_id}:{e.state}\n" for e in ordered)
+
+
+def _from_audacity(text: str, name: str) -> list[Entry]:
+    out = []
+    for n, line in enumerate(text.splitlines(), 1):
+        where = f"{name}, line {n}"
+        if not line.strip() or line.startswith("\\"):  # a second line with frequencies belongs to a spectral selection
+            continue
+        cells = line.split("\t")
+        track, colon, state = cells[-1].strip().rpartition(":")
+        if len(cells) != 3 or not colon:
+            raise LabelError(f"{where}: write start, end and track_id:state with tabs between")
+        out.append(entry({"start_s": cells[0], "end_s": cells[1], "track_id": track, "state": state}, where))
+    return out
+
+
+def _elan(rows: Sequence[Entry], media: str) -> str:
+    root = ElementTree.Element(
+        "ANNOTATION_DOCUMENT", AUTHOR="", DATE="2000-01-01T00:00:00+00:00", FORMAT="3.0", VERSION="3.0"
+    )
+    header = ElementTree.SubElement(root, "HEADER", MEDIA_FILE="", TIME_UNITS="milliseconds")
+    if media:
+        ElementTree.SubElement(header, "MEDIA_DESCRIPTOR", MEDIA_URL=media, MIME_TYPE="video/mp4")
+    order = ElementTree.SubElement(root, "TIME_ORDER")
+    tiers: dict[str, ElementTree.Element] = {}
+    times: list[tuple[int, str]] = []
+    for n, e in enumerate(rows):
+        if e.track_id not in tiers:
+            tiers[e.track_id] = ElementTree.SubElement(root, "TIER", LINGUISTIC_TYPE_REF="state", TIER_ID=e.track_id)
+        holder = ElementTree.SubElement(tiers[e.track_id], "ANNOTATION")
+        a, b = f"ts{2 * n + 1}", f"ts{2 * n + 2}"
+        times += [(round(e.start_s * 1000), a), (round(e.end_s * 1000), b)]
+        note = ElementTree.SubElement(
+            holder, "ALIGNABLE_ANNOTATION", ANNOTATION_ID=f"a{n + 1}", TIME_SLOT_REF1=a, TIME_SLOT_REF2=b
+        )
+        ElementTree.SubElement(note, "ANNOTATION_VALUE").text = e.state
+    for ms, slot in sorted(times):
+        ElementTree.SubElement(order, "TIME_SLOT", TIME_SLOT_ID=slot, TIME_VALUE=str(ms))
+    ElementTree.SubElement(
+        root, "LINGUISTIC_TYPE", GRAPHIC_REFERENCES="false", LINGUISTIC_TYPE_ID="state", TIME_ALIGNABLE="true"
+    )
+    ElementTree.indent(root)
+    return '<?xml version="1.0" encoding="UTF-8"?>\n' + ElementTree.tostring(root, encoding="unicode") + "\n"
+
+
+def _from_elan(text: str, name: str) -> list[Entry]:
+    if "<!DOCTYPE" in text:  # ELAN writes none; entities declared in one could be made to explode
+        raise LabelError(f"{name}: a document type declaration is not allowed; save it again from ELAN")
+    try:
+        root = ElementTree.fromstring(text.encode())
+    except ElementTree.ParseError as e:
+        raise LabelError(f"{name}, line {e.position[0]}: not an .eaf file ({e}); save it again from ELAN") from e
+    slots = {s.get("TIME_SLOT_ID"): s.get("TIME_VALUE") for s in root.iter("TIME_SLOT")}
+    out = []
+    for tier in root.iter("TIER"):
+        for a in tier.iter("ALIGNABLE_ANNOTATION"):
+            where = f"{name}, tier {tier.get('TIER_ID')}, annotation {a.get('ANNOTATION_ID')}"
+            ends = [slots.get(a.get(f"TIME_SLOT_REF{i}")) for i in (1, 2)]
+            if None in ends:
+                raise LabelError(f"{where}: it has no time; align it in ELAN")
+            start_s, end_s = (_number(x, "time", where) / 1000 for x in ends)
+            state = (a.findtext("ANNOTATION_VALUE") or "").strip()
+            values = {"track_id": tier.get("TIER_ID"), "state": state, "start_s": start_s, "end_s": end_s}
+            out.append(entry(values, where))
+    return out
