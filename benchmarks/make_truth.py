@@ -180,7 +180,7 @@ def hard_sound() -> list[Clip]:
         one("music_20", "talk_woman_garden", 0.4, 6.0, music_snr_db=20.0),
         one("pause_makeup", "generated_makeup", 3.4, 10.4, fps="30"),
         one("pause_news", "real_newsreader_offset", 2.6, 9.0, size=(640, 640)),
-        one("lowrate", "generated_15", 2.0, 6.0, bitrate=90_000, size=(640, 360)),
+        one("lowrate", "generated_15", 2.0, 6.0, bitrate=90_000, size=(360, 360)),
         one("late_minus_480", "generated_13", 0.4, 6.0, late_s=-0.48),
         one("late_plus_600", "generated_17", 0.6, 6.0, late_s=0.6),
         one("late_plus_200", "generated_11", 3.4, 6.0, late_s=0.2, fps="30"),
@@ -207,7 +207,9 @@ def main() -> None:
     parser.add_argument("media", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only", default="", help="make the clips whose name starts with this")
+    parser.add_argument(
+        "--only", default="", help="make the clips whose names start with one of these, comma-separated"
+    )
     parser.add_argument("--voices", type=Path, help="folder with female_1.wav and male_1.wav")
     args = parser.parse_args()
     if not args.media.is_dir():
@@ -218,7 +220,7 @@ def main() -> None:
     clips += [*hard_sound(), *(c for _, a, b, _ in pairs for c in (a, b))]
     in_session = {c.name for _, a, b, _ in pairs for c in (a, b)}
     for clip in clips:
-        if not clip.name.startswith(args.only):
+        if not clip.name.startswith(tuple(args.only.split(","))):
             continue
         rng = np.random.default_rng([args.seed, zlib.crc32(clip.name.encode())])
         render(clip, args.out / f"{clip.name}.mp4", args.media, args.voices, rng)
@@ -228,7 +230,7 @@ def main() -> None:
         sys.stdout.write(f"{clip.name}: {clip.duration_s:.1f} s\n")
         sys.stdout.flush()
     for name, a, b, late in pairs:
-        if name.startswith(args.only) or a.name.startswith(args.only):
+        if a.name.startswith(tuple(args.only.split(","))):
             files = [f"{a.name}.mp4", f"{b.name}.mp4"]
             states = dict(zip(files, ("speak", "listen"), strict=True))
             truth = {"files": files, "second_starts_after_first_seconds": late, "states": states}

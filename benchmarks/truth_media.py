@@ -68,7 +68,7 @@ class Clip:
     panels: list[Panel]
     sounds: list[Sound] = field(default_factory=list)
     fps: str = "25"
-    size: tuple[int, int] = (1280, 720)
+    size: tuple[int, int] | None = None
     codec: str = "libx264"
     bitrate: int = 0
     audio: tuple[int, str] = (48_000, "stereo")
@@ -76,6 +76,11 @@ class Clip:
     music_snr_db: float | None = None
     room_db: float = -62.0
     late_s: float = 0.0
+
+    @property
+    def canvas_px(self) -> tuple[int, int]:
+        """Return width and height; a single close-up is square, because a wider one would cut the chin."""
+        return self.size or ((720, 720) if any(p.place == "full" for p in self.panels) else (1280, 720))
 
 
 def path_of(media: Path, voices: Path | None, name: str) -> Path:
@@ -123,7 +128,12 @@ def source_time(way: Way, t_s: float) -> float | None:
 
 def to_and_fro(at_s: float, low_s: float, high_s: float, until_s: float, start_s: float | None = None) -> Way:
     """Return a path that swings between two source times from `at_s` to `until_s`, first upwards from `start_s`."""
-    way, t, s, goal = [(at_s, low_s if start_s is None else start_s)], at_s, low_s if start_s is None else start_s, high_s
+    way, t, s, goal = (
+        [(at_s, low_s if start_s is None else start_s)],
+        at_s,
+        low_s if start_s is None else start_s,
+        high_s,
+    )
     if s >= high_s:
         goal = low_s
     while t < until_s - 1e-9:
@@ -207,7 +217,7 @@ def music(n: int, rng: np.random.Generator) -> Wave:
 def render(clip: Clip, target: Path, media: Path, voices: Path | None, rng: np.random.Generator) -> None:
     """Write one clip; frame k shows what its panels' paths say for k / fps."""
     fps = Fraction({"29.97": "30000/1001"}.get(clip.fps, clip.fps))
-    width, height = clip.size
+    width, height = clip.canvas_px
     wave = mix(clip, media, voices, rng)
     # Decoding runs source by source, so the canvas is kept as a whole: at most 14 s of 720p, 1.2 GB.
     canvas = np.zeros((round(clip.duration_s * fps), height, width, 3), np.uint8)
