@@ -151,7 +151,9 @@ class Stepper:
                     rows = self.store.read_table(name, t.INPUTS).filter(pc.field("source_id") == source_id)
                     tables["rights"] = rows.select(list(table.column_names)).slice(0, 1)
                 else:
-                    tables[table.name] = self.store.read_table(name, table)
+                    rows = self.store.read_table(name, table)
+                    if set(table.column_names) <= set(rows.column_names):
+                        tables[table.name] = rows  # else an older version's table: its stage is going to run again
             except FileNotFoundError:
                 continue
         return evaluate(self.policy, tables, down_to)

@@ -55,9 +55,12 @@ class Heard:
         self.rows: Sequence[dict[str, Any]] = inputs.read(t.WORDS).to_pylist()
         self.words = [SpokenWord(r["start_s"], r["end_s"], r["word"]) for r in self.rows]
         self._owners: dict[str, set[str]] = {}
+        self._unsynced: dict[str, set[str]] = {}
         for r in inputs.read(t.BINDINGS).to_pylist():
             if r["bound"]:
                 self._owners.setdefault(r["speaker_id"], set()).add(r["track_id"])
+            if r["verdict"] == "unsynced":
+                self._unsynced.setdefault(r["track_id"], set()).add(r["speaker_id"])
 
     def on(self, ks: range) -> Sound:
         """Return what is heard on a stretch; silence beyond the end of the sound."""
@@ -79,7 +82,8 @@ class Heard:
     ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
         """Return [T]: a voice of this face is heard; and: every voice heard is another moving face's, or contested.
 
-        A voice that nobody owns, while several faces in view move their lips, is contested: no face may claim it.
+        A voice that measurably does not belong to these lips (dubbing) is foreign to them too. A voice that nobody
+        owns, while several faces in view move their lips, is contested: no face may claim it.
         `moving` names the tracks whose lips move at a grid index. In a hole between turns the nearest turn's voice
         counts: telling voices apart loses some tenths of a second at their borders, and two mouths may move there.
         """
@@ -89,7 +93,10 @@ class Heard:
             owners = [self._owners.get(v, set()) for v in near]
             own[i] = any(track_id in self._owners.get(v, set()) for v in self._at(k))
             rivals = moving.get(k, set()) - {track_id}
-            foreign[i] = bool(owners) and all((rivals & o) if o else rivals for o in owners)
+            never = self._unsynced.get(track_id, set())
+            foreign[i] = bool(near) and all(
+                v in never or ((rivals & o) if o else rivals) for v, o in zip(near, owners, strict=True)
+            )
         return own, foreign
 
     def nods(self, track_id: str, ks: range) -> npt.NDArray[np.bool_]:

@@ -63,6 +63,15 @@ BINDINGS = Table(
         seconds("spoken_s", "of these, seconds in which the face's active speaker score is positive"),
         real("mean_asd", "mean active speaker score while the voice is heard"),
         real("strength", "spoken_s / heard_s, shrunk by half a second of doubt", "0-1"),
+        seconds("sync_s", "seconds of this voice alone over this face's moving lips, on which the log-odds rest"),
+        real(
+            "sync_log_odds",
+            "log-odds that these lips speak with this voice; null = too little heard",
+            "nats",
+            null=True,
+        ),
+        real("sync_lag_ms", "lag at which they fit best; positive = the sound is late", "ms", null=True),
+        text("verdict", "bound; contested: another face fits as well; unsynced: not these lips' voice; or other"),
         flag("bound", "this face is taken for the voice's owner here"),
     ),
 )

@@ -1,0 +1,84 @@
+"""Lip-audio sync as evidence of whose voice is heard: sums over the frames in which one voice is heard alone. Pure.
+
+The active speaker score says that lips move as speech does; it hardly notices whose speech it is. The learned sync
+gives, for each frame and lag, log-odds that face and sound belong together; summed over a voice's own frames they tell
+that voice's face from the others in view, and a dubbed face from a speaking one. A second of an hour's face.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from schemas.time import GRID_HZ
+
+N_LAGS = 31
+"""Lags of `sync_frames.log_odds_by_lag`: -15 to 15 frames."""
+
+OTHER_LAG_NATS = 4.0
+"""Cost of a lag that is not the source's own: sound is rarely late by different amounts within one file (e^-4)."""
+
+Curve = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """How a voice fits a face: log-odds over lags [31] summed over `frames` frames."""
+
+    curve: Curve
+    frames: int
+
+    def at(self, usual_lag: int) -> tuple[float, int]:
+        """Return (log-odds, lag index) at the best lag, where lags off the source's usual one cost something."""
+        cost = np.where(np.abs(np.arange(N_LAGS) - usual_lag) <= 1, 0.0, OTHER_LAG_NATS)
+        best = int(np.argmax(self.curve - cost))
+        return float(self.curve[best] - cost[best]), best
+
+
+def pair_evidence(
+    table: pa.Table, heard: Mapping[str, set[int]], lips_on: Mapping[str, set[int]]
+) -> dict[tuple[str, str], Evidence]:
+    """Return the evidence of each (voice, track) with any frame in common.
+
+    Args:
+        table: SYNC_FRAMES rows.
+        heard: per voice, the grid points at which it alone is heard.
+        lips_on: per track, the grid points at which its lips move: still lips tell nothing of whose voice it is.
+    """
+    out: dict[tuple[str, str], Evidence] = {}
+    if not table.num_rows:
+        return out
+    tracks = np.array(table["track_id"].to_pylist(), object)
+    ks = np.asarray(table["k"].to_numpy())
+    known = np.asarray(table["known"].to_numpy(zero_copy_only=False), bool)
+    by_lag: Any = table["log_odds_by_lag"].combine_chunks()
+    odds = np.asarray(by_lag.flatten().to_numpy()).reshape(-1, N_LAGS)
+    for track in sorted(set(tracks)):
+        at = np.flatnonzero((tracks == track) & known)
+        at = at[np.isin(ks[at], list(lips_on.get(track, set())))]
+        for voice, frames in heard.items():
+            both = at[np.isin(ks[at], list(frames))]
+            both = both[(odds[both] != 0).all(axis=1)]  # the ends of a track lack sound at some lags
+            if len(both):
+                out[voice, str(track)] = Evidence(odds[both].sum(axis=0, dtype=np.float64), len(both))
+    return out
+
+
+def usual_lag(pairs: Mapping[tuple[str, str], Evidence]) -> int:
+    """Return the index of the lag at which the faces of a source fit their voices best; 15 (in time) without any."""
+    if not pairs:
+        return N_LAGS // 2
+    gain = sum(np.maximum(e.curve, 0.0) for e in pairs.values())
+    if not np.max(gain) > 0:
+        return N_LAGS // 2
+    return int(np.argmax(gain))
+
+
+def lag_ms(index: int) -> float:
+    """Return a lag in milliseconds; positive = the sound is late."""
+    return (index - N_LAGS // 2) * 1000.0 / GRID_HZ
