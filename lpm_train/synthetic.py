@@ -27,13 +27,13 @@ SIZE = 32
 """Width and height of a picture, pixels."""
 
 HOLD = 4
-"""Frames between two knots of a factor's curve; between them it is interpolated linearly."""
+"""Frames a pose is held, as in stop motion: a codec that folds as many frames into a latent shows a pose in each."""
 
 SWAY_STD_PX = 1.2
 """Spread of the sideways sway, pixels."""
 
 SWAY_LAG1 = 0.85
-"""Its correlation from knot to knot."""
+"""Its correlation from pose to pose."""
 
 CAPTIONS = {
     (0.0, 0.0): "keeps both hands down",
@@ -112,10 +112,7 @@ def ar1(rng: np.random.Generator, n: int, lag1: float) -> F64:
 
 
 def _curve(rng: np.random.Generator, n_frames: int, lag1: float, hold: int) -> F64:
-    # A knot lies in the middle of the frames it stands for, so that their mean is near it.
-    knots = ar1(rng, -(-n_frames // hold) + 2, lag1)
-    at = (np.arange(n_frames) - (hold - 1) / 2) / hold + 1
-    return np.interp(at, np.arange(len(knots)), knots)
+    return np.repeat(ar1(rng, -(-n_frames // hold), lag1), hold)[:n_frames]
 
 
 def draw_scene(
@@ -134,13 +131,13 @@ def draw_scene(
         who: the identity.
         runs: (state, frames) in order; None draws one or two runs.
         hands: how far each hand is raised; None draws one of `CAPTIONS`.
-        hold: frames between two knots of a curve.
+        hold: frames a pose is held.
     """
     rng = np.random.default_rng([seed, 13])
     names: list[State] = ["speak", "listen", "idle", "both"]
     if runs is None:
         first, second = (names[i] for i in rng.choice(4, 2, p=[0.4, 0.35, 0.15, 0.1]))
-        cut = int(rng.integers(n_frames // 3, 2 * n_frames // 3)) if rng.random() < 0.5 else n_frames
+        cut = int(rng.integers(n_frames // 3, 2 * n_frames // 3)) // hold * hold if rng.random() < 0.5 else n_frames
         runs = [(first, cut), (second, n_frames - cut)]
     states = [s for s, n in runs for _ in range(n)]
     if len(states) != n_frames:

@@ -67,9 +67,9 @@ def test_sound_carries_the_levels_that_drive_the_picture(scenes: list[Scene]) ->
     for scene in scenes[:6]:
         speak, listen = tracks(scene)
         assert len(speak) == len(listen) == scene.n_frames * 1920 and np.abs(speak).max() < 1
-        # A fast change within one frame is seen as its power mean, hence the tolerance.
-        assert np.abs(level_of(speak) - scene.speech).mean() < 0.02
-        assert np.abs(level_of(listen) - scene.user).mean() < 0.02
+        # The gain moves linearly between the middles of two frames, hence the tolerance.
+        assert np.abs(level_of(speak) - scene.speech).mean() < 0.04
+        assert np.abs(level_of(listen) - scene.user).mean() < 0.04
 
 
 def test_sway_is_the_process_it_is_said_to_be() -> None:
