@@ -29,7 +29,7 @@ SIZE = 32
 HOLD = 4
 """Frames a pose is held, as in stop motion: a codec that folds as many frames into a latent shows a pose in each."""
 
-SWAY_STD_PX = 1.2
+SWAY_STD_PX = 0.9
 """Spread of the sideways sway, pixels."""
 
 SWAY_LAG1 = 0.85
@@ -44,11 +44,12 @@ CAPTIONS = {
 """Text by how far the hand at the picture's left and right is raised."""
 
 _FLOOR_DB, _RANGE_DB, _ROOM_DB = -42.0, 30.0, -60.0
-_CENTRE_X, _REST_Y, _NOD_PX = 15.5, 12.0, 4.0
+_CENTRE_X, _REST_Y, _NOD_PX = 15.5, 12.5, 2.5
 _HEAD_HEIGHT = 8.0
-_HAND_X, _HAND_DOWN_Y, _HAND_UP_Y = 2.5, 27.0, 15.0
+_HAND_X, _HAND_DOWN_Y, _HAND_UP_Y = 2.5, 27.0, 19.0
 _BACKGROUND = 0.12
-_MOUTH_SHUT_PX2, _MOUTH_GAIN_PX2 = 3.73, 19.45  # dark area at level 0, and what level 1 adds, soft edges included
+_EDGE_PX = 3.0  # soft, so that a small shift changes the picture nearly linearly: a tiny model can learn it
+_MOUTH_SHUT_PX2, _MOUTH_GAIN_PX2 = 9.36, 21.51  # dark area at level 0, and what level 1 adds, soft edges included
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +148,7 @@ def draw_scene(
     speech, user = (np.clip(0.5 + 0.42 * _curve(rng, n_frames, 0.4, hold), 0, 1) for _ in range(2))
     speaks = np.array([s in ("speak", "both") for s in states])
     hears = np.array([s in ("listen", "both") for s in states])
-    sway = np.clip(SWAY_STD_PX * _curve(rng, n_frames, SWAY_LAG1, hold), -3.2, 3.2)
+    sway = np.clip(SWAY_STD_PX * _curve(rng, n_frames, SWAY_LAG1, hold), -2.8, 2.8)
     return Scene(who, tuple(states), speech * speaks, user * hears, sway, hands, seed)
 
 
@@ -155,13 +156,13 @@ def draw_scene(
 
 
 def _ellipse(x: F64, y: F64, cx: F64, cy: F64, rx: F64 | float, ry: F64 | float) -> F64:
-    """Return the soft mask [T, H, W] of ellipses: 1 inside, 0 outside, an edge of about 1.5 pixels."""
+    """Return the soft mask [T, H, W] of ellipses: 1 inside, 0 outside, an edge of 3 pixels."""
     dx, dy = x - cx[:, None, None], y - cy[:, None, None]
     rx, ry = (np.broadcast_to(np.asarray(r, float), cx.shape)[:, None, None] for r in (rx, ry))
     radius = np.sqrt((dx / rx) ** 2 + (dy / ry) ** 2) + 1e-9
     # First-order distance to the edge, in pixels.
     slope = np.sqrt((dx / rx**2) ** 2 + (dy / ry**2) ** 2) / radius + 1e-9
-    return np.asarray(np.clip(0.5 + (1 - radius) / slope / 1.5, 0, 1))
+    return np.asarray(np.clip(0.5 + (1 - radius) / slope / _EDGE_PX, 0, 1))
 
 
 def render(scene: Scene) -> U8:
@@ -171,17 +172,17 @@ def render(scene: Scene) -> U8:
     cx, cy = _CENTRE_X + scene.sway, _REST_Y + _NOD_PX * scene.user
     picture = np.full((scene.n_frames, SIZE, SIZE, 3), _BACKGROUND)
 
-    def paint(mask: F64, colour: Sequence[float]) -> None:
+    def paint(mask: F64, colour: Sequence[float] | F64) -> None:
         picture[:] = picture * (1 - mask[..., None]) + mask[..., None] * np.asarray(colour)
 
     paint(_ellipse(x, y, np.full_like(cx, _CENTRE_X), np.full_like(cx, 33.0), 8.5, 6.0), (0.4, 0.4, 0.4))
     paint(_ellipse(x, y, cx, cy, scene.identity.width, _HEAD_HEIGHT), scene.identity.colour)
     for side in (-1, 1):
-        paint(_ellipse(x, y, cx + 2.6 * side, cy - 2.2, 0.9, 0.9), (0.05, 0.05, 0.05))
-    paint(_ellipse(x, y, cx, cy + 3.6, 2.8, 0.25 + 2.4 * scene.speech), (0.05, 0.05, 0.05))
+        paint(_ellipse(x, y, cx + 2.6 * side, cy - 2.4, 1.2, 1.2), 0.35 * np.asarray(scene.identity.colour))
+    paint(_ellipse(x, y, cx, cy + 3.2, 3.4, 0.5 + 2.4 * scene.speech), (0.05, 0.05, 0.05))
     for hand, hand_x in zip(scene.hands, (_HAND_X, SIZE - 1 - _HAND_X), strict=True):
         hand_y = _HAND_DOWN_Y + (_HAND_UP_Y - _HAND_DOWN_Y) * hand
-        paint(_ellipse(x, y, np.full_like(cx, hand_x), np.full_like(cx, hand_y), 2.0, 2.4), (0.85, 0.85, 0.85))
+        paint(_ellipse(x, y, np.full_like(cx, hand_x), np.full_like(cx, hand_y), 2.2, 2.6), (0.85, 0.85, 0.85))
     return np.asarray(np.round(picture * 255), dtype=np.uint8)
 
 
@@ -265,6 +266,12 @@ class Factors:
         return replace(self, **{n: mean(getattr(self, n)) for n in names})
 
 
+def _fill(mask_THW: F64) -> F64:
+    left = np.maximum.accumulate(mask_THW, axis=2)
+    right = np.maximum.accumulate(mask_THW[:, :, ::-1], axis=2)[:, :, ::-1]
+    return np.asarray(np.minimum(left, right))
+
+
 def read_factors(frames: U8) -> Factors:
     """Read every factor from frames, uint8 RGB [T, 32, 32, 3]; any picture gives finite numbers.
 
@@ -273,11 +280,8 @@ def read_factors(frames: U8) -> Factors:
     """
     rgb = frames.astype(float) / 255
     chroma = rgb.max(axis=3) - rgb.min(axis=3)
-    full = np.percentile(chroma.reshape(len(rgb), -1), 92, axis=1)[:, None, None] + 1e-3
-    mask = np.clip((chroma / full - 0.2) / 0.7, 0, 1)
-    left = np.maximum.accumulate(mask, axis=2)
-    right = np.maximum.accumulate(mask[:, :, ::-1], axis=2)[:, :, ::-1]
-    filled = np.minimum(left, right)
+    full = np.percentile(chroma.reshape(len(rgb), -1), 92, axis=1)
+    filled = _fill(np.clip((chroma / (full[:, None, None] + 1e-3) - 0.2) / 0.7, 0, 1))
     mass = filled.sum(axis=(1, 2)) + 1e-6
     y, x = np.meshgrid(np.arange(SIZE, dtype=float), np.arange(SIZE, dtype=float), indexing="ij")
     cx, cy = (filled * x).sum(axis=(1, 2)) / mass, (filled * y).sum(axis=(1, 2)) / mass
@@ -291,12 +295,14 @@ def read_factors(frames: U8) -> Factors:
     light = rgb.max(axis=3)
     skin = window(0, -5.0, 2.0, 1.0)
     colour = (rgb * skin[..., None]).sum(axis=(1, 2)) / (skin.sum(axis=(1, 2))[:, None] + 1e-6)
-    near_mouth = window(0, 3.6, 3.0, 3.2)
+    near_mouth = window(0, 3.2, 3.6, 3.4)
     hole = np.clip(
         (colour.max(axis=1)[:, None, None] - light) / (colour.max(axis=1)[:, None, None] - 0.05 + 1e-3), 0, 1
     )
     area = (hole * near_mouth).sum(axis=(1, 2))
-    half_width = mass / (np.pi * _HEAD_HEIGHT)
+    full = colour.max(axis=1) - colour.min(axis=1) + 1e-3
+    area_px2 = _fill(np.clip(chroma / full[:, None, None], 0, 1)).sum(axis=(1, 2))
+    half_width = (area_px2 / (np.pi * _HEAD_HEIGHT) + 1.85) / 1.23  # what the soft edge and the threshold take away
     hands = []
     for part in (rgb[:, :, :6].min(axis=3), rgb[:, :, SIZE - 6 :].min(axis=3)):
         weight = np.clip(part - 0.35, 0, None)

