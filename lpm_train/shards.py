@@ -48,6 +48,22 @@ class Row:
         return hashlib.sha256(repr((content, sizes)).encode()).hexdigest()[:16]
 
 
+class MemberTable:
+    """Members of many samples, kept in Arrow: a million samples of ten members are too many Python objects."""
+
+    def __init__(self, members: pa.ChunkedArray) -> None:
+        lists = members.combine_chunks()
+        flat = lists.flatten()
+        self._first = lists.offsets.to_numpy() - lists.offsets[0].as_py()
+        self._names, self._offset, self._size = (flat.field(n) for n in ("name", "offset", "size"))
+
+    def of(self, i: int, sample_id: str) -> dict[str, tuple[int, int]]:
+        """Return (offset, size) by suffix for the sample of row `i`."""
+        a, n = int(self._first[i]), int(self._first[i + 1] - self._first[i])
+        names, offsets, sizes = (x.slice(a, n).to_pylist() for x in (self._names, self._offset, self._size))
+        return {m[len(sample_id) + 1 :]: (o, z) for m, o, z in zip(names, offsets, sizes, strict=True)}
+
+
 class Shards:
     """The selected samples of a dataset, sorted by id, and access to their members."""
 
@@ -70,13 +86,7 @@ class Shards:
         table = select(pq.read_table(pa.BufferReader(buffer)), where)
         self._text = {n: table[n].to_pylist() for n in ("sample_id", "identity_id", "state", "shard", "caption")}
         self._count = {n: table[n].to_numpy() for n in ("width", "height", "n_frames", "n_audio_samples")}
-        members = table["members"].combine_chunks()
-        flat = members.flatten()
-        self._first = members.offsets.to_numpy() - members.offsets[0].as_py()
-        self._names, self._offset, self._size = (
-            flat.field("name"),
-            *(flat.field(n).to_numpy() for n in ("offset", "size")),
-        )
+        self._members = MemberTable(table["members"])
         self._table_hash = _hash(table)
         self.ids: tuple[str, ...] = tuple(self._text["sample_id"])
         self._at = {sample_id: i for i, sample_id in enumerate(self.ids)}
@@ -86,12 +96,12 @@ class Shards:
 
     def __getitem__(self, sample_id: str) -> Row:
         i = self._at[sample_id]
-        a, b = int(self._first[i]), int(self._first[i + 1])
-        names = (n[len(sample_id) + 1 :] for n in self._names[a:b].to_pylist())
-        places = zip(self._offset[a:b].tolist(), self._size[a:b].tolist(), strict=True)
         text = {n: v[i] for n, v in self._text.items()}
         count = {n: int(v[i]) for n, v in self._count.items()}
-        return Row(**text, **count, members=dict(zip(names, places, strict=True)))
+        return Row(**text, **count, members=self._members.of(i, sample_id))
+
+    def __contains__(self, sample_id: object) -> bool:
+        return sample_id in self._at
 
     def __iter__(self) -> Iterator[Row]:
         return (self[i] for i in self.ids)

@@ -7,10 +7,13 @@ state. Object stores answer one range request a call.
 
 from __future__ import annotations
 
+import io
 import os
+import shutil
 import threading
 from collections.abc import Iterable
 from pathlib import Path
+from typing import IO
 
 import fsspec
 import pyarrow as pa
@@ -76,17 +79,20 @@ class Storage:
         infos = self._fs.get_file_info([self._path(n) for n in names])
         return {n: int(i.size) if i.type == pafs.FileType.File else -1 for n, i in zip(names, infos, strict=True)}
 
-    def write(self, name: str, data: bytes) -> None:
-        """Write a file; it appears under its name whole or not at all."""
+    def write(self, name: str, data: bytes | IO[bytes]) -> None:
+        """Write a file from bytes or from an open file's start; it appears under its name whole or not at all."""
         path = self._path(name)
+        source = io.BytesIO(data) if isinstance(data, bytes) else data
+        source.seek(0)
         if not self.local:
             with self._fs.open_output_stream(path) as f:
-                f.write(data)
+                shutil.copyfileobj(source, f, 1 << 22)
             return
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
         part = target.with_name(f".tmp-{os.getpid()}-{target.name}")
-        part.write_bytes(data)
+        with part.open("wb") as out:
+            shutil.copyfileobj(source, out, 1 << 22)
         part.replace(target)
         with self._lock:  # an open descriptor would still show the file that was replaced
             stale = self._descriptors.pop(name, None)
