@@ -2,8 +2,8 @@
 
 For tiny pictures and tests it beats a network: seconds to fit, the same to the bit every time, decodes a stream with no
 state, and an average of latents is an average of pictures. Blocks of t x h x w pixels are projected on their first C
-principal components, all on one scale: the latents have unit spread as a whole, and strong components stay strong. For real pictures use
-`codec_tiny` or a public autoencoder.
+principal components, all on one scale: latents have unit spread as a whole, and strong components stay strong.
+For real pictures use `codec_tiny` or a public autoencoder.
 """
 
 from __future__ import annotations
