@@ -87,8 +87,7 @@ def puppet_metrics(
         `silent_mouth` (mean distance of the mouth from shut where the puppet does not speak, 0-1), `sway_std_ratio`
         and `sway_persistence` (autocorrelation at 4 frames), `hands_error`, `identity.first`, `identity.last` (RMS of
         RGB and half width / 10), `drift.identity` (= identity.last), `drift.identity_slope` (a window),
-        `drift.brightness` (last minus first window), `drift.sway_std` (spread of the last window over the first's),
-        and `motion_energy_ratio`.
+        `drift.brightness` (last minus first window), and `motion_energy_ratio`.
     """
     if not shown or len(shown) != len(scenes):
         raise ValueError(f"{len(shown)} clips and {len(scenes)} scenes: give as many, and at least one")
@@ -121,7 +120,6 @@ def puppet_metrics(
         "drift.identity": float(identity[-w:].mean()),
         "drift.identity_slope": slope_per_window(identity, w) if 2 * w <= T else 0.0,
         "drift.brightness": float(brightness[-w:].mean() - brightness[:w].mean()),
-        "drift.sway_std": float(sway[:, -w:].std() / sway[:, :w].std()),
     }
     if motion is not None:
         out["motion_energy_ratio"] = motion[0] / motion[1]

@@ -219,7 +219,7 @@ def tracks(scene: Scene) -> tuple[F32, F32]:
 def _voice(rng: np.random.Generator, level: F64, on: NDArray[np.bool_], pitch_hz: float) -> F32:
     n = len(level) * SAMPLES_PER_FRAME
     t = np.arange(n) / PACKED_AUDIO_HZ
-    tone = sum(np.sin(2 * np.pi * pitch_hz * k * t + rng.uniform(0, 6.28)) / k for k in range(1, 25))
+    tone = sum(np.sin(2 * np.pi * pitch_hz * k * t + rng.uniform(0, 6.28)) / k for k in range(1, 13))
     source = np.asarray(tone) + 0.3 * rng.standard_normal(n)
     source /= np.sqrt(np.mean(source**2))
     at = (np.arange(n) + 0.5) / SAMPLES_PER_FRAME - 0.5
