@@ -3,13 +3,16 @@
 Pictures pass convolutions one by one; the only look in time is that each residual block also sees what it saw at the
 frame before (so a decoder's state is one frame of activations a block), and that t frames are folded into one latent.
 The shape follows TAESD and TAEHV (Bohan, github.com/madebyollin): ReLU blocks, nearest upsampling, no normalisation
-layers, latents bounded by a soft clip. Deterministic, with noise on the latents in training instead of a KL term, so
-that near latents decode to near pictures. About 1 M weights at width 64.
+layers, latents bounded by a soft clip; the mean of each block goes beside the layers, so that training starts from a
+mosaic. Deterministic, with noise on the latents in training instead of a KL term, so that near latents decode to near
+pictures. About 1 M weights at width 64.
 """
 
 from __future__ import annotations
 
 import math
+import pickle
+import struct
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -143,6 +146,16 @@ class TinyVideoAE(nn.Module):
         encoder += [PerFrame(nn.Conv2d(width, config.channels, 3, padding=1))]
         decoder += [PerFrame(nn.ReLU(), nn.Conv2d(width, 12, 3, padding=1), nn.PixelShuffle(2))]
         self.encoder, self.decoder = nn.ModuleList(encoder), nn.ModuleList(decoder)
+        self.shrink, self.grow = nn.Conv2d(3, config.channels, 1, bias=False), nn.Conv2d(config.channels, 3, 1)
+        for module in self.modules():  # without normalisation layers, PyTorch's own start lets the signal fade
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+                nn.init.zeros_(module.bias) if module.bias is not None else None
+        for module in [m.body[2] for m in self.modules() if isinstance(m, MemoryBlock)] + [encoder[-1], decoder[-1]]:
+            for weight in module.parameters():
+                weight.data.mul_(0.1)
+        for mosaic in (self.shrink, self.grow):  # it starts as the mean of each block
+            nn.init.eye_(mosaic.weight.data[:, :, 0, 0])
         self.register_buffer("mean", torch.zeros(config.channels))
         self.register_buffer("std", torch.ones(config.channels))
 
@@ -154,11 +167,16 @@ class TinyVideoAE(nn.Module):
     def raw_encode(self, frames_BFCHW: Tensor) -> Tensor:
         """Encode without normalisation; in (-3, 3)."""
         latent_frames(self, frames_BFCHW.shape[1]), latent_size(self, *frames_BFCHW.shape[-2:])
-        return torch.tanh(_run(self.encoder, frames_BFCHW, None)[0] / _BOUND) * _BOUND
+        z = _run(self.encoder, frames_BFCHW, None)[0]
+        means = F.avg_pool3d(frames_BFCHW.transpose(1, 2), self.stride).transpose(1, 2)
+        return torch.tanh((z + _each(self.shrink, means)) / _BOUND) * _BOUND
 
     def raw_decode(self, raw_BFCHW: Tensor, state: State = None) -> tuple[Tensor, State]:
         """Decode latents that are not normalised."""
-        return _run(self.decoder, raw_BFCHW, state)
+        y, state = _run(self.decoder, raw_BFCHW, state)
+        t, h, w = self.stride
+        means = _each(self.grow, raw_BFCHW).repeat_interleave(t, 1)
+        return y + means.repeat_interleave(h, 3).repeat_interleave(w, 4), state
 
     def encode(self, frames_BFCHW: Tensor) -> Tensor:
         """Encode whole clips; [B, F', 3, H', W'] -> [B, F'/t, C, H'/h, W'/w]."""
@@ -187,7 +205,7 @@ class TinyVideoAE(nn.Module):
             codec.load_state_dict(stored["weights"])
         except FileNotFoundError as e:
             raise DataError(f"no codec at {path}: train one with `train_codec`, or use patch:1x4x4") from e
-        except (KeyError, TypeError, RuntimeError) as e:
+        except (KeyError, TypeError, RuntimeError, EOFError, struct.error, pickle.UnpicklingError) as e:
             raise DataError(f"{path} is not a codec written by this package: {e}") from e
         return codec.eval().requires_grad_(False)
 
