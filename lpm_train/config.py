@@ -184,6 +184,8 @@ class Optim:
     """Share of the rate that a cosine reaches at the last step; 1: constant."""
     micro_batch: int = 0
     """Samples in one forward pass on a rank; 0: all. Gradients of parts add up to those of the whole batch."""
+    exact_sums: bool = True
+    """Add parts pairwise, so that bits do not depend on the number of ranks; costs log2(parts) gradient copies."""
     ema: float = 0.99
 
 
@@ -209,6 +211,8 @@ class Run:
     """Checkpoints kept, the best one besides."""
     select: str = "heldout_loss"
     """The figure by which the best checkpoint is chosen; the smaller the better."""
+    exit_share: float = 0.5
+    """A flow-matching stage is done when its held-out loss has fallen to this share of the first."""
     patience: int = 0
     """Stop after so many evaluations without a better figure; 0: never."""
 
@@ -292,7 +296,7 @@ def h200_1b3() -> Config:
         pretrain=Pretrain(phases=(Phase(share=0.4, listen=False, refs=False), Phase(share=0.3, refs=False),
                                   Phase(share=0.3)), prefix_p=0.2),
         distill=Distill(critic_lr=4e-7, guidance=4.0, shift=5.0, loss_frames=21, rollout=42),
-        optim=Optim(lr=5e-5, weight_decay=0.01, warmup=1000, ema=0.999, micro_batch=1),
+        optim=Optim(lr=5e-5, weight_decay=0.01, warmup=1000, ema=0.999, micro_batch=1, exact_sums=False),
         run=Run(steps=100_000, bf16=True, compile=True, checkpointing=True, attention="flex", eval_every=2000,
                 save_every=1000),
         data=Data(codec="wan:vae", audio="logmel:2x80", frames=81, height=480, width=832, batch=64, max_refs=4,
