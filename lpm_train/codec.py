@@ -156,7 +156,7 @@ def digest(*parts: object) -> str:
 
 
 def make_codec(spec: str) -> Codec:
-    """Make a codec from its name: patch:TxHxW, tiny:FILE, wan:DIRECTORY or ltx:DIRECTORY.
+    """Make a codec from its name: patch:TxHxW, principal:FILE, tiny:FILE, wan:DIRECTORY or ltx:DIRECTORY.
 
     Raises:
         DataError: the name is none of these, or what it names cannot be loaded.
@@ -172,8 +172,14 @@ def make_codec(spec: str) -> Codec:
         from lpm_train.codec_tiny import TinyVideoAE
 
         return TinyVideoAE.load(rest)
+    if kind == "principal" and rest:
+        from lpm_train.codec_principal import PrincipalCodec
+
+        return PrincipalCodec.load(rest)
     if kind in ("wan", "ltx") and rest:
         from lpm_train.codec_public import load_public
 
         return load_public(kind, rest)
-    raise DataError(f"unknown codec {spec!r}: use patch:TxHxW, tiny:FILE, wan:DIRECTORY or ltx:DIRECTORY")
+    raise DataError(
+        f"unknown codec {spec!r}: use patch:TxHxW, principal:FILE, tiny:FILE, wan:DIRECTORY or ltx:DIRECTORY"
+    )

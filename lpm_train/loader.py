@@ -74,6 +74,7 @@ class Loader:
         for bucket in config.buckets:  # a bucket that the codec cannot hold is found before the first batch
             latent_frames(encoders.codec, bucket[0]), latent_size(encoders.codec, *bucket[1:])
         self.shards = Shards(root, config.where)
+        self.fingerprint = self.shards.fingerprint  # taken at the start; a missing shard is found here
         self.order = Order(self._cut(), config.global_batch, config.seed, config.balance)
         self.maker = Maker(
             self.shards, encoders, self._parts(), config.sampling, config.seed, config.drop, silence(encoders)
@@ -147,7 +148,7 @@ class Loader:
             "epoch": epoch,
             "cursor": cursor,
             "seed": self.config.seed,
-            "fingerprint": {"data": self.shards.fingerprint, "order": self.order.fingerprint},
+            "fingerprint": {"data": self.fingerprint, "order": self.order.fingerprint},
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:

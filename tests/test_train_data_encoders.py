@@ -7,11 +7,13 @@ import os
 from pathlib import Path
 
 import pytest
+import tokenizers
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lpm_train.audio import LogMel, latent_steps, make_audio, steps_per_latent
+from lpm_train.audio_public import to_16k
 from lpm_train.codec import (
     PatchCodec,
     encode_images,
@@ -233,3 +235,45 @@ def test_public_autoencoders_stream_what_they_decode_whole(tmp_path: Path) -> No
     assert torch.equal(out[0], codec.decode(z[:, :1])[0])
     with pytest.raises(DataError, match="no wan autoencoder"):
         make_codec(f"wan:{tmp_path / 'nothing'}")
+
+
+@pytest.mark.filterwarnings("ignore")  # the library's own
+def test_public_audio_and_text_encoders_keep_the_frame_grid(tmp_path: Path) -> None:
+    tf = pytest.importorskip("transformers", reason="the extra with transformers is not installed")
+    tf.Wav2Vec2Model(
+        tf.Wav2Vec2Config(
+            hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, conv_dim=(8,) * 7,
+            num_conv_pos_embeddings=4, num_conv_pos_embedding_groups=2,
+        )
+    ).save_pretrained(tmp_path / "w")  # fmt: skip
+    tf.WhisperModel(
+        tf.WhisperConfig(
+            d_model=16, encoder_layers=1, decoder_layers=1, encoder_attention_heads=2, decoder_attention_heads=2,
+            encoder_ffn_dim=16, decoder_ffn_dim=16, vocab_size=64, pad_token_id=0, bos_token_id=0, eos_token_id=0,
+            decoder_start_token_id=0, begin_suppress_tokens=None, suppress_tokens=None,
+        )
+    ).save_pretrained(tmp_path / "h")  # fmt: skip
+    tf.WhisperFeatureExtractor().save_pretrained(tmp_path / "h")
+    for spec in (f"wav2vec2:{tmp_path / 'w'}", f"whisper:{tmp_path / 'h'}"):
+        encoder = make_audio(spec)
+        for frames in (1, 7, 26, 801):
+            assert encoder(torch.randn(frames * 1920), 48_000).shape == (2 * frames, 16)
+        with pytest.raises(DataError, match="whole number of video frames"):
+            encoder(torch.randn(1923), 48_000)
+    tokenizer = tokenizers.Tokenizer(tokenizers.models.WordLevel({"<pad>": 0, "nods": 1, "<unk>": 2}, "<unk>"))
+    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    fast = tf.PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", unk_token="<unk>")
+    fast.save_pretrained(tmp_path / "t")
+    tf.T5EncoderModel(tf.T5Config(vocab_size=4, d_model=8, d_kv=4, d_ff=8, num_layers=1, num_heads=2)).save_pretrained(
+        tmp_path / "t"
+    )
+    x, mask = make_text(f"t5:{tmp_path / 't'}")(["nods twice", ""])
+    assert x.shape == (2, 128, 8) and mask.sum(1).tolist() == [2, 0] and not x[1].any()
+
+
+def test_resampling_keeps_tones_and_cuts_what_would_fold() -> None:
+    t48, t16 = torch.arange(48_000) / 48_000, torch.arange(16_000) / 16_000
+    tone = to_16k(torch.sin(2 * torch.pi * 440 * t48), 48_000)
+    assert len(tone) == 16_000
+    torch.testing.assert_close(tone[200:-200], torch.sin(2 * torch.pi * 440 * t16)[200:-200], atol=1e-3, rtol=0)
+    assert to_16k(torch.sin(2 * torch.pi * 9_500 * t48), 48_000)[200:-200].abs().max() < 0.01
