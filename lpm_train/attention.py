@@ -139,7 +139,8 @@ def attend_forced(q: Tensor, own: KV, refs: KV | None, space: Space, layout: Cau
 def _flex() -> Callable[..., Any]:
     from torch.nn.attention.flex_attention import flex_attention
 
-    return torch.compile(flex_attention, dynamic=False) if torch.cuda.is_available() else flex_attention
+    function: Callable[..., Any] = flex_attention
+    return torch.compile(function, dynamic=False) if torch.cuda.is_available() else function
 
 
 @lru_cache(maxsize=16)

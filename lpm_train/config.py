@@ -213,6 +213,8 @@ class Run:
     """The figure by which the best checkpoint is chosen; the smaller the better."""
     exit_share: float = 0.5
     """A flow-matching stage is done when its held-out loss has fallen to this share of the first."""
+    stop_when_passed: bool = False
+    """Stop as soon as all exit criteria pass."""
     patience: int = 0
     """Stop after so many evaluations without a better figure; 0: never."""
 

@@ -76,7 +76,8 @@ class CrossAttention(nn.Module):
         q = self.q(x_BLD).unflatten(-1, (self.heads, -1)).transpose(1, 2)
         k, v = self.kv(tokens_BMD).unflatten(-1, (2 * self.heads, -1)).transpose(1, 2).chunk(2, dim=1)
         out = fn.scaled_dot_product_attention(self.norm_q(q).to(v), self.norm_k(k).to(v), v, attn_mask=mask)
-        return self.out(out.transpose(1, 2).flatten(2))
+        result: Tensor = self.out(out.transpose(1, 2).flatten(2))
+        return result
 
 
 class Block(nn.Module):
@@ -207,8 +208,10 @@ class DiT(nn.Module):
             raise ValueError(
                 f"latents {list(x_BFCHW.shape)} do not fit a model of {self.config.channels} channels, patch {p}"
             )
-        x = x_BFCHW.unflatten(3, (-1, p)).unflatten(5, (-1, p)).permute(0, 1, 3, 5, 2, 4, 6)
-        return self.patch_in(x.flatten(4).flatten(2, 3).to(self.patch_in.weight.dtype))
+        B, F, C, H, W = x_BFCHW.shape
+        x = x_BFCHW.reshape(B, F, C, H // p, p, W // p, p).permute(0, 1, 3, 5, 2, 4, 6)
+        tokens: Tensor = self.patch_in(x.flatten(4).flatten(2, 3).to(self.patch_in.weight.dtype))
+        return tokens
 
     def _unfold(self, x_BFSP: Tensor, height: int, width: int) -> Tensor:
         p, c = self.config.patch, self.config.channels
@@ -220,7 +223,8 @@ class DiT(nn.Module):
         rate = torch.exp(torch.arange(128, dtype=t.dtype, device=t.device) * (-math.log(10_000) / 128))
         phase = 1000 * t[..., None] * rate
         weight = self.time_6D.weight.dtype
-        return self.time(torch.cat([phase.cos(), phase.sin()], -1).to(weight))
+        embedded: Tensor = self.time(torch.cat([phase.cos(), phase.sin()], -1).to(weight))
+        return embedded
 
     def _drive(self, cond: Conditions, start: int, frames: int) -> Drive:
         dtype = self.text_in.weight.dtype
@@ -277,14 +281,14 @@ class DiT(nn.Module):
         size = x.shape[-2:] if x is not None else cond.ref_BKCHW.shape[-2:]
         space = self.space(*size)
         zero = torch.zeros((), dtype=_wide(cond.speak_BTA[:0]).dtype, device=cond.speak_BTA.device)
-        e_6D = _wide(self.time_6D(self._time(zero))).unflatten(-1, (6, -1))
+        e_6D = _wide(self.time_6D(self._time(zero))).reshape(6, -1)
         refs = None if cache is not None else self._reference_tokens(cond)
         tokens, e_BF6D, drive, mode, e_BFD = None, None, None, "full" if cache is None else "block", None
         if x is not None:
             assert t is not None
             drive = self._drive(cond, start, x.shape[1])
             e_BFD = self._time(t)
-            e_BF6D = _wide(self.time_6D(e_BFD)).unflatten(-1, (6, -1))
+            e_BF6D = _wide(self.time_6D(e_BFD)).reshape(*t.shape, 6, -1)
             tokens = self._fold(x)
             if layout is not None:
                 drive, mode = drive.twice(), (layout, self.flex)  # type: ignore[assignment]

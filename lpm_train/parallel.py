@@ -145,6 +145,8 @@ def accumulate(
     if stack:
         for p, grad in zip(weights, stack[0][1], strict=True):
             p.grad = grad
+    for p in weights:  # what had no part in the loss has a gradient too: every optimizer state exists from step one
+        p.grad = torch.zeros_like(p) if p.grad is None else p.grad
     return gather_rows(torch.cat([rows[i] for i in range(len(parts))]))
 
 

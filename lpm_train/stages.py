@@ -236,8 +236,9 @@ class Causal(_Base):
 
     def _forced(self, batch: Batch, t: Tensor, eps: Tensor, context: Tensor) -> Tensor:
         x = torch.cat([context, flow.add_noise(batch.x_BFCHW, eps, t)])
-        out = self.student(x, torch.cat([torch.zeros_like(t), t]), batch.cond, layout=causal_layout(self.config.stream))
-        return out.v_BFCHW
+        layout = causal_layout(self.config.stream)
+        v: Tensor = self.student(x, torch.cat([torch.zeros_like(t), t]), batch.cond, layout=layout).v_BFCHW
+        return v
 
     def _by_block(self, t_Bn: Tensor) -> Tensor:
         return t_Bn.repeat_interleave(self.config.stream.block, dim=1)
@@ -292,7 +293,8 @@ class Consistency(Causal):
 
         def velocity(role: str, x: Tensor, t: Tensor) -> Tensor:
             both = torch.cat([context, x]), torch.cat([zero, t])
-            return self.roles[role](*both, batch.cond, layout=layout).v_BFCHW
+            v: Tensor = self.roles[role](*both, batch.cond, layout=layout).v_BFCHW
+            return v
 
         x_t = flow.add_noise(x0, self._noise(batch, "eps", i), t)
         with torch.no_grad():
@@ -336,10 +338,12 @@ class Distill(_Base):
         cond, start = near(batch.cond, first, first + n, model)
 
         def velocity(x: Tensor, t: Tensor, drive: Any) -> Tensor:
-            if c.teacher == "pretrain":
-                return model(x, t, drive, start=start).v_BFCHW
-            both = torch.cat([context, x]), torch.cat([torch.zeros_like(t), t])
-            return model(*both, drive, layout=causal_layout(self.config.stream), start=start).v_BFCHW
+            layout = None
+            if c.teacher == "causal":
+                x, t = torch.cat([context, x]), torch.cat([torch.zeros_like(t), t])
+                layout = causal_layout(self.config.stream)
+            v: Tensor = model(x, t, drive, layout=layout, start=start).v_BFCHW
+            return v
 
         scale = c.guidance if role == "teacher" else 1.0
         null = cond.null()
