@@ -14,9 +14,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from moto.server import ThreadedMotoServer
-from train_data_case import copy, dataset, loader, same
+from train_data_case import BUCKET, copy, dataset, encoders, loader, same
 
 from lpm_train.batch import Batch, DropRates
+from lpm_train.precompute import precompute
 from lpm_train.sampling import Sampling, choose_bucket, choose_references, window_starts
 from lpm_train.shards import Shards, select
 from lpm_train.storage import DataError, Storage
@@ -227,6 +228,9 @@ def test_object_storage_gives_the_same_batches(bucket: str) -> None:
         remote.write(str(file.relative_to(dataset())), file.read_bytes())
     with loader(root) as far, loader() as near:
         assert far.state() == near.state()
+        assert same(next(far), next(near))
+    precompute(root, "a", encoders(), [BUCKET], dtype="float32")
+    with loader(root, precomputed="a") as far, loader(sampling=Sampling(hop_frames=16)) as near:
         assert same(next(far), next(near))
     with pytest.raises(DataError, match="no manifest"):
         Shards(f"s3://{bucket}/other")
