@@ -39,9 +39,15 @@ _INDEX = pa.schema(
 
 
 def _meta(encoders: Encoders, hop_frames: int, dtype: str) -> dict[str, Any]:
-    parts = {"codec": encoders.codec, "audio": encoders.audio, "text": encoders.text}
-    names = {k: {"name": v.name, "fingerprint": v.fingerprint} for k, v in parts.items()}
-    return {"format": 1, **names, "hop_frames": hop_frames, "dtype": dtype}
+    codec, audio, text = encoders.codec, encoders.audio, encoders.text
+    return {
+        "format": 1,
+        "codec": {"name": codec.name, "fingerprint": codec.fingerprint},
+        "audio": {"name": audio.name, "fingerprint": audio.fingerprint},
+        "text": {"name": text.name, "fingerprint": text.fingerprint},
+        "hop_frames": hop_frames,
+        "dtype": dtype,
+    }
 
 
 def precompute(
@@ -129,9 +135,8 @@ def _write_shard(
             # As many samples ahead as there are threads: memory holds few, and the tar's order is that of the ids.
             for start in range(0, len(items), 2 * workers):
                 part = items[start : start + 2 * workers]
-                for (row, bucket), members in zip(
-                    part, pool.map(lambda i: encode_sample(direct, *i, hop, dtype), part), strict=True
-                ):
+                made = pool.map(lambda i: encode_sample(direct, i[0], i[1], hop, dtype), part)
+                for (row, bucket), members in zip(part, made, strict=True):
                     places = [_add(tar, f"{row.sample_id}.{suffix}", data) for suffix, data in members.items()]
                     rows.append((row.sample_id, row.digest, list(bucket), places))
         size = file.tell()
@@ -148,13 +153,12 @@ def encode_sample(direct: Direct, row: Row, bucket: Bucket, hop: int, dtype: np.
     try:
         record = read_record(direct.shards.read(row, ["json"])["json"], row.sample_id)
         parts: dict[str, Tensor] = {}
-        for name, features in zip(("speak", "listen"), direct.sounds(row), strict=True):
-            parts[name] = features
+        parts["speak"], parts["listen"] = direct.sounds(row)
         embedding, mask = direct.text(row)
         parts["text"] = embedding[mask]
         members = [r.member for r in record.references]
-        for member, latent in zip(members, direct.references(row, bucket, members), strict=True) if members else ():
-            parts[member] = latent
+        if members:
+            parts |= dict(zip(members, direct.references(row, bucket, members), strict=True))
         for start in window_starts(row.n_frames, bucket[0], hop):
             parts[f"latents_{start}"] = direct.latents(row, bucket, start)
     except DataError as e:
