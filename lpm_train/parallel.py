@@ -79,7 +79,7 @@ def prepare(model: DiT, config: Config, where: Ranks, trained: bool = True) -> D
         )
         for block in model.blocks:
             fully_shard(block, mesh=mesh, mp_policy=policy)
-        fully_shard(model, mesh=mesh, mp_policy=policy)
+        fully_shard(model, mesh=mesh, mp_policy=policy, reshard_after_forward=True)  # its weights are read between
     return model
 
 
