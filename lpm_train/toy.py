@@ -10,39 +10,54 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.optim import Optimizer
 
+from lpm_train import loop, stages
 from lpm_train.audio import make_audio
 from lpm_train.batch import Batch, DropRates
+from lpm_train.checkpoint import find, load_weights, read_meta, steps
 from lpm_train.clip import read_video, to_unit
 from lpm_train.codec_principal import PrincipalCodec
-from lpm_train.config import Causal, Config, Data, Distill, Flow, Model, Optim, Pretrain, Run, Stream, to_json
+from lpm_train.config import Causal, Config, Data, Distill, Flow, Model, Optim, Pretrain, Run, Stream
 from lpm_train.loader import Loader, LoaderConfig
 from lpm_train.make import Encoders
 from lpm_train.media import write_mp4, write_png
 from lpm_train.metrics import nested
 from lpm_train.model import DiT
+from lpm_train.muon import Muon
+from lpm_train.parallel import Ranks
 from lpm_train.precompute import precompute
 from lpm_train.probe import condition_gaps
 from lpm_train.puppet import held_out_scenes, measure, scene_batch, strip, to_frames
 from lpm_train.rollout import causal_layout, roll, sample_clip
 from lpm_train.sampling import Sampling
 from lpm_train.shards import Shards
-from lpm_train.stages import Weights, make_stage
+from lpm_train.stages import Weights
+from lpm_train.stream import StreamGenerator
 from lpm_train.synthetic import SIZE, Scene, render, tracks
 from lpm_train.synthetic_shards import write_dataset
 from lpm_train.text import make_text
+from schemas.sample import SAMPLES_PER_FRAME
 
 FRAMES = 48
 """Video frames of a training clip: 12 latents."""
 
+HOP = 12
+"""Frames between two windows of a clip."""
+
 LONG = 20
 """Length of the rollout that drift is measured on, in training clips."""
+
+STAGES = ("pretrain", "causal", "distill")
+
+LOOKED_AT = ("sway_std_ratio", "mouth_speech_corr", "nod_user_corr", "identity.last", "silent_mouth")
+"""What the choice of a student looks at."""
 
 Say = Callable[[str], None]
 
@@ -56,10 +71,14 @@ class Budget:
     clips: int = 3
     clip_frames: int = 96
     batch: int = 16
+    late_batch: int = 8
+    """Samples in a step after pretraining."""
     pretrain: int = 1100
     causal: int = 350
     distill: int = 240
     """Critic steps; the student moves every `Distill.critic_steps`-th."""
+    rollout: int = 24
+    """Latents of a student's rollout; the last clip length of it is judged."""
     evaluate_every: int = 15
     """Distillation steps between two looks at what the student does."""
     scenes: int = 12
@@ -67,14 +86,18 @@ class Budget:
     long: int = LONG
 
 
-def toy_config(stage: str = "pretrain", budget: Budget = Budget()) -> Config:
+def toy_config(
+    stage: str = "pretrain",
+    budget: Budget = Budget(),
+    codec: Path = Path("codec.pt"),
+) -> Config:
     """Return the toy's configuration of a stage: 0.6 M parameters, latents of 12 x 8 x 8, clips of 12 of them."""
     learning = {
         "pretrain": Optim(lr=3e-3, warmup=30, decay_to=0.05, ema=0.995, betas=(0.9, 0.98)),
         "causal": Optim(lr=1.5e-3, warmup=30, decay_to=0.05, ema=0.99, betas=(0.9, 0.98)),
         "distill": Optim(lr=3e-5, warmup=1, ema=0.9, betas=(0.0, 0.99), clip=10.0),
     }
-    steps = {"pretrain": budget.pretrain, "causal": budget.causal, "distill": budget.distill}
+    count = {"pretrain": budget.pretrain, "causal": budget.causal, "distill": budget.distill}
     return Config(
         model=Model(
             channels=12, audio_width=24, audio_steps=4, text_width=32, depth=4, width=80, heads=4, patch=2,
@@ -84,11 +107,18 @@ def toy_config(stage: str = "pretrain", budget: Budget = Budget()) -> Config:
         stream=Stream(block=3, window=9, steps=4, shift=1.0),
         pretrain=Pretrain(),
         causal=Causal(context_noise=0.3, drop=DropRates(speak=0, listen=0, text=0, refs=0, everything=0)),
-        distill=Distill(rollout=24, loss_frames=12, critic_steps=3, critic_lr=3e-4, shift=1.0),
+        distill=Distill(rollout=budget.rollout, loss_frames=12, critic_steps=3, critic_lr=3e-4, shift=1.0),
         optim=learning[stage],
-        run=Run(stage=stage, steps=steps[stage], device="cpu"),  # type: ignore[arg-type]
-        data=Data(codec="principal:codec.pt", audio="logmel:1x24", text="hashed-words:32x6", frames=FRAMES,
-                  height=SIZE, width=SIZE, batch=budget.batch, max_refs=2, hop_frames=4, precomputed="toy"),
+        run=Run(
+            stage=stage, steps=count[stage], device="cpu", log_every=max(1, count[stage] // 10),  # type: ignore[arg-type]
+            eval_every=budget.evaluate_every if stage == "distill" else max(1, count[stage] // 2),
+            save_every=100, keep=1, select="cost" if stage == "distill" else "heldout_loss",
+        ),
+        data=Data(
+            codec=f"principal:{codec}", audio="logmel:1x24", text="hashed-words:32x6", frames=FRAMES, height=SIZE,
+            width=SIZE, batch=budget.batch if stage == "pretrain" else budget.late_batch, max_refs=2, hop_frames=HOP,
+            precomputed="toy",
+        ),
     )  # fmt: skip
 
 
@@ -110,7 +140,7 @@ def prepare_data(out: Path, budget: Budget, say: Say) -> Encoders:
         PrincipalCodec.load(out / "codec.pt"), make_audio(config.data.audio), make_text(config.data.text)
     )
     for name, frames in (("toy", FRAMES), ("toy-long", budget.clip_frames)):
-        counts = precompute(root, name, encoders, ((frames, SIZE, SIZE),), hop_frames=4, dtype="float32", workers=1)
+        counts = precompute(root, name, encoders, ((frames, SIZE, SIZE),), hop_frames=HOP, dtype="float32", workers=1)
         say(f"precomputed/{name}: {counts['samples'] + counts['kept']} samples of {frames} frames")
     return encoders
 
@@ -121,12 +151,12 @@ def _some_clips(root: Path) -> Iterator[Tensor]:
         yield to_unit(read_video(shards.read(shards[sample_id], ["mp4"])["mp4"], (SIZE, SIZE)))[None]
 
 
-def open_loader(out: Path, encoders: Encoders, budget: Budget, split: str, frames: int = FRAMES) -> Loader:
+def open_loader(out: Path, encoders: Encoders, batch: int, split: str, frames: int = FRAMES) -> Loader:
     """Open the loader of a split."""
     config = LoaderConfig(
-        buckets=((frames, SIZE, SIZE),), where=f"split = '{split}'", global_batch=budget.batch, workers=1,
+        buckets=((frames, SIZE, SIZE),), where=f"split = '{split}'", global_batch=batch, workers=1,
         precomputed="toy" if frames == FRAMES else "toy-long",
-        sampling=Sampling(hop_frames=4, max_refs=2, drop_ref=0.3),
+        sampling=Sampling(hop_frames=HOP, max_refs=2, drop_ref=0.3),
     )  # fmt: skip
     return Loader(out / "data", config, encoders)
 
@@ -149,7 +179,7 @@ class Bench:
         """Draw and encode the scenes; fetch held-out batches."""
         short = held_out_scenes(budget.scenes, FRAMES, run_frames=(16, 40))
         long = held_out_scenes(budget.long_scenes, FRAMES * budget.long, seed=8_000_000)
-        with open_loader(out, encoders, budget, "val") as loader:
+        with open_loader(out, encoders, budget.batch, "val") as loader:
             held_out = [next(loader) for _ in range(2)]
         x = held_out[0].x_BFCHW
         size = (x.shape[2], x.shape[3], x.shape[4])
@@ -173,6 +203,12 @@ class Bench:
             z = roll(model, cond, self.size, batch.sample_ids, stream, "bench")
         return z, measure(z, scenes, self.encoders, FRAMES)
 
+    def student_figures(self, stage: Any) -> dict[str, float]:
+        """Measure a stage's averaged student on rollouts of four clip lengths; `cost` is what is to be small."""
+        with stage.averaged() as model:
+            _, f = self.rollout(model, stage.config.stream, min(48, self.long[1].cond.frames))
+        return {"cost": student_cost(f)} | {n: f[n] for n in LOOKED_AT}
+
     def gaps(self, model: DiT, config: Config, causal: bool) -> dict[str, float]:
         """Return the condition gaps over the short scenes, in which neighbours never share a text."""
         return condition_gaps(model, [self.short[1]], causal_layout(config.stream) if causal else None)
@@ -187,12 +223,23 @@ def student_cost(f: Mapping[str, float]) -> float:
 # ------------------------------------------------------------------------------------------------ training
 
 
-@dataclass
-class Trained:
-    """What a stage leaves behind."""
+class _WithMuon:
+    """A small model on a CPU has no steps to waste: Muon halves them."""
 
-    weights: Weights
-    figures: dict[str, float] = field(default_factory=dict)
+    def _optimizer(self, model: DiT, lr: float) -> Optimizer:
+        return Muon.of(model, lr, self.config.optim.betas)  # type: ignore[attr-defined]
+
+
+class MuonPretrain(_WithMuon, stages.Pretrain):
+    """Pretraining with Muon."""
+
+
+class MuonCausal(_WithMuon, stages.Causal):
+    """Teacher forcing with Muon."""
+
+
+def _weights(out: Path, name: str) -> Weights:
+    return load_weights(out / name)[1]
 
 
 def _model(config: Config, weights: Weights) -> DiT:
@@ -201,83 +248,41 @@ def _model(config: Config, weights: Weights) -> DiT:
     return model.eval().requires_grad_(False)
 
 
-def run_stage(
-    name: str,
-    source: Iterator[Batch],
-    held_out: list[Batch],
-    config: Config,
-    say: Say,
-    start: Weights | None = None,
-    teacher: Weights | None = None,
-    look: Callable[[DiT], float] | None = None,
-    every: int = 0,
-) -> Trained:
-    """Train a stage; with `look`, keep the averaged weights for which it is smallest, else the last ones."""
-    stage = make_stage(config, None, start, teacher)
-    first = stage.evaluate(held_out)["heldout_loss"]
-    best: tuple[float, Weights, int] | None = None
-    began, log_every = time.perf_counter(), max(1, config.run.steps // 8)
-    for i in range(config.run.steps + 1):
-        if look is not None and i % every == 0:
-            weights = {n: w.clone() for n, w in stage.ema.weights.items()}
-            cost = look(_model(config, weights))
-            if best is None or cost < best[0]:
-                best = (cost, weights, i)
-        if i == config.run.steps:
-            break
-        out = stage.step(next(source), i)
-        if i % log_every == 0 or i == config.run.steps - 1:
-            text = "  ".join(f"{k} {v:.4f}" for k, v in out.items())
-            say(f"{name} {i}: {text}  ({time.perf_counter() - began:.0f} s)")
-    if best is not None:
-        stage.ema.weights = dict(best[1])
-    last = stage.evaluate(held_out)
-    for criterion in stage.exit_criteria({"heldout_loss": first}, last):
-        say(f"{name}: {criterion}")
-    figures = {"first": first, "last": last["heldout_loss"]}
-    if best is not None:
-        figures |= {"chosen_step": float(best[2]), "cost": best[0]}
-    return Trained({n: w.clone() for n, w in stage.ema.weights.items()}, figures)
-
-
-def train_all(out: Path, encoders: Encoders, bench: Bench, budget: Budget, say: Say) -> dict[str, Trained]:
-    """Run pretrain, causal and distill; a stage whose weights are there already is not run again."""
-    done: dict[str, Trained] = {}
-    for name in ("pretrain", "causal", "distill"):
-        config, file = toy_config(name, budget), out / f"{name}.pt"
-        if file.exists():
-            stored = torch.load(file, weights_only=True)
-            done[name] = Trained(stored["weights"], stored["figures"])
-            say(f"{name}: read from {file.name}")
-            continue
-        frames = budget.clip_frames if name == "distill" else FRAMES
-        start = done["causal" if name == "distill" else "pretrain"].weights if done else None
-
-        def look(model: DiT, config: Config = config) -> float:
-            _, f = bench.rollout(model, config.stream, min(48, 12 * budget.long))
-            cost = student_cost(f)
-            shown = ("sway_std_ratio", "mouth_speech_corr", "nod_user_corr", "identity.last", "silent_mouth")
-            say("  student: " + "  ".join(f"{k} {f[k]:.3f}" for k in shown) + f"  cost {cost:.3f}")
-            return cost
-
-        with open_loader(out, encoders, budget, "train", frames) as loader:
-            done[name] = run_stage(
-                name, loader, bench.held_out, config, say, start,
-                done["pretrain"].weights if name == "distill" else None,
-                look if name == "distill" else None, budget.evaluate_every,
-            )  # fmt: skip
-        torch.save({"weights": done[name].weights, "figures": done[name].figures}, file)
-        (out / f"{name}.json").write_text(to_json(config), encoding="utf-8")
-    return done
+def train_all(out: Path, encoders: Encoders, bench: Bench, budget: Budget, say: Say) -> dict[str, dict[str, float]]:
+    """Run pretrain, causal and distill; -> held-out loss, first and last, by stage. A stopped run continues."""
+    where = Ranks(0, 1, torch.device("cpu"))
+    figures: dict[str, dict[str, float]] = {}
+    for name in STAGES:
+        config = toy_config(name, budget, out / "codec.pt")
+        done = steps(out / name)
+        if not done or done[-1] < config.run.steps:
+            stage: Any
+            if name == "pretrain":
+                stage = MuonPretrain(config, where)
+            elif name == "causal":
+                stage = MuonCausal(config, where, _weights(out, "pretrain"))
+            else:
+                stage = stages.Distill(config, where, _weights(out, "causal"), _weights(out, "pretrain"))
+            frames = budget.clip_frames if name == "distill" else FRAMES
+            look = bench.student_figures if name == "distill" else None
+            with open_loader(out, encoders, config.data.batch, "train", frames) as loader:
+                loop.train(stage, config, loader, out / name, heldout=bench.held_out, measure=look, show=say)
+        meta = read_meta(find(out / name))
+        figures[name] = {"first": meta.first["heldout_loss"], "last": meta.now["heldout_loss"]}
+        if name == "distill":
+            figures[name]["chosen_step"] = float(meta.step)
+    return figures
 
 
 # ------------------------------------------------------------------------------------------------ the report
 
 
-def report(out: Path, bench: Bench, done: Mapping[str, Trained], budget: Budget, say: Say) -> dict[str, Any]:
+def report(
+    out: Path, bench: Bench, losses: Mapping[str, Mapping[str, float]], budget: Budget, say: Say
+) -> dict[str, Any]:
     """Measure every stage's model, write metrics.json, the video and the strip; return the metrics."""
     config = toy_config("distill", budget)
-    models = {n: _model(config, t.weights) for n, t in done.items()}
+    models = {n: _model(config, _weights(out, n)) for n in STAGES}
     teacher_z, teacher = bench.clips(models["pretrain"], config)
     causal_z, causal = bench.rollout(models["causal"], config.stream)
     many = replace(config.stream, steps=config.flow.steps, shift=config.flow.shift, resample=False)
@@ -287,8 +292,8 @@ def report(out: Path, bench: Bench, done: Mapping[str, Trained], budget: Budget,
     took = time.perf_counter() - began
     _, student_short = bench.rollout(models["distill"], config.stream, long=False)
     flat = dict(student)
-    for name, trained in done.items():
-        flat |= {f"heldout_loss.{name}.{k}": v for k, v in trained.figures.items()}
+    for name, loss in losses.items():
+        flat |= {f"heldout_loss.{name}.{k}": v for k, v in loss.items()}
     flat |= {f"condition_gap.{k}": v for k, v in bench.gaps(models["distill"], config, True).items()}
     flat |= {f"short.{k}": v for k, v in student_short.items()}
     for name, figures, model, forced in (
@@ -313,25 +318,15 @@ def report(out: Path, bench: Bench, done: Mapping[str, Trained], budget: Budget,
 
 
 def stream_figures(model: DiT, config: Config, bench: Bench) -> dict[str, float]:
-    """Time one stream, block by block, decoding included: `fps`, and `first_chunk_s` from start to first pictures."""
-    from lpm_train import flow
-    from lpm_train.rollout import Rollout, near
-
-    _, batch = bench.short
-    one, block = batch.select([0]), config.stream.block
-    began = time.perf_counter()
-    with torch.no_grad():
-        rollout, state, first, shown = Rollout.begin(model, one.cond, config.stream), None, 0.0, 0
-        for start in range(0, one.cond.frames, block):
-            part, at = near(one.cond, start, start + block, model)
-
-            def draw(purpose: str, start: int = start) -> Tensor:
-                return flow.noise(one.sample_ids, (block, *bench.size), one.x_BFCHW, "time", start, purpose)
-
-            frames, state = bench.encoders.codec.decode(rollout.block(part, at, draw), state)
-            shown += frames.shape[1]
-            first = first or time.perf_counter() - began
-    return {"fps": shown / (time.perf_counter() - began), "first_chunk_s": first}
+    """Stream one scene as a live user would, decoding included: `fps`, `first_chunk_s` and more."""
+    scenes, batch = bench.long
+    e, scene = bench.encoders, scenes[0]
+    generator = StreamGenerator(model, config, e.codec, e.audio, e.text, batch.cond.select([0]), words=scene.caption)
+    speak, listen = (torch.from_numpy(x) for x in tracks(scene))
+    chunk = config.stream.block * e.codec.stride[0] * SAMPLES_PER_FRAME
+    for start in range(0, min(len(speak), 20 * chunk), chunk):
+        generator.push(speak[start : start + chunk], listen[start : start + chunk])
+    return generator.timing.report()
 
 
 def check(metrics: Mapping[str, Any]) -> list[str]:
@@ -367,8 +362,8 @@ def main(out: Path = Path("build/toy"), budget: Budget = Budget()) -> int:
 
     encoders = prepare_data(out, budget, say)
     bench = Bench.make(out, encoders, budget)
-    done = train_all(out, encoders, bench, budget, say)
-    short = check(report(out, bench, done, budget, say))
+    losses = train_all(out, encoders, bench, budget, say)
+    short = check(report(out, bench, losses, budget, say))
     for line in short:
         say(f"NOT REACHED: {line}")
     if not short:

@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from lpm_train import cli as trainer
 from workflows import commands
 
 app = typer.Typer(
@@ -22,6 +23,8 @@ app = typer.Typer(
 )  # fmt: skip
 models = typer.Typer(no_args_is_help=True, help="Model weights: what is needed, where it is found, fetching it.")
 app.add_typer(models, name="models")
+app.add_typer(trainer.train, name="train")
+app.command()(trainer.stream)
 
 out = Console(soft_wrap=True)
 err = Console(stderr=True, soft_wrap=True)
