@@ -216,7 +216,7 @@ class DiT(nn.Module):
     def _unfold(self, x_BFSP: Tensor, height: int, width: int) -> Tensor:
         p, c = self.config.patch, self.config.channels
         x = x_BFSP.reshape(*x_BFSP.shape[:2], height // p, width // p, c, p, p).permute(0, 1, 4, 2, 5, 3, 6)
-        return x.flatten(5, 6).flatten(3, 4)
+        return x.flatten(5, 6).flatten(3, 4).clone()  # never a view: sharding hooks hang on the result
 
     def _time(self, t: Tensor) -> Tensor:
         """Embed noise levels in [0, 1]: sinusoids of 1000 t, then an MLP; [...] -> [..., D], float32 or wider."""

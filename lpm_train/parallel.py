@@ -2,7 +2,8 @@
 
 `fully_shard` splits weights, gradients, optimizer state and EMA over the ranks that torchrun starts (nccl on CUDA,
 gloo on CPU). Sums over parts of a batch are taken pairwise in a fixed order and norms in float64, so that one rank and
-two give the same bits at the same global batch; that costs log2(parts) more copies of the (sharded) gradients.
+two give the same bits at the same global batch and `optim.micro_batch`; that costs log2(parts) more copies of the
+(sharded) gradients. Where the CPU's products come from MKL, MKL_CBWR=COMPATIBLE is needed besides.
 """
 
 from __future__ import annotations

@@ -90,6 +90,7 @@ def test_a_loss_that_is_no_number_stops_the_run(tmp_path: Path) -> None:
 def worker(out: Path, stage: str, steps: int, ranks: int = 1, kill_at: int = 0) -> int:
     launch = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"] if ranks > 1 else []
     env = os.environ | {"PYTHONPATH": str(ROOT), "KILL_AT": str(kill_at), "OMP_NUM_THREADS": "1"}
+    env["MKL_CBWR"] = "COMPATIBLE"  # else MKL's sums depend on where in memory a shard was gathered to
     command = [sys.executable, *launch, "-m", "tests.train_worker", str(out), stage, str(steps)]
     return subprocess.run(command, cwd=ROOT, env=env, capture_output=kill_at > 0, timeout=240).returncode
 
