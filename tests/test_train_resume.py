@@ -87,11 +87,11 @@ def test_a_loss_that_is_no_number_stops_the_run(tmp_path: Path) -> None:
         run(override(case.config(), ["optim.lr=1e30", "run.steps=5", "optim.clip=0"]), tmp_path)
 
 
-def worker(out: Path, stage: str, steps: int, ranks: int = 1, kill_at: int = 0) -> int:
+def worker(out: Path, stage: str, steps: int, *changes: str, ranks: int = 1, kill_at: int = 0) -> int:
     launch = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"] if ranks > 1 else []
     env = os.environ | {"PYTHONPATH": str(ROOT), "KILL_AT": str(kill_at), "OMP_NUM_THREADS": "1"}
     env["MKL_CBWR"] = "COMPATIBLE"  # else MKL's sums depend on where in memory a shard was gathered to
-    command = [sys.executable, *launch, "-m", "tests.train_worker", str(out), stage, str(steps)]
+    command = [sys.executable, *launch, "-m", "tests.train_worker", str(out), stage, str(steps), *changes]
     return subprocess.run(command, cwd=ROOT, env=env, capture_output=kill_at > 0, timeout=240).returncode
 
 
@@ -112,3 +112,30 @@ def test_killed_and_continued_on_one_rank_or_two(tmp_path: Path, stage: str) -> 
     assert any(w.shape[0] % 2 for w in ema["whole"].values())  # uneven shards are among them
     for name, weight in ema["whole"].items():
         assert torch.equal(ema["one"][name], weight) and torch.equal(ema["two"][name], weight), name
+
+
+@pytest.mark.slow
+def test_half_precision_and_checkpointing_over_two_ranks(tmp_path: Path) -> None:
+    changes = ("run.bf16=true", "run.checkpointing=true")
+    assert worker(tmp_path / "half", "causal", 4, *changes, ranks=2) == 0
+    assert worker(tmp_path / "full", "causal", 4) == 0
+    half, full = losses(tmp_path / "half"), losses(tmp_path / "full")
+    assert half != full and half == pytest.approx(full, rel=0.05)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # Ray warns of its own defaults
+def test_ray_workers_train_like_torchrun(tmp_path: Path) -> None:
+    import ray
+
+    from lpm_train.ray import launch
+    from tests.train_worker import main
+
+    assert worker(tmp_path / "one", "causal", 3) == 0
+    ray.init(num_cpus=2, include_dashboard=False, runtime_env={"env_vars": {"PYTHONPATH": str(ROOT)}})
+    try:
+        arguments = {"out": tmp_path / "ray", "stage": "causal", "steps": 3}
+        launch(main, arguments, 2, gpu=False, cpus=1, storage=str(tmp_path / "storage"))
+    finally:
+        ray.shutdown()
+    assert losses(tmp_path / "ray") == pytest.approx(losses(tmp_path / "one"), rel=1e-5)

@@ -1,4 +1,6 @@
-"""Train a tiny model in a process of its own, which a test may kill: python -m tests.train_worker OUT STAGE STEPS."""
+"""Train a tiny model in a process of its own, which a test may kill.
+
+python -m tests.train_worker OUT STAGE STEPS [section.field=value ...]."""
 
 from __future__ import annotations
 
@@ -17,11 +19,10 @@ from lpm_train.stages import make_stage
 from tests import train_case as case
 
 
-def main() -> None:
-    out, stage, steps = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+def main(out: Path, stage: str, steps: int, *changes: str) -> None:
     kill_at = int(os.environ.get("KILL_AT", "0"))
     settings = override(
-        case.config(), [f"run.stage={stage}", f"run.steps={steps}", "optim.micro_batch=1", "run.keep=9"]
+        case.config(), [f"run.stage={stage}", f"run.steps={steps}", "optim.micro_batch=1", "run.keep=9", *changes]
     )
     with ranks(settings) as where:
         made = make_stage(settings, where, start=case.model(dtype=torch.float32).state_dict())
@@ -44,4 +45,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), *sys.argv[4:])
