@@ -29,7 +29,7 @@ SIZE = 32
 HOLD = 4
 """Frames a pose is held, as in stop motion: a codec that folds as many frames into a latent shows a pose in each."""
 
-SWAY_STD_PX = 1.3
+SWAY_STD_PX = 1.8
 """Spread of the sideways sway, pixels."""
 
 SWAY_LAG1 = 0.85
@@ -148,7 +148,7 @@ def draw_scene(
     speech, user = (np.clip(0.5 + 0.42 * _curve(rng, n_frames, 0.4, hold), 0, 1) for _ in range(2))
     speaks = np.array([s in ("speak", "both") for s in states])
     hears = np.array([s in ("listen", "both") for s in states])
-    sway = np.clip(SWAY_STD_PX * _curve(rng, n_frames, SWAY_LAG1, hold), -3.4, 3.4)
+    sway = np.clip(SWAY_STD_PX * _curve(rng, n_frames, SWAY_LAG1, hold), -4.2, 4.2)
     return Scene(who, tuple(states), speech * speaks, user * hears, sway, hands, seed)
 
 

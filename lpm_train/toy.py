@@ -73,7 +73,7 @@ class Budget:
     batch: int = 16
     late_batch: int = 8
     """Samples in a step after pretraining."""
-    pretrain: int = 1100
+    pretrain: int = 1200
     causal: int = 350
     distill: int = 240
     """Critic steps; the student moves every `Distill.critic_steps`-th."""
@@ -95,7 +95,7 @@ def toy_config(
     learning = {
         "pretrain": Optim(lr=3e-3, warmup=30, decay_to=0.05, ema=0.995, betas=(0.9, 0.98)),
         "causal": Optim(lr=1.5e-3, warmup=30, decay_to=0.05, ema=0.99, betas=(0.9, 0.98)),
-        "distill": Optim(lr=3e-5, warmup=1, ema=0.9, betas=(0.0, 0.99), clip=10.0),
+        "distill": Optim(lr=1.5e-4, warmup=1, ema=0.8, betas=(0.0, 0.99), clip=10.0),
     }
     count = {"pretrain": budget.pretrain, "causal": budget.causal, "distill": budget.distill}
     return Config(
@@ -103,11 +103,11 @@ def toy_config(
             channels=12, audio_width=24, audio_steps=4, text_width=32, depth=4, width=80, heads=4, patch=2,
             speak_before=2, listen_before=2, theta=100.0,
         ),
-        flow=Flow(shift=0.7, steps=16),
-        stream=Stream(block=3, window=9, steps=4, shift=1.0),
+        flow=Flow(shift=1.0, steps=16),
+        stream=Stream(block=3, window=9, steps=4, shift=2.0),
         pretrain=Pretrain(),
         causal=Causal(context_noise=0.3, drop=DropRates(speak=0, listen=0, text=0, refs=0, everything=0)),
-        distill=Distill(rollout=budget.rollout, loss_frames=12, critic_steps=3, critic_lr=3e-4, shift=1.0),
+        distill=Distill(rollout=budget.rollout, loss_frames=12, critic_steps=3, critic_lr=6e-4, shift=1.0),
         optim=learning[stage],
         run=Run(
             stage=stage, steps=count[stage], device="cpu", log_every=max(1, count[stage] // 10),  # type: ignore[arg-type]
