@@ -46,12 +46,12 @@ class Group:
     def at(self, position: int, seed: int) -> tuple[str, int]:
         """Return (sample id, pass number) at a position of the endless stream."""
         turn, place = divmod(position, len(self.ids))
-        return self.ids[_permutation(len(self.ids), sample_seed(seed, "order", self.name, turn))[place]], turn
+        return self.ids[_permutation(len(self.ids), self.name, turn, seed)[place]], turn
 
 
 @lru_cache(maxsize=64)
-def _permutation(n: int, seed: int) -> NDArray[np.int64]:
-    return np.random.default_rng(seed).permutation(n)
+def _permutation(n: int, name: str, turn: int, seed: int) -> NDArray[np.int64]:
+    return np.random.default_rng(sample_seed(seed, "order", name, turn)).permutation(n)
 
 
 @dataclass(frozen=True, eq=False)

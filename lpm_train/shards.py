@@ -51,17 +51,19 @@ class Row:
 class MemberTable:
     """Members of many samples, kept in Arrow: a million samples of ten members are too many Python objects."""
 
-    def __init__(self, members: pa.ChunkedArray) -> None:
-        lists = members.combine_chunks()
+    def __init__(self, members: Any) -> None:
+        lists: Any = members.combine_chunks()  # a list array of structs
         flat = lists.flatten()
         self._first = lists.offsets.to_numpy() - lists.offsets[0].as_py()
-        self._names, self._offset, self._size = (flat.field(n) for n in ("name", "offset", "size"))
+        self._names = flat.field("name")
+        self._offset, self._size = (flat.field(n).to_numpy() for n in ("offset", "size"))
 
     def of(self, i: int, sample_id: str) -> dict[str, tuple[int, int]]:
         """Return (offset, size) by suffix for the sample of row `i`."""
-        a, n = int(self._first[i]), int(self._first[i + 1] - self._first[i])
-        names, offsets, sizes = (x.slice(a, n).to_pylist() for x in (self._names, self._offset, self._size))
-        return {m[len(sample_id) + 1 :]: (o, z) for m, o, z in zip(names, offsets, sizes, strict=True)}
+        a, b, key = int(self._first[i]), int(self._first[i + 1]), len(sample_id) + 1
+        names = self._names.slice(a, b - a).to_pylist()
+        places = zip(self._offset[a:b].tolist(), self._size[a:b].tolist(), strict=True)
+        return {name[key:]: place for name, place in zip(names, places, strict=True)}
 
 
 class Shards:
@@ -84,8 +86,12 @@ class Shards:
         except FileNotFoundError as e:
             raise DataError(f"no manifest.parquet under {root}: pack the dataset first, or name its directory") from e
         table = select(pq.read_table(pa.BufferReader(buffer)), where)
-        self._text = {n: table[n].to_pylist() for n in ("sample_id", "identity_id", "state", "shard", "caption")}
-        self._count = {n: table[n].to_numpy() for n in ("width", "height", "n_frames", "n_audio_samples")}
+        self._text: dict[str, list[Any]] = {
+            n: table[n].to_pylist() for n in ("sample_id", "identity_id", "state", "shard", "caption")
+        }
+        self._count: dict[str, Any] = {
+            n: table[n].to_numpy() for n in ("width", "height", "n_frames", "n_audio_samples")
+        }
         self._members = MemberTable(table["members"])
         self._table_hash = _hash(table)
         self.ids: tuple[str, ...] = tuple(self._text["sample_id"])
@@ -96,9 +102,9 @@ class Shards:
 
     def __getitem__(self, sample_id: str) -> Row:
         i = self._at[sample_id]
-        text = {n: v[i] for n, v in self._text.items()}
-        count = {n: int(v[i]) for n, v in self._count.items()}
-        return Row(**text, **count, members=self._members.of(i, sample_id))
+        values: dict[str, Any] = {n: v[i] for n, v in self._text.items()}
+        values |= {n: int(v[i]) for n, v in self._count.items()}
+        return Row(**values, members=self._members.of(i, sample_id))
 
     def __contains__(self, sample_id: object) -> bool:
         return sample_id in self._at

@@ -52,7 +52,8 @@ class Storage:
             data = self._pread(name, offset, size)
         else:
             with self._fs.open_input_file(self._path(name)) as f:
-                data = bytes(f.read(size) if not offset else f.read_at(size or f.size() - offset, offset))
+                f.seek(offset)
+                data = bytes(f.read(size))
         if size is not None and len(data) != size:
             raise DataError(
                 f"{name} ends inside bytes [{offset}, {offset + size}): it is not the file its index was made of; "
@@ -126,5 +127,5 @@ def _open(uri: str) -> tuple[pafs.FileSystem, str]:
             other, root = fsspec.core.url_to_fs(uri)
         except (ImportError, ValueError) as e:
             raise DataError(f"cannot open {uri}: {e}") from e
-        fs = pafs.PyFileSystem(pafs.FSSpecHandler(other))
+        fs = pafs.PyFileSystem(pafs.FSSpecHandler(other))  # type: ignore[abstract]
     return fs, str(root).rstrip("/")

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import boto3
+import fsspec
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -190,6 +191,13 @@ def test_references_come_from_outside_the_clip_where_there_are_any(inside: list[
     assert choose_references([], (2.0, 4.0), "src", Sampling(), np.random.default_rng(0)) == []
     only = [reference(0, overlaps=True, time_s=3.0)]
     assert choose_references(only, (2.0, 4.0), "src", Sampling(), np.random.default_rng(0)) == [0]
+
+
+def test_any_fsspec_url_will_do() -> None:
+    fsspec.filesystem("memory").pipe("/lpm-test/x.bin", b"0123456789")
+    storage = Storage("memory://lpm-test")
+    assert storage.read("x.bin", 2, 3) == b"234" and storage.read("x.bin", 5) == b"56789"
+    assert storage.sizes(["x.bin", "y"]) == {"x.bin": 10, "y": -1}
 
 
 def test_storage_refuses_to_leave_its_root(tmp_path: Path) -> None:
