@@ -28,36 +28,40 @@ class KV(NamedTuple):
     v: Tensor
 
 
-@dataclass(frozen=True)
-class Space:
-    """What turns a count of frames into rotations."""
+class Space(NamedTuple):
+    """The rotations of a pass, computed once for all layers."""
 
-    height: int
-    width: int
-    head_width: int
-    theta: float
+    tokens: int
+    """Tokens S in a frame."""
+    first: int
+    """Time of the first row of the tables: that of the first reference slot."""
     ref_gap: int
     """Frames between the last reference slot and the window's first frame."""
+    cos: Tensor
+    sin: Tensor
 
-    @property
-    def tokens(self) -> int:
-        """Tokens S in a frame."""
-        return self.height * self.width
+    @classmethod
+    def make(
+        cls, height: int, width: int, head_width: int, theta: float, ref_gap: int, slots: int, frames: int,
+        device: torch.device | str = "cpu", wide: bool = False,
+    ) -> Space:  # fmt: skip
+        """Cover `slots` references and times 0 to `frames` of a grid; `wide` gives float64."""
+        first = 1 - slots - ref_gap
+        tables = frame_rotation(first, frames, height, width, head_width, theta, torch.device(device), wide)
+        return cls(height * width, first, ref_gap, *tables)
 
-    def rotation(self, start: int, tokens: int, like: Tensor) -> tuple[Tensor, Tensor]:
-        """Give the rotation of consecutive frames that make so many tokens."""
-        count = tokens // self.tokens
-        wide = like.dtype == torch.float64
-        return frame_rotation(start, count, self.height, self.width, self.head_width, self.theta, like.device, wide)
+    def _rotate(self, x: Tensor, start: int) -> Tensor:
+        row = (start - self.first) * self.tokens
+        here = slice(row, row + x.shape[2])
+        return rotate(x, (self.cos[here], self.sin[here]))
 
-    def video(self, k: Tensor, start: int = 0) -> Tensor:
+    def video(self, x: Tensor, start: int = 0) -> Tensor:
         """Rotate tokens of frames at times start, start+1, ..."""
-        return rotate(k, self.rotation(start, k.shape[2], k))
+        return self._rotate(x, start)
 
-    def refs(self, k: Tensor) -> Tensor:
+    def refs(self, x: Tensor) -> Tensor:
         """Rotate reference slots, which stand before the window: slot i of K at time i - K - gap + 1."""
-        slots = k.shape[2] // self.tokens
-        return rotate(k, self.rotation(1 - slots - self.ref_gap, k.shape[2], k))
+        return self._rotate(x, 1 - x.shape[2] // self.tokens - self.ref_gap)
 
 
 @dataclass(frozen=True)

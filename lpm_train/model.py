@@ -83,9 +83,9 @@ class CrossAttention(nn.Module):
 class Block(nn.Module):
     """One layer, for video and for references."""
 
-    def __init__(self, c: ModelConfig, stream: int) -> None:
+    def __init__(self, c: ModelConfig) -> None:
         super().__init__()
-        self.heads, self.stream = c.heads, stream
+        self.heads = c.heads
         self.qkv, self.out = nn.Linear(c.width, 3 * c.width), nn.Linear(c.width, c.width)
         self.norm_q, self.norm_k = (nn.RMSNorm(c.width // c.heads, eps=1e-6) for _ in range(2))
         self.sound, self.text = CrossAttention(c.width, c.heads), CrossAttention(c.width, c.heads)
@@ -119,14 +119,16 @@ class Block(nn.Module):
         e_6D: Tensor,
         refs: KV | None,
         past: KV | None,
-        drive: Drive | None,
+        sound_BFMD: Tensor | None,
+        text_BLD: Tensor | None,
+        text_mask: Tensor | None,
         mode: Any,
         space: Space,
     ) -> tuple[Tensor | None, Tensor | None, KV | None, KV | None]:
         """Run one layer over references, video, or both; returns (video, references, their KV, the video's KV)."""
         if r_BKSD is not None:
             r_BKSD, refs = self._refs(r_BKSD, e_6D, space)
-        if x_BFSD is None or e_BF6D is None or drive is None:
+        if x_BFSD is None or e_BF6D is None or sound_BFMD is None or text_BLD is None:
             return None, r_BKSD, refs, None
         B, F, S, D = x_BFSD.shape
         shift1, scale1, gate1, shift2, scale2, gate2 = (
@@ -141,9 +143,9 @@ class Block(nn.Module):
             layout, flex = mode
             seen = (attention.attend_forced_flex if flex else attention.attend_forced)(q, own, refs, space, layout)
         x_BFSD = x_BFSD + gate1 * self.out(seen.transpose(1, 2).reshape(B, F, S, D))
-        heard = self.sound(_norm(x_BFSD).reshape(B * F, S, D), drive.sounds[self.stream].flatten(0, 1))
+        heard = self.sound(_norm(x_BFSD).reshape(B * F, S, D), sound_BFMD.flatten(0, 1))
         x_BFSD = x_BFSD + heard.reshape(B, F, S, D)
-        told = self.text(_norm(x_BFSD).reshape(B, F * S, D), drive.text_BLD, drive.text_mask)
+        told = self.text(_norm(x_BFSD).reshape(B, F * S, D), text_BLD, text_mask)
         x_BFSD = x_BFSD + told.reshape(B, F, S, D)
         x_BFSD = x_BFSD + gate2 * self.mlp(_norm(x_BFSD) * (1 + scale2) + shift2)
         return x_BFSD, r_BKSD, refs, own
@@ -188,7 +190,7 @@ class DiT(nn.Module):
         self.text_null_D = nn.Parameter(torch.randn(c.width) * 0.02)
         self.ref_null_D = nn.Parameter(torch.randn(c.width) * 0.02)
         self.ref_kind = nn.Embedding(len(REFERENCE_KINDS), c.width)
-        self.blocks = nn.ModuleList(Block(c, i % 2) for i in range(c.depth))
+        self.blocks = nn.ModuleList(Block(c) for _ in range(c.depth))
         self.head_2D = nn.Linear(c.width, 2 * c.width)
         self.patch_out = nn.Linear(c.width, c.channels * c.patch**2)
         for module in self.modules():
@@ -241,10 +243,13 @@ class DiT(nn.Module):
         tokens = self._fold(cond.ref_BKCHW) + self.ref_kind(cond.ref_kind_BK.long())[:, :, None]
         return torch.where(cond.ref_mask_BK[..., None, None], tokens, self.ref_null_D.to(tokens.dtype))
 
-    def space(self, height: int, width: int) -> Space:
-        """Describe the token grid of latents of a size."""
+    def space(self, height: int, width: int, slots: int, frames: int, like: Tensor) -> Space:
+        """Describe the token grid of latents of a size, for so many reference slots and frames."""
         c = self.config
-        return Space(height // c.patch, width // c.patch, c.width // c.heads, c.theta, c.ref_gap)
+        return Space.make(
+            height // c.patch, width // c.patch, c.width // c.heads, c.theta, c.ref_gap, slots, frames,
+            like.device, like.dtype == torch.float64,
+        )  # fmt: skip
 
     @overload
     def forward(self, x: None, t: None, cond: Conditions, *, layout: Causal) -> Cache: ...
@@ -278,12 +283,15 @@ class DiT(nn.Module):
             The velocity [B, F, C, H, W] (that of the noisy half under a layout), float32 or wider; for x None an
             empty cache that holds the references.
         """
-        size = x.shape[-2:] if x is not None else cond.ref_BKCHW.shape[-2:]
-        space = self.space(*size)
+        H, W = x.shape[-2:] if x is not None else cond.ref_BKCHW.shape[-2:]
+        seen = 0 if cache is None else cache.frames
+        frames = 1 if x is None else seen + x.shape[1]
+        space = self.space(H, W, cond.ref_BKCHW.shape[1], frames, self.patch_in.weight)
         zero = torch.zeros((), dtype=_wide(cond.speak_BTA[:0]).dtype, device=cond.speak_BTA.device)
         e_6D = _wide(self.time_6D(self._time(zero))).reshape(6, -1)
         refs = None if cache is not None else self._reference_tokens(cond)
-        tokens, e_BF6D, drive, mode, e_BFD = None, None, None, "full" if cache is None else "block", None
+        tokens, e_BF6D, e_BFD, sounds, words = None, None, None, (None, None), (None, None)
+        mode: Any = "full" if cache is None else "block"
         if x is not None:
             assert t is not None
             drive = self._drive(cond, start, x.shape[1])
@@ -291,11 +299,12 @@ class DiT(nn.Module):
             e_BF6D = _wide(self.time_6D(e_BFD)).reshape(*t.shape, 6, -1)
             tokens = self._fold(x)
             if layout is not None:
-                drive, mode = drive.twice(), (layout, self.flex)  # type: ignore[assignment]
+                drive, mode = drive.twice(), (layout, self.flex)
+            sounds, words = drive.sounds, (drive.text_BLD, drive.text_mask)  # type: ignore[assignment]
         ref_kvs, own_kvs = [], []
         for i, block in enumerate(self.blocks):
             ref_kv, past = (cache.refs[i], cache.past[i]) if cache is not None else (None, None)
-            inputs = (tokens, e_BF6D, refs, e_6D, ref_kv, past, drive, mode, space)
+            inputs = (tokens, e_BF6D, refs, e_6D, ref_kv, past, sounds[i % 2], *words, mode, space)
             if self.checkpointing and torch.is_grad_enabled():
                 result = checkpoint(block, *inputs, use_reentrant=False, preserve_rng_state=False)
             else:
@@ -310,4 +319,4 @@ class DiT(nn.Module):
             tokens, e_BFD = tokens.chunk(2)[1], e_BFD.chunk(2)[1]
         shift, scale = _wide(self.head_2D(e_BFD))[:, :, None].chunk(2, dim=-1)
         out = self.patch_out((_norm(tokens) * (1 + scale) + shift).to(self.patch_out.weight.dtype))
-        return Output(self._unfold(_wide(out), *size), tuple(own_kvs) if cache is not None else ())
+        return Output(self._unfold(_wide(out), H, W), tuple(own_kvs) if cache is not None else ())

@@ -67,6 +67,7 @@ def prepare(model: DiT, config: Config, where: Ranks, trained: bool = True) -> D
     model.flex, model.checkpointing = run.attention == "flex", run.checkpointing and trained
     model.requires_grad_(trained)
     if run.compile:
+        torch._dynamo.config.recompile_limit = 64  # one graph for each length of a filling cache
         for block in model.blocks:
             block.compile(dynamic=False)
     if where.size > 1:

@@ -39,10 +39,10 @@ def angles(positions_L3: Tensor, head_width: int, theta: float) -> Tensor:
 
 @lru_cache(maxsize=64)
 def frame_rotation(
-    start: int, count: int, height: int, width: int, head_width: int, theta: float, device: torch.device, wide: bool
+    start: int, stop: int, height: int, width: int, head_width: int, theta: float, device: torch.device, wide: bool
 ) -> tuple[Tensor, Tensor]:
-    """Return (cos, sin) [count*height*width, E/2] for frames at times start, start+1, ...; float64 if `wide`."""
-    times = torch.arange(start, start + count, dtype=torch.float64, device=device)
+    """Return (cos, sin) [(stop-start)*height*width, E/2] for frames at times start, ..., stop-1; float64 if `wide`."""
+    times = torch.arange(start, stop, dtype=torch.float64, device=device)
     angle = angles(positions(times, height, width), head_width, theta)
     dtype = torch.float64 if wide else torch.float32
     return angle.cos().to(dtype), angle.sin().to(dtype)

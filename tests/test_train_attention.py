@@ -16,19 +16,25 @@ from lpm_train.rollout import Rollout, causal_layout, near
 from lpm_train.rope import angles, positions, rotate
 from tests import train_case as case
 
-SPACE = Space(2, 2, 6, 100.0, 3)
+HEIGHT = WIDTH = 2
+THETA = 100.0
 
 
-def kv(batch: int, frames: int, seed: int, space: Space = SPACE) -> KV:
+def grid(head_width: int = 6, wide: bool = True) -> Space:
+    return Space.make(HEIGHT, WIDTH, head_width, THETA, 3, 2, 16, wide=wide)
+
+
+SPACE = grid()
+
+
+def kv(batch: int, frames: int, seed: int, head_width: int = 6) -> KV:
     g = torch.Generator().manual_seed(seed)
-    shape = (batch, 2, frames * space.tokens, space.head_width)
+    shape = (batch, 2, frames * SPACE.tokens, head_width)
     return KV(*(torch.randn(shape, generator=g, dtype=torch.float64) for _ in range(2)))
 
 
-def turned(x: torch.Tensor, times: list[int], space: Space = SPACE) -> torch.Tensor:
-    a = angles(
-        positions(torch.tensor(times, dtype=torch.float64), space.height, space.width), space.head_width, space.theta
-    )
+def turned(x: torch.Tensor, times: list[int]) -> torch.Tensor:
+    a = angles(positions(torch.tensor(times, dtype=torch.float64), HEIGHT, WIDTH), x.shape[-1], THETA)
     return rotate(x, (a.cos(), a.sin()))
 
 
@@ -59,8 +65,8 @@ def test_forced_attention_equals_a_dense_mask(frames: int, window: int, sink: in
 
 @pytest.mark.filterwarnings("ignore")  # flex attention warns wherever it is not compiled
 def test_flex_equals_sdpa_forward() -> None:
-    space, layout = Space(2, 2, 16, 100.0, 3), Causal(2, 6)
-    q, own, refs = kv(2, 6, 0, space).k.float(), kv(2, 6, 1, space), kv(1, 2, 2, space)
+    space, layout = grid(16, wide=False), Causal(2, 6)
+    q, own, refs = kv(2, 6, 0, 16).k.float(), kv(2, 6, 1, 16), kv(1, 2, 2, 16)
     own, refs = KV(*(x.float() for x in own)), KV(*(x.float() for x in refs))
     with torch.no_grad():
         out = attend_forced_flex(q, own, refs, space, layout)
