@@ -228,7 +228,7 @@ class Data:
     """SQL condition over the manifest."""
     codec: str = "patch:1x4x4"
     audio: str = "logmel:2x80"
-    text: str = "hash:64"
+    text: str = "hashed-words:64x48"
     frames: int = 64
     """Video frames of a clip."""
     height: int = 256
