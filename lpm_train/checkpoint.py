@@ -30,7 +30,7 @@ from torch.distributed.checkpoint.state_dict import (
 
 from lpm_train.config import Config, from_json, to_json
 from lpm_train.model import DiT
-from lpm_train.stages import Stage
+from lpm_train.stage import Stage
 
 
 class CheckpointError(RuntimeError):

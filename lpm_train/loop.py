@@ -22,7 +22,7 @@ from lpm_train.batch import Batch, BatchSource
 from lpm_train.checkpoint import Meta
 from lpm_train.config import Config, to_json
 from lpm_train.parallel import Ranks
-from lpm_train.stages import Criterion, Stage
+from lpm_train.stage import Criterion, Stage
 
 Measure = Callable[[Any], Mapping[str, float]]
 """Extra figures of a stage at an evaluation, for instance those read from generated pictures."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -30,6 +30,7 @@ RECENT = 4096
 """Blocks whose times are remembered for the percentiles."""
 
 
+@runtime_checkable
 class StreamingAudio(AudioEncoder, Protocol):
     """Audio features that can be made as sound arrives."""
 
@@ -119,7 +120,7 @@ class StreamGenerator:
         model: DiT,
         config: Config,
         codec: Codec,
-        audio: StreamingAudio,
+        audio: AudioEncoder,
         text: TextEncoder,
         references: Conditions,
         *,
@@ -146,7 +147,7 @@ class StreamGenerator:
             ConfigError: the audio features cannot be streamed, or do not fit the model.
         """
         c = config.model
-        if not hasattr(audio, "push"):
+        if not isinstance(audio, StreamingAudio):
             raise ConfigError(f"{audio.name} cannot be streamed: use causal features such as logmel")
         if (steps_per_latent(codec, audio), audio.width, codec.channels) != (c.audio_steps, c.audio_width, c.channels):
             raise ConfigError(
