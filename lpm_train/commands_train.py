@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -38,7 +39,7 @@ from lpm_train.sampling import KINDS, Sampling
 from lpm_train.shards import Shards
 from lpm_train.stages import make_stage
 from lpm_train.storage import DataError
-from lpm_train.stream import StreamGenerator
+from lpm_train.stream import StreamGenerator, StreamingAudio
 from lpm_train.synthetic import U8
 from schemas.sample import FPS, SAMPLES_PER_FRAME
 from schemas.time import PACKED_AUDIO_HZ
@@ -304,7 +305,7 @@ def run_stream(
         raise ConfigError("nothing says how long the video is to be: give --speak, --listen or --seconds")
     n_frames = math.ceil((longest / PACKED_AUDIO_HZ if seconds is None else seconds) * FPS - 1e-6)
     generator = StreamGenerator(
-        model, config, encoders.codec, encoders.audio, encoders.text,
+        model, config, encoders.codec, cast(StreamingAudio, encoders.audio), encoders.text,
         reference_conditions(config, encoders, images), words=text, seed=seed,
     )  # fmt: skip
     chunk = config.stream.block * encoders.codec.stride[0] * SAMPLES_PER_FRAME

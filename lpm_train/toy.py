@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -39,7 +39,7 @@ from lpm_train.rollout import causal_layout, roll, sample_clip
 from lpm_train.sampling import Sampling
 from lpm_train.shards import Shards
 from lpm_train.stages import Weights
-from lpm_train.stream import StreamGenerator
+from lpm_train.stream import StreamGenerator, StreamingAudio
 from lpm_train.synthetic import SIZE, Scene, render, tracks
 from lpm_train.synthetic_shards import write_dataset
 from lpm_train.text import make_text
@@ -321,7 +321,9 @@ def stream_figures(model: DiT, config: Config, bench: Bench) -> dict[str, float]
     """Stream one scene as a live user would, decoding included: `fps`, `first_chunk_s` and more."""
     scenes, batch = bench.long
     e, scene = bench.encoders, scenes[0]
-    generator = StreamGenerator(model, config, e.codec, e.audio, e.text, batch.cond.select([0]), words=scene.caption)
+    generator = StreamGenerator(
+        model, config, e.codec, cast(StreamingAudio, e.audio), e.text, batch.cond.select([0]), words=scene.caption
+    )
     speak, listen = (torch.from_numpy(x) for x in tracks(scene))
     chunk = config.stream.block * e.codec.stride[0] * SAMPLES_PER_FRAME
     for start in range(0, min(len(speak), 20 * chunk), chunk):

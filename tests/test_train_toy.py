@@ -97,7 +97,7 @@ def test_orthogonal_steps() -> None:
     first = None
     for i in range(200):
         for group in optimizer.param_groups:
-            group["lr"] = 2e-2 * (1 - i / 200)
+            group["lr"] = 6e-2 * (1 - i / 200)
         loss = (layer(x) - x @ target).square().mean()
         first = first or loss.item()
         optimizer.zero_grad()
