@@ -62,6 +62,17 @@ def _wide(x: Tensor) -> Tensor:
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
+class HeadNorm(nn.RMSNorm):
+    """Scale each head's queries or keys to unit RMS, in the input's precision (the fused kernel wants one type)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__(width, eps=1e-6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise the last axis."""
+        return fn.rms_norm(x, self.normalized_shape, self.weight.to(x.dtype), self.eps)
+
+
 class CrossAttention(nn.Module):
     """Queries from video tokens, keys and values from a condition; starts at zero."""
 
@@ -69,13 +80,13 @@ class CrossAttention(nn.Module):
         super().__init__()
         self.heads = heads
         self.q, self.kv, self.out = nn.Linear(width, width), nn.Linear(width, 2 * width), nn.Linear(width, width)
-        self.norm_q, self.norm_k = nn.RMSNorm(width // heads, eps=1e-6), nn.RMSNorm(width // heads, eps=1e-6)
+        self.norm_q, self.norm_k = HeadNorm(width // heads), HeadNorm(width // heads)
 
     def forward(self, x_BLD: Tensor, tokens_BMD: Tensor, mask: Tensor | None = None) -> Tensor:
         """Attend: [B, L, D], [B, M, D] -> [B, L, D]."""
         q = self.q(x_BLD).unflatten(-1, (self.heads, -1)).transpose(1, 2)
         k, v = self.kv(tokens_BMD).unflatten(-1, (2 * self.heads, -1)).transpose(1, 2).chunk(2, dim=1)
-        out = fn.scaled_dot_product_attention(self.norm_q(q).to(v), self.norm_k(k).to(v), v, attn_mask=mask)
+        out = fn.scaled_dot_product_attention(self.norm_q(q), self.norm_k(k), v, attn_mask=mask)
         result: Tensor = self.out(out.transpose(1, 2).flatten(2))
         return result
 
@@ -87,7 +98,7 @@ class Block(nn.Module):
         super().__init__()
         self.heads = c.heads
         self.qkv, self.out = nn.Linear(c.width, 3 * c.width), nn.Linear(c.width, c.width)
-        self.norm_q, self.norm_k = (nn.RMSNorm(c.width // c.heads, eps=1e-6) for _ in range(2))
+        self.norm_q, self.norm_k = HeadNorm(c.width // c.heads), HeadNorm(c.width // c.heads)
         self.sound, self.text = CrossAttention(c.width, c.heads), CrossAttention(c.width, c.heads)
         hidden = round(c.width * c.mlp_ratio)
         self.mlp = nn.Sequential(nn.Linear(c.width, hidden), nn.GELU("tanh"), nn.Linear(hidden, c.width))
@@ -95,7 +106,7 @@ class Block(nn.Module):
 
     def _split(self, x_BLD: Tensor) -> tuple[Tensor, KV]:
         q, k, v = self.qkv(x_BLD).unflatten(-1, (3 * self.heads, -1)).transpose(1, 2).chunk(3, dim=1)
-        return self.norm_q(q).to(v), KV(self.norm_k(k).to(v), v)
+        return self.norm_q(q), KV(self.norm_k(k), v)
 
     def _modulation(self, e: Tensor) -> tuple[Tensor, ...]:
         return (e + _wide(self.table_6D)).unbind(-2)
@@ -125,7 +136,10 @@ class Block(nn.Module):
         mode: Any,
         space: Space,
     ) -> tuple[Tensor | None, Tensor | None, KV | None, KV | None]:
-        """Run one layer over references, video, or both; returns (video, references, their KV, the video's KV)."""
+        """Run one layer over references, video, or both; returns (video, references, their KV, the video's KV).
+
+        The references' KV come back where there is no video, the video's where there is a cache.
+        """
         if r_BKSD is not None:
             r_BKSD, refs = self._refs(r_BKSD, e_6D, space)
         if x_BFSD is None or e_BF6D is None or sound_BFMD is None or text_BLD is None:
@@ -148,7 +162,7 @@ class Block(nn.Module):
         told = self.text(_norm(x_BFSD).reshape(B, F * S, D), text_BLD, text_mask)
         x_BFSD = x_BFSD + told.reshape(B, F, S, D)
         x_BFSD = x_BFSD + gate2 * self.mlp(_norm(x_BFSD) * (1 + scale2) + shift2)
-        return x_BFSD, r_BKSD, refs, own
+        return x_BFSD, r_BKSD, None, own if mode == "block" else None  # what nobody reads is not kept
 
 
 class Sound(nn.Module):

@@ -73,6 +73,21 @@ def test_flex_equals_sdpa_forward() -> None:
         torch.testing.assert_close(out, attend_forced(q, own, refs, space, layout), atol=2e-6, rtol=0)
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="flex attention has a backward on CUDA only")
+def test_flex_equals_sdpa_on_cuda() -> None:
+    space, layout, results = Space.make(8, 16, 64, THETA, 3, 2, 6, device="cuda"), Causal(2, 6), []
+    g = torch.Generator("cuda").manual_seed(0)
+    shapes = [(2, 2, 6 * 128, 64)] * 3 + [(1, 2, 2 * 128, 64)] * 2
+    given = [torch.randn(s, generator=g, device="cuda") for s in shapes]
+    for attend in (attend_forced, attend_forced_flex):
+        q, k, v, rk, rv = inputs = [x.clone().requires_grad_() for x in given]
+        out = attend(q, KV(k, v), KV(rk, rv), space, layout)
+        out.square().sum().backward()
+        results.append([out, *(x.grad for x in inputs)])
+    for a, b in zip(*results, strict=True):
+        torch.testing.assert_close(a, b, atol=5e-3, rtol=5e-3)
+
+
 def test_flex_refuses_a_window_that_forgets() -> None:
     with pytest.raises(ValueError, match=r"widen stream\.window"):
         attend_forced_flex(kv(2, 6, 0).k, kv(2, 6, 1), None, SPACE, Causal(2, 2))

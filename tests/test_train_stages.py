@@ -158,6 +158,18 @@ def test_a_causal_teacher_scores_too() -> None:
     assert stage.step(next(case.Source()), 0)["loss"] > 0
 
 
+@pytest.mark.parametrize("stage", ["pretrain", "causal", "distill"])
+def test_half_precision_is_close(stage: str) -> None:
+    losses = []
+    for half in ("false", "true"):
+        settings = override(case.config(), [f"run.stage={stage}", f"run.bf16={half}"])
+        torch.manual_seed(0)
+        made = make_stage(settings)
+        losses.append(made.step(case.batch(list("ab")), 0)["loss"])
+        assert all(p.dtype == torch.float32 for p in made.student.parameters())
+    assert losses[0] == pytest.approx(losses[1], rel=0.02)
+
+
 def test_phases_and_prefix() -> None:
     settings = case.config(optim=Optim(lr=0.0))
     settings = override(settings, ["pretrain.prefix_p=1.0", "run.steps=10"])

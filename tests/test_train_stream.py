@@ -111,6 +111,15 @@ def test_memory_and_state_do_not_grow() -> None:
     assert report["fps"] > 0 and report["block_p99_s"] >= report["block_p50_s"]
 
 
+def test_half_precision_weights_stream() -> None:
+    torch.manual_seed(0)
+    model = DiT(settings().model)
+    full = generator(model).push(sound(0.2), None)
+    half = generator(model.to(torch.bfloat16)).push(sound(0.2), None)
+    assert half.dtype == torch.float32
+    torch.testing.assert_close(half, full, atol=0.05, rtol=0.05)
+
+
 def test_errors_say_what_fits() -> None:
     stream = generator()
     with pytest.raises(ValueError, match="as much for both"):
