@@ -38,7 +38,7 @@ from lpm_train.puppet import held_out_scenes, measure, scene_batch, strip, to_fr
 from lpm_train.rollout import causal_layout, roll, sample_clip
 from lpm_train.sampling import Sampling
 from lpm_train.shards import Shards
-from lpm_train.stages import Weights
+from lpm_train.stage import Weights
 from lpm_train.stream import StreamGenerator, StreamingAudio
 from lpm_train.synthetic import SIZE, Scene, render, tracks
 from lpm_train.synthetic_shards import write_dataset
@@ -77,9 +77,9 @@ class Budget:
     causal: int = 350
     distill: int = 240
     """Critic steps; the student moves every `Distill.critic_steps`-th."""
-    rollout: int = 24
+    rollout: int = 12
     """Latents of a student's rollout; the last clip length of it is judged."""
-    evaluate_every: int = 15
+    evaluate_every: int = 9
     """Distillation steps between two looks at what the student does."""
     scenes: int = 12
     long_scenes: int = 3
@@ -95,7 +95,7 @@ def toy_config(
     learning = {
         "pretrain": Optim(lr=3e-3, warmup=30, decay_to=0.05, ema=0.995, betas=(0.9, 0.98)),
         "causal": Optim(lr=1.5e-3, warmup=30, decay_to=0.05, ema=0.99, betas=(0.9, 0.98)),
-        "distill": Optim(lr=1.5e-4, warmup=1, ema=0.8, betas=(0.0, 0.99), clip=10.0),
+        "distill": Optim(lr=3e-4, warmup=1, ema=0.6, betas=(0.0, 0.99), clip=10.0),
     }
     count = {"pretrain": budget.pretrain, "causal": budget.causal, "distill": budget.distill}
     return Config(
@@ -107,12 +107,13 @@ def toy_config(
         stream=Stream(block=3, window=9, steps=4, shift=2.0),
         pretrain=Pretrain(),
         causal=Causal(context_noise=0.3, drop=DropRates(speak=0, listen=0, text=0, refs=0, everything=0)),
-        distill=Distill(rollout=budget.rollout, loss_frames=12, critic_steps=3, critic_lr=6e-4, shift=1.0),
+        distill=Distill(rollout=budget.rollout, loss_frames=12, critic_steps=3, critic_lr=1e-3, shift=1.0),
         optim=learning[stage],
         run=Run(
             stage=stage, steps=count[stage], device="cpu", log_every=max(1, count[stage] // 10),  # type: ignore[arg-type]
             eval_every=budget.evaluate_every if stage == "distill" else max(1, count[stage] // 2),
-            save_every=100, keep=1, select="cost" if stage == "distill" else "heldout_loss",
+            save_every=100, keep=1, patience=8 if stage == "distill" else 0,
+            select="cost" if stage == "distill" else "heldout_loss",
         ),
         data=Data(
             codec=f"principal:{codec}", audio="logmel:1x24", text="hashed-words:32x6", frames=FRAMES, height=SIZE,
@@ -238,6 +239,15 @@ class MuonCausal(_WithMuon, stages.Causal):
     """Teacher forcing with Muon."""
 
 
+class MuonDistill(stages.Distill):
+    """Distribution matching with a critic that keeps up: Muon for it, AdamW for the student."""
+
+    def _optimizer(self, model: DiT, lr: float) -> Optimizer:
+        if model is self.roles.get("critic"):
+            return Muon.of(model, lr, (0.5, 0.98))
+        return super()._optimizer(model, lr)
+
+
 def _weights(out: Path, name: str) -> Weights:
     return load_weights(out / name)[1]
 
@@ -262,8 +272,8 @@ def train_all(out: Path, encoders: Encoders, bench: Bench, budget: Budget, say: 
             elif name == "causal":
                 stage = MuonCausal(config, where, _weights(out, "pretrain"))
             else:
-                stage = stages.Distill(config, where, _weights(out, "causal"), _weights(out, "pretrain"))
-            frames = budget.clip_frames if name == "distill" else FRAMES
+                stage = MuonDistill(config, where, _weights(out, "causal"), _weights(out, "pretrain"))
+            frames = budget.clip_frames if name == "distill" and budget.rollout > 12 else FRAMES
             look = bench.student_figures if name == "distill" else None
             with open_loader(out, encoders, config.data.batch, "train", frames) as loader:
                 loop.train(stage, config, loader, out / name, heldout=bench.held_out, measure=look, show=say)
