@@ -17,7 +17,7 @@ from torch import Tensor
 
 from lpm_train import distill, flow
 from lpm_train.batch import Batch, drop_conditions, sample_seed
-from lpm_train.config import Config
+from lpm_train.config import Config, ConfigError
 from lpm_train.model import DiT
 from lpm_train.parallel import Ranks, gather_rows
 from lpm_train.rollout import causal_layout, near, roll, sample_clip
@@ -164,7 +164,13 @@ class Distill(StageBase):
     def _roll(self, batch: Batch, i: int, purpose: str, graph: bool) -> tuple[Batch, Tensor, int]:
         """Let the student generate; returns (the batch, the last frames that carry the loss, the first of them)."""
         c, stream, C_H_W = self.config.distill, self.config.stream, batch.x_BFCHW.shape[2:]
-        frames = c.rollout or batch.x_BFCHW.shape[1]
+        clip = batch.x_BFCHW.shape[1]
+        frames = c.rollout or clip
+        if max(frames, c.loss_frames) > clip or (c.loss_frames or frames) > frames:
+            raise ConfigError(
+                f"distill.rollout {frames} and loss_frames {c.loss_frames} do not fit clips of {clip} latents: "
+                "set data.frames to the rollout's length"
+            )
         cond = batch.cond.window(0, frames)
         first = frames - (c.loss_frames or frames)
         exit_step = sample_seed("exit", self.seed, purpose, i) % stream.steps

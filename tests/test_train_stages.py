@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lpm_train import distill, flow
 from lpm_train.batch import Batch
-from lpm_train.config import Config, Optim, override
+from lpm_train.config import Config, ConfigError, Optim, override
 from lpm_train.parallel import Ema, accumulate, bit_reversed, clip_gradients
 from lpm_train.stages import Criterion, make_stage
 from tests import train_case as case
@@ -150,6 +150,12 @@ def test_distillation_starts_at_zero_and_moves_the_student() -> None:
     measured = stage.evaluate([case.batch(["x", "y"])])
     assert {"heldout_loss", "std_ratio"} <= measured.keys()
     assert len(stage.exit_criteria(measured, measured)) == 3
+
+
+def test_a_rollout_longer_than_the_clip_is_refused() -> None:
+    stage = make_stage(override(case.config(), ["run.stage=distill", "distill.rollout=10"]))
+    with pytest.raises(ConfigError, match=r"set data\.frames"):
+        stage.step(next(case.Source()), 0)
 
 
 def test_a_causal_teacher_scores_too() -> None:
