@@ -231,7 +231,9 @@ class Distill(StageBase):
         out: dict[str, float] = {}
         if i % c.critic_steps == 0:
             self._sizes: list[Tensor] = []
-            loss, norm = self._descend("student", self.config.optim.lr, batch, i, lambda rows: self._losses(rows, i))
+            loss, norm = self._descend(
+                "student", c.lr or self.config.optim.lr, batch, i, lambda rows: self._losses(rows, i)
+            )
             self.ema.update(self.student, i // c.critic_steps)
             dmd = float(gather_rows(torch.cat(self._sizes).double()).mean())
             out |= {"generator_loss": loss, "grad_norm": norm, "dmd": dmd}
