@@ -32,6 +32,9 @@ HOLD = 4
 SWAY_STD_PX = 1.8
 """Spread of the sideways sway, pixels."""
 
+SWAY_LIMIT_PX = 4.2
+"""Where the sway is cut off; that takes 1 % of its spread."""
+
 SWAY_LAG1 = 0.85
 """Its correlation from pose to pose."""
 
@@ -148,7 +151,7 @@ def draw_scene(
     speech, user = (np.clip(0.5 + 0.42 * _curve(rng, n_frames, 0.4, hold), 0, 1) for _ in range(2))
     speaks = np.array([s in ("speak", "both") for s in states])
     hears = np.array([s in ("listen", "both") for s in states])
-    sway = np.clip(SWAY_STD_PX * _curve(rng, n_frames, SWAY_LAG1, hold), -4.2, 4.2)
+    sway = np.clip(SWAY_STD_PX * _curve(rng, n_frames, SWAY_LAG1, hold), -SWAY_LIMIT_PX, SWAY_LIMIT_PX)
     return Scene(who, tuple(states), speech * speaks, user * hears, sway, hands, seed)
 
 

