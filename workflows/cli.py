@@ -24,7 +24,6 @@ app = typer.Typer(
 models = typer.Typer(no_args_is_help=True, help="Model weights: what is needed, where it is found, fetching it.")
 app.add_typer(models, name="models")
 app.add_typer(trainer.train, name="train")
-app.command()(trainer.stream)
 
 out = Console(soft_wrap=True)
 err = Console(stderr=True, soft_wrap=True)
@@ -158,6 +157,9 @@ def models_check() -> None:
     """Check that every required weight is here and has the right hash."""
     if commands.models_check(out):
         raise typer.Exit(1)
+
+
+app.command()(trainer.stream)
 
 
 def main(arguments: list[str] | None = None) -> Any:
