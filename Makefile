@@ -7,7 +7,7 @@ SHELL := /bin/bash
 export OMP_NUM_THREADS ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: setup models demo test test-slow lint bench clean
+.PHONY: setup models demo toy test test-slow lint bench clean
 
 # torch first and with its dependencies (they differ by platform); then the whole pinned set as it is: mediapipe and
 # scenedetect would otherwise pull a second OpenCV that needs a display.
@@ -29,6 +29,9 @@ models: setup
 
 demo: setup
 	@bash workflows/demo.sh $(BIN)/lpm
+
+toy: setup
+	@$(BIN)/python -m lpm_train.toy build/toy
 
 test: models
 	@$(BIN)/pytest

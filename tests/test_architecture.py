@@ -18,7 +18,7 @@ MAY_IMPORT = {
     "curation": {"schemas"},
     "annotators": {"schemas"},
     "stages": {"schemas", "curation", "annotators"},
-    "workflows": {"schemas", "curation", "annotators", "stages"},
+    "workflows": {"schemas", "curation", "annotators", "stages", "lpm_train"},
     "lpm_train": {"schemas"},
 }
 

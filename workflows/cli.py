@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from lpm_train import cli as trainer
 from workflows import commands, labels
 
 app = typer.Typer(
@@ -23,6 +24,7 @@ app = typer.Typer(
 models = typer.Typer(no_args_is_help=True, help="Model weights: what is needed, where it is found, fetching it.")
 app.add_typer(models, name="models")
 app.add_typer(labels.app, name="labels")
+app.add_typer(trainer.train, name="train")
 
 out = Console(soft_wrap=True)
 err = Console(stderr=True, soft_wrap=True)
@@ -175,6 +177,9 @@ def models_train_sync(
 ) -> None:
     """Fit the lip-audio sync again, on the people who speak in a dataset."""
     commands.models_train_sync(out, dataset, out_, max_hours)
+
+
+app.command()(trainer.stream)
 
 
 def main(arguments: list[str] | None = None) -> Any:

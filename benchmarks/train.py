@@ -1,0 +1,120 @@
+"""What a training step costs: samples a second and MFU for each stage, on the machine at hand.
+
+    python benchmarks/train.py [--preset toy|small|h200_1b3] [--steps 10] [--peak-tflops N] [--json FILE]
+
+Data are random tensors of the preset's shapes, so that the loader is not measured (see `benchmarks/loader.py`). MFU is
+model operations (`lpm_train/flops.py`, backward = twice forward, recomputation not counted) over time times the peak;
+the peak is 989 TFLOP/s on an H200. On a CPU it is what one core reaches in a float32 matrix product of 1024, measured.
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import argparse
+import json
+import time
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lpm_train.batch import Batch, Conditions
+from lpm_train.config import PRESETS, Config
+from lpm_train.flops import H200_BF16, forward_flops, mfu
+from lpm_train.parallel import Ranks
+from lpm_train.stages import make_stage
+from lpm_train.toy import toy_config
+
+SHAPES = {"toy": (12, 8, 8), "small": (15, 32, 32), "h200_1b3": (21, 60, 104)}
+"""Latent frames, height and width of a clip."""
+
+
+def random_batch(config: Config, shape: tuple[int, int, int], size: int) -> Batch:
+    F, H, W = shape
+    m, K = config.model, config.data.max_refs
+    on = torch.rand(size, F) < 0.5
+    cond = Conditions(
+        speak_BTA=torch.randn(size, F * m.audio_steps, m.audio_width),
+        listen_BTA=torch.randn(size, F * m.audio_steps, m.audio_width), speak_on_BF=on, listen_on_BF=~on,
+        text_BLD=torch.randn(size, 6, m.text_width), text_mask_BL=torch.ones(size, 6, dtype=torch.bool),
+        ref_BKCHW=torch.randn(size, K, m.channels, H, W), ref_mask_BK=torch.ones(size, K, dtype=torch.bool),
+        ref_kind_BK=torch.zeros(size, K, dtype=torch.long),
+    )  # fmt: skip
+    return Batch(
+        x_BFCHW=torch.randn(size, F, m.channels, H, W), cond=cond, state_BF=torch.ones(size, F, dtype=torch.int8),
+        sample_ids=tuple(f"sample-{i}" for i in range(size)),
+    )  # fmt: skip
+
+
+def cpu_peak() -> float:
+    a = torch.randn(1024, 1024)
+    best = float("inf")
+    for _ in range(5):
+        began = time.perf_counter()
+        a @ a
+        best = min(best, time.perf_counter() - began)
+    return 2 * 1024**3 / best
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--preset", default="toy", choices=sorted(SHAPES))
+    parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--batch", type=int, default=0)
+    parser.add_argument("--peak-tflops", type=float, default=0.0)
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    cuda = torch.cuda.is_available()
+    peak = args.peak_tflops * 1e12 or (H200_BF16 if cuda else cpu_peak())
+    result: dict[str, Any] = {
+        "date": date.today().isoformat(),
+        "device": torch.cuda.get_device_name() if cuda else f"CPU, 1 thread, load {os.getloadavg()[0]:.1f}",
+        "gpu": "measured" if cuda else "no GPU was lent: the 1.3 B configuration is not measured",
+        "peak_tflops": peak / 1e12,
+        "stages": {},
+    }
+    for name in ("pretrain", "causal", "distill"):
+        config = toy_config(name) if args.preset == "toy" else PRESETS[args.preset]()
+        run = replace(config.run, stage=name, device="cuda" if cuda else "cpu")  # type: ignore[arg-type]
+        config = replace(config, run=run)
+        if not cuda:
+            config = replace(config, run=replace(config.run, bf16=False, compile=False, attention="sdpa"))
+        shape, size = SHAPES[args.preset], args.batch or (8 if args.preset == "toy" else 1)
+        if name == "distill":
+            shape = (max(config.distill.rollout, shape[0]), *shape[1:])
+        torch.manual_seed(0)
+        stage = make_stage(config, Ranks(0, 1, torch.device(config.run.device)))
+        batch = random_batch(config, shape, size)
+        stage.step(batch, 0)
+        times = []
+        for i in range(1, args.steps + 1):
+            began = time.perf_counter()
+            stage.step(batch, i)
+            if cuda:
+                torch.cuda.synchronize()
+            times.append(time.perf_counter() - began)
+        step_s = sorted(times)[len(times) // 2]
+        figures = {"step_s": step_s, "samples_per_s": size / step_s, "latent_frames": shape[0]}
+        if name != "distill":
+            forced = name == "causal"
+            forward = forward_flops(
+                config.model, *shape, refs=config.data.max_refs, text=6,
+                block=config.stream.block if forced else 0, window=config.stream.window if forced else 0,
+            )  # fmt: skip
+            figures |= {"tflop_per_step": 3 * size * forward / 1e12, "mfu": mfu(3 * size * forward, step_s, peak)}
+        if cuda:
+            figures["memory_gb"] = torch.cuda.max_memory_allocated() / 1e9
+        result["stages"][name] = figures
+    print(json.dumps(result, indent=1))
+    if args.json is not None:
+        args.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,178 @@
+"""Checkpoints: everything a run needs to continue to the bit, on any number of ranks.
+
+A directory `step_00000100/` holds weights, averages and optimizers of all roles (torch.distributed.checkpoint: each
+rank writes its shards, any number of ranks reads them), `config.json`, and `meta.json` with the step, the loader's
+place and the figures so far. There is no generator state, for all randomness is a function of (seed, step, sample).
+It is written under another name and renamed when complete: a directory that exists is whole. Tensors only are read.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.distributed.checkpoint import state_dict_loader, state_dict_saver
+from torch.distributed.checkpoint.state_dict import (
+    get_model_state_dict,
+    get_optimizer_state_dict,
+    set_model_state_dict,
+    set_optimizer_state_dict,
+)
+
+from lpm_train.config import Config, from_json, to_json
+from lpm_train.model import DiT
+from lpm_train.stage import Stage
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint is missing, or belongs to another run."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Meta:
+    """What is known about a checkpoint beside its tensors."""
+
+    step: int
+    """Steps done."""
+    loader: Mapping[str, Any] = field(default_factory=dict)
+    first: Mapping[str, float] = field(default_factory=dict)
+    """Figures before the first step."""
+    now: Mapping[str, float] = field(default_factory=dict)
+    """Figures of the last evaluation."""
+    best: float | None = None
+    best_step: int | None = None
+    stale: int = 0
+    """Evaluations since the best one."""
+
+
+def _alone() -> bool:
+    return not dist.is_initialized()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Hush PyTorch's notice that a single process is one, which it gives even when told so."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*assuming the intent is to (save|load) in a single process")
+        yield
+
+
+def _tensors(stage: Stage) -> dict[str, Any]:
+    return {
+        "roles": {n: get_model_state_dict(m) for n, m in stage.roles.items()},
+        "optimizers": {n: get_optimizer_state_dict(stage.roles[n], o) for n, o in stage.optimizers.items()},
+        "ema": stage.ema.weights,
+    }
+
+
+def steps(out: Path) -> list[int]:
+    """List the complete checkpoints of a run, oldest first."""
+    return sorted(int(p.name[5:]) for p in out.glob("step_*") if (p / "meta.json").exists())
+
+
+def path_of(out: Path, step: int) -> Path:
+    """Return where the checkpoint of a step lies."""
+    return out / f"step_{step:08d}"
+
+
+def save(out: Path, stage: Stage, config: Config, meta: Meta, keep: int) -> Path:
+    """Write a checkpoint; afterwards `keep` are left, and the best one besides. Every rank must call it."""
+    final = path_of(out, meta.step)
+    first = _alone() or dist.get_rank() == 0
+    partial = out / f"partial_{meta.step:08d}"
+    if first:
+        for left in out.glob("partial_*"):
+            shutil.rmtree(left)
+        partial.mkdir(parents=True)
+    if not _alone():
+        dist.barrier()
+    with _quiet():
+        state_dict_saver.save(_tensors(stage), checkpoint_id=str(partial / "tensors"), no_dist=_alone())
+    if first:
+        (partial / "config.json").write_text(to_json(config))
+        (partial / "meta.json").write_text(json.dumps(asdict(meta), indent=2))
+        if final.exists():
+            shutil.rmtree(final)
+        partial.rename(final)
+        for step in steps(out)[:-keep]:
+            if step != meta.best_step:
+                shutil.rmtree(path_of(out, step))
+    if not _alone():
+        dist.barrier()
+    return final
+
+
+def read_meta(path: Path) -> Meta:
+    """Read what lies beside the tensors."""
+    return Meta(**json.loads((path / "meta.json").read_text()))
+
+
+def load(path: Path, stage: Stage, config: Config) -> Meta:
+    """Put a checkpoint's state into a stage; every rank must call it.
+
+    Raises:
+        CheckpointError: model, stage, data or seed are not those of the checkpoint.
+    """
+    saved = from_json((path / "config.json").read_text())
+    for name, ours, theirs in (
+        ("model", config.model, saved.model),
+        ("stream", config.stream, saved.stream),
+        ("run.stage", config.run.stage, saved.run.stage),
+        ("run.seed", config.run.seed, saved.run.seed),
+        ("data", replace(config.data, workers=0, root=""), replace(saved.data, workers=0, root="")),
+    ):
+        if ours != theirs:
+            raise CheckpointError(
+                f"{path} was written with another {name}:\n  there {theirs}\n  here  {ours}\n"
+                "use the same settings to continue, or another directory for a new run"
+            )
+    tensors = _tensors(stage)
+    with _quiet():
+        state_dict_loader.load(tensors, checkpoint_id=str(path / "tensors"), no_dist=_alone())
+    for name, model in stage.roles.items():
+        set_model_state_dict(model, tensors["roles"][name])
+    for name, optimizer in stage.optimizers.items():
+        set_optimizer_state_dict(stage.roles[name], optimizer, tensors["optimizers"][name])
+    return read_meta(path)
+
+
+def find(out: Path, step: int | None = None) -> Path:
+    """Return a run's checkpoint of a step, or else its best, or else its last; `out` may be a checkpoint itself.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    if (out / "meta.json").exists():
+        return out
+    there = steps(out)
+    if not there or (step is not None and step not in there):
+        raise CheckpointError(f"no checkpoint{'' if step is None else f' of step {step}'} in {out}")
+    best = read_meta(path_of(out, there[-1])).best_step
+    return path_of(out, step if step is not None else best if best in there else there[-1])
+
+
+def load_weights(path: Path, averaged: bool = True) -> tuple[Config, dict[str, Tensor]]:
+    """Read a student's whole weights on the CPU: to start the next stage, to generate, to export.
+
+    Args:
+        path: a checkpoint, or a run's directory (then the best one, see `find`).
+        averaged: those of the moving average.
+    """
+    path = find(path)
+    config = from_json((path / "config.json").read_text())
+    with torch.device("meta"):
+        shapes = {n: p.shape for n, p in DiT(config.model).named_parameters()}
+    weights = {n: torch.empty(shape) for n, shape in shapes.items()}
+    tree = {"ema": weights} if averaged else {"roles": {"student": weights}}
+    with _quiet():
+        state_dict_loader.load(tree, checkpoint_id=str(path / "tensors"), no_dist=True)
+    return config, weights

@@ -1,0 +1,387 @@
+"""Every setting of a run, as frozen dataclasses; presets are functions that return a complete one.
+
+`override(config, ["optim.lr=1e-3"])` changes single fields and says which exist when a name is wrong; `to_json` and
+`from_json` write and read the resolved configuration that lies beside every checkpoint. Lengths are in latent frames
+and audio steps (r a frame) unless a name says otherwise.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import json
+import types
+import typing
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from lpm_train.batch import DropRates
+
+StageName = Literal["pretrain", "causal", "consistency", "distill"]
+
+
+class ConfigError(ValueError):
+    """A setting is unknown, or does not fit the others."""
+
+
+def _positive(record: object, *names: str) -> None:
+    for name in names:
+        if getattr(record, name) <= 0:
+            raise ConfigError(f"{type(record).__name__.lower()}.{name} = {getattr(record, name)} must be positive")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """The diffusion transformer. Widths of inputs must be those of codec, audio features and text encoder."""
+
+    channels: int
+    """Latent channels C."""
+    audio_width: int
+    """Audio features A in a step."""
+    audio_steps: int
+    """Audio steps r in a latent frame."""
+    text_width: int
+    depth: int = 6
+    width: int = 96
+    heads: int = 4
+    patch: int = 2
+    """Latent pixels in a token, each way."""
+    mlp_ratio: float = 4.0
+    speak_before: int = 2
+    """Audio steps before a frame's own that speech attention sees."""
+    speak_after: int = 0
+    """Audio steps after a frame's own; they delay a stream."""
+    listen_before: int = 8
+    listen_after: int = 0
+    theta: float = 10_000.0
+    ref_gap: int = 8
+    """Frames between references and the first video frame, in position."""
+
+    def __post_init__(self) -> None:
+        _positive(self, "channels", "audio_width", "audio_steps", "text_width", "depth", "width", "heads", "patch")
+        if self.width % self.heads or (self.width // self.heads) % 2 or self.width // self.heads < 6:
+            raise ConfigError(f"model.width {self.width} over {self.heads} heads: heads need an even width from 6 on")
+        if min(self.speak_before, self.speak_after, self.listen_before, self.listen_after) < 0:
+            raise ConfigError("audio windows reach back and ahead by zero or more steps, not fewer")
+
+    @property
+    def frames_before(self) -> int:
+        """Latent frames of past sound that the widest window needs."""
+        return -(-max(self.speak_before, self.listen_before) // self.audio_steps)
+
+    @property
+    def frames_after(self) -> int:
+        """Latent frames of sound to come that the widest window needs."""
+        return -(-max(self.speak_after, self.listen_after) // self.audio_steps)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flow:
+    """Noise levels: where training looks, and how a full sampler walks."""
+
+    shift: float = 2.0
+    """Moves mass to high noise; 1 none, 5 usual for 480p."""
+    steps: int = 20
+    """Euler steps of the undistilled sampler."""
+    guidance: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stream:
+    """How frames are generated one block after another."""
+
+    block: int = 3
+    """Latent frames generated at once."""
+    window: int = 9
+    """Latent frames of the recent past that stay visible."""
+    sink: int = 0
+    """Latent frames of the stream's start that stay visible; references always do."""
+    steps: int = 4
+    """Denoising steps of the student."""
+    shift: float = 3.0
+    """Spacing of those steps."""
+    resample: bool = True
+    """Draw new noise between steps (as distilled) instead of following the path."""
+
+    def __post_init__(self) -> None:
+        _positive(self, "block", "steps", "shift")
+        if self.window < self.block or self.window % self.block or self.sink % self.block:
+            raise ConfigError(f"stream.window {self.window} and sink {self.sink} must be multiples of {self.block}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Phase:
+    """A part of pretraining: conditions that are not yet taught are switched off."""
+
+    share: float
+    """Share of the stage's steps."""
+    listen: bool = True
+    refs: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pretrain:
+    """Bidirectional flow matching; speech first, then listening, then references."""
+
+    phases: tuple[Phase, ...] = (Phase(share=1.0),)
+    drop: DropRates = field(default_factory=DropRates)
+    prefix_p: float = 0.0
+    """How often the first frames are given clean, so that the model can continue a clip."""
+    prefix_max: int = 3
+    """Most frames given so."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Causal:
+    """Teacher forcing by blocks."""
+
+    context_noise: float = 0.3
+    """Clean context is noised by up to this level while still labelled clean: the remedy for drift."""
+    drop: DropRates = field(default_factory=lambda: DropRates(speak=0, listen=0, text=0, refs=0, everything=0))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Consistency:
+    """Optional: teach the causal model to jump along its own path."""
+
+    grid: int = 48
+    """Points of the path; a step is one interval."""
+    context_noise: float = 0.3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Distill:
+    """Distribution matching on the student's own rollouts."""
+
+    rollout: int = 0
+    """Frames of a rollout; 0: the clip's."""
+    loss_frames: int = 0
+    """Last frames of it that carry the loss; 0: the clip length."""
+    critic_steps: int = 5
+    """Critic updates for each generator update."""
+    lr: float = 0.0
+    """The student's learning rate; 0: optim.lr."""
+    critic_lr: float = 3e-4
+    teacher: Literal["pretrain", "causal"] = "pretrain"
+    """Whose layout scores: both directions, or teacher forcing."""
+    guidance: float = 1.0
+    t_min: float = 0.02
+    t_max: float = 0.98
+    shift: float = 2.0
+    context_noise: float = 0.0
+    """Noise put on a finished block before it is remembered."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Optim:
+    """AdamW on float32 weights."""
+
+    lr: float = 1e-3
+    betas: tuple[float, float] = (0.9, 0.99)
+    weight_decay: float = 0.0
+    warmup: int = 20
+    clip: float = 1.0
+    decay_to: float = 1.0
+    """Share of the rate that a cosine reaches at the last step; 1: constant."""
+    micro_batch: int = 0
+    """Samples in one forward pass on a rank; 0: all. Gradients of parts add up to those of the whole batch."""
+    exact_sums: bool = True
+    """Add parts pairwise, so that bits do not depend on the number of ranks; costs log2(parts) gradient copies."""
+    ema: float = 0.99
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """How long, where, and how often to look."""
+
+    stage: StageName = "pretrain"
+    steps: int = 1000
+    seed: int = 0
+    device: str = ""
+    """Empty: cuda if there is one, else cpu."""
+    bf16: bool = False
+    compile: bool = False
+    checkpointing: bool = False
+    attention: Literal["sdpa", "flex"] = "sdpa"
+    threads: int = 1
+    """CPU threads of torch; more than one core's worth stalls on a shared machine."""
+    log_every: int = 20
+    eval_every: int = 200
+    save_every: int = 200
+    keep: int = 3
+    """Checkpoints kept, the best one besides."""
+    select: str = "heldout_loss"
+    """The figure by which the best checkpoint is chosen; the smaller the better."""
+    exit_share: float = 0.5
+    """A flow-matching stage is done when its held-out loss has fallen to this share of the first."""
+    stop_when_passed: bool = False
+    """Stop as soon as all exit criteria pass."""
+    patience: int = 0
+    """Stop after so many evaluations without a better figure; 0: never."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    """What is read, and how it becomes numbers; the loader has the details."""
+
+    root: str = ""
+    where: str = ""
+    """SQL condition over the manifest."""
+    codec: str = "patch:1x4x4"
+    audio: str = "logmel:2x80"
+    text: str = "hashed-words:64x48"
+    frames: int = 64
+    """Video frames of a clip."""
+    height: int = 256
+    width: int = 256
+    batch: int = 8
+    """Samples in a step over all ranks."""
+    balance: dict[str, float] = field(default_factory=dict)
+    """Share of each state in what is drawn; empty: as they come."""
+    max_refs: int = 2
+    precomputed: str = ""
+    """Name of the precomputed set; empty: encode on the fly."""
+    workers: int = 2
+    hop_frames: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """All of it."""
+
+    model: Model
+    flow: Flow = field(default_factory=Flow)
+    stream: Stream = field(default_factory=Stream)
+    pretrain: Pretrain = field(default_factory=Pretrain)
+    causal: Causal = field(default_factory=Causal)
+    consistency: Consistency = field(default_factory=Consistency)
+    distill: Distill = field(default_factory=Distill)
+    optim: Optim = field(default_factory=Optim)
+    run: Run = field(default_factory=Run)
+    data: Data = field(default_factory=Data)
+
+
+def toy() -> Config:
+    """CPU, half a million parameters, latents of 16x16."""
+    return Config(
+        model=Model(channels=12, audio_width=80, audio_steps=2, text_width=64, depth=4, width=96, heads=4),
+        data=Data(frames=24, height=64, width=64, batch=8),
+    )
+
+
+def small() -> Config:
+    """One GPU, 120 M parameters, 256x256."""
+    return Config(
+        model=Model(
+            channels=16, audio_width=80, audio_steps=8, text_width=384, depth=12, width=768, heads=12,
+            speak_before=8, speak_after=0, listen_before=48,
+        ),
+        flow=Flow(shift=3.0, steps=40, guidance=2.0),
+        stream=Stream(block=3, window=9, sink=3, shift=5.0),
+        pretrain=Pretrain(phases=(Phase(share=0.4, listen=False, refs=False), Phase(share=0.3, refs=False),
+                                  Phase(share=0.3))),
+        distill=Distill(lr=4e-6, critic_lr=1e-5, guidance=2.0, shift=3.0),
+        optim=Optim(lr=1e-4, weight_decay=0.01, warmup=500, ema=0.999),
+        run=Run(steps=50_000, bf16=True, compile=True, eval_every=1000, save_every=1000),
+        data=Data(codec="tiny:codec.pt", audio="logmel:2x80", frames=60, batch=64, max_refs=4, workers=8),
+    )  # fmt: skip
+
+
+def h200_1b3() -> Config:
+    """One H200, 1.3 B parameters, 81 frames of 832x480 (21 latents of 60x104, 32,760 tokens).
+
+    A streamed block of 12 pictures (0.48 s) costs about 0.10 PFLOP with this window, four references and two steps
+    (three passes): a fifth of the machine's bf16 peak at 25 frames a second. Four steps would need a third.
+    """
+    return Config(
+        model=Model(
+            channels=16, audio_width=80, audio_steps=8, text_width=384, depth=30, width=1536, heads=12,
+            mlp_ratio=3.5, speak_before=8, listen_before=96,
+        ),
+        flow=Flow(shift=5.0, steps=50, guidance=4.0),
+        stream=Stream(block=3, window=9, steps=2, shift=5.0),
+        pretrain=Pretrain(phases=(Phase(share=0.4, listen=False, refs=False), Phase(share=0.3, refs=False),
+                                  Phase(share=0.3)), prefix_p=0.2),
+        distill=Distill(lr=2e-6, critic_lr=4e-7, guidance=4.0, shift=5.0),
+        optim=Optim(lr=5e-5, weight_decay=0.01, warmup=1000, ema=0.999, micro_batch=1, exact_sums=False),
+        run=Run(steps=100_000, bf16=True, compile=True, checkpointing=True, eval_every=2000,
+                save_every=1000),
+        data=Data(codec="wan:vae", audio="logmel:2x80", frames=81, height=480, width=832, batch=64, max_refs=4,
+                  workers=8),
+    )  # fmt: skip
+
+
+PRESETS: dict[str, Callable[[], Config]] = {"toy": toy, "small": small, "h200_1b3": h200_1b3}
+
+
+def override(config: Config, settings: Sequence[str]) -> Config:
+    """Apply settings written `section.field=value`, values as Python literals or plain words.
+
+    Raises:
+        ConfigError: no such field (those that exist are listed), or a value of another type.
+    """
+    for setting in settings:
+        path, sign, text = setting.partition("=")
+        if not sign:
+            raise ConfigError(f"{setting!r}: write section.field=value, e.g. optim.lr=1e-3")
+        try:
+            value = ast.literal_eval(text)
+        except (ValueError, SyntaxError):
+            value = {"true": True, "false": False}.get(text.lower(), text)
+        config = _set(config, path.strip().split("."), value, path)
+    return config
+
+
+def _set(record: Any, keys: list[str], value: Any, path: str) -> Any:
+    names = [f.name for f in dataclasses.fields(record)]
+    if keys[0] not in names:
+        raise ConfigError(f"no setting {path!r}: {type(record).__name__} has {', '.join(names)}")
+    if len(keys) > 1:
+        inner = getattr(record, keys[0])
+        if not dataclasses.is_dataclass(inner):
+            raise ConfigError(f"no setting {path!r}: {keys[0]} is a single value")
+        new = _set(inner, keys[1:], value, path)
+    else:
+        new = _build(typing.get_type_hints(type(record))[keys[0]], value, path)
+    return dataclasses.replace(record, **{keys[0]: new})
+
+
+def _build(kind: Any, value: Any, path: str) -> Any:
+    """Turn plain values into a field's type, or say why not."""
+    origin, args = typing.get_origin(kind), typing.get_args(kind)
+    if dataclasses.is_dataclass(kind):
+        if isinstance(value, kind):  # type: ignore[arg-type]
+            return value
+        if not isinstance(value, dict):
+            raise ConfigError(f"{path} is a section; set its fields one by one")
+        hints = typing.get_type_hints(kind)
+        if unknown := sorted(set(value) - set(hints)):
+            raise ConfigError(f"{path or 'the configuration'} has no field {unknown[0]!r}; it has {', '.join(hints)}")
+        return kind(**{k: _build(hints[k], v, f"{path}.{k}".strip(".")) for k, v in value.items()})  # type: ignore[operator]
+    if origin is Literal:
+        if value not in args:
+            raise ConfigError(f"{path} = {value!r}: use one of {', '.join(map(repr, args))}")
+        return value
+    if origin is tuple and isinstance(value, list | tuple):
+        inner = [args[0]] * len(value) if args[-1] is Ellipsis else list(args)
+        if len(inner) != len(value):
+            raise ConfigError(f"{path} = {value!r}: {len(inner)} values are needed")
+        return tuple(_build(k, v, path) for k, v in zip(inner, value, strict=True))
+    plain = origin if isinstance(origin, type) and not isinstance(kind, types.UnionType) else kind
+    if plain is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, plain) or (plain is int and isinstance(value, bool)):
+        raise ConfigError(f"{path} = {value!r}: expected {getattr(plain, '__name__', plain)}")
+    return value
+
+
+def to_json(config: Config) -> str:
+    """Write the resolved configuration."""
+    return json.dumps(dataclasses.asdict(config), indent=2, sort_keys=True)
+
+
+def from_json(text: str) -> Config:
+    """Read a configuration written by `to_json`; defaults stand for fields that it does not have."""
+    config: Config = _build(Config, json.loads(text), "")
+    return config

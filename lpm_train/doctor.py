@@ -1,0 +1,172 @@
+"""Look at a dataset before a GPU does: does every sample decode, do sound and picture agree, how fast does it load?
+
+One pass reads and decodes all members of all selected samples, on the threads a loader would use, and lists what is
+wrong by sample instead of stopping at the first. Then a loader is timed, and one real batch is drawn.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lpm_train.clip import read_image, read_record, read_sound, read_video
+from lpm_train.contact_sheet import write_contact_sheet
+from lpm_train.loader import Loader, LoaderConfig
+from lpm_train.make import Encoders
+from lpm_train.shards import Row, Shards
+from lpm_train.storage import DataError
+from schemas.sample import SAMPLES_PER_FRAME
+
+
+@dataclass
+class Report:
+    """What the doctor found."""
+
+    samples: int = 0
+    frames: int = 0
+    hours: float = 0.0
+    states: dict[str, int] = field(default_factory=dict)
+    without_references: int = 0
+    only_references_from_inside: int = 0
+    problems: dict[str, str] = field(default_factory=dict)
+    """What is wrong, by sample."""
+    read_mb_s: float = 0.0
+    """Reading all bytes of all samples, one thread, megabytes (10^6) a second."""
+    decode_fps: float = 0.0
+    """Decoding everything on all threads, video frames a second."""
+    loader: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def healthy(self) -> bool:
+        """Whether no sample has a problem."""
+        return not self.problems
+
+    def lines(self) -> Iterator[str]:
+        """Yield the report for people."""
+        yield f"{self.samples} samples, {self.hours:.2f} h, {self.frames} frames; by state {self.states}"
+        yield f"read {self.read_mb_s:.0f} MB/s, decode {self.decode_fps:.0f} frames/s (sounds, references too)"
+        if self.loader:
+            x = self.loader
+            yield (
+                f"loader {x['samples_s']:.1f} samples/s of {x['samples']} samples ({x['too_short']} too short), "
+                f"buckets {x['buckets']}; "
+                f"latents {x['batch']}, mean {x['latent_mean']:.2f}, spread {x['latent_std']:.2f}"
+            )
+        if self.without_references or self.only_references_from_inside:
+            yield (
+                f"{self.without_references} samples have no reference picture, {self.only_references_from_inside} only "
+                "such from inside the clip: identity will be copied there rather than learnt"
+            )
+        for sample_id, problem in self.problems.items():
+            yield f"PROBLEM {sample_id}: {problem}"
+        yield "healthy" if self.healthy else f"{len(self.problems)} of {self.samples} samples must not be trained on"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the report as JSON values."""
+        return {**asdict(self), "healthy": self.healthy}
+
+
+def check_sample(shards: Shards, row: Row) -> tuple[str | None, int, int]:
+    """Decode all of a sample; -> (what is wrong or None, references, references from outside of the clip)."""
+    refs = outside = 0
+    try:
+        data = shards.read(row, row.members)
+        record = read_record(data["json"], row.sample_id)
+        refs, outside = len(record.references), sum(not r.overlaps_clip for r in record.references)
+        frames = read_video(data["mp4"], (row.height, row.width))
+        if len(frames) != row.n_frames or record.video.n_frames != row.n_frames:
+            return (
+                f"the video has {len(frames)} frames, its record {record.video.n_frames}, the manifest {row.n_frames}",
+                refs,
+                outside,
+            )
+        if row.n_audio_samples != row.n_frames * SAMPLES_PER_FRAME:
+            return f"{row.n_audio_samples} audio samples for {row.n_frames} frames in the manifest", refs, outside
+        for name in ("speak", "listen"):
+            read_sound(data[f"{name}.flac"], row.n_frames)
+        for reference in record.references:
+            read_image(data[reference.member], (64, 64))
+    except KeyError as e:
+        return f"member {e} is missing", refs, outside
+    except (DataError, OSError) as e:
+        return str(e), refs, outside
+    return None, refs, outside
+
+
+def examine(
+    root: str | Path,
+    config: LoaderConfig,
+    encoders: Encoders,
+    *,
+    sheet: str | Path | None = None,
+    batches: int = 8,
+    report: Callable[[int, int], None] | None = None,
+) -> Report:
+    """Check all selected samples, time reading, decoding and loading, and draw a batch.
+
+    Args:
+        root: the dataset.
+        config: as training would use it; `where` selects what is checked.
+        encoders: as training would use them.
+        sheet: PNG file for the contact sheet.
+        batches: steps of the loader that are timed (after one that is not).
+        report: called with (samples checked, samples).
+
+    Raises:
+        DataError: the dataset cannot be opened, or nothing can be loaded from it.
+    """
+    shards, out = Shards(root, config.where), Report()
+    rows = list(shards)
+    out.samples, out.frames = len(rows), sum(r.n_frames for r in rows)
+    out.hours, out.states = out.frames / 25 / 3600, dict(sorted(Counter(r.state for r in rows).items()))
+    out.read_mb_s = _read_speed(shards, rows)
+    start = time.perf_counter()
+    with ThreadPoolExecutor(max(1, config.workers)) as pool:
+        checks = pool.map(lambda r: check_sample(shards, r), rows)
+        for i, (row, (problem, refs, outside)) in enumerate(zip(rows, checks, strict=True)):
+            if problem is not None:
+                out.problems[row.sample_id] = problem
+            out.without_references += not refs
+            out.only_references_from_inside += bool(refs and not outside)
+            if report is not None:
+                report(i + 1, len(rows))
+    out.decode_fps = out.frames / (time.perf_counter() - start)
+    if not out.problems:
+        out.loader = _load(root, config, encoders, sheet, batches)
+    return out
+
+
+def _read_speed(shards: Shards, rows: list[Row]) -> float:
+    start, size = time.perf_counter(), 0
+    for row in rows:
+        try:
+            size += sum(map(len, shards.read(row, row.members).values()))
+        except (DataError, OSError):
+            continue  # named by the check of that sample
+    return size / 1e6 / (time.perf_counter() - start)
+
+
+def _load(
+    root: str | Path, config: LoaderConfig, encoders: Encoders, sheet: str | Path | None, batches: int
+) -> dict[str, Any]:
+    with Loader(root, config, encoders) as loader:
+        batch = next(loader)
+        if sheet is not None:
+            captions = [loader.shards[i].caption for i in batch.sample_ids]
+            write_contact_sheet(sheet, batch, encoders.codec, captions)
+        start = time.perf_counter()
+        for _ in range(batches):
+            batch = next(loader)
+        seconds = time.perf_counter() - start
+        return {
+            **loader.summary,
+            "samples_s": batches * len(batch) / seconds,
+            "batch": list(batch.x_BFCHW.shape),
+            "latent_mean": float(batch.x_BFCHW.mean()),
+            "latent_std": float(batch.x_BFCHW.std()),
+        }

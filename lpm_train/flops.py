@@ -1,0 +1,59 @@
+"""Floating point operations of a pass, counted from the shapes: the numerator of MFU.
+
+Model operations only: what a perfect implementation must do, so recomputation and masked-out pairs do not count and a
+faster kernel cannot look worse. A multiply-add is two operations; backward is twice forward (Kaplan et al. 2020,
+arXiv 2001.08361, section 2.1; attention added as in PaLM, arXiv 2204.02311, appendix B).
+"""
+
+from __future__ import annotations
+
+from lpm_train.config import Model
+
+H200_BF16 = 989e12
+"""Dense bf16 peak of an H200 (and H100 SXM), operations/s, by its data sheet."""
+
+
+def forward_flops(
+    model: Model, frames: int, height: int, width: int, *, refs: int = 0, text: int = 0, block: int = 0, window: int = 0
+) -> float:
+    """Count one sample's forward pass.
+
+    Args:
+        model: shape of the transformer.
+        frames: latent frames F.
+        height: latent height H.
+        width: latent width W.
+        refs: reference slots K.
+        text: text tokens.
+        block: frames of a block in teacher forcing; 0: bidirectional.
+        window: frames of the past that a block sees there.
+    """
+    D, hidden = model.width, round(model.width * model.mlp_ratio)
+    S = height * width // model.patch**2
+    L, R = frames * S, refs * S
+    copies = 2 if block else 1
+    own = 4 * D * D + 2 * D * hidden  # self-attention and MLP weights that a token meets
+    cross = 4 * D * D  # queries and outputs of sound and of text
+    before, after = (
+        (model.speak_before + model.listen_before) / 2,
+        (model.speak_after + model.listen_after) / 2,
+    )
+    heard = frames * (before + model.audio_steps + after)
+    linear = copies * L * (own + cross) + R * own + copies * 2 * D * D * (heard + text + 1)
+    if block:
+        if frames % block:
+            raise ValueError(f"{frames} frames are not whole blocks of {block}")
+        seen = sum((min(window, first) + block) for first in range(0, frames, block)) * block
+        pairs: float = copies * seen * S * S
+    else:
+        pairs = L * L
+    pairs += copies * L * R + refs * S * S + copies * (L * heard / frames + L * (text + 1))
+    ends = copies * L * 2 * model.channels * model.patch**2 * D
+    return float(2 * (model.depth * (linear + 2 * D * pairs) + ends))
+
+
+def mfu(flops_per_step: float, step_s: float, peak: float = H200_BF16) -> float:
+    """Return the share of a device's peak: model operations / (time * peak)."""
+    if step_s <= 0 or peak <= 0:
+        raise ValueError("a step takes time, and a device has a peak")
+    return flops_per_step / (step_s * peak)

@@ -1,0 +1,193 @@
+"""One loop for every stage: step, log, evaluate, save, stop.
+
+It knows neither flow matching nor distillation. Figures go to `log.jsonl`, a line a step (`loss`, `samples_per_s`,
+`step_s`, on CUDA `memory_gb`; given the operations of a step, `tflops`) and a line an evaluation. If the directory
+holds checkpoints, the run continues from the last. The best checkpoint is chosen by `run.select`, not by step count.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lpm_train import checkpoint
+from lpm_train.batch import Batch, BatchSource
+from lpm_train.checkpoint import Meta
+from lpm_train.config import Config, to_json
+from lpm_train.parallel import Ranks
+from lpm_train.stage import Criterion, Stage
+
+Measure = Callable[[Any], Mapping[str, float]]
+"""Extra figures of a stage at an evaluation, for instance those read from generated pictures."""
+
+
+class TrainingError(RuntimeError):
+    """A run cannot go on."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a run ended."""
+
+    meta: Meta
+    criteria: tuple[Criterion, ...]
+    stopped: str
+    """Why: "steps", "criteria" or "patience"."""
+
+
+def train(
+    stage: Stage,
+    config: Config,
+    source: BatchSource,
+    out: Path,
+    *,
+    heldout: Sequence[Batch] = (),
+    measure: Measure | None = None,
+    where: Ranks | None = None,
+    flops_per_step: float = 0.0,
+    show: Callable[[str], None] = print,
+) -> Result:
+    """Train until the steps are done, all criteria pass, or patience ends.
+
+    Args:
+        stage: what is trained.
+        config: its settings.
+        source: this rank's batches.
+        out: directory of log and checkpoints; an earlier run there is continued.
+        heldout: this rank's batches for evaluation; empty: none is made.
+        measure: extra figures; they may serve as `run.select` and in the stage's criteria.
+        where: this rank.
+        flops_per_step: model operations of a step over all ranks, for `tflops`.
+        show: where lines for people go.
+
+    Raises:
+        TrainingError: the loss is not finite, or `run.select` names no figure.
+    """
+    run, where = config.run, where or Ranks(0, 1, torch.device("cpu"))
+    say = show if where.first else (lambda _: None)
+    log = _Log(out / "log.jsonl", where.first)
+    meta = Meta(step=0)
+    if there := checkpoint.steps(out):
+        meta = checkpoint.load(checkpoint.path_of(out, there[-1]), stage, config)
+        source.restore(meta.loader)
+        say(f"continue {out} at step {meta.step}")
+    elif where.first:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "config.json").write_text(to_json(config))
+    log.open(meta.step)
+    criteria: tuple[Criterion, ...] = ()
+    stopped = "steps"
+    if meta.step == 0 and heldout:
+        figures = _measure(stage, heldout, measure)
+        meta = replace(meta, first=figures, now=figures)
+        log.write({"step": 0, "evaluation": figures})
+    elif heldout:
+        criteria = tuple(stage.exit_criteria(meta.first, meta.now))
+    saved = meta.step if there else -1
+    while meta.step < run.steps:
+        begun = time.perf_counter()
+        batch = next(source)
+        figures = stage.step(batch, meta.step)
+        meta = replace(meta, step=meta.step + 1)
+        _check_finite(figures, meta.step)
+        seconds = time.perf_counter() - begun
+        speed = {"samples_per_s": len(batch) * where.size / seconds, "step_s": seconds}
+        if flops_per_step:
+            speed["tflops"] = flops_per_step / seconds / 1e12
+        if where.device.type == "cuda":
+            speed["memory_gb"] = torch.cuda.max_memory_allocated() / 1e9
+        log.write({"step": meta.step, **figures, **speed})
+        if meta.step % run.log_every == 0:
+            say(f"{run.stage} {meta.step}/{run.steps}  " + _line(figures | {"samples/s": speed["samples_per_s"]}))
+        last = meta.step == run.steps
+        better = False
+        if heldout and (last or meta.step % run.eval_every == 0):
+            meta, criteria, better = _evaluate(stage, config, meta, heldout, measure, log, say)
+            if criteria and all(c.passed for c in criteria) and run.stop_when_passed:
+                stopped = "criteria"
+            elif run.patience and meta.stale >= run.patience:
+                stopped = "patience"
+        end = last or stopped != "steps"
+        if better or end or meta.step % run.save_every == 0:
+            meta = replace(meta, loader=dict(source.state()))
+            checkpoint.save(out, stage, config, meta, run.keep)
+            saved = meta.step
+        if end:
+            break
+    if saved < 0:
+        checkpoint.save(out, stage, config, replace(meta, loader=dict(source.state())), run.keep)
+    say(f"{run.stage} ended after {meta.step} steps ({stopped}); best at {meta.best_step}")
+    return Result(meta, criteria, stopped)
+
+
+def _measure(stage: Stage, heldout: Sequence[Batch], measure: Measure | None) -> dict[str, float]:
+    return stage.evaluate(heldout) | dict(measure(stage) if measure else {})
+
+
+def _evaluate(
+    stage: Stage,
+    config: Config,
+    meta: Meta,
+    heldout: Sequence[Batch],
+    measure: Measure | None,
+    log: _Log,
+    say: Callable[[str], None],
+) -> tuple[Meta, tuple[Criterion, ...], bool]:
+    """Measure, print the exit criteria, and see whether this is the best so far."""
+    figures = _measure(stage, heldout, measure)
+    log.write({"step": meta.step, "evaluation": figures})
+    if config.run.select not in figures:
+        raise TrainingError(f"run.select = {config.run.select!r} is not measured; use one of {', '.join(figures)}")
+    value = figures[config.run.select]
+    better = meta.best is None or value < meta.best
+    meta = replace(
+        meta,
+        now=figures,
+        best=value if better else meta.best,
+        best_step=meta.step if better else meta.best_step,
+        stale=0 if better else meta.stale + 1,
+    )
+    criteria = tuple(stage.exit_criteria(meta.first, figures))
+    say(f"{config.run.stage} {meta.step} evaluation  " + _line(figures))
+    for criterion in criteria:
+        say(f"  {criterion}")
+    return meta, criteria, better
+
+
+def _check_finite(figures: Mapping[str, float], step: int) -> None:
+    bad = [name for name, value in figures.items() if not math.isfinite(value)]
+    if bad:
+        raise TrainingError(
+            f"{bad[0]} is {figures[bad[0]]} at step {step}: lower optim.lr, look at the batch, or continue from an "
+            "earlier checkpoint"
+        )
+
+
+def _line(figures: Mapping[str, float]) -> str:
+    return "  ".join(f"{name} {value:.4g}" for name, value in figures.items())
+
+
+class _Log:
+    """Lines of JSON; those after the step that a run continues from are dropped."""
+
+    def __init__(self, path: Path, active: bool) -> None:
+        self.path, self.active = path, active
+
+    def open(self, step: int) -> None:
+        if self.active and self.path.exists():
+            lines = self.path.read_text().splitlines(keepends=True)
+            whole = [line for line in lines if line.endswith("\n")]
+            kept = [line for line in whole if json.loads(line)["step"] <= step and step]
+            self.path.write_text("".join(kept))
+
+    def write(self, record: Mapping[str, Any]) -> None:
+        if self.active:
+            with self.path.open("a") as file:
+                file.write(json.dumps(record) + "\n")

@@ -1,0 +1,104 @@
+"""Files at the edge of a stream: any sound in as 48 kHz mono, any picture in as RGB, frames and sound out as MP4.
+
+Decoding and resampling are FFmpeg's, through PyAV. Costs about 1 ms a second of sound and 1 ms a small frame.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import torch
+from av.audio.resampler import AudioResampler
+from torch import Tensor
+
+from lpm_train.clip import read_image
+from lpm_train.storage import DataError
+from lpm_train.synthetic import F32, U8
+from schemas.sample import FPS
+from schemas.time import PACKED_AUDIO_HZ
+
+
+def load_sound(path: str | Path) -> Tensor:
+    """Read a sound (or a video's sound) as float32 [N] at 48 kHz, mixed to mono.
+
+    Raises:
+        DataError: there is no such file, or no sound in it.
+    """
+    parts = []
+    try:
+        with av.open(str(path)) as container:
+            if not container.streams.audio:
+                raise DataError(f"{path} has no sound: give an audio file")
+            resampler = AudioResampler(format="flt", layout="mono", rate=PACKED_AUDIO_HZ)
+            for frame in container.decode(audio=0):
+                parts += [f.to_ndarray()[0] for f in resampler.resample(frame)]
+            parts += [f.to_ndarray()[0] for f in resampler.resample(None)]
+    except (FileNotFoundError, av.FFmpegError) as e:
+        raise DataError(f"{path} is no sound that can be read: {e}") from e
+    if not parts:
+        raise DataError(f"{path} holds no sample of sound")
+    return torch.from_numpy(np.concatenate(parts).astype(np.float32))
+
+
+def load_image(path: str | Path, height: int, width: int) -> Tensor:
+    """Read a picture, scaled and cropped to cover a size: float32 [3, H, W] in [-1, 1].
+
+    Raises:
+        DataError: there is no such file, or it is no JPEG or PNG.
+    """
+    try:
+        data = Path(path).read_bytes()
+    except OSError as e:
+        raise DataError(f"cannot read the picture {path}: {e.strerror}") from e
+    if data[:8] == b"\x89PNG\r\n\x1a\n":
+        import cv2
+
+        rgba = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+        if rgba is None:
+            raise DataError(f"{path} is a damaged PNG")
+        data = bytes(cv2.imencode(".jpg", rgba, [cv2.IMWRITE_JPEG_QUALITY, 99])[1].tobytes())
+    return read_image(data, (height, width)).float() / 127.5 - 1.0
+
+
+def write_mp4(path: str | Path, frames: Iterable[U8], sound: F32 | None = None, crf: float = 12) -> int:
+    """Write uint8 RGB frames [H, W, 3] at 25 fps, with mono sound at 48 kHz where given; return how many frames.
+
+    Raises:
+        DataError: there is no frame.
+    """
+    n = 0
+    with av.open(str(path), "w", format="mp4") as container:
+        video, voice = None, None
+        for n, rgb in enumerate(frames, start=1):
+            if video is None:
+                video = container.add_stream("libx264", rate=FPS, options={"crf": str(crf), "threads": "1"})
+                video.height, video.width, video.pix_fmt = rgb.shape[0], rgb.shape[1], "yuv420p"
+                if sound is not None:
+                    voice = container.add_stream("aac", rate=PACKED_AUDIO_HZ, layout="mono")
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb), "rgb24")
+            frame.pts, frame.time_base = n - 1, Fraction(1, FPS)
+            container.mux(video.encode(frame))
+        if video is None:
+            raise DataError("no frame was generated: nothing to write")
+        container.mux(video.encode(None))
+        if voice is not None and sound is not None:
+            for start in range(0, len(sound), 1024):
+                part = av.AudioFrame.from_ndarray(
+                    np.ascontiguousarray(sound[None, start : start + 1024]), "fltp", "mono"
+                )
+                part.sample_rate, part.pts, part.time_base = PACKED_AUDIO_HZ, start, Fraction(1, PACKED_AUDIO_HZ)
+                container.mux(voice.encode(part))
+            container.mux(voice.encode(None))
+    return n
+
+
+def write_png(path: str | Path, rgb: U8) -> None:
+    """Write a picture."""
+    import cv2
+
+    if not cv2.imwrite(str(path), rgb[..., ::-1]):
+        raise DataError(f"cannot write the picture {path}")

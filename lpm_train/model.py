@@ -1,0 +1,336 @@
+"""The diffusion transformer: noisy latents, a noise level for every frame, and what drives them -> velocity.
+
+A block is self-attention, sound, text, and an MLP. Even blocks hear what the character says, odd blocks what it hears:
+half the parameters of hearing both everywhere, and lips and posture do not compete. A frame's tokens see their own
+window of sound only. References pass through the same blocks but see only themselves and neither sound, text nor
+noise, so a stream computes them once. Whatever is absent is a learned null token: no masks, no empty sums. Gates and
+output projections start at zero, hence a new condition does not move an untrained model. `checkpointing` trades a
+third more compute for memory.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple, overload
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as fn
+from torch.utils.checkpoint import checkpoint
+
+from lpm_train import attention
+from lpm_train.attention import KV, Causal, Space
+from lpm_train.batch import REFERENCE_KINDS, Conditions
+from lpm_train.cache import Cache
+from lpm_train.config import Model as ModelConfig
+
+
+class Output(NamedTuple):
+    """What a pass gives: a velocity, and keys and values by layer where a cache was read."""
+
+    v_BFCHW: Tensor
+    block: tuple[KV, ...]
+
+
+class Drive(NamedTuple):
+    """Conditions as tokens: a window of sound for each frame, and text."""
+
+    sounds: tuple[Tensor, Tensor]
+    """Speech and user windows, [B, F, M, D] each."""
+    text_BLD: Tensor
+    text_mask: Tensor
+    """bool [B, 1, 1, L]."""
+
+    def twice(self) -> Drive:
+        """Repeat the batch for the clean and the noisy copy."""
+        repeat = [torch.cat([x, x]) for x in (*self.sounds, self.text_BLD, self.text_mask)]
+        return Drive((repeat[0], repeat[1]), repeat[2], repeat[3])
+
+
+def _zero(linear: nn.Linear) -> nn.Linear:
+    nn.init.zeros_(linear.weight)
+    nn.init.zeros_(linear.bias)
+    return linear
+
+
+def _norm(x: Tensor) -> Tensor:
+    return fn.layer_norm(x, x.shape[-1:], eps=1e-6)
+
+
+def _wide(x: Tensor) -> Tensor:
+    """Lift half precision to float32; leave float32 and float64."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+class HeadNorm(nn.RMSNorm):
+    """Scale each head's queries or keys to unit RMS, in the input's precision (the fused kernel wants one type)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__(width, eps=1e-6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise the last axis."""
+        return fn.rms_norm(x, self.normalized_shape, self.weight.to(x.dtype), self.eps)
+
+
+class CrossAttention(nn.Module):
+    """Queries from video tokens, keys and values from a condition; starts at zero."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.q, self.kv, self.out = nn.Linear(width, width), nn.Linear(width, 2 * width), nn.Linear(width, width)
+        self.norm_q, self.norm_k = HeadNorm(width // heads), HeadNorm(width // heads)
+
+    def forward(self, x_BLD: Tensor, tokens_BMD: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Attend: [B, L, D], [B, M, D] -> [B, L, D]."""
+        q = self.q(x_BLD).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        k, v = self.kv(tokens_BMD).unflatten(-1, (2 * self.heads, -1)).transpose(1, 2).chunk(2, dim=1)
+        out = fn.scaled_dot_product_attention(self.norm_q(q), self.norm_k(k), v, attn_mask=mask)
+        result: Tensor = self.out(out.transpose(1, 2).flatten(2))
+        return result
+
+
+class Block(nn.Module):
+    """One layer, for video and for references."""
+
+    def __init__(self, c: ModelConfig) -> None:
+        super().__init__()
+        self.heads = c.heads
+        self.qkv, self.out = nn.Linear(c.width, 3 * c.width), nn.Linear(c.width, c.width)
+        self.norm_q, self.norm_k = HeadNorm(c.width // c.heads), HeadNorm(c.width // c.heads)
+        self.sound, self.text = CrossAttention(c.width, c.heads), CrossAttention(c.width, c.heads)
+        hidden = round(c.width * c.mlp_ratio)
+        self.mlp = nn.Sequential(nn.Linear(c.width, hidden), nn.GELU("tanh"), nn.Linear(hidden, c.width))
+        self.table_6D = nn.Parameter(torch.zeros(6, c.width))
+
+    def _split(self, x_BLD: Tensor) -> tuple[Tensor, KV]:
+        q, k, v = self.qkv(x_BLD).unflatten(-1, (3 * self.heads, -1)).transpose(1, 2).chunk(3, dim=1)
+        return self.norm_q(q), KV(self.norm_k(k), v)
+
+    def _modulation(self, e: Tensor) -> tuple[Tensor, ...]:
+        return (e + _wide(self.table_6D)).unbind(-2)
+
+    def _refs(self, r_BKSD: Tensor, e_6D: Tensor, space: Space) -> tuple[Tensor, KV]:
+        """Run references: each sees itself alone."""
+        B, K, S, D = r_BKSD.shape
+        shift1, scale1, gate1, shift2, scale2, gate2 = (m.to(r_BKSD.dtype) for m in self._modulation(e_6D))
+        q, own = self._split((_norm(r_BKSD) * (1 + scale1) + shift1).reshape(B * K, S, D))
+        heard = attention.attend_full(q, own, None, space).transpose(1, 2).reshape(B, K, S, D)
+        r_BKSD = r_BKSD + gate1 * self.out(heard)
+        r_BKSD = r_BKSD + gate2 * self.mlp(_norm(r_BKSD) * (1 + scale2) + shift2)
+        kv = (x.reshape(B, K, self.heads, S, -1).transpose(1, 2).flatten(2, 3) for x in own)
+        return r_BKSD, KV(*kv)
+
+    def forward(
+        self,
+        x_BFSD: Tensor | None,
+        e_BF6D: Tensor | None,
+        r_BKSD: Tensor | None,
+        e_6D: Tensor,
+        refs: KV | None,
+        past: KV | None,
+        sound_BFMD: Tensor | None,
+        text_BLD: Tensor | None,
+        text_mask: Tensor | None,
+        mode: Any,
+        space: Space,
+    ) -> tuple[Tensor | None, Tensor | None, KV | None, KV | None]:
+        """Run one layer over references, video, or both; returns (video, references, their KV, the video's KV).
+
+        The references' KV come back where there is no video, the video's where there is a cache.
+        """
+        if r_BKSD is not None:
+            r_BKSD, refs = self._refs(r_BKSD, e_6D, space)
+        if x_BFSD is None or e_BF6D is None or sound_BFMD is None or text_BLD is None:
+            return None, r_BKSD, refs, None
+        B, F, S, D = x_BFSD.shape
+        shift1, scale1, gate1, shift2, scale2, gate2 = (
+            m[:, :, None].to(x_BFSD.dtype) for m in self._modulation(e_BF6D)
+        )
+        q, own = self._split((_norm(x_BFSD) * (1 + scale1) + shift1).reshape(B, F * S, D))
+        if mode == "full":
+            seen = attention.attend_full(q, own, refs, space)
+        elif mode == "block":
+            seen = attention.attend_block(q, own, past, refs, space)
+        else:
+            layout, flex = mode
+            seen = (attention.attend_forced_flex if flex else attention.attend_forced)(q, own, refs, space, layout)
+        x_BFSD = x_BFSD + gate1 * self.out(seen.transpose(1, 2).reshape(B, F, S, D))
+        heard = self.sound(_norm(x_BFSD).reshape(B * F, S, D), sound_BFMD.flatten(0, 1))
+        x_BFSD = x_BFSD + heard.reshape(B, F, S, D)
+        told = self.text(_norm(x_BFSD).reshape(B, F * S, D), text_BLD, text_mask)
+        x_BFSD = x_BFSD + told.reshape(B, F, S, D)
+        x_BFSD = x_BFSD + gate2 * self.mlp(_norm(x_BFSD) * (1 + scale2) + shift2)
+        return x_BFSD, r_BKSD, None, own if mode == "block" else None  # what nobody reads is not kept
+
+
+class Sound(nn.Module):
+    """Audio features to a window of tokens for each frame; null tokens where nothing is to be heard."""
+
+    def __init__(self, c: ModelConfig, before: int, after: int) -> None:
+        super().__init__()
+        self.before, self.after, self.steps = before, after, c.audio_steps
+        self.embed = nn.Sequential(nn.Linear(c.audio_width, c.width), nn.SiLU(), nn.Linear(c.width, c.width))
+        self.null_D = nn.Parameter(torch.randn(c.width) * 0.02)
+        self.place_MD = nn.Parameter(torch.randn(before + c.audio_steps + after, c.width) * 0.02)
+
+    def forward(self, audio_BTA: Tensor, on_BF: Tensor, start: int, frames: int) -> Tensor:
+        """Cut the windows of frames [start, start + frames): -> [B, frames, M, D]; beyond the sound stand nulls."""
+        low, high = start * self.steps - self.before, (start + frames) * self.steps + self.after
+        T = audio_BTA.shape[1]
+        embedded = self.embed(audio_BTA[:, max(0, low) : min(T, high)])
+        null = self.null_D.to(embedded.dtype)
+        edge = [null.expand(len(audio_BTA), n, -1) for n in (max(0, -low), max(0, high - T))]
+        padded = torch.cat([edge[0], embedded, edge[1]], dim=1)
+        windows = padded.unfold(1, self.before + self.steps + self.after, self.steps).transpose(2, 3)
+        on = on_BF[:, start : start + frames, None, None]
+        return torch.where(on, windows, null) + self.place_MD.to(embedded.dtype)
+
+
+class DiT(nn.Module):
+    """See the module's text. Latents may be of any size that the patch divides."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        c = self.config = config
+        self.checkpointing, self.flex = False, False
+        self.patch_in = nn.Linear(c.channels * c.patch**2, c.width)
+        self.time = nn.Sequential(nn.Linear(256, c.width), nn.SiLU(), nn.Linear(c.width, c.width), nn.SiLU())
+        self.time_6D = nn.Linear(c.width, 6 * c.width)
+        self.speech = Sound(c, c.speak_before, c.speak_after)
+        self.user = Sound(c, c.listen_before, c.listen_after)
+        self.text_in = nn.Linear(c.text_width, c.width)
+        self.text_null_D = nn.Parameter(torch.randn(c.width) * 0.02)
+        self.ref_null_D = nn.Parameter(torch.randn(c.width) * 0.02)
+        self.ref_kind = nn.Embedding(len(REFERENCE_KINDS), c.width)
+        self.blocks = nn.ModuleList(Block(c) for _ in range(c.depth))
+        self.head_2D = nn.Linear(c.width, 2 * c.width)
+        self.patch_out = nn.Linear(c.width, c.channels * c.patch**2)
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+                nn.init.zeros_(module.bias)
+        for module in self.modules():
+            if isinstance(module, CrossAttention):
+                _zero(module.out)
+        for linear in (self.time_6D, self.head_2D, self.patch_out):
+            _zero(linear)
+        nn.init.zeros_(self.ref_kind.weight)
+
+    def _fold(self, x_BFCHW: Tensor) -> Tensor:
+        p = self.config.patch
+        if x_BFCHW.shape[2] != self.config.channels or x_BFCHW.shape[3] % p or x_BFCHW.shape[4] % p:
+            raise ValueError(
+                f"latents {list(x_BFCHW.shape)} do not fit a model of {self.config.channels} channels, patch {p}"
+            )
+        B, F, C, H, W = x_BFCHW.shape
+        x = x_BFCHW.reshape(B, F, C, H // p, p, W // p, p).permute(0, 1, 3, 5, 2, 4, 6)
+        tokens: Tensor = self.patch_in(x.flatten(4).flatten(2, 3).to(self.patch_in.weight.dtype))
+        return tokens
+
+    def _unfold(self, x_BFSP: Tensor, height: int, width: int) -> Tensor:
+        p, c = self.config.patch, self.config.channels
+        x = x_BFSP.reshape(*x_BFSP.shape[:2], height // p, width // p, c, p, p).permute(0, 1, 4, 2, 5, 3, 6)
+        return x.flatten(5, 6).flatten(3, 4).clone()  # never a view: sharding hooks hang on the result
+
+    def _time(self, t: Tensor) -> Tensor:
+        """Embed noise levels in [0, 1]: sinusoids of 1000 t, then an MLP; [...] -> [..., D], float32 or wider."""
+        rate = torch.exp(torch.arange(128, dtype=t.dtype, device=t.device) * (-math.log(10_000) / 128))
+        phase = 1000 * t[..., None] * rate
+        weight = self.time_6D.weight.dtype
+        embedded: Tensor = self.time(torch.cat([phase.cos(), phase.sin()], -1).to(weight))
+        return embedded
+
+    def _drive(self, cond: Conditions, start: int, frames: int) -> Drive:
+        dtype = self.text_in.weight.dtype
+        speech = self.speech(cond.speak_BTA.to(dtype), cond.speak_on_BF, start, frames)
+        user = self.user(cond.listen_BTA.to(dtype), cond.listen_on_BF, start, frames)
+        words = self.text_in(cond.text_BLD.to(dtype))
+        null = self.text_null_D.to(words.dtype).expand(len(cond), 1, -1)
+        mask = fn.pad(cond.text_mask_BL, (1, 0), value=True)[:, None, None]
+        return Drive((speech, user), torch.cat([null, words], dim=1), mask)
+
+    def _reference_tokens(self, cond: Conditions) -> Tensor | None:
+        if cond.ref_BKCHW.shape[1] == 0:
+            return None
+        tokens = self._fold(cond.ref_BKCHW) + self.ref_kind(cond.ref_kind_BK.long())[:, :, None]
+        return torch.where(cond.ref_mask_BK[..., None, None], tokens, self.ref_null_D.to(tokens.dtype))
+
+    def space(self, height: int, width: int, slots: int, frames: int, like: Tensor) -> Space:
+        """Describe the token grid of latents of a size, for so many reference slots and frames."""
+        c = self.config
+        return Space.make(
+            height // c.patch, width // c.patch, c.width // c.heads, c.theta, c.ref_gap, slots, frames,
+            like.device, like.dtype == torch.float64,
+        )  # fmt: skip
+
+    @overload
+    def forward(self, x: None, t: None, cond: Conditions, *, layout: Causal) -> Cache: ...
+    @overload
+    def forward(
+        self, x: Tensor, t: Tensor, cond: Conditions, *, layout: Causal | None = None, cache: Cache | None = None,
+        start: int = 0,
+    ) -> Output: ...  # fmt: skip
+
+    def forward(
+        self,
+        x: Tensor | None,
+        t: Tensor | None,
+        cond: Conditions,
+        *,
+        layout: Causal | None = None,
+        cache: Cache | None = None,
+        start: int = 0,
+    ) -> Output | Cache:
+        """Run the model.
+
+        Args:
+            x: latents [B, F, C, H, W]; with a layout [2B, ...], the clean copies first; None: references alone.
+            t: noise level of each frame, [B, F] or [2B, F], 0 clean, 1 noise.
+            cond: conditions of B samples; with a cache those of a window of frames that contains the block.
+            layout: None: both directions, or the cache's; else teacher forcing.
+            cache: what a stream remembers; the block's own keys and values come back beside the velocity.
+            start: the block's first frame within `cond`'s frames.
+
+        Returns:
+            The velocity [B, F, C, H, W] (that of the noisy half under a layout), float32 or wider; for x None an
+            empty cache that holds the references.
+        """
+        H, W = x.shape[-2:] if x is not None else cond.ref_BKCHW.shape[-2:]
+        seen = 0 if cache is None else cache.frames
+        frames = 1 if x is None else seen + x.shape[1]
+        space = self.space(H, W, cond.ref_BKCHW.shape[1], frames, self.patch_in.weight)
+        zero = torch.zeros((), dtype=_wide(cond.speak_BTA[:0]).dtype, device=cond.speak_BTA.device)
+        e_6D = _wide(self.time_6D(self._time(zero))).reshape(6, -1)
+        refs = None if cache is not None else self._reference_tokens(cond)
+        tokens, e_BF6D, e_BFD, sounds, words = None, None, None, (None, None), (None, None)
+        mode: Any = "full" if cache is None else "block"
+        if x is not None:
+            assert t is not None
+            drive = self._drive(cond, start, x.shape[1])
+            e_BFD = self._time(t)
+            e_BF6D = _wide(self.time_6D(e_BFD)).reshape(*t.shape, 6, -1)
+            tokens = self._fold(x)
+            if layout is not None:
+                drive, mode = drive.twice(), (layout, self.flex)
+            sounds, words = drive.sounds, (drive.text_BLD, drive.text_mask)  # type: ignore[assignment]
+        ref_kvs, own_kvs = [], []
+        for i, block in enumerate(self.blocks):
+            ref_kv, past = (cache.refs[i], cache.past[i]) if cache is not None else (None, None)
+            inputs = (tokens, e_BF6D, refs, e_6D, ref_kv, past, sounds[i % 2], *words, mode, space)
+            if self.checkpointing and torch.is_grad_enabled():
+                result = checkpoint(block, *inputs, use_reentrant=False, preserve_rng_state=False)
+            else:
+                result = block(*inputs)
+            tokens, refs, ref_kv, own = result
+            ref_kvs.append(ref_kv)
+            own_kvs.append(own)
+        if tokens is None or e_BFD is None:
+            assert layout is not None
+            return Cache(layout, space.tokens, tuple(ref_kvs), (None,) * len(ref_kvs))
+        if layout is not None:
+            tokens, e_BFD = tokens.chunk(2)[1], e_BFD.chunk(2)[1]
+        shift, scale = _wide(self.head_2D(e_BFD))[:, :, None].chunk(2, dim=-1)
+        out = self.patch_out((_norm(tokens) * (1 + scale) + shift).to(self.patch_out.weight.dtype))
+        return Output(self._unfold(_wide(out), H, W), tuple(own_kvs) if cache is not None else ())

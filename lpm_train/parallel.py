@@ -1,0 +1,205 @@
+"""Ranks, sharding, and the arithmetic that must not depend on them.
+
+`fully_shard` splits weights, gradients, optimizer state and EMA over the ranks that torchrun starts (nccl on CUDA,
+gloo on CPU). Sums over parts of a batch are taken pairwise in a fixed order and norms in float64, so that one rank and
+two give the same bits at the same global batch and `optim.micro_batch`; that costs log2(parts) more copies of the
+(sharded) gradients. Where the CPU's products come from MKL, MKL_CBWR=COMPATIBLE is needed besides.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+
+from lpm_train.batch import Batch
+from lpm_train.config import Config, ConfigError
+from lpm_train.model import DiT
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process among all."""
+
+    rank: int
+    size: int
+    device: torch.device
+
+    @property
+    def first(self) -> bool:
+        """True on the one rank that writes and prints."""
+        return self.rank == 0
+
+
+@contextmanager
+def ranks(config: Config) -> Iterator[Ranks]:
+    """Join the process group that torchrun describes, if there is one; leave it at the end."""
+    name = config.run.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    size, local = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("LOCAL_RANK", "0"))
+    device = torch.device(f"cuda:{local}" if name == "cuda" else name)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+        torch.set_float32_matmul_precision("high")
+    torch.set_num_threads(config.run.threads)
+    joined = size > 1 and not dist.is_initialized()
+    if joined:
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield Ranks(dist.get_rank() if dist.is_initialized() else 0, size, device)
+    finally:
+        if joined:
+            dist.destroy_process_group()
+
+
+def prepare(model: DiT, config: Config, where: Ranks, trained: bool = True) -> DiT:
+    """Move, checkpoint, compile and shard a model, in this order."""
+    run = config.run
+    if run.attention == "flex" and where.device.type != "cuda":
+        raise ConfigError("run.attention=flex needs CUDA (PyTorch has no backward for it on CPU); use sdpa")
+    model.to(where.device)
+    model.flex, model.checkpointing = run.attention == "flex", run.checkpointing and trained
+    model.requires_grad_(trained)
+    if run.compile:
+        torch._dynamo.config.recompile_limit = 64  # one graph for each length of a filling cache
+        for block in model.blocks:
+            block.compile(dynamic=False)
+    if where.size > 1:
+        from torch.distributed.device_mesh import init_device_mesh
+        from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+
+        mesh = init_device_mesh(where.device.type, (where.size,))
+        half = torch.bfloat16 if run.bf16 else None
+        policy = MixedPrecisionPolicy(
+            param_dtype=half, reduce_dtype=torch.float32 if run.bf16 else None, cast_forward_inputs=False
+        )
+        for block in model.blocks:
+            fully_shard(block, mesh=mesh, mp_policy=policy)
+        fully_shard(model, mesh=mesh, mp_policy=policy, reshard_after_forward=True)  # its weights are read between
+    return model
+
+
+def autocast(config: Config, where: Ranks) -> Any:
+    """Return the context for forward passes: bf16 where asked for on one rank (sharding casts by itself)."""
+    if not config.run.bf16 or where.size > 1:
+        return nullcontext()
+    return torch.autocast(where.device.type, torch.bfloat16)
+
+
+def gather_rows(values: Tensor) -> Tensor:
+    """Join each rank's rows in rank order: the global batch's values, on every rank."""
+    if not dist.is_initialized() or dist.get_world_size() == 1:
+        return values
+    parts = [torch.empty_like(values) for _ in range(dist.get_world_size())]
+    dist.all_gather(parts, values.contiguous())
+    return torch.cat(parts)
+
+
+def bit_reversed(n: int) -> list[int]:
+    """Order parts such that pairwise sums match those across ranks; natural order where n is no power of two."""
+    bits = n.bit_length() - 1
+    if n != 1 << bits:
+        return list(range(n))
+    return [int(f"{i:0{bits}b}"[::-1], 2) if bits else 0 for i in range(n)]
+
+
+def accumulate(
+    batch: Batch, size: int, parameters: Iterable[nn.Parameter], loss: Callable[[Batch], Tensor], exact: bool = True
+) -> Tensor:
+    """Leave the gradient of the mean loss in `.grad`, computed part by part.
+
+    Args:
+        batch: this rank's rows.
+        size: rows in a part; 0: all at once.
+        parameters: what is trained.
+        loss: gives the loss of each row of a part, [rows].
+        exact: add gradients pairwise (bits independent of the number of ranks) rather than one after another.
+
+    Returns:
+        The loss of every row of the global batch, detached, float64.
+    """
+    parts, weights = batch.micro_batches(size or len(batch)), list(parameters)
+    for p in weights:
+        p.grad = None
+    stack: list[tuple[int, list[Tensor | None]]] = []
+    rows: dict[int, Tensor] = {}
+    for i in bit_reversed(len(parts)) if exact else range(len(parts)):
+        losses = loss(parts[i])
+        (losses.mean() / len(parts)).backward()  # type: ignore[no-untyped-call]
+        rows[i] = losses.detach().double()
+        if exact and len(parts) > 1:
+            level, grads = 0, [p.grad for p in weights]
+            for p in weights:
+                p.grad = None
+            while stack and stack[-1][0] == level:
+                level, grads = level + 1, [_add(a, b) for a, b in zip(stack.pop()[1], grads, strict=True)]
+            stack.append((level, grads))
+    while len(stack) > 1:
+        _, last = stack.pop()
+        level, before = stack.pop()
+        stack.append((level, [_add(a, b) for a, b in zip(before, last, strict=True)]))
+    if stack:
+        for p, grad in zip(weights, stack[0][1], strict=True):
+            p.grad = grad
+    for p in weights:  # what had no part in the loss has a gradient too: every optimizer state exists from step one
+        p.grad = torch.zeros_like(p) if p.grad is None else p.grad
+    return gather_rows(torch.cat([rows[i] for i in range(len(parts))]))
+
+
+def _add(a: Tensor | None, b: Tensor | None) -> Tensor | None:
+    return b if a is None else a if b is None else a + b
+
+
+def clip_gradients(parameters: Iterable[nn.Parameter], most: float) -> float:
+    """Scale gradients to a total norm of at most `most`; returns the norm before, summed in float64."""
+    grads = [p.grad for p in parameters if p.grad is not None]
+    shards = [g.to_local() if isinstance(g, DTensor) else g for g in grads]
+    total = torch.stack([g.double().square().sum() for g in shards]).sum()
+    if grads and isinstance(grads[0], DTensor):
+        dist.all_reduce(total)
+    norm = float(total.sqrt())
+    if most and norm > most:
+        for g in shards:
+            g.mul_(most / norm)
+    return norm
+
+
+class Ema:
+    """A moving average of weights, sharded as they are; never gathered."""
+
+    def __init__(self, model: nn.Module, rate: float) -> None:
+        self.rate = rate
+        self.weights = {n: p.detach().clone() for n, p in model.named_parameters()}
+
+    @torch.no_grad()
+    def update(self, model: nn.Module, step: int) -> None:
+        """Move toward the model; early steps (from 0) count more, so that the start is soon forgotten."""
+        rate = min(self.rate, (1 + step) / (10 + step))
+        for name, p in model.named_parameters():
+            self.weights[name].lerp_(p.detach(), 1 - rate)
+
+    @contextmanager
+    def applied(self, model: nn.Module) -> Iterator[None]:
+        """Put the average into the model for a while."""
+        kept = {n: p.detach().clone() for n, p in model.named_parameters()}
+        self.copy_to(model)
+        try:
+            yield
+        finally:
+            _fill(model, kept)
+
+    def copy_to(self, model: nn.Module) -> None:
+        """Overwrite a model's weights with the average."""
+        _fill(model, self.weights)
+
+
+@torch.no_grad()
+def _fill(model: nn.Module, weights: dict[str, Tensor]) -> None:
+    for name, p in model.named_parameters():
+        p.copy_(weights[name])

@@ -1,0 +1,104 @@
+"""Drive a model with puppet scenes and read back what it generated: the test bench of `toy` and of the tests.
+
+A scene becomes conditions through the same codec, sound and text encoders as a sample of a shard. What a model
+generates is decoded, read, and compared with the scene in closed form. Costs a rollout and about 1 ms a frame.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lpm_train.audio import latent_steps
+from lpm_train.batch import BOTH, IDLE, LISTEN, SPEAK, Batch, Conditions
+from lpm_train.clip import to_unit
+from lpm_train.codec import encode_images, latent_frames, latent_span
+from lpm_train.make import Encoders
+from lpm_train.metrics import motion_energy, puppet_metrics
+from lpm_train.sampling import KINDS
+from lpm_train.synthetic import (
+    CAPTIONS,
+    U8,
+    Scene,
+    draw_scene,
+    identity,
+    read_factors,
+    reference_pictures,
+    render,
+    tracks,
+)
+from schemas.sample import State
+from schemas.time import PACKED_AUDIO_HZ
+
+_STATE = {"idle": IDLE, "speak": SPEAK, "listen": LISTEN, "both": BOTH}
+
+
+def held_out_scenes(
+    n: int, n_frames: int, seed: int = 9_000_000, run_frames: tuple[int, int] = (24, 72)
+) -> list[Scene]:
+    """Draw scenes of people that no dataset holds, changing between all four states; every caption in turn."""
+    scenes = []
+    for i in range(n):
+        rng = np.random.default_rng([seed, i])
+        states: list[State] = ["speak", "listen", "idle", "both"]
+        runs: list[tuple[State, int]] = []
+        left, at = n_frames, int(rng.integers(4))
+        while left:
+            length = min(left, int(rng.integers(*run_frames)) // 4 * 4)
+            runs.append((states[at % 4], length))
+            left, at = left - length, at + int(rng.integers(1, 4))
+        hands = list(CAPTIONS)[i % len(CAPTIONS)]
+        scenes.append(draw_scene(seed + i, n_frames, identity(seed + i), runs, hands))
+    return scenes
+
+
+def to_frames(latents_FCHW: Tensor, encoders: Encoders) -> U8:
+    """Decode a clip of latents to uint8 RGB frames [T, H, W, 3]."""
+    frames, _ = encoders.codec.decode(latents_FCHW[None])
+    return np.asarray(((frames[0].permute(0, 2, 3, 1) + 1) * 127.5).round().clamp(0, 255).byte().cpu().numpy())
+
+
+@torch.no_grad()
+def scene_batch(scenes: Sequence[Scene], encoders: Encoders, max_refs: int = 3) -> Batch:
+    """Encode scenes of one length as a batch: their pictures, and all that drives them."""
+    codec, q, rows = encoders.codec, encoders.audio.steps_per_frame, []
+    F = latent_frames(codec, scenes[0].n_frames)
+    for scene in scenes:
+        pictures = torch.from_numpy(render(scene)).permute(0, 3, 1, 2)
+        x = codec.encode(to_unit(pictures)[None])
+        sounds = [encoders.audio(torch.from_numpy(s), PACKED_AUDIO_HZ).float() for s in tracks(scene)]
+        silence = encoders.audio(torch.zeros(PACKED_AUDIO_HZ), PACKED_AUDIO_HZ)[10]
+        speak, listen = (latent_steps(s, codec, 0, F, q, silence)[None] for s in sounds)
+        middle = [sum(latent_span(codec, i)) // 2 for i in range(F)]
+        state = torch.tensor([[_STATE[scene.states[i]] for i in middle]], dtype=torch.int8)
+        refs = reference_pictures(scene.identity, scene.seed)[:max_refs]
+        images = to_unit(torch.from_numpy(np.stack([p for _, _, p in refs])).permute(0, 3, 1, 2))
+        text, mask = encoders.text([scene.caption])
+        cond = Conditions(
+            speak_BTA=speak, listen_BTA=listen, speak_on_BF=(state & 1).bool(), listen_on_BF=(state & 2).bool(),
+            text_BLD=text, text_mask_BL=mask, ref_BKCHW=encode_images(codec, images)[None],
+            ref_mask_BK=torch.ones(1, len(refs), dtype=torch.bool),
+            ref_kind_BK=torch.tensor([[KINDS[kind] for kind, _, _ in refs]]),
+        )  # fmt: skip
+        rows.append(Batch(x_BFCHW=x.float(), cond=cond, state_BF=state, sample_ids=(f"scene-{scene.seed}",)))
+    return Batch.cat(rows)
+
+
+def measure(latents_BFCHW: Tensor, scenes: Sequence[Scene], encoders: Encoders, window: int) -> dict[str, float]:
+    """Read generated clips back and compare them with their scenes; see `metrics.puppet_metrics`.
+
+    `sway_std_ratio` and `motion_energy_ratio` are over the scenes' own pictures, not over what the codec makes of them.
+    """
+    clips = [to_frames(x, encoders) for x in latents_BFCHW]
+    data = [render(s)[: len(c)] for c, s in zip(clips, scenes, strict=True)]
+    energy = (float(np.mean([motion_energy(c) for c in clips])), float(np.mean([motion_energy(c) for c in data])))
+    return puppet_metrics([read_factors(c) for c in clips], scenes, window, energy)
+
+
+def strip(clips: Sequence[U8], every: int, scale: int = 3) -> U8:
+    """Lay clips out as rows of every n-th frame, enlarged."""
+    rows = [np.concatenate(list(c[::every]), axis=1) for c in clips]
+    return np.asarray(np.concatenate(rows).repeat(scale, axis=0).repeat(scale, axis=1))

@@ -1,0 +1,131 @@
+"""Generate frames: a whole clip with the bidirectional model, or block after block from a cache.
+
+One block costs `steps` passes and one more that writes its clean keys to the cache. `Rollout` does this for training,
+evaluation and streaming alike; only the block that carries a loss keeps a graph.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lpm_train import flow
+from lpm_train.attention import Causal
+from lpm_train.batch import Conditions
+from lpm_train.cache import Cache
+from lpm_train.config import Flow, Stream
+from lpm_train.model import DiT
+
+Draw = Callable[[str], Tensor]
+"""Purpose -> noise [B, F, C, H, W] for the block at hand."""
+
+
+def causal_layout(stream: Stream) -> Causal:
+    """Return the attention layout of a stream."""
+    return Causal(stream.block, stream.window, stream.sink)
+
+
+@torch.no_grad()
+def sample_clip(
+    model: DiT, cond: Conditions, size: tuple[int, int, int], ids: Sequence[str], config: Flow, *seed: object
+) -> Tensor:
+    """Generate whole clips with both directions in view: -> [B, F, C, H, W]; `size` is (C, H, W)."""
+    like = torch.empty(0, device=cond.speak_BTA.device)
+    eps = flow.noise(ids, (cond.frames, *size), like, "clip", *seed)
+    null = cond.null()
+    velocity = flow.guided(
+        lambda x, t: model(x, t, cond).v_BFCHW, lambda x, t: model(x, t, null).v_BFCHW, config.guidance
+    )
+    return flow.euler(velocity, eps, config.steps, config.shift)
+
+
+def near(cond: Conditions, start: int, stop: int, model: DiT) -> tuple[Conditions, int]:
+    """Cut conditions to a block and the sound it can hear; returns them and the block's first frame within."""
+    low = max(0, start - model.config.frames_before)
+    return cond.window(low, min(cond.frames, stop + model.config.frames_after)), start - low
+
+
+@dataclass
+class Rollout:
+    """Blocks from a causal model, each remembered for the next."""
+
+    model: DiT
+    config: Stream
+    cache: Cache
+    context_noise: float = 0.0
+
+    @classmethod
+    @torch.no_grad()
+    def begin(cls, model: DiT, cond: Conditions, config: Stream, context_noise: float = 0.0) -> Rollout:
+        """Start with the references of `cond` in the cache."""
+        return cls(model, config, model(None, None, cond, layout=causal_layout(config)), context_noise)
+
+    def block(
+        self, cond: Conditions, start: int, draw: Draw, exit_step: int | None = None, graph: bool = False
+    ) -> Tensor:
+        """Generate one block and remember it.
+
+        Args:
+            cond: conditions around the block, see `near`.
+            start: the block's first frame within `cond`.
+            draw: gives the noise; asked for "step0", "step1", ..., and "context".
+            exit_step: stop after this step; None: after the last.
+            graph: keep the graph of that step.
+        """
+        ts = flow.levels(self.config.steps, self.config.shift).tolist()
+        x = draw("step0")
+        last = len(ts) - 1 if exit_step is None else exit_step
+        for i, now in enumerate(ts[: last + 1]):
+            with torch.set_grad_enabled(graph and i == last):
+                t = x.new_full(x.shape[:2], now)
+                v = self.model(x, t, cond, cache=self.cache, start=start).v_BFCHW
+                x0 = flow.to_x0(x, v, t)
+                if i < last:
+                    then = ts[i + 1]
+                    eps = draw(f"step{i + 1}") if self.config.resample else x0 + v
+                    x = flow.add_noise(x0, eps, torch.full_like(t, then))
+        self.remember(x0.detach(), cond, start, draw)
+        return x0
+
+    @torch.no_grad()
+    def remember(self, x0: Tensor, cond: Conditions, start: int, draw: Draw) -> None:
+        """Write a clean block to the cache."""
+        if self.context_noise:
+            x0 = flow.add_noise(x0, draw("context"), x0.new_full(x0.shape[:2], self.context_noise))
+        self.cache = self.cache.append(
+            self.model(x0, x0.new_zeros(x0.shape[:2]), cond, cache=self.cache, start=start).block
+        )
+
+
+def roll(
+    model: DiT,
+    cond: Conditions,
+    size: tuple[int, int, int],
+    ids: Sequence[str],
+    config: Stream,
+    *seed: object,
+    exit_step: int | None = None,
+    loss_from: int = 0,
+    context_noise: float = 0.0,
+) -> Tensor:
+    """Generate all frames of `cond` block by block: -> [B, F, C, H, W], `size` is (C, H, W).
+
+    With `exit_step`, every block stops there; those from frame `loss_from` on keep their graph, and no graph crosses
+    from block to block.
+    """
+    rollout = Rollout.begin(model, cond, config, context_noise)
+    like = torch.empty(0, device=cond.speak_BTA.device)
+    out = []
+    for first in range(0, causal_layout(config).blocks(cond.frames) * config.block, config.block):
+
+        def draw(purpose: str, first: int = first) -> Tensor:
+            return flow.noise(ids, (config.block, *size), like, "roll", *seed, first, purpose)
+
+        part, start = near(cond, first, first + config.block, model)
+        graph = exit_step is not None and first >= loss_from
+        x0 = rollout.block(part, start, draw, exit_step, graph)
+        out.append(x0)
+    return torch.cat(out, dim=1)

@@ -1,0 +1,192 @@
+"""What every stage of training is made of: one step of an optimizer, held-out figures, and when to stop.
+
+A stage owns its models ("roles") and their optimizers; loop, checkpoints and logs see only `step`, `evaluate` and
+`exit_criteria`. `StageBase` adds what flow-matching stages share. Evaluation uses the averaged weights and fixed
+noise, so two figures of one stage differ by the weights alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import ClassVar, Literal, Protocol
+
+import torch
+from torch import Tensor
+from torch.optim import AdamW, Optimizer
+
+from lpm_train import flow
+from lpm_train.batch import STATES, Batch, sample_seed
+from lpm_train.config import Config
+from lpm_train.model import DiT
+from lpm_train.parallel import Ema, Ranks, accumulate, autocast, clip_gradients, gather_rows, prepare
+from lpm_train.rollout import roll
+
+Weights = Mapping[str, Tensor]
+GRID = (0.1, 0.3, 0.5, 0.7, 0.9)
+"""Noise levels of the held-out loss."""
+
+
+@dataclass(frozen=True)
+class Criterion:
+    """One condition of being done."""
+
+    name: str
+    value: float | None
+    """None: not measured."""
+    sign: Literal["<=", ">="]
+    target: float
+
+    @property
+    def passed(self) -> bool:
+        """True if measured and reached."""
+        if self.value is None or not math.isfinite(self.value):
+            return False
+        return self.value <= self.target if self.sign == "<=" else self.value >= self.target
+
+    def __str__(self) -> str:
+        shown = "not measured" if self.value is None else f"{self.value:.4g}"
+        return f"[{'pass' if self.passed else 'open'}] {self.name} {shown} ({self.sign} {self.target:g})"
+
+
+class Stage(Protocol):
+    """What the loop asks of a stage."""
+
+    roles: dict[str, DiT]
+    optimizers: dict[str, Optimizer]
+    ema: Ema
+
+    def step(self, batch: Batch, i: int) -> dict[str, float]:
+        """Take optimizer step `i` (from 0) on this rank's rows; return figures of the global batch."""
+        ...
+
+    def evaluate(self, batches: Sequence[Batch]) -> dict[str, float]:
+        """Measure the averaged weights at fixed noise; `heldout_loss` is always among the figures."""
+        ...
+
+    def exit_criteria(self, first: Mapping[str, float], now: Mapping[str, float]) -> list[Criterion]:
+        """Say what remains, from the first evaluation and the present one."""
+        ...
+
+
+class StageBase:
+    """What all stages share: a student, its optimizer and average, and the measured step."""
+
+    name: ClassVar[str]
+    roles: dict[str, DiT]
+    optimizers: dict[str, Optimizer]
+
+    def __init__(self, config: Config, where: Ranks, start: Weights | None = None) -> None:
+        self.config, self.where, self.seed = config, where, config.run.seed
+        self.roles = {"student": self._model(start)}
+        self.optimizers = {"student": self._optimizer(self.student, config.optim.lr)}
+        self.ema = Ema(self.student, config.optim.ema)
+
+    @property
+    def student(self) -> DiT:
+        """The model that is trained."""
+        return self.roles["student"]
+
+    def _model(self, start: Weights | None, trained: bool = True) -> DiT:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(sample_seed("weights", self.seed))
+            model = DiT(self.config.model)
+        if start is not None:
+            model.load_state_dict(dict(start))
+        return prepare(model, self.config, self.where, trained)
+
+    def _optimizer(self, model: DiT, lr: float) -> Optimizer:
+        o = self.config.optim
+        return AdamW(model.parameters(), lr=lr, betas=o.betas, weight_decay=o.weight_decay)
+
+    def _rate(self, i: int) -> float:
+        """Give the share of the learning rate at a step: linear warm-up, then constant or cosine."""
+        o, n = self.config.optim, self.config.run.steps
+        warm = min(1.0, (i + 1) / max(1, o.warmup))
+        return warm * (o.decay_to + (1 - o.decay_to) * 0.5 * (1 + math.cos(math.pi * min(1.0, i / n))))
+
+    def _descend(
+        self, role: str, lr: float, batch: Batch, i: int, loss: Callable[[Batch], Tensor]
+    ) -> tuple[float, float]:
+        """Take one optimizer step on the mean of `loss` over the global batch; returns (loss, gradient norm)."""
+        model, optimizer, o = self.roles[role], self.optimizers[role], self.config.optim
+
+        def part(rows: Batch) -> Tensor:
+            with autocast(self.config, self.where):
+                return loss(rows)
+
+        losses = accumulate(batch, o.micro_batch, model.parameters(), part, o.exact_sums)
+        norm = clip_gradients(model.parameters(), o.clip)
+        for group in optimizer.param_groups:
+            group["lr"] = lr * self._rate(i)
+        optimizer.step()
+        optimizer.zero_grad()
+        return float(losses.mean()), norm
+
+    def _losses(self, batch: Batch, i: int) -> Tensor:
+        """Give the training loss of each row."""
+        raise NotImplementedError
+
+    def _heldout(self, batch: Batch, level: float) -> Tensor:
+        """Give the loss by sample and frame at one noise level, with fixed noise."""
+        raise NotImplementedError
+
+    def step(self, batch: Batch, i: int) -> dict[str, float]:
+        """Take optimizer step `i`; see `Stage`."""
+        batch = batch.to(self.where.device)
+        loss, norm = self._descend("student", self.config.optim.lr, batch, i, lambda rows: self._losses(rows, i))
+        self.ema.update(self.student, i)
+        return {"loss": loss, "grad_norm": norm}
+
+    @contextmanager
+    def averaged(self) -> Iterator[DiT]:
+        """Put the averaged weights into the student for a while, without gradients."""
+        with self.ema.applied(self.student), torch.no_grad(), autocast(self.config, self.where):
+            yield self.student
+
+    def evaluate(self, batches: Sequence[Batch]) -> dict[str, float]:
+        """Measure the flow loss at fixed noise: in all, by state and by noise level."""
+        losses, states = [], []
+        with self.averaged():
+            for batch in batches:
+                batch = batch.to(self.where.device)
+                losses.append(torch.stack([self._heldout(batch, t) for t in GRID], dim=-1).double())
+                states.append(batch.state_BF)
+        loss_BFG, state_BF = gather_rows(torch.cat(losses)), gather_rows(torch.cat(states).long())
+        out = {"heldout_loss": float(loss_BFG.mean())}
+        for value, name in enumerate(STATES):
+            if bool((state_BF == value).any()):
+                out[f"heldout_loss.{name}"] = float(loss_BFG[state_BF == value].mean())
+        out |= {f"heldout_loss.t{t:g}": float(loss_BFG[..., k].mean()) for k, t in enumerate(GRID)}
+        return out
+
+    def exit_criteria(self, first: Mapping[str, float], now: Mapping[str, float]) -> list[Criterion]:
+        """Ask for a held-out loss well below the first, and for one in every state that is not left behind."""
+        share = self.config.run.exit_share
+        rows = [Criterion("heldout_loss", now.get("heldout_loss"), "<=", share * first["heldout_loss"])]
+        for state in STATES:
+            key = f"heldout_loss.{state}"
+            if key in now:
+                rows.append(Criterion(key, now[key], "<=", 2 * now["heldout_loss"]))
+        return rows
+
+    def generate(self, batch: Batch, *seed: object) -> Tensor:
+        """Generate latents for a batch's conditions with the averaged weights: [B, F, C, H, W]."""
+        batch = batch.to(self.where.device)
+        C, H, W = batch.x_BFCHW.shape[2:]
+        with self.averaged() as model:
+            return self._generate(model, batch, (C, H, W), *seed)
+
+    def _generate(self, model: DiT, batch: Batch, size: tuple[int, int, int], *seed: object) -> Tensor:
+        stream = self.config.stream
+        return roll(model, batch.cond, size, batch.sample_ids, stream, *seed)
+
+    def _levels(self, batch: Batch, shape: Sequence[int], i: int, shift: float) -> Tensor:
+        u = flow.uniform(batch.sample_ids, shape, batch.x_BFCHW, "t", self.name, self.seed, i)
+        return flow.shifted(u, shift)
+
+    def _noise(self, batch: Batch, purpose: str, i: int) -> Tensor:
+        shape = batch.x_BFCHW.shape[1:]
+        return flow.noise(batch.sample_ids, shape, batch.x_BFCHW, purpose, self.name, self.seed, i)

@@ -1,0 +1,131 @@
+"""Byte ranges of files under one root: a directory, s3:// (and what else Arrow opens), or any fsspec URL.
+
+A trainer reads a few members of each sample out of large tars, so the one operation is "these bytes of that file",
+callable from many threads at once. Locally that is `pread` on descriptors kept open: no seek, no lock, no worker
+state. Object stores answer one range request a call.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import threading
+from collections.abc import Iterable
+from pathlib import Path
+from typing import IO
+
+import fsspec
+import pyarrow as pa
+import pyarrow.fs as pafs
+
+_MAX_OPEN = 256  # below common limits on descriptors; further files are opened for each read
+
+
+class DataError(RuntimeError):
+    """The training data cannot be used as asked; says what to do."""
+
+
+class Storage:
+    """Read ranges of, and write whole, files under a root. Safe for use from several threads."""
+
+    def __init__(self, uri: str | Path) -> None:
+        self.uri = str(uri).rstrip("/")
+        self._descriptors: dict[str, int] = {}
+        self._lock = threading.Lock()
+        self._fs, self._root = _open(self.uri)
+        self.local = isinstance(self._fs, pafs.LocalFileSystem)
+
+    def _path(self, name: str) -> str:
+        if name.startswith("/") or ".." in name.split("/") or "\0" in name:
+            raise DataError(f"unsafe path inside the dataset: {name!r}")
+        return f"{self._root}/{name}"
+
+    def read(self, name: str, offset: int = 0, size: int | None = None) -> bytes:
+        """Read a file, or `size` bytes from `offset`.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            DataError: the file ends before the range does.
+        """
+        if self.local and size is not None:
+            data = self._pread(name, offset, size)
+        else:
+            with self._fs.open_input_file(self._path(name)) as f:
+                f.seek(offset)
+                data = bytes(f.read(size))
+        if size is not None and len(data) != size:
+            raise DataError(
+                f"{name} ends inside bytes [{offset}, {offset + size}): it is not the file its index was made of; "
+                "restore it, or pack the dataset again"
+            )
+        return data
+
+    def _pread(self, name: str, offset: int, size: int) -> bytes:
+        with self._lock:
+            fd = self._descriptors.get(name)
+            if fd is None and len(self._descriptors) < _MAX_OPEN:
+                fd = self._descriptors[name] = os.open(self._path(name), os.O_RDONLY)
+        if fd is not None:
+            return os.pread(fd, size, offset)
+        fd = os.open(self._path(name), os.O_RDONLY)
+        try:
+            return os.pread(fd, size, offset)
+        finally:
+            os.close(fd)
+
+    def sizes(self, names: Iterable[str]) -> dict[str, int]:
+        """Return the sizes of files in bytes, -1 for one that does not exist."""
+        names = list(names)
+        infos = self._fs.get_file_info([self._path(n) for n in names])
+        return {n: int(i.size) if i.type == pafs.FileType.File else -1 for n, i in zip(names, infos, strict=True)}
+
+    def write(self, name: str, data: bytes | IO[bytes]) -> None:
+        """Write a file from bytes or from an open file's start; it appears under its name whole or not at all."""
+        path = self._path(name)
+        source = io.BytesIO(data) if isinstance(data, bytes) else data
+        source.seek(0)
+        if not self.local:
+            with self._fs.open_output_stream(path) as f:
+                shutil.copyfileobj(source, f, 1 << 22)
+            return
+        target = Path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        part = target.with_name(f".tmp-{os.getpid()}-{target.name}")
+        with part.open("wb") as out:
+            shutil.copyfileobj(source, out, 1 << 22)
+        part.replace(target)
+        with self._lock:  # an open descriptor would still show the file that was replaced
+            stale = self._descriptors.pop(name, None)
+        if stale is not None:
+            os.close(stale)
+
+    def close(self) -> None:
+        """Close the files kept open; reading opens them again."""
+        with self._lock:
+            open_now, self._descriptors = self._descriptors, {}
+        for fd in open_now.values():
+            os.close(fd)
+
+    def __del__(self) -> None:
+        if hasattr(self, "_lock"):
+            self.close()
+
+
+def _open(uri: str) -> tuple[pafs.FileSystem, str]:
+    if "://" not in uri:
+        return pafs.LocalFileSystem(), str(Path(uri).absolute())
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    full = uri
+    if uri.startswith("s3://") and endpoint and "endpoint_override" not in uri:
+        scheme, _, host = endpoint.partition("://")
+        full = f"{uri}{'&' if '?' in uri else '?'}endpoint_override={host}&scheme={scheme}"
+    try:
+        fs, root = pafs.FileSystem.from_uri(full)
+    except pa.ArrowInvalid:  # a scheme that Arrow does not speak itself
+        try:
+            other, root = fsspec.core.url_to_fs(uri)
+        except (ImportError, ValueError) as e:
+            raise DataError(f"cannot open {uri}: {e}") from e
+        fs = pafs.PyFileSystem(pafs.FSSpecHandler(other))  # type: ignore[abstract]
+    return fs, str(root).rstrip("/")

@@ -1,0 +1,244 @@
+"""Generate without end: sound in, frames out, in memory and time that do not grow.
+
+`StreamGenerator.push` takes however much sound there is and returns the frames that can be made of it, in whole blocks.
+Each side is a waveform, or None while the character does not speak or hears nobody: speak, listen and idle switch at
+any moment. A block costs `stream.steps` passes and one more for the cache. The first block waits for its own sound and
+the look-ahead of the audio windows; `Timing` reports that delay, the computing time of each block, and the speed.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lpm_train import flow
+from lpm_train.audio import AudioEncoder, steps_per_latent
+from lpm_train.batch import Conditions
+from lpm_train.codec import Codec, picture_frames
+from lpm_train.config import Config, ConfigError
+from lpm_train.model import DiT
+from lpm_train.rollout import Rollout
+from lpm_train.text import TextEncoder
+from schemas.sample import FPS
+
+RECENT = 4096
+"""Blocks whose times are remembered for the percentiles."""
+
+
+@runtime_checkable
+class StreamingAudio(AudioEncoder, Protocol):
+    """Audio features that can be made as sound arrives."""
+
+    def push(self, wave_N: Tensor, rate_hz: int, state: Any) -> tuple[Tensor, Any]:
+        """Encode the next samples; -> (features of finished steps, state)."""
+        ...
+
+
+@dataclass
+class Timing:
+    """What a stream has cost so far."""
+
+    wait_s: float
+    """Sound that the first block needs before it can begin."""
+    block_s: list[float] = field(default_factory=list)
+    """Computing time of the latest blocks, decoding included."""
+    first_s: float = 0.0
+    """Computing time of the first block."""
+    blocks: int = 0
+    frames: int = 0
+    """Pictures made."""
+
+    def add(self, seconds: float, frames: int) -> None:
+        """Count one block."""
+        self.first_s = seconds if self.blocks == 0 else self.first_s
+        self.blocks, self.frames = self.blocks + 1, self.frames + frames
+        self.block_s = [*self.block_s[-RECENT + 1 :], seconds]
+
+    def report(self) -> dict[str, float]:
+        """Sum up: seconds, pictures a second, and time of sound over time of computing.
+
+        The first block is left out of the speeds where there are others: it warms up.
+        """
+        times = np.array(self.block_s[1:] if len(self.block_s) > 1 else self.block_s or [np.nan])
+        pictures = self.frames / max(1, self.blocks)
+        fps = pictures / float(times.mean())
+        return {
+            "first_chunk_s": self.wait_s + self.first_s,
+            "first_compute_s": self.first_s,
+            "wait_s": self.wait_s,
+            "fps": fps,
+            "real_time_factor": fps / FPS,
+            "block_p50_s": float(np.percentile(times, 50)),
+            "block_p99_s": float(np.percentile(times, 99)),
+            "blocks": float(self.blocks),
+            "frames": float(self.frames),
+        }
+
+
+class _Sound:
+    """One side's sound as features on the frame grid, with the past that windows reach."""
+
+    def __init__(self, audio: StreamingAudio, rate_hz: int, lead: int, device: torch.device) -> None:
+        self.audio, self.rate_hz, self.device = audio, rate_hz, device
+        self.hop = rate_hz // (FPS * audio.steps_per_frame)
+        self.state: Any = None
+        silent_TA = audio(torch.zeros(self.hop), rate_hz)
+        self.features_TA = silent_TA[-1:].expand(lead, -1).to(device)
+        self.on_T = torch.zeros(lead, dtype=torch.bool, device=device)
+        self.wave_N = torch.zeros(0)
+        self.on_N = torch.zeros(0, dtype=torch.bool)
+
+    def push(self, wave_N: Tensor | None, samples: int) -> None:
+        """Take sound, or as much of its absence, and turn whole steps into features."""
+        wave = torch.zeros(samples) if wave_N is None else wave_N.detach().cpu().float()
+        self.wave_N = torch.cat([self.wave_N, wave])
+        self.on_N = torch.cat([self.on_N, torch.full((samples,), wave_N is not None)])
+        steps = len(self.wave_N) // self.hop
+        if steps:
+            take = steps * self.hop
+            new_TA, self.state = self.audio.push(self.wave_N[:take], self.rate_hz, self.state)
+            on_T = self.on_N[:take].reshape(steps, self.hop).any(1)
+            self.wave_N, self.on_N = self.wave_N[take:], self.on_N[take:]
+            self.features_TA = torch.cat([self.features_TA, new_TA.to(self.device)])
+            self.on_T = torch.cat([self.on_T, on_T.to(self.device)])
+
+    def drop(self, steps: int) -> None:
+        """Forget what no window will reach again."""
+        self.features_TA, self.on_T = self.features_TA[steps:].clone(), self.on_T[steps:].clone()
+
+
+class StreamGenerator:
+    """One character, driven by sound as it arrives."""
+
+    def __init__(
+        self,
+        model: DiT,
+        config: Config,
+        codec: Codec,
+        audio: AudioEncoder,
+        text: TextEncoder,
+        references: Conditions,
+        *,
+        rate_hz: int = 48_000,
+        words: str = "",
+        seed: int = 0,
+        device: torch.device | str | None = None,
+    ) -> None:
+        """Begin a stream.
+
+        Args:
+            model: a causal student, on its device.
+            config: that of its checkpoint; `stream` may be changed.
+            codec: decodes latents piece by piece.
+            audio: makes features of sound; must be causal and have `push`, as log-mel has.
+            text: makes embeddings of words.
+            references: one row, of which the references alone are used.
+            rate_hz: of the sound that will be pushed.
+            words: what the performance is to be, until `push` says otherwise.
+            seed: another one gives another performance of the same sound.
+            device: of the model.
+
+        Raises:
+            ConfigError: the audio features cannot be streamed, or do not fit the model.
+        """
+        c = config.model
+        if not isinstance(audio, StreamingAudio):
+            raise ConfigError(f"{audio.name} cannot be streamed: use causal features such as logmel")
+        if (steps_per_latent(codec, audio), audio.width, codec.channels) != (c.audio_steps, c.audio_width, c.channels):
+            raise ConfigError(
+                f"{codec.name} with {audio.name} gives {steps_per_latent(codec, audio)} steps of {audio.width} for "
+                f"latents of {codec.channels} channels; the model wants {c.audio_steps} of {c.audio_width} for "
+                f"{c.channels}"
+            )
+        self.model, self.config, self.codec, self.text, self.seed = model.eval(), config, codec, text, seed
+        self.device = torch.device(device or next(model.parameters()).device)
+        self.size = tuple(references.ref_BKCHW.shape[2:])
+        self.frame_steps = c.audio_steps
+        lead = c.frames_before * c.audio_steps
+        # The first latent of some codecs covers one picture: its other steps lie before the stream.
+        early = (codec.stride[0] - 1) * audio.steps_per_frame if codec.first_alone else 0
+        self.sounds = [_Sound(audio, rate_hz, lead + early, self.device) for _ in range(2)]
+        self.cond = references.select([0]).to(self.device)
+        self._say(words)
+        with torch.no_grad():
+            self.rollout = Rollout.begin(model, self.cond, config.stream)
+        self.state: Any = None
+        self.lead, self.after = c.frames_before, c.frames_after
+        seconds = picture_frames(codec, config.stream.block) / FPS
+        ahead = max(c.speak_after, c.listen_after) / (audio.steps_per_frame * FPS)
+        self.timing = Timing(wait_s=seconds + ahead)
+
+    def _say(self, words: str) -> None:
+        text_LD, mask_L = (x[0] for x in self.text([words]))
+        self.cond = replace(
+            self.cond, text_BLD=text_LD[None].to(self.device), text_mask_BL=mask_L[None].bool().to(self.device)
+        )
+
+    @torch.no_grad()
+    def push(self, speak_audio: Tensor | None, listen_audio: Tensor | None, text: str | None = None) -> Tensor:
+        """Take the next sound of both sides and return the pictures that it completes.
+
+        Args:
+            speak_audio: what the character says, [N] in [-1, 1]; None: it does not speak.
+            listen_audio: what it hears, as long; None: it hears nobody.
+            text: new words for the performance from the next block on; None: as before.
+
+        Returns:
+            Pictures [n, 3, H', W'] in [-1, 1], n possibly 0.
+
+        Raises:
+            ValueError: neither side says how long it is, or both say different.
+        """
+        lengths = {len(x) for x in (speak_audio, listen_audio) if x is not None}
+        if len(lengths) != 1:
+            raise ValueError(
+                "push sound for one side at least, and as much for both; an idle character is pushed by `idle`"
+            )
+        return self._advance(lengths.pop(), speak_audio, listen_audio, text)
+
+    @torch.no_grad()
+    def idle(self, samples: int, text: str | None = None) -> Tensor:
+        """Let time pass in which nobody speaks."""
+        return self._advance(samples, None, None, text)
+
+    def _advance(self, samples: int, speak: Tensor | None, listen: Tensor | None, text: str | None) -> Tensor:
+        if text is not None:
+            self._say(text)
+        for sound, wave in zip(self.sounds, (speak, listen), strict=True):
+            sound.push(wave, samples)
+        out = []
+        frames = self.lead + self.config.stream.block + self.after
+        while len(self.sounds[0].features_TA) >= frames * self.frame_steps:
+            out.append(self._block(frames))
+        return torch.cat(out) if out else torch.zeros(0, 3, *self._picture_size(), device=self.device)
+
+    def _picture_size(self) -> tuple[int, int]:
+        return self.size[1] * self.codec.stride[1], self.size[2] * self.codec.stride[2]
+
+    def _block(self, frames: int) -> Tensor:
+        begun = time.perf_counter()
+        block, r = self.config.stream.block, self.frame_steps
+        features = [s.features_TA[: frames * r][None] for s in self.sounds]
+        on = [s.on_T[: frames * r].reshape(1, frames, r).float().mean(-1) >= 0.5 for s in self.sounds]
+        cond = replace(self.cond, speak_BTA=features[0], listen_BTA=features[1], speak_on_BF=on[0], listen_on_BF=on[1])
+        done = self.rollout.cache.seen
+        like = torch.empty(0, device=self.device)
+
+        def draw(purpose: str) -> Tensor:
+            return flow.noise(["stream"], (block, *self.size), like, "stream", self.seed, done, purpose)
+
+        # What lies before the stream is null, as before a clip in training, until the window has moved past it.
+        skip = max(0, self.lead - done)
+        latents = self.rollout.block(cond.window(skip, frames), self.lead - skip, draw)
+        pictures, self.state = self.codec.decode(latents, self.state)
+        for sound in self.sounds:
+            sound.drop(block * r)
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+        self.timing.add(time.perf_counter() - begun, pictures.shape[1])
+        return pictures[0]

@@ -1,0 +1,203 @@
+"""Write puppet clips as a dataset: the same members, sidecar, manifest and layout that the pipeline packs.
+
+The trainer cannot tell the two apart, so everything that is proved on the puppet is proved of the code that reads real
+shards. Pictures are coded almost without loss, because a wrong pixel here would be charged to the model.
+About 25 ms a clip of 64 frames on one core.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from collections.abc import Sequence
+from fractions import Fraction
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import av
+import cv2
+import numpy as np
+import pyarrow.parquet as pq
+import soundfile
+from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
+
+from lpm_train.synthetic import F32, SIZE, U8, Scene, draw_scene, identity, reference_pictures, render, tracks
+from schemas import sample as s
+from schemas.tables.output import MANIFEST
+from schemas.time import PACKED_AUDIO_HZ
+
+_BT709 = 1  # primaries, transfer and matrix of ITU-T H.273
+
+
+def write_dataset(
+    root: Path,
+    *,
+    identities: int = 64,
+    held_out: int = 16,
+    clips: int = 4,
+    n_frames: int = 64,
+    hold: int = 4,
+    seed: int = 0,
+    samples_per_shard: int = 128,
+) -> Path:
+    """Write a dataset of `identities + held_out` people with `clips` clips each; held-out people form the split val.
+
+    Returns:
+        The manifest's path.
+    """
+    if identities < 1 or held_out < 0 or clips < 1 or n_frames < 8:
+        raise ValueError("a dataset needs at least one identity, one clip each, and 8 frames a clip")
+    (root / "shards").mkdir(parents=True, exist_ok=True)
+    rows: list[dict[str, Any]] = []
+    people = {"train": range(identities), "val": range(identities, identities + held_out)}
+    for split, members in people.items():
+        keys = [(person, clip) for person in members for clip in range(clips)]
+        np.random.default_rng([seed, len(split)]).shuffle(keys)
+        for number in range(0, len(keys), samples_per_shard):
+            name = f"{split}-{number // samples_per_shard:06d}.tar"
+            with tarfile.open(root / "shards" / name, "w", format=tarfile.USTAR_FORMAT) as tar:
+                for person, clip in keys[number : number + samples_per_shard]:
+                    rows.append(_add(tar, name, split, person, clip, n_frames, hold, seed))
+    path = root / "manifest.parquet"
+    pq.write_table(MANIFEST.from_rows(rows), path)
+    return path
+
+
+def scene_of(sample_id: str, n_frames: int, hold: int = 4, seed: int = 0) -> Scene:
+    """Return the factors behind a sample that `write_dataset` wrote with the same arguments."""
+    person, clip = (int(part[1:]) for part in sample_id.split("-")[1:])
+    return draw_scene(_clip_seed(seed, person, clip), n_frames, identity(_person_seed(seed, person)), hold=hold)
+
+
+def _person_seed(seed: int, person: int) -> int:
+    return seed * 1_000_003 + person
+
+
+def _clip_seed(seed: int, person: int, clip: int) -> int:
+    return (seed * 1_000_003 + person) * 1009 + clip + 1
+
+
+def _add(
+    tar: tarfile.TarFile, shard: str, split: str, person: int, clip: int, n_frames: int, hold: int, seed: int
+) -> dict[str, Any]:
+    who = identity(_person_seed(seed, person))
+    scene = draw_scene(_clip_seed(seed, person, clip), n_frames, who, hold=hold)
+    key = f"puppet-p{person:05d}-c{clip:03d}"
+    speak, listen = tracks(scene)
+    pictures = reference_pictures(who, scene.seed)
+    refs = [
+        s.ReferenceRef(
+            member=f"ref_{kind}_0.jpg", kind=kind, source_id=f"puppet{person:05d}", time_s=1000.0 + clip,
+            distance=0.0, view=name if kind == "view" else "front", expression="open mouth" if kind == "expression"
+            else "neutral", quality=1.0, overlaps_clip=False,
+        )
+        for kind, name, _ in pictures
+    ]  # fmt: skip
+    sample = _sample(key, split, person, clip, scene, refs)
+    members = [
+        (f"{key}.mp4", encode_mp4(render(scene))),
+        (f"{key}.speak.flac", _flac(speak)),
+        (f"{key}.listen.flac", _flac(listen)),
+        (f"{key}.json", sample.model_dump_json(indent=1).encode()),
+        *((f"{key}.{r.member}", _jpeg(p)) for r, (_, _, p) in zip(refs, pictures, strict=True)),
+    ]
+    index = []
+    for name, data in members:
+        info = tarfile.TarInfo(name)
+        info.size, info.mode = len(data), 0o644
+        at = tar.offset + tarfile.BLOCKSIZE
+        tar.addfile(info, io.BytesIO(data))
+        index.append({"name": name, "offset": at, "size": len(data)})
+    return _row(sample, shard, index)
+
+
+def _sample(key: str, split: str, person: int, clip: int, scene: Scene, refs: Sequence[s.ReferenceRef]) -> s.Sample:
+    runs, start = [], 0
+    lengths: dict[s.State, int] = {}
+    for state, group in groupby(scene.states):
+        stop = start + len(list(group))
+        lengths[state] = lengths.get(state, 0) + stop - start
+        runs.append(
+            s.StateRun(state=state, start_s=start / s.FPS, end_s=stop / s.FPS, confidence=1.0, reason="synthetic")
+        )
+        start = stop
+    main = max(lengths, key=lengths.__getitem__)
+    start_s = 100.0 * clip
+    spoken = sum(state in ("speak", "both") for state in scene.states) / scene.n_frames
+    return s.Sample(
+        sample_id=key, state=main, split=split, identity_id=f"puppet-{person:05d}", text="", language=None,
+        source=s.SourceRef(
+            source_id=f"puppet{person:05d}", sha256="0" * 64, name="synthetic", start_s=start_s,
+            end_s=start_s + scene.n_frames / s.FPS, shot_id=f"{key}-s", track_id=f"puppet-p{person:05d}",
+        ),
+        rights=s.Rights(license="CC0-1.0", rights_holder="none: synthetic", consent="not a person"),
+        video=s.Video(
+            width=SIZE, height=SIZE, fps=s.FPS, n_frames=scene.n_frames, crop_xywh=[0.0, 0.0, SIZE, SIZE],
+            median_face_px=2 * scene.identity.width,
+        ),
+        audio=s.Audio(rate_hz=PACKED_AUDIO_HZ, n_samples=scene.n_frames * s.SAMPLES_PER_FRAME, shift_ms=0.0),
+        words=[], states=runs,
+        performance=s.Performance(
+            caption=scene.caption, emotions=[], expressions=[], head_motion=[], gaze="camera", stance=None,
+            shot_type="close-up", body_motion=scene.caption, contradictions=[], annotator="synthetic",
+        ),
+        references=list(refs), scores=s.Scores(
+            state_confidence=1.0, speech_ratio=spoken,
+            overlap_ratio=sum(x == "both" for x in scene.states) / scene.n_frames, visible_ratio=1.0,
+        ),
+        annotators={}, policy_id="synthetic",
+    )  # fmt: skip
+
+
+def _row(x: s.Sample, shard: str, members: list[dict[str, Any]]) -> dict[str, Any]:
+    return {
+        "sample_id": x.sample_id, "source_id": x.source.source_id, "track_id": x.source.track_id,
+        "identity_id": x.identity_id, "split": x.split, "state": x.state, "start_s": x.source.start_s,
+        "end_s": x.source.end_s, "duration_s": x.source.end_s - x.source.start_s, "width": x.video.width,
+        "height": x.video.height, "fps": x.video.fps, "n_frames": x.video.n_frames,
+        "n_audio_samples": x.audio.n_samples, "language": x.language, "text": x.text,
+        "caption": x.performance.caption, "emotions": [], "expressions": [], "asd_mean": None,
+        "sync_offset_ms": None, "sync_confidence": None, "confidence": 1.0,
+        "median_face_px": x.video.median_face_px, "partner_track_id": None, "pair_id": None,
+        "n_references": len(x.references), "license": x.rights.license, "shard": shard, "members": members,
+        "annotators": json.dumps(x.annotators), "policy_id": x.policy_id,
+    }  # fmt: skip
+
+
+def encode_mp4(frames: U8, crf: float = 4) -> bytes:
+    """Write uint8 RGB [T, H, W, 3] at 25 fps as H.264 in MP4: yuv420p, BT.709, limited range, no B-frames."""
+    buffer, to_yuv = io.BytesIO(), VideoReformatter()
+    with av.open(buffer, "w", format="mp4") as container:
+        options = {"crf": str(crf), "preset": "veryfast", "bf": "0", "threads": "1"}
+        stream = container.add_stream("libx264", rate=s.FPS, options=options)
+        stream.height, stream.width, stream.pix_fmt = frames.shape[1], frames.shape[2], "yuv420p"
+        context = stream.codec_context
+        stream.time_base = context.time_base = Fraction(1, s.FPS)
+        context.color_range, context.colorspace = int(ColorRange.MPEG), _BT709
+        context.color_primaries = context.color_trc = _BT709
+        for n, rgb in enumerate(frames):
+            frame = to_yuv.reformat(
+                av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb), "rgb24"), format="yuv420p",
+                dst_colorspace=Colorspace.ITU709, src_color_range=ColorRange.JPEG, dst_color_range=ColorRange.MPEG,
+                interpolation=Interpolation.AREA, threads=1,
+            )  # fmt: skip
+            frame.pts, frame.time_base = n, Fraction(1, s.FPS)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return buffer.getvalue()
+
+
+def _flac(samples: F32) -> bytes:
+    buffer = io.BytesIO()
+    soundfile.write(buffer, samples, PACKED_AUDIO_HZ, format="FLAC", subtype="PCM_16")
+    return buffer.getvalue()
+
+
+def _jpeg(rgb: U8) -> bytes:
+    sampling = [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
+    done, data = cv2.imencode(".jpg", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 97, *sampling])
+    if not done:
+        raise ValueError(f"a picture of shape {rgb.shape} cannot be written as JPEG")
+    return bytes(data.tobytes())

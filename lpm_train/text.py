@@ -1,0 +1,87 @@
+"""Text to embeddings: a fixed number of token places and a mask, from a small sentence encoder or a hash.
+
+`HashedWords` needs no weights and says in its name what it is: each word becomes a fixed random vector, so equal words
+are equal and nothing else is known of them. `minilm:DIRECTORY` is a real encoder (see `text_minilm`); T5 and CLIP are
+extras. Encoders are frozen, so their output belongs into `precompute`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lpm_train.batch import sample_seed
+from lpm_train.codec import digest
+from lpm_train.storage import DataError
+
+
+class TextEncoder(Protocol):
+    """Sentences to token embeddings."""
+
+    name: str
+    width: int
+    """Features Dt of a token."""
+    length: int
+    """Token places L; longer texts are cut there."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of everything that changes embeddings."""
+        ...
+
+    def __call__(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Encode: -> (embeddings [B, L, Dt], bool mask [B, L]); an empty text has no token."""
+        ...
+
+
+class HashedWords:
+    """Bag of hashed words: one fixed Gaussian vector of unit spread a word, in order. No meaning, no weights."""
+
+    def __init__(self, width: int = 64, length: int = 48) -> None:
+        self.width, self.length = width, length
+        self.name = f"hashed-words:{width}x{length}"
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the settings."""
+        return digest(self.name)
+
+    def __call__(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Encode: -> ([B, L, Dt], [B, L])."""
+        out, mask = torch.zeros(len(texts), self.length, self.width), torch.zeros(len(texts), self.length).bool()
+        for b, text in enumerate(texts):
+            for i, word in enumerate(re.findall(r"\w+", text.lower())[: self.length]):
+                draw = np.random.default_rng(sample_seed("word", word)).standard_normal(self.width, np.float32)
+                out[b, i], mask[b, i] = torch.from_numpy(draw), True
+        return out, mask
+
+
+def make_text(spec: str) -> TextEncoder:
+    """Make a text encoder from its name: hashed-words:WIDTHxLENGTH, minilm:DIRECTORY, t5:DIRECTORY, clip:DIRECTORY.
+
+    Raises:
+        DataError: the name is none of these, or what it names cannot be loaded.
+    """
+    kind, _, rest = spec.partition(":")
+    if kind == "hashed-words":
+        try:
+            width, length = (int(n) for n in (rest or "64x48").split("x"))
+        except ValueError as e:
+            raise DataError(f"{spec!r}: write hashed-words:WIDTHxLENGTH, e.g. hashed-words:64x48") from e
+        return HashedWords(width, length)
+    if kind == "minilm" and rest:
+        from lpm_train.text_minilm import MiniLM
+
+        return MiniLM(rest)
+    if kind in ("t5", "clip") and rest:
+        from lpm_train.text_public import load_public_text
+
+        return load_public_text(kind, rest)
+    raise DataError(
+        f"unknown text encoder {spec!r}: use hashed-words:WIDTHxLENGTH, minilm:DIRECTORY, t5:DIRECTORY, clip:DIRECTORY"
+    )

@@ -1,0 +1,389 @@
+"""The proof on known factors: shards of the puppet in, three stages, a streaming student out, every claim a number.
+
+`make toy` runs it on a CPU and writes build/toy/metrics.json, a video and a strip of pictures. Stages, loader
+and codec are the real ones; only the data is synthetic. Distillation is stopped by what the student does, not by a
+count of steps: its loss cannot tell a lively student from a wild one. About 20 minutes of one core.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from lpm_train import loop, stages
+from lpm_train.audio import make_audio
+from lpm_train.batch import Batch, DropRates
+from lpm_train.checkpoint import find, load_weights, read_meta, steps
+from lpm_train.clip import read_video, to_unit
+from lpm_train.codec_principal import PrincipalCodec
+from lpm_train.config import Causal, Config, Data, Distill, Flow, Model, Optim, Pretrain, Run, Stream
+from lpm_train.loader import Loader, LoaderConfig
+from lpm_train.make import Encoders
+from lpm_train.media import write_mp4, write_png
+from lpm_train.metrics import nested
+from lpm_train.model import DiT
+from lpm_train.muon import Muon
+from lpm_train.parallel import Ranks
+from lpm_train.precompute import precompute
+from lpm_train.probe import condition_gaps
+from lpm_train.puppet import held_out_scenes, measure, scene_batch, strip, to_frames
+from lpm_train.rollout import causal_layout, roll, sample_clip
+from lpm_train.sampling import Sampling
+from lpm_train.shards import Shards
+from lpm_train.stage import Weights
+from lpm_train.stream import StreamGenerator, StreamingAudio
+from lpm_train.synthetic import SIZE, Scene, render, tracks
+from lpm_train.synthetic_shards import write_dataset
+from lpm_train.text import make_text
+from schemas.sample import SAMPLES_PER_FRAME
+
+FRAMES = 48
+"""Video frames of a training clip: 12 latents."""
+
+HOP = 12
+"""Frames between two windows of a clip."""
+
+LONG = 20
+"""Length of the rollout that drift is measured on, in training clips."""
+
+STAGES = ("pretrain", "causal", "distill")
+
+LOOKED_AT = ("sway_std_ratio", "mouth_speech_corr", "nod_user_corr", "identity.last", "silent_mouth")
+"""What the choice of a student looks at."""
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """How much of everything; the defaults are `make toy`."""
+
+    identities: int = 96
+    held_out: int = 16
+    clips: int = 3
+    clip_frames: int = 96
+    batch: int = 16
+    late_batch: int = 8
+    """Samples in a step after pretraining."""
+    pretrain: int = 1200
+    causal: int = 350
+    distill: int = 240
+    """Critic steps; the student moves every `Distill.critic_steps`-th."""
+    rollout: int = 12
+    """Latents of a student's rollout; the last clip length of it is judged."""
+    evaluate_every: int = 9
+    """Distillation steps between two looks at what the student does."""
+    scenes: int = 12
+    long_scenes: int = 6
+    long: int = LONG
+
+
+def toy_config(
+    stage: str = "pretrain",
+    budget: Budget = Budget(),
+    codec: Path = Path("codec.pt"),
+) -> Config:
+    """Return the toy's configuration of a stage: 0.6 M parameters, latents of 12 x 8 x 8, clips of 12 of them."""
+    learning = {
+        "pretrain": Optim(lr=3e-3, warmup=30, decay_to=0.05, ema=0.995, betas=(0.9, 0.98)),
+        "causal": Optim(lr=1.5e-3, warmup=30, decay_to=0.05, ema=0.99, betas=(0.9, 0.98)),
+        "distill": Optim(lr=3e-4, warmup=1, ema=0.6, betas=(0.0, 0.99), clip=10.0),
+    }
+    count = {"pretrain": budget.pretrain, "causal": budget.causal, "distill": budget.distill}
+    return Config(
+        model=Model(
+            channels=12, audio_width=24, audio_steps=4, text_width=32, depth=4, width=80, heads=4, patch=2,
+            speak_before=2, listen_before=2, theta=100.0,
+        ),
+        flow=Flow(shift=1.0, steps=16),
+        stream=Stream(block=3, window=9, steps=4, shift=2.0),
+        pretrain=Pretrain(),
+        causal=Causal(context_noise=0.3, drop=DropRates(speak=0, listen=0, text=0, refs=0, everything=0)),
+        distill=Distill(rollout=budget.rollout, loss_frames=12, critic_steps=3, critic_lr=1e-3, shift=1.0),
+        optim=learning[stage],
+        run=Run(
+            stage=stage, steps=count[stage], device="cpu", log_every=max(1, count[stage] // 10),  # type: ignore[arg-type]
+            eval_every=budget.evaluate_every if stage == "distill" else max(1, count[stage] // 2),
+            save_every=100, keep=1, patience=8 if stage == "distill" else 0,
+            select="cost" if stage == "distill" else "heldout_loss",
+        ),
+        data=Data(
+            codec=f"principal:{codec}", audio="logmel:1x24", text="hashed-words:32x6", frames=FRAMES, height=SIZE,
+            width=SIZE, batch=budget.batch if stage == "pretrain" else budget.late_batch, max_refs=2, hop_frames=HOP,
+            precomputed="toy",
+        ),
+    )  # fmt: skip
+
+
+# ------------------------------------------------------------------------------------------------ data
+
+
+def prepare_data(out: Path, budget: Budget, say: Say) -> Encoders:
+    """Write the shards, fit the codec on them, and precompute what the stages read; what is there is kept."""
+    root = out / "data"
+    if not (root / "manifest.parquet").exists():
+        write_dataset(
+            root, identities=budget.identities, held_out=budget.held_out, clips=budget.clips,
+            n_frames=budget.clip_frames,
+        )  # fmt: skip
+    config = toy_config()
+    if not (out / "codec.pt").exists():
+        PrincipalCodec.fit(_some_clips(root), (4, 4, 4), config.model.channels).save(out / "codec.pt")
+    encoders = Encoders(
+        PrincipalCodec.load(out / "codec.pt"), make_audio(config.data.audio), make_text(config.data.text)
+    )
+    for name, frames in (("toy", FRAMES), ("toy-long", budget.clip_frames)):
+        counts = precompute(root, name, encoders, ((frames, SIZE, SIZE),), hop_frames=HOP, dtype="float32", workers=1)
+        say(f"precomputed/{name}: {counts['samples'] + counts['kept']} samples of {frames} frames")
+    return encoders
+
+
+def _some_clips(root: Path) -> Iterator[Tensor]:
+    shards = Shards(root, "split = 'train'")
+    for sample_id in shards.ids[:: max(1, len(shards) // 96)]:
+        yield to_unit(read_video(shards.read(shards[sample_id], ["mp4"])["mp4"], (SIZE, SIZE)))[None]
+
+
+def open_loader(out: Path, encoders: Encoders, batch: int, split: str, frames: int = FRAMES) -> Loader:
+    """Open the loader of a split."""
+    config = LoaderConfig(
+        buckets=((frames, SIZE, SIZE),), where=f"split = '{split}'", global_batch=batch, workers=1,
+        precomputed="toy" if frames == FRAMES else "toy-long",
+        sampling=Sampling(hop_frames=HOP, max_refs=2, drop_ref=0.3),
+    )  # fmt: skip
+    return Loader(out / "data", config, encoders)
+
+
+# ------------------------------------------------------------------------------------------------ what a model does
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Scenes that no model has seen, encoded once."""
+
+    encoders: Encoders
+    short: tuple[list[Scene], Batch]
+    long: tuple[list[Scene], Batch]
+    held_out: list[Batch]
+    size: tuple[int, int, int]
+
+    @classmethod
+    def make(cls, out: Path, encoders: Encoders, budget: Budget) -> Bench:
+        """Draw and encode the scenes; fetch held-out batches."""
+        short = held_out_scenes(budget.scenes, FRAMES, run_frames=(16, 40))
+        long = held_out_scenes(budget.long_scenes, FRAMES * budget.long, seed=8_000_000)
+        with open_loader(out, encoders, budget.batch, "val") as loader:
+            held_out = [next(loader) for _ in range(2)]
+        x = held_out[0].x_BFCHW
+        size = (x.shape[2], x.shape[3], x.shape[4])
+        return cls(
+            encoders, (short, scene_batch(short, encoders, 2)), (long, scene_batch(long, encoders, 2)), held_out, size
+        )
+
+    def clips(self, model: DiT, config: Config) -> tuple[Tensor, dict[str, float]]:
+        """Sample clips in both directions; -> (latents, figures)."""
+        scenes, batch = self.short
+        z = sample_clip(model, batch.cond, self.size, batch.sample_ids, config.flow, "bench")
+        return z, measure(z, scenes, self.encoders, FRAMES)
+
+    def rollout(
+        self, model: DiT, stream: Stream, frames: int | None = None, long: bool = True
+    ) -> tuple[Tensor, dict[str, float]]:
+        """Stream blocks from a cache over the long (or short) scenes; -> (latents, figures)."""
+        scenes, batch = self.long if long else self.short
+        cond = batch.cond.window(0, frames) if frames else batch.cond
+        with torch.no_grad():
+            z = roll(model, cond, self.size, batch.sample_ids, stream, "bench")
+        return z, measure(z, scenes, self.encoders, FRAMES)
+
+    def student_figures(self, stage: Any) -> dict[str, float]:
+        """Measure a stage's averaged student on rollouts of eight clip lengths; `cost` is what is to be small."""
+        with stage.averaged() as model:
+            _, f = self.rollout(model, stage.config.stream, min(96, self.long[1].cond.frames))
+        return {"cost": student_cost(f)} | {n: f[n] for n in LOOKED_AT}
+
+    def gaps(self, model: DiT, config: Config, causal: bool) -> dict[str, float]:
+        """Return the condition gaps over the short scenes, in which neighbours never share a text."""
+        return condition_gaps(model, [self.short[1]], causal_layout(config.stream) if causal else None)
+
+
+def student_cost(f: Mapping[str, float]) -> float:
+    """Say how far a student is from what it should do; 0 is perfect, the smaller the better."""
+    short_of = 5 * (max(0.0, 0.97 - f["mouth_speech_corr"]) + max(0.0, 0.97 - f["nod_user_corr"]))
+    return abs(f["sway_std_ratio"] - 1) + short_of + 4 * max(0.0, f["identity.last"] - 0.04)
+
+
+# ------------------------------------------------------------------------------------------------ training
+
+
+class _WithMuon:
+    """A small model on a CPU has no steps to waste: Muon halves them."""
+
+    def _optimizer(self, model: DiT, lr: float) -> Optimizer:
+        return Muon.of(model, lr, self.config.optim.betas)  # type: ignore[attr-defined]
+
+
+class MuonPretrain(_WithMuon, stages.Pretrain):
+    """Pretraining with Muon."""
+
+
+class MuonCausal(_WithMuon, stages.Causal):
+    """Teacher forcing with Muon."""
+
+
+class MuonDistill(stages.Distill):
+    """Distribution matching with a critic that keeps up: Muon for it, AdamW for the student."""
+
+    def _optimizer(self, model: DiT, lr: float) -> Optimizer:
+        if model is self.roles.get("critic"):
+            return Muon.of(model, lr, (0.5, 0.98))
+        return super()._optimizer(model, lr)
+
+
+def _weights(out: Path, name: str) -> Weights:
+    return load_weights(out / name)[1]
+
+
+def _model(config: Config, weights: Weights) -> DiT:
+    model = DiT(config.model)
+    model.load_state_dict(dict(weights))
+    return model.eval().requires_grad_(False)
+
+
+def train_all(out: Path, encoders: Encoders, bench: Bench, budget: Budget, say: Say) -> dict[str, dict[str, float]]:
+    """Run pretrain, causal and distill; -> held-out loss, first and last, by stage. A stopped run continues."""
+    where = Ranks(0, 1, torch.device("cpu"))
+    figures: dict[str, dict[str, float]] = {}
+    for name in STAGES:
+        config = toy_config(name, budget, out / "codec.pt")
+        done = steps(out / name)
+        if not done or done[-1] < config.run.steps:
+            stage: Any
+            if name == "pretrain":
+                stage = MuonPretrain(config, where)
+            elif name == "causal":
+                stage = MuonCausal(config, where, _weights(out, "pretrain"))
+            else:
+                stage = MuonDistill(config, where, _weights(out, "causal"), _weights(out, "pretrain"))
+            frames = budget.clip_frames if name == "distill" and budget.rollout > 12 else FRAMES
+            look = bench.student_figures if name == "distill" else None
+            with open_loader(out, encoders, config.data.batch, "train", frames) as loader:
+                loop.train(stage, config, loader, out / name, heldout=bench.held_out, measure=look, show=say)
+        meta = read_meta(find(out / name))
+        figures[name] = {"first": meta.first["heldout_loss"], "last": meta.now["heldout_loss"]}
+        if name == "distill":
+            figures[name]["chosen_step"] = float(meta.step)
+    return figures
+
+
+# ------------------------------------------------------------------------------------------------ the report
+
+
+def report(
+    out: Path, bench: Bench, losses: Mapping[str, Mapping[str, float]], budget: Budget, say: Say
+) -> dict[str, Any]:
+    """Measure every stage's model, write metrics.json, the video and the strip; return the metrics."""
+    config = toy_config("distill", budget)
+    models = {n: _model(config, _weights(out, n)) for n in STAGES}
+    teacher_z, teacher = bench.clips(models["pretrain"], config)
+    causal_z, causal = bench.rollout(models["causal"], config.stream)
+    many = replace(config.stream, steps=config.flow.steps, shift=config.flow.shift, resample=False)
+    _, causal_many = bench.rollout(models["causal"], many, long=False)
+    began = time.perf_counter()
+    student_z, student = bench.rollout(models["distill"], config.stream)
+    took = time.perf_counter() - began
+    _, student_short = bench.rollout(models["distill"], config.stream, long=False)
+    flat = dict(student)
+    for name, loss in losses.items():
+        flat |= {f"heldout_loss.{name}.{k}": v for k, v in loss.items()}
+    flat |= {f"condition_gap.{k}": v for k, v in bench.gaps(models["distill"], config, True).items()}
+    flat |= {f"short.{k}": v for k, v in student_short.items()}
+    for name, figures, model, forced in (
+        ("teacher", teacher, "pretrain", False), ("causal", causal, "causal", True),
+    ):  # fmt: skip
+        flat |= {f"{name}.{k}": v for k, v in figures.items()}
+        flat |= {f"{name}.condition_gap.{k}": v for k, v in bench.gaps(models[model], config, forced).items()}
+    flat |= {f"causal.many_steps.{k}": v for k, v in causal_many.items()}
+    flat |= {"student_steps": float(config.stream.steps), "rollout_frames": float(student_z.shape[1])}
+    flat["rollout.fps"] = student_z.shape[0] * student_z.shape[1] * 4 / took
+    flat |= {f"stream.{k}": v for k, v in stream_figures(models["distill"], config, bench).items()}
+    metrics = nested(flat)
+    (out / "metrics.json").write_text(json.dumps(metrics, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    scene = bench.long[0][0]
+    video = to_frames(student_z[0], bench.encoders)
+    write_mp4(out / "student.mp4", video.repeat(8, axis=1).repeat(8, axis=2), tracks(scene)[0])
+    rows = [render(scene)[:FRAMES], to_frames(teacher_z[0], bench.encoders), to_frames(causal_z[0], bench.encoders)]
+    rows += [video[:FRAMES], video[-FRAMES:], render(scene)[-FRAMES:]]
+    write_png(out / "strip.png", strip([r[:FRAMES] for r in rows], 4))
+    say(f"wrote {out / 'metrics.json'}, student.mp4, strip.png (data, teacher, causal, student; last: student, data)")
+    return metrics
+
+
+def stream_figures(model: DiT, config: Config, bench: Bench) -> dict[str, float]:
+    """Stream one scene as a live user would, decoding included: `fps`, `first_chunk_s` and more."""
+    scenes, batch = bench.long
+    e, scene = bench.encoders, scenes[0]
+    generator = StreamGenerator(
+        model, config, e.codec, cast(StreamingAudio, e.audio), e.text, batch.cond.select([0]), words=scene.caption
+    )
+    speak, listen = (torch.from_numpy(x) for x in tracks(scene))
+    chunk = config.stream.block * e.codec.stride[0] * SAMPLES_PER_FRAME
+    for start in range(0, min(len(speak), 20 * chunk), chunk):
+        generator.push(speak[start : start + chunk], listen[start : start + chunk])
+    return generator.timing.report()
+
+
+def check(metrics: Mapping[str, Any]) -> list[str]:
+    """Return what the figures fall short of; empty when all is reached."""
+    m, out = metrics, []
+
+    def ask(name: str, value: float, low: float, high: float) -> None:
+        if not low <= value <= high:
+            out.append(f"{name} is {value:.4g}, wanted {low:g} .. {high:g}")
+
+    ask("mouth_speech_corr", m["mouth_speech_corr"], 0.95, 1)
+    ask("nod_user_corr", m["nod_user_corr"], 0.95, 1)
+    ask("sway_std_ratio", m["sway_std_ratio"], 0.85, 1.15)
+    ask("drift.identity", m["drift"]["identity"], 0, 0.08)
+    ask("drift.brightness", m["drift"]["brightness"], -0.02, 0.02)
+    ask("silent_mouth", m["silent_mouth"], 0, 0.1)
+    ask("student_steps", m["student_steps"], 1, 4)
+    for name, gap in m["condition_gap"].items():
+        ask(f"condition_gap.{name}", gap, 1e-6, float("inf"))
+    for stage, figures in m["heldout_loss"].items():
+        ask(f"heldout_loss.{stage} last / first", figures["last"] / figures["first"], 0, 0.999)
+    return out
+
+
+def main(out: Path = Path("build/toy"), budget: Budget = Budget()) -> int:
+    """Run all of it; 0 if every goal is reached, 1 if not (the figures are written either way)."""
+    torch.set_num_threads(1)
+    out.mkdir(parents=True, exist_ok=True)
+    began = time.perf_counter()
+
+    def say(text: str) -> None:
+        print(f"[{time.perf_counter() - began:6.0f} s] {text}", flush=True)
+
+    encoders = prepare_data(out, budget, say)
+    bench = Bench.make(out, encoders, budget)
+    losses = train_all(out, encoders, bench, budget, say)
+    short = check(report(out, bench, losses, budget, say))
+    for line in short:
+        say(f"NOT REACHED: {line}")
+    if not short:
+        say("every goal is reached")
+    return 1 if short else 0
+
+
+if __name__ == "__main__":
+    import sys
+
+    sys.exit(main(Path(sys.argv[1]) if len(sys.argv) > 1 else Path("build/toy")))

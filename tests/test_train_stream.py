@@ -1,0 +1,130 @@
+"""The stream: the same frames however sound arrives, in constant memory, equal to generating in one go."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from lpm_train import flow
+from lpm_train.audio import LogMel
+from lpm_train.batch import Conditions
+from lpm_train.codec import PatchCodec
+from lpm_train.config import Config, ConfigError, Model, Stream
+from lpm_train.model import DiT
+from lpm_train.rollout import Rollout, near
+from lpm_train.stream import StreamGenerator
+from lpm_train.text import HashedWords
+from tests import train_case as case
+
+RATE = 16_000
+STREAM = Stream(block=2, window=4, sink=2, steps=2)
+CODEC, AUDIO, TEXT = PatchCodec((1, 2, 2)), LogMel(2, 6), HashedWords(5, 4)
+
+
+def settings() -> Config:
+    return Config(
+        model=Model(
+            channels=12, audio_width=6, audio_steps=2, text_width=5, depth=2, width=12, heads=2,
+            speak_before=1, speak_after=1, listen_before=3,
+        ),
+        stream=STREAM,
+    )  # fmt: skip
+
+
+def references() -> Conditions:
+    cond = case.batch(["a"]).cond
+    return replace(cond, ref_BKCHW=torch.randn(1, 2, 12, 4, 4, generator=torch.Generator().manual_seed(0)))
+
+
+def generator(model: DiT | None = None, seed: int = 0) -> StreamGenerator:
+    return StreamGenerator(
+        model or case.model(settings(), torch.float32), settings(), CODEC, AUDIO, TEXT, references(),
+        rate_hz=RATE, words="wave", seed=seed,
+    )  # fmt: skip
+
+
+def sound(seconds: float, seed: int = 0) -> Tensor:
+    return 0.3 * torch.randn(round(seconds * RATE), generator=torch.Generator().manual_seed(seed))
+
+
+def test_pieces_of_any_size_give_the_same_frames() -> None:
+    speech, user = sound(0.8), sound(0.8, 1)
+    whole = generator().push(speech, user)
+    assert whole.shape == (18, 3, 8, 8)  # 20 frames of sound; the last block waits for a step to come
+    for size in (700, 3_000):
+        stream, out = generator(), []
+        for i in range(0, len(speech), size):
+            out.append(stream.push(speech[i : i + size], user[i : i + size]))
+        torch.testing.assert_close(torch.cat(out), whole, atol=1e-5, rtol=1e-5)
+    assert not torch.equal(generator(seed=1).push(speech, user), whole)
+
+
+def test_a_stream_equals_a_rollout() -> None:
+    model, speech, user = case.model(settings(), torch.float32), sound(0.48), sound(0.48, 1)
+    frames = generator(model).push(speech, user)
+    text, mask = TEXT(["wave"])
+    on = torch.ones(1, 12, dtype=torch.bool)
+    cond = replace(
+        references(), speak_BTA=AUDIO(speech, RATE)[None], listen_BTA=AUDIO(user, RATE)[None],
+        speak_on_BF=on, listen_on_BF=on, text_BLD=text, text_mask_BL=mask.bool(),
+    )  # fmt: skip
+    rollout, out = Rollout.begin(model, cond, STREAM), []
+    for first in range(0, 10, 2):
+        part, start = near(cond, first, first + 2, model)
+        out.append(
+            rollout.block(
+                part,
+                start,
+                lambda purpose, first=first: flow.noise(
+                    ["stream"], (2, 12, 4, 4), torch.empty(0), "stream", 0, first, purpose
+                ),
+            )
+        )
+    torch.testing.assert_close(frames, CODEC.decode(torch.cat(out, 1))[0][0], atol=1e-4, rtol=1e-4)
+
+
+def test_modes_and_words_switch_at_any_moment() -> None:
+    model = case.model(settings(), torch.float32)
+    a, b = generator(model), generator(model)
+    first = [s.push(sound(0.16), None) for s in (a, b)]
+    assert torch.equal(*first)
+    heard, idle = a.push(None, sound(0.16, 1)), b.idle(2560)
+    assert heard.shape == idle.shape and not torch.equal(heard, idle)
+    said, plain = a.push(sound(0.16), None, text="nod slowly"), b.push(sound(0.16), None)
+    assert not torch.equal(said, plain)
+
+
+def test_memory_and_state_do_not_grow() -> None:
+    stream, sizes = generator(), []
+    for i in range(30):
+        stream.push(sound(0.08, i), None)
+        held = sum(s.features_TA.numel() + len(s.wave_N) + len(s.on_T) for s in stream.sounds)
+        sizes.append((stream.rollout.cache.n_bytes, held))
+    assert sizes[8:] == [sizes[8]] * len(sizes[8:])
+    assert torch.isfinite(stream.push(sound(0.08), None)).all()
+    report = stream.timing.report()
+    assert report["blocks"] == stream.timing.blocks == 30 and report["frames"] == 60
+    assert report["first_chunk_s"] > report["wait_s"] == pytest.approx(0.08 + 0.02)
+    assert report["fps"] > 0 and report["block_p99_s"] >= report["block_p50_s"]
+
+
+def test_half_precision_weights_stream() -> None:
+    torch.manual_seed(0)
+    model = DiT(settings().model)
+    full = generator(model).push(sound(0.2), None)
+    half = generator(model.to(torch.bfloat16)).push(sound(0.2), None)
+    assert half.dtype == torch.float32
+    torch.testing.assert_close(half, full, atol=0.05, rtol=0.05)
+
+
+def test_errors_say_what_fits() -> None:
+    stream = generator()
+    with pytest.raises(ValueError, match="as much for both"):
+        stream.push(sound(0.1), sound(0.2))
+    with pytest.raises(ValueError, match="`idle`"):
+        stream.push(None, None)
+    with pytest.raises(ConfigError, match="the model wants 2 of 6"):
+        StreamGenerator(stream.model, settings(), CODEC, LogMel(1, 6), TEXT, references(), rate_hz=RATE)

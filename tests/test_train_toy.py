@@ -1,0 +1,190 @@
+"""The whole recipe in small: every stage against committed loss baselines, and (slow) all of it on packed footage."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from lpm_train import toy
+from lpm_train.checkpoint import find, load_weights
+from lpm_train.muon import Muon, orthogonalized
+
+BASELINES = Path(__file__).parent / "train_toy_baselines.json"
+BUDGET = toy.Budget(
+    identities=12, held_out=4, clips=2, clip_frames=72, batch=4, late_batch=4, pretrain=100, causal=60, distill=9,
+    rollout=12, evaluate_every=9, scenes=4, long_scenes=1, long=2,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.set_num_threads(1)
+    out = tmp_path_factory.mktemp("toy")
+    toy.main(out, BUDGET)
+    return out
+
+
+def losses(out: Path, stage: str) -> list[float]:
+    lines = [json.loads(line) for line in (out / stage / "log.jsonl").read_text().splitlines()]
+    return [line["loss"] for line in lines if "loss" in line]
+
+
+def test_losses_are_the_committed_ones(made: Path) -> None:
+    """Means over tenths of each stage; other processors round otherwise, hence 5 %."""
+    got = {
+        stage: [round(float(np.mean(part)), 4) for part in np.array_split(losses(made, stage), 10 if n > 10 else 3)]
+        for stage, n in (("pretrain", BUDGET.pretrain), ("causal", BUDGET.causal), ("distill", BUDGET.distill))
+    }
+    if os.environ.get("OPENLPM_WRITE_BASELINES"):
+        BASELINES.write_text(json.dumps(got, indent=1) + "\n")
+    want = json.loads(BASELINES.read_text())
+    assert got.keys() == want.keys()
+    for stage, values in want.items():
+        assert got[stage] == pytest.approx(values, rel=0.05), f"{stage}: if the change is meant, write them again"
+
+
+def test_the_report_has_every_key_and_files(made: Path) -> None:
+    m = json.loads((made / "metrics.json").read_text())
+    for stage in toy.STAGES:
+        assert {"first", "last"} <= m["heldout_loss"][stage].keys()
+    assert m["heldout_loss"]["pretrain"]["last"] < 0.5 * m["heldout_loss"]["pretrain"]["first"]
+    assert m["heldout_loss"]["causal"]["last"] < m["heldout_loss"]["causal"]["first"]
+    for at in (m, m["teacher"], m["causal"]):
+        for key in ("mouth_speech_corr", "nod_user_corr", "sway_std_ratio", "silent_mouth"):
+            assert np.isfinite(at[key])
+        assert {"identity", "brightness"} <= at["drift"].keys()
+        assert at["condition_gap"].keys() == {"speech", "user", "text", "reference"}
+    assert m["student_steps"] <= 4 and m["stream"]["fps"] > 0 and m["stream"]["first_chunk_s"] > 0
+    assert (made / "student.mp4").stat().st_size > 1000 and (made / "strip.png").stat().st_size > 1000
+
+
+def test_a_goal_that_is_missed_is_named(made: Path) -> None:
+    m = json.loads((made / "metrics.json").read_text())
+    missed = toy.check(m)
+    assert any(line.startswith("mouth_speech_corr") for line in missed)
+    good = {"mouth_speech_corr": 0.97, "nod_user_corr": 0.98, "sway_std_ratio": 1.0, "silent_mouth": 0.03,
+            "student_steps": 4, "drift": {"identity": 0.05, "brightness": 0.0},
+            "condition_gap": {"speech": 0.1}, "heldout_loss": {"pretrain": {"first": 2.0, "last": 0.1}}}  # fmt: skip
+    assert toy.check(good) == []
+
+
+def test_a_finished_stage_is_not_run_again(made: Path) -> None:
+    before = load_weights(made / "pretrain")[1]
+    said: list[str] = []
+    encoders = toy.prepare_data(made, BUDGET, said.append)
+    bench = toy.Bench.make(made, encoders, BUDGET)
+    toy.train_all(made, encoders, bench, BUDGET, said.append)
+    assert not any("ended" in line for line in said)
+    assert all(torch.equal(before[n], w) for n, w in load_weights(made / "pretrain")[1].items())
+
+
+def test_orthogonal_steps() -> None:
+    torch.manual_seed(0)
+    for shape in ((16, 48), (48, 16), (24, 24)):
+        values = torch.linalg.svdvals(orthogonalized(torch.randn(shape)))
+        assert float(values.min()) > 0.6 and float(values.max()) < 1.3
+    layer = torch.nn.Linear(8, 8)
+    optimizer = Muon([layer.weight], [layer.bias], lr=1e-2)
+    target = torch.randn(8, 8)
+    x = torch.randn(64, 8)
+    first = None
+    for i in range(200):
+        for group in optimizer.param_groups:
+            group["lr"] = 6e-2 * (1 - i / 200)
+        loss = (layer(x) - x @ target).square().mean()
+        first = first or loss.item()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert loss.item() < 0.05 * first
+
+
+# ------------------------------------------------------------------------------------------------ packed footage
+
+
+def lpm(*arguments: str) -> subprocess.CompletedProcess[str]:
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[1]), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "workflows.cli", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, env=env, check=False)
+
+
+@pytest.fixture(scope="module")
+def packed(media: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A dataset that the pipeline packed: the one that OPENLPM_TEST_DATASET names, else made of one clip."""
+    if "OPENLPM_TEST_DATASET" in os.environ:
+        return Path(os.environ["OPENLPM_TEST_DATASET"])
+    out = tmp_path_factory.mktemp("packed") / "dataset"
+    clip = str(media / "talk_woman_garden.mp4")
+    result = lpm("run", clip, "--out", str(out), "--engine", "local", "--policy", "demo", "--allow-quarantine")
+    assert result.returncode == 0, result.stderr
+    return out
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_packed_footage_trains_in_every_stage_and_streams_a_video(packed: Path, media: Path, tmp_path: Path) -> None:
+    small = ["data.frames=24", "data.height=64", "data.width=64", "data.batch=2", "data.codec=patch:4x8x8",
+             "data.audio=logmel:1x16", "data.text=hashed-words:16x8", "model.width=32", "model.depth=2",
+             "model.heads=2", "model.patch=2", "run.steps=3", "run.eval_every=3", "run.device=cpu", "data.workers=1",
+             "distill.critic_steps=2"]  # fmt: skip
+    options = [part for s in small for part in ("--set", s)]
+    before: list[str] = []
+    for stage in ("pretrain", "causal", "distill"):
+        out = tmp_path / stage
+        result = lpm(
+            "train", "run", str(packed), "--preset", "toy", "--stage", stage, "--out", str(out), *before, *options
+        )
+        assert result.returncode == 0, result.stderr
+        assert find(out).name == "step_00000003"
+        before = ["--init", str(out)]
+    picture = tmp_path / "face.png"
+    _first_frame(media / "talk_woman_garden.mp4", picture)
+    video = tmp_path / "out.mp4"
+    clip = str(media / "talk_woman_garden.mp4")
+    result = lpm(
+        "stream", str(tmp_path / "distill"), "--image", str(picture), "--speak", clip, "--text", "talks",
+        "--seconds", "2", "--out", str(video),
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    assert "first" in result.stdout
+    from lpm_train.clip import read_video
+
+    assert read_video(video.read_bytes(), (64, 64)).shape[0] == 50
+    figures = tmp_path / "eval.json"
+    result = lpm("train", "eval", str(tmp_path / "distill"), str(packed), "--where", "true", "--out", str(figures),
+                 "--batches", "1")  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    assert json.loads(figures.read_text())["heldout_loss.all"] > 0
+
+
+def _first_frame(video: Path, to: Path) -> None:
+    import av
+
+    from lpm_train.media import write_png
+
+    with av.open(str(video)) as container:
+        write_png(to, next(container.decode(video=0)).to_ndarray(format="rgb24"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("train", "run", "{root}", "--preset", "big", "--out", "{root}/x"), "no preset 'big'"),
+        (("train", "run", "{root}", "--stage", "polish", "--out", "{root}/x"), "no stage 'polish'"),
+        (("train", "run", "{root}", "--preset", "toy", "--stage", "causal", "--out", "{root}/x"), "--init"),
+        (("train", "run", "{root}", "--preset", "toy", "--out", "{root}/x"), "no manifest.parquet under"),
+        (("train", "run", "{root}", "--preset", "toy", "--out", "{root}/x", "--set", "optim.rate=1"), "optim.rate"),
+        (("train", "eval", "{root}", "{root}"), "no checkpoint"),
+    ],
+)
+def test_errors_are_one_sentence(arguments: tuple[str, ...], sentence: str, tmp_path: Path) -> None:
+    result = lpm(*(a.format(root=tmp_path) for a in arguments))
+    assert result.returncode == 1 and "Traceback" not in result.stderr
+    assert result.stderr.startswith("lpm: ") and sentence in result.stderr

@@ -1,0 +1,54 @@
+"""A small puppet dataset, copied for each test that changes it, and loaders over it."""
+
+from __future__ import annotations
+
+import functools
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lpm_train.audio import LogMel
+from lpm_train.batch import Batch
+from lpm_train.codec import PatchCodec
+from lpm_train.loader import Loader, LoaderConfig
+from lpm_train.make import Encoders
+from lpm_train.synthetic_shards import write_dataset
+from lpm_train.text import HashedWords
+
+BUCKET = (16, 32, 32)
+
+
+@functools.cache
+def dataset() -> Path:
+    """24 clips of 24 frames, 32 x 32 pixels, in two shards; read only."""
+    root = Path(tempfile.mkdtemp(prefix="lpm-puppets-"))
+    write_dataset(root, identities=6, held_out=0, clips=4, n_frames=24, samples_per_shard=16)
+    return root
+
+
+def copy(to: Path) -> Path:
+    return Path(shutil.copytree(dataset(), to))
+
+
+def encoders(stride: tuple[int, int, int] = (4, 8, 8)) -> Encoders:
+    return Encoders(codec=PatchCodec(stride), audio=LogMel(2, 16), text=HashedWords(8, 12))
+
+
+def loader(root: Path | str | None = None, *, rank: int = 0, world_size: int = 1, **settings: Any) -> Loader:
+    config = LoaderConfig(**{"buckets": (BUCKET,), "global_batch": 4, "workers": 2, **settings})
+    return Loader(root or dataset(), config, encoders(), rank=rank, world_size=world_size)
+
+
+def tensors(batch: Batch) -> list[torch.Tensor]:
+    c = batch.cond
+    return [
+        batch.x_BFCHW, batch.state_BF, c.speak_BTA, c.listen_BTA, c.speak_on_BF, c.listen_on_BF,
+        c.text_BLD, c.text_mask_BL, c.ref_BKCHW, c.ref_mask_BK, c.ref_kind_BK,
+    ]  # fmt: skip
+
+
+def same(a: Batch, b: Batch) -> bool:
+    return a.sample_ids == b.sample_ids and all(map(torch.equal, tensors(a), tensors(b)))

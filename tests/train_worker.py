@@ -1,0 +1,48 @@
+"""Train a tiny model in a process of its own, which a test may kill.
+
+python -m tests.train_worker OUT STAGE STEPS [section.field=value ...]."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lpm_train.config import override
+from lpm_train.loop import train
+from lpm_train.parallel import ranks
+from lpm_train.stages import make_stage
+from tests import train_case as case
+
+
+def main(out: Path, stage: str, steps: int, *changes: str) -> None:
+    kill_at = int(os.environ.get("KILL_AT", "0"))
+    settings = override(
+        case.config(), [f"run.stage={stage}", f"run.steps={steps}", "optim.micro_batch=1", "run.keep=9", *changes]
+    )
+    with ranks(settings) as where:
+        made = make_stage(settings, where, start=case.model(dtype=torch.float32).state_dict())
+        source = case.Source(rank=where.rank, world=where.size)
+        if kill_at:
+            plain = made.step
+
+            def step(batch: Any, i: int) -> dict[str, float]:
+                if i == kill_at:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                return plain(batch, i)
+
+            made.step = step  # type: ignore[method-assign]
+        rows = 2 // where.size
+        heldout = [case.batch(["x", "y"][where.rank * rows : (where.rank + 1) * rows])]
+        train(made, settings, source, out, heldout=heldout, where=where, show=lambda _: None)
+        weights = {n: getattr(w, "full_tensor", lambda w=w: w)() for n, w in made.ema.weights.items()}
+        if where.first:
+            torch.save(weights, out / "ema.pt")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), *sys.argv[4:])
