@@ -145,10 +145,17 @@ class VoiceActivity(Annotator, Protocol):
 class Transcriber(Annotator, Protocol):
     """Words with times."""
 
-    def transcribe(self, audio: FloatArray, segments: Sequence[Segment], breaks_s: Sequence[float] = ()) -> Transcript:
+    def transcribe(
+        self,
+        audio: FloatArray,
+        segments: Sequence[Segment],
+        breaks_s: Sequence[float] = (),
+        turns: Sequence[Turn] = (),
+    ) -> Transcript:
         """Return the words spoken inside `segments` (speech, in order of time) of audio [N].
 
-        No stretch that is decoded as one crosses a time in `breaks_s` (for instance a change of speaker).
+        No stretch that is decoded as one crosses a time in `breaks_s` (for instance a change of speaker). `turns` tell
+        which stretches are one voice's, which speaks one language more often than not.
         """
         ...
 

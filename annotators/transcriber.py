@@ -30,6 +30,7 @@ from annotators.protocols_speech import (
     Segment,
     TranscribedSegment,
     Transcript,
+    Turn,
     Word,
 )
 
@@ -39,6 +40,7 @@ _MIN_PIECE_S = 0.1  # less holds no word
 MAX_PAUSE_S = 1.0  # inside a piece; longer silence invites invented text
 _EARLIEST_CUT_S = 20.0
 _LANGUAGE_MIN_S, _LANGUAGE_MIN_PROBABILITY = 3.0, 0.5
+_LANGUAGE_VOICE_S = 15.0
 # A runaway repetition otherwise fills the decoder's 448 tokens and costs more than all real text. Fast speech has
 # about 5 words a second, of up to 3 tokens in languages that Whisper's alphabet spells out.
 _TOKENS_AT_LEAST, _TOKENS_PER_S, _MAX_TOKENS = 16, 15, 400
@@ -68,16 +70,23 @@ class WhisperTranscriber:
             str(directory), device="cpu", compute_type="int8", cpu_threads=1, local_files_only=True
         )
 
-    def transcribe(self, audio: FloatArray, segments: Sequence[Segment], breaks_s: Sequence[float] = ()) -> Transcript:
+    def transcribe(
+        self,
+        audio: FloatArray,
+        segments: Sequence[Segment],
+        breaks_s: Sequence[float] = (),
+        turns: Sequence[Turn] = (),
+    ) -> Transcript:
         """Return the words spoken inside `segments` (speech, in order of time) of audio [N].
 
-        No piece crosses a time in `breaks_s`. The language is detected for each piece of 3 s and more; a shorter
-        or doubtful piece takes the main language, the one with the most probability over all pieces by length.
+        No piece crosses a time in `breaks_s`. The language is detected for each piece of 3 s and more; a shorter or
+        doubtful piece takes the language of its voice (`turns`), heard in up to 15 s of that voice put together, and
+        where that is doubtful too the main language: the one with the most probability over all that was asked.
         """
         pieces = [piece for piece in speech_pieces(audio, segments, breaks_s) if piece.duration_s >= _MIN_PIECE_S]
         if not pieces:
             return Transcript((), None, math.nan)
-        main, probability, languages = self._languages(audio, pieces)
+        main, probability, languages = self._languages(audio, pieces, turns)
         decoded = [
             part
             for piece, language in zip(pieces, languages, strict=True)
@@ -85,21 +94,39 @@ class WhisperTranscriber:
         ]
         return Transcript(tuple(decoded), main, probability)
 
-    def _languages(self, audio: FloatArray, pieces: Sequence[Segment]) -> tuple[str, float, list[str]]:
-        """Return the main language, its probability, and the language of each piece."""
+    def _languages(
+        self, audio: FloatArray, pieces: Sequence[Segment], turns: Sequence[Turn]
+    ) -> tuple[str, float, list[str]]:
+        """Return the main language, its probability, and the language of each piece.
+
+        A detection costs as much as encoding 30 s of sound, so short pieces are not asked one by one.
+        """
         if not self._model.model.is_multilingual:
             return "en", math.nan, ["en"] * len(pieces)
-        found = [self._model.detect_language(_cut(audio, piece)) for piece in pieces]
+        voices = [_voice_of(p, turns) for p in pieces]
+        groups: list[list[int]] = [[i] for i, p in enumerate(pieces) if p.duration_s >= _LANGUAGE_MIN_S]
+        short = {v for v, p in zip(voices, pieces, strict=True) if p.duration_s < _LANGUAGE_MIN_S}
+        groups += [_longest(pieces, [i for i, v in enumerate(voices) if v == voice]) for voice in sorted(short)]
         total: dict[str, float] = defaultdict(float)
-        for piece, (_, _, probabilities) in zip(pieces, found, strict=True):
-            for language, probability in probabilities:
-                total[language] += probability * piece.duration_s
+        of_piece: dict[int, str] = {}
+        of_voice: dict[str, str] = {}
+        asked_s = 0.0
+        for group in groups:
+            clip = np.concatenate([_cut(audio, pieces[i]) for i in group])
+            language, probability, probabilities = self._model.detect_language(clip)
+            seconds = sum(pieces[i].duration_s for i in group)
+            asked_s += seconds
+            for name, share in probabilities:
+                total[name] += share * seconds
+            if probability < _LANGUAGE_MIN_PROBABILITY:
+                continue
+            if len(group) == 1 and pieces[group[0]].duration_s >= _LANGUAGE_MIN_S and group[0] not in of_piece:
+                of_piece[group[0]] = language
+            else:
+                of_voice[voices[group[0]]] = language
         main = max(total, key=lambda language: total[language])
-        languages = [
-            language if piece.duration_s >= _LANGUAGE_MIN_S and probability >= _LANGUAGE_MIN_PROBABILITY else main
-            for piece, (language, probability, _) in zip(pieces, found, strict=True)
-        ]
-        return main, total[main] / sum(piece.duration_s for piece in pieces), languages
+        languages = [of_piece.get(i, of_voice.get(voice, main)) for i, voice in enumerate(voices)]
+        return main, total[main] / asked_s, languages
 
     def _decode(self, audio: FloatArray, piece: Segment, language: str) -> list[TranscribedSegment]:
         found, _ = self._model.transcribe(
@@ -115,6 +142,27 @@ class WhisperTranscriber:
             compression_ratio_threshold=None,
         )
         return [_to_segment(part, piece, language) for part in found]
+
+
+def _voice_of(piece: Segment, turns: Sequence[Turn]) -> str:
+    """Return the voice heard longest in a piece; the empty string where there is none."""
+    heard: dict[str, float] = defaultdict(float)
+    for turn in turns:
+        heard[turn.speaker] += max(0.0, min(turn.end_s, piece.end_s) - max(turn.start_s, piece.start_s))
+    best = max(sorted(heard), key=lambda v: heard[v], default="")
+    return best if heard.get(best, 0.0) > 0 else ""
+
+
+def _longest(pieces: Sequence[Segment], mine: Sequence[int]) -> list[int]:
+    """Return the longest of some pieces, up to 15 s together, at least one."""
+    chosen: list[int] = []
+    seconds = 0.0
+    for i in sorted(mine, key=lambda i: (-pieces[i].duration_s, i)):
+        if chosen and seconds + pieces[i].duration_s > _LANGUAGE_VOICE_S:
+            break
+        chosen.append(i)
+        seconds += pieces[i].duration_s
+    return chosen
 
 
 def speech_pieces(audio: FloatArray, segments: Sequence[Segment], breaks_s: Sequence[float] = ()) -> list[Segment]:

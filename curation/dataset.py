@@ -14,6 +14,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 import pyarrow.dataset as pads
+import pyarrow.parquet as pq
 
 from curation.compacted import Part
 from curation.decide import unit_tables, view_sql
@@ -107,14 +108,21 @@ class Dataset:
         files = self._plain_files(parts) if parts and self.store.local else None
         if files:
             listed = ", ".join("'" + self.store.path(f).replace("'", "''") + "'" for f in files)
-            con.execute(f'CREATE OR REPLACE VIEW "{table.name}" AS SELECT * FROM read_parquet([{listed}])')
+            rows = f"SELECT * FROM read_parquet([{listed}])"
+            if self._older(table, files):
+                rows = f"{_no_rows(table)} UNION ALL BY NAME SELECT * FROM read_parquet([{listed}], union_by_name=true)"
+            con.execute(f'CREATE OR REPLACE VIEW "{table.name}" AS {rows}')
         elif parts and not persistent:
             con.register(table.name, self._dataset(table, parts))
         elif parts and self.store.local:
             raise StoreError(f"{table.name} holds rows that newer files replace; `lpm compact` clears them away")
         else:
-            casts = ", ".join(f'CAST(NULL AS {_sql_type(c.type)}) AS "{c.name}"' for c in table.columns)
-            con.execute(f'CREATE OR REPLACE VIEW "{table.name}" AS SELECT {casts} WHERE false')
+            con.execute(f'CREATE OR REPLACE VIEW "{table.name}" AS {_no_rows(table)}')
+
+    def _older(self, table: Table, files: list[str]) -> bool:
+        """Say whether files lack columns, as an older version of the program wrote them; looks at both ends."""
+        wanted = set(table.column_names)
+        return any(not wanted <= set(pq.read_schema(self.store.path(f)).names) for f in {files[0], files[-1]})
 
     def query(self, sql: str) -> duckdb.DuckDBPyRelation:
         """Run SQL and return a DuckDB relation (`.df()`, `.arrow()`, `.fetchall()`).
@@ -151,6 +159,11 @@ class Dataset:
             temporary.replace(path)
         except (OSError, duckdb.IOException) as e:
             raise StoreError(f"cannot write {path}: {e}") from e
+
+
+def _no_rows(table: Table) -> str:
+    casts = ", ".join(f'CAST(NULL AS {_sql_type(c.type)}) AS "{c.name}"' for c in table.columns)
+    return f"SELECT {casts} WHERE false"
 
 
 def _sql_type(kind: pa.DataType) -> str:

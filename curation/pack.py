@@ -113,6 +113,12 @@ def _entries(
         runs[r["track_id"]].append(r)
     for r in rows(t.REFERENCES):
         refs[r["segment_id"]].append(r)
+    unusable = sorted(r["segment_id"] for r in segments if r["state"] == "discard")
+    if unusable:
+        raise PackError(
+            f"the policy keeps {len(unusable)} segments in state 'discard', such as {unusable[0]}, which are nobody's "
+            "performance: add a rule on segments that keeps \"state <> 'discard'\""
+        )
     sides = kept_sides(segments)
     out = []
     for seg in sorted(segments, key=lambda r: str(r["segment_id"])):

@@ -66,10 +66,14 @@ class Audio(_Model):
     shift_ms: float = Field(description="sound moved by this much to correct a constant lip-audio offset")
     speak_level_db: float | None = None
     listen_level_db: float | None = None
-    speak_wrong_energy: float | None = Field(None, description="share of the speak audio under another voice, 0-1")
-    listen_wrong_energy: float | None = Field(None, description="share of the listen audio under the own voice, 0-1")
-    overlap_s: float = Field(0.0, description="own and another voice at once")
-    separated_s: float = Field(0.0, description="of these, taken apart by a separation model")
+    speak_wrong_energy: float | None = Field(
+        default=None, description="share of the speak audio under another voice, 0-1"
+    )
+    listen_wrong_energy: float | None = Field(
+        default=None, description="share of the listen audio under the own voice, 0-1"
+    )
+    overlap_s: float = Field(default=0.0, description="own and another voice at once")
+    separated_s: float = Field(default=0.0, description="of these, taken apart by a separation model")
 
 
 class WordRef(_Model):
@@ -139,7 +143,7 @@ class Sample(_Model):
     sample_id: str
     format: Literal[1] = 1
     state: State
-    category: str = Field("Unknown", description="LPM 1.0's class of the clip, e.g. Listen_dialogue")
+    category: str = Field(default="Unknown", description="LPM 1.0's class of the clip, e.g. Listen_dialogue")
     split: str
     identity_id: str
     text: str

@@ -62,8 +62,13 @@ class PackingSettings(CropSettings):
     crf: float = Field(18, ge=0, le=51, description="x264 quality; 18 is visually lossless")
     preset: Literal["ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow"] = "medium"
     fade_ms: float = Field(15, ge=0, le=200, description="fades where a sound track sets in or out (ms)")
-    correct_offset: bool = Field(False, description="move the sound by the track's measured lip-audio offset")
-    min_offset_confidence: float = Field(0.4, ge=0, description="surer offsets are corrected, others left alone")
+    correct_offset: bool = Field(True, description="move the sound by the track's measured lip-audio offset")
+    min_offset_confidence: float = Field(
+        0.2, ge=0, description="surer offsets are corrected, others left alone (nats a frame: dubbed 0.1, own 0.3-0.5)"
+    )
+    min_offset_ms: float = Field(
+        160, ge=0, description="smaller offsets are left alone (ms; ITU-R BT.1359 accepts -185 to +90)"
+    )
     max_offset_ms: float = Field(600, ge=0, description="larger offsets are taken for another person's voice (ms)")
     separator: str | None = Field(
         None, description="module:Class that takes overlapped voices apart (annotators.protocols_speech)"
@@ -90,7 +95,7 @@ class Packing:
     """Stage: encode the live segments."""
 
     name: ClassVar[str] = "packing"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     unit: ClassVar[Unit] = "source"
     reads: ClassVar[tuple[Table, ...]] = (
         SOURCES, SHOTS, TRACKLETS, FACE_FRAMES, LAYOUT, TURNS, SPEAKERS, BINDINGS, TIMELINE, SEGMENTS,
@@ -175,7 +180,9 @@ class Packing:
         if not source.audio.has_audio:
             none = {"speak_wrong_energy": None, "listen_wrong_energy": None, "overlap_s": 0.0, "separated_s": 0.0}
             return 0.0, {role: np.zeros(n, np.float32) for role in roles}, none
-        shift_s = offset_shift_s(offset, confidence, s.correct_offset, s.min_offset_confidence, s.max_offset_ms)
+        shift_s = offset_shift_s(
+            offset, confidence, s.correct_offset, s.min_offset_confidence, s.max_offset_ms, s.min_offset_ms
+        )
         first = round((span.start_s + shift_s) * PACKED_AUDIO_HZ)
         sound = source.audio.read_samples(first, first + n)
         names = source.voices.of_segment(segment)

@@ -63,16 +63,22 @@ def level_db(samples: Gain) -> float | None:
 
 
 def offset_shift_s(
-    offset_ms: float | None, confidence: float | None, enabled: bool, min_confidence: float, max_shift_ms: float
+    offset_ms: float | None,
+    confidence: float | None,
+    enabled: bool,
+    min_confidence: float,
+    max_shift_ms: float,
+    min_shift_ms: float = 0.0,
 ) -> float:
     """Return by how much later in the source the sound is to be read, in seconds, to undo a lip-audio offset.
 
     `offset_ms` > 0 means that the sound is late against the lips. 0 unless enabled, known, sure enough and plausible:
-    an offset beyond `max_shift_ms` more likely means another person's voice.
+    an offset beyond `max_shift_ms` more likely means another person's voice, and one below `min_shift_ms` is not worth
+    the doubt.
     """
     if not enabled or offset_ms is None or confidence is None:
         return 0.0
-    if confidence < min_confidence or abs(offset_ms) > max_shift_ms:
+    if confidence < min_confidence or not min_shift_ms <= abs(offset_ms) <= max_shift_ms:
         return 0.0
     return offset_ms / 1000
 

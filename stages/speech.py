@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -48,7 +49,7 @@ class Speech:
     """Stage: speech of one source."""
 
     name: ClassVar[str] = "speech"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 5
     unit: ClassVar[Unit] = "source"
     reads: ClassVar[tuple[Table, ...]] = (SOURCES,)
     writes: ClassVar[tuple[Table, ...]] = (SPEECH_FRAMES, SPEECH, SPEAKERS, TURNS, WORDS, AUDIO, SOUND_SIGNATURES)
@@ -82,8 +83,7 @@ class Speech:
         rule = SegmentRule(on_threshold=self._settings.on_threshold, off_threshold=self._settings.off_threshold)
         segments = speech_segments(probability, rule)
         turns = self._diarizer.diarize(audio, segments) if segments else []
-        breaks = [t.start_s for t in turns] + [t.end_s for t in turns]
-        transcript = self._recogniser.transcribe(audio, segments, breaks_s=sorted(set(breaks)))
+        transcript = self._recogniser.transcribe(audio, segments, breaks_s=voice_changes(turns), turns=turns)
         labels = list(dict.fromkeys(t.speaker for t in sorted(turns, key=lambda t: t.start_s)))
         ids = {label: f"{sid}-v{n:02d}" for n, label in enumerate(labels)}
         speakers, embedded = self._speakers(sid, audio, turns, ids)
@@ -152,6 +152,19 @@ class Speech:
             "n_speakers": n_speakers,
             "annotator": f"{self._recogniser.name}; level-and-spectrum-heuristic",
         }
+
+
+def voice_changes(turns: Sequence[Turn]) -> list[float]:
+    """Return the times at which one voice gives way to another: half-way through a gap or an overlap.
+
+    Pauses of one voice are no change: a recogniser does better on whole sentences than on pieces of them.
+    """
+    ordered = sorted(turns, key=lambda t: (t.start_s, t.end_s, t.speaker))
+    out: set[float] = set()
+    for a, b in pairwise(ordered):
+        if a.speaker != b.speaker:
+            out.add((min(a.end_s, b.end_s) + b.start_s) / 2)
+    return sorted(out)
 
 
 def _whole(path: Path, duration_s: float) -> FloatArray | None:

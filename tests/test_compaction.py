@@ -195,3 +195,17 @@ def test_equal_rows_give_equal_bytes_however_they_were_put_together(dataset: tup
     rows = Dataset(str(dataset[1])).table(t.TRACKS)
     pieces = pa.concat_tables([rows.slice(i, 3) for i in range(0, rows.num_rows, 3)])
     assert parquet_bytes(pieces) == parquet_bytes(rows)
+
+
+def test_tables_of_an_older_version_are_read_with_the_missing_columns_empty(dataset: tuple[Path, Path]) -> None:
+    import pyarrow.parquet as pq
+
+    folder, out = dataset
+    for file in (out / "tables" / "tracks").rglob("*.parquet"):
+        pq.write_table(pq.read_table(file).drop_columns(["median_face_px"]), file)
+    rows = Dataset(str(out)).query("SELECT count(*), count(median_face_px) FROM tracks").fetchall()
+    assert rows[0][0] > 0 and rows[0][1] == 0
+    for file in (out / "commits" / "toy_tracks").rglob("*.json"):
+        file.write_text(file.read_text().replace('"fingerprint": "', '"fingerprint": "older'))
+    go(folder, out)  # and a run makes them again
+    assert Dataset(str(out)).query("SELECT count(median_face_px) FROM tracks").fetchall() == [(rows[0][0],)]

@@ -181,6 +181,8 @@ def test_offsets_are_corrected_with_care() -> None:
     assert offset_shift_s(480, 0.9, True, 0.4, 600) == pytest.approx(0.48)
     for args in ((480, 0.9, False), (None, 0.9, True), (480, None, True), (480, 0.3, True), (700, 0.9, True)):
         assert offset_shift_s(*args, 0.4, 600) == 0.0
+    assert offset_shift_s(-120, 0.9, True, 0.4, 600, 160) == 0.0  # too little to be worth a doubt
+    assert offset_shift_s(-200, 0.9, True, 0.4, 600, 160) == pytest.approx(-0.2)
 
 
 # ------------------------------------------------------------------ tars

@@ -146,6 +146,11 @@ def timelines(dataset: Dataset, pictures: Pictures, sources: list[str]) -> list[
     for r in dataset.table(t.ASD_FRAMES, ["track_id", "k", "score"]).to_pylist():
         if r["track_id"] in wanted and r["k"] % 2 == 0:
             asd[r["track_id"]].append((r["k"] / 25.0, r["score"]))
+    odds: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    for r in dataset.table(t.SYNC_FRAMES, ["track_id", "k", "log_odds", "known"]).to_pylist():
+        if r["track_id"] in wanted and r["k"] % 2 == 0 and r["known"]:
+            odds[r["track_id"]].append((r["k"] / 25.0, r["log_odds"]))
+    sync = {r["track_id"]: r for r in dataset.table(t.SYNC).to_pylist()}
     decided = {r["unit_id"]: r for r in dataset.table(t.DECISIONS).to_pylist() if r["unit"] in ("tracks", "sources")}
     out = []
     for s in sources:
@@ -153,15 +158,26 @@ def timelines(dataset: Dataset, pictures: Pictures, sources: list[str]) -> list[
             continue
         duration = durations[s][0]["duration_s"]
         lanes = svg.Lanes(duration)
-        longest = sorted(tracks[s], key=lambda r: (-r["duration_s"], r["track_id"]))[:MAX_LANES]
+        seen = {r["track_id"] for r in runs[s]}
+        # Faces of a moment that nothing was measured of would only take room.
+        shown = [r for r in tracks[s] if r["track_id"] in seen or r["duration_s"] >= 1.0]
+        longest = sorted(shown, key=lambda r: (-r["duration_s"], r["track_id"]))[:MAX_LANES]
         for track in sorted(longest, key=lambda r: str(r["track_id"])):
             lanes.strip([(t_s, uri, track["track_id"]) for t_s, uri in _strip(pictures, track, duration)])
             lanes.label(f"face {track['track_id'][-4:]}")
             mine = [r for r in runs[s] if r["track_id"] == track["track_id"]]
             if mine:
                 lanes.runs([(r["start_s"], r["end_s"], r["state"], _tip(r, elsewhere[r["track_id"]])) for r in mine])
+                partners = [(r["start_s"], r["end_s"], _with(r["partner"])) for r in mine if r["partner"]]
+                if partners:
+                    lanes.label("listens to", 11)
+                    lanes.words(partners)
                 lanes.label("speaker score", 18)
                 lanes.curve(asd[track["track_id"]], -4.0, 5.0)
+                if odds[track["track_id"]]:
+                    lanes.label("lip sync", 14)
+                    lanes.label(_offset(sync.get(track["track_id"])), 26)
+                    lanes.curve(odds[track["track_id"]], -0.6, 0.8)
             else:
                 why = decided.get(track["track_id"], {}).get("reason") or "not measured further"
                 lanes.runs([(track["start_s"], track["end_s"], "out", f"left out: {why}")])
@@ -176,10 +192,22 @@ def timelines(dataset: Dataset, pictures: Pictures, sources: list[str]) -> list[
         cuts = [r["start_s"] for r in shots[s][1:]]
         drawing = lanes.finish(cuts, f"timeline of {names.get(s, s)}")
         outcome = decided.get(s, {})
-        more = max(0, len(tracks[s]) - MAX_LANES)
+        more = max(0, len(tracks[s]) - len(longest))
         facts = {"name": names.get(s, s), "id": s, "outcome": outcome, "duration": duration, "more": more}
         out.append({**facts, "drawing": drawing})
     return out
+
+
+def _with(partner: str) -> str:
+    kind, _, name = partner.partition(":")
+    return f"face {name[-4:]}" if kind == "track" else f"voice {name[-3:]}"
+
+
+def _offset(sync: dict[str, Any] | None) -> str:
+    """Return how late a track's sound is, in words."""
+    if sync is None or sync["offset_ms"] is None:
+        return "not measured"
+    return f"{sync['offset_ms']:+.0f} ms ({sync['confidence']:.2f})"
 
 
 def _strip(pictures: Pictures, track: dict[str, Any], duration_s: float) -> list[tuple[float, str]]:
