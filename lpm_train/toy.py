@@ -140,7 +140,8 @@ def prepare_data(out: Path, budget: Budget, say: Say) -> Encoders:
     encoders = Encoders(
         PrincipalCodec.load(out / "codec.pt"), make_audio(config.data.audio), make_text(config.data.text)
     )
-    for name, frames in (("toy", FRAMES), ("toy-long", budget.clip_frames)):
+    sets = {"toy": FRAMES} | ({"toy-long": budget.clip_frames} if budget.rollout > 12 else {})
+    for name, frames in sets.items():
         counts = precompute(root, name, encoders, ((frames, SIZE, SIZE),), hop_frames=HOP, dtype="float32", workers=1)
         say(f"precomputed/{name}: {counts['samples'] + counts['kept']} samples of {frames} frames")
     return encoders
