@@ -21,7 +21,7 @@ from torch.optim import Optimizer
 from lpm_train import loop, stages
 from lpm_train.audio import make_audio
 from lpm_train.batch import Batch, DropRates
-from lpm_train.checkpoint import find, load_weights, read_meta, steps
+from lpm_train.checkpoint import find, load_weights, path_of, read_meta, steps
 from lpm_train.clip import read_video, to_unit
 from lpm_train.codec_principal import PrincipalCodec
 from lpm_train.config import Causal, Config, Data, Distill, Flow, Model, Optim, Pretrain, Run, Stream
@@ -140,7 +140,8 @@ def prepare_data(out: Path, budget: Budget, say: Say) -> Encoders:
     encoders = Encoders(
         PrincipalCodec.load(out / "codec.pt"), make_audio(config.data.audio), make_text(config.data.text)
     )
-    for name, frames in (("toy", FRAMES), ("toy-long", budget.clip_frames)):
+    sets = {"toy": FRAMES} | ({"toy-long": budget.clip_frames} if budget.rollout > 12 else {})
+    for name, frames in sets.items():
         counts = precompute(root, name, encoders, ((frames, SIZE, SIZE),), hop_frames=HOP, dtype="float32", workers=1)
         say(f"precomputed/{name}: {counts['samples'] + counts['kept']} samples of {frames} frames")
     return encoders
@@ -172,6 +173,8 @@ class Bench:
     encoders: Encoders
     short: tuple[list[Scene], Batch]
     long: tuple[list[Scene], Batch]
+    look: tuple[list[Scene], Batch]
+    """Others than those of the report: a student must not be chosen by its examination."""
     held_out: list[Batch]
     size: tuple[int, int, int]
 
@@ -179,14 +182,14 @@ class Bench:
     def make(cls, out: Path, encoders: Encoders, budget: Budget) -> Bench:
         """Draw and encode the scenes; fetch held-out batches."""
         short = held_out_scenes(budget.scenes, FRAMES, run_frames=(16, 40))
-        long = held_out_scenes(budget.long_scenes, FRAMES * budget.long, seed=8_000_000)
+        long = held_out_scenes(budget.long_scenes, FRAMES * budget.long, seed=6_000_000)
+        look = held_out_scenes(budget.long_scenes, FRAMES * min(8, budget.long), seed=8_000_000)
         with open_loader(out, encoders, budget.batch, "val") as loader:
             held_out = [next(loader) for _ in range(2)]
         x = held_out[0].x_BFCHW
         size = (x.shape[2], x.shape[3], x.shape[4])
-        return cls(
-            encoders, (short, scene_batch(short, encoders, 2)), (long, scene_batch(long, encoders, 2)), held_out, size
-        )
+        a, b, c = ((scenes, scene_batch(scenes, encoders, 2)) for scenes in (short, long, look))
+        return cls(encoders, short=a, long=b, look=c, held_out=held_out, size=size)
 
     def clips(self, model: DiT, config: Config) -> tuple[Tensor, dict[str, float]]:
         """Sample clips in both directions; -> (latents, figures)."""
@@ -195,19 +198,18 @@ class Bench:
         return z, measure(z, scenes, self.encoders, FRAMES)
 
     def rollout(
-        self, model: DiT, stream: Stream, frames: int | None = None, long: bool = True
+        self, model: DiT, stream: Stream, over: tuple[list[Scene], Batch] | None = None
     ) -> tuple[Tensor, dict[str, float]]:
-        """Stream blocks from a cache over the long (or short) scenes; -> (latents, figures)."""
-        scenes, batch = self.long if long else self.short
-        cond = batch.cond.window(0, frames) if frames else batch.cond
+        """Stream blocks from a cache over the long scenes, or others; -> (latents, figures)."""
+        scenes, batch = over or self.long
         with torch.no_grad():
-            z = roll(model, cond, self.size, batch.sample_ids, stream, "bench")
+            z = roll(model, batch.cond, self.size, batch.sample_ids, stream, "bench")
         return z, measure(z, scenes, self.encoders, FRAMES)
 
     def student_figures(self, stage: Any) -> dict[str, float]:
         """Measure a stage's averaged student on rollouts of eight clip lengths; `cost` is what is to be small."""
         with stage.averaged() as model:
-            _, f = self.rollout(model, stage.config.stream, min(96, self.long[1].cond.frames))
+            _, f = self.rollout(model, stage.config.stream, self.look)
         return {"cost": student_cost(f)} | {n: f[n] for n in LOOKED_AT}
 
     def gaps(self, model: DiT, config: Config, causal: bool) -> dict[str, float]:
@@ -258,14 +260,21 @@ def _model(config: Config, weights: Weights) -> DiT:
     return model.eval().requires_grad_(False)
 
 
+def _finished(out: Path, config: Config) -> bool:
+    there = steps(out)
+    if not there:
+        return False
+    meta = read_meta(path_of(out, there[-1]))
+    return meta.step >= config.run.steps or bool(config.run.patience and meta.stale >= config.run.patience)
+
+
 def train_all(out: Path, encoders: Encoders, bench: Bench, budget: Budget, say: Say) -> dict[str, dict[str, float]]:
     """Run pretrain, causal and distill; -> held-out loss, first and last, by stage. A stopped run continues."""
     where = Ranks(0, 1, torch.device("cpu"))
     figures: dict[str, dict[str, float]] = {}
     for name in STAGES:
         config = toy_config(name, budget, out / "codec.pt")
-        done = steps(out / name)
-        if not done or done[-1] < config.run.steps:
+        if not _finished(out / name, config):
             stage: Any
             if name == "pretrain":
                 stage = MuonPretrain(config, where)
@@ -296,11 +305,11 @@ def report(
     teacher_z, teacher = bench.clips(models["pretrain"], config)
     causal_z, causal = bench.rollout(models["causal"], config.stream)
     many = replace(config.stream, steps=config.flow.steps, shift=config.flow.shift, resample=False)
-    _, causal_many = bench.rollout(models["causal"], many, long=False)
+    _, causal_many = bench.rollout(models["causal"], many, bench.short)
     began = time.perf_counter()
     student_z, student = bench.rollout(models["distill"], config.stream)
     took = time.perf_counter() - began
-    _, student_short = bench.rollout(models["distill"], config.stream, long=False)
+    _, student_short = bench.rollout(models["distill"], config.stream, bench.short)
     flat = dict(student)
     for name, loss in losses.items():
         flat |= {f"heldout_loss.{name}.{k}": v for k, v in loss.items()}

@@ -18,8 +18,8 @@ from lpm_train.muon import Muon, orthogonalized
 
 BASELINES = Path(__file__).parent / "train_toy_baselines.json"
 BUDGET = toy.Budget(
-    identities=12, held_out=4, clips=2, clip_frames=72, batch=4, late_batch=4, pretrain=100, causal=60, distill=9,
-    rollout=12, evaluate_every=9, scenes=4, long_scenes=1, long=2,
+    identities=10, held_out=4, clips=2, clip_frames=60, batch=4, late_batch=4, pretrain=100, causal=50, distill=6,
+    rollout=12, evaluate_every=6, scenes=4, long_scenes=1, long=2,
 )  # fmt: skip
 
 
