@@ -180,7 +180,10 @@ def across_files(seg: dict[str, Any], across: Mapping[str, Mapping[str, Any]]) -
     row = across.get(seg["segment_id"])
     if row is None:
         return seg
-    return {**seg, **{c: row[f"session_{c}"] for c in ("partner", "partner_track_id", "pair_id")}}
+    told = {c: row[f"session_{c}"] for c in ("partner", "partner_track_id", "pair_id")}
+    # One file alone cannot tell a silent listener's dialogue from a narration; the other file can.
+    heard = seg["category"] == "Listen_nondialogue" and told["partner_track_id"] is not None
+    return {**seg, **told, "category": "Listen_dialogue" if heard else seg["category"]}
 
 
 PairStatus = Literal["paired", "orphan", "off_screen"]

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+import train_case as case
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import scaled_dot_product_attention as sdpa
@@ -14,7 +15,6 @@ from lpm_train.attention import KV, Causal, Space, attend_block, attend_forced, 
 from lpm_train.config import Stream
 from lpm_train.rollout import Rollout, causal_layout, near
 from lpm_train.rope import angles, positions, rotate
-from tests import train_case as case
 
 HEIGHT = WIDTH = 2
 THETA = 100.0

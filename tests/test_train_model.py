@@ -6,13 +6,13 @@ from dataclasses import replace
 
 import pytest
 import torch
+import train_case as case
 from torch import Tensor, nn
 
 from lpm_train.batch import Batch, Conditions, DropRates, drop_conditions
 from lpm_train.config import ConfigError, from_json, h200_1b3, override, small, to_json, toy
 from lpm_train.model import DiT
 from lpm_train.rollout import causal_layout, roll, sample_clip
-from tests import train_case as case
 
 F64 = torch.float64
 

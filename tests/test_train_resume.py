@@ -12,15 +12,16 @@ from typing import Any
 
 import pytest
 import torch
+import train_case as case
 
 from lpm_train import checkpoint
 from lpm_train.checkpoint import CheckpointError
 from lpm_train.config import Config, override
 from lpm_train.loop import TrainingError, train
 from lpm_train.stages import make_stage
-from tests import train_case as case
 
 ROOT = Path(__file__).parent.parent
+PATH = f"{ROOT}{os.pathsep}{ROOT / 'tests'}"
 
 
 def losses(out: Path) -> dict[int, float]:
@@ -89,9 +90,9 @@ def test_a_loss_that_is_no_number_stops_the_run(tmp_path: Path) -> None:
 
 def worker(out: Path, stage: str, steps: int, *changes: str, ranks: int = 1, kill_at: int = 0) -> int:
     launch = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"] if ranks > 1 else []
-    env = os.environ | {"PYTHONPATH": str(ROOT), "KILL_AT": str(kill_at), "OMP_NUM_THREADS": "1"}
+    env = os.environ | {"PYTHONPATH": PATH, "KILL_AT": str(kill_at), "OMP_NUM_THREADS": "1"}
     env["MKL_CBWR"] = "COMPATIBLE"  # else MKL's sums depend on where in memory a shard was gathered to
-    command = [sys.executable, *launch, "-m", "tests.train_worker", str(out), stage, str(steps), *changes]
+    command = [sys.executable, *launch, "-m", "train_worker", str(out), stage, str(steps), *changes]
     return subprocess.run(command, cwd=ROOT, env=env, capture_output=kill_at > 0, timeout=240).returncode
 
 
@@ -127,12 +128,12 @@ def test_half_precision_and_checkpointing_over_two_ranks(tmp_path: Path) -> None
 @pytest.mark.filterwarnings("ignore")  # Ray warns of its own defaults
 def test_ray_workers_train_like_torchrun(tmp_path: Path) -> None:
     import ray
+    from train_worker import main
 
     from lpm_train.ray import launch
-    from tests.train_worker import main
 
     assert worker(tmp_path / "one", "causal", 3) == 0
-    ray.init(num_cpus=2, include_dashboard=False, runtime_env={"env_vars": {"PYTHONPATH": str(ROOT)}})
+    ray.init(num_cpus=2, include_dashboard=False, runtime_env={"env_vars": {"PYTHONPATH": PATH}})
     try:
         arguments = {"out": tmp_path / "ray", "stage": "causal", "steps": 3}
         launch(main, arguments, 2, gpu=False, cpus=1, storage=str(tmp_path / "storage"))

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+import train_case as case
 from torch import Tensor
 
 from lpm_train import distill, flow
@@ -15,7 +16,6 @@ from lpm_train.batch import Batch
 from lpm_train.config import Config, ConfigError, Optim, override
 from lpm_train.parallel import Ema, accumulate, bit_reversed, clip_gradients
 from lpm_train.stages import Criterion, make_stage
-from tests import train_case as case
 
 
 def test_dmd_is_zero_where_critic_and_teacher_agree() -> None:

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+import train_case as case
 from torch import Tensor
 
 from lpm_train import flow
@@ -17,7 +18,6 @@ from lpm_train.model import DiT
 from lpm_train.rollout import Rollout, near
 from lpm_train.stream import StreamGenerator
 from lpm_train.text import HashedWords
-from tests import train_case as case
 
 RATE = 16_000
 STREAM = Stream(block=2, window=4, sink=2, steps=2)

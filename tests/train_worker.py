@@ -1,6 +1,6 @@
 """Train a tiny model in a process of its own, which a test may kill.
 
-python -m tests.train_worker OUT STAGE STEPS [section.field=value ...]."""
+python -m train_worker OUT STAGE STEPS [section.field=value ...]."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import train_case as case
 
 from lpm_train.config import override
 from lpm_train.loop import train
 from lpm_train.parallel import ranks
 from lpm_train.stages import make_stage
-from tests import train_case as case
 
 
 def main(out: Path, stage: str, steps: int, *changes: str) -> None:
