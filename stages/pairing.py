@@ -65,7 +65,7 @@ class Pairing:
     """Stage: timelines and segments of one source."""
 
     name: ClassVar[str] = "pairing"
-    version: ClassVar[int] = 6
+    version: ClassVar[int] = 7
     unit: ClassVar[Unit] = "source"
     reads: ClassVar[tuple[Table, ...]] = (
         t.SOURCES, t.SHOTS, t.TRACKS, t.TRACKLETS, t.FRAMES, t.FACE_FRAMES, t.SPEECH, t.SPEECH_FRAMES, t.TURNS,
@@ -165,6 +165,8 @@ class Pairing:
         words = [w for w in heard.rows if start_s <= (w["start_s"] + w["end_s"]) / 2 < end_s]
         speaking = state in (State.SPEAK, State.LISTEN, State.BOTH)
         own = sync.get(track["track_id"], {})
+        if (own.get("own_voice") or 0.0) < 0.5 and own.get("own_voice") is not None:
+            own = {}  # an offset against somebody else's voice means nothing
         partner = heard.partner(track["track_id"], range(ks[0], ks[-1] + 1), state)
         here = range(ks[0], ks[-1] + 1)
         sound = heard.on(here)

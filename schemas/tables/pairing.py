@@ -53,7 +53,12 @@ SEGMENTS = Table(
         real("speech_ratio", "share of the segment with speech", "0-1"),
         real("overlap_ratio", "share of the segment with two voices at once", "0-1"),
         real("asd_mean", "mean active speaker score", null=True),
-        real("sync_offset_ms", "lip-audio offset of the track", "ms", null=True),
+        real(
+            "sync_offset_ms",
+            "lip-audio offset of the track; null where the voice heard is not its own",
+            "ms",
+            null=True,
+        ),
         real("sync_confidence", "its confidence", null=True),
         real("level_db", "RMS level of the sound", "dBFS", null=True),
         real("visible_ratio", "share of grid points with a confirmed face", "0-1"),
