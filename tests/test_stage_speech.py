@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from speech_media import diarization_error_rate, need, read_rttm
+from speech_media import need, read_rttm
 from table_rows import source_row
 
 from annotators import weights
+from annotators.diarization_score import diarization_error_rate
 from annotators.protocols_speech import TranscribedSegment, Transcript, Turn, Word
 from curation.media.encode import encode_flac
 from curation.memory import MemoryInputs

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from speech_media import cut, diarization_error_rate, load_audio, need, read_rttm
+from speech_media import cut, load_audio, need, read_rttm
 
 from annotators import voices
+from annotators.diarization_score import diarization_error_rate
 from annotators.diarizer import ClusteringDiarizer, DiarizationRule, cluster_voices
 from annotators.protocols_speech import Diarizer, FloatArray, Segment, SpeakerEmbedder, Turn
 from annotators.speaker_segmentation import SEGMENTATION_WEIGHT, SpeakerSegmenter, frame_times_s, levelled
