@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 from accuracy import FPS, _at, truths
-from label_truth import label_truth
+from label_truth import label_truth, machine_timeline
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
@@ -64,13 +64,15 @@ def examples(dataset: Dataset, media: Path | None) -> dict[str, tuple[Any, Any, 
     durations = {r["source_id"]: r["duration_s"] for r in dataset.table(t.SOURCES).to_pylist()}
     labels, tracks = dataset.table(t.LABELS).to_pylist(), dataset.table(t.TRACKS).to_pylist()
     given = truths(media) if media is not None else {}
-    runs = [r for r in dataset.table(t.TIMELINE).to_pylist() if r["reason"] != "human_label"]
+    runs = dataset.table(t.TIMELINE).to_pylist()
     out = {}
     for sid, row in sorted(inputs.items(), key=lambda x: x[1]["name"]):
         mine = [x for x in tracks if x["source_id"] == sid]
         truth = file_truth(given.get(row["name"], {}), mine, durations.get(sid, 0.0))
         truth |= label_truth([x for x in labels if x["source_id"] == sid], mine)
-        rules = {(r["track_id"], k): r["state"] for r in runs if r["source_id"] == sid
+        labelled = any(x["source_id"] == sid for x in labels)  # then the stored timeline holds human states
+        rows = machine_timeline(dataset, sid) if labelled else [r for r in runs if r["source_id"] == sid]
+        rules = {(r["track_id"], k): r["state"] for r in rows
                  for k in grid_range(Interval(r["start_s"], r["end_s"]))}  # fmt: skip
         if not truth:
             continue

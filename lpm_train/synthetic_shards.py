@@ -113,6 +113,9 @@ def _add(
     return _row(sample, shard, index)
 
 
+_CLASS = {"speak": "Speak", "listen": "Listen_dialogue", "idle": "Silence", "both": "Conversation"}
+
+
 def _sample(key: str, split: str, person: int, clip: int, scene: Scene, refs: Sequence[s.ReferenceRef]) -> s.Sample:
     runs, start = [], 0
     lengths: dict[s.State, int] = {}
@@ -127,7 +130,7 @@ def _sample(key: str, split: str, person: int, clip: int, scene: Scene, refs: Se
     start_s = 100.0 * clip
     spoken = sum(state in ("speak", "both") for state in scene.states) / scene.n_frames
     return s.Sample(
-        sample_id=key, state=main, split=split, identity_id=f"puppet-{person:05d}", text="", language=None,
+        sample_id=key, state=main, category=_CLASS[main], split=split, identity_id=f"puppet-{person:05d}", text="", language=None,
         source=s.SourceRef(
             source_id=f"puppet{person:05d}", sha256="0" * 64, name="synthetic", start_s=start_s,
             end_s=start_s + scene.n_frames / s.FPS, shot_id=f"{key}-s", track_id=f"puppet-p{person:05d}",
@@ -154,13 +157,15 @@ def _sample(key: str, split: str, person: int, clip: int, scene: Scene, refs: Se
 def _row(x: s.Sample, shard: str, members: list[dict[str, Any]]) -> dict[str, Any]:
     return {
         "sample_id": x.sample_id, "source_id": x.source.source_id, "track_id": x.source.track_id,
-        "identity_id": x.identity_id, "split": x.split, "state": x.state, "start_s": x.source.start_s,
+        "identity_id": x.identity_id, "split": x.split, "state": x.state, "category": x.category,
+        "start_s": x.source.start_s,
         "end_s": x.source.end_s, "duration_s": x.source.end_s - x.source.start_s, "width": x.video.width,
         "height": x.video.height, "fps": x.video.fps, "n_frames": x.video.n_frames,
         "n_audio_samples": x.audio.n_samples, "language": x.language, "text": x.text,
         "caption": x.performance.caption, "emotions": [], "expressions": [], "asd_mean": None,
         "sync_offset_ms": None, "sync_confidence": None, "confidence": 1.0,
         "median_face_px": x.video.median_face_px, "partner_track_id": None, "pair_id": None,
+        "pair_status": None,
         "n_references": len(x.references), "license": x.rights.license, "shard": shard, "members": members,
         "annotators": json.dumps(x.annotators), "policy_id": x.policy_id,
     }  # fmt: skip
