@@ -130,7 +130,8 @@ def _sample(key: str, split: str, person: int, clip: int, scene: Scene, refs: Se
     start_s = 100.0 * clip
     spoken = sum(state in ("speak", "both") for state in scene.states) / scene.n_frames
     return s.Sample(
-        sample_id=key, state=main, category=_CLASS[main], split=split, identity_id=f"puppet-{person:05d}", text="", language=None,
+        sample_id=key, state=main, category=_CLASS[main], split=split,
+        identity_id=f"puppet-{person:05d}", text="", language=None,
         source=s.SourceRef(
             source_id=f"puppet{person:05d}", sha256="0" * 64, name="synthetic", start_s=start_s,
             end_s=start_s + scene.n_frames / s.FPS, shot_id=f"{key}-s", track_id=f"puppet-p{person:05d}",
