@@ -8,6 +8,8 @@ two give the same bits at the same global batch and `optim.micro_batch`; that co
 
 from __future__ import annotations
 
+import atexit
+import gc
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -17,6 +19,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.tensor import DTensor
 
 from lpm_train.batch import Batch
@@ -31,6 +34,7 @@ class Ranks:
     rank: int
     size: int
     device: torch.device
+    mesh: DeviceMesh | None = None
 
     @property
     def first(self) -> bool:
@@ -51,11 +55,23 @@ def ranks(config: Config) -> Iterator[Ranks]:
     joined = size > 1 and not dist.is_initialized()
     if joined:
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    mesh = init_device_mesh(device.type, (size,)) if dist.is_initialized() else None
     try:
-        yield Ranks(dist.get_rank() if dist.is_initialized() else 0, size, device)
+        yield Ranks(dist.get_rank() if dist.is_initialized() else 0, size, device, mesh)
     finally:
         if joined:
             dist.destroy_process_group()
+            _let_go(mesh)
+
+
+def _let_go(mesh: DeviceMesh | None) -> None:
+    """Free the group's threads before the interpreter ends, which one holding a tensor would abort (exit code -6).
+
+    DTensor's caches keep the mesh for good, the mesh keeps the destroyed group, and the group its gloo threads; what
+    else holds the group, the sharded model, is garbage in cycles by the time exit handlers run.
+    """
+    getattr(mesh, "_pg_registry", {}).clear()
+    atexit.register(gc.collect)
 
 
 def prepare(model: DiT, config: Config, where: Ranks, trained: bool = True) -> DiT:
@@ -71,17 +87,16 @@ def prepare(model: DiT, config: Config, where: Ranks, trained: bool = True) -> D
         for block in model.blocks:
             block.compile(dynamic=False)
     if where.size > 1:
-        from torch.distributed.device_mesh import init_device_mesh
         from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
-        mesh = init_device_mesh(where.device.type, (where.size,))
         half = torch.bfloat16 if run.bf16 else None
         policy = MixedPrecisionPolicy(
             param_dtype=half, reduce_dtype=torch.float32 if run.bf16 else None, cast_forward_inputs=False
         )
         for block in model.blocks:
-            fully_shard(block, mesh=mesh, mp_policy=policy)
-        fully_shard(model, mesh=mesh, mp_policy=policy, reshard_after_forward=True)  # its weights are read between
+            fully_shard(block, mesh=where.mesh, mp_policy=policy)
+        # its weights are read between
+        fully_shard(model, mesh=where.mesh, mp_policy=policy, reshard_after_forward=True)
     return model
 
 
