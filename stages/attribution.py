@@ -1,7 +1,8 @@
 """Stage `attribution`: bind each diarized voice to the face that speaks while it is heard, over the whole source.
 
 A voice is compared with every face in view, by the faces' active speaker scores and the learned lip-audio sync while
-that voice alone is heard. Lips that move under a voice they do not belong to (dubbing, music video) are not bound.
+that voice alone is heard. A voice that is two people's (the diarizer takes like voices for one) is first divided by
+whose lips follow it when. Lips that move under a voice they do not belong to (dubbing, music video) are not bound.
 Of faces seen together a voice has one and a face one voice (the best assignment as a whole, so that of two moving
 mouths each gets the voice it fits better); faces never seen together, in other shots or where a track broke within
 one, may share a voice. A voice without a face is off screen.
@@ -29,11 +30,14 @@ from schemas.tables import (
     TRACKS,
     TURN_TAKING,
     TURNS,
+    VOICE_TURNS,
     VOICES,
     WORDS,
 )
-from schemas.time import GRID_HZ, Interval, grid_range
-from stages.attribution_sync import Evidence, lag_ms, pair_evidence, usual_lag
+from schemas.time import GRID_HZ, Interval, grid_range, union_s
+from stages.attribution_split import METHOD as SPLIT_METHOD
+from stages.attribution_split import SplitRule, split_voices
+from stages.attribution_sync import Evidence, lag_ms, pair_evidence, sync_frames, usual_lag
 from stages.attribution_talk import conversation
 
 _DOUBT_S = 0.5
@@ -49,6 +53,9 @@ class AttributionSettings(StageSettings):
     min_sync_margin: float = Field(
         3.0, ge=0, description="log-odds by which a face must beat others where sync is known"
     )
+    min_split_gain: float = Field(
+        6.0, gt=0, description="log-odds by which two owners of one diarized voice must beat one; inf = never divide"
+    )
     max_unsynced: float = Field(-6.0, le=0, description="log-odds below which lips do not belong to the voice (e^-6)")
     max_unsynced_per_s: float = Field(-1.0, le=0, description="and log-odds a second of evidence")
 
@@ -57,10 +64,10 @@ class Attribution:
     """Stage: voices and faces of one source."""
 
     name: ClassVar[str] = "attribution"
-    version: ClassVar[int] = 4
+    version: ClassVar[int] = 5
     unit: ClassVar[Unit] = "source"
     reads: ClassVar[tuple[Table, ...]] = (TRACKS, ASD_FRAMES, SYNC_FRAMES, TURNS, SPEAKERS, WORDS)
-    writes: ClassVar[tuple[Table, ...]] = (BINDINGS, VOICES, BACKCHANNELS, TURN_TAKING)
+    writes: ClassVar[tuple[Table, ...]] = (VOICE_TURNS, BINDINGS, VOICES, BACKCHANNELS, TURN_TAKING)
     gate: ClassVar[Gate | None] = "tracks"
     gate_mode: ClassVar[GateMode] = "set"
     Settings: ClassVar[type[StageSettings]] = AttributionSettings
@@ -71,17 +78,24 @@ class Attribution:
     @classmethod
     def identity(cls, settings: AttributionSettings) -> Mapping[str, str]:
         """Name the method."""
-        return {"binding": "asd-and-sync-assignment"}
+        return {"binding": "asd-and-sync-assignment", "split": SPLIT_METHOD}
 
     def run(self, item: WorkItem, inputs: Inputs) -> Outputs:
         """Bind the voices of one source."""
         tracks = inputs.read(TRACKS).to_pylist()
-        speakers = inputs.read(SPEAKERS).to_pylist()
-        heard = solo_frames(inputs.read(TURNS).to_pylist())
+        diarized = inputs.read(TURNS).to_pylist()
+        heard = solo_frames(diarized)
         scores = frame_scores(inputs.read(ASD_FRAMES))
         moving = {track: {k for k, score in seen.items() if score > 0} for track, seen in scores.items()}
-        sync = pair_evidence(inputs.read(SYNC_FRAMES), heard, moving)
+        frames = sync_frames(inputs.read(SYNC_FRAMES))
+        sync = pair_evidence(frames, heard, moving)
         usual = usual_lag(sync)
+        rule = SplitRule(min_gain=self._settings.min_split_gain)
+        turns = split_voices(diarized, heard, tracks, scores, frames, usual, rule)
+        speakers = _speakers(turns, inputs.read(SPEAKERS).to_pylist())
+        if len(speakers) > len({t["speaker_id"] for t in diarized}):
+            heard = solo_frames(turns)
+            sync = pair_evidence(frames, heard, moving)
         rows = []
         for speaker in speakers:
             for track in tracks:
@@ -98,10 +112,11 @@ class Attribution:
             )
             pair["bound"] = not disputed
             pair["verdict"] = "contested" if disputed else "bound"
-        talk = conversation(item.source_id, inputs.read(TURNS).to_pylist(), inputs.read(WORDS).to_pylist())
+        talk = conversation(item.source_id, turns, inputs.read(WORDS).to_pylist())
         voices = [self._voice(s, rows, talk.share) for s in speakers]
         return Outputs(
             {
+                VOICE_TURNS: VOICE_TURNS.from_rows(turns),
                 BINDINGS: BINDINGS.from_rows(rows),
                 VOICES: VOICES.from_rows(voices),
                 BACKCHANNELS: BACKCHANNELS.from_rows(talk.backchannels),
@@ -152,6 +167,7 @@ class Attribution:
         mine = [r for r in rows if r["speaker_id"] == speaker["speaker_id"] and r["bound"]]
         return {
             "speaker_id": speaker["speaker_id"],
+            "diarized_as": speaker["diarized_as"],
             "source_id": speaker["source_id"],
             "speech_s": speaker["speech_s"],
             "seen_s": float(sum(r["heard_s"] for r in mine)),
@@ -160,7 +176,18 @@ class Attribution:
         }
 
 
-def solo_frames(turns: list[dict[str, Any]]) -> dict[str, set[int]]:
+def _speakers(turns: Sequence[Mapping[str, Any]], diarized: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return each voice of `turns` with its speech: the diarized speakers as they are, divided ones by their turns."""
+    divided = {t["diarized_as"] for t in turns if t["speaker_id"] != t["diarized_as"]}
+    out = [dict(s) | {"diarized_as": s["speaker_id"]} for s in diarized if s["speaker_id"] not in divided]
+    voices = {t["speaker_id"]: t for t in turns if t["diarized_as"] in divided}
+    for voice, turn in voices.items():
+        speech_s = union_s(Interval(t["start_s"], t["end_s"]) for t in turns if t["speaker_id"] == voice)
+        out.append(dict(turn) | {"speech_s": speech_s})
+    return sorted(out, key=lambda s: s["speaker_id"])
+
+
+def solo_frames(turns: Sequence[Mapping[str, Any]]) -> dict[str, set[int]]:
     """Return per speaker the grid indices at which that voice alone is heard."""
     heard: dict[str, set[int]] = {}
     for t in turns:

@@ -40,32 +40,57 @@ class Evidence:
         return float(self.curve[best] - cost[best]), best
 
 
+@dataclass(frozen=True, slots=True)
+class SyncFrames:
+    """A track's sync where its lips were seen: increasing grid points [N], log-odds by lag [N, 31]."""
+
+    ks: npt.NDArray[np.int64]
+    odds: Curve
+
+    def at(self, ks: npt.NDArray[np.int64]) -> Curve:
+        """Return the log-odds [T, 31] at grid points [T]; zeros where nothing is known."""
+        out = np.zeros((len(ks), N_LAGS))
+        if len(self.ks):
+            place = np.minimum(np.searchsorted(self.ks, ks), len(self.ks) - 1)
+            known = self.ks[place] == ks
+            out[known] = self.odds[place[known]]
+        return out
+
+
+def sync_frames(table: pa.Table) -> dict[str, SyncFrames]:
+    """Return SYNC_FRAMES rows by track; frames at a track's ends, which lack sound at some lags, are left out."""
+    if not table.num_rows:
+        return {}
+    tracks = np.array(table["track_id"].to_pylist(), object)
+    ks = np.asarray(table["k"].to_numpy(), np.int64)
+    by_lag: Any = table["log_odds_by_lag"].combine_chunks()
+    odds = np.asarray(by_lag.flatten().to_numpy(), np.float64).reshape(-1, N_LAGS)
+    use = np.asarray(table["known"].to_numpy(zero_copy_only=False), bool) & (odds != 0).all(axis=1)
+    out = {}
+    for track in sorted(set(tracks)):
+        mine = np.flatnonzero((tracks == track) & use)
+        mine = mine[np.argsort(ks[mine], kind="stable")]
+        out[str(track)] = SyncFrames(ks[mine], odds[mine])
+    return out
+
+
 def pair_evidence(
-    table: pa.Table, heard: Mapping[str, set[int]], lips_on: Mapping[str, set[int]]
+    frames: Mapping[str, SyncFrames], heard: Mapping[str, set[int]], lips_on: Mapping[str, set[int]]
 ) -> dict[tuple[str, str], Evidence]:
     """Return the evidence of each (voice, track) with any frame in common.
 
     Args:
-        table: SYNC_FRAMES rows.
+        frames: per track, its sync.
         heard: per voice, the grid points at which it alone is heard.
         lips_on: per track, the grid points at which its lips move: still lips tell nothing of whose voice it is.
     """
     out: dict[tuple[str, str], Evidence] = {}
-    if not table.num_rows:
-        return out
-    tracks = np.array(table["track_id"].to_pylist(), object)
-    ks = np.asarray(table["k"].to_numpy())
-    known = np.asarray(table["known"].to_numpy(zero_copy_only=False), bool)
-    by_lag: Any = table["log_odds_by_lag"].combine_chunks()
-    odds = np.asarray(by_lag.flatten().to_numpy()).reshape(-1, N_LAGS)
-    for track in sorted(set(tracks)):
-        at = np.flatnonzero((tracks == track) & known)
-        at = at[np.isin(ks[at], list(lips_on.get(track, set())))]
-        for voice, frames in heard.items():
-            both = at[np.isin(ks[at], list(frames))]
-            both = both[(odds[both] != 0).all(axis=1)]  # the ends of a track lack sound at some lags
-            if len(both):
-                out[voice, str(track)] = Evidence(odds[both].sum(axis=0, dtype=np.float64), len(both))
+    for track, sync in frames.items():
+        moving = np.isin(sync.ks, list(lips_on.get(track, set())))
+        for voice, ks in heard.items():
+            both = moving & np.isin(sync.ks, list(ks))
+            if both.any():
+                out[voice, track] = Evidence(sync.odds[both].sum(axis=0), int(both.sum()))
     return out
 
 

@@ -38,7 +38,7 @@ from schemas.tables import (
     SPEAKERS,
     TIMELINE,
     TRACKLETS,
-    TURNS,
+    VOICE_TURNS,
 )
 from schemas.time import PACKED_AUDIO_HZ, Interval
 from stages.clip_crop import CropSettings, clip_crop
@@ -95,10 +95,10 @@ class Packing:
     """Stage: encode the live segments."""
 
     name: ClassVar[str] = "packing"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     unit: ClassVar[Unit] = "source"
     reads: ClassVar[tuple[Table, ...]] = (
-        SOURCES, SHOTS, TRACKLETS, FACE_FRAMES, LAYOUT, TURNS, SPEAKERS, BINDINGS, TIMELINE, SEGMENTS,
+        SOURCES, SHOTS, TRACKLETS, FACE_FRAMES, LAYOUT, VOICE_TURNS, SPEAKERS, BINDINGS, TIMELINE, SEGMENTS,
     )  # fmt: skip
     writes: ClassVar[tuple[Table, ...]] = (CLIPS,)
     gate: ClassVar[Gate | None] = "segments"
@@ -132,7 +132,7 @@ class Packing:
                 shots={r["shot_id"]: Interval(r["start_s"], r["end_s"]) for r in shots},
                 runs=_timelines(inputs.read(TIMELINE).to_pylist()),
                 layout=inputs.read(LAYOUT).to_pylist(),
-                voices=Voices.of(*(inputs.read(x).to_pylist() for x in (TURNS, BINDINGS, SPEAKERS))),
+                voices=Voices.of(*(inputs.read(x).to_pylist() for x in (VOICE_TURNS, BINDINGS, SPEAKERS))),
                 audio=audio,
             )
             return each_unit(item.units, lambda unit: self._pack(segments[unit], shared, inputs))

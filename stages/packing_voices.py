@@ -39,15 +39,20 @@ class Voices:
     def of(
         turns: Sequence[Mapping[str, Any]], bindings: Sequence[Mapping[str, Any]], speakers: Sequence[Mapping[str, Any]]
     ) -> Voices:
-        """Build from rows of TURNS, BINDINGS and SPEAKERS."""
+        """Build from rows of VOICE_TURNS, BINDINGS and SPEAKERS."""
         own: dict[str, set[str]] = {}
+        known = {r["speaker_id"]: np.asarray(r["embedding"], np.float32) for r in speakers if len(r["embedding"])}
         for r in bindings:
             if r["bound"]:
                 own.setdefault(r["track_id"], set()).add(r["speaker_id"])
         return Voices(
             [(r["speaker_id"], Interval(r["start_s"], r["end_s"])) for r in turns],
             {track: frozenset(v) for track, v in own.items()},
-            {r["speaker_id"]: np.asarray(r["embedding"], np.float32) for r in speakers if len(r["embedding"])},
+            {
+                voice: known[name]
+                for voice, name in {r["speaker_id"]: r["diarized_as"] for r in turns}.items()
+                if name in known
+            },
         )
 
     def of_segment(self, segment: Mapping[str, Any]) -> frozenset[str]:

@@ -65,11 +65,11 @@ class Pairing:
     """Stage: timelines and segments of one source."""
 
     name: ClassVar[str] = "pairing"
-    version: ClassVar[int] = 7
+    version: ClassVar[int] = 8
     unit: ClassVar[Unit] = "source"
     reads: ClassVar[tuple[Table, ...]] = (
-        t.SOURCES, t.SHOTS, t.TRACKS, t.TRACKLETS, t.FRAMES, t.FACE_FRAMES, t.SPEECH, t.SPEECH_FRAMES, t.TURNS,
-        t.WORDS, t.ASD_FRAMES, t.SYNC, t.BINDINGS, t.BACKCHANNELS, t.LABELS,
+        t.SOURCES, t.SHOTS, t.TRACKS, t.TRACKLETS, t.FRAMES, t.FACE_FRAMES, t.SPEECH, t.SPEECH_FRAMES,
+        t.VOICE_TURNS, t.WORDS, t.ASD_FRAMES, t.SYNC, t.BINDINGS, t.BACKCHANNELS, t.LABELS,
     )  # fmt: skip
     writes: ClassVar[tuple[Table, ...]] = (t.TIMELINE, t.SEGMENTS)
     gate: ClassVar[Gate | None] = "tracks"

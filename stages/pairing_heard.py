@@ -40,10 +40,10 @@ class Heard:
         nods = {(r["speaker_id"], r["start_s"]) for r in inputs.read(t.BACKCHANNELS).to_pylist()}
         self.turns = [
             Utterance(r["speaker_id"], r["start_s"], r["end_s"])
-            for r in inputs.read(t.TURNS).to_pylist()
+            for r in inputs.read(t.VOICE_TURNS).to_pylist()
             if (r["speaker_id"], r["start_s"]) not in nods
         ]
-        for r in inputs.read(t.TURNS).to_pylist():
+        for r in inputs.read(t.VOICE_TURNS).to_pylist():
             nod = (r["speaker_id"], r["start_s"]) in nods
             for k in grid_range(Interval(r["start_s"], r["end_s"])):
                 if k < n:

@@ -140,7 +140,7 @@ def timelines(dataset: Dataset, pictures: Pictures, sources: list[str]) -> list[
         told = f"{r['session_partner']} ({names.get(str(r['session_partner'])[6:22], 'another file')}){said}"
         elsewhere[seg["track_id"]].append((seg["start_s"], seg["end_s"], told))
     shots, tracks, runs = by_source(t.SHOTS), by_source(t.TRACKS), by_source(t.TIMELINE)
-    turns, words, durations = by_source(t.TURNS), by_source(t.WORDS), by_source(t.SOURCES)
+    turns, words, durations = by_source(t.VOICE_TURNS), by_source(t.WORDS), by_source(t.SOURCES)
     asd: dict[str, list[tuple[float, float]]] = defaultdict(list)
     wanted = {r["track_id"] for s in sources for r in tracks[s]}
     for r in dataset.table(t.ASD_FRAMES, ["track_id", "k", "score"]).to_pylist():

@@ -7,7 +7,16 @@ is refused. Measurements only: nothing here says what is kept (that is `schemas/
 from __future__ import annotations
 
 from schemas.table import Table
-from schemas.tables.attribution import ASD_FRAMES, BACKCHANNELS, BINDINGS, SYNC, SYNC_FRAMES, TURN_TAKING, VOICES
+from schemas.tables.attribution import (
+    ASD_FRAMES,
+    BACKCHANNELS,
+    BINDINGS,
+    SYNC,
+    SYNC_FRAMES,
+    TURN_TAKING,
+    VOICE_TURNS,
+    VOICES,
+)
 from schemas.tables.labels import LABEL_STATES, LABELS
 from schemas.tables.output import CLIPS, DECISIONS, ERRORS, MANIFEST
 from schemas.tables.pairing import SEGMENTS, TIMELINE, VERDICTS
@@ -43,6 +52,7 @@ TABLES: dict[str, Table] = {
         ASD_FRAMES,
         SYNC,
         SYNC_FRAMES,
+        VOICE_TURNS,
         BINDINGS,
         VOICES,
         BACKCHANNELS,
@@ -113,5 +123,6 @@ __all__ = [
     "TURN_TAKING",
     "VERDICTS",
     "VOICES",
+    "VOICE_TURNS",
     "WORDS",
 ]

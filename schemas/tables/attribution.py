@@ -51,6 +51,21 @@ SYNC_FRAMES = Table(
     ),
 )
 
+VOICE_TURNS = Table(
+    "voice_turns",
+    "who speaks when, by voice and lips: `turns`, with a voice divided where it is seen to be two people's",
+    ("source_id", "start_s", "speaker_id"),
+    (
+        text("speaker_id", "voice; one of `turns`, or a part of it (its name, a dot and a number)"),
+        text("diarized_as", "the voice of `turns` that it was taken for by sound alone"),
+        SOURCE,
+        START,
+        END,
+        flag("overlapped", "another voice speaks in part of the turn"),
+        ANNOTATOR,
+    ),
+)
+
 BINDINGS = Table(
     "bindings",
     "which face speaks with which voice, over the whole source",
@@ -82,6 +97,7 @@ VOICES = Table(
     ("speaker_id",),
     (
         text("speaker_id", "voice"),
+        text("diarized_as", "the voice of `speakers` that it is, or that it is a part of"),
         SOURCE,
         seconds("speech_s", "speech of this voice"),
         seconds("seen_s", "of it, seconds with a bound face in view"),
