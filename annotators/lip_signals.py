@@ -61,6 +61,24 @@ def articulation(mouth_opening: FloatArray) -> FloatArray:
     return filtered.astype(np.float32)
 
 
+def mouth_motion(mouth_opening: FloatArray) -> FloatArray:
+    """Return [T] how much the mouth opens and closes: the deviation of its opening [T] over the 1.6 s around a frame.
+
+    In the opening's own unit; nan where fewer than 13 of the (at most 41) frames are known. Cheap, and not to be fooled
+    where an active speaker model is, which may go on scoring high on a face that has just spoken and now holds still.
+    """
+    known = np.isfinite(mouth_opening)
+    values = np.where(known, mouth_opening, 0.0).astype(np.float64)
+    window = np.ones(41)
+    count, total, squares = (
+        np.convolve(x, window, "full")[20 : 20 + len(values)] for x in (known.astype(np.float64), values, values**2)
+    )
+    enough = count >= 13
+    count = np.maximum(count, 1.0)
+    variance = np.maximum(squares / count - (total / count) ** 2, 0.0)
+    return np.where(enough, np.sqrt(variance), np.nan).astype(np.float32)
+
+
 def mouth_region_motion(crops: ByteArray) -> FloatArray:
     """Return [T] motion of the mouth region of face crops [T, 112, 112], in percent of its contrast.
 

@@ -15,9 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
-import numpy.typing as npt
 from pydantic import Field
-from scipy.optimize import linear_sum_assignment
 
 from curation.stage import Gate, GateMode, Inputs, Outputs, StageSettings, Unit, WorkItem
 from schemas.table import Table
@@ -35,10 +33,12 @@ from schemas.tables import (
     WORDS,
 )
 from schemas.time import GRID_HZ, Interval, grid_range, union_s
+from stages.attribution_assign import assign, contested
 from stages.attribution_split import METHOD as SPLIT_METHOD
 from stages.attribution_split import SplitRule, split_voices
 from stages.attribution_sync import Evidence, lag_ms, pair_evidence, sync_frames, usual_lag
 from stages.attribution_talk import conversation
+from stages.lip_scores import STILL_MOUTH, frame_scores
 
 _DOUBT_S = 0.5
 
@@ -53,6 +53,7 @@ class AttributionSettings(StageSettings):
     min_sync_margin: float = Field(
         3.0, ge=0, description="log-odds by which a face must beat others where sync is known"
     )
+    still_mouth: float = Field(STILL_MOUTH, ge=0, description="mouth motion below which lips are still")
     min_split_gain: float = Field(
         6.0, gt=0, description="log-odds by which two owners of one diarized voice must beat one; inf = never divide"
     )
@@ -85,7 +86,7 @@ class Attribution:
         tracks = inputs.read(TRACKS).to_pylist()
         diarized = inputs.read(TURNS).to_pylist()
         heard = solo_frames(diarized)
-        scores = frame_scores(inputs.read(ASD_FRAMES))
+        scores = frame_scores(inputs.read(ASD_FRAMES), self._settings.still_mouth)
         moving = {track: {k for k, score in seen.items() if score > 0} for track, seen in scores.items()}
         frames = sync_frames(inputs.read(SYNC_FRAMES))
         sync = pair_evidence(frames, heard, moving)
@@ -196,124 +197,3 @@ def solo_frames(turns: Sequence[Mapping[str, Any]]) -> dict[str, set[int]]:
         speaker: ks - set().union(*(other for name, other in heard.items() if name != speaker))
         for speaker, ks in heard.items()
     }
-
-
-def frame_scores(table: Any) -> dict[str, dict[int, float]]:
-    """Return per track the active speaker score at each grid index."""
-    out: dict[str, dict[int, float]] = {}
-    columns = (table[c].to_pylist() for c in ("track_id", "k", "score"))
-    for track_id, k, score in zip(*columns, strict=True):
-        out.setdefault(track_id, {})[k] = score
-    return out
-
-
-def contested(
-    pair: Mapping[str, Any],
-    bound: list[dict[str, Any]],
-    rows: list[dict[str, Any]],
-    shots: Mapping[str, str],
-    min_margin: float,
-    min_strength: float,
-    spans: Mapping[str, Interval] | None = None,
-    min_sync_margin: float = 3.0,
-) -> bool:
-    """Say whether another face in view moves its lips nearly as well to this voice: then nobody owns it surely.
-
-    Where that face has been given a voice of its own, the exchange of the two is what counts. Faces of one shot that
-    are never seen together (`spans`: their times; none given = all are) are no rivals: one person's track may break.
-    """
-    shot = shots[pair["track_id"]]
-    row = {(r["speaker_id"], r["track_id"]): r for r in rows if shots[r["track_id"]] == shot}
-    voice_of = {r["track_id"]: r["speaker_id"] for r in bound if shots[r["track_id"]] == shot}
-    for (speaker, track), rival in row.items():
-        if speaker != pair["speaker_id"] or track == pair["track_id"] or rival["strength"] < min_strength:
-            continue
-        if not _together(pair["track_id"], track, spans):
-            continue
-        other = voice_of.get(track)
-        exchange: list[tuple[Mapping[str, Any], Mapping[str, Any]]] = [(pair, rival)]
-        if other is not None and (other, pair["track_id"]) in row:
-            exchange.append((row[other, track], row[other, pair["track_id"]]))
-        if _margin(exchange, "sync_log_odds", min_sync_margin) or _margin(exchange, "mean_asd", min_margin):
-            continue
-        return True
-    return False
-
-
-def _margin(exchange: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]], what: str, least: float) -> bool:
-    """Say whether the pairs as they are beat the exchanged ones by `least`; False where a measure is missing."""
-    if any(own.get(what) is None or rival.get(what) is None for own, rival in exchange):
-        return False
-    return bool(sum(own[what] - rival[what] for own, rival in exchange) >= least)
-
-
-def _together(a: str, b: str, spans: Mapping[str, Interval] | None) -> bool:
-    return spans is None or spans[a].overlap_s(spans[b]) > 0
-
-
-def assign(
-    rows: list[dict[str, Any]],
-    shots: Mapping[str, str],
-    min_strength: float,
-    min_heard_s: float,
-    spans: Mapping[str, Interval] | None = None,
-) -> list[dict[str, Any]]:
-    """Return the bound pairs: in each shot the one-to-one assignment of voices to faces with the most evidence.
-
-    Evidence of a pair is the sum over heard frames of its mean score, and its sync log-odds; pairs below the limits,
-    and those whose lips do not belong to the voice, are out of the question.
-    With `spans` (times of the tracks), faces left over then join the voice they fit best, as long as they are never
-    seen together with a face that has it.
-    """
-    out = []
-    for shot in sorted(set(shots.values())):
-        mine = [r for r in rows if shots[r["track_id"]] == shot]
-        good = [
-            r
-            for r in mine
-            if r["strength"] >= min_strength
-            and r["heard_s"] >= min_heard_s
-            and r["mean_asd"] > 0
-            and r.get("verdict") != "unsynced"
-        ]
-        speakers = sorted({r["speaker_id"] for r in good})
-        tracks = sorted({r["track_id"] for r in good})
-        value: npt.NDArray[np.float64] = np.zeros((len(speakers), len(tracks)))
-        table = {(r["speaker_id"], r["track_id"]): r for r in good}
-        for (speaker, track), r in table.items():
-            value[speakers.index(speaker), tracks.index(track)] = _value(r)
-        chosen = [
-            table[speakers[i], tracks[j]]
-            for i, j in zip(*linear_sum_assignment(-value), strict=True)
-            if (speakers[i], tracks[j]) in table
-        ]
-        out += chosen if spans is None else [*chosen, *_left_over(good, chosen, spans)]
-    return out
-
-
-_FLOOR = -50.0
-
-
-def _value(row: Mapping[str, Any]) -> float:
-    """Return what a pair is worth: its active speaker score over the time heard, plus its sync log-odds.
-
-    An assignment is found for all voices and faces of a shot together; the floor keeps one pair that is certainly wrong
-    from deciding everything.
-    """
-    sync = row.get("sync_log_odds")
-    return float(row["mean_asd"] * row["heard_s"] + (0.0 if sync is None else max(sync, _FLOOR)))
-
-
-def _left_over(
-    good: list[dict[str, Any]], chosen: list[dict[str, Any]], spans: Mapping[str, Interval]
-) -> list[dict[str, Any]]:
-    """Return pairs of faces without a voice and voices whose faces they are never seen with, best evidence first."""
-    taken, found = list(chosen), []
-    order = sorted(good, key=lambda r: (-_value(r), r["speaker_id"], r["track_id"]))
-    for r in order:
-        has_voice = any(x["track_id"] == r["track_id"] for x in taken)
-        rivals = [x["track_id"] for x in taken if x["speaker_id"] == r["speaker_id"]]
-        if not has_voice and not any(_together(r["track_id"], x, spans) for x in rivals):
-            taken.append(r)
-            found.append(r)
-    return found

@@ -20,7 +20,7 @@ from curation.stage import Gate, GateMode, Inputs, Outputs, StageSettings, Unit,
 from schemas import tables as t
 from schemas.table import Table
 from schemas.time import GRID_HZ, Interval, grid_range
-from stages.attribution import frame_scores
+from stages.lip_scores import STILL_MOUTH, frame_scores
 from stages.pairing_category import categorise
 from stages.pairing_exchange import link_exchanges
 from stages.pairing_heard import Heard
@@ -36,6 +36,7 @@ class PairingSettings(StageSettings):
 
     lips_on: float = Field(0.2, description="active speaker score from which lips count as speaking (LR-ASD: 0)")
     lips_off: float = Field(-0.3, description="and below which they do not any more")
+    still_mouth: float = Field(STILL_MOUTH, ge=0, description="mouth motion below which lips are still")
     near_speech_s: float = Field(0.4, ge=0, description="lips may move this long around their own speech")
     turn_gap_s: float = Field(0.5, ge=0, description="speech this near a turn is taken for the voice of that turn")
     min_run_s: float = Field(0.4, ge=0, description="a state lasts at least this long")
@@ -107,7 +108,7 @@ class Pairing:
 
     def _people(self, inputs: Inputs, heard: Heard) -> list[_Person]:
         s = self._settings
-        scores = frame_scores(inputs.read(t.ASD_FRAMES))
+        scores = frame_scores(inputs.read(t.ASD_FRAMES), s.still_mouth)
         tracks = inputs.read(t.TRACKS).to_pylist()
         visible = _visible(inputs)
         lips = {}

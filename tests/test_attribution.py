@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from stages.attribution import assign, contested, solo_frames
+from stages.attribution import solo_frames
+from stages.attribution_assign import assign, contested
 
 SHOTS = {"left": "s0", "right": "s0", "other": "s1"}
 

@@ -9,7 +9,17 @@ ASD_FRAMES = Table(
     "asd_frames",
     "active speaker score per track and grid point",
     ("track_id", "k"),
-    (TRACK, K, real("score", "active speaker score; > 0 = this face speaks"), ANNOTATOR),
+    (
+        TRACK,
+        K,
+        real("score", "active speaker score; > 0 = this face speaks"),
+        real(
+            "mouth_motion",
+            "deviation of the mouth's opening (inner lip gap / face height) over 1.6 s; null = lips not seen",
+            null=True,
+        ),
+        ANNOTATOR,
+    ),
 )
 
 SYNC = Table(
