@@ -19,6 +19,7 @@ from schemas.tables import CUTS, FACE_FRAMES, FRAMES, LAYOUT, SHOTS, SOURCES, TR
 from schemas.time import GRID_HZ, grid_index, grid_time
 from stages.tracks_join import Piece, join, shot_of
 from stages.tracks_measure import shot_measures, track_measures
+from stages.tracks_overlay import without_features
 
 
 class TracksSettings(StageSettings):
@@ -32,7 +33,7 @@ class Tracks:
     """Stage: shots and tracks of one source."""
 
     name: ClassVar[str] = "tracks"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     unit: ClassVar[Unit] = "source"
     reads: ClassVar[tuple[Table, ...]] = (SOURCES, CUTS, FRAMES, LAYOUT, FACE_FRAMES)
     writes: ClassVar[tuple[Table, ...]] = (SHOTS, TRACKS, TRACKLETS)
@@ -53,6 +54,7 @@ class Tracks:
         source = inputs.read(SOURCES).to_pylist()[0]
         frames, layout = inputs.read(FRAMES).to_pandas(), inputs.read(LAYOUT).to_pandas()
         faces = inputs.read(FACE_FRAMES).to_pandas()
+        layout = without_features(layout, faces, source["width"], source["height"])
         cuts = _cuts(inputs.read(CUTS), source["duration_s"], self._settings.min_shot_s)
         starts = [0.0, *(c[0] for c in cuts)]
         ends = [*starts[1:], source["duration_s"]]
