@@ -42,12 +42,13 @@ def sound_signature(audio: Floats, rate_hz: int) -> Bytes:
     hz = np.fft.rfftfreq(size, 1.0 / rate_hz)
     bands = [np.flatnonzero((hz >= low) & (hz < high)) for low, high in BANDS_HZ]
     lead = (size - hop) // 2
-    padded = np.concatenate([np.zeros(lead, np.float32), audio, np.zeros(size, np.float32)])
     out = np.zeros((n, len(BANDS_HZ)), np.uint8)
     scale = 2.0 / (size * float(np.square(window).sum()))
     for a in range(0, n, 4096):
         b = min(n, a + 4096)
-        block = np.lib.stride_tricks.sliding_window_view(padded[a * hop : (b - 1) * hop + size], size)[::hop]
+        first, last = a * hop - lead, (b - 1) * hop - lead + size
+        piece = np.pad(audio[max(0, first) : last], (max(0, -first), max(0, last - len(audio))))
+        block = np.lib.stride_tricks.sliding_window_view(piece, size)[::hop]
         power = np.square(np.abs(np.fft.rfft(block * window, axis=1))) * scale
         for j, bins in enumerate(bands):
             level = 10 * np.log10(np.maximum(power[:, bins].sum(axis=1), 1e-15))
