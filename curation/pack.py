@@ -23,8 +23,8 @@ from curation.pack_samples import Entry, PackError, across_files, kept_entries, 
 from curation.run import Job
 from curation.shards import end_of_archive, read_members, stored_size, write_members
 from curation.store import Store, parquet_bytes, table_file
-from schemas import sample as s
 from schemas import tables as t
+from schemas.manifest import manifest_row
 
 __all__ = ["PackError", "PackSettings", "across_files", "kept_sides", "pack", "pair_status"]
 
@@ -113,29 +113,9 @@ def _write_shard(store: Store, name: str, batch: list[Entry], images: _Images) -
             members += [(f"{key}.{suffix}", images.get(sid, track, k)) for suffix, sid, track, k in e.refs]
             index = write_members(out, members, offset)
             offset += stored_size(len(data) for _, data in members)
-            rows.append(_manifest_row(e.sample, name, index))
+            rows.append(manifest_row(e.sample, name, index))
         end_of_archive(out)
     return rows, offset + 1024
-
-
-def _manifest_row(x: s.Sample, shard: str, index: list[tuple[str, int, int]]) -> dict[str, Any]:
-    return {
-        "sample_id": x.sample_id, "source_id": x.source.source_id, "track_id": x.source.track_id,
-        "identity_id": x.identity_id, "split": x.split, "state": x.state, "category": x.category,
-        "start_s": x.source.start_s,
-        "end_s": x.source.end_s, "duration_s": x.source.end_s - x.source.start_s, "width": x.video.width,
-        "height": x.video.height, "fps": x.video.fps, "n_frames": x.video.n_frames,
-        "n_audio_samples": x.audio.n_samples, "language": x.language, "text": x.text,
-        "caption": x.performance.caption, "emotions": x.performance.emotions,
-        "expressions": x.performance.expressions, "asd_mean": x.scores.asd_mean,
-        "sync_offset_ms": x.scores.sync_offset_ms, "sync_confidence": x.scores.sync_confidence,
-        "confidence": x.scores.state_confidence, "median_face_px": x.video.median_face_px,
-        "partner_track_id": x.partner_track_id, "pair_id": x.pair_id, "pair_status": x.pair_status,
-        "n_references": len(x.references),
-        "license": x.rights.license, "shard": shard,
-        "members": [{"name": n, "offset": o, "size": z} for n, o, z in index],
-        "annotators": json.dumps(x.annotators, sort_keys=True), "policy_id": x.policy_id,
-    }  # fmt: skip
 
 
 class _Images:

@@ -94,9 +94,21 @@ class Store:
 
     def write(self, name: str, data: bytes) -> str:
         """Write a file atomically and return the SHA-256 of its bytes."""
-        with self.open_output(name) as f:
-            f.write(data)
+        target = self.path(name)
+        try:
+            if self.local:
+                self._write_local(Path(target), data)
+            else:
+                with self._fs.open_output_stream(target) as f:
+                    f.write(data)
+        except OSError as e:
+            raise StoreError(f"cannot write {target}: {_FATAL.get(e.errno or 0, str(e))}") from e
         return hashlib.sha256(data).hexdigest()
+
+    @staticmethod
+    def _write_local(target: Path, data: bytes) -> None:
+        with _replacing(target) as f:
+            f.write(data)
 
     @contextlib.contextmanager
     def open_output(self, name: str) -> Iterator[IO[bytes]]:

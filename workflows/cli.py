@@ -133,8 +133,12 @@ def report(dataset: Target) -> None:
 
 
 @app.command()
-def schema(name: Annotated[str, typer.Argument(help="a table, sample, caption, policy, workflow, or 'list'")]) -> None:
-    """Print the JSON Schema of a table, or of a sample, caption, policy or workflow."""
+def schema(
+    name: Annotated[
+        str, typer.Argument(help="a table, units_tracks and the like, sample, caption, policy, workflow, or 'list'")
+    ],
+) -> None:
+    """Print the JSON Schema of a table, of a rule's view, or of a sample, caption, policy or workflow."""
     sys.stdout.write(json.dumps(commands_schema.schema(name), indent=1) + "\n")
 
 
