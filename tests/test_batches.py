@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,5 +17,5 @@ def test_batches_keep_order_and_bounds_and_are_as_full_as_may_be(sizes: list[int
     for run in runs:
         assert 1 <= len(run) <= most_items
         assert len(run) == 1 or sum(sizes[i] for i in run) <= most
-    for run, after in zip(runs, runs[1:], strict=False):
+    for run, after in pairwise(runs):
         assert len(run) == most_items or sum(sizes[i] for i in [*run, after[0]]) > most
