@@ -7,19 +7,16 @@ one request of some thousand tokens a segment; every failed attempt is recorded 
 
 from __future__ import annotations
 
-import base64
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
-import cv2
-import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from annotators.captioner import ClipContext, Frame
 from annotators.chat_endpoint import ChatEndpoint, ChatError
+from annotators.chat_reply import frame_parts, structured_request, unfit
 from annotators.chat_retry import Attempt, NoAnswerError, Patience, ask
-from annotators.protocols import Image
 from annotators.shot_type import segment_shot_type
 from annotators.signal_series import end_time
 from schemas.caption import (
@@ -35,7 +32,6 @@ from schemas.caption import (
     Tag,
 )
 
-_LONG_SIDE_PX = 512
 _MAX_TOKENS = 1024
 _TASK = (
     "You annotate the performance of one person in a video clip: emotion, facial expression, head and body motion,"
@@ -125,17 +121,9 @@ class OpenAICaptioner:
         """
         if not frames:
             raise ValueError(f"{self.name} looks at pictures: give it {self.n_frames} frames of the segment")
-        schema = {"name": "performance_caption", "schema": Reply.model_json_schema(), "strict": True}
-        request = {
-            "model": self._model,
-            "temperature": 0,
-            "seed": 0,
-            "max_tokens": _MAX_TOKENS,
-            "response_format": {"type": "json_schema", "json_schema": schema},
-        }
         return ask(
             self._endpoint,
-            request,
+            structured_request(self._model, "performance_caption", Reply, _MAX_TOKENS),
             self._messages(clip, frames),
             lambda reply: self._parse(reply, clip),
             self._patience,
@@ -145,10 +133,7 @@ class OpenAICaptioner:
     def _messages(self, clip: ClipContext, frames: Sequence[Frame]) -> list[dict[str, Any]]:
         start_s = float(clip.signals.t_s[0])
         length_s = end_time(clip.signals, len(clip.signals.t_s)) - start_s
-        content: list[dict[str, Any]] = []
-        for frame in frames:
-            content.append({"type": "text", "text": f"{frame.t_s - start_s:.2f} s:"})
-            content.append({"type": "image_url", "image_url": {"url": data_url(frame.rgb)}})
+        content = frame_parts(frames, start_s)
         facts = f"The clip lasts {length_s:.2f} s. {_FOR_STATE[clip.state]}"
         if clip.text:
             who = "The person says" if clip.speaking else "The person hears"
@@ -181,9 +166,7 @@ class OpenAICaptioner:
                 time_invariant=not clip.speaking,
             )
         except ValidationError as e:
-            malformed = any(error["type"] == "json_invalid" for error in e.errors())
-            problems = "; ".join(f"{'.'.join(map(str, p['loc']))}: {p['msg']}" for p in e.errors()[:3])
-            raise ChatError("malformed" if malformed else "invalid", problems) from e
+            raise unfit(e) from e
 
     def _tag(self, motion: Motion, start_s: float) -> Tag:
         return Tag(
@@ -200,14 +183,3 @@ def frame_times(start_s: float, end_s: float, n: int) -> list[float]:
     """Return `n` times in the middle of `n` equal parts of [start_s, end_s): which frames to show a captioner."""
     step = (end_s - start_s) / n
     return [start_s + (i + 0.5) * step for i in range(n)]
-
-
-def data_url(rgb: Image) -> str:
-    """Return a picture as a JPEG data URL, scaled down to a long side of at most 512 px."""
-    scale = _LONG_SIDE_PX / max(rgb.shape[:2])
-    if scale < 1:
-        rgb = np.asarray(cv2.resize(rgb, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), np.uint8)
-    done, jpeg = cv2.imencode(".jpg", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 90])
-    if not done:
-        raise RuntimeError(f"JPEG encoding failed for a picture of shape {rgb.shape}")
-    return "data:image/jpeg;base64," + base64.b64encode(jpeg.tobytes()).decode()

@@ -20,6 +20,17 @@ _FLOOR_POWER = 1e-10  # -100 dBFS: below the noise of 16-bit sound
 _Doubles = NDArray[np.float64]
 
 
+def check_sync_lengths(audio: FloatArray, frames: int, max_lag_frames: int) -> None:
+    """Raise ValueError unless audio [T * 640] goes with `frames` (T), enough of them to search lags either way.
+
+    A frame of sound more or less does: decoders end where they like. At the widest lag a second is left to compare.
+    """
+    if abs(len(audio) - frames * SAMPLES_PER_FRAME) > SAMPLES_PER_FRAME:
+        raise ValueError(f"{frames} frames need {frames * SAMPLES_PER_FRAME} samples, got {len(audio)}")
+    if frames < 2 * max_lag_frames + MIN_FRAMES:
+        raise ValueError(f"lip sync needs at least {2 * max_lag_frames + MIN_FRAMES} frames, got {frames}")
+
+
 def speech_band_level_db(audio: FloatArray) -> FloatArray:
     """Return the level of 200-4000 Hz in dBFS for each whole 40 ms of audio [N], shape [N // 640].
 

@@ -10,7 +10,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from annotators.lip_signals import MIN_FRAMES, SAMPLES_PER_FRAME, articulation, moving_mean, speech_band_level_db
+from annotators.lip_signals import (
+    MIN_FRAMES,
+    SAMPLES_PER_FRAME,
+    articulation,
+    check_sync_lengths,
+    moving_mean,
+    speech_band_level_db,
+)
 from annotators.protocols_speech import VIDEO_FPS, ByteArray, FloatArray, SyncMeasure
 
 MAX_LAG_FRAMES = 15  # 0.6 s, as far as SyncNet's evaluation searches
@@ -36,13 +43,10 @@ class EnvelopeLipSync:
         Positive: the sound comes late, after the lips. Confidence: the peak minus the median of the correlation over
         -15..15 frames (as SyncNet's, which takes median minus minimum of a distance). All nan where no
         correlation is defined: a mouth or a sound that does not change, or no frame with a face.
-        Raises ValueError where lengths do not agree or below 1.25 s more than the search range.
+        Raises ValueError where lengths do not agree or below 2.2 s (a second at the widest lag).
         """
         frames = len(mouth_opening)
-        if abs(len(audio) - frames * SAMPLES_PER_FRAME) > SAMPLES_PER_FRAME:
-            raise ValueError(f"{frames} frames need {frames * SAMPLES_PER_FRAME} samples, got {len(audio)}")
-        if frames < 2 * MAX_LAG_FRAMES + MIN_FRAMES:
-            raise ValueError(f"lip sync needs at least {2 * MAX_LAG_FRAMES + MIN_FRAMES} frames, got {frames}")
+        check_sync_lengths(audio, frames, MAX_LAG_FRAMES)
         lags = list(range(-MAX_LAG_FRAMES, MAX_LAG_FRAMES + 1))
         lags_ms = (np.array(lags) * 1000 / VIDEO_FPS).astype(np.float32)
         curve = np.full(len(lags), np.nan, np.float32)

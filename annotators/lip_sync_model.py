@@ -24,7 +24,7 @@ from scipy.signal import sosfiltfilt
 
 from annotators import weights
 from annotators.lip_shape import LIP_NUMBERS
-from annotators.lip_signals import MIN_FRAMES, SAMPLES_PER_FRAME, articulation_filter, fill_gaps
+from annotators.lip_signals import MIN_FRAMES, SAMPLES_PER_FRAME, articulation_filter, check_sync_lengths, fill_gaps
 from annotators.protocols_speech import VIDEO_FPS, BoolArray, ByteArray, FloatArray, SyncMeasure
 from annotators.sync_audio import WHISPER_WEIGHT, MelSyncAudio, SyncAudio, WhisperSyncAudio
 
@@ -129,10 +129,9 @@ class LearnedLipSync:
         frames = len(mouth_opening)
         if lips is None:
             raise ValueError("the learned lip sync reads lip shapes: give lips [T, 80] (annotators.lip_shape)")
-        if len(lips) != frames or abs(len(audio) - frames * SAMPLES_PER_FRAME) > SAMPLES_PER_FRAME:
-            raise ValueError(f"{frames} frames need as many lip shapes and {frames * SAMPLES_PER_FRAME} samples")
-        if frames < 2 * MAX_LAG_FRAMES + MIN_FRAMES:
-            raise ValueError(f"lip sync needs at least {2 * MAX_LAG_FRAMES + MIN_FRAMES} frames, got {frames}")
+        if len(lips) != frames:
+            raise ValueError(f"{frames} frames need as many lip shapes, got {len(lips)}")
+        check_sync_lengths(audio, frames, MAX_LAG_FRAMES)
         parts = []
         for start, end in blocks(frames):
             before, after = min(start, MAX_LAG_FRAMES), min(frames - end, MAX_LAG_FRAMES)

@@ -12,15 +12,15 @@ import base64
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import soundfile
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from annotators.captioner import Frame
-from annotators.captioner_openai import data_url
-from annotators.chat_endpoint import ChatEndpoint, ChatError
+from annotators.chat_endpoint import ChatEndpoint
+from annotators.chat_reply import frame_parts, parse_reply, structured_request
 from annotators.chat_retry import Message, NoAnswerError, Patience, ask
 from annotators.protocols_speech import SAMPLE_RATE_HZ, FloatArray
 
@@ -83,22 +83,14 @@ class OpenAIVerifier:
         """
         if not frames or not len(audio):
             raise ValueError(f"{self.name} sees and hears: give it frames and sound")
-        schema = {"name": "verdict", "schema": Reply.model_json_schema(), "strict": True}
-        request = {
-            "model": self._model,
-            "temperature": 0,
-            "seed": 0,
-            "max_tokens": _MAX_TOKENS,
-            "response_format": {"type": "json_schema", "json_schema": schema},
-        }
-        content: list[dict[str, Any]] = []
-        for frame in frames:
-            content.append({"type": "text", "text": f"{frame.t_s - start_s:.2f} s:"})
-            content.append({"type": "image_url", "image_url": {"url": data_url(frame.rgb)}})
+        request = structured_request(self._model, "verdict", Reply, _MAX_TOKENS)
+        content = frame_parts(frames, start_s)
         content.append({"type": "input_audio", "input_audio": {"data": wav_base64(audio), "format": "wav"}})
         content.append({"type": "text", "text": f"The clip lasts {len(audio) / SAMPLE_RATE_HZ:.2f} s."})
         messages: list[Message] = [{"role": "system", "content": _TASK}, {"role": "user", "content": content}]
-        reply, _ = ask(self._endpoint, request, messages, _parse, self._patience, VerdictFailedError)
+        reply, _ = ask(
+            self._endpoint, request, messages, lambda text: parse_reply(text, Reply), self._patience, VerdictFailedError
+        )
         return Judgement(reply.category, reply.confidence, reply.note)
 
 
@@ -107,12 +99,3 @@ def wav_base64(audio: FloatArray) -> str:
     sink = io.BytesIO()
     soundfile.write(sink, np.clip(audio, -1, 1), SAMPLE_RATE_HZ, format="WAV", subtype="PCM_16")
     return base64.b64encode(sink.getvalue()).decode()
-
-
-def _parse(text: str) -> Reply:
-    try:
-        return Reply.model_validate_json(text)
-    except ValidationError as e:
-        malformed = any(error["type"] == "json_invalid" for error in e.errors())
-        problems = "; ".join(f"{'.'.join(map(str, p['loc']))}: {p['msg']}" for p in e.errors()[:3])
-        raise ChatError("malformed" if malformed else "invalid", problems) from e

@@ -13,18 +13,16 @@ truth instead, and the machine's states, worked out again without them, are comp
 
 from __future__ import annotations
 
-import argparse
 import csv
-import datetime
 import json
-import os
-import platform
 import subprocess
 import sys
 import tempfile
 from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
+
+import record
 
 from curation import Dataset
 from curation.account import expected_units
@@ -268,13 +266,12 @@ def show(result: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    default = os.environ.get("OPENLPM_TEST_MEDIA", str(Path(__file__).resolve().parents[2] / "shared" / "media"))
-    parser.add_argument("media", nargs="?", default=default)
+    parser = record.parser(__doc__)
+    parser.add_argument("media", nargs="?", type=Path, default=record.MEDIA)
     parser.add_argument("--dataset", help="an existing dataset made from MEDIA_DIR; default: build one")
     parser.add_argument("--engine", default="local", choices=["local", "ray"])
     parser.add_argument("--truth", default="files", choices=["files", "labels"], help="what counts as truth")
-    parser.add_argument("--json", help="also write the numbers here")
+    parser.add_argument("--json", type=Path, help="also write the numbers here")
     parser.add_argument("--set", action="append", default=[], help="stage.setting=value for the run")
     args = parser.parse_args()
     if args.truth == "labels":
@@ -284,10 +281,9 @@ def main() -> None:
 
         found = against_labels(Dataset(args.dataset))
         sys.stdout.write(show_labels(found) + "\n")
-        if args.json:
-            Path(args.json).write_text(json.dumps(found, indent=1) + "\n")
+        record.write(args.json, found)
         return
-    media = Path(args.media)
+    media = args.media
     if not media.is_dir():
         sys.exit(f"no directory {media}; name one with videos and truth files")
     with tempfile.TemporaryDirectory(prefix="openlpm-accuracy-") as scratch:
@@ -303,14 +299,9 @@ def main() -> None:
             subprocess.run([*lpm[:3], "run", "--out", target, "--allow-quarantine", "--engine", args.engine,
                             "--policy", str(Path(__file__).with_name("measure_all.yaml"))], check=True)  # fmt: skip
             result["sync"] = evaluate(Dataset(target), media)["sync"]
-    result["run"] = {
-        "command": "python benchmarks/accuracy.py MEDIA_DIR",
-        "date": datetime.date.today().isoformat(),
-        "machine": f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}",
-    }
+    result["run"] = {"command": "python benchmarks/accuracy.py MEDIA_DIR", **record.today_here()}
     sys.stdout.write(show(result) + "\n")
-    if args.json:
-        Path(args.json).write_text(json.dumps(result, indent=1) + "\n")
+    record.write(args.json, result)
 
 
 if __name__ == "__main__":

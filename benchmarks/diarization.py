@@ -7,11 +7,7 @@ Voice activity and the diarizer as stage `speech` runs them; no collar, overlapp
 
 from __future__ import annotations
 
-import argparse
-import datetime
-import json
 import os
-import platform
 import sys
 import time
 from pathlib import Path
@@ -20,6 +16,7 @@ for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
 
 import numpy as np
+import record
 
 from annotators.diarization_score import diarization_error_rate, parse_rttm
 from annotators.diarizer import ClusteringDiarizer
@@ -36,7 +33,7 @@ def whole(path: Path) -> np.ndarray:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = record.parser(__doc__)
     parser.add_argument("media", type=Path)
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
@@ -62,12 +59,7 @@ def main() -> int:
             "cpu_s_per_s": round(cpu_s / duration_s, 4),
         }
         print(f"{sounds[0].name}: error rate {rate:.3f}, {rows[sounds[0].name]['speakers']} speakers")
-    if args.json:
-        facts = {
-            "date": datetime.date.today().isoformat(),
-            "machine": f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}",
-        }
-        args.json.write_text(json.dumps({"files": rows, "run": facts}, indent=1) + "\n")
+    record.write(args.json, {"files": rows, "run": record.today_here()})
     return 0 if rows else 1
 
 

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import record
 
 from annotators.lip_sync import EnvelopeLipSync
 from annotators.lip_sync_model import LearnedLipSync, SyncTowers, lag_index, save_towers
@@ -171,8 +172,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="openlpm-lip-sync-") as scratch:
         dataset = Dataset(args.dataset) if args.dataset else scanned(args.media, Path(scratch))
         result = measured(dataset, args.media, args.model)
-    args.json.write_text(json.dumps(result, indent=1) + "\n")
-    print(json.dumps(result, indent=1))
+    record.write(args.json, result)
+    print(record.as_json(result), end="")
 
 
 def measured(dataset: Dataset, media: Path, model: Path | None) -> dict[str, Any]:

@@ -13,10 +13,8 @@ and CPU seconds beside the wall's, since machines are shared.
 
 from __future__ import annotations
 
-import argparse
 import datetime
 import io
-import json
 import os
 import platform
 import statistics
@@ -35,6 +33,7 @@ for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import record
 import torch
 import webdataset
 
@@ -231,7 +230,7 @@ def machine() -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = record.parser(__doc__)
     parser.add_argument("--samples", type=int, default=512)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--json", type=Path, default=RESULT)
@@ -246,8 +245,8 @@ def main() -> None:
             "reading_small": reading(Path(folder) / "small", args.samples, args.rounds, 0.1),
             "whole_path": whole_path(Path(folder) / "clips", args.rounds),
         }
-    args.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    print(json.dumps(result, indent=1))
+    record.write(args.json, result)
+    print(record.as_json(result), end="")
 
 
 if __name__ == "__main__":

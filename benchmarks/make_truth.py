@@ -11,8 +11,6 @@ Five minutes of footage cost about three minutes on one core. Nothing it makes b
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
 import zlib
 from pathlib import Path
@@ -22,6 +20,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+import record
 from truth_media import Clip, Panel, Sound, Way, render, to_and_fro
 from truth_states import truth_of
 
@@ -203,7 +202,7 @@ def sessions() -> list[tuple[str, Clip, Clip, float]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = record.parser(__doc__)
     parser.add_argument("media", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--seed", type=int, default=0)
@@ -226,7 +225,7 @@ def main() -> None:
         render(clip, args.out / f"{clip.name}.mp4", args.media, args.voices, rng)
         if clip.name not in in_session:
             truth = truth_of(clip, args.media, args.voices)
-            (args.out / f"{clip.name}.truth.json").write_text(json.dumps(truth, indent=1) + "\n")
+            record.write(args.out / f"{clip.name}.truth.json", truth)
         sys.stdout.write(f"{clip.name}: {clip.duration_s:.1f} s\n")
         sys.stdout.flush()
     for name, a, b, late in pairs:
@@ -234,7 +233,7 @@ def main() -> None:
             files = [f"{a.name}.mp4", f"{b.name}.mp4"]
             states = dict(zip(files, ("speak", "listen"), strict=True))
             truth = {"files": files, "second_starts_after_first_seconds": late, "states": states}
-            (args.out / f"{name}.truth.json").write_text(json.dumps(truth, indent=1) + "\n")
+            record.write(args.out / f"{name}.truth.json", truth)
 
 
 if __name__ == "__main__":

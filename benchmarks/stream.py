@@ -12,13 +12,11 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import argparse
-import json
 import resource
-from datetime import date
 from pathlib import Path
 from typing import Any
 
+import record
 import torch
 
 from lpm_train.checkpoint import load_weights
@@ -69,7 +67,7 @@ def measure(model: DiT, config: Config, encoders: Encoders, chunks: int, device:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
+    parser = record.parser(__doc__)
     parser.add_argument("checkpoint", nargs="?", type=Path)
     parser.add_argument("--preset", default="toy")
     parser.add_argument("--chunks", type=int, default=1000)
@@ -97,16 +95,13 @@ def main() -> None:
     if weights is not None:
         model.load_state_dict(weights)
     result = {
-        "date": date.today().isoformat(),
-        "device": torch.cuda.get_device_name() if device == "cuda" else f"CPU, 1 thread, load {os.getloadavg()[0]:.1f}",
-        "gpu": "measured" if device == "cuda" else "no GPU was lent: the 1.3 B configuration is not measured",
+        **record.accelerator(torch.cuda.get_device_name() if device == "cuda" else None),
         "parameters": sum(p.numel() for p in model.parameters()),
         "note": note,
         **measure(model, config, encoders, args.chunks, device),
     }
-    print(json.dumps(result, indent=1))
-    if args.json is not None:
-        args.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    print(record.as_json(result), end="")
+    record.write(args.json, result)
 
 
 if __name__ == "__main__":

@@ -10,11 +10,7 @@ reports the peak memory of the process that runs every stage on it.
 
 from __future__ import annotations
 
-import argparse
-import datetime
-import json
 import os
-import platform
 import resource
 import sys
 import tempfile
@@ -28,6 +24,7 @@ for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
 
 import av
+import record
 import scenedetect
 
 from curation import Dataset
@@ -39,9 +36,6 @@ from curation.step import StepResult
 from curation.workflow import resolve
 from schemas import tables as t
 from workflows import catalog
-
-SHARED = Path(__file__).resolve().parents[2] / "shared"
-MEDIA = Path(os.environ.get("OPENLPM_TEST_MEDIA", SHARED / "media"))
 
 
 def timed(work: Callable[[], Any]) -> tuple[float, float]:
@@ -150,29 +144,27 @@ def show(result: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    default = [str(MEDIA / n) for n in ("talk_woman_garden.mp4", "session_talker.mp4")]
+    parser = record.parser(__doc__)
+    default = [str(record.MEDIA / n) for n in ("talk_woman_garden.mp4", "session_talker.mp4")]
     parser.add_argument("videos", nargs="*", default=default)
     parser.add_argument("--long", type=float, metavar="MINUTES", help="only the memory of a looped source this long")
     parser.add_argument("--policy", default="default", help="policy of the long run")
-    parser.add_argument("--json", help="also write the numbers here")
+    parser.add_argument("--json", type=Path, help="also write the numbers here")
     args = parser.parse_args()
     missing = [v for v in args.videos if not Path(v).is_file()]
     if missing:
         sys.exit(f"no file {missing[0]}; name a video")
     result: dict[str, Any] = {
         "command": "python benchmarks/throughput.py " + " ".join(sys.argv[1:]),
-        "date": datetime.date.today().isoformat(),
-        "machine": f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}",
+        **record.today_here(),
     }
     if args.long:
         result["long"] = long_source(Path(args.videos[0]), args.long, args.policy)
-        sys.stdout.write(json.dumps(result["long"], indent=1) + "\n")
+        sys.stdout.write(record.as_json(result["long"]))
     else:
         result["files"] = [measure(Path(v)) for v in args.videos]
         sys.stdout.write("\n".join(show(r) for r in result["files"]) + "\n")
-    if args.json:
-        Path(args.json).write_text(json.dumps(result, indent=1) + "\n")
+    record.write(args.json, result)
 
 
 if __name__ == "__main__":

@@ -13,14 +13,12 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import argparse
-import json
 import time
 from dataclasses import replace
-from datetime import date
 from pathlib import Path
 from typing import Any
 
+import record
 import torch
 
 from lpm_train.batch import Batch, Conditions
@@ -62,7 +60,7 @@ def cpu_peak() -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
+    parser = record.parser(__doc__)
     parser.add_argument("--preset", default="toy", choices=sorted(SHAPES))
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--batch", type=int, default=0)
@@ -73,9 +71,7 @@ def main() -> None:
     cuda = torch.cuda.is_available()
     peak = args.peak_tflops * 1e12 or (H200_BF16 if cuda else cpu_peak())
     result: dict[str, Any] = {
-        "date": date.today().isoformat(),
-        "device": torch.cuda.get_device_name() if cuda else f"CPU, 1 thread, load {os.getloadavg()[0]:.1f}",
-        "gpu": "measured" if cuda else "no GPU was lent: the 1.3 B configuration is not measured",
+        **record.accelerator(torch.cuda.get_device_name() if cuda else None),
         "peak_tflops": peak / 1e12,
         "stages": {},
     }
@@ -111,9 +107,8 @@ def main() -> None:
         if cuda:
             figures["memory_gb"] = torch.cuda.max_memory_allocated() / 1e9
         result["stages"][name] = figures
-    print(json.dumps(result, indent=1))
-    if args.json is not None:
-        args.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    print(record.as_json(result), end="")
+    record.write(args.json, result)
 
 
 if __name__ == "__main__":

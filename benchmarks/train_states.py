@@ -11,14 +11,13 @@ Costs about 3 ms a face frame for features and seconds for training.
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
 import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import record
 from accuracy import FPS, _at, truths
 from label_truth import label_truth, machine_timeline
 from sklearn.exceptions import ConvergenceWarning
@@ -154,7 +153,7 @@ def leave_one_out(data: dict[str, tuple[Any, Any, Any]]) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = record.parser(__doc__)
     parser.add_argument("dataset", help="a dataset that `lpm run` made")
     parser.add_argument("--media", type=Path, help="directory of NAME.truth.json files for its videos")
     parser.add_argument("--json", type=Path, help="also write the numbers here")
@@ -165,9 +164,8 @@ def main() -> None:
     if len(data) < 2:
         sys.exit("leave-one-video-out needs labels or truth files of two videos; see docs/labels.md")
     result = leave_one_out(data)
-    sys.stdout.write(json.dumps(result, indent=1) + "\n")
-    if args.json:
-        args.json.write_text(json.dumps(result, indent=1) + "\n")
+    sys.stdout.write(record.as_json(result))
+    record.write(args.json, result)
     if args.save:
         model = head().fit(np.concatenate([v[0] for v in data.values()]), np.concatenate([v[1] for v in data.values()]))
         scale, line = model.steps[0][1], model.steps[1][1]

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from curation.batches import batches
 from curation.compacted import FOLDER, FOOTER, GONE, live_parts
 from curation.store import Store
 from schemas import tables as t
@@ -105,7 +106,7 @@ def _settle(store: Store, table: Table, folder: _Folder, done: Compaction) -> No
 
 def _gather(store: Store, table: Table, where: str, folder: _Folder, done: Compaction) -> None:
     """Write the small files of one bucket into compact files of a bounded size, then delete them."""
-    for batch in _batches(sorted(folder.small.items())):
+    for batch in batches(sorted(folder.small.items()), MAX_BYTES):
         digests = [(name, hashlib.sha256(store.read(name)).hexdigest()) for name in batch]
         rows = ((name, digest, store.read_table(name, table)) for name, digest in digests)
         _write(store, table, where, rows, digests)
@@ -113,19 +114,6 @@ def _gather(store: Store, table: Table, where: str, folder: _Folder, done: Compa
             store.delete_file(name)
         done.gathered += len(batch)
         done.written += 1
-
-
-def _batches(files: list[tuple[str, int]]) -> Iterator[list[str]]:
-    batch: list[str] = []
-    total = 0
-    for name, size in files:
-        if batch and total + size > MAX_BYTES:
-            yield batch
-            batch, total = [], 0
-        batch.append(name)
-        total += size
-    if batch:
-        yield batch
 
 
 def _write(

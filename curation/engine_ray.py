@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import logging
 import os
-import threading
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import ray
 import ray.data
 
-from curation.lanes import Lane, Node, cpu_share, misfit, pipeline_lanes
+from curation.lanes import Lane, misfit, pipeline_lanes
+from curation.ray_progress import Collector, Pump
+from curation.ray_resources import cluster_nodes, lane_pools
 from curation.run import Job, RunStoppedError, SourceWork
 from curation.stage import WorkItem
 from curation.step import StageSetupError, Stepper, StepResult
@@ -75,20 +75,20 @@ class RayEngine:
 
     def _run(self, job: Job, work: list[SourceWork], report: Callable[[StepResult], None]) -> None:
         before, windowed, after = pipeline_lanes(job.pipeline)
-        nodes = _nodes()
+        nodes = cluster_nodes()
         if not self.wait_for_nodes:
             problem = misfit([*before, *windowed, *after], nodes)
             if problem:
                 raise RunStoppedError(problem)
-        pools = _pools([*windowed, *after], nodes, local=self.address is None)
-        pools.update(_pools(before, nodes, local=self.address is None))
+        pools = lane_pools([*windowed, *after], nodes, local=self.address is None)
+        pools.update(lane_pools(before, nodes, local=self.address is None))
         _preflight(job, [*before, *windowed, *after], pools)
-        collector = _Collector.remote()  # type: ignore[attr-defined]
+        collector = Collector.remote()  # type: ignore[attr-defined]
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
         context.execution_options.verbose_progress = False
         context.print_on_execution_start = False
-        pump = _Pump(collector, report)
+        pump = Pump(collector, report)
         try:
             rows = [_row(w) for w in work]
             for lane in before:
@@ -141,7 +141,7 @@ def _mapped(
     )
 
 
-def _consume(ds: ray.data.Dataset, pump: _Pump) -> None:
+def _consume(ds: ray.data.Dataset, pump: Pump) -> None:
     for _ in ds.iter_batches(batch_size=1, prefetch_batches=0):
         pump.check()
 
@@ -182,100 +182,7 @@ class _Join:
         return {k: v[keep] for k, v in batch.items()}
 
 
-@ray.remote(num_cpus=0)
-class _Collector:
-    """Gathers step results from the workers until the driver takes them."""
-
-    def __init__(self) -> None:
-        self._results: list[StepResult] = []
-
-    def add(self, result: StepResult) -> None:
-        self._results.append(result)
-
-    def take(self) -> list[StepResult]:
-        out, self._results = self._results, []
-        return out
-
-
-class _Pump:
-    """Brings results from the collector to `report` in the driver, twice a second; keeps what report raises."""
-
-    def __init__(self, collector: Any, report: Callable[[StepResult], None]) -> None:
-        self._collector, self._report = collector, report
-        self._error: BaseException | None = None
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._loop, name="openlpm-progress", daemon=True)
-        self._thread.start()
-
-    def _loop(self) -> None:
-        while not self._stop.wait(0.5):
-            self._drain()
-
-    def _drain(self) -> None:
-        try:
-            results: Iterable[StepResult] = ray.get(self._collector.take.remote())
-        except ray.exceptions.RayError:
-            return
-        for result in results:
-            if self._error is None:
-                try:
-                    self._report(result)
-                except Exception as e:  # handed to the driver's own thread by check()
-                    self._error = e
-
-    def check(self) -> None:
-        if self._error is not None:
-            raise self._error
-
-    def finish(self) -> None:
-        self._stop.set()
-        self._thread.join()
-        time.sleep(0.05)
-        self._drain()
-        if self._error is not None:
-            raise self._error
-
-
-# ------------------------------------------------------------------------------------------------ resources
-
-
-def _nodes() -> list[Node]:
-    out = []
-    for n in ray.nodes():
-        if n.get("Alive"):
-            r = n["Resources"]
-            custom = {
-                k: v for k, v in r.items() if k not in {"CPU", "GPU", "memory", "object_store_memory"} and ":" not in k
-            }
-            out.append(Node(r.get("CPU", 0.0), r.get("GPU", 0.0), r.get("memory", 0.0) / 2**30, custom))
-    return out
-
-
-def _pools(lane_list: list[Lane], nodes: list[Node], *, local: bool) -> dict[str, tuple[dict[str, Any], int]]:
-    """Return per lane its Ray options and the most workers it may grow to.
-
-    On one machine lanes share the cores (they work in turns); on a cluster every worker gets what it asks for.
-    """
-    cpus = sum(n.cpus for n in nodes)
-    share = cpu_share(lane_list, cpus)
-    if local:
-        share = min(share, 1.0 / max(1, sum(lane.resources.gpus == 0 for lane in lane_list)))
-    out: dict[str, tuple[dict[str, Any], int]] = {}
-    for lane in lane_list:
-        need = lane.resources
-        options: dict[str, Any] = {"num_cpus": round(need.cpus * share, 3)}
-        limits = [cpus / need.cpus]
-        if need.gpus:
-            options["num_gpus"] = need.gpus
-            limits.append(sum(n.gpus for n in nodes) / need.gpus)
-        if need.memory_gb:
-            options["memory"] = int(need.memory_gb * 2**30)
-            limits.append(sum(n.memory_gb for n in nodes) / need.memory_gb)
-        if need.custom:
-            options["resources"] = need.custom
-            limits += [sum(n.custom.get(k, 0.0) for n in nodes) / v for k, v in need.custom.items() if v]
-        out[lane.name] = (options, max(1, int(min(limits))))
-    return out
+# ------------------------------------------------------------------------------------------------ models
 
 
 @ray.remote  # type: ignore[untyped-decorator]

@@ -6,27 +6,25 @@ This is the only place where stages run and results become official; both engine
 
 from __future__ import annotations
 
-import contextlib
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curation.commits import Commit, commit_file, fingerprint, read_commit, write_commit
-from curation.decide import Verdicts, alive, evaluate, unit_tables
+from curation.commits import Commit, commit_file, fingerprint, write_commit
+from curation.decide import alive
 from curation.fetch import MediaCache
 from curation.inputs import UNIT_IDS, StoreInputs
+from curation.source_state import SourceState
 from curation.stage import Outputs, Stage, WorkItem, error_of
 from curation.store import Store, StoreError, table_file
 from curation.workflow import Pipeline, ResolvedStage
 from schemas import tables as t
-from schemas.policy import Policy, UnitKind
-from schemas.table import Table
-from schemas.time import windows
+from schemas.policy import Policy
 
 Status = Literal["ran", "skipped", "gated", "blocked", "error"]
 
@@ -49,34 +47,16 @@ class StepResult:
     message: str = ""
 
 
-class Stepper:
+class Stepper(SourceState):
     """Runs steps against one store; models are loaded at most once."""
 
     def __init__(self, store: Store, pipeline: Pipeline, policy: Policy, retry: bool = False) -> None:
-        self.store, self.pipeline, self.policy, self.retry = store, pipeline, policy, retry
+        super().__init__(store, pipeline, policy)
+        self.retry = retry
         self.media = MediaCache()
         self._dry = False
-        self._memo: dict[Any, Any] | None = None
         self._built: dict[str, Stage] = {}
         self._identities: dict[str, dict[str, str]] = {}
-
-    @contextlib.contextmanager
-    def remembering(self) -> Iterator[None]:
-        """Read each commit and decide each source once inside the block: for questions, not while work is done."""
-        self._memo = {}
-        try:
-            yield
-        finally:
-            self._memo = None
-
-    def commit(self, name: str) -> Commit | None:
-        """Read a commit by its file name."""
-        if self._memo is None:
-            return read_commit(self.store, name)
-        if name not in self._memo:
-            self._memo[name] = read_commit(self.store, name)
-        found: Commit | None = self._memo[name]
-        return found
 
     # ------------------------------------------------------------------ models
 
@@ -106,75 +86,6 @@ class Stepper:
                 close()
         self._built.clear()
 
-    # ------------------------------------------------------------------ windows and gates
-
-    def source_windows(self, source_id: str) -> int:
-        """Return how many scan windows a probed source has; 0 when it is not probed."""
-        return len(self.window_items(source_id))
-
-    def window_items(self, source_id: str) -> list[WorkItem]:
-        """Return the window items of a probed source; none when it is not probed."""
-        if self._memo is not None:
-            key = ("windows", source_id)
-            if key not in self._memo:
-                self._memo[key] = self._windows(source_id)
-            found: list[WorkItem] = self._memo[key]
-            return found
-        return self._windows(source_id)
-
-    def _windows(self, source_id: str) -> list[WorkItem]:
-        try:
-            rows = self.store.read_table(table_file(t.SOURCES, source_id), t.SOURCES, ["duration_s"]).to_pylist()
-        except FileNotFoundError:
-            return []
-        spans = windows(rows[0]["duration_s"], self.pipeline.workflow.window_s)
-        return [WorkItem(source_id, w, i, len(spans)) for i, w in enumerate(spans)]
-
-    def verdicts(self, source_id: str, down_to: UnitKind = "segments") -> Verdicts:
-        """Decide one source from what is measured of it so far."""
-        if self._memo is not None:
-            key = ("verdicts", source_id)
-            if key not in self._memo:
-                self._memo[key] = self._verdicts(source_id, "segments")
-            found: Verdicts = self._memo[key]
-            return found
-        return self._verdicts(source_id, down_to)
-
-    def _verdicts(self, source_id: str, down_to: UnitKind) -> Verdicts:
-        tables: dict[str, pa.Table] = {}
-        for table in unit_tables():
-            if table is t.SESSION_PAIRS:
-                continue  # found across sources, after all stages of each: it decides in the ledger, never on the way
-            name = table_file(t.INPUTS) if table.name == "rights" else table_file(table, source_id)
-            try:
-                if table.name == "rights":
-                    rows = self.store.read_table(name, t.INPUTS).filter(pc.field("source_id") == source_id)
-                    tables["rights"] = rows.select(list(table.column_names)).slice(0, 1)
-                else:
-                    rows = self.store.read_table(name, table)
-                    if set(table.column_names) <= set(rows.column_names):
-                        tables[table.name] = rows  # else an older version's table: its stage is going to run again
-            except FileNotFoundError:
-                continue
-        return evaluate(self.policy, tables, down_to)
-
-    def source_commits(self, source_id: str, before: str | None = None) -> Iterator[Commit]:
-        """Yield a source's commits in the order of stages, up to the stage named `before`."""
-        n_windows = self.source_windows(source_id)
-        for s in self.pipeline.stages:
-            if s.name == before or s.cls.unit == "dataset":
-                return
-            windowed = s.cls.unit == "window"
-            for w in range(n_windows) if windowed else [0]:
-                item = WorkItem(source_id, window_index=w)
-                commit = self.commit(commit_file(s.name, item, windowed))
-                if commit is not None:
-                    yield commit
-
-    def blocked(self, resolved: ResolvedStage, source_id: str) -> bool:
-        """Say whether an earlier stage put this source into quarantine."""
-        return any(c.status == "error" for c in self.source_commits(source_id, before=resolved.name))
-
     # ------------------------------------------------------------------ the step
 
     def step(self, resolved: ResolvedStage, item: WorkItem, path: str) -> StepResult:
@@ -182,7 +93,7 @@ class Stepper:
         wall, cpu = time.perf_counter(), time.process_time()
         status, message = self._step(resolved, item, path)
         window = item.window_index if resolved.cls.unit == "window" else None
-        media_s = self._media_s(item) if status == "ran" else 0.0
+        media_s = self.media_s(item) if status == "ran" else 0.0
         return StepResult(
             resolved.name,
             item.source_id,
@@ -201,14 +112,6 @@ class Stepper:
             return self._step(resolved, item, "")[0] == "ran"
         finally:
             self._dry = False
-
-    def _media_s(self, item: WorkItem) -> float:
-        try:
-            rows = self.store.read_table(table_file(t.SOURCES, item.source_id), t.SOURCES, ["duration_s"]).to_pylist()
-        except FileNotFoundError:
-            return 0.0
-        whole = float(rows[0]["duration_s"])
-        return whole if item.window is None else min(whole, item.window.end_s) - item.window.start_s
 
     def _step(self, resolved: ResolvedStage, item: WorkItem, path: str) -> tuple[Status, str]:
         cls = resolved.cls
@@ -236,11 +139,6 @@ class Stepper:
         if self._dry:
             return "ran", ""
         return self._run_whole(resolved, item, path, name, key, keep)
-
-    def intact(self, commit: Commit) -> bool:
-        """Say whether every file of a commit is still there."""
-        names = [*(entry["file"] for entry in commit.tables.values()), *commit.files]
-        return all(self.store.exists(name) for name in names)
 
     def _run_whole(
         self,
@@ -373,43 +271,10 @@ class Stepper:
             **extra,
         )
 
-    def content(self, table: Table, item: WorkItem) -> list[str]:
-        """Return the content hashes of a table's committed files for one source, in order of windows."""
-        writer = self.pipeline.writer(table)
-        if writer is None:
-            if table not in t.GIVEN:
-                return []
-            try:  # people write it: its own bytes are its identity
-                return [self.store.sha256(table_file(table, item.source_id))]
-            except FileNotFoundError:
-                return []
-        windowed = writer.cls.unit == "window"
-        out = []
-        for w in range(item.n_windows) if windowed else [0]:
-            name = commit_file(writer.name, WorkItem(item.source_id, window_index=w), windowed)
-            commit = self.commit(name)
-            out.append("" if commit is None else commit.tables.get(table.name, {}).get("sha256", commit.status))
-        return out
-
     def _unit_digests(self, gate: str, source_id: str) -> dict[str, str]:
         table = t.TABLES[gate]
         rows = self.store.read_table(table_file(table, source_id), table).to_pylist()
         return {str(r[UNIT_IDS[gate]]): fingerprint(row=r) for r in rows}
-
-    # ------------------------------------------------------------------ housekeeping
-
-    def prune_windows(self, source_id: str) -> None:
-        """Delete window files beyond the source's present windows (the window length was changed)."""
-        n = self.source_windows(source_id)
-        for s in self.pipeline.windowed:
-            prefix = f"commits/{s.name}/bucket={source_id[:2]}"
-            for name in list(self.store.names(prefix)):
-                base = Path(name).name
-                if base.startswith(f"{source_id}.w") and int(base.split(".w")[1].split(".")[0]) >= n:
-                    window = int(base.split(".w")[1].split(".")[0])
-                    self.store.delete(name)
-                    for table in s.cls.writes:
-                        self.store.delete(table_file(table, source_id, window))
 
 
 _FATAL = (StoreError, StageSetupError, ImportError, MemoryError, KeyboardInterrupt)

@@ -39,6 +39,23 @@ _FATAL = {
 }
 
 
+@contextlib.contextmanager
+def _replacing(target: Path) -> Iterator[IO[bytes]]:
+    """Open a local file under a temporary name; it takes its own, whole and on disk, when the block ends well."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.parent / f".tmp-{uuid.uuid4().hex}"
+    try:
+        with temporary.open("wb") as f:
+            yield f
+            f.flush()
+            os.fsync(f.fileno())
+        temporary.replace(target)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise
+
+
 class Store:
     """Files under one root, named by relative POSIX paths. Picklable: workers reopen it."""
 
@@ -90,18 +107,8 @@ class Store:
 
     @staticmethod
     def _write_local(target: Path, data: bytes) -> None:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.parent / f".tmp-{uuid.uuid4().hex}"
-        try:
-            with temporary.open("wb") as f:
-                f.write(data)
-                f.flush()
-                os.fsync(f.fileno())
-            temporary.replace(target)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                temporary.unlink(missing_ok=True)
-            raise
+        with _replacing(target) as f:
+            f.write(data)
 
     @contextlib.contextmanager
     def open_output(self, name: str) -> Iterator[IO[bytes]]:
@@ -112,19 +119,8 @@ class Store:
                 with self._fs.open_output_stream(target) as stream:
                     yield cast(IO[bytes], stream)
                 return
-            path = Path(target)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            temporary = path.parent / f".tmp-{uuid.uuid4().hex}"
-            try:
-                with temporary.open("wb") as f:
-                    yield f
-                    f.flush()
-                    os.fsync(f.fileno())
-                temporary.replace(path)
-            except BaseException:
-                with contextlib.suppress(OSError):
-                    temporary.unlink(missing_ok=True)
-                raise
+            with _replacing(Path(target)) as f:
+                yield f
         except OSError as e:
             raise StoreError(f"cannot write {target}: {_FATAL.get(e.errno or 0, str(e))}") from e
 

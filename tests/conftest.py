@@ -1,8 +1,9 @@
-"""Shared fixtures: where the real footage is, and where model weights are found."""
+"""Shared fixtures: where the real footage is, where model weights are found, and object storage on this machine."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,3 +23,23 @@ def media() -> Path:
     if not MEDIA.is_dir():
         pytest.skip(f"no footage at {MEDIA}: set OPENLPM_TEST_MEDIA to a directory of clips with truth files")
     return MEDIA
+
+
+@pytest.fixture
+def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The name of an empty bucket on an S3-speaking server of this machine, to which the environment points."""
+    import boto3  # here, since other tests need neither it nor the server
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    endpoint = f"http://{host}:{port}"
+    for name, value in {
+        "AWS_ENDPOINT_URL": endpoint, "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": "us-east-1", "AWS_EC2_METADATA_DISABLED": "true",
+    }.items():  # fmt: skip
+        monkeypatch.setenv(name, value)
+    boto3.client("s3", endpoint_url=endpoint).create_bucket(Bucket="lpm")
+    yield "lpm"
+    server.stop()

@@ -1,4 +1,4 @@
-"""What the audio tests share: decoded sound, needed weights, true turns."""
+"""What tests of sound share: decoded sound, true turns; and the skip where model files are missing."""
 
 from __future__ import annotations
 

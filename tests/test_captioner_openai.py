@@ -17,8 +17,9 @@ import pytest
 from signal_factory import face
 
 from annotators.captioner import ClipContext, Frame
-from annotators.captioner_openai import CaptionFailedError, OpenAICaptioner, data_url, frame_times
+from annotators.captioner_openai import CaptionFailedError, OpenAICaptioner, frame_times
 from annotators.chat_endpoint import ChatEndpoint
+from annotators.chat_reply import data_url
 
 GOOD: dict[str, Any] = {
     "emotions": ["interest", "interest"],

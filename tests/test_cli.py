@@ -5,9 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +13,9 @@ import jsonschema
 import pandas as pd
 import pytest
 import yaml
+from command_line import lpm
 from test_engine import GOOD
 from toy import POLICY, WORKFLOW, write_sources
-
-TESTS = Path(__file__).parent
-
-
-def lpm(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    env = {**os.environ, "PYTHONPATH": f"{TESTS}:{TESTS.parent}", "COLUMNS": "160"}
-    command = [sys.executable, "-m", "workflows.cli", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, env=env, cwd=cwd, check=False)
 
 
 @pytest.fixture(scope="module")

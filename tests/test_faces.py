@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from speech_media import need
 
-from annotators import weights
 from annotators.faces import CROP_SIZE_PX, FaceDetector, FaceLandmarker
 from annotators.faces_boxes import crop_box, cut_square, merge, overlap, tile_grid, whole_in_tile
 from annotators.faces_mesh import (
@@ -43,13 +43,6 @@ def frames(path: Path, every: int, limit: int) -> list[Image]:
             if len(picked) == limit:
                 break
     return picked
-
-
-def need(*names: str) -> None:
-    """Skip, saying how to get them, where model files are not on this machine."""
-    missing = [name for name in names if weights.find(name) is None]
-    if missing:
-        pytest.skip(f"no model files {', '.join(missing)}: fetch them with `lpm models fetch`")
 
 
 @pytest.fixture(scope="module")

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import io
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import soundfile
 import webdataset
+from command_line import lpm, lpm_well
 
 from curation import Dataset
 from curation.verify import verify
@@ -22,19 +20,11 @@ from schemas.sample import SAMPLES_PER_FRAME, Sample
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
 
-def lpm(*arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "workflows.cli", *arguments]
-    env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    result = subprocess.run(command, capture_output=True, text=True, env=env, check=False)
-    assert not check or result.returncode == 0, result.stderr[-3000:]
-    return result
-
-
 @pytest.fixture(scope="module")
 def dataset(media: Path, tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     """Every clip of the footage directory, through the default workflow on a local Ray."""
     out = tmp_path_factory.mktemp("footage") / "dataset"
-    result = lpm("run", str(media / "*.mp4"), "--out", str(out), check=False)
+    result = lpm("run", str(media / "*.mp4"), "--out", str(out))
     assert result.returncode == 3, result.stderr[-3000:]  # done, and the broken files are in quarantine
     return Dataset(str(out))
 
@@ -128,13 +118,13 @@ def test_webdataset_reads_the_shards(dataset: Dataset) -> None:
 def test_second_run_does_nothing_and_questions_are_answered(dataset: Dataset) -> None:
     out = dataset.store.root
     before = dataset.store.read("manifest.parquet")
-    result = lpm("run", "--out", out, "--allow-quarantine")
+    result = lpm_well("run", "--out", out, "--allow-quarantine")
     assert "nothing to do" in result.stderr and "unchanged" in result.stdout
     assert dataset.store.read("manifest.parquet") == before
-    assert "av_sync" in lpm("status", out).stdout
-    sample = json.loads(lpm("query", out, "SELECT sample_id FROM manifest LIMIT 1", "--format", "json").stdout)
-    assert "outcome: kept" in lpm("explain", out, sample["sample_id"]).stdout
-    assert "the dataset is whole" in lpm("verify", out).stdout
+    assert "av_sync" in lpm_well("status", out).stdout
+    sample = json.loads(lpm_well("query", out, "SELECT sample_id FROM manifest LIMIT 1", "--format", "json").stdout)
+    assert "outcome: kept" in lpm_well("explain", out, sample["sample_id"]).stdout
+    assert "the dataset is whole" in lpm_well("verify", out).stdout
 
 
 def test_a_stricter_policy_decides_again_without_decoding(dataset: Dataset, tmp_path: Path) -> None:
@@ -142,9 +132,9 @@ def test_a_stricter_policy_decides_again_without_decoding(dataset: Dataset, tmp_
     strict = tmp_path / "strict.yaml"
     strict.write_text(policy.read_text().replace("median_face_px >= 96", "median_face_px >= 200"))
     out = dataset.store.root
-    changes = lpm("decide", out, "--policy", str(strict), "--dry-run").stdout
+    changes = lpm_well("decide", out, "--policy", str(strict), "--dry-run").stdout
     assert "face_size" in changes and "filtered" in changes
-    assert "nothing changes" in lpm("decide", out, "--policy", "default").stdout
+    assert "nothing changes" in lpm_well("decide", out, "--policy", "default").stdout
 
 
 def test_local_engine_gives_the_same_tables(dataset: Dataset, media: Path, tmp_path: Path) -> None:
@@ -152,7 +142,7 @@ def test_local_engine_gives_the_same_tables(dataset: Dataset, media: Path, tmp_p
     import hashlib
 
     clips = [str(media / "split_screen.mp4"), str(media / "offscreen_voice.mp4")]
-    lpm("run", *clips, "--out", str(tmp_path / "local"), "--engine", "local", "--workflow", "conversation")
+    lpm_well("run", *clips, "--out", str(tmp_path / "local"), "--engine", "local", "--workflow", "conversation")
     compared = 0
     for file in sorted((tmp_path / "local").rglob("*")):
         name = str(file.relative_to(tmp_path / "local"))

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_faces import frames, need
+from speech_media import need
+from test_faces import frames
 
 from annotators.faces import CROP_SIZE_PX, FaceDetector, FaceLandmarker
 from annotators.faces_boxes import crop_box, cut_square

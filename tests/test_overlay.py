@@ -11,6 +11,7 @@ import pytest
 from footage import Image, frames
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from speech_media import need
 
 from annotators.overlay import Layout, OverlayMeter, covered, overlap_share
 from annotators.overlay_samples import ShotSamples
@@ -19,7 +20,6 @@ from annotators.panels import Region
 from annotators.picture import scale_to
 from annotators.protocols import Box
 from annotators.text_detector import WEIGHT, TextDetector, lines
-from annotators.weights import find
 
 Draw = Callable[[Image, int], Image]
 STEP_S = 0.2
@@ -27,8 +27,7 @@ STEP_S = 0.2
 
 @pytest.fixture(scope="session")
 def detector() -> TextDetector:
-    if find(WEIGHT) is None:
-        pytest.skip(f"no {WEIGHT} on this machine: run `lpm models fetch`")
+    need(WEIGHT)
     return TextDetector()
 
 

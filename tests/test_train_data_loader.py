@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
-import boto3
 import fsspec
 import numpy as np
 import pyarrow.parquet as pq
@@ -14,7 +12,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from moto.server import ThreadedMotoServer
 from train_data_case import BUCKET, copy, dataset, encoders, loader, same
 
 from lpm_train.batch import Batch, DropRates
@@ -211,21 +208,6 @@ def test_storage_refuses_to_leave_its_root(tmp_path: Path) -> None:
     assert storage.read("a/b", 3, 4) == b"3456"
     storage.write("a/b", b"abcdefghij")
     assert storage.read("a/b", 3, 4) == b"defg" and storage.sizes(["a/b", "a/c"]) == {"a/b": 10, "a/c": -1}
-
-
-@pytest.fixture
-def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    for name, value in {
-        "AWS_ENDPOINT_URL": f"http://{host}:{port}", "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_DEFAULT_REGION": "us-east-1", "AWS_EC2_METADATA_DISABLED": "true",
-    }.items():  # fmt: skip
-        monkeypatch.setenv(name, value)
-    boto3.client("s3", endpoint_url=f"http://{host}:{port}").create_bucket(Bucket="lpm")
-    yield "lpm"
-    server.stop()
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")  # the server's own

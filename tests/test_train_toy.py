@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from command_line import lpm
 
 from lpm_train import toy
 from lpm_train.checkpoint import find, load_weights
@@ -107,12 +106,6 @@ def test_orthogonal_steps() -> None:
 
 
 # ------------------------------------------------------------------------------------------------ packed footage
-
-
-def lpm(*arguments: str) -> subprocess.CompletedProcess[str]:
-    env = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[1]), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "workflows.cli", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, env=env, check=False)
 
 
 @pytest.fixture(scope="module")

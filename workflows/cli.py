@@ -15,7 +15,7 @@ import typer
 from rich.console import Console
 
 from lpm_train import cli as trainer
-from workflows import commands, labels
+from workflows import commands, commands_models, commands_query, commands_schema, labels
 
 app = typer.Typer(
     name="lpm", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
@@ -36,7 +36,7 @@ InputsArgument = Annotated[
 WorkflowOption = Annotated[
     str | None, typer.Option(help="built-in workflow or YAML file; default: the dataset's own, else conversation")
 ]
-WaitOption = Annotated[bool, typer.Option(help="do not check that every stage can be placed (autoscaling clusters)")]
+WaitOption = Annotated[bool, typer.Option(help="do not check that the cluster can place every stage (autoscaling)")]
 NamesArgument = Annotated[list[str] | None, typer.Argument(help="names; none = all that are required")]
 PolicyOption = Annotated[str | None, typer.Option("--policy", help="built-in policy or YAML file")]
 
@@ -45,17 +45,13 @@ PolicyOption = Annotated[str | None, typer.Option("--policy", help="built-in pol
 def run(
     inputs: InputsArgument = None,
     out_: Annotated[str, typer.Option("--out", help="the dataset to make or go on with")] = ...,  # type: ignore[assignment]
-    workflow: Annotated[
-        str | None, typer.Option(help="built-in workflow or YAML file; default: the dataset's own, else conversation")
-    ] = None,
+    workflow: WorkflowOption = None,
     policy: PolicyOption = None,
     engine: Annotated[str, typer.Option(help="ray or local")] = "ray",
     address: Annotated[str | None, typer.Option(help="Ray address; none starts a local Ray")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="stage.setting=value")] = None,
     retry: Annotated[bool, typer.Option("--retry", help="try quarantined items again")] = False,
-    wait_for_nodes: Annotated[
-        bool, typer.Option(help="do not check that the cluster can place every stage (autoscaling)")
-    ] = False,
+    wait_for_nodes: WaitOption = False,
     allow_quarantine: Annotated[bool, typer.Option(help="exit 0 even when items are in quarantine")] = False,
 ) -> None:
     """Run a workflow: measure every input, decide, pack, report. Run it again to go on or to add inputs."""
@@ -81,7 +77,7 @@ def query(
     out_: Annotated[Path | None, typer.Option("--out", help="write to a file instead")] = None,
 ) -> None:
     """Run SQL over the dataset."""
-    commands.query(out, dataset, sql, format_, out_)
+    commands_query.query(out, dataset, sql, format_, out_)
 
 
 @app.command()
@@ -137,35 +133,37 @@ def report(dataset: Target) -> None:
 
 
 @app.command()
-def schema(name: Annotated[str, typer.Argument(help="a table, sample, caption, policy, workflow, or 'list'")]) -> None:
-    """Print the JSON Schema of a table, or of a sample, caption, policy or workflow."""
-    sys.stdout.write(json.dumps(commands.schema(name), indent=1) + "\n")
+def schema(
+    name: Annotated[
+        str, typer.Argument(help="a table, units_tracks and the like, sample, caption, policy, workflow, or 'list'")
+    ],
+) -> None:
+    """Print the JSON Schema of a table, of a rule's view, or of a sample, caption, policy or workflow."""
+    sys.stdout.write(json.dumps(commands_schema.schema(name), indent=1) + "\n")
 
 
 @models.command("list")
 def models_list() -> None:
     """List the weights: size, licence, where from, and whether they are here."""
-    commands.models_list(out)
+    commands_models.models_list(out)
 
 
 @models.command("fetch")
-def models_fetch(
-    names: Annotated[list[str] | None, typer.Argument(help="names; none = all that are required")] = None,
-) -> None:
+def models_fetch(names: NamesArgument = None) -> None:
     """Fetch weights into the cache, checking their hashes."""
-    commands.models_fetch(out, names or [])
+    commands_models.models_fetch(out, names or [])
 
 
 @models.command("path")
 def models_path(name: Annotated[str, typer.Argument(help="a weight or demo file")]) -> None:
     """Print where a weight or demo file is, fetching it first when needed."""
-    sys.stdout.write(f"{commands.models_path(name)}\n")
+    sys.stdout.write(f"{commands_models.models_path(name)}\n")
 
 
 @models.command("check")
 def models_check() -> None:
     """Check that every required weight is here and has the right hash."""
-    if commands.models_check(out):
+    if commands_models.models_check(out):
         raise typer.Exit(1)
 
 
@@ -176,7 +174,7 @@ def models_train_sync(
     max_hours: Annotated[float, typer.Option(min=0.02, help="most footage to use")] = 2.0,
 ) -> None:
     """Fit the lip-audio sync again, on the people who speak in a dataset."""
-    commands.models_train_sync(out, dataset, out_, max_hours)
+    commands_models.models_train_sync(out, dataset, out_, max_hours)
 
 
 app.command()(trainer.stream)

@@ -19,6 +19,7 @@ import av
 import numpy as np
 
 from curation.media.container import find_video, open_media, origin_s, read_only, timestamp
+from curation.media.packets import decode_packets
 from curation.media.sound import F32, mono_weights, to_float
 
 LEADS_S: tuple[int | None, ...] = (1, 10, None)
@@ -156,18 +157,7 @@ def _samples(frame: Any, n_channels: int, mono: bool) -> F32:
 
 
 def _frames(container: Any, stream: Any, errors: list[str]) -> Iterator[Any]:
-    packets = container.demux(stream)
-    while True:
-        packet = None
-        try:
-            packet = next(packets, None)
-            if packet is None:
-                return
-            yield from packet.decode()
-        except av.error.FFmpegError as error:
-            errors.append(str(error))
-            if packet is None:
-                return
+    return decode_packets(container, stream, lambda _, error: errors.append(str(error)))
 
 
 def _seek(container: Any, stream: Any, clock: AudioClock, target: int) -> bool:

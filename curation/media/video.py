@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from curation.media.container import open_media, origin_s, read_only, require_video, timestamp
 from curation.media.errors import MediaError
 from curation.media.frame import Display, Frame, orientation_of
+from curation.media.packets import decode_packets
 
 MAX_PIXELS = 8192 * 8192
 """Largest coded picture that is decoded; larger ones are a mistake or an attack."""
@@ -185,22 +186,15 @@ def _decode(
 def _raw_frames(container: Any, stream: Any, origin: Fraction, errors: _Errors, sought: bool) -> Iterator[Any]:
     """Decode packet by packet and count failures; after a seek, failures before the first frame mean nothing."""
     base, seen = Fraction(stream.time_base), not sought
-    packets = container.demux(stream)
-    while True:
-        packet = None
-        try:
-            packet = next(packets, None)
-            if packet is None:
-                return
-            for raw in packet.decode():
-                seen = True
-                yield raw
-        except av.error.FFmpegError as error:
-            stamp = timestamp(packet) if packet is not None else None
-            if seen:
-                errors.add(None if stamp is None else float(stamp * base - origin), error)
-            if packet is None:  # the read failed, and would fail again
-                return
+
+    def failed(packet: Any | None, error: av.error.FFmpegError) -> None:
+        stamp = timestamp(packet) if packet is not None else None
+        if seen:
+            errors.add(None if stamp is None else float(stamp * base - origin), error)
+
+    for raw in decode_packets(container, stream, failed):
+        seen = True
+        yield raw
 
 
 def _seek(container: Any, stream: Any, time_s: Fraction) -> bool:

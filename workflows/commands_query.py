@@ -1,0 +1,81 @@
+"""`lpm query`: SQL over a dataset, shown as a table or written as CSV, JSON lines or Parquet.
+
+The whole result is held in memory; only the table on the screen is cut, at 200 rows.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.csv as pacsv
+import pyarrow.parquet as pq
+from rich.console import Console
+from rich.table import Table as RichTable
+
+from curation.dataset import Dataset
+from workflows.usage import UsageError
+
+
+def query(out: Console, target: str, sql: str, format_: str, file: Path | None) -> None:
+    """Run SQL and print or write the result."""
+    if format_ not in {"table", "csv", "json", "parquet"}:
+        raise UsageError(f"no format {format_!r}; there are: table, csv, json, parquet")
+    relation = Dataset(target).query(sql)
+    rows: pa.Table = relation.to_arrow_table()
+    if format_ == "parquet":
+        if file is None:
+            raise UsageError("--format parquet needs --out FILE")
+        pq.write_table(rows, file)
+        return
+    if format_ == "table" and file is None:
+        out.print(_rich_table(rows))
+        return
+    if format_ == "csv":
+        data = _csv(rows)
+    elif format_ == "json":
+        data = "".join(json.dumps(r, default=str, ensure_ascii=False) + "\n" for r in rows.to_pylist()).encode()
+    else:
+        text = Console(file=None, record=True, width=200)
+        with text.capture() as capture:
+            text.print(_rich_table(rows))
+        data = capture.get().encode()
+    if file is None:
+        sys.stdout.buffer.write(data)
+        sys.stdout.flush()
+    else:
+        file.write_bytes(data)
+
+
+def _csv(rows: pa.Table) -> bytes:
+    # CSV has no lists: they become JSON text, which every reader can take apart again.
+    columns: list[Any] = []
+    for column in rows.columns:
+        nested = pa.types.is_list(column.type) or pa.types.is_struct(column.type) or pa.types.is_map(column.type)
+        if nested:
+            columns.append(pa.array([json.dumps(v, default=str) for v in column.to_pylist()], pa.string()))
+        else:
+            columns.append(column)
+    sink = pa.BufferOutputStream()
+    pacsv.write_csv(pa.table(columns, names=rows.column_names), sink)
+    return bytes(sink.getvalue().to_pybytes())
+
+
+def _rich_table(rows: pa.Table, limit: int = 200) -> RichTable:
+    table = RichTable(
+        *rows.column_names, caption=f"{rows.num_rows} rows" + (f", {limit} shown" if rows.num_rows > limit else "")
+    )
+    for row in rows.slice(0, limit).to_pylist():
+        table.add_row(*(_cell(v) for v in row.values()))
+    return table
+
+
+def _cell(value: Any) -> str:
+    from rich.markup import escape
+
+    if isinstance(value, bytes):
+        return f"<{len(value)} bytes>"
+    return escape(f"{value:.4g}" if isinstance(value, float) else str(value))
