@@ -19,6 +19,7 @@ from curation.commits import Commit, commit_file, fingerprint, write_commit
 from curation.decide import alive
 from curation.fetch import MediaCache
 from curation.inputs import UNIT_IDS, StoreInputs
+from curation.memory import release
 from curation.source_state import SourceState
 from curation.stage import Outputs, Stage, WorkItem, error_of
 from curation.store import Store, StoreError, table_file
@@ -92,6 +93,8 @@ class Stepper(SourceState):
         """Run one source- or window-stage on one item unless its commit says that nothing changed."""
         wall, cpu = time.perf_counter(), time.process_time()
         status, message = self._step(resolved, item, path)
+        if status in ("ran", "error"):
+            release()
         window = item.window_index if resolved.cls.unit == "window" else None
         media_s = self.media_s(item) if status == "ran" else 0.0
         return StepResult(
