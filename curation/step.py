@@ -18,8 +18,8 @@ import pyarrow.compute as pc
 from curation.commits import Commit, commit_file, fingerprint, write_commit
 from curation.decide import alive
 from curation.fetch import MediaCache
+from curation.heap import release
 from curation.inputs import UNIT_IDS, StoreInputs
-from curation.memory import release
 from curation.source_state import SourceState
 from curation.stage import Outputs, Stage, WorkItem, error_of
 from curation.store import Store, StoreError, table_file
