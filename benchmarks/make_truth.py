@@ -27,6 +27,14 @@ from truth_states import truth_of
 LEFT, RIGHT = (0.0, 0.0, 0.5, 1.0), (0.5, 0.0, 0.5, 1.0)
 RED, CALM = "listen_woman_red", "expressive_woman_silent"
 PHONE = "telephone_two_speakers"
+DUELS: list[tuple[str, str, list[float]]] = [
+    ("generated_9", "generated_13", [3.5, 7.0]), ("generated_11", "generated_15", [2.5, 5.0, 7.4]),
+    ("generated_7", "generated_l2", [3.4, 6.0]), ("generated_l4", "generated_13", [6.4]),
+    ("generated_17", "generated_5", [2.2, 4.4, 6.6]), ("generated_3", "generated_9", [6.0]),
+    ("generated_5", "generated_11", [2.6, 6.4]), ("generated_13", "generated_11", [6.4]),
+    ("generated_15", "generated_17", [1.6, 4.0, 6.4]), ("generated_12", "generated_l4", [3.0, 6.2]),
+]  # fmt: skip
+"""Two faces that both speak on, and whose voice is heard until when, in turn: like voices, dubbed over each other."""
 
 
 def take(person: str, from_s: float, length_s: float, side: str = "full", at_s: float = 0.0) -> Panel:
@@ -96,6 +104,7 @@ def two_talkers() -> list[Clip]:
         clip("two_1", ("generated_5", 0.2), ("generated_12", 0.9), [4.0, 8.0]),
         clip("two_2", ("generated_3", 6.6), ("generated_l4", 0.3), [3.0, 5.9, 8.2], fps="29.97"),
         clip("two_3", ("generated_7", 5.5), ("generated_l3", 5.4), [3.6, 7.0], audio=(16_000, "mono")),
+        *(clip(f"duel_{n}", (a, 0.3), (b, 0.3), turns) for n, (a, b, turns) in enumerate(DUELS, 1)),
     ]
 
 
