@@ -27,8 +27,8 @@ from lpm_train.commands_data import make_encoders
 from lpm_train.config import PRESETS, Config
 from lpm_train.make import Encoders
 from lpm_train.model import DiT
+from lpm_train.proof.toy import toy_config
 from lpm_train.stream import StreamGenerator
-from lpm_train.toy import toy_config
 
 
 def rss_mb() -> float:

@@ -31,12 +31,9 @@ class KV(NamedTuple):
 class Space(NamedTuple):
     """The rotations of a pass, computed once for all layers."""
 
-    tokens: int
-    """Tokens S in a frame."""
-    first: int
-    """Time of the first row of the tables: that of the first reference slot."""
-    ref_gap: int
-    """Frames between the last reference slot and the window's first frame."""
+    tokens: int  # tokens S in a frame
+    first: int  # time of the first row of the tables: that of the first reference slot
+    ref_gap: int  # frames between the last reference slot and the window's first frame
     cos: Tensor
     sin: Tensor
 
@@ -68,12 +65,9 @@ class Space(NamedTuple):
 class Causal:
     """Teacher-forcing layout: blocks, and how many frames of the past a block sees."""
 
-    block: int
-    """Frames in a block."""
-    window: int
-    """Frames of the recent past."""
-    sink: int = 0
-    """Frames from the start of the clip that are never forgotten."""
+    block: int  # frames in a block
+    window: int  # frames of the recent past
+    sink: int = 0  # frames from the start of the clip that are never forgotten
 
     def __post_init__(self) -> None:
         if self.block < 1 or self.window < 0 or self.window % self.block or self.sink < 0 or self.sink % self.block:

@@ -25,10 +25,8 @@ class AudioEncoder(Protocol):
     """Sound to features."""
 
     name: str
-    width: int
-    """Features A in a step."""
-    steps_per_frame: int
-    """Steps q in a video frame of 1/25 s."""
+    width: int  # features A in a step
+    steps_per_frame: int  # steps q in a video frame of 1/25 s
 
     @property
     def fingerprint(self) -> str:
@@ -149,7 +147,7 @@ def make_audio(spec: str) -> AudioEncoder:
             raise DataError(f"{spec!r}: write logmel:STEPSxBANDS, e.g. logmel:2x80") from e
         return LogMel(q, mels)
     if kind in ("wav2vec2", "whisper") and rest:
-        from lpm_train.audio_public import load_public_audio
+        from lpm_train.extras.audio_public import load_public_audio
 
         return load_public_audio(kind, rest)
     raise DataError(f"unknown audio encoder {spec!r}: use logmel:QxMELS, wav2vec2:DIRECTORY or whisper:DIRECTORY")

@@ -19,17 +19,13 @@ from typing import Any, Protocol, Self, TypeVar
 import torch
 from torch import Tensor
 
-IDLE, SPEAK, LISTEN, BOTH = 0, 1, 2, 3
-"""Values of `Batch.state_BF`."""
+IDLE, SPEAK, LISTEN, BOTH = 0, 1, 2, 3  # values of `Batch.state_BF`
 
-STATES = ("idle", "speak", "listen", "both")
-"""Names of the states, by value."""
+STATES = ("idle", "speak", "listen", "both")  # names of the states, by value
 
-GLOBAL, BODY, EXPRESSION = 0, 1, 2
-"""Values of `Conditions.ref_kind_BK`."""
+GLOBAL, BODY, EXPRESSION = 0, 1, 2  # values of `Conditions.ref_kind_BK`
 
-REFERENCE_KINDS = ("global", "body", "expression")
-"""Names of the reference kinds, by value."""
+REFERENCE_KINDS = ("global", "body", "expression")  # names of the reference kinds, by value
 
 _T = TypeVar("_T", bound="_Tensors")
 
@@ -78,24 +74,15 @@ def _check(name: str, x: Tensor, shape: Sequence[int | None], kind: str) -> None
 class Conditions(_Tensors):
     """What drives the frames. A stream that is off at a frame is replaced there by a learned null token."""
 
-    speak_BTA: Tensor
-    """Features of what the character says, [B, F*r, A]; frame f owns steps [f*r, (f+1)*r)."""
-    listen_BTA: Tensor
-    """Features of what the character hears, [B, F*r, A]."""
-    speak_on_BF: Tensor
-    """bool [B, F]; False: the character is not in speaking mode (not the same as silence)."""
-    listen_on_BF: Tensor
-    """bool [B, F]; False: nobody is heard."""
-    text_BLD: Tensor
-    """Text embeddings [B, L, Dt]."""
-    text_mask_BL: Tensor
-    """bool [B, L]; True at real tokens. A row without any is 'no text'."""
-    ref_BKCHW: Tensor
-    """Reference images as single latent frames [B, K, C, H, W]; K may be 0."""
-    ref_mask_BK: Tensor
-    """bool [B, K]; False: an empty slot, whatever its latent holds."""
-    ref_kind_BK: Tensor
-    """int [B, K]: 0 global appearance, 1 body view, 2 facial expression."""
+    speak_BTA: Tensor  # features of what the character says, [B, F*r, A]; frame f owns steps [f*r, (f+1)*r)
+    listen_BTA: Tensor  # features of what the character hears, [B, F*r, A]
+    speak_on_BF: Tensor  # bool [B, F]; False: the character is not in speaking mode (not the same as silence)
+    listen_on_BF: Tensor  # bool [B, F]; False: nobody is heard
+    text_BLD: Tensor  # text embeddings [B, L, Dt]
+    text_mask_BL: Tensor  # bool [B, L]; True at real tokens. A row without any is 'no text'
+    ref_BKCHW: Tensor  # reference images as single latent frames [B, K, C, H, W]; K may be 0
+    ref_mask_BK: Tensor  # bool [B, K]; False: an empty slot, whatever its latent holds
+    ref_kind_BK: Tensor  # int [B, K]: 0 global appearance, 1 body view, 2 facial expression
 
     def __post_init__(self) -> None:
         B, F = self.speak_on_BF.shape if self.speak_on_BF.dim() == 2 else (None, None)
@@ -174,13 +161,10 @@ class Conditions(_Tensors):
 class Batch(_Tensors):
     """Latents of B clips of one shape, their conditions, and who they are."""
 
-    x_BFCHW: Tensor
-    """Latents, float32, of about unit spread."""
+    x_BFCHW: Tensor  # latents, float32, of about unit spread
     cond: Conditions
-    state_BF: Tensor
-    """int8 [B, F]: 0 idle, 1 speak, 2 listen, 3 both. For metrics and balance; the model never sees it."""
-    sample_ids: tuple[str, ...]
-    """One identifier a row; randomness is seeded by it."""
+    state_BF: Tensor  # int8 [B, F]: 0 idle, 1 speak, 2 listen, 3 both. For metrics and balance; the model never sees it
+    sample_ids: tuple[str, ...]  # one identifier a row; randomness is seeded by it
 
     def __post_init__(self) -> None:
         B = len(self.sample_ids)

@@ -19,12 +19,10 @@ class Cache:
     """Keys and values by layer."""
 
     layout: Causal
-    tokens: int
-    """Tokens in a frame."""
+    tokens: int  # tokens in a frame
     refs: tuple[KV | None, ...]
     past: tuple[KV | None, ...]
-    seen: int = 0
-    """Frames generated so far, kept or not."""
+    seen: int = 0  # frames generated so far, kept or not
 
     def append(self, block: tuple[KV, ...]) -> Cache:
         """Return the cache with one more block; what falls out of the window is forgotten."""

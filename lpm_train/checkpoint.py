@@ -41,17 +41,13 @@ class CheckpointError(RuntimeError):
 class Meta:
     """What is known about a checkpoint beside its tensors."""
 
-    step: int
-    """Steps done."""
+    step: int  # steps done
     loader: Mapping[str, Any] = field(default_factory=dict)
-    first: Mapping[str, float] = field(default_factory=dict)
-    """Figures before the first step."""
-    now: Mapping[str, float] = field(default_factory=dict)
-    """Figures of the last evaluation."""
+    first: Mapping[str, float] = field(default_factory=dict)  # figures before the first step
+    now: Mapping[str, float] = field(default_factory=dict)  # figures of the last evaluation
     best: float | None = None
     best_step: int | None = None
-    stale: int = 0
-    """Evaluations since the best one."""
+    stale: int = 0  # evaluations since the best one
 
 
 def _alone() -> bool:

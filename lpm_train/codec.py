@@ -16,23 +16,18 @@ from torch import Tensor
 
 from lpm_train.storage import DataError
 
-State = Any
-"""What a decoder carries from piece to piece; opaque, and None before the first piece."""
+State = Any  # what a decoder carries from piece to piece; opaque, and None before the first piece
 
 
 class Codec(Protocol):
     """Pictures to latents and back."""
 
     name: str
-    stride: tuple[int, int, int]
-    """(frames, rows, columns) of pictures in one latent."""
+    stride: tuple[int, int, int]  # (frames, rows, columns) of pictures in one latent
     channels: int
-    first_alone: bool
-    """True: the first latent of a clip covers one frame only."""
-    mean: Tensor
-    """Mean of raw latents by channel, [C]; `encode` subtracts it."""
-    std: Tensor
-    """Spread of raw latents by channel, [C]; `encode` divides by it."""
+    first_alone: bool  # True: the first latent of a clip covers one frame only
+    mean: Tensor  # mean of raw latents by channel, [C]; `encode` subtracts it
+    std: Tensor  # spread of raw latents by channel, [C]; `encode` divides by it
 
     @property
     def fingerprint(self) -> str:
@@ -173,11 +168,11 @@ def make_codec(spec: str) -> Codec:
 
         return TinyVideoAE.load(rest)
     if kind == "principal" and rest:
-        from lpm_train.codec_principal import PrincipalCodec
+        from lpm_train.proof.codec_principal import PrincipalCodec
 
         return PrincipalCodec.load(rest)
     if kind in ("wan", "ltx") and rest:
-        from lpm_train.codec_public import load_public
+        from lpm_train.extras.codec_public import load_public
 
         return load_public(kind, rest)
     raise DataError(

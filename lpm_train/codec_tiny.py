@@ -31,12 +31,10 @@ _BOUND = 3.0  # latents before normalisation lie in (-3, 3), as TAESD's do
 class TinyConfig:
     """Shape of the autoencoder."""
 
-    stride: tuple[int, int, int] = (4, 8, 8)
-    """(frames, rows, columns) in a latent, powers of two; rows equal columns."""
+    stride: tuple[int, int, int] = (4, 8, 8)  # (frames, rows, columns) in a latent, powers of two; rows equal columns
     channels: int = 16
     width: int = 64
-    blocks: int = 2
-    """Residual blocks at each scale."""
+    blocks: int = 2  # residual blocks at each scale
 
     def __post_init__(self) -> None:
         t, h, w = self.stride

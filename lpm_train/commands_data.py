@@ -14,7 +14,7 @@ from lpm_train.audio import make_audio
 from lpm_train.codec import make_codec
 from lpm_train.codec_fit import fit_codec
 from lpm_train.codec_tiny import TinyConfig
-from lpm_train.doctor import examine
+from lpm_train.extras.doctor import examine
 from lpm_train.loader import LoaderConfig
 from lpm_train.make import Encoders
 from lpm_train.order import Bucket
@@ -22,8 +22,8 @@ from lpm_train.precompute import precompute
 from lpm_train.storage import DataError
 from lpm_train.text import make_text
 
+# Encoders and shapes when none are named.
 DEFAULTS = {"codec": "patch:4x8x8", "audio": "logmel:2x80", "text": "hashed-words:64x48", "buckets": "64x256x256"}
-"""Encoders and shapes when none are named."""
 
 
 def parse_buckets(text: str) -> tuple[Bucket, ...]:
@@ -93,11 +93,7 @@ def run_doctor(
 ) -> int:
     """Check every sample, time reading, decoding and loading, draw a batch; 1 if a sample has a problem."""
     config = LoaderConfig(
-        buckets=parse_buckets(buckets),
-        where=where,
-        global_batch=global_batch,
-        precomputed=precomputed,
-        workers=workers,
+        buckets=parse_buckets(buckets), where=where, global_batch=global_batch, precomputed=precomputed, workers=workers
     )
 
     def progress(done: int, total: int) -> None:

@@ -18,6 +18,7 @@ from typing import cast
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from lpm_train import loop
@@ -40,7 +41,6 @@ from lpm_train.shards import Shards
 from lpm_train.stages import make_stage
 from lpm_train.storage import DataError
 from lpm_train.stream import StreamGenerator, StreamingAudio
-from lpm_train.synthetic import U8
 from schemas.sample import FPS, SAMPLES_PER_FRAME
 from schemas.time import PACKED_AUDIO_HZ
 
@@ -261,7 +261,7 @@ def reference_conditions(config: Config, encoders: Encoders, images: Sequence[tu
 
 def play(
     generator: StreamGenerator, speak: Tensor | None, listen: Tensor | None, samples: int, chunk: int
-) -> Iterator[U8]:
+) -> Iterator[NDArray[np.uint8]]:
     """Push sounds of 48 kHz chunk by chunk, as they would arrive live, and yield frames uint8 [H, W, 3].
 
     A side is off before its sound begins and after it ends; `samples` is the length of the stream.

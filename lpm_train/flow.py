@@ -67,8 +67,7 @@ def levels(steps: int, shift: float, device: torch.device | None = None) -> Tens
     return shifted(torch.linspace(1, 0, steps + 1, dtype=torch.float64, device=device)[:-1], shift)
 
 
-Velocity = Callable[[Tensor, Tensor], Tensor]
-"""(x_BFCHW, t_BF) -> velocity."""
+Velocity = Callable[[Tensor, Tensor], Tensor]  # (x_BFCHW, t_BF) -> velocity
 
 
 def guided(conditional: Velocity, unconditional: Velocity, scale: float) -> Velocity:

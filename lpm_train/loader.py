@@ -30,23 +30,18 @@ from schemas.time import PACKED_AUDIO_HZ
 class LoaderConfig:
     """What is loaded and in what order. All of it but `workers` and `prefetch` decides what batches hold."""
 
+    # (video frames, height, width) that clips are cut to; clips shorter than all are left out.
     buckets: Sequence[Bucket] = ((64, 256, 256),)
-    """(video frames, height, width) that clips are cut to; clips shorter than all are left out."""
-    where: str | None = None
-    """SQL condition over the manifest's columns."""
-    global_batch: int = 8
-    """Samples in a step over all ranks."""
+    where: str | None = None  # SQL condition over the manifest's columns
+    global_batch: int = 8  # samples in a step over all ranks
     seed: int = 0
+    # Share of each state in what is drawn; None: as they come, every sample once an epoch.
     balance: Mapping[str, float] | None = None
-    """Share of each state in what is drawn; None: as they come, every sample once an epoch."""
     sampling: Sampling = field(default_factory=Sampling)
-    drop: DropRates | None = None
-    """Condition dropout; None: none."""
-    precomputed: str | None = None
-    """Name of the precomputed set to use; None: decode and encode on the fly."""
+    drop: DropRates | None = None  # condition dropout; None: none
+    precomputed: str | None = None  # name of the precomputed set to use; None: decode and encode on the fly
     workers: int = 4
-    prefetch: int = 2
-    """Steps that are prepared ahead."""
+    prefetch: int = 2  # steps that are prepared ahead
 
 
 class Loader:

@@ -24,8 +24,8 @@ from lpm_train.config import Config, to_json
 from lpm_train.parallel import Ranks
 from lpm_train.stage import Criterion, Stage
 
+# Extra figures of a stage at an evaluation, for instance those read from generated pictures.
 Measure = Callable[[Any], Mapping[str, float]]
-"""Extra figures of a stage at an evaluation, for instance those read from generated pictures."""
 
 
 class TrainingError(RuntimeError):
@@ -38,8 +38,7 @@ class Result:
 
     meta: Meta
     criteria: tuple[Criterion, ...]
-    stopped: str
-    """Why: "steps", "criteria" or "patience"."""
+    stopped: str  # why: "steps", "criteria" or "patience"
 
 
 def train(

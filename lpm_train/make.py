@@ -106,8 +106,7 @@ class Maker:
     sampling: Sampling
     seed: int
     drop: DropRates | None
-    silence_A: Tensor
-    """Features of a step of silence, [A]."""
+    silence_A: Tensor  # features of a step of silence, [A]
 
     def __call__(self, draw: Draw) -> Batch:
         """Read, cut, encode and vary one sample."""

@@ -13,11 +13,11 @@ import av
 import numpy as np
 import torch
 from av.audio.resampler import AudioResampler
+from numpy.typing import NDArray
 from torch import Tensor
 
 from lpm_train.clip import read_image
 from lpm_train.storage import DataError
-from lpm_train.synthetic import F32, U8
 from schemas.sample import FPS
 from schemas.time import PACKED_AUDIO_HZ
 
@@ -64,7 +64,9 @@ def load_image(path: str | Path, height: int, width: int) -> Tensor:
     return read_image(data, (height, width)).float() / 127.5 - 1.0
 
 
-def write_mp4(path: str | Path, frames: Iterable[U8], sound: F32 | None = None, crf: float = 12) -> int:
+def write_mp4(
+    path: str | Path, frames: Iterable[NDArray[np.uint8]], sound: NDArray[np.float32] | None = None, crf: float = 12
+) -> int:
     """Write uint8 RGB frames [H, W, 3] at 25 fps, with mono sound at 48 kHz where given; return how many frames.
 
     Raises:
@@ -96,7 +98,7 @@ def write_mp4(path: str | Path, frames: Iterable[U8], sound: F32 | None = None, 
     return n
 
 
-def write_png(path: str | Path, rgb: U8) -> None:
+def write_png(path: str | Path, rgb: NDArray[np.uint8]) -> None:
     """Write a picture."""
     import cv2
 

@@ -35,11 +35,9 @@ class Output(NamedTuple):
 class Drive(NamedTuple):
     """Conditions as tokens: a window of sound for each frame, and text."""
 
-    sounds: tuple[Tensor, Tensor]
-    """Speech and user windows, [B, F, M, D] each."""
+    sounds: tuple[Tensor, Tensor]  # speech and user windows, [B, F, M, D] each
     text_BLD: Tensor
-    text_mask: Tensor
-    """bool [B, 1, 1, L]."""
+    text_mask: Tensor  # bool [B, 1, 1, L]
 
     def twice(self) -> Drive:
         """Repeat the batch for the clean and the noisy copy."""

@@ -21,8 +21,7 @@ from numpy.typing import NDArray
 from lpm_train.batch import sample_seed
 from lpm_train.storage import DataError
 
-Bucket = tuple[int, int, int]
-"""(video frames, height, width) that a sample is cut to, in pixels."""
+Bucket = tuple[int, int, int]  # (video frames, height, width) that a sample is cut to, in pixels
 
 _CYCLE = 1000  # slots after which the deal among states repeats: ratios are exact to 0.1 %
 
@@ -58,8 +57,7 @@ def _permutation(n: int, name: str, turn: int, seed: int) -> NDArray[np.int64]:
 class Order:
     """The order of all batches. `balance` gives the share of each state, e.g. {"speak": 0.5, "listen": 0.5}."""
 
-    samples: Mapping[str, tuple[Bucket, str]]
-    """sample id -> (bucket, state)"""
+    samples: Mapping[str, tuple[Bucket, str]]  # sample id -> (bucket, state)
     global_batch: int
     seed: int = 0
     balance: Mapping[str, float] | None = None

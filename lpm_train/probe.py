@@ -18,8 +18,7 @@ from lpm_train.attention import Causal
 from lpm_train.batch import STATES, Batch, Conditions
 from lpm_train.model import DiT
 
-LEVELS = (0.1, 0.3, 0.5, 0.7, 0.9)
-"""Noise levels of a held-out loss."""
+LEVELS = (0.1, 0.3, 0.5, 0.7, 0.9)  # noise levels of a held-out loss
 
 
 @torch.no_grad()
@@ -65,16 +64,13 @@ def _rolled(*names: str) -> Callable[[Conditions], Conditions]:
     return lambda cond: replace(cond, **{n: getattr(cond, n).roll(1, 0) for n in names})
 
 
+# Each condition: how it is exchanged among the samples of a batch, and in which frames it matters.
 SHUFFLES: dict[str, tuple[Callable[[Conditions], Conditions], Callable[[Batch], Tensor]]] = {
     "speech": (_rolled("speak_BTA"), lambda b: b.cond.speak_on_BF),
     "user": (_rolled("listen_BTA"), lambda b: b.cond.listen_on_BF),
     "text": (_rolled("text_BLD", "text_mask_BL"), lambda b: torch.ones_like(b.cond.speak_on_BF)),
-    "reference": (
-        _rolled("ref_BKCHW", "ref_mask_BK", "ref_kind_BK"),
-        lambda b: torch.ones_like(b.cond.speak_on_BF),
-    ),
+    "reference": (_rolled("ref_BKCHW", "ref_mask_BK", "ref_kind_BK"), lambda b: torch.ones_like(b.cond.speak_on_BF)),
 }
-"""Each condition: how it is exchanged among the samples of a batch, and in which frames it matters."""
 
 
 def condition_gaps(

@@ -19,8 +19,7 @@ from lpm_train.cache import Cache
 from lpm_train.config import Flow, Stream
 from lpm_train.model import DiT
 
-Draw = Callable[[str], Tensor]
-"""Purpose -> noise [B, F, C, H, W] for the block at hand."""
+Draw = Callable[[str], Tensor]  # purpose -> noise [B, F, C, H, W] for the block at hand
 
 
 def causal_layout(stream: Stream) -> Causal:

@@ -16,22 +16,18 @@ from lpm_train.order import Bucket
 from lpm_train.storage import DataError
 from schemas.sample import ReferenceRef
 
-KINDS = {"global": 0, "view": 1, "expression": 2}
-"""Values of `Conditions.ref_kind_BK` by the kind's name in the shards."""
+KINDS = {"global": 0, "view": 1, "expression": 2}  # values of `Conditions.ref_kind_BK` by the kind's name in the shards
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sampling:
     """How samples are cut and how often inputs are varied."""
 
-    hop_frames: int = 1
-    """Windows start at multiples of this many frames (rounded up to whole latents)."""
+    hop_frames: int = 1  # windows start at multiples of this many frames (rounded up to whole latents)
+    # Reference slots K in a batch; a sample uses a random number of them, at least one where it has any.
     max_refs: int = 4
-    """Reference slots K in a batch; a sample uses a random number of them, at least one where it has any."""
-    drop_ref: float = 0.15
-    """How often a single reference other than the first is left out."""
-    silence: float = 0.1
-    """How often a stream that is off is given as true silence instead of 'not in this mode'."""
+    drop_ref: float = 0.15  # how often a single reference other than the first is left out
+    silence: float = 0.1  # how often a stream that is off is given as true silence instead of 'not in this mode'
 
     def __post_init__(self) -> None:
         if self.hop_frames < 1 or self.max_refs < 0:

@@ -36,8 +36,8 @@ class Row:
     n_frames: int
     n_audio_samples: int
     shard: str
+    # (offset, size) in the shard, by suffix after the sample's key, e.g. `speak.flac`.
     members: Mapping[str, tuple[int, int]]
-    """(offset, size) in the shard, by suffix after the sample's key, e.g. `speak.flac`."""
     caption: str
 
     @property

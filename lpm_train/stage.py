@@ -25,8 +25,7 @@ from lpm_train.parallel import Ema, Ranks, accumulate, autocast, clip_gradients,
 from lpm_train.rollout import roll
 
 Weights = Mapping[str, Tensor]
-GRID = (0.1, 0.3, 0.5, 0.7, 0.9)
-"""Noise levels of the held-out loss."""
+GRID = (0.1, 0.3, 0.5, 0.7, 0.9)  # noise levels of the held-out loss
 
 
 @dataclass(frozen=True)
@@ -34,8 +33,7 @@ class Criterion:
     """One condition of being done."""
 
     name: str
-    value: float | None
-    """None: not measured."""
+    value: float | None  # None: not measured
     sign: Literal["<=", ">="]
     target: float
 

@@ -26,8 +26,7 @@ from lpm_train.rollout import Rollout
 from lpm_train.text import TextEncoder
 from schemas.sample import FPS
 
-RECENT = 4096
-"""Blocks whose times are remembered for the percentiles."""
+RECENT = 4096  # blocks whose times are remembered for the percentiles
 
 
 @runtime_checkable
@@ -43,15 +42,11 @@ class StreamingAudio(AudioEncoder, Protocol):
 class Timing:
     """What a stream has cost so far."""
 
-    wait_s: float
-    """Sound that the first block needs before it can begin."""
-    block_s: list[float] = field(default_factory=list)
-    """Computing time of the latest blocks, decoding included."""
-    first_s: float = 0.0
-    """Computing time of the first block."""
+    wait_s: float  # sound that the first block needs before it can begin
+    block_s: list[float] = field(default_factory=list)  # computing time of the latest blocks, decoding included
+    first_s: float = 0.0  # computing time of the first block
     blocks: int = 0
-    frames: int = 0
-    """Pictures made."""
+    frames: int = 0  # pictures made
 
     def add(self, seconds: float, frames: int) -> None:
         """Count one block."""

@@ -24,10 +24,8 @@ class TextEncoder(Protocol):
     """Sentences to token embeddings."""
 
     name: str
-    width: int
-    """Features Dt of a token."""
-    length: int
-    """Token places L; longer texts are cut there."""
+    width: int  # features Dt of a token
+    length: int  # token places L; longer texts are cut there
 
     @property
     def fingerprint(self) -> str:
@@ -75,11 +73,11 @@ def make_text(spec: str) -> TextEncoder:
             raise DataError(f"{spec!r}: write hashed-words:WIDTHxLENGTH, e.g. hashed-words:64x48") from e
         return HashedWords(width, length)
     if kind == "minilm" and rest:
-        from lpm_train.text_minilm import MiniLM
+        from lpm_train.extras.text_minilm import MiniLM
 
         return MiniLM(rest)
     if kind in ("t5", "clip") and rest:
-        from lpm_train.text_public import load_public_text
+        from lpm_train.extras.text_public import load_public_text
 
         return load_public_text(kind, rest)
     raise DataError(

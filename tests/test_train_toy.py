@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import torch
 
-from lpm_train import toy
 from lpm_train.checkpoint import find, load_weights
-from lpm_train.muon import Muon, orthogonalized
+from lpm_train.proof import toy
+from lpm_train.proof.muon import Muon, orthogonalized
 
 BASELINES = Path(__file__).parent / "train_toy_baselines.json"
 BUDGET = toy.Budget(

@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 import soundfile
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 
-from lpm_train.synthetic import F32, SIZE, U8, Scene, draw_scene, identity, reference_pictures, render, tracks
+from lpm_train.proof.synthetic import F32, SIZE, U8, Scene, draw_scene, identity, reference_pictures, render, tracks
 from schemas import sample as s
 from schemas.tables.output import MANIFEST
 from schemas.time import PACKED_AUDIO_HZ

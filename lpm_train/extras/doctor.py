@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from lpm_train.clip import read_image, read_record, read_sound, read_video
-from lpm_train.contact_sheet import write_contact_sheet
+from lpm_train.extras.contact_sheet import write_contact_sheet
 from lpm_train.loader import Loader, LoaderConfig
 from lpm_train.make import Encoders
 from lpm_train.shards import Row, Shards
@@ -33,12 +33,9 @@ class Report:
     states: dict[str, int] = field(default_factory=dict)
     without_references: int = 0
     only_references_from_inside: int = 0
-    problems: dict[str, str] = field(default_factory=dict)
-    """What is wrong, by sample."""
-    read_mb_s: float = 0.0
-    """Reading all bytes of all samples, one thread, megabytes (10^6) a second."""
-    decode_fps: float = 0.0
-    """Decoding everything on all threads, video frames a second."""
+    problems: dict[str, str] = field(default_factory=dict)  # what is wrong, by sample
+    read_mb_s: float = 0.0  # reading all bytes of all samples, one thread, megabytes (10^6) a second
+    decode_fps: float = 0.0  # decoding everything on all threads, video frames a second
     loader: dict[str, Any] = field(default_factory=dict)
 
     @property

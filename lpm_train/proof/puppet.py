@@ -17,9 +17,8 @@ from lpm_train.batch import BOTH, IDLE, LISTEN, SPEAK, Batch, Conditions
 from lpm_train.clip import to_unit
 from lpm_train.codec import encode_images, latent_frames, latent_span
 from lpm_train.make import Encoders
-from lpm_train.metrics import motion_energy, puppet_metrics
-from lpm_train.sampling import KINDS
-from lpm_train.synthetic import (
+from lpm_train.proof.metrics import motion_energy, puppet_metrics
+from lpm_train.proof.synthetic import (
     CAPTIONS,
     U8,
     Scene,
@@ -30,6 +29,7 @@ from lpm_train.synthetic import (
     render,
     tracks,
 )
+from lpm_train.sampling import KINDS
 from schemas.sample import State
 from schemas.time import PACKED_AUDIO_HZ
 
