@@ -18,12 +18,10 @@ from av.video.reformatter import Colorspace, Interpolation, VideoReformatter
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lpm_train.batch import BOTH, IDLE, LISTEN, SPEAK
+from lpm_train.batch import STATES
 from lpm_train.storage import DataError
 from schemas.sample import FPS, SAMPLES_PER_FRAME, Sample
 from schemas.time import PACKED_AUDIO_HZ
-
-_STATE = {"idle": IDLE, "speak": SPEAK, "listen": LISTEN, "both": BOTH}
 
 
 def cover(width: int, height: int, to_width: int, to_height: int) -> tuple[int, int, int, int]:
@@ -130,11 +128,11 @@ def read_record(json: bytes, sample_id: str) -> Sample:
 
 def frame_states(record: Sample) -> NDArray[np.int8]:
     """Return the state of each video frame, [n_frames]; where no clear state was measured, that of the sample."""
-    out = np.full(record.video.n_frames, _STATE[record.state], np.int8)
+    out = np.full(record.video.n_frames, STATES.index(record.state), np.int8)
     centre_s = (np.arange(len(out)) + 0.5) / FPS
     for run in record.states:
-        if run.state in _STATE:
-            out[(centre_s >= run.start_s) & (centre_s < run.end_s)] = _STATE[run.state]
+        if run.state in STATES:
+            out[(centre_s >= run.start_s) & (centre_s < run.end_s)] = STATES.index(run.state)
     return out
 
 

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from lpm_train import loop
 from lpm_train.audio import steps_per_latent
-from lpm_train.batch import Batch, Conditions
+from lpm_train.batch import KINDS, Batch, Conditions
 from lpm_train.checkpoint import find, load_weights, steps
 from lpm_train.codec import encode_images, latent_frames, latent_size
 from lpm_train.commands_data import make_encoders
@@ -36,7 +36,7 @@ from lpm_train.model import DiT
 from lpm_train.parallel import Ranks, ranks
 from lpm_train.probe import condition_gaps, heldout_loss
 from lpm_train.rollout import causal_layout, roll
-from lpm_train.sampling import KINDS, Sampling
+from lpm_train.sampling import Sampling
 from lpm_train.shards import Shards
 from lpm_train.stages import make_stage
 from lpm_train.storage import DataError

@@ -20,7 +20,7 @@ from torch.utils.checkpoint import checkpoint
 
 from lpm_train import attention
 from lpm_train.attention import KV, Causal, Space
-from lpm_train.batch import REFERENCE_KINDS, Conditions
+from lpm_train.batch import KINDS, Conditions
 from lpm_train.cache import Cache
 from lpm_train.config import Model as ModelConfig
 
@@ -201,7 +201,7 @@ class DiT(nn.Module):
         self.text_in = nn.Linear(c.text_width, c.width)
         self.text_null_D = nn.Parameter(torch.randn(c.width) * 0.02)
         self.ref_null_D = nn.Parameter(torch.randn(c.width) * 0.02)
-        self.ref_kind = nn.Embedding(len(REFERENCE_KINDS), c.width)
+        self.ref_kind = nn.Embedding(len(KINDS), c.width)
         self.blocks = nn.ModuleList(Block(c) for _ in range(c.depth))
         self.head_2D = nn.Linear(c.width, 2 * c.width)
         self.patch_out = nn.Linear(c.width, c.channels * c.patch**2)

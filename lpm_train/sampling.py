@@ -16,8 +16,6 @@ from lpm_train.order import Bucket
 from lpm_train.storage import DataError
 from schemas.sample import ReferenceRef
 
-KINDS = {"global": 0, "view": 1, "expression": 2}  # values of `Conditions.ref_kind_BK` by the kind's name in the shards
-
 
 @dataclass(frozen=True, kw_only=True)
 class Sampling:
@@ -85,10 +83,8 @@ def choose_references(
         def inside(r: ReferenceRef) -> bool:
             return r.source_id == source_id and window_s[0] <= r.time_s < window_s[1]
 
-        middle = sum(window_s) / 2
-        outside = [i for i, r in enumerate(references) if not inside(r)] or [
-            max(range(len(references)), key=lambda i: abs(references[i].time_s - middle))
-        ]
+        farthest = max(range(len(references)), key=lambda i: abs(references[i].time_s - sum(window_s) / 2))
+        outside = [i for i, r in enumerate(references) if not inside(r)] or [farthest]
     mixed = rng.permutation(outside).tolist()
     first = next((i for i in mixed if references[i].kind == "global"), mixed[0])  # always there, as in the paper
     rest = [i for i in mixed if i != first and rng.random() >= rules.drop_ref]
