@@ -10,7 +10,6 @@ from __future__ import annotations
 import ast
 import dataclasses
 import json
-import types
 import typing
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -292,36 +291,30 @@ def override(config: Config, settings: Sequence[str]) -> Config:
             value = ast.literal_eval(text)
         except (ValueError, SyntaxError):
             value = {"true": True, "false": False}.get(text.lower(), text)
-        config = _set(config, path.strip().split("."), value, path)
+        *sections, name = path.strip().split(".")
+        tree: Any = dataclasses.asdict(config)
+        at = tree
+        for key in sections:
+            at = at.setdefault(key, {})
+            if not isinstance(at, dict):
+                raise ConfigError(f"no setting {path!r}: {key} is a single value")
+        at[name] = value
+        config = _build(Config, tree, "")
     return config
-
-
-def _set(record: Any, keys: list[str], value: Any, path: str) -> Any:
-    names = [f.name for f in dataclasses.fields(record)]
-    if keys[0] not in names:
-        raise ConfigError(f"no setting {path!r}: {type(record).__name__} has {', '.join(names)}")
-    if len(keys) > 1:
-        inner = getattr(record, keys[0])
-        if not dataclasses.is_dataclass(inner):
-            raise ConfigError(f"no setting {path!r}: {keys[0]} is a single value")
-        new = _set(inner, keys[1:], value, path)
-    else:
-        new = _build(typing.get_type_hints(type(record))[keys[0]], value, path)
-    return dataclasses.replace(record, **{keys[0]: new})
 
 
 def _build(kind: Any, value: Any, path: str) -> Any:
     """Turn plain values into a field's type, or say why not."""
-    origin, args = typing.get_origin(kind), typing.get_args(kind)
+    origin, args = typing.get_origin(kind) or kind, typing.get_args(kind)
     if dataclasses.is_dataclass(kind):
-        if isinstance(value, kind):  # type: ignore[arg-type]
-            return value
         if not isinstance(value, dict):
             raise ConfigError(f"{path} is a section; set its fields one by one")
         hints = typing.get_type_hints(kind)
-        if unknown := sorted(set(value) - set(hints)):
-            raise ConfigError(f"{path or 'the configuration'} has no field {unknown[0]!r}; it has {', '.join(hints)}")
-        return kind(**{k: _build(hints[k], v, f"{path}.{k}".strip(".")) for k, v in value.items()})  # type: ignore[operator]
+        if unknown := [k for k in value if k not in hints]:
+            raise ConfigError(
+                f"no setting {f'{path}.{unknown[0]}'.strip('.')!r}: {origin.__name__} has {', '.join(hints)}"
+            )
+        return origin(**{k: _build(hints[k], v, f"{path}.{k}".strip(".")) for k, v in value.items()})
     if origin is Literal:
         if value not in args:
             raise ConfigError(f"{path} = {value!r}: use one of {', '.join(map(repr, args))}")
@@ -331,11 +324,10 @@ def _build(kind: Any, value: Any, path: str) -> Any:
         if len(inner) != len(value):
             raise ConfigError(f"{path} = {value!r}: {len(inner)} values are needed")
         return tuple(_build(k, v, path) for k, v in zip(inner, value, strict=True))
-    plain = origin if isinstance(origin, type) and not isinstance(kind, types.UnionType) else kind
-    if plain is float and isinstance(value, int) and not isinstance(value, bool):
+    if origin is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
-    if not isinstance(value, plain) or (plain is int and isinstance(value, bool)):
-        raise ConfigError(f"{path} = {value!r}: expected {getattr(plain, '__name__', plain)}")
+    if not isinstance(value, origin) or (origin is int and isinstance(value, bool)):
+        raise ConfigError(f"{path} = {value!r}: expected {origin.__name__}")
     return value
 
 

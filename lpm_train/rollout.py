@@ -34,11 +34,21 @@ def sample_clip(
     """Generate whole clips with both directions in view: -> [B, F, C, H, W]; `size` is (C, H, W)."""
     like = torch.empty(0, device=cond.speak_BTA.device)
     eps = flow.noise(ids, (cond.frames, *size), like, "clip", *seed)
-    null = cond.null()
-    velocity = flow.guided(
-        lambda x, t: model(x, t, cond).v_BFCHW, lambda x, t: model(x, t, null).v_BFCHW, config.guidance
-    )
+
+    def velocity(x: Tensor, t: Tensor) -> Tensor:
+        return flow.guided(lambda c: model(x, t, c).v_BFCHW, cond, config.guidance)
+
     return flow.euler(velocity, eps, config.steps, config.shift)
+
+
+def forced(
+    model: DiT, x_t: Tensor, t_BF: Tensor, cond: Conditions, layout: Causal | None, context: Tensor, start: int = 0
+) -> Tensor:
+    """Return the velocity at `x_t`: with both directions in view, or under a layout, forced on a clean `context`."""
+    if layout is not None:
+        x_t, t_BF = torch.cat([context, x_t]), torch.cat([torch.zeros_like(t_BF), t_BF])
+    v: Tensor = model(x_t, t_BF, cond, layout=layout, start=start).v_BFCHW
+    return v
 
 
 def near(cond: Conditions, start: int, stop: int, model: DiT) -> tuple[Conditions, int]:

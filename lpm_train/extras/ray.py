@@ -27,7 +27,7 @@ def launch(
     """Call `function(**arguments)` on every worker, and again from its last checkpoint when one is lost.
 
     Args:
-        function: importable on every machine, for instance `commands_train.run_stage`.
+        function: importable on every machine, for instance `session.run_stage`.
         arguments: its arguments.
         workers: processes; one GPU each if `gpu`.
         gpu: False for CPU workers (gloo).
