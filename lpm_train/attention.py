@@ -11,8 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any, NamedTuple
+from functools import lru_cache, partial
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -47,18 +47,14 @@ class Space(NamedTuple):
         tables = frame_rotation(first, frames, height, width, head_width, theta, torch.device(device), wide)
         return cls(height * width, first, ref_gap, *tables)
 
-    def _rotate(self, x: Tensor, start: int) -> Tensor:
-        row = (start - self.first) * self.tokens
-        here = slice(row, row + x.shape[2])
-        return rotate(x, (self.cos[here], self.sin[here]))
-
     def video(self, x: Tensor, start: int = 0) -> Tensor:
         """Rotate tokens of frames at times start, start+1, ..."""
-        return self._rotate(x, start)
+        row = (start - self.first) * self.tokens
+        return rotate(x, (self.cos[row : row + x.shape[2]], self.sin[row : row + x.shape[2]]))
 
     def refs(self, x: Tensor) -> Tensor:
         """Rotate reference slots, which stand before the window: slot i of K at time i - K - gap + 1."""
-        return self._rotate(x, 1 - x.shape[2] // self.tokens - self.ref_gap)
+        return self.video(x, 1 - x.shape[2] // self.tokens - self.ref_gap)
 
 
 @dataclass(frozen=True)
@@ -77,9 +73,8 @@ class Causal:
 
     def kept(self, frames: int) -> list[tuple[int, int]]:
         """Return the frame ranges that are visible once `frames` frames lie in the past."""
-        if frames <= self.sink + self.window:
-            return [(0, frames)] if frames else []
-        ranges = [(0, self.sink), (frames - self.window, frames)]
+        whole = frames <= self.sink + self.window
+        ranges = [(0, frames)] if whole else [(0, self.sink), (frames - self.window, frames)]
         return [r for r in ranges if r[0] < r[1]]
 
     def blocks(self, frames: int) -> int:
@@ -91,24 +86,20 @@ class Causal:
         return frames // self.block
 
 
-def attend_full(q: Tensor, own: KV, refs: KV | None, space: Space) -> Tensor:
-    """Attend over the references and the whole clip; [B, N, L, E]."""
-    k, v = space.video(own.k), own.v
-    if refs is not None:
-        k, v = torch.cat([space.refs(refs.k), k], dim=2), torch.cat([refs.v, v], dim=2)
-    return sdpa(space.video(q), k, v)
-
-
 def attend_block(q: Tensor, own: KV, past: KV | None, refs: KV | None, space: Space) -> Tensor:
-    """Attend from one block over references, the visible past (re-indexed from time 0) and itself."""
-    ks, vs, start = [], [], 0
+    """Attend over references, the visible past (re-indexed from time 0) and the block itself; [B, N, L, E]."""
+    start = 0 if past is None else past.k.shape[2] // space.tokens
+    ks, vs = [space.video(own.k, start)], [own.v]
+    if past is not None:
+        ks, vs = [space.video(past.k), *ks], [past.v, *vs]
     if refs is not None:
-        ks, vs = [space.refs(refs.k)], [refs.v]
-    if past is not None and past.k.shape[2]:
-        start = past.k.shape[2] // space.tokens
-        ks, vs = [*ks, space.video(past.k)], [*vs, past.v]
-    k, v = torch.cat([*ks, space.video(own.k, start)], dim=2), torch.cat([*vs, own.v], dim=2)
-    return sdpa(space.video(q, start), k, v)
+        ks, vs = [space.refs(refs.k), *ks], [refs.v, *vs]
+    return sdpa(space.video(q, start), torch.cat(ks, dim=2), torch.cat(vs, dim=2))
+
+
+def attend_full(q: Tensor, own: KV, refs: KV | None, space: Space) -> Tensor:
+    """Attend over the references and the whole clip: one block without a past."""
+    return attend_block(q, own, None, refs, space)
 
 
 def cut(kv: KV, ranges: list[tuple[int, int]], tokens: int) -> KV | None:
@@ -121,30 +112,23 @@ def cut(kv: KV, ranges: list[tuple[int, int]], tokens: int) -> KV | None:
 
 def attend_forced(q: Tensor, own: KV, refs: KV | None, space: Space, layout: Causal) -> Tensor:
     """Attend block by block, clean and noisy copies together: [2B, N, L, E], the clean half first."""
-    S, half = space.tokens, q.shape[0] // 2
-    clean = KV(own.k[:half], own.v[:half])
-    twice = None if refs is None else KV(*(x.repeat(2, 1, 1, 1) for x in refs))
-    out = []
+    S, half, out = space.tokens, q.shape[0] // 2, []
+    clean, twice = KV(own.k[:half], own.v[:half]), _twice(refs)
     for i in range(layout.blocks(q.shape[2] // S)):
         here = slice(i * layout.block * S, (i + 1) * layout.block * S)
-        past = cut(clean, layout.kept(i * layout.block), S)
-        past = None if past is None else KV(*(x.repeat(2, 1, 1, 1) for x in past))
+        past = _twice(cut(clean, layout.kept(i * layout.block), S))
         out.append(attend_block(q[:, :, here], KV(own.k[:, :, here], own.v[:, :, here]), past, twice, space))
     return torch.cat(out, dim=2)
 
 
-@lru_cache(maxsize=8)
-def _flex() -> Callable[..., Any]:
-    from torch.nn.attention.flex_attention import flex_attention
-
-    function: Callable[..., Any] = flex_attention
-    return torch.compile(function, dynamic=False) if torch.cuda.is_available() else function
+def _twice(kv: KV | None) -> KV | None:
+    return None if kv is None else KV(*(x.repeat(2, 1, 1, 1) for x in kv))
 
 
 @lru_cache(maxsize=16)
-def forced_mask(length: int, refs: int, block: int, device: torch.device) -> Any:
-    """Build the block mask of [clean | noisy] queries over [references | clean | noisy] keys."""
-    from torch.nn.attention.flex_attention import create_block_mask
+def _flex(length: int, refs: int, block: int, device: torch.device) -> Callable[..., Tensor]:
+    """Make the kernel that lets [clean | noisy] queries see what they may of [references | clean | noisy] keys."""
+    from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
     def visible(b: Tensor, h: Tensor, q: Tensor, kv: Tensor) -> Tensor:
         q_noisy, q_block = q >= length, (q % length) // block
@@ -152,27 +136,25 @@ def forced_mask(length: int, refs: int, block: int, device: torch.device) -> Any
         same = (kv_block == q_block) & (kv_noisy == q_noisy)
         return (kv < refs) | (~kv_noisy & (kv_block < q_block)) | same
 
-    return create_block_mask(visible, B=None, H=None, Q_LEN=2 * length, KV_LEN=refs + 2 * length, device=str(device))
+    mask = create_block_mask(visible, B=None, H=None, Q_LEN=2 * length, KV_LEN=refs + 2 * length, device=str(device))
+    compiled = torch.compile(flex_attention, dynamic=False) if device.type == "cuda" else flex_attention
+    return partial(compiled, block_mask=mask)
 
 
 def attend_forced_flex(q: Tensor, own: KV, refs: KV | None, space: Space, layout: Causal) -> Tensor:
     """Do what `attend_forced` does in one kernel, for clips that the window holds as a whole."""
     length, half = q.shape[2], q.shape[0] // 2
-    frames = length // space.tokens
+    frames = layout.blocks(length // space.tokens) * layout.block
     if frames - layout.block > layout.sink + layout.window:
         raise ValueError(
             f"the flex back-end needs a window that holds the clip: {frames} frames, window {layout.window}; "
             "widen stream.window or use run.attention=sdpa"
         )
-    layout.blocks(frames)
 
-    def join(x: Tensor) -> Tensor:
-        return torch.cat([x[:half], x[half:]], dim=2)
+    def join(x: Tensor, before: Tensor | None = None) -> Tensor:
+        return torch.cat([*([] if before is None else [before]), x[:half], x[half:]], dim=2)
 
-    k, v, n_refs = join(space.video(own.k)), join(own.v), 0
-    if refs is not None:
-        n_refs = refs.k.shape[2]
-        k, v = torch.cat([space.refs(refs.k), k], dim=2), torch.cat([refs.v, v], dim=2)
-    mask = forced_mask(length, n_refs, layout.block * space.tokens, q.device)
-    out = _flex()(join(space.video(q)), k, v, block_mask=mask)
-    return torch.cat([out[:, :, :length], out[:, :, length:]], dim=0)
+    k = join(space.video(own.k), None if refs is None else space.refs(refs.k))
+    v = join(own.v, None if refs is None else refs.v)
+    attend = _flex(length, k.shape[2] - 2 * length, layout.block * space.tokens, q.device)
+    return torch.cat(attend(join(space.video(q)), k, v).chunk(2, dim=2), dim=0)

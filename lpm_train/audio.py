@@ -14,7 +14,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from lpm_train.codec import Codec, digest, picture_frames
+from lpm_train.codec import Codec, digest, numbers, picture_frames
 from lpm_train.storage import DataError
 from schemas.sample import FPS
 
@@ -141,11 +141,7 @@ def make_audio(spec: str) -> AudioEncoder:
     """
     kind, _, rest = spec.partition(":")
     if kind == "logmel":
-        try:
-            q, mels = (int(n) for n in (rest or "2x80").split("x"))
-        except ValueError as e:
-            raise DataError(f"{spec!r}: write logmel:STEPSxBANDS, e.g. logmel:2x80") from e
-        return LogMel(q, mels)
+        return LogMel(*numbers(spec, "logmel:STEPSxBANDS", "logmel:2x80"))
     if kind in ("wav2vec2", "whisper") and rest:
         from lpm_train.extras.audio_public import load_public_audio
 

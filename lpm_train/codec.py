@@ -150,6 +150,18 @@ def digest(*parts: object) -> str:
     return out.hexdigest()[:16]
 
 
+def numbers(spec: str, form: str, example: str) -> list[int]:
+    """Read the whole numbers of KIND:AxBx..., as many as the form has.
+
+    Raises:
+        DataError: it is not of that form.
+    """
+    out = (spec.partition(":")[2] or example.partition(":")[2]).split("x")
+    if len(out) != len(form.split("x")) or not all(n.isdecimal() for n in out):
+        raise DataError(f"{spec!r}: write {form}, e.g. {example}")
+    return [int(n) for n in out]
+
+
 def make_codec(spec: str) -> Codec:
     """Make a codec from its name: patch:TxHxW, principal:FILE, tiny:FILE, wan:DIRECTORY or ltx:DIRECTORY.
 
@@ -158,10 +170,7 @@ def make_codec(spec: str) -> Codec:
     """
     kind, _, rest = spec.partition(":")
     if kind == "patch":
-        try:
-            t, h, w = (int(n) for n in (rest or "1x4x4").split("x"))
-        except ValueError as e:
-            raise DataError(f"{spec!r}: write patch:TxHxW, e.g. patch:1x4x4") from e
+        t, h, w = numbers(spec, "patch:TxHxW", "patch:1x4x4")
         return PatchCodec((t, h, w))
     if kind == "tiny" and rest:
         from lpm_train.codec_tiny import TinyVideoAE
@@ -175,6 +184,5 @@ def make_codec(spec: str) -> Codec:
         from lpm_train.extras.codec_public import load_public
 
         return load_public(kind, rest)
-    raise DataError(
-        f"unknown codec {spec!r}: use patch:TxHxW, principal:FILE, tiny:FILE, wan:DIRECTORY or ltx:DIRECTORY"
-    )
+    known = "patch:TxHxW, principal:FILE, tiny:FILE, wan:DIRECTORY or ltx:DIRECTORY"
+    raise DataError(f"unknown codec {spec!r}: use {known}")

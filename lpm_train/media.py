@@ -10,13 +10,14 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+import cv2
 import numpy as np
 import torch
 from av.audio.resampler import AudioResampler
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lpm_train.clip import read_image
+from lpm_train.clip import read_image, to_unit
 from lpm_train.storage import DataError
 from schemas.sample import FPS
 from schemas.time import PACKED_AUDIO_HZ
@@ -54,14 +55,10 @@ def load_image(path: str | Path, height: int, width: int) -> Tensor:
         data = Path(path).read_bytes()
     except OSError as e:
         raise DataError(f"cannot read the picture {path}: {e.strerror}") from e
-    if data[:8] == b"\x89PNG\r\n\x1a\n":
-        import cv2
-
-        rgba = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-        if rgba is None:
-            raise DataError(f"{path} is a damaged PNG")
-        data = bytes(cv2.imencode(".jpg", rgba, [cv2.IMWRITE_JPEG_QUALITY, 99])[1].tobytes())
-    return read_image(data, (height, width)).float() / 127.5 - 1.0
+    bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data.startswith(b"\x89PNG") else None
+    if bgr is not None:
+        data = bytes(cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, 99])[1].tobytes())
+    return to_unit(read_image(data, (height, width)))
 
 
 def write_mp4(
@@ -72,15 +69,13 @@ def write_mp4(
     Raises:
         DataError: there is no frame.
     """
-    n = 0
+    n, video, voice = 0, None, None
     with av.open(str(path), "w", format="mp4") as container:
-        video, voice = None, None
         for n, rgb in enumerate(frames, start=1):
             if video is None:
                 video = container.add_stream("libx264", rate=FPS, options={"crf": str(crf), "threads": "1"})
                 video.height, video.width, video.pix_fmt = rgb.shape[0], rgb.shape[1], "yuv420p"
-                if sound is not None:
-                    voice = container.add_stream("aac", rate=PACKED_AUDIO_HZ, layout="mono")
+                voice = container.add_stream("aac", rate=PACKED_AUDIO_HZ, layout="mono") if sound is not None else None
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb), "rgb24")
             frame.pts, frame.time_base = n - 1, Fraction(1, FPS)
             container.mux(video.encode(frame))
@@ -89,9 +84,8 @@ def write_mp4(
         container.mux(video.encode(None))
         if voice is not None and sound is not None:
             for start in range(0, len(sound), 1024):
-                part = av.AudioFrame.from_ndarray(
-                    np.ascontiguousarray(sound[None, start : start + 1024]), "fltp", "mono"
-                )
+                samples = np.ascontiguousarray(sound[None, start : start + 1024])
+                part = av.AudioFrame.from_ndarray(samples, "fltp", "mono")
                 part.sample_rate, part.pts, part.time_base = PACKED_AUDIO_HZ, start, Fraction(1, PACKED_AUDIO_HZ)
                 container.mux(voice.encode(part))
             container.mux(voice.encode(None))
@@ -100,7 +94,5 @@ def write_mp4(
 
 def write_png(path: str | Path, rgb: NDArray[np.uint8]) -> None:
     """Write a picture."""
-    import cv2
-
     if not cv2.imwrite(str(path), rgb[..., ::-1]):
         raise DataError(f"cannot write the picture {path}")

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from lpm_train.batch import sample_seed
-from lpm_train.codec import digest
+from lpm_train.codec import digest, numbers
 from lpm_train.storage import DataError
 
 
@@ -51,7 +51,8 @@ class HashedWords:
 
     def __call__(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Encode: -> ([B, L, Dt], [B, L])."""
-        out, mask = torch.zeros(len(texts), self.length, self.width), torch.zeros(len(texts), self.length).bool()
+        out = torch.zeros(len(texts), self.length, self.width)
+        mask = torch.zeros(out.shape[:2], dtype=torch.bool)
         for b, text in enumerate(texts):
             for i, word in enumerate(re.findall(r"\w+", text.lower())[: self.length]):
                 draw = np.random.default_rng(sample_seed("word", word)).standard_normal(self.width, np.float32)
@@ -67,11 +68,7 @@ def make_text(spec: str) -> TextEncoder:
     """
     kind, _, rest = spec.partition(":")
     if kind == "hashed-words":
-        try:
-            width, length = (int(n) for n in (rest or "64x48").split("x"))
-        except ValueError as e:
-            raise DataError(f"{spec!r}: write hashed-words:WIDTHxLENGTH, e.g. hashed-words:64x48") from e
-        return HashedWords(width, length)
+        return HashedWords(*numbers(spec, "hashed-words:WIDTHxLENGTH", "hashed-words:64x48"))
     if kind == "minilm" and rest:
         from lpm_train.extras.text_minilm import MiniLM
 
