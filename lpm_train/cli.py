@@ -161,8 +161,8 @@ def codec(
     seed: int = 0,
 ) -> int:
     """Train the small video autoencoder on a dataset's own pictures."""
-    from lpm_train.codec_tiny import TinyConfig
     from lpm_train.extras.codec_fit import fit_codec
+    from lpm_train.extras.codec_tiny import TinyConfig
     from lpm_train.session import parse_buckets
 
     def progress(step: int, loss: float) -> None:

@@ -173,7 +173,7 @@ def make_codec(spec: str) -> Codec:
         t, h, w = numbers(spec, "patch:TxHxW", "patch:1x4x4")
         return PatchCodec((t, h, w))
     if kind == "tiny" and rest:
-        from lpm_train.codec_tiny import TinyVideoAE
+        from lpm_train.extras.codec_tiny import TinyVideoAE
 
         return TinyVideoAE.load(rest)
     if kind == "principal" and rest:

@@ -18,7 +18,7 @@ from train_data_case import BUCKET, copy, dataset, encoders, loader, same
 from lpm_train.cli import codec as run_codec
 from lpm_train.cli import doctor as run_doctor
 from lpm_train.cli import precompute as run_precompute
-from lpm_train.codec_tiny import TinyConfig, TinyVideoAE
+from lpm_train.extras.codec_tiny import TinyConfig, TinyVideoAE
 from lpm_train.loader import Loader, LoaderConfig
 from lpm_train.make import Encoders
 from lpm_train.precompute import precompute

@@ -15,6 +15,7 @@ import torch
 from lpm_train.checkpoint import find, load_weights
 from lpm_train.proof import toy
 from lpm_train.proof.muon import Muon, orthogonalized
+from workflows.cli import main
 
 BASELINES = Path(__file__).parent / "train_toy_baselines.json"
 BUDGET = toy.Budget(
@@ -184,7 +185,11 @@ def _first_frame(video: Path, to: Path) -> None:
         (("train", "eval", "{root}", "{root}"), "no checkpoint"),
     ],
 )
-def test_errors_are_one_sentence(arguments: tuple[str, ...], sentence: str, tmp_path: Path) -> None:
-    result = lpm(*(a.format(root=tmp_path) for a in arguments))
-    assert result.returncode == 1 and "Traceback" not in result.stderr
-    assert result.stderr.startswith("lpm: ") and sentence in result.stderr
+def test_errors_are_one_sentence(
+    arguments: tuple[str, ...], sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main([a.format(root=tmp_path) for a in arguments])
+    said = capsys.readouterr().err
+    assert stop.value.code == 1 and "Traceback" not in said
+    assert said.startswith("lpm: ") and sentence in said
