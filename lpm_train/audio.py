@@ -31,11 +31,9 @@ class AudioEncoder(Protocol):
     @property
     def fingerprint(self) -> str:
         """Hash of everything that changes features."""
-        ...
 
     def __call__(self, wave_N: Tensor, rate_hz: int) -> Tensor:
         """Encode a whole clip: [N] in [-1, 1] -> [n_frames * q, A]."""
-        ...
 
 
 class LogMel:

@@ -32,15 +32,12 @@ class Codec(Protocol):
     @property
     def fingerprint(self) -> str:
         """Hash of everything that changes latents: kind, settings, weights, normalisation."""
-        ...
 
     def encode(self, frames_BFCHW: Tensor) -> Tensor:
         """Encode whole clips: [B, F', 3, H', W'] in [-1, 1] -> [B, F, C, H, W]."""
-        ...
 
     def decode(self, latents_BFCHW: Tensor, state: State = None) -> tuple[Tensor, State]:
         """Decode the next latents of a stream: [B, F, C, H, W] -> ([B, F', 3, H', W'], state for the next call)."""
-        ...
 
 
 def latent_frames(codec: Codec, frames: int) -> int:

@@ -42,17 +42,10 @@ class Result:
 
 
 def train(
-    stage: Stage,
-    config: Config,
-    source: BatchSource,
-    out: Path,
-    *,
-    heldout: Sequence[Batch] = (),
-    measure: Measure | None = None,
-    where: Ranks | None = None,
-    flops_per_step: float = 0.0,
+    stage: Stage, config: Config, source: BatchSource, out: Path, *, heldout: Sequence[Batch] = (),
+    measure: Measure | None = None, where: Ranks | None = None, flops_per_step: float = 0.0,
     show: Callable[[str], None] = print,
-) -> Result:
+) -> Result:  # fmt: skip
     """Train until the steps are done, all criteria pass, or patience ends.
 
     Args:

@@ -11,7 +11,7 @@ third more compute for memory.
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple, overload
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -111,15 +111,9 @@ class Block(nn.Module):
         return r_BKSD, KV(*(x.reshape(B, K, self.heads, S, -1).transpose(1, 2).flatten(2, 3) for x in own))
 
     def forward(
-        self,
-        video: Video | None,
-        r_BKSD: Tensor | None,
-        e_6D: Tensor,
-        refs: KV | None,
-        past: KV | None,
-        mode: Any,
+        self, video: Video | None, r_BKSD: Tensor | None, e_6D: Tensor, refs: KV | None, past: KV | None, mode: Any,
         space: Space,
-    ) -> tuple[Tensor | None, Tensor | None, KV | None, KV | None]:
+    ) -> tuple[Tensor | None, Tensor | None, KV | None, KV | None]:  # fmt: skip
         """Run one layer over references, video, or both; returns (video, references, their KV, the video's KV).
 
         The references' KV come back where there is no video, the video's where there is a cache.
@@ -248,24 +242,10 @@ class DiT(nn.Module):
             like.device, like.dtype == torch.float64,
         )  # fmt: skip
 
-    @overload
-    def forward(self, x: None, t: None, cond: Conditions, *, layout: Causal) -> Cache: ...
-    @overload
     def forward(
-        self, x: Tensor, t: Tensor, cond: Conditions, *, layout: Causal | None = None, cache: Cache | None = None,
-        start: int = 0,
-    ) -> Output: ...  # fmt: skip
-
-    def forward(
-        self,
-        x: Tensor | None,
-        t: Tensor | None,
-        cond: Conditions,
-        *,
-        layout: Causal | None = None,
-        cache: Cache | None = None,
-        start: int = 0,
-    ) -> Output | Cache:
+        self, x: Tensor | None, t: Tensor | None, cond: Conditions, *, layout: Causal | None = None,
+        cache: Cache | None = None, start: int = 0,
+    ) -> Output | Cache:  # fmt: skip
         """Run the model.
 
         Args:

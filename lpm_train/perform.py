@@ -63,18 +63,9 @@ def play(
 
 
 def perform(
-    model: DiT,
-    config: Config,
-    image: Path,
-    out: Path,
-    refs: Sequence[str] = (),
-    speak: Path | None = None,
-    listen: Path | None = None,
-    *,
-    words: str = "",
-    seconds: float | None = None,
-    seed: int = 0,
-) -> str:
+    model: DiT, config: Config, image: Path, out: Path, refs: Sequence[str] = (), speak: Path | None = None,
+    listen: Path | None = None, *, words: str = "", seconds: float | None = None, seed: int = 0,
+) -> str:  # fmt: skip
     """Generate a video from sounds, block by block; say what it cost.
 
     Raises:

@@ -45,17 +45,10 @@ def _meta(encoders: Encoders, hop_frames: int, dtype: str) -> dict[str, Any]:
 
 
 def precompute(
-    root: str | Path,
-    name: str,
-    encoders: Encoders,
-    buckets: Sequence[Bucket],
-    *,
-    where: str | None = None,
-    hop_frames: int | None = None,
-    dtype: str = "float16",
-    workers: int = 2,
+    root: str | Path, name: str, encoders: Encoders, buckets: Sequence[Bucket], *, where: str | None = None,
+    hop_frames: int | None = None, dtype: str = "float16", workers: int = 2,
     report: Callable[[str, int], None] = lambda shard, n: None,
-) -> dict[str, int]:
+) -> dict[str, int]:  # fmt: skip
     """Encode the selected samples of a dataset into `precomputed/NAME/`.
 
     Args:

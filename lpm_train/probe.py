@@ -23,13 +23,9 @@ LEVELS = (0.1, 0.3, 0.5, 0.7, 0.9)  # noise levels of a held-out loss
 
 
 def level_loss(
-    model: DiT,
-    batch: Batch,
-    layout: Causal | None,
-    level: float,
-    cond: Conditions | None = None,
+    model: DiT, batch: Batch, layout: Causal | None, level: float, cond: Conditions | None = None,
     purpose: str = "probe",
-) -> Tensor:
+) -> Tensor:  # fmt: skip
     """Return the flow loss by sample and frame at one noise level, with noise fixed by `purpose`: [B, F]."""
     x = batch.x_BFCHW
     eps = flow.noise(batch.sample_ids, x.shape[1:], x, purpose, level)
@@ -51,8 +47,12 @@ def heldout_loss(
     """Return the held-out flow loss: `all`, and by state for those that occur."""
     loss = torch.cat([frame_losses(model, b, layout, levels).flatten() for b in batches])
     state = torch.cat([b.state_BF.flatten() for b in batches]).to(loss.device)
-    out = {"all": float(loss.mean())}
-    return out | {n: float(loss[state == i].mean()) for i, n in enumerate(STATES) if bool((state == i).any())}
+    return {"all": float(loss.mean())} | by_state(loss, state)
+
+
+def by_state(loss: Tensor, state: Tensor) -> dict[str, float]:
+    """Return the mean loss of each state that occurs."""
+    return {n: float(loss[state == i].mean()) for i, n in enumerate(STATES) if bool((state == i).any())}
 
 
 SHUFFLES: dict[str, tuple[tuple[str, ...], str | None]] = {

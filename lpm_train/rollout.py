@@ -110,16 +110,9 @@ class Rollout:
 
 
 def roll(
-    model: DiT,
-    cond: Conditions,
-    size: tuple[int, int, int],
-    ids: Sequence[str],
-    config: Stream,
-    *seed: object,
-    exit_step: int | None = None,
-    loss_from: int = 0,
-    context_noise: float = 0.0,
-) -> Tensor:
+    model: DiT, cond: Conditions, size: tuple[int, int, int], ids: Sequence[str], config: Stream, *seed: object,
+    exit_step: int | None = None, loss_from: int = 0, context_noise: float = 0.0,
+) -> Tensor:  # fmt: skip
     """Generate all frames of `cond` block by block: -> [B, F, C, H, W], `size` is (C, H, W).
 
     With `exit_step`, every block stops there; those from frame `loss_from` on keep their graph, and no graph crosses

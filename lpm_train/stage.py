@@ -23,7 +23,7 @@ from lpm_train.batch import STATES, Batch, sample_seed
 from lpm_train.config import Config
 from lpm_train.model import DiT
 from lpm_train.parallel import Ema, Ranks, accumulate, autocast, clip_gradients, gather_rows, prepare
-from lpm_train.probe import LEVELS, level_loss
+from lpm_train.probe import LEVELS, by_state, level_loss
 from lpm_train.rollout import roll
 
 Weights = Mapping[str, Tensor]
@@ -129,11 +129,9 @@ class Stage:
                 losses.append(torch.stack(by_level, dim=-1).double())
                 states.append(batch.state_BF)
         loss_BFG, state_BF = gather_rows(torch.cat(losses)), gather_rows(torch.cat(states).long())
-        out = {"heldout_loss": float(loss_BFG.mean())}
-        for value, name in enumerate(STATES):
-            if bool((state_BF == value).any()):
-                out[f"heldout_loss.{name}"] = float(loss_BFG[state_BF == value].mean())
-        return out | {f"heldout_loss.t{t:g}": float(loss_BFG[..., k].mean()) for k, t in enumerate(LEVELS)}
+        out = {"": float(loss_BFG.mean())} | {f".{n}": v for n, v in by_state(loss_BFG, state_BF).items()}
+        out |= {f".t{t:g}": float(loss_BFG[..., k].mean()) for k, t in enumerate(LEVELS)}
+        return {f"heldout_loss{name}": value for name, value in out.items()}
 
     def exit_criteria(self, first: Mapping[str, float], now: Mapping[str, float]) -> list[Criterion]:
         """Ask for a held-out loss well below the first, and for one in every state that is not left behind."""

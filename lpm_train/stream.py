@@ -35,7 +35,6 @@ class StreamingAudio(AudioEncoder, Protocol):
 
     def push(self, wave_N: Tensor, rate_hz: int, state: Any) -> tuple[Tensor, Any]:
         """Encode the next samples; -> (features of finished steps, state)."""
-        ...
 
 
 @dataclass
@@ -106,19 +105,9 @@ class StreamGenerator:
     """One character, driven by sound as it arrives."""
 
     def __init__(
-        self,
-        model: DiT,
-        config: Config,
-        codec: Codec,
-        audio: AudioEncoder,
-        text: TextEncoder,
-        references: Conditions,
-        *,
-        rate_hz: int = 48_000,
-        words: str = "",
-        seed: int = 0,
-        device: torch.device | str | None = None,
-    ) -> None:
+        self, model: DiT, config: Config, codec: Codec, audio: AudioEncoder, text: TextEncoder, references: Conditions,
+        *, rate_hz: int = 48_000, words: str = "", seed: int = 0, device: torch.device | str | None = None,
+    ) -> None:  # fmt: skip
         """Begin a stream.
 
         Args:

@@ -30,11 +30,9 @@ class TextEncoder(Protocol):
     @property
     def fingerprint(self) -> str:
         """Hash of everything that changes embeddings."""
-        ...
 
     def __call__(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Encode: -> (embeddings [B, L, Dt], bool mask [B, L]); an empty text has no token."""
-        ...
 
 
 class HashedWords:

@@ -57,20 +57,10 @@ def psnr_db(a: Tensor, b: Tensor) -> float:
 
 
 def fit_codec(
-    root: str | Path,
-    out: str | Path,
-    config: TinyConfig,
-    bucket: Bucket,
-    *,
-    steps: int,
-    batch: int = 4,
-    lr: float = 1e-3,
-    where: str | None = None,
-    held_out: str = "split = 'val'",
-    device: str = "cpu",
-    seed: int = 0,
+    root: str | Path, out: str | Path, config: TinyConfig, bucket: Bucket, *, steps: int, batch: int = 4,
+    lr: float = 1e-3, where: str | None = None, held_out: str = "split = 'val'", device: str = "cpu", seed: int = 0,
     report: Callable[[int, float], None] | None = None,
-) -> dict[str, float]:
+) -> dict[str, float]:  # fmt: skip
     """Train a codec on the pictures of a dataset, write it to `out`, and measure it.
 
     Args:

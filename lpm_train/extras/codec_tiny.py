@@ -196,14 +196,9 @@ class TinyVideoAE(nn.Module):
 
 
 def train_codec(
-    codec: TinyVideoAE,
-    clips: Iterator[Tensor],
-    steps: int,
-    *,
-    lr: float = 1e-3,
-    latent_noise: float = 0.05,
+    codec: TinyVideoAE, clips: Iterator[Tensor], steps: int, *, lr: float = 1e-3, latent_noise: float = 0.05,
     report: Callable[[int, float], None] | None = None,
-) -> list[float]:
+) -> list[float]:  # fmt: skip
     """Train on clips [B, F', 3, H', W'] in [-1, 1], then measure the normalisation; -> loss by step.
 
     The loss is L1 + L2 of the pictures and L1 of their change from frame to frame (without it, small fast motion such

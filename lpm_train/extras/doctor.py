@@ -96,14 +96,9 @@ def check_sample(shards: Shards, row: Row) -> tuple[str | None, int, int]:
 
 
 def examine(
-    root: str | Path,
-    config: LoaderConfig,
-    encoders: Encoders,
-    *,
-    sheet: str | Path | None = None,
-    batches: int = 8,
+    root: str | Path, config: LoaderConfig, encoders: Encoders, *, sheet: str | Path | None = None, batches: int = 8,
     report: Callable[[int, int], None] | None = None,
-) -> Report:
+) -> Report:  # fmt: skip
     """Check all selected samples, time reading, decoding and loading, and draw a batch.
 
     Args:

@@ -15,15 +15,9 @@ from lpm_train.config import ConfigError
 
 
 def launch(
-    function: Callable[..., Any],
-    arguments: Mapping[str, Any],
-    workers: int,
-    *,
-    gpu: bool = True,
-    cpus: int = 4,
-    retries: int = 2,
-    storage: str | None = None,
-) -> None:
+    function: Callable[..., Any], arguments: Mapping[str, Any], workers: int, *, gpu: bool = True, cpus: int = 4,
+    retries: int = 2, storage: str | None = None,
+) -> None:  # fmt: skip
     """Call `function(**arguments)` on every worker, and again from its last checkpoint when one is lost.
 
     Args:

@@ -110,13 +110,9 @@ def _curve(rng: np.random.Generator, n_frames: int, lag1: float, hold: int) -> F
 
 
 def draw_scene(
-    seed: int,
-    n_frames: int,
-    who: Identity,
-    runs: Sequence[tuple[State, int]] | None = None,
-    hands: tuple[float, float] | None = None,
-    hold: int = HOLD,
-) -> Scene:
+    seed: int, n_frames: int, who: Identity, runs: Sequence[tuple[State, int]] | None = None,
+    hands: tuple[float, float] | None = None, hold: int = HOLD,
+) -> Scene:  # fmt: skip
     """Draw the factors of a clip of T = `n_frames`.
 
     Args:

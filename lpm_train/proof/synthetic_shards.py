@@ -32,16 +32,9 @@ _BT709 = 1  # primaries, transfer and matrix of ITU-T H.273
 
 
 def write_dataset(
-    root: Path,
-    *,
-    identities: int = 64,
-    held_out: int = 16,
-    clips: int = 4,
-    n_frames: int = 64,
-    hold: int = 4,
-    seed: int = 0,
-    samples_per_shard: int = 128,
-) -> Path:
+    root: Path, *, identities: int = 64, held_out: int = 16, clips: int = 4, n_frames: int = 64, hold: int = 4,
+    seed: int = 0, samples_per_shard: int = 128,
+) -> Path:  # fmt: skip
     """Write a dataset of `identities + held_out` people with `clips` clips each; held-out people form the split val.
 
     Returns:
