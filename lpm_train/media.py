@@ -8,12 +8,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path
+from typing import IO
 
 import av
 import cv2
 import numpy as np
 import torch
 from av.audio.resampler import AudioResampler
+from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -21,6 +23,8 @@ from lpm_train.clip import read_image, to_unit
 from lpm_train.storage import DataError
 from schemas.sample import FPS
 from schemas.time import PACKED_AUDIO_HZ
+
+_BT709 = 1  # primaries, transfer and matrix of ITU-T H.273
 
 
 def load_sound(path: str | Path) -> Tensor:
@@ -62,21 +66,33 @@ def load_image(path: str | Path, height: int, width: int) -> Tensor:
 
 
 def write_mp4(
-    path: str | Path, frames: Iterable[NDArray[np.uint8]], sound: NDArray[np.float32] | None = None, crf: float = 12
-) -> int:
+    to: str | Path | IO[bytes], frames: Iterable[NDArray[np.uint8]], sound: NDArray[np.float32] | None = None,
+    crf: float = 12,
+) -> int:  # fmt: skip
     """Write uint8 RGB frames [H, W, 3] at 25 fps, with mono sound at 48 kHz where given; return how many frames.
+
+    H.264 as the pipeline packs it: yuv420p, BT.709, limited range, no B-frames.
 
     Raises:
         DataError: there is no frame.
     """
-    n, video, voice = 0, None, None
-    with av.open(str(path), "w", format="mp4") as container:
+    n, video, voice, to_yuv = 0, None, None, VideoReformatter()
+    with av.open(str(to) if isinstance(to, Path) else to, "w", format="mp4") as container:
         for n, rgb in enumerate(frames, start=1):
             if video is None:
-                video = container.add_stream("libx264", rate=FPS, options={"crf": str(crf), "threads": "1"})
+                options = {"crf": str(crf), "preset": "veryfast", "bf": "0", "threads": "1"}
+                video = container.add_stream("libx264", rate=FPS, options=options)
                 video.height, video.width, video.pix_fmt = rgb.shape[0], rgb.shape[1], "yuv420p"
+                context = video.codec_context
+                video.time_base = context.time_base = Fraction(1, FPS)
+                context.color_range, context.colorspace = int(ColorRange.MPEG), _BT709
+                context.color_primaries = context.color_trc = _BT709
                 voice = container.add_stream("aac", rate=PACKED_AUDIO_HZ, layout="mono") if sound is not None else None
-            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb), "rgb24")
+            frame = to_yuv.reformat(
+                av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb), "rgb24"), format="yuv420p",
+                dst_colorspace=Colorspace.ITU709, src_color_range=ColorRange.JPEG, dst_color_range=ColorRange.MPEG,
+                interpolation=Interpolation.AREA, threads=1,
+            )  # fmt: skip
             frame.pts, frame.time_base = n - 1, Fraction(1, FPS)
             container.mux(video.encode(frame))
         if video is None:

@@ -39,6 +39,7 @@ from lpm_train.proof.synthetic import SIZE, Scene, render, tracks
 from lpm_train.proof.synthetic_shards import write_dataset
 from lpm_train.rollout import causal_layout, roll, sample_clip
 from lpm_train.sampling import Sampling
+from lpm_train.session import load_model
 from lpm_train.shards import Shards
 from lpm_train.stage import Weights
 from lpm_train.stream import StreamGenerator, StreamingAudio
@@ -242,12 +243,6 @@ def _weights(out: Path, name: str) -> Weights:
     return load_weights(out / name)[1]
 
 
-def _model(config: Config, weights: Weights) -> DiT:
-    model = DiT(config.model)
-    model.load_state_dict(dict(weights))
-    return model.eval().requires_grad_(False)
-
-
 def _finished(out: Path, config: Config) -> bool:
     there = steps(out)
     if not there:
@@ -289,7 +284,7 @@ def report(
 ) -> dict[str, Any]:
     """Measure every stage's model, write metrics.json, the video and the strip; return the metrics."""
     config = toy_config("distill", budget)
-    models = {n: _model(config, _weights(out, n)) for n in STAGES}
+    models = {n: load_model(out / n)[1] for n in STAGES}
     teacher_z, teacher = bench.clips(models["pretrain"], config)
     causal_z, causal = bench.rollout(models["causal"], config.stream)
     many = replace(config.stream, steps=config.flow.steps, shift=config.flow.shift, resample=False)
