@@ -76,14 +76,14 @@ def _rgb(frame: av.VideoFrame, size: tuple[int, int], reformatter: VideoReformat
     return np.ascontiguousarray(scaled.to_ndarray()[y : y + size[0], x : x + size[1]])
 
 
-def read_image(jpeg: bytes, size: tuple[int, int]) -> Tensor:
+def read_image(data: bytes, size: tuple[int, int], kind: str = "jpeg_pipe") -> Tensor:
     """Decode a picture, scaled to cover (height, width); uint8 [3, height, width], RGB.
 
     Raises:
         DataError: the bytes are no picture.
     """
     try:
-        with av.open(io.BytesIO(jpeg), format="jpeg_pipe") as container:
+        with av.open(io.BytesIO(data), format=kind) as container:
             frame = next(container.decode(video=0))
     except (av.FFmpegError, StopIteration) as e:
         raise DataError(f"a reference picture does not decode: {e}; find it with `lpm train doctor`") from e

@@ -59,10 +59,8 @@ def load_image(path: str | Path, height: int, width: int) -> Tensor:
         data = Path(path).read_bytes()
     except OSError as e:
         raise DataError(f"cannot read the picture {path}: {e.strerror}") from e
-    bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data.startswith(b"\x89PNG") else None
-    if bgr is not None:
-        data = bytes(cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, 99])[1].tobytes())
-    return to_unit(read_image(data, (height, width)))
+    kind = "png_pipe" if data.startswith(b"\x89PNG") else "jpeg_pipe"
+    return to_unit(read_image(data, (height, width), kind))
 
 
 def write_mp4(
