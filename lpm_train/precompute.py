@@ -29,7 +29,7 @@ from lpm_train.codec import whole_frames
 from lpm_train.make import Encoders, Parts
 from lpm_train.order import Bucket
 from lpm_train.sampling import choose_bucket, window_starts
-from lpm_train.shards import Row, Shards, members_of, read_members
+from lpm_train.shards import Members, Row, Shards, read_members
 from lpm_train.storage import DataError, Storage
 
 _MEMBERS = pa.list_(pa.struct([("name", pa.string()), ("offset", pa.int64()), ("size", pa.int64())]))
@@ -168,7 +168,7 @@ def _difference(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
 
 def _read_index(storage: Storage, folder: str, shard: str) -> pa.Table:
     try:
-        return pq.read_table(pa.BufferReader(storage.read(_index_name(folder, shard))), schema=_INDEX).combine_chunks()
+        return pq.read_table(pa.BufferReader(storage.read(_index_name(folder, shard))), schema=_INDEX)
     except FileNotFoundError:
         return _INDEX.empty_table()
 
@@ -203,11 +203,14 @@ class Precomputed(Parts):
                 f"mix two latent spaces. Use the encoders it was made with, or {again} under another name"
             )
         held: dict[str, tuple[str, Bucket]] = {}
-        self._at: dict[str, tuple[Any, int]] = {}  # where a sample's members are listed
+        self._at: dict[str, tuple[Members, int]] = {}  # where a sample's members are listed
         for shard in sorted({shards[i].shard for i in samples}):
             index = _read_index(storage, self._folder, shard)
             held |= (here := _held(index))
-            self._at |= {sample_id: (index["members"], i) for i, sample_id in enumerate(here)}
+            if not here:
+                continue
+            members = Members(index["members"].combine_chunks())
+            self._at |= {sample_id: (members, i) for i, sample_id in enumerate(here)}
         bad = [i for i, (bucket, _) in samples.items() if held.get(i) != (shards[i].digest, bucket)]
         if bad:
             example = f"{bad[0]} (cut to {samples[bad[0]][0]}, stored {held.get(bad[0], ('', None))[1]})"
@@ -217,8 +220,8 @@ class Precomputed(Parts):
             )
 
     def _load(self, row: Row, names: Sequence[str]) -> list[Tensor]:
-        places = members_of(*self._at[row.sample_id], row.sample_id)
-        file = f"{self._folder}/{row.shard}"
+        (members, i), file = self._at[row.sample_id], f"{self._folder}/{row.shard}"
+        places = members.of(i, row.sample_id)
         data = read_members(self.shards.storage, file, {n: places[f"{n}.npy"] for n in names})
         return [torch.from_numpy(np.load(io.BytesIO(data[n]), allow_pickle=False).astype(np.float32)) for n in names]
 

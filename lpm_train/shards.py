@@ -47,9 +47,19 @@ class Row:
         return hashlib.sha256(repr((content, sizes)).encode()).hexdigest()[:16]
 
 
-def members_of(members: Any, i: int, sample_id: str) -> dict[str, tuple[int, int]]:
-    """Return (offset, size) by suffix for row `i` of an Arrow column of (name, offset, size) lists."""
-    return {m["name"][len(sample_id) + 1 :]: (m["offset"], m["size"]) for m in members[i].as_py()}
+class Members:
+    """Members of many samples, kept in Arrow: a million samples of ten members are too many Python objects."""
+
+    def __init__(self, lists: Any) -> None:
+        flat = lists.flatten()  # of a list array of (name, offset, size)
+        self._first, self._names = lists.offsets.to_numpy() - lists.offsets[0].as_py(), flat.field("name")
+        self._offset, self._size = (flat.field(n).to_numpy() for n in ("offset", "size"))
+
+    def of(self, i: int, sample_id: str) -> dict[str, tuple[int, int]]:
+        """Return (offset, size) by suffix for the sample of row `i`."""
+        a, b = int(self._first[i]), int(self._first[i + 1])
+        suffixes = (name[len(sample_id) + 1 :] for name in self._names.slice(a, b - a).to_pylist())
+        return dict(zip(suffixes, zip(self._offset[a:b].tolist(), self._size[a:b].tolist(), strict=True), strict=True))
 
 
 class Shards:
@@ -71,9 +81,8 @@ class Shards:
         except FileNotFoundError as e:
             raise DataError(f"no manifest.parquet under {root}: pack the dataset first, or name its directory") from e
         table = select(pq.read_table(pa.BufferReader(buffer)), where)
-        # Rows stay in Arrow: a million samples of ten members are too many Python objects.
-        self._columns = {n: table[n].combine_chunks() for n in Row.__dataclass_fields__}
-        self._table_hash = _hash(table)
+        self._columns = {n: tuple(table[n].to_pylist()) for n in Row.__dataclass_fields__ if n != "members"}
+        self._members, self._table_hash = Members(table["members"].combine_chunks()), _hash(table)
         self.ids: tuple[str, ...] = self.column("sample_id")
         self._at = {sample_id: i for i, sample_id in enumerate(self.ids)}
 
@@ -82,8 +91,8 @@ class Shards:
 
     def __getitem__(self, sample_id: str) -> Row:
         i = self._at[sample_id]
-        plain = {n: c[i].as_py() for n, c in self._columns.items() if n != "members"}
-        return Row(**plain, members=members_of(self._columns["members"], i, sample_id))
+        plain: dict[str, Any] = {n: c[i] for n, c in self._columns.items()}
+        return Row(**plain, members=self._members.of(i, sample_id))
 
     def __contains__(self, sample_id: object) -> bool:
         return sample_id in self._at
@@ -93,7 +102,7 @@ class Shards:
 
     def column(self, name: str) -> tuple[Any, ...]:
         """Return one of the row fields for all samples, in the order of `ids`."""
-        return tuple(self._columns[name].to_pylist())
+        return self._columns[name]
 
     @cached_property
     def fingerprint(self) -> str:
