@@ -10,7 +10,7 @@ reference; `flex` is one fused kernel, for CUDA (PyTorch has no backward for it 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from typing import NamedTuple
 
@@ -108,6 +108,42 @@ def cut(kv: KV, ranges: list[tuple[int, int]], tokens: int) -> KV | None:
         return None
     parts = [slice(a * tokens, b * tokens) for a, b in ranges]
     return KV(*(x[:, :, parts[0]] if len(parts) == 1 else torch.cat([x[:, :, p] for p in parts], 2) for x in kv))
+
+
+@dataclass(frozen=True)
+class Cache:
+    """What a stream remembers, by layer: the references for ever, the first frames as a sink, and a rolling window.
+
+    Keys are stored before rotation and rotated when read, so that the distance of references and sink to the present
+    stays constant however long the stream runs. Appending returns a new cache and never writes in place: a checkpointed
+    forward may run twice. Memory: 2 * depth * width * tokens of (references + sink + window), whatever the length.
+    """
+
+    layout: Causal
+    tokens: int  # tokens in a frame
+    refs: tuple[KV | None, ...]
+    past: tuple[KV | None, ...]
+    seen: int = 0  # frames generated so far, kept or not
+
+    def append(self, block: tuple[KV, ...]) -> Cache:
+        """Return the cache with one more block; what falls out of the window is forgotten."""
+        layers, frames = [], block[0].k.shape[2] // self.tokens
+        for past, new in zip(self.past, block, strict=True):
+            new = KV(new.k.detach(), new.v.detach())
+            joined = new if past is None else KV(torch.cat([past.k, new.k], 2), torch.cat([past.v, new.v], 2))
+            layers.append(cut(joined, self.layout.kept(joined.k.shape[2] // self.tokens), self.tokens))
+        return replace(self, past=tuple(layers), seen=self.seen + frames)
+
+    @property
+    def frames(self) -> int:
+        """Frames that are still remembered."""
+        first = self.past[0]
+        return 0 if first is None else first.k.shape[2] // self.tokens
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of all keys and values."""
+        return sum(x.numel() * x.element_size() for kv in (*self.refs, *self.past) if kv is not None for x in kv)
 
 
 def attend_forced(q: Tensor, own: KV, refs: KV | None, space: Space, layout: Causal) -> Tensor:

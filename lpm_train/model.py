@@ -19,9 +19,8 @@ from torch.nn import functional as fn
 from torch.utils.checkpoint import checkpoint
 
 from lpm_train import attention
-from lpm_train.attention import KV, Causal, Space
+from lpm_train.attention import KV, Cache, Causal, Space
 from lpm_train.batch import KINDS, Conditions
-from lpm_train.cache import Cache
 from lpm_train.config import Model as ModelConfig
 
 

@@ -13,9 +13,8 @@ import torch
 from torch import Tensor
 
 from lpm_train import flow
-from lpm_train.attention import Causal
+from lpm_train.attention import Cache, Causal
 from lpm_train.batch import Conditions
-from lpm_train.cache import Cache
 from lpm_train.config import Flow, Stream
 from lpm_train.model import DiT
 
