@@ -64,10 +64,6 @@ class LogMel:
             )
         return rate_hz // (FPS * self.steps_per_frame)
 
-    def window(self, rate_hz: int) -> int:
-        """Return the samples in a window, at least those of a step."""
-        return max(self.hop(rate_hz), round(rate_hz * self.window_s))
-
     def __call__(self, wave_N: Tensor, rate_hz: int) -> Tensor:
         """Encode [N] samples, N a whole number of steps, as if silence came before; -> [N / hop, A]."""
         hop = self.hop(rate_hz)
@@ -77,7 +73,8 @@ class LogMel:
 
     def push(self, wave_N: Tensor, rate_hz: int, state: Tensor | None) -> tuple[Tensor, Tensor]:
         """Encode the next samples of a stream, any number of them; -> (features of finished steps, state)."""
-        hop, window = self.hop(rate_hz), self.window(rate_hz)
+        hop = self.hop(rate_hz)
+        window = max(hop, round(rate_hz * self.window_s))
         past = torch.zeros(window - hop, dtype=wave_N.dtype, device=wave_N.device) if state is None else state
         samples = torch.cat([past, wave_N])
         steps = (len(samples) - (window - hop)) // hop

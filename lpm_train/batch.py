@@ -151,10 +151,8 @@ class Batch(_Tensors):
         """Take rows of the batch axis: micro-batches, or one state's samples."""
         picked = range(len(self))[rows] if isinstance(rows, slice) else rows
         index = rows if isinstance(rows, slice) else torch.as_tensor(rows, dtype=torch.long)
-        return replace(
-            self, x_BFCHW=self.x_BFCHW[index], cond=self.cond.select(index), state_BF=self.state_BF[index],
-            sample_ids=tuple(self.sample_ids[i] for i in picked),
-        )  # fmt: skip
+        x, state, ids = self.x_BFCHW[index], self.state_BF[index], tuple(self.sample_ids[i] for i in picked)
+        return replace(self, x_BFCHW=x, cond=self.cond.select(index), state_BF=state, sample_ids=ids)
 
     def micro_batches(self, size: int) -> list[Self]:
         """Cut into consecutive parts of equal size."""

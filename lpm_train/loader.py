@@ -140,13 +140,11 @@ class Loader:
                 "the dataset is not the one this run was training on (its manifest, the --where clause, or a shard's "
                 "size changed): restore it, or start a new run on the new data"
             )
-        if state["fingerprint"]["order"] != self.order.fingerprint:
+        if (state["fingerprint"]["order"], state["seed"]) != (self.order.fingerprint, self.config.seed):
             raise DataError(
-                "buckets, balance or global batch are not those of the interrupted run, so its place in the data has "
-                "no meaning here: use the same settings (ranks and workers may change), or start a new run"
+                "buckets, balance, global batch or seed are not those of the interrupted run, so its place in the data "
+                "has no meaning here: use the same settings (ranks and workers may change), or start a new run"
             )
-        if state["seed"] != self.config.seed:
-            raise DataError(f"the interrupted run used seed {state['seed']}, this one {self.config.seed}: use the same")
         for future in (f for _, futures in self._ahead for f in futures):
             future.cancel()
         self._ahead.clear()

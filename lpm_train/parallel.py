@@ -196,14 +196,10 @@ class Ema:
         try:
             yield
         finally:
-            _fill(model, kept)
+            self.copy_to(model, kept)
 
-    def copy_to(self, model: nn.Module) -> None:
-        """Overwrite a model's weights with the average."""
-        _fill(model, self.weights)
-
-
-@torch.no_grad()
-def _fill(model: nn.Module, weights: dict[str, Tensor]) -> None:
-    for name, p in model.named_parameters():
-        p.copy_(weights[name])
+    @torch.no_grad()
+    def copy_to(self, model: nn.Module, weights: dict[str, Tensor] | None = None) -> None:
+        """Overwrite a model's weights with the average, or with others."""
+        for name, p in model.named_parameters():
+            p.copy_((weights or self.weights)[name])

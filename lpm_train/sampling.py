@@ -30,9 +30,8 @@ class Sampling:
     def __post_init__(self) -> None:
         if self.hop_frames < 1 or self.max_refs < 0:
             raise DataError(f"hop_frames {self.hop_frames} must be at least 1, max_refs {self.max_refs} not negative")
-        for name in ("drop_ref", "silence"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise DataError(f"{name} = {getattr(self, name)} is not a probability")
+        if not 0 <= min(self.drop_ref, self.silence) <= max(self.drop_ref, self.silence) <= 1:
+            raise DataError(f"drop_ref {self.drop_ref} and silence {self.silence} must be probabilities")
 
 
 def generator(purpose: str, seed: int, turn: int, sample_id: str) -> np.random.Generator:
@@ -42,11 +41,11 @@ def generator(purpose: str, seed: int, turn: int, sample_id: str) -> np.random.G
 
 def choose_bucket(n_frames: int, width: int, height: int, buckets: Sequence[Bucket]) -> Bucket | None:
     """Return the bucket a clip is cut to: nearest in aspect, then longest, then largest; None if all are longer."""
-    fits = [b for b in buckets if b[0] <= n_frames]
-    if not fits:
-        return None
-    aspect = np.log(width / height)
-    return min(fits, key=lambda b: (round(abs(float(np.log(b[2] / b[1]) - aspect)), 6), -b[0], -b[1] * b[2]))
+
+    def badness(b: Bucket) -> tuple[float, int, int]:
+        return round(abs(float(np.log(b[2] / b[1]) - np.log(width / height))), 6), -b[0], -b[1] * b[2]
+
+    return min((b for b in buckets if b[0] <= n_frames), key=badness, default=None)
 
 
 def window_starts(n_frames: int, frames: int, hop: int) -> range:

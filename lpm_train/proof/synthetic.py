@@ -9,7 +9,7 @@ a closed form here, so that all of training can be judged without a pretrained n
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -237,16 +237,6 @@ class Factors:
     hands: F64  # how far each hand is raised, [T, 2], 0-1
     identity: F64  # RGB and half width / 10, [T, 4]
     brightness: F64  # mean of all pixels, 0-1
-
-    def average(self, frames: int) -> Factors:
-        """Average over groups of `frames`, to the rate of a codec's latents; a rest at the end is left out."""
-
-        def mean(v: F64) -> F64:
-            n = len(v) // frames
-            return np.asarray(v[: n * frames].reshape(n, frames, *v.shape[1:]).mean(axis=1))
-
-        names = ("mouth", "nod", "sway", "hands", "identity", "brightness")
-        return replace(self, **{n: mean(getattr(self, n)) for n in names})
 
 
 def _fill(mask_THW: F64) -> F64:
