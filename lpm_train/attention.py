@@ -11,8 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
-from typing import NamedTuple
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -161,10 +161,18 @@ def _twice(kv: KV | None) -> KV | None:
     return None if kv is None else KV(*(x.repeat(2, 1, 1, 1) for x in kv))
 
 
+@lru_cache(maxsize=1)
+def _flex() -> Callable[..., Any]:
+    from torch.nn.attention.flex_attention import flex_attention
+
+    function: Callable[..., Any] = flex_attention
+    return torch.compile(function, dynamic=False) if torch.cuda.is_available() else function
+
+
 @lru_cache(maxsize=16)
-def _flex(length: int, refs: int, block: int, device: torch.device) -> Callable[..., Tensor]:
-    """Make the kernel that lets [clean | noisy] queries see what they may of [references | clean | noisy] keys."""
-    from torch.nn.attention.flex_attention import create_block_mask, flex_attention
+def forced_mask(length: int, refs: int, block: int, device: torch.device) -> Any:
+    """Build the block mask of [clean | noisy] queries over [references | clean | noisy] keys."""
+    from torch.nn.attention.flex_attention import create_block_mask
 
     def visible(b: Tensor, h: Tensor, q: Tensor, kv: Tensor) -> Tensor:
         q_noisy, q_block = q >= length, (q % length) // block
@@ -172,9 +180,7 @@ def _flex(length: int, refs: int, block: int, device: torch.device) -> Callable[
         same = (kv_block == q_block) & (kv_noisy == q_noisy)
         return (kv < refs) | (~kv_noisy & (kv_block < q_block)) | same
 
-    mask = create_block_mask(visible, B=None, H=None, Q_LEN=2 * length, KV_LEN=refs + 2 * length, device=str(device))
-    compiled = torch.compile(flex_attention, dynamic=False) if device.type == "cuda" else flex_attention
-    return partial(compiled, block_mask=mask)
+    return create_block_mask(visible, B=None, H=None, Q_LEN=2 * length, KV_LEN=refs + 2 * length, device=str(device))
 
 
 def attend_forced_flex(q: Tensor, own: KV, refs: KV | None, space: Space, layout: Causal) -> Tensor:
@@ -192,5 +198,5 @@ def attend_forced_flex(q: Tensor, own: KV, refs: KV | None, space: Space, layout
 
     k = join(space.video(own.k), None if refs is None else space.refs(refs.k))
     v = join(own.v, None if refs is None else refs.v)
-    attend = _flex(length, k.shape[2] - 2 * length, layout.block * space.tokens, q.device)
-    return torch.cat(attend(join(space.video(q)), k, v).chunk(2, dim=2), dim=0)
+    mask = forced_mask(length, k.shape[2] - 2 * length, layout.block * space.tokens, q.device)
+    return torch.cat(_flex()(join(space.video(q)), k, v, block_mask=mask).chunk(2, dim=2), dim=0)
