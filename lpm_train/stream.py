@@ -184,12 +184,11 @@ class StreamGenerator:
             self._say(text)
         for sound, wave in zip(self.sounds, (speak, listen), strict=True):
             sound.push(wave, samples)
-        (_, H, W), (_, h, w) = self.size, self.codec.stride
-        out = [torch.zeros(0, 3, H * h, W * w, device=self.device)]
+        (_, H, W), (_, h, w), out = self.size, self.codec.stride, []
         frames = self.lead + self.config.stream.block + self.after
         while len(self.sounds[0].features_TA) >= frames * self.config.model.audio_steps:
             out.append(self._block(frames))
-        return torch.cat(out)
+        return torch.cat(out) if out else torch.zeros(0, 3, H * h, W * w, device=self.device)
 
     def _block(self, frames: int) -> Tensor:
         begun = time.perf_counter()
