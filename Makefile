@@ -31,7 +31,7 @@ demo: setup
 	@bash workflows/demo.sh $(BIN)/lpm
 
 toy: setup
-	@$(BIN)/python -m lpm_train.toy build/toy
+	@$(BIN)/python -m lpm_train.proof.toy build/toy
 
 test: models
 	@$(BIN)/pytest

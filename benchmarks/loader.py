@@ -44,8 +44,8 @@ from lpm_train.loader import Loader, LoaderConfig
 from lpm_train.make import Encoders
 from lpm_train.order import Order
 from lpm_train.precompute import precompute
+from lpm_train.proof.synthetic_shards import write_dataset
 from lpm_train.shards import Shards
-from lpm_train.synthetic_shards import write_dataset
 from lpm_train.text import HashedWords
 
 RESULT = Path(__file__).resolve().parent / "results" / "loader.json"

@@ -10,7 +10,7 @@ reference; `flex` is one fused kernel, for CUDA (PyTorch has no backward for it 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -31,12 +31,9 @@ class KV(NamedTuple):
 class Space(NamedTuple):
     """The rotations of a pass, computed once for all layers."""
 
-    tokens: int
-    """Tokens S in a frame."""
-    first: int
-    """Time of the first row of the tables: that of the first reference slot."""
-    ref_gap: int
-    """Frames between the last reference slot and the window's first frame."""
+    tokens: int  # tokens S in a frame
+    first: int  # time of the first row of the tables: that of the first reference slot
+    ref_gap: int  # frames between the last reference slot and the window's first frame
     cos: Tensor
     sin: Tensor
 
@@ -50,30 +47,23 @@ class Space(NamedTuple):
         tables = frame_rotation(first, frames, height, width, head_width, theta, torch.device(device), wide)
         return cls(height * width, first, ref_gap, *tables)
 
-    def _rotate(self, x: Tensor, start: int) -> Tensor:
-        row = (start - self.first) * self.tokens
-        here = slice(row, row + x.shape[2])
-        return rotate(x, (self.cos[here], self.sin[here]))
-
     def video(self, x: Tensor, start: int = 0) -> Tensor:
         """Rotate tokens of frames at times start, start+1, ..."""
-        return self._rotate(x, start)
+        row = (start - self.first) * self.tokens
+        return rotate(x, (self.cos[row : row + x.shape[2]], self.sin[row : row + x.shape[2]]))
 
     def refs(self, x: Tensor) -> Tensor:
         """Rotate reference slots, which stand before the window: slot i of K at time i - K - gap + 1."""
-        return self._rotate(x, 1 - x.shape[2] // self.tokens - self.ref_gap)
+        return self.video(x, 1 - x.shape[2] // self.tokens - self.ref_gap)
 
 
 @dataclass(frozen=True)
 class Causal:
     """Teacher-forcing layout: blocks, and how many frames of the past a block sees."""
 
-    block: int
-    """Frames in a block."""
-    window: int
-    """Frames of the recent past."""
-    sink: int = 0
-    """Frames from the start of the clip that are never forgotten."""
+    block: int  # frames in a block
+    window: int  # frames of the recent past
+    sink: int = 0  # frames from the start of the clip that are never forgotten
 
     def __post_init__(self) -> None:
         if self.block < 1 or self.window < 0 or self.window % self.block or self.sink < 0 or self.sink % self.block:
@@ -83,9 +73,8 @@ class Causal:
 
     def kept(self, frames: int) -> list[tuple[int, int]]:
         """Return the frame ranges that are visible once `frames` frames lie in the past."""
-        if frames <= self.sink + self.window:
-            return [(0, frames)] if frames else []
-        ranges = [(0, self.sink), (frames - self.window, frames)]
+        whole = frames <= self.sink + self.window
+        ranges = [(0, frames)] if whole else [(0, self.sink), (frames - self.window, frames)]
         return [r for r in ranges if r[0] < r[1]]
 
     def blocks(self, frames: int) -> int:
@@ -97,24 +86,20 @@ class Causal:
         return frames // self.block
 
 
-def attend_full(q: Tensor, own: KV, refs: KV | None, space: Space) -> Tensor:
-    """Attend over the references and the whole clip; [B, N, L, E]."""
-    k, v = space.video(own.k), own.v
-    if refs is not None:
-        k, v = torch.cat([space.refs(refs.k), k], dim=2), torch.cat([refs.v, v], dim=2)
-    return sdpa(space.video(q), k, v)
-
-
 def attend_block(q: Tensor, own: KV, past: KV | None, refs: KV | None, space: Space) -> Tensor:
-    """Attend from one block over references, the visible past (re-indexed from time 0) and itself."""
-    ks, vs, start = [], [], 0
+    """Attend over references, the visible past (re-indexed from time 0) and the block itself; [B, N, L, E]."""
+    start = 0 if past is None else past.k.shape[2] // space.tokens
+    ks, vs = [space.video(own.k, start)], [own.v]
+    if past is not None:
+        ks, vs = [space.video(past.k), *ks], [past.v, *vs]
     if refs is not None:
-        ks, vs = [space.refs(refs.k)], [refs.v]
-    if past is not None and past.k.shape[2]:
-        start = past.k.shape[2] // space.tokens
-        ks, vs = [*ks, space.video(past.k)], [*vs, past.v]
-    k, v = torch.cat([*ks, space.video(own.k, start)], dim=2), torch.cat([*vs, own.v], dim=2)
-    return sdpa(space.video(q, start), k, v)
+        ks, vs = [space.refs(refs.k), *ks], [refs.v, *vs]
+    return sdpa(space.video(q, start), torch.cat(ks, dim=2), torch.cat(vs, dim=2))
+
+
+def attend_full(q: Tensor, own: KV, refs: KV | None, space: Space) -> Tensor:
+    """Attend over the references and the whole clip: one block without a past."""
+    return attend_block(q, own, None, refs, space)
 
 
 def cut(kv: KV, ranges: list[tuple[int, int]], tokens: int) -> KV | None:
@@ -125,21 +110,58 @@ def cut(kv: KV, ranges: list[tuple[int, int]], tokens: int) -> KV | None:
     return KV(*(x[:, :, parts[0]] if len(parts) == 1 else torch.cat([x[:, :, p] for p in parts], 2) for x in kv))
 
 
+@dataclass(frozen=True)
+class Cache:
+    """What a stream remembers, by layer: the references for ever, the first frames as a sink, and a rolling window.
+
+    Keys are stored before rotation and rotated when read, so that the distance of references and sink to the present
+    stays constant however long the stream runs. Appending returns a new cache and never writes in place: a checkpointed
+    forward may run twice. Memory: 2 * depth * width * tokens of (references + sink + window), whatever the length.
+    """
+
+    layout: Causal
+    tokens: int  # tokens in a frame
+    refs: tuple[KV | None, ...]
+    past: tuple[KV | None, ...]
+    seen: int = 0  # frames generated so far, kept or not
+
+    def append(self, block: tuple[KV, ...]) -> Cache:
+        """Return the cache with one more block; what falls out of the window is forgotten."""
+        layers, frames = [], block[0].k.shape[2] // self.tokens
+        for past, new in zip(self.past, block, strict=True):
+            new = KV(new.k.detach(), new.v.detach())
+            joined = new if past is None else KV(torch.cat([past.k, new.k], 2), torch.cat([past.v, new.v], 2))
+            layers.append(cut(joined, self.layout.kept(joined.k.shape[2] // self.tokens), self.tokens))
+        return replace(self, past=tuple(layers), seen=self.seen + frames)
+
+    @property
+    def frames(self) -> int:
+        """Frames that are still remembered."""
+        first = self.past[0]
+        return 0 if first is None else first.k.shape[2] // self.tokens
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of all keys and values."""
+        return sum(x.numel() * x.element_size() for kv in (*self.refs, *self.past) if kv is not None for x in kv)
+
+
 def attend_forced(q: Tensor, own: KV, refs: KV | None, space: Space, layout: Causal) -> Tensor:
     """Attend block by block, clean and noisy copies together: [2B, N, L, E], the clean half first."""
-    S, half = space.tokens, q.shape[0] // 2
-    clean = KV(own.k[:half], own.v[:half])
-    twice = None if refs is None else KV(*(x.repeat(2, 1, 1, 1) for x in refs))
-    out = []
+    S, half, out = space.tokens, q.shape[0] // 2, []
+    clean, twice = KV(own.k[:half], own.v[:half]), _twice(refs)
     for i in range(layout.blocks(q.shape[2] // S)):
         here = slice(i * layout.block * S, (i + 1) * layout.block * S)
-        past = cut(clean, layout.kept(i * layout.block), S)
-        past = None if past is None else KV(*(x.repeat(2, 1, 1, 1) for x in past))
+        past = _twice(cut(clean, layout.kept(i * layout.block), S))
         out.append(attend_block(q[:, :, here], KV(own.k[:, :, here], own.v[:, :, here]), past, twice, space))
     return torch.cat(out, dim=2)
 
 
-@lru_cache(maxsize=8)
+def _twice(kv: KV | None) -> KV | None:
+    return None if kv is None else KV(*(x.repeat(2, 1, 1, 1) for x in kv))
+
+
+@lru_cache(maxsize=1)
 def _flex() -> Callable[..., Any]:
     from torch.nn.attention.flex_attention import flex_attention
 
@@ -164,21 +186,17 @@ def forced_mask(length: int, refs: int, block: int, device: torch.device) -> Any
 def attend_forced_flex(q: Tensor, own: KV, refs: KV | None, space: Space, layout: Causal) -> Tensor:
     """Do what `attend_forced` does in one kernel, for clips that the window holds as a whole."""
     length, half = q.shape[2], q.shape[0] // 2
-    frames = length // space.tokens
+    frames = layout.blocks(length // space.tokens) * layout.block
     if frames - layout.block > layout.sink + layout.window:
         raise ValueError(
             f"the flex back-end needs a window that holds the clip: {frames} frames, window {layout.window}; "
             "widen stream.window or use run.attention=sdpa"
         )
-    layout.blocks(frames)
 
-    def join(x: Tensor) -> Tensor:
-        return torch.cat([x[:half], x[half:]], dim=2)
+    def join(x: Tensor, before: Tensor | None = None) -> Tensor:
+        return torch.cat([*([] if before is None else [before]), x[:half], x[half:]], dim=2)
 
-    k, v, n_refs = join(space.video(own.k)), join(own.v), 0
-    if refs is not None:
-        n_refs = refs.k.shape[2]
-        k, v = torch.cat([space.refs(refs.k), k], dim=2), torch.cat([refs.v, v], dim=2)
-    mask = forced_mask(length, n_refs, layout.block * space.tokens, q.device)
-    out = _flex()(join(space.video(q)), k, v, block_mask=mask)
-    return torch.cat([out[:, :, :length], out[:, :, length:]], dim=0)
+    k = join(space.video(own.k), None if refs is None else space.refs(refs.k))
+    v = join(own.v, None if refs is None else refs.v)
+    mask = forced_mask(length, k.shape[2] - 2 * length, layout.block * space.tokens, q.device)
+    return torch.cat(_flex()(join(space.video(q)), k, v, block_mask=mask).chunk(2, dim=2), dim=0)

@@ -14,7 +14,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from lpm_train.codec import Codec, digest, picture_frames
+from lpm_train.codec import Codec, digest, numbers, picture_frames
 from lpm_train.storage import DataError
 from schemas.sample import FPS
 
@@ -25,19 +25,15 @@ class AudioEncoder(Protocol):
     """Sound to features."""
 
     name: str
-    width: int
-    """Features A in a step."""
-    steps_per_frame: int
-    """Steps q in a video frame of 1/25 s."""
+    width: int  # features A in a step
+    steps_per_frame: int  # steps q in a video frame of 1/25 s
 
     @property
     def fingerprint(self) -> str:
         """Hash of everything that changes features."""
-        ...
 
     def __call__(self, wave_N: Tensor, rate_hz: int) -> Tensor:
         """Encode a whole clip: [N] in [-1, 1] -> [n_frames * q, A]."""
-        ...
 
 
 class LogMel:
@@ -68,10 +64,6 @@ class LogMel:
             )
         return rate_hz // (FPS * self.steps_per_frame)
 
-    def window(self, rate_hz: int) -> int:
-        """Return the samples in a window, at least those of a step."""
-        return max(self.hop(rate_hz), round(rate_hz * self.window_s))
-
     def __call__(self, wave_N: Tensor, rate_hz: int) -> Tensor:
         """Encode [N] samples, N a whole number of steps, as if silence came before; -> [N / hop, A]."""
         hop = self.hop(rate_hz)
@@ -81,7 +73,8 @@ class LogMel:
 
     def push(self, wave_N: Tensor, rate_hz: int, state: Tensor | None) -> tuple[Tensor, Tensor]:
         """Encode the next samples of a stream, any number of them; -> (features of finished steps, state)."""
-        hop, window = self.hop(rate_hz), self.window(rate_hz)
+        hop = self.hop(rate_hz)
+        window = max(hop, round(rate_hz * self.window_s))
         past = torch.zeros(window - hop, dtype=wave_N.dtype, device=wave_N.device) if state is None else state
         samples = torch.cat([past, wave_N])
         steps = (len(samples) - (window - hop)) // hop
@@ -143,13 +136,9 @@ def make_audio(spec: str) -> AudioEncoder:
     """
     kind, _, rest = spec.partition(":")
     if kind == "logmel":
-        try:
-            q, mels = (int(n) for n in (rest or "2x80").split("x"))
-        except ValueError as e:
-            raise DataError(f"{spec!r}: write logmel:STEPSxBANDS, e.g. logmel:2x80") from e
-        return LogMel(q, mels)
+        return LogMel(*numbers(spec, "logmel:STEPSxBANDS", "logmel:2x80"))
     if kind in ("wav2vec2", "whisper") and rest:
-        from lpm_train.audio_public import load_public_audio
+        from lpm_train.extras.audio_public import load_public_audio
 
         return load_public_audio(kind, rest)
     raise DataError(f"unknown audio encoder {spec!r}: use logmel:QxMELS, wav2vec2:DIRECTORY or whisper:DIRECTORY")

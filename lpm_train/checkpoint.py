@@ -11,8 +11,7 @@ from __future__ import annotations
 import json
 import shutil
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -41,29 +40,26 @@ class CheckpointError(RuntimeError):
 class Meta:
     """What is known about a checkpoint beside its tensors."""
 
-    step: int
-    """Steps done."""
+    step: int  # steps done
     loader: Mapping[str, Any] = field(default_factory=dict)
-    first: Mapping[str, float] = field(default_factory=dict)
-    """Figures before the first step."""
-    now: Mapping[str, float] = field(default_factory=dict)
-    """Figures of the last evaluation."""
+    first: Mapping[str, float] = field(default_factory=dict)  # figures before the first step
+    now: Mapping[str, float] = field(default_factory=dict)  # figures of the last evaluation
     best: float | None = None
     best_step: int | None = None
-    stale: int = 0
-    """Evaluations since the best one."""
+    stale: int = 0  # evaluations since the best one
 
 
-def _alone() -> bool:
-    return not dist.is_initialized()
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Hush PyTorch's notice that a single process is one, which it gives even when told so."""
+def _dcp(function: Callable[..., Any], tree: dict[str, Any], path: Path, alone: bool | None = None) -> None:
+    """Save or load a tree of tensors; hush PyTorch's notice that a single process is one, given even when told so."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*assuming the intent is to (save|load) in a single process")
-        yield
+        no_dist = not dist.is_initialized() if alone is None else alone
+        function(tree, checkpoint_id=str(path / "tensors"), no_dist=no_dist)
+
+
+def _wait() -> None:
+    if dist.is_initialized():
+        dist.barrier()
 
 
 def _tensors(stage: Stage) -> dict[str, Any]:
@@ -86,28 +82,23 @@ def path_of(out: Path, step: int) -> Path:
 
 def save(out: Path, stage: Stage, config: Config, meta: Meta, keep: int) -> Path:
     """Write a checkpoint; afterwards `keep` are left, and the best one besides. Every rank must call it."""
-    final = path_of(out, meta.step)
-    first = _alone() or dist.get_rank() == 0
-    partial = out / f"partial_{meta.step:08d}"
+    final, partial = path_of(out, meta.step), out / f"partial_{meta.step:08d}"
+    first = not dist.is_initialized() or dist.get_rank() == 0
     if first:
         for left in out.glob("partial_*"):
             shutil.rmtree(left)
         partial.mkdir(parents=True)
-    if not _alone():
-        dist.barrier()
-    with _quiet():
-        state_dict_saver.save(_tensors(stage), checkpoint_id=str(partial / "tensors"), no_dist=_alone())
+    _wait()
+    _dcp(state_dict_saver.save, _tensors(stage), partial)
     if first:
         (partial / "config.json").write_text(to_json(config))
         (partial / "meta.json").write_text(json.dumps(asdict(meta), indent=2))
         if final.exists():
             shutil.rmtree(final)
         partial.rename(final)
-        for step in steps(out)[:-keep]:
-            if step != meta.best_step:
-                shutil.rmtree(path_of(out, step))
-    if not _alone():
-        dist.barrier()
+        for step in set(steps(out)[:-keep]) - {meta.best_step}:
+            shutil.rmtree(path_of(out, step))
+    _wait()
     return final
 
 
@@ -123,21 +114,19 @@ def load(path: Path, stage: Stage, config: Config) -> Meta:
         CheckpointError: model, stage, data or seed are not those of the checkpoint.
     """
     saved = from_json((path / "config.json").read_text())
-    for name, ours, theirs in (
-        ("model", config.model, saved.model),
-        ("stream", config.stream, saved.stream),
-        ("run.stage", config.run.stage, saved.run.stage),
-        ("run.seed", config.run.seed, saved.run.seed),
-        ("data", replace(config.data, workers=0, root=""), replace(saved.data, workers=0, root="")),
-    ):
+
+    def identity(c: Config) -> dict[str, Any]:
+        data = replace(c.data, workers=0, root="")
+        return {"model": c.model, "stream": c.stream, "run.stage": c.run.stage, "run.seed": c.run.seed, "data": data}
+
+    for (name, ours), theirs in zip(identity(config).items(), identity(saved).values(), strict=True):
         if ours != theirs:
             raise CheckpointError(
                 f"{path} was written with another {name}:\n  there {theirs}\n  here  {ours}\n"
                 "use the same settings to continue, or another directory for a new run"
             )
     tensors = _tensors(stage)
-    with _quiet():
-        state_dict_loader.load(tensors, checkpoint_id=str(path / "tensors"), no_dist=_alone())
+    _dcp(state_dict_loader.load, tensors, path)
     for name, model in stage.roles.items():
         set_model_state_dict(model, tensors["roles"][name])
     for name, optimizer in stage.optimizers.items():
@@ -170,9 +159,8 @@ def load_weights(path: Path, averaged: bool = True) -> tuple[Config, dict[str, T
     path = find(path)
     config = from_json((path / "config.json").read_text())
     with torch.device("meta"):
-        shapes = {n: p.shape for n, p in DiT(config.model).named_parameters()}
-    weights = {n: torch.empty(shape) for n, shape in shapes.items()}
-    tree = {"ema": weights} if averaged else {"roles": {"student": weights}}
-    with _quiet():
-        state_dict_loader.load(tree, checkpoint_id=str(path / "tensors"), no_dist=True)
+        model = DiT(config.model)
+    weights = {n: torch.empty(p.shape) for n, p in model.named_parameters()}
+    tree: dict[str, Any] = {"ema": weights} if averaged else {"roles": {"student": weights}}
+    _dcp(state_dict_loader.load, tree, path, alone=True)
     return config, weights

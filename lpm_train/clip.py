@@ -18,12 +18,10 @@ from av.video.reformatter import Colorspace, Interpolation, VideoReformatter
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lpm_train.batch import BOTH, IDLE, LISTEN, SPEAK
+from lpm_train.batch import STATES
 from lpm_train.storage import DataError
 from schemas.sample import FPS, SAMPLES_PER_FRAME, Sample
 from schemas.time import PACKED_AUDIO_HZ
-
-_STATE = {"idle": IDLE, "speak": SPEAK, "listen": LISTEN, "both": BOTH}
 
 
 def cover(width: int, height: int, to_width: int, to_height: int) -> tuple[int, int, int, int]:
@@ -78,14 +76,14 @@ def _rgb(frame: av.VideoFrame, size: tuple[int, int], reformatter: VideoReformat
     return np.ascontiguousarray(scaled.to_ndarray()[y : y + size[0], x : x + size[1]])
 
 
-def read_image(jpeg: bytes, size: tuple[int, int]) -> Tensor:
+def read_image(data: bytes, size: tuple[int, int], kind: str = "jpeg_pipe") -> Tensor:
     """Decode a picture, scaled to cover (height, width); uint8 [3, height, width], RGB.
 
     Raises:
         DataError: the bytes are no picture.
     """
     try:
-        with av.open(io.BytesIO(jpeg), format="jpeg_pipe") as container:
+        with av.open(io.BytesIO(data), format=kind) as container:
             frame = next(container.decode(video=0))
     except (av.FFmpegError, StopIteration) as e:
         raise DataError(f"a reference picture does not decode: {e}; find it with `lpm train doctor`") from e
@@ -130,11 +128,11 @@ def read_record(json: bytes, sample_id: str) -> Sample:
 
 def frame_states(record: Sample) -> NDArray[np.int8]:
     """Return the state of each video frame, [n_frames]; where no clear state was measured, that of the sample."""
-    out = np.full(record.video.n_frames, _STATE[record.state], np.int8)
+    out = np.full(record.video.n_frames, STATES.index(record.state), np.int8)
     centre_s = (np.arange(len(out)) + 0.5) / FPS
     for run in record.states:
-        if run.state in _STATE:
-            out[(centre_s >= run.start_s) & (centre_s < run.end_s)] = _STATE[run.state]
+        if run.state in STATES:
+            out[(centre_s >= run.start_s) & (centre_s < run.end_s)] = STATES.index(run.state)
     return out
 
 

@@ -16,36 +16,28 @@ from torch import Tensor
 
 from lpm_train.storage import DataError
 
-State = Any
-"""What a decoder carries from piece to piece; opaque, and None before the first piece."""
+State = Any  # what a decoder carries from piece to piece; opaque, and None before the first piece
 
 
 class Codec(Protocol):
     """Pictures to latents and back."""
 
     name: str
-    stride: tuple[int, int, int]
-    """(frames, rows, columns) of pictures in one latent."""
+    stride: tuple[int, int, int]  # (frames, rows, columns) of pictures in one latent
     channels: int
-    first_alone: bool
-    """True: the first latent of a clip covers one frame only."""
-    mean: Tensor
-    """Mean of raw latents by channel, [C]; `encode` subtracts it."""
-    std: Tensor
-    """Spread of raw latents by channel, [C]; `encode` divides by it."""
+    first_alone: bool  # True: the first latent of a clip covers one frame only
+    mean: Tensor  # mean of raw latents by channel, [C]; `encode` subtracts it
+    std: Tensor  # spread of raw latents by channel, [C]; `encode` divides by it
 
     @property
     def fingerprint(self) -> str:
         """Hash of everything that changes latents: kind, settings, weights, normalisation."""
-        ...
 
     def encode(self, frames_BFCHW: Tensor) -> Tensor:
         """Encode whole clips: [B, F', 3, H', W'] in [-1, 1] -> [B, F, C, H, W]."""
-        ...
 
     def decode(self, latents_BFCHW: Tensor, state: State = None) -> tuple[Tensor, State]:
         """Decode the next latents of a stream: [B, F, C, H, W] -> ([B, F', 3, H', W'], state for the next call)."""
-        ...
 
 
 def latent_frames(codec: Codec, frames: int) -> int:
@@ -155,6 +147,18 @@ def digest(*parts: object) -> str:
     return out.hexdigest()[:16]
 
 
+def numbers(spec: str, form: str, example: str) -> list[int]:
+    """Read the whole numbers of KIND:AxBx..., as many as the form has.
+
+    Raises:
+        DataError: it is not of that form.
+    """
+    out = (spec.partition(":")[2] or example.partition(":")[2]).split("x")
+    if len(out) != len(form.split("x")) or not all(n.isdecimal() for n in out):
+        raise DataError(f"{spec!r}: write {form}, e.g. {example}")
+    return [int(n) for n in out]
+
+
 def make_codec(spec: str) -> Codec:
     """Make a codec from its name: patch:TxHxW, principal:FILE, tiny:FILE, wan:DIRECTORY or ltx:DIRECTORY.
 
@@ -163,23 +167,19 @@ def make_codec(spec: str) -> Codec:
     """
     kind, _, rest = spec.partition(":")
     if kind == "patch":
-        try:
-            t, h, w = (int(n) for n in (rest or "1x4x4").split("x"))
-        except ValueError as e:
-            raise DataError(f"{spec!r}: write patch:TxHxW, e.g. patch:1x4x4") from e
+        t, h, w = numbers(spec, "patch:TxHxW", "patch:1x4x4")
         return PatchCodec((t, h, w))
     if kind == "tiny" and rest:
-        from lpm_train.codec_tiny import TinyVideoAE
+        from lpm_train.extras.codec_tiny import TinyVideoAE
 
         return TinyVideoAE.load(rest)
     if kind == "principal" and rest:
-        from lpm_train.codec_principal import PrincipalCodec
+        from lpm_train.proof.codec_principal import PrincipalCodec
 
         return PrincipalCodec.load(rest)
     if kind in ("wan", "ltx") and rest:
-        from lpm_train.codec_public import load_public
+        from lpm_train.extras.codec_public import load_public
 
         return load_public(kind, rest)
-    raise DataError(
-        f"unknown codec {spec!r}: use patch:TxHxW, principal:FILE, tiny:FILE, wan:DIRECTORY or ltx:DIRECTORY"
-    )
+    known = "patch:TxHxW, principal:FILE, tiny:FILE, wan:DIRECTORY or ltx:DIRECTORY"
+    raise DataError(f"unknown codec {spec!r}: use {known}")

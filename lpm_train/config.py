@@ -10,7 +10,6 @@ from __future__ import annotations
 import ast
 import dataclasses
 import json
-import types
 import typing
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -35,28 +34,21 @@ def _positive(record: object, *names: str) -> None:
 class Model:
     """The diffusion transformer. Widths of inputs must be those of codec, audio features and text encoder."""
 
-    channels: int
-    """Latent channels C."""
-    audio_width: int
-    """Audio features A in a step."""
-    audio_steps: int
-    """Audio steps r in a latent frame."""
+    channels: int  # latent channels C
+    audio_width: int  # audio features A in a step
+    audio_steps: int  # audio steps r in a latent frame
     text_width: int
     depth: int = 6
     width: int = 96
     heads: int = 4
-    patch: int = 2
-    """Latent pixels in a token, each way."""
+    patch: int = 2  # latent pixels in a token, each way
     mlp_ratio: float = 4.0
-    speak_before: int = 2
-    """Audio steps before a frame's own that speech attention sees."""
-    speak_after: int = 0
-    """Audio steps after a frame's own; they delay a stream."""
+    speak_before: int = 2  # audio steps before a frame's own that speech attention sees
+    speak_after: int = 0  # audio steps after a frame's own; they delay a stream
     listen_before: int = 8
     listen_after: int = 0
     theta: float = 10_000.0
-    ref_gap: int = 8
-    """Frames between references and the first video frame, in position."""
+    ref_gap: int = 8  # frames between references and the first video frame, in position
 
     def __post_init__(self) -> None:
         _positive(self, "channels", "audio_width", "audio_steps", "text_width", "depth", "width", "heads", "patch")
@@ -80,10 +72,8 @@ class Model:
 class Flow:
     """Noise levels: where training looks, and how a full sampler walks."""
 
-    shift: float = 2.0
-    """Moves mass to high noise; 1 none, 5 usual for 480p."""
-    steps: int = 20
-    """Euler steps of the undistilled sampler."""
+    shift: float = 2.0  # moves mass to high noise; 1 none, 5 usual for 480p
+    steps: int = 20  # Euler steps of the undistilled sampler
     guidance: float = 1.0
 
 
@@ -91,18 +81,12 @@ class Flow:
 class Stream:
     """How frames are generated one block after another."""
 
-    block: int = 3
-    """Latent frames generated at once."""
-    window: int = 9
-    """Latent frames of the recent past that stay visible."""
-    sink: int = 0
-    """Latent frames of the stream's start that stay visible; references always do."""
-    steps: int = 4
-    """Denoising steps of the student."""
-    shift: float = 3.0
-    """Spacing of those steps."""
-    resample: bool = True
-    """Draw new noise between steps (as distilled) instead of following the path."""
+    block: int = 3  # latent frames generated at once
+    window: int = 9  # latent frames of the recent past that stay visible
+    sink: int = 0  # latent frames of the stream's start that stay visible; references always do
+    steps: int = 4  # denoising steps of the student
+    shift: float = 3.0  # spacing of those steps
+    resample: bool = True  # draw new noise between steps (as distilled) instead of following the path
 
     def __post_init__(self) -> None:
         _positive(self, "block", "steps", "shift")
@@ -114,8 +98,7 @@ class Stream:
 class Phase:
     """A part of pretraining: conditions that are not yet taught are switched off."""
 
-    share: float
-    """Share of the stage's steps."""
+    share: float  # share of the stage's steps
     listen: bool = True
     refs: bool = True
 
@@ -126,18 +109,16 @@ class Pretrain:
 
     phases: tuple[Phase, ...] = (Phase(share=1.0),)
     drop: DropRates = field(default_factory=DropRates)
-    prefix_p: float = 0.0
-    """How often the first frames are given clean, so that the model can continue a clip."""
-    prefix_max: int = 3
-    """Most frames given so."""
+    prefix_p: float = 0.0  # how often the first frames are given clean, so that the model can continue a clip
+    prefix_max: int = 3  # most frames given so
 
 
 @dataclass(frozen=True, kw_only=True)
 class Causal:
     """Teacher forcing by blocks."""
 
+    # Clean context is noised by up to this level while still labelled clean: the remedy for drift.
     context_noise: float = 0.3
-    """Clean context is noised by up to this level while still labelled clean: the remedy for drift."""
     drop: DropRates = field(default_factory=lambda: DropRates(speak=0, listen=0, text=0, refs=0, everything=0))
 
 
@@ -145,8 +126,7 @@ class Causal:
 class Consistency:
     """Optional: teach the causal model to jump along its own path."""
 
-    grid: int = 48
-    """Points of the path; a step is one interval."""
+    grid: int = 48  # points of the path; a step is one interval
     context_noise: float = 0.3
 
 
@@ -154,23 +134,17 @@ class Consistency:
 class Distill:
     """Distribution matching on the student's own rollouts."""
 
-    rollout: int = 0
-    """Frames of a rollout; 0: the clip's."""
-    loss_frames: int = 0
-    """Last frames of it that carry the loss; 0: the clip length."""
-    critic_steps: int = 5
-    """Critic updates for each generator update."""
-    lr: float = 0.0
-    """The student's learning rate; 0: optim.lr."""
+    rollout: int = 0  # frames of a rollout; 0: the clip's
+    loss_frames: int = 0  # last frames of it that carry the loss; 0: the clip length
+    critic_steps: int = 5  # critic updates for each generator update
+    lr: float = 0.0  # the student's learning rate; 0: optim.lr
     critic_lr: float = 3e-4
-    teacher: Literal["pretrain", "causal"] = "pretrain"
-    """Whose layout scores: both directions, or teacher forcing."""
+    teacher: Literal["pretrain", "causal"] = "pretrain"  # whose layout scores: both directions, or teacher forcing
     guidance: float = 1.0
     t_min: float = 0.02
     t_max: float = 0.98
     shift: float = 2.0
-    context_noise: float = 0.0
-    """Noise put on a finished block before it is remembered."""
+    context_noise: float = 0.0  # noise put on a finished block before it is remembered
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,12 +156,11 @@ class Optim:
     weight_decay: float = 0.0
     warmup: int = 20
     clip: float = 1.0
-    decay_to: float = 1.0
-    """Share of the rate that a cosine reaches at the last step; 1: constant."""
+    decay_to: float = 1.0  # share of the rate that a cosine reaches at the last step; 1: constant
+    # Samples in one forward pass on a rank; 0: all. Gradients of parts add up to those of the whole batch.
     micro_batch: int = 0
-    """Samples in one forward pass on a rank; 0: all. Gradients of parts add up to those of the whole batch."""
+    # Add parts pairwise, so that bits do not depend on the number of ranks; costs log2(parts) gradient copies.
     exact_sums: bool = True
-    """Add parts pairwise, so that bits do not depend on the number of ranks; costs log2(parts) gradient copies."""
     ema: float = 0.99
 
 
@@ -198,27 +171,21 @@ class Run:
     stage: StageName = "pretrain"
     steps: int = 1000
     seed: int = 0
-    device: str = ""
-    """Empty: cuda if there is one, else cpu."""
+    device: str = ""  # empty: cuda if there is one, else cpu
     bf16: bool = False
     compile: bool = False
     checkpointing: bool = False
     attention: Literal["sdpa", "flex"] = "sdpa"
-    threads: int = 1
-    """CPU threads of torch; more than one core's worth stalls on a shared machine."""
+    threads: int = 1  # CPU threads of torch; more than one core's worth stalls on a shared machine
     log_every: int = 20
     eval_every: int = 200
     save_every: int = 200
-    keep: int = 3
-    """Checkpoints kept, the best one besides."""
-    select: str = "heldout_loss"
-    """The figure by which the best checkpoint is chosen; the smaller the better."""
+    keep: int = 3  # checkpoints kept, the best one besides
+    select: str = "heldout_loss"  # the figure by which the best checkpoint is chosen; the smaller the better
+    # A flow-matching stage is done when its held-out loss has fallen to this share of the first.
     exit_share: float = 0.5
-    """A flow-matching stage is done when its held-out loss has fallen to this share of the first."""
-    stop_when_passed: bool = False
-    """Stop as soon as all exit criteria pass."""
-    patience: int = 0
-    """Stop after so many evaluations without a better figure; 0: never."""
+    stop_when_passed: bool = False  # stop as soon as all exit criteria pass
+    patience: int = 0  # stop after so many evaluations without a better figure; 0: never
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -226,22 +193,17 @@ class Data:
     """What is read, and how it becomes numbers; the loader has the details."""
 
     root: str = ""
-    where: str = ""
-    """SQL condition over the manifest."""
+    where: str = ""  # SQL condition over the manifest
     codec: str = "patch:1x4x4"
     audio: str = "logmel:2x80"
     text: str = "hashed-words:64x48"
-    frames: int = 64
-    """Video frames of a clip."""
+    frames: int = 64  # video frames of a clip
     height: int = 256
     width: int = 256
-    batch: int = 8
-    """Samples in a step over all ranks."""
-    balance: dict[str, float] = field(default_factory=dict)
-    """Share of each state in what is drawn; empty: as they come."""
+    batch: int = 8  # samples in a step over all ranks
+    balance: dict[str, float] = field(default_factory=dict)  # share of each state in what is drawn; empty: as they come
     max_refs: int = 2
-    precomputed: str = ""
-    """Name of the precomputed set; empty: encode on the fly."""
+    precomputed: str = ""  # name of the precomputed set; empty: encode on the fly
     workers: int = 2
     hop_frames: int = 1
 
@@ -262,6 +224,10 @@ class Config:
     data: Data = field(default_factory=Data)
 
 
+IN_ORDER = (Phase(share=0.4, listen=False, refs=False), Phase(share=0.3, refs=False), Phase(share=0.3))
+"""Speech, then listening, then references."""
+
+
 def toy() -> Config:
     """CPU, half a million parameters, latents of 16x16."""
     return Config(
@@ -279,8 +245,7 @@ def small() -> Config:
         ),
         flow=Flow(shift=3.0, steps=40, guidance=2.0),
         stream=Stream(block=3, window=9, sink=3, shift=5.0),
-        pretrain=Pretrain(phases=(Phase(share=0.4, listen=False, refs=False), Phase(share=0.3, refs=False),
-                                  Phase(share=0.3))),
+        pretrain=Pretrain(phases=IN_ORDER),
         distill=Distill(lr=4e-6, critic_lr=1e-5, guidance=2.0, shift=3.0),
         optim=Optim(lr=1e-4, weight_decay=0.01, warmup=500, ema=0.999),
         run=Run(steps=50_000, bf16=True, compile=True, eval_every=1000, save_every=1000),
@@ -301,8 +266,7 @@ def h200_1b3() -> Config:
         ),
         flow=Flow(shift=5.0, steps=50, guidance=4.0),
         stream=Stream(block=3, window=9, steps=2, shift=5.0),
-        pretrain=Pretrain(phases=(Phase(share=0.4, listen=False, refs=False), Phase(share=0.3, refs=False),
-                                  Phase(share=0.3)), prefix_p=0.2),
+        pretrain=Pretrain(phases=IN_ORDER, prefix_p=0.2),
         distill=Distill(lr=2e-6, critic_lr=4e-7, guidance=4.0, shift=5.0),
         optim=Optim(lr=5e-5, weight_decay=0.01, warmup=1000, ema=0.999, micro_batch=1, exact_sums=False),
         run=Run(steps=100_000, bf16=True, compile=True, checkpointing=True, eval_every=2000,
@@ -329,36 +293,30 @@ def override(config: Config, settings: Sequence[str]) -> Config:
             value = ast.literal_eval(text)
         except (ValueError, SyntaxError):
             value = {"true": True, "false": False}.get(text.lower(), text)
-        config = _set(config, path.strip().split("."), value, path)
+        *sections, name = path.strip().split(".")
+        tree: Any = dataclasses.asdict(config)
+        at = tree
+        for key in sections:
+            at = at.setdefault(key, {})
+            if not isinstance(at, dict):
+                raise ConfigError(f"no setting {path!r}: {key} is a single value")
+        at[name] = value
+        config = _build(Config, tree, "")
     return config
-
-
-def _set(record: Any, keys: list[str], value: Any, path: str) -> Any:
-    names = [f.name for f in dataclasses.fields(record)]
-    if keys[0] not in names:
-        raise ConfigError(f"no setting {path!r}: {type(record).__name__} has {', '.join(names)}")
-    if len(keys) > 1:
-        inner = getattr(record, keys[0])
-        if not dataclasses.is_dataclass(inner):
-            raise ConfigError(f"no setting {path!r}: {keys[0]} is a single value")
-        new = _set(inner, keys[1:], value, path)
-    else:
-        new = _build(typing.get_type_hints(type(record))[keys[0]], value, path)
-    return dataclasses.replace(record, **{keys[0]: new})
 
 
 def _build(kind: Any, value: Any, path: str) -> Any:
     """Turn plain values into a field's type, or say why not."""
-    origin, args = typing.get_origin(kind), typing.get_args(kind)
+    origin, args = typing.get_origin(kind) or kind, typing.get_args(kind)
     if dataclasses.is_dataclass(kind):
-        if isinstance(value, kind):  # type: ignore[arg-type]
-            return value
         if not isinstance(value, dict):
             raise ConfigError(f"{path} is a section; set its fields one by one")
         hints = typing.get_type_hints(kind)
-        if unknown := sorted(set(value) - set(hints)):
-            raise ConfigError(f"{path or 'the configuration'} has no field {unknown[0]!r}; it has {', '.join(hints)}")
-        return kind(**{k: _build(hints[k], v, f"{path}.{k}".strip(".")) for k, v in value.items()})  # type: ignore[operator]
+        if unknown := [k for k in value if k not in hints]:
+            raise ConfigError(
+                f"no setting {f'{path}.{unknown[0]}'.strip('.')!r}: {origin.__name__} has {', '.join(hints)}"
+            )
+        return origin(**{k: _build(hints[k], v, f"{path}.{k}".strip(".")) for k, v in value.items()})
     if origin is Literal:
         if value not in args:
             raise ConfigError(f"{path} = {value!r}: use one of {', '.join(map(repr, args))}")
@@ -368,11 +326,10 @@ def _build(kind: Any, value: Any, path: str) -> Any:
         if len(inner) != len(value):
             raise ConfigError(f"{path} = {value!r}: {len(inner)} values are needed")
         return tuple(_build(k, v, path) for k, v in zip(inner, value, strict=True))
-    plain = origin if isinstance(origin, type) and not isinstance(kind, types.UnionType) else kind
-    if plain is float and isinstance(value, int) and not isinstance(value, bool):
+    if origin is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
-    if not isinstance(value, plain) or (plain is int and isinstance(value, bool)):
-        raise ConfigError(f"{path} = {value!r}: expected {getattr(plain, '__name__', plain)}")
+    if not isinstance(value, origin) or (origin is int and isinstance(value, bool)):
+        raise ConfigError(f"{path} = {value!r}: expected {origin.__name__}")
     return value
 
 

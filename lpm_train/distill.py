@@ -29,11 +29,6 @@ def dmd_loss(y: Tensor, gradient: Tensor) -> Tensor:
     return 0.5 * (y - target).square().flatten(1).mean(dim=1)
 
 
-def consistency_loss(online_x0: Tensor, target_x0: Tensor) -> Tensor:
-    """Return the mean squared difference of two estimates of the same data, by sample and frame, [B, F]."""
-    return (online_x0 - target_x0.detach()).square().mean(dim=(2, 3, 4))
-
-
 def energy_score(first: Tensor, second: Tensor, data: Tensor) -> Tensor:
     """Score two independent draws against the data, [B]: |first - data| + |second - data| - |first - second|, halved.
 

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from lpm_train.config import Model
 
-H200_BF16 = 989e12
-"""Dense bf16 peak of an H200 (and H100 SXM), operations/s, by its data sheet."""
+H200_BF16 = 989e12  # dense bf16 peak of an H200 (and H100 SXM), operations/s, by its data sheet
 
 
 def forward_flops(
@@ -34,10 +33,7 @@ def forward_flops(
     copies = 2 if block else 1
     own = 4 * D * D + 2 * D * hidden  # self-attention and MLP weights that a token meets
     cross = 4 * D * D  # queries and outputs of sound and of text
-    before, after = (
-        (model.speak_before + model.listen_before) / 2,
-        (model.speak_after + model.listen_after) / 2,
-    )
+    before, after = ((model.speak_before + model.listen_before) / 2, (model.speak_after + model.listen_after) / 2)
     heard = frames * (before + model.audio_steps + after)
     linear = copies * L * (own + cross) + R * own + copies * 2 * D * D * (heard + text + 1)
     if block:

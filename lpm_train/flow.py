@@ -13,7 +13,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from lpm_train.batch import sample_seed
+from lpm_train.batch import Conditions, sample_seed
 
 
 def noise(ids: Sequence[str], shape: Sequence[int], like: Tensor, *seed: object) -> Tensor:
@@ -67,24 +67,17 @@ def levels(steps: int, shift: float, device: torch.device | None = None) -> Tens
     return shifted(torch.linspace(1, 0, steps + 1, dtype=torch.float64, device=device)[:-1], shift)
 
 
-Velocity = Callable[[Tensor, Tensor], Tensor]
-"""(x_BFCHW, t_BF) -> velocity."""
-
-
-def guided(conditional: Velocity, unconditional: Velocity, scale: float) -> Velocity:
-    """Combine two velocities: v_un + scale (v_con - v_un); one pass only where scale is 1."""
+def guided(velocity: Callable[[Conditions], Tensor], cond: Conditions, scale: float) -> Tensor:
+    """Return v_un + scale (v_con - v_un), v_un without conditions; one pass only where scale is 1."""
+    v = velocity(cond)
     if scale == 1.0:
-        return conditional
-
-    def velocity(x: Tensor, t: Tensor) -> Tensor:
-        base = unconditional(x, t)
-        return base + scale * (conditional(x, t) - base)
-
-    return velocity
+        return v
+    base = velocity(cond.null())
+    return base + scale * (v - base)
 
 
-def euler(velocity: Velocity, eps: Tensor, steps: int, shift: float) -> Tensor:
-    """Follow the path from noise to data in Euler steps."""
+def euler(velocity: Callable[[Tensor, Tensor], Tensor], eps: Tensor, steps: int, shift: float) -> Tensor:
+    """Follow the path from noise to data in Euler steps; `velocity` is a function of (x_BFCHW, t_BF)."""
     ts = [*levels(steps, shift).tolist(), 0.0]
     x = eps
     for now, then in pairwise(ts):

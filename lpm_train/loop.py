@@ -24,8 +24,8 @@ from lpm_train.config import Config, to_json
 from lpm_train.parallel import Ranks
 from lpm_train.stage import Criterion, Stage
 
+# Extra figures of a stage at an evaluation, for instance those read from generated pictures.
 Measure = Callable[[Any], Mapping[str, float]]
-"""Extra figures of a stage at an evaluation, for instance those read from generated pictures."""
 
 
 class TrainingError(RuntimeError):
@@ -38,22 +38,14 @@ class Result:
 
     meta: Meta
     criteria: tuple[Criterion, ...]
-    stopped: str
-    """Why: "steps", "criteria" or "patience"."""
+    stopped: str  # why: "steps", "criteria" or "patience"
 
 
 def train(
-    stage: Stage,
-    config: Config,
-    source: BatchSource,
-    out: Path,
-    *,
-    heldout: Sequence[Batch] = (),
-    measure: Measure | None = None,
-    where: Ranks | None = None,
-    flops_per_step: float = 0.0,
+    stage: Stage, config: Config, source: BatchSource, out: Path, *, heldout: Sequence[Batch] = (),
+    measure: Measure | None = None, where: Ranks | None = None, flops_per_step: float = 0.0,
     show: Callable[[str], None] = print,
-) -> Result:
+) -> Result:  # fmt: skip
     """Train until the steps are done, all criteria pass, or patience ends.
 
     Args:
@@ -72,33 +64,37 @@ def train(
     """
     run, where = config.run, where or Ranks(0, 1, torch.device("cpu"))
     say = show if where.first else (lambda _: None)
-    log = _Log(out / "log.jsonl", where.first)
-    meta = Meta(step=0)
+    meta, criteria, stopped, saved = Meta(step=0), list[Criterion](), "steps", -1
     if there := checkpoint.steps(out):
         meta = checkpoint.load(checkpoint.path_of(out, there[-1]), stage, config)
         source.restore(meta.loader)
+        saved = meta.step
         say(f"continue {out} at step {meta.step}")
     elif where.first:
         out.mkdir(parents=True, exist_ok=True)
         (out / "config.json").write_text(to_json(config))
-    log.open(meta.step)
-    criteria: tuple[Criterion, ...] = ()
-    stopped = "steps"
+    log = _Log(out / "log.jsonl", where.first, meta.step)
+
+    def figures_now() -> dict[str, float]:
+        figures = stage.evaluate(heldout) | dict(measure(stage) if measure else {})
+        log.write({"step": meta.step, "evaluation": figures})
+        return figures
+
     if meta.step == 0 and heldout:
-        figures = _measure(stage, heldout, measure)
+        figures = figures_now()
         meta = replace(meta, first=figures, now=figures)
-        log.write({"step": 0, "evaluation": figures})
     elif heldout:
-        criteria = tuple(stage.exit_criteria(meta.first, meta.now))
-    saved = meta.step if there else -1
-    while meta.step < run.steps:
+        criteria = stage.exit_criteria(meta.first, meta.now)
+    while meta.step < run.steps and stopped == "steps":
         begun = time.perf_counter()
         batch = next(source)
         figures = stage.step(batch, meta.step)
         meta = replace(meta, step=meta.step + 1)
-        _check_finite(figures, meta.step)
+        if bad := [f"{name} is {value}" for name, value in figures.items() if not math.isfinite(value)]:
+            advice = "lower optim.lr, look at the batch, or continue from an earlier checkpoint"
+            raise TrainingError(f"{bad[0]} at step {meta.step}: {advice}")
         seconds = time.perf_counter() - begun
-        speed = {"samples_per_s": len(batch) * where.size / seconds, "step_s": seconds}
+        speed = {"step_s": seconds, "samples_per_s": len(batch) * where.size / seconds}
         if flops_per_step:
             speed["tflops"] = flops_per_step / seconds / 1e12
         if where.device.type == "cuda":
@@ -106,68 +102,35 @@ def train(
         log.write({"step": meta.step, **figures, **speed})
         if meta.step % run.log_every == 0:
             say(f"{run.stage} {meta.step}/{run.steps}  " + _line(figures | {"samples/s": speed["samples_per_s"]}))
-        last = meta.step == run.steps
-        better = False
+        better, last = False, meta.step == run.steps
         if heldout and (last or meta.step % run.eval_every == 0):
-            meta, criteria, better = _evaluate(stage, config, meta, heldout, measure, log, say)
-            if criteria and all(c.passed for c in criteria) and run.stop_when_passed:
+            figures = figures_now()
+            meta, better = _compared(meta, figures, run.select)
+            criteria = stage.exit_criteria(meta.first, figures)
+            say(f"{run.stage} {meta.step} evaluation  " + _line(figures))
+            for criterion in criteria:
+                say(f"  {criterion}")
+            if run.stop_when_passed and criteria and all(c.passed for c in criteria):
                 stopped = "criteria"
             elif run.patience and meta.stale >= run.patience:
                 stopped = "patience"
-        end = last or stopped != "steps"
-        if better or end or meta.step % run.save_every == 0:
+        if better or last or stopped != "steps" or meta.step % run.save_every == 0:
             meta = replace(meta, loader=dict(source.state()))
             checkpoint.save(out, stage, config, meta, run.keep)
             saved = meta.step
-        if end:
-            break
     if saved < 0:
         checkpoint.save(out, stage, config, replace(meta, loader=dict(source.state())), run.keep)
     say(f"{run.stage} ended after {meta.step} steps ({stopped}); best at {meta.best_step}")
-    return Result(meta, criteria, stopped)
+    return Result(meta, tuple(criteria), stopped)
 
 
-def _measure(stage: Stage, heldout: Sequence[Batch], measure: Measure | None) -> dict[str, float]:
-    return stage.evaluate(heldout) | dict(measure(stage) if measure else {})
-
-
-def _evaluate(
-    stage: Stage,
-    config: Config,
-    meta: Meta,
-    heldout: Sequence[Batch],
-    measure: Measure | None,
-    log: _Log,
-    say: Callable[[str], None],
-) -> tuple[Meta, tuple[Criterion, ...], bool]:
-    """Measure, print the exit criteria, and see whether this is the best so far."""
-    figures = _measure(stage, heldout, measure)
-    log.write({"step": meta.step, "evaluation": figures})
-    if config.run.select not in figures:
-        raise TrainingError(f"run.select = {config.run.select!r} is not measured; use one of {', '.join(figures)}")
-    value = figures[config.run.select]
-    better = meta.best is None or value < meta.best
-    meta = replace(
-        meta,
-        now=figures,
-        best=value if better else meta.best,
-        best_step=meta.step if better else meta.best_step,
-        stale=0 if better else meta.stale + 1,
-    )
-    criteria = tuple(stage.exit_criteria(meta.first, figures))
-    say(f"{config.run.stage} {meta.step} evaluation  " + _line(figures))
-    for criterion in criteria:
-        say(f"  {criterion}")
-    return meta, criteria, better
-
-
-def _check_finite(figures: Mapping[str, float], step: int) -> None:
-    bad = [name for name, value in figures.items() if not math.isfinite(value)]
-    if bad:
-        raise TrainingError(
-            f"{bad[0]} is {figures[bad[0]]} at step {step}: lower optim.lr, look at the batch, or continue from an "
-            "earlier checkpoint"
-        )
+def _compared(meta: Meta, figures: Mapping[str, float], select: str) -> tuple[Meta, bool]:
+    """Take in the figures of an evaluation; say whether it is the best so far."""
+    if select not in figures:
+        raise TrainingError(f"run.select = {select!r} is not measured; use one of {', '.join(figures)}")
+    if meta.best is None or figures[select] < meta.best:
+        return replace(meta, now=figures, best=figures[select], best_step=meta.step, stale=0), True
+    return replace(meta, now=figures, stale=meta.stale + 1), False
 
 
 def _line(figures: Mapping[str, float]) -> str:
@@ -177,15 +140,11 @@ def _line(figures: Mapping[str, float]) -> str:
 class _Log:
     """Lines of JSON; those after the step that a run continues from are dropped."""
 
-    def __init__(self, path: Path, active: bool) -> None:
+    def __init__(self, path: Path, active: bool, step: int) -> None:
         self.path, self.active = path, active
-
-    def open(self, step: int) -> None:
-        if self.active and self.path.exists():
-            lines = self.path.read_text().splitlines(keepends=True)
-            whole = [line for line in lines if line.endswith("\n")]
-            kept = [line for line in whole if json.loads(line)["step"] <= step and step]
-            self.path.write_text("".join(kept))
+        if active and path.exists():
+            whole = [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
+            path.write_text("".join(line for line in whole if json.loads(line)["step"] <= step and step))
 
     def write(self, record: Mapping[str, Any]) -> None:
         if self.active:

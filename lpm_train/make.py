@@ -8,18 +8,17 @@ sample becomes does not depend on its company, on the number of ranks, or on who
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from lpm_train.audio import AudioEncoder, LogMel, latent_steps
-from lpm_train.batch import Batch, Conditions, DropRates, drop_conditions
+from lpm_train.batch import KINDS, Batch, Conditions, DropRates, drop_conditions
 from lpm_train.clip import frame_states, latent_states, read_image, read_record, read_sound, read_video, to_unit
 from lpm_train.codec import Codec, PatchCodec, encode_images, latent_frames, latent_size, latent_span
 from lpm_train.order import Bucket, Draw
-from lpm_train.sampling import KINDS, Sampling, choose_references, generator, window_starts
+from lpm_train.sampling import Sampling, choose_references, generator, window_starts
 from lpm_train.shards import Row, Shards
 from lpm_train.text import HashedWords, TextEncoder
 from schemas.sample import FPS, Sample
@@ -36,43 +35,21 @@ class Encoders:
     device: str = "cpu"
 
 
-class Parts(Protocol):
-    """Where the encoded parts of a sample come from: the shards themselves, or what was computed from them before."""
-
-    hop_frames: int
-
-    def latents(self, row: Row, bucket: Bucket, start: int) -> Tensor:
-        """Return a window's latents [F, C, H, W]."""
-        ...
-
-    def references(self, row: Row, bucket: Bucket, members: list[str]) -> Tensor:
-        """Return pictures as latents [K, C, H, W]."""
-        ...
-
-    def sounds(self, row: Row) -> tuple[Tensor, Tensor]:
-        """Return features of both sounds of the whole clip, each [n_frames * q, A]."""
-        ...
-
-    def text(self, row: Row) -> tuple[Tensor, Tensor]:
-        """Return the caption's embedding [L, Dt] and mask [L]."""
-        ...
-
-
-class Direct:
-    """Decode and encode the members of the shards."""
+class Parts:
+    """The encoded parts of a sample: decoded and encoded from the members of the shards, see also `Precomputed`."""
 
     def __init__(self, shards: Shards, encoders: Encoders, hop_frames: int = 1) -> None:
         self.shards, self.encoders, self.hop_frames = shards, encoders, hop_frames
 
     @torch.no_grad()
     def latents(self, row: Row, bucket: Bucket, start: int) -> Tensor:
-        """Decode and encode a window."""
+        """Return a window's latents [F, C, H, W]."""
         frames = read_video(self.shards.read(row, ["mp4"])["mp4"], bucket[1:], start, bucket[0])
         return self.encoders.codec.encode(to_unit(frames).to(self.encoders.device)[None])[0].float().cpu()
 
     @torch.no_grad()
     def references(self, row: Row, bucket: Bucket, members: list[str]) -> Tensor:
-        """Decode and encode pictures."""
+        """Return pictures as latents [K, C, H, W]."""
         data = self.shards.read(row, members)
         images = torch.stack([to_unit(read_image(data[m], bucket[1:])) for m in members])
         # One by one: the rounding of a picture's latent must not depend on how many there are.
@@ -81,17 +58,15 @@ class Direct:
 
     @torch.no_grad()
     def sounds(self, row: Row) -> tuple[Tensor, Tensor]:
-        """Decode and encode both sounds."""
+        """Return features of both sounds of the whole clip, each [n_frames * q, A]."""
         data = self.shards.read(row, ["speak.flac", "listen.flac"])
-        speak, listen = (
-            self.encoders.audio(read_sound(data[f"{n}.flac"], row.n_frames), PACKED_AUDIO_HZ).float()
-            for n in ("speak", "listen")
-        )
+        waves = (read_sound(data[f"{n}.flac"], row.n_frames) for n in ("speak", "listen"))
+        speak, listen = (self.encoders.audio(w, PACKED_AUDIO_HZ).float() for w in waves)
         return speak, listen
 
     @torch.no_grad()
     def text(self, row: Row) -> tuple[Tensor, Tensor]:
-        """Encode the caption."""
+        """Return the caption's embedding [L, Dt] and mask [L]."""
         embedding, mask = self.encoders.text([row.caption])
         return embedding[0].float().cpu(), mask[0].cpu()
 
@@ -106,8 +81,7 @@ class Maker:
     sampling: Sampling
     seed: int
     drop: DropRates | None
-    silence_A: Tensor
-    """Features of a step of silence, [A]."""
+    silence_A: Tensor  # features of a step of silence, [A]
 
     def __call__(self, draw: Draw) -> Batch:
         """Read, cut, encode and vary one sample."""
@@ -117,38 +91,24 @@ class Maker:
         F = latent_frames(codec, frames)
         starts = window_starts(row.n_frames, frames, self.parts.hop_frames)
         start = starts[int(self._rng("window", draw).integers(len(starts)))]
-        spans = [latent_span(codec, i) for i in range(F)]
-        state_F = latent_states(frame_states(record)[start : start + frames], spans)
-        speak_on, listen_on = (state_F & 1).bool(), (state_F & 2).bool()
-        steps = [
-            latent_steps(x, codec, start, F, self.encoders.audio.steps_per_frame, self.silence_A)
-            for x in self.parts.sounds(row)
-        ]
+        state_F = latent_states(frame_states(record)[start : start + frames], [latent_span(codec, i) for i in range(F)])
+        steps, on = [], [(state_F & 1).bool(), (state_F & 2).bool()]
         silences = (self._rng("silence", draw).random(2) < self.sampling.silence).tolist()
-        on = [speak_on, listen_on]
-        for i, as_silence in enumerate(silences):
-            if as_silence:
-                r = len(steps[i]) // F
-                steps[i] = torch.where(on[i].repeat_interleave(r)[:, None], steps[i], self.silence_A)
-                on[i] = torch.ones_like(on[i])
+        for i, features in enumerate(self.parts.sounds(row)):
+            q = self.encoders.audio.steps_per_frame
+            steps.append(latent_steps(features, codec, start, F, q, self.silence_A))
+            if silences[i]:  # off is given as true silence, not as null
+                heard = on[i].repeat_interleave(len(steps[i]) // F)[:, None]
+                steps[i], on[i] = torch.where(heard, steps[i], self.silence_A), torch.ones_like(on[i])
         text_LD, mask_L = self.parts.text(row)
         refs, ref_mask, ref_kind = self._references(row, record, draw, start)
-        batch = Batch(
-            x_BFCHW=self.parts.latents(row, draw.bucket, start)[None],
-            cond=Conditions(
-                speak_BTA=steps[0][None],
-                listen_BTA=steps[1][None],
-                speak_on_BF=on[0][None],
-                listen_on_BF=on[1][None],
-                text_BLD=text_LD[None],
-                text_mask_BL=mask_L[None],
-                ref_BKCHW=refs[None],
-                ref_mask_BK=ref_mask[None],
-                ref_kind_BK=ref_kind[None],
-            ),
-            state_BF=state_F[None],
-            sample_ids=(row.sample_id,),
-        )
+        cond = Conditions(
+            speak_BTA=steps[0][None], listen_BTA=steps[1][None], speak_on_BF=on[0][None], listen_on_BF=on[1][None],
+            text_BLD=text_LD[None], text_mask_BL=mask_L[None], ref_BKCHW=refs[None], ref_mask_BK=ref_mask[None],
+            ref_kind_BK=ref_kind[None],
+        )  # fmt: skip
+        x = self.parts.latents(row, draw.bucket, start)
+        batch = Batch(x_BFCHW=x[None], cond=cond, state_BF=state_F[None], sample_ids=(row.sample_id,))
         return batch if self.drop is None else drop_conditions(batch, self.drop, self.seed, draw.turn)
 
     def _rng(self, purpose: str, draw: Draw) -> np.random.Generator:
@@ -156,9 +116,8 @@ class Maker:
 
     def _references(self, row: Row, record: Sample, draw: Draw, start: int) -> tuple[Tensor, Tensor, Tensor]:
         (frames, height, width), K = draw.bucket, self.sampling.max_refs
-        begin_s = record.source.start_s + start / FPS
+        begin_s, rng = record.source.start_s + start / FPS, self._rng("references", draw)
         window_s = (begin_s, begin_s + frames / FPS)
-        rng = self._rng("references", draw)
         chosen = choose_references(record.references, window_s, record.source.source_id, self.sampling, rng)
         H, W = latent_size(self.encoders.codec, height, width)
         refs = torch.zeros(K, self.encoders.codec.channels, H, W)

@@ -8,18 +8,23 @@ from __future__ import annotations
 from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path
+from typing import IO
 
 import av
+import cv2
 import numpy as np
 import torch
 from av.audio.resampler import AudioResampler
+from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
+from numpy.typing import NDArray
 from torch import Tensor
 
-from lpm_train.clip import read_image
+from lpm_train.clip import read_image, to_unit
 from lpm_train.storage import DataError
-from lpm_train.synthetic import F32, U8
 from schemas.sample import FPS
 from schemas.time import PACKED_AUDIO_HZ
+
+_BT709 = 1  # primaries, transfer and matrix of ITU-T H.273
 
 
 def load_sound(path: str | Path) -> Tensor:
@@ -54,32 +59,38 @@ def load_image(path: str | Path, height: int, width: int) -> Tensor:
         data = Path(path).read_bytes()
     except OSError as e:
         raise DataError(f"cannot read the picture {path}: {e.strerror}") from e
-    if data[:8] == b"\x89PNG\r\n\x1a\n":
-        import cv2
-
-        rgba = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-        if rgba is None:
-            raise DataError(f"{path} is a damaged PNG")
-        data = bytes(cv2.imencode(".jpg", rgba, [cv2.IMWRITE_JPEG_QUALITY, 99])[1].tobytes())
-    return read_image(data, (height, width)).float() / 127.5 - 1.0
+    kind = "png_pipe" if data.startswith(b"\x89PNG") else "jpeg_pipe"
+    return to_unit(read_image(data, (height, width), kind))
 
 
-def write_mp4(path: str | Path, frames: Iterable[U8], sound: F32 | None = None, crf: float = 12) -> int:
+def write_mp4(
+    to: str | Path | IO[bytes], frames: Iterable[NDArray[np.uint8]], sound: NDArray[np.float32] | None = None,
+    crf: float = 12,
+) -> int:  # fmt: skip
     """Write uint8 RGB frames [H, W, 3] at 25 fps, with mono sound at 48 kHz where given; return how many frames.
+
+    H.264 as the pipeline packs it: yuv420p, BT.709, limited range, no B-frames.
 
     Raises:
         DataError: there is no frame.
     """
-    n = 0
-    with av.open(str(path), "w", format="mp4") as container:
-        video, voice = None, None
+    n, video, voice, to_yuv = 0, None, None, VideoReformatter()
+    with av.open(str(to) if isinstance(to, Path) else to, "w", format="mp4") as container:
         for n, rgb in enumerate(frames, start=1):
             if video is None:
-                video = container.add_stream("libx264", rate=FPS, options={"crf": str(crf), "threads": "1"})
+                options = {"crf": str(crf), "preset": "veryfast", "bf": "0", "threads": "1"}
+                video = container.add_stream("libx264", rate=FPS, options=options)
                 video.height, video.width, video.pix_fmt = rgb.shape[0], rgb.shape[1], "yuv420p"
-                if sound is not None:
-                    voice = container.add_stream("aac", rate=PACKED_AUDIO_HZ, layout="mono")
-            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb), "rgb24")
+                context = video.codec_context
+                video.time_base = context.time_base = Fraction(1, FPS)
+                context.color_range, context.colorspace = int(ColorRange.MPEG), _BT709
+                context.color_primaries = context.color_trc = _BT709
+                voice = container.add_stream("aac", rate=PACKED_AUDIO_HZ, layout="mono") if sound is not None else None
+            frame = to_yuv.reformat(
+                av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb), "rgb24"), format="yuv420p",
+                dst_colorspace=Colorspace.ITU709, src_color_range=ColorRange.JPEG, dst_color_range=ColorRange.MPEG,
+                interpolation=Interpolation.AREA, threads=1,
+            )  # fmt: skip
             frame.pts, frame.time_base = n - 1, Fraction(1, FPS)
             container.mux(video.encode(frame))
         if video is None:
@@ -87,18 +98,15 @@ def write_mp4(path: str | Path, frames: Iterable[U8], sound: F32 | None = None, 
         container.mux(video.encode(None))
         if voice is not None and sound is not None:
             for start in range(0, len(sound), 1024):
-                part = av.AudioFrame.from_ndarray(
-                    np.ascontiguousarray(sound[None, start : start + 1024]), "fltp", "mono"
-                )
+                samples = np.ascontiguousarray(sound[None, start : start + 1024])
+                part = av.AudioFrame.from_ndarray(samples, "fltp", "mono")
                 part.sample_rate, part.pts, part.time_base = PACKED_AUDIO_HZ, start, Fraction(1, PACKED_AUDIO_HZ)
                 container.mux(voice.encode(part))
             container.mux(voice.encode(None))
     return n
 
 
-def write_png(path: str | Path, rgb: U8) -> None:
+def write_png(path: str | Path, rgb: NDArray[np.uint8]) -> None:
     """Write a picture."""
-    import cv2
-
     if not cv2.imwrite(str(path), rgb[..., ::-1]):
         raise DataError(f"cannot write the picture {path}")

@@ -11,7 +11,7 @@ third more compute for memory.
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple, overload
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -19,9 +19,8 @@ from torch.nn import functional as fn
 from torch.utils.checkpoint import checkpoint
 
 from lpm_train import attention
-from lpm_train.attention import KV, Causal, Space
-from lpm_train.batch import REFERENCE_KINDS, Conditions
-from lpm_train.cache import Cache
+from lpm_train.attention import KV, Cache, Causal, Space
+from lpm_train.batch import KINDS, Conditions
 from lpm_train.config import Model as ModelConfig
 
 
@@ -32,25 +31,14 @@ class Output(NamedTuple):
     block: tuple[KV, ...]
 
 
-class Drive(NamedTuple):
-    """Conditions as tokens: a window of sound for each frame, and text."""
+class Video(NamedTuple):
+    """Video tokens on their way through the blocks, and what drives them in one."""
 
-    sounds: tuple[Tensor, Tensor]
-    """Speech and user windows, [B, F, M, D] each."""
+    x_BFSD: Tensor
+    e_BF6D: Tensor  # modulation
+    sound_BFMD: Tensor  # a window of sound for each frame
     text_BLD: Tensor
-    text_mask: Tensor
-    """bool [B, 1, 1, L]."""
-
-    def twice(self) -> Drive:
-        """Repeat the batch for the clean and the noisy copy."""
-        repeat = [torch.cat([x, x]) for x in (*self.sounds, self.text_BLD, self.text_mask)]
-        return Drive((repeat[0], repeat[1]), repeat[2], repeat[3])
-
-
-def _zero(linear: nn.Linear) -> nn.Linear:
-    nn.init.zeros_(linear.weight)
-    nn.init.zeros_(linear.bias)
-    return linear
+    text_mask: Tensor  # bool [B, 1, 1, L]
 
 
 def _norm(x: Tensor) -> Tensor:
@@ -108,46 +96,35 @@ class Block(nn.Module):
         q, k, v = self.qkv(x_BLD).unflatten(-1, (3 * self.heads, -1)).transpose(1, 2).chunk(3, dim=1)
         return self.norm_q(q), KV(self.norm_k(k), v)
 
-    def _modulation(self, e: Tensor) -> tuple[Tensor, ...]:
-        return (e + _wide(self.table_6D)).unbind(-2)
+    def _modulation(self, e: Tensor, dtype: torch.dtype) -> list[Tensor]:
+        return [m.to(dtype) for m in (e + _wide(self.table_6D)).unbind(-2)]
 
     def _refs(self, r_BKSD: Tensor, e_6D: Tensor, space: Space) -> tuple[Tensor, KV]:
         """Run references: each sees itself alone."""
         B, K, S, D = r_BKSD.shape
-        shift1, scale1, gate1, shift2, scale2, gate2 = (m.to(r_BKSD.dtype) for m in self._modulation(e_6D))
+        shift1, scale1, gate1, shift2, scale2, gate2 = self._modulation(e_6D, r_BKSD.dtype)
         q, own = self._split((_norm(r_BKSD) * (1 + scale1) + shift1).reshape(B * K, S, D))
         heard = attention.attend_full(q, own, None, space).transpose(1, 2).reshape(B, K, S, D)
         r_BKSD = r_BKSD + gate1 * self.out(heard)
         r_BKSD = r_BKSD + gate2 * self.mlp(_norm(r_BKSD) * (1 + scale2) + shift2)
-        kv = (x.reshape(B, K, self.heads, S, -1).transpose(1, 2).flatten(2, 3) for x in own)
-        return r_BKSD, KV(*kv)
+        return r_BKSD, KV(*(x.reshape(B, K, self.heads, S, -1).transpose(1, 2).flatten(2, 3) for x in own))
 
     def forward(
-        self,
-        x_BFSD: Tensor | None,
-        e_BF6D: Tensor | None,
-        r_BKSD: Tensor | None,
-        e_6D: Tensor,
-        refs: KV | None,
-        past: KV | None,
-        sound_BFMD: Tensor | None,
-        text_BLD: Tensor | None,
-        text_mask: Tensor | None,
-        mode: Any,
+        self, video: Video | None, r_BKSD: Tensor | None, e_6D: Tensor, refs: KV | None, past: KV | None, mode: Any,
         space: Space,
-    ) -> tuple[Tensor | None, Tensor | None, KV | None, KV | None]:
+    ) -> tuple[Tensor | None, Tensor | None, KV | None, KV | None]:  # fmt: skip
         """Run one layer over references, video, or both; returns (video, references, their KV, the video's KV).
 
         The references' KV come back where there is no video, the video's where there is a cache.
         """
         if r_BKSD is not None:
             r_BKSD, refs = self._refs(r_BKSD, e_6D, space)
-        if x_BFSD is None or e_BF6D is None or sound_BFMD is None or text_BLD is None:
+        if video is None:
             return None, r_BKSD, refs, None
+        x_BFSD, e_BF6D, sound_BFMD, text_BLD, text_mask = video
         B, F, S, D = x_BFSD.shape
-        shift1, scale1, gate1, shift2, scale2, gate2 = (
-            m[:, :, None].to(x_BFSD.dtype) for m in self._modulation(e_BF6D)
-        )
+        modulation = self._modulation(e_BF6D[:, :, None], x_BFSD.dtype)
+        shift1, scale1, gate1, shift2, scale2, gate2 = modulation
         q, own = self._split((_norm(x_BFSD) * (1 + scale1) + shift1).reshape(B, F * S, D))
         if mode == "full":
             seen = attention.attend_full(q, own, refs, space)
@@ -203,7 +180,7 @@ class DiT(nn.Module):
         self.text_in = nn.Linear(c.text_width, c.width)
         self.text_null_D = nn.Parameter(torch.randn(c.width) * 0.02)
         self.ref_null_D = nn.Parameter(torch.randn(c.width) * 0.02)
-        self.ref_kind = nn.Embedding(len(REFERENCE_KINDS), c.width)
+        self.ref_kind = nn.Embedding(len(KINDS), c.width)
         self.blocks = nn.ModuleList(Block(c) for _ in range(c.depth))
         self.head_2D = nn.Linear(c.width, 2 * c.width)
         self.patch_out = nn.Linear(c.width, c.channels * c.patch**2)
@@ -211,12 +188,10 @@ class DiT(nn.Module):
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
                 nn.init.zeros_(module.bias)
-        for module in self.modules():
-            if isinstance(module, CrossAttention):
-                _zero(module.out)
-        for linear in (self.time_6D, self.head_2D, self.patch_out):
-            _zero(linear)
-        nn.init.zeros_(self.ref_kind.weight)
+        zero = [self.time_6D, self.head_2D, self.patch_out, self.ref_kind]
+        for silent in zero + [m.out for m in self.modules() if isinstance(m, CrossAttention)]:
+            for weight in silent.parameters():
+                nn.init.zeros_(weight)
 
     def _fold(self, x_BFCHW: Tensor) -> Tensor:
         p = self.config.patch
@@ -242,14 +217,15 @@ class DiT(nn.Module):
         embedded: Tensor = self.time(torch.cat([phase.cos(), phase.sin()], -1).to(weight))
         return embedded
 
-    def _drive(self, cond: Conditions, start: int, frames: int) -> Drive:
+    def _drive(self, cond: Conditions, start: int, frames: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return speech and user windows of frames [start, start + frames), text tokens, and their mask."""
         dtype = self.text_in.weight.dtype
         speech = self.speech(cond.speak_BTA.to(dtype), cond.speak_on_BF, start, frames)
         user = self.user(cond.listen_BTA.to(dtype), cond.listen_on_BF, start, frames)
         words = self.text_in(cond.text_BLD.to(dtype))
         null = self.text_null_D.to(words.dtype).expand(len(cond), 1, -1)
         mask = fn.pad(cond.text_mask_BL, (1, 0), value=True)[:, None, None]
-        return Drive((speech, user), torch.cat([null, words], dim=1), mask)
+        return speech, user, torch.cat([null, words], dim=1), mask
 
     def _reference_tokens(self, cond: Conditions) -> Tensor | None:
         if cond.ref_BKCHW.shape[1] == 0:
@@ -265,24 +241,10 @@ class DiT(nn.Module):
             like.device, like.dtype == torch.float64,
         )  # fmt: skip
 
-    @overload
-    def forward(self, x: None, t: None, cond: Conditions, *, layout: Causal) -> Cache: ...
-    @overload
     def forward(
-        self, x: Tensor, t: Tensor, cond: Conditions, *, layout: Causal | None = None, cache: Cache | None = None,
-        start: int = 0,
-    ) -> Output: ...  # fmt: skip
-
-    def forward(
-        self,
-        x: Tensor | None,
-        t: Tensor | None,
-        cond: Conditions,
-        *,
-        layout: Causal | None = None,
-        cache: Cache | None = None,
-        start: int = 0,
-    ) -> Output | Cache:
+        self, x: Tensor | None, t: Tensor | None, cond: Conditions, *, layout: Causal | None = None,
+        cache: Cache | None = None, start: int = 0,
+    ) -> Output | Cache:  # fmt: skip
         """Run the model.
 
         Args:
@@ -298,27 +260,24 @@ class DiT(nn.Module):
             empty cache that holds the references.
         """
         H, W = x.shape[-2:] if x is not None else cond.ref_BKCHW.shape[-2:]
-        seen = 0 if cache is None else cache.frames
-        frames = 1 if x is None else seen + x.shape[1]
+        frames = 1 if x is None else x.shape[1] + (0 if cache is None else cache.frames)
         space = self.space(H, W, cond.ref_BKCHW.shape[1], frames, self.patch_in.weight)
         zero = torch.zeros((), dtype=_wide(cond.speak_BTA[:0]).dtype, device=cond.speak_BTA.device)
         e_6D = _wide(self.time_6D(self._time(zero))).reshape(6, -1)
         refs = None if cache is not None else self._reference_tokens(cond)
-        tokens, e_BF6D, e_BFD, sounds, words = None, None, None, (None, None), (None, None)
+        tokens: Tensor | None = None
         mode: Any = "full" if cache is None else "block"
-        if x is not None:
-            assert t is not None
-            drive = self._drive(cond, start, x.shape[1])
-            e_BFD = self._time(t)
+        if x is not None and t is not None:
+            tokens, e_BFD = self._fold(x), self._time(t)
             e_BF6D = _wide(self.time_6D(e_BFD)).reshape(*t.shape, 6, -1)
-            tokens = self._fold(x)
+            drive: tuple[Tensor, ...] = self._drive(cond, start, x.shape[1])
             if layout is not None:
-                drive, mode = drive.twice(), (layout, self.flex)
-            sounds, words = drive.sounds, (drive.text_BLD, drive.text_mask)  # type: ignore[assignment]
+                mode, drive = (layout, self.flex), tuple(torch.cat([d, d]) for d in drive)
         ref_kvs, own_kvs = [], []
         for i, block in enumerate(self.blocks):
-            ref_kv, past = (cache.refs[i], cache.past[i]) if cache is not None else (None, None)
-            inputs = (tokens, e_BF6D, refs, e_6D, ref_kv, past, sounds[i % 2], *words, mode, space)
+            kvs = (cache.refs[i], cache.past[i]) if cache is not None else (None, None)
+            video = None if tokens is None else Video(tokens, e_BF6D, drive[i % 2], *drive[2:])
+            inputs = (video, refs, e_6D, *kvs, mode, space)
             if self.checkpointing and torch.is_grad_enabled():
                 result = checkpoint(block, *inputs, use_reentrant=False, preserve_rng_state=False)
             else:
@@ -326,7 +285,7 @@ class DiT(nn.Module):
             tokens, refs, ref_kv, own = result
             ref_kvs.append(ref_kv)
             own_kvs.append(own)
-        if tokens is None or e_BFD is None:
+        if tokens is None:
             assert layout is not None
             return Cache(layout, space.tokens, tuple(ref_kvs), (None,) * len(ref_kvs))
         if layout is not None:

@@ -36,19 +36,6 @@ class Draw:
     bucket: Bucket
 
 
-@dataclass(frozen=True)
-class Group:
-    """Samples that share a stream: those of a bucket, or of one state in it."""
-
-    name: str
-    ids: tuple[str, ...]
-
-    def at(self, position: int, seed: int) -> tuple[str, int]:
-        """Return (sample id, pass number) at a position of the endless stream."""
-        turn, place = divmod(position, len(self.ids))
-        return self.ids[_permutation(len(self.ids), self.name, turn, seed)[place]], turn
-
-
 @lru_cache(maxsize=64)
 def _permutation(n: int, name: str, turn: int, seed: int) -> NDArray[np.int64]:
     return np.random.default_rng(sample_seed(seed, "order", name, turn)).permutation(n)
@@ -58,8 +45,7 @@ def _permutation(n: int, name: str, turn: int, seed: int) -> NDArray[np.int64]:
 class Order:
     """The order of all batches. `balance` gives the share of each state, e.g. {"speak": 0.5, "listen": 0.5}."""
 
-    samples: Mapping[str, tuple[Bucket, str]]
-    """sample id -> (bucket, state)"""
+    samples: Mapping[str, tuple[Bucket, str]]  # sample id -> (bucket, state)
     global_batch: int
     seed: int = 0
     balance: Mapping[str, float] | None = None
@@ -73,35 +59,27 @@ class Order:
             raise DataError(f"balance {dict(self.balance)}: shares must not be negative, and one must be positive")
 
     @cached_property
-    def buckets(self) -> dict[Bucket, tuple[Group, ...]]:
-        """Buckets in fixed order, each with its groups."""
+    def buckets(self) -> dict[Bucket, dict[str, list[str]]]:
+        """Ids by bucket, and in it by state (by "" without a balance), all in fixed order."""
         out: dict[Bucket, dict[str, list[str]]] = {}
         for sample_id in sorted(self.samples):
             bucket, state = self.samples[sample_id]
             if self.balance is None or self.balance.get(state, 0) > 0:
-                group = "" if self.balance is None else state
-                out.setdefault(bucket, {}).setdefault(group, []).append(sample_id)
+                out.setdefault(bucket, {}).setdefault("" if self.balance is None else state, []).append(sample_id)
         if not out:
             raise DataError(f"no sample is in a state of the balance {dict(self.balance or {})}")
-        return {
-            b: tuple(Group(f"{b}/{name}", tuple(ids)) for name, ids in sorted(groups.items()))
-            for b, groups in sorted(out.items())
-        }
+        return {bucket: dict(sorted(groups.items())) for bucket, groups in sorted(out.items())}
 
     @cached_property
     def _deals(self) -> dict[Bucket, tuple[NDArray[np.int64], NDArray[np.int64]]]:
         """Per bucket: the group of each slot of a cycle, and [cycle+1, groups] slots of each group before it."""
         out = {}
         for bucket, groups in self.buckets.items():
-            shares = [1.0] if self.balance is None else [self.balance[g.name.rsplit("/", 1)[1]] for g in groups]
-            deal = spread(shares, 1 if self.balance is None else _CYCLE)
+            deal = spread([1.0], 1) if self.balance is None else spread([self.balance[g] for g in groups], _CYCLE)
             before = np.zeros((len(deal) + 1, len(groups)), np.int64)
             np.cumsum(np.eye(len(groups), dtype=np.int64)[deal], axis=0, out=before[1:])
             out[bucket] = deal, before
         return out
-
-    def _batches_before(self, bucket: Bucket, epoch: int) -> int:
-        return epoch * sum(len(g.ids) for g in self.buckets[bucket]) // self.global_batch
 
     def schedule(self, epoch: int) -> tuple[tuple[Bucket, int], ...]:
         """Return an epoch's batches as (bucket, number of the batch in the bucket's stream); may be empty."""
@@ -110,13 +88,12 @@ class Order:
     def batch(self, epoch: int, cursor: int) -> tuple[Draw, ...]:
         """Return the `global_batch` draws of batch number `cursor` of an epoch; all are of one bucket."""
         bucket, number = self.schedule(epoch)[cursor]
-        groups, (deal, before) = self.buckets[bucket], self._deals[bucket]
-        draws = []
+        groups, (deal, before), draws = list(self.buckets[bucket].items()), self._deals[bucket], []
         for slot in range(number * self.global_batch, (number + 1) * self.global_batch):
             cycle, place = divmod(slot, len(deal))
-            group = int(deal[place])
-            sample_id, turn = groups[group].at(int(cycle * before[-1, group] + before[place, group]), self.seed)
-            draws.append(Draw(sample_id, turn, bucket))
+            name, ids = groups[group := int(deal[place])]
+            turn, at = divmod(int(cycle * before[-1, group] + before[place, group]), len(ids))
+            draws.append(Draw(ids[_permutation(len(ids), f"{bucket}/{name}", turn, self.seed)[at]], turn, bucket))
         return tuple(draws)
 
     def normal(self, epoch: int, cursor: int) -> tuple[int, int]:
@@ -135,14 +112,14 @@ class Order:
 
 @lru_cache(maxsize=8)
 def _schedule(order: Order, epoch: int) -> tuple[tuple[Bucket, int], ...]:
-    batches = [
-        (bucket, j)
-        for bucket in order.buckets
-        for j in range(order._batches_before(bucket, epoch), order._batches_before(bucket, epoch + 1))
-    ]
+    batches = []
+    for bucket, groups in order.buckets.items():
+        size = sum(map(len, groups.values()))
+        first, stop = (e * size // order.global_batch for e in (epoch, epoch + 1))
+        batches += [(bucket, j) for j in range(first, stop)]
     mix = np.random.default_rng(sample_seed(order.seed, "schedule", epoch)).permutation(len(batches))
     # Batches of one bucket keep their order, so that its stream is read forwards; which bucket comes next is random.
-    turns = {bucket: iter(sorted(b for b in batches if b[0] == bucket)) for bucket in order.buckets}
+    turns = {bucket: iter([b for b in batches if b[0] == bucket]) for bucket in order.buckets}
     return tuple(next(turns[batches[i][0]]) for i in mix)
 
 
@@ -153,5 +130,5 @@ def spread(shares: Sequence[float], length: int) -> NDArray[np.int64]:
     for i in np.argsort(counts - exact, kind="stable")[: length - int(counts.sum())]:
         counts[i] += 1
     at = np.concatenate([(np.arange(n) + 0.5) / n for n in counts if n] or [np.zeros(0)])
-    who = np.concatenate([np.full(n, i, np.int64) for i, n in enumerate(counts)])
+    who = np.repeat(np.arange(len(counts)), counts)
     return who[np.argsort(at, kind="stable")]

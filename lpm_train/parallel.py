@@ -57,7 +57,7 @@ def ranks(config: Config) -> Iterator[Ranks]:
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     mesh = init_device_mesh(device.type, (size,)) if dist.is_initialized() else None
     try:
-        yield Ranks(dist.get_rank() if dist.is_initialized() else 0, size, device, mesh)
+        yield Ranks(0 if mesh is None else dist.get_rank(), size, device, mesh)
     finally:
         if joined:
             dist.destroy_process_group()
@@ -89,14 +89,10 @@ def prepare(model: DiT, config: Config, where: Ranks, trained: bool = True) -> D
     if where.size > 1:
         from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
-        half = torch.bfloat16 if run.bf16 else None
-        policy = MixedPrecisionPolicy(
-            param_dtype=half, reduce_dtype=torch.float32 if run.bf16 else None, cast_forward_inputs=False
-        )
-        for block in model.blocks:
-            fully_shard(block, mesh=where.mesh, mp_policy=policy)
-        # its weights are read between
-        fully_shard(model, mesh=where.mesh, mp_policy=policy, reshard_after_forward=True)
+        half, wide = (torch.bfloat16, torch.float32) if run.bf16 else (None, None)
+        policy = MixedPrecisionPolicy(param_dtype=half, reduce_dtype=wide, cast_forward_inputs=False)
+        for module in (*model.blocks, model):
+            fully_shard(module, mesh=where.mesh, mp_policy=policy, reshard_after_forward=True)
     return model
 
 
@@ -140,35 +136,28 @@ def accumulate(
         The loss of every row of the global batch, detached, float64.
     """
     parts, weights = batch.micro_batches(size or len(batch)), list(parameters)
+    rows: dict[int, Tensor] = {}
+    sums: list[tuple[int, list[Tensor]]] = []  # of gradients, each with the number of parts that it holds
     for p in weights:
         p.grad = None
-    stack: list[tuple[int, list[Tensor | None]]] = []
-    rows: dict[int, Tensor] = {}
     for i in bit_reversed(len(parts)) if exact else range(len(parts)):
         losses = loss(parts[i])
         (losses.mean() / len(parts)).backward()  # type: ignore[no-untyped-call]
         rows[i] = losses.detach().double()
         if exact and len(parts) > 1:
-            level, grads = 0, [p.grad for p in weights]
+            sums.append((1, [_grad(p) for p in weights]))
             for p in weights:
                 p.grad = None
-            while stack and stack[-1][0] == level:
-                level, grads = level + 1, [_add(a, b) for a, b in zip(stack.pop()[1], grads, strict=True)]
-            stack.append((level, grads))
-    while len(stack) > 1:
-        _, last = stack.pop()
-        level, before = stack.pop()
-        stack.append((level, [_add(a, b) for a, b in zip(before, last, strict=True)]))
-    if stack:
-        for p, grad in zip(weights, stack[0][1], strict=True):
-            p.grad = grad
-    for p in weights:  # what had no part in the loss has a gradient too: every optimizer state exists from step one
-        p.grad = torch.zeros_like(p) if p.grad is None else p.grad
+            while len(sums) > 1 and (sums[-1][0] == sums[-2][0] or len(rows) == len(parts)):
+                (n, b), (m, a) = sums.pop(), sums.pop()
+                sums.append((m + n, [x + y for x, y in zip(a, b, strict=True)]))
+    for k, p in enumerate(weights):  # what had no part in the loss has a gradient too: optimizer states must exist
+        p.grad = sums[0][1][k] if sums else _grad(p)
     return gather_rows(torch.cat([rows[i] for i in range(len(parts))]))
 
 
-def _add(a: Tensor | None, b: Tensor | None) -> Tensor | None:
-    return b if a is None else a if b is None else a + b
+def _grad(p: nn.Parameter) -> Tensor:
+    return torch.zeros_like(p) if p.grad is None else p.grad
 
 
 def clip_gradients(parameters: Iterable[nn.Parameter], most: float) -> float:
@@ -207,14 +196,10 @@ class Ema:
         try:
             yield
         finally:
-            _fill(model, kept)
+            self.copy_to(model, kept)
 
-    def copy_to(self, model: nn.Module) -> None:
-        """Overwrite a model's weights with the average."""
-        _fill(model, self.weights)
-
-
-@torch.no_grad()
-def _fill(model: nn.Module, weights: dict[str, Tensor]) -> None:
-    for name, p in model.named_parameters():
-        p.copy_(weights[name])
+    @torch.no_grad()
+    def copy_to(self, model: nn.Module, weights: dict[str, Tensor] | None = None) -> None:
+        """Overwrite a model's weights with the average, or with others."""
+        for name, p in model.named_parameters():
+            p.copy_((weights or self.weights)[name])

@@ -13,7 +13,7 @@ import io
 import json
 import tarfile
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -26,10 +26,10 @@ from torch import Tensor
 
 from lpm_train.clip import read_record
 from lpm_train.codec import whole_frames
-from lpm_train.make import Direct, Encoders
+from lpm_train.make import Encoders, Parts
 from lpm_train.order import Bucket
 from lpm_train.sampling import choose_bucket, window_starts
-from lpm_train.shards import MemberTable, Row, Shards, read_members
+from lpm_train.shards import Members, Row, Shards, read_members
 from lpm_train.storage import DataError, Storage
 
 _MEMBERS = pa.list_(pa.struct([("name", pa.string()), ("offset", pa.int64()), ("size", pa.int64())]))
@@ -39,29 +39,16 @@ _INDEX = pa.schema(
 
 
 def _meta(encoders: Encoders, hop_frames: int, dtype: str) -> dict[str, Any]:
-    codec, audio, text = encoders.codec, encoders.audio, encoders.text
-    return {
-        "format": 1,
-        "codec": {"name": codec.name, "fingerprint": codec.fingerprint},
-        "audio": {"name": audio.name, "fingerprint": audio.fingerprint},
-        "text": {"name": text.name, "fingerprint": text.fingerprint},
-        "hop_frames": hop_frames,
-        "dtype": dtype,
-    }
+    made: dict[str, Any] = {"codec": encoders.codec, "audio": encoders.audio, "text": encoders.text}
+    prints = {k: {"name": e.name, "fingerprint": e.fingerprint} for k, e in made.items()}
+    return {"format": 1, **prints, "hop_frames": hop_frames, "dtype": dtype}
 
 
 def precompute(
-    root: str | Path,
-    name: str,
-    encoders: Encoders,
-    buckets: Sequence[Bucket],
-    *,
-    where: str | None = None,
-    hop_frames: int | None = None,
-    dtype: str = "float16",
-    workers: int = 2,
-    report: Callable[[str, int], None] | None = None,
-) -> dict[str, int]:
+    root: str | Path, name: str, encoders: Encoders, buckets: Sequence[Bucket], *, where: str | None = None,
+    hop_frames: int | None = None, dtype: str = "float16", workers: int = 2,
+    report: Callable[[str, int], None] = lambda shard, n: None,
+) -> dict[str, int]:  # fmt: skip
     """Encode the selected samples of a dataset into `precomputed/NAME/`.
 
     Args:
@@ -76,7 +63,7 @@ def precompute(
         report: called with each shard's name and its number of samples.
 
     Returns:
-        counts: shards, samples, samples left as they were, samples too short, bytes.
+        counts: shards, samples, samples left as they were (kept), samples too short, bytes.
 
     Raises:
         DataError: a set of that name was written by other encoders, or a sample cannot be read.
@@ -86,84 +73,69 @@ def precompute(
     shards, wanted, folder = Shards(root), Shards(root, where), f"precomputed/{name}"
     shortest = min(b[0] for b in buckets)
     hop = whole_frames(encoders.codec, hop_frames or shortest) or encoders.codec.stride[0]
-    meta = _meta(encoders, hop, dtype)
-    stored = _read_meta(shards.storage, folder)
+    storage, meta = shards.storage, _meta(encoders, hop, dtype)
+    stored = _read_meta(storage, folder)
     if stored is not None and stored != meta:
         raise DataError(
             f"{folder} was written with other settings ({_difference(stored, meta)}): use another name, or delete it"
         )
-    shards.storage.write(f"{folder}/meta.json", (json.dumps(meta, indent=1) + "\n").encode())
-    by_shard: dict[str, list[tuple[Row, Bucket]]] = {}
-    counts = {"shards": 0, "samples": 0, "kept": 0, "too_short": 0, "bytes": 0}
+    storage.write(f"{folder}/meta.json", (json.dumps(meta, indent=1) + "\n").encode())
+    counts = dict.fromkeys(("shards", "samples", "kept", "too_short", "bytes"), 0)
     ids_of: dict[str, list[str]] = {}
     for sample_id, shard in zip(shards.ids, shards.column("shard"), strict=True):
         ids_of.setdefault(shard, []).append(sample_id)
     for shard in sorted(set(wanted.column("shard"))):
-        index = _read_index(shards.storage, folder, shard)
-        before = set() if index is None else set(index["sample_id"].to_pylist())  # of another selection: they stay
-        by_shard[shard] = []
-        for row in (shards[i] for i in ids_of[shard] if i in wanted or i in before):
-            bucket = choose_bucket(row.n_frames, row.width, row.height, buckets)
-            if bucket is None:
-                counts["too_short"] += 1
-            else:
-                by_shard[shard].append((row, bucket))
-    direct = Direct(shards, encoders)
-    for shard, items in by_shard.items():
-        if not items or _complete(shards.storage, folder, shard, items):
+        held = _held(_read_index(storage, folder, shard))  # also of another selection: they stay
+        rows = [shards[i] for i in ids_of[shard] if i in wanted or i in held]
+        cut = [(row, choose_bucket(row.n_frames, row.width, row.height, buckets)) for row in rows]
+        items = [(row, bucket) for row, bucket in cut if bucket is not None]
+        counts["too_short"] += len(cut) - len(items)
+        if all(held.get(row.sample_id) == (row.digest, bucket) for row, bucket in items):
             counts["kept"] += len(items)
             continue
-        counts["bytes"] += _write_shard(direct, folder, shard, items, hop, np.dtype(dtype), workers)
+        counts["bytes"] += _write_shard(Parts(shards, encoders), folder, shard, items, hop, np.dtype(dtype), workers)
         counts["shards"], counts["samples"] = counts["shards"] + 1, counts["samples"] + len(items)
-        if report is not None:
-            report(shard, len(items))
+        report(shard, len(items))
     return counts
 
 
 def _write_shard(
-    direct: Direct,
-    folder: str,
-    shard: str,
-    items: Sequence[tuple[Row, Bucket]],
-    hop: int,
-    dtype: np.dtype[Any],
+    parts: Parts, folder: str, shard: str, items: Sequence[tuple[Row, Bucket]], hop: int, dtype: np.dtype[Any],
     workers: int,
-) -> int:
-    storage, rows = direct.shards.storage, []
+) -> int:  # fmt: skip
+    storage, rows = parts.shards.storage, []
     with tempfile.TemporaryFile() as file, ThreadPoolExecutor(max(1, workers)) as pool:
         with tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as tar:
             # As many samples ahead as there are threads: memory holds few, and the tar's order is that of the ids.
             for start in range(0, len(items), 2 * workers):
-                part = items[start : start + 2 * workers]
-                made = pool.map(lambda i: encode_sample(direct, i[0], i[1], hop, dtype), part)
-                for (row, bucket), members in zip(part, made, strict=True):
+                some = items[start : start + 2 * workers]
+                made = pool.map(lambda i: encode_sample(parts, i[0], i[1], hop, dtype), some)
+                for (row, bucket), members in zip(some, made, strict=True):
                     places = [_add(tar, f"{row.sample_id}.{suffix}", data) for suffix, data in members.items()]
                     rows.append((row.sample_id, row.digest, list(bucket), places))
-        size = file.tell()
+        size, sink = file.tell(), io.BytesIO()
         storage.write(f"{folder}/{shard}", file)
-    columns = dict(zip(_INDEX.names, zip(*rows, strict=True), strict=True))
-    sink = io.BytesIO()
-    pq.write_table(pa.table({n: list(v) for n, v in columns.items()}, schema=_INDEX), sink)
+    columns = zip(*rows, strict=True)
+    pq.write_table(pa.table({n: list(v) for n, v in zip(_INDEX.names, columns, strict=True)}, schema=_INDEX), sink)
     storage.write(_index_name(folder, shard), sink)
     return size
 
 
-def encode_sample(direct: Direct, row: Row, bucket: Bucket, hop: int, dtype: np.dtype[Any]) -> dict[str, bytes]:
+def encode_sample(parts: Parts, row: Row, bucket: Bucket, hop: int, dtype: np.dtype[Any]) -> dict[str, bytes]:
     """Encode all windows, pictures, sounds and the caption of a sample; .npy bytes by suffix."""
     try:
-        record = read_record(direct.shards.read(row, ["json"])["json"], row.sample_id)
-        parts: dict[str, Tensor] = {}
-        parts["speak"], parts["listen"] = direct.sounds(row)
-        embedding, mask = direct.text(row)
-        parts["text"] = embedding[mask]
-        members = [r.member for r in record.references]
-        if members:
-            parts |= dict(zip(members, direct.references(row, bucket, members), strict=True))
+        record = read_record(parts.shards.read(row, ["json"])["json"], row.sample_id)
+        made: dict[str, Tensor] = {}
+        made["speak"], made["listen"] = parts.sounds(row)
+        embedding, mask = parts.text(row)
+        made["text"] = embedding[mask]
+        if members := [r.member for r in record.references]:
+            made |= dict(zip(members, parts.references(row, bucket, members), strict=True))
         for start in window_starts(row.n_frames, bucket[0], hop):
-            parts[f"latents_{start}"] = direct.latents(row, bucket, start)
+            made[f"latents_{start}"] = parts.latents(row, bucket, start)
     except DataError as e:
         raise DataError(f"sample {row.sample_id}: {e}") from e
-    return {f"{name}.npy": _npy(x, dtype) for name, x in parts.items()}
+    return {f"{name}.npy": _npy(x, dtype) for name, x in made.items()}
 
 
 def _npy(x: Tensor, dtype: np.dtype[Any]) -> bytes:
@@ -174,9 +146,9 @@ def _npy(x: Tensor, dtype: np.dtype[Any]) -> bytes:
 
 def _add(tar: tarfile.TarFile, name: str, data: bytes) -> dict[str, Any]:
     info = tarfile.TarInfo(name)
-    info.size = len(data)
+    info.size, at = len(data), tar.offset + tarfile.BLOCKSIZE
     tar.addfile(info, io.BytesIO(data))
-    return {"name": name, "offset": tar.offset - -(-len(data) // 512) * 512, "size": len(data)}
+    return {"name": name, "offset": at, "size": len(data)}
 
 
 def _index_name(folder: str, shard: str) -> str:
@@ -194,24 +166,21 @@ def _difference(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
     return "; ".join(f"{k}: stored {stored.get(k)}, asked for {v}" for k, v in wanted.items() if stored.get(k) != v)
 
 
-def _read_index(storage: Storage, folder: str, shard: str) -> pa.Table | None:
+def _read_index(storage: Storage, folder: str, shard: str) -> pa.Table:
     try:
         return pq.read_table(pa.BufferReader(storage.read(_index_name(folder, shard))), schema=_INDEX)
     except FileNotFoundError:
-        return None
+        return _INDEX.empty_table()
 
 
-def _complete(storage: Storage, folder: str, shard: str, items: Sequence[tuple[Row, Bucket]]) -> bool:
-    index = _read_index(storage, folder, shard)
-    if index is None:
-        return False
+def _held(index: pa.Table) -> dict[str, tuple[str, Bucket]]:
+    """Return (digest, bucket) by sample id, in the index's order."""
     columns = (index[n].to_pylist() for n in ("sample_id", "digest", "bucket"))
-    have = {(s, d, tuple(b)) for s, d, b in zip(*columns, strict=True)}
-    return all((row.sample_id, row.digest, bucket) in have for row, bucket in items)
+    return {sample_id: (digest, (b[0], b[1], b[2])) for sample_id, digest, b in zip(*columns, strict=True)}
 
 
-class Precomputed:
-    """Parts of samples read from a precomputed set; see `make.Parts`."""
+class Precomputed(Parts):
+    """Parts of samples read from a precomputed set."""
 
     def __init__(
         self, shards: Shards, name: str, encoders: Encoders, samples: Mapping[str, tuple[Bucket, str]]
@@ -221,48 +190,40 @@ class Precomputed:
         Raises:
             DataError: there is no such set, or encoders, samples or buckets are others.
         """
-        self._storage, self._folder = shards.storage, f"precomputed/{name}"
-        meta = _read_meta(self._storage, self._folder)
-        again = f"run `lpm train precompute {shards.storage.uri} --name {name}` with the same codec, encoders, buckets"
+        storage, self._folder = shards.storage, f"precomputed/{name}"
+        meta = _read_meta(storage, self._folder)
+        again = f"run `lpm train precompute {storage.uri} --name {name}` with the same codec, encoders, buckets"
         if meta is None:
             raise DataError(f"there is no {self._folder} in this dataset: {again}")
-        self.hop_frames = int(meta["hop_frames"])
+        super().__init__(shards, encoders, int(meta["hop_frames"]))
         wanted = _meta(encoders, self.hop_frames, meta["dtype"])
         if meta != wanted:
             raise DataError(
                 f"{self._folder} was computed by other encoders ({_difference(meta, wanted)}): training on it would "
                 f"mix two latent spaces. Use the encoders it was made with, or {again} under another name"
             )
-        self._text_places = (encoders.text.length, encoders.text.width)
-        self._tables: dict[str, MemberTable] = {}
-        self._at: dict[str, tuple[str, int]] = {}
-        bad = list(self._stale(shards, samples))
+        held: dict[str, tuple[str, Bucket]] = {}
+        self._at: dict[str, tuple[Members, int]] = {}  # where a sample's members are listed
+        for shard in sorted({shards[i].shard for i in samples}):
+            index = _read_index(storage, self._folder, shard)
+            held |= (here := _held(index))
+            if not here:
+                continue
+            members = Members(index["members"].combine_chunks())
+            self._at |= {sample_id: (members, i) for i, sample_id in enumerate(here)}
+        bad = [i for i, (bucket, _) in samples.items() if held.get(i) != (shards[i].digest, bucket)]
         if bad:
+            example = f"{bad[0]} (cut to {samples[bad[0]][0]}, stored {held.get(bad[0], ('', None))[1]})"
             raise DataError(
-                f"{len(bad)} of {len(samples)} samples are not in {self._folder} as they are now, e.g. {bad[0]}: "
+                f"{len(bad)} of {len(samples)} samples are not in {self._folder} as they are now, e.g. {example}: "
                 f"{again}; it continues where it stopped"
             )
 
-    def _stale(self, shards: Shards, samples: Mapping[str, tuple[Bucket, str]]) -> Iterator[str]:
-        stored: dict[str, tuple[str, Bucket]] = {}
-        for shard in sorted({shards[i].shard for i in samples}):
-            index = _read_index(self._storage, self._folder, shard)
-            if index is not None:
-                self._tables[shard] = MemberTable(index["members"])
-                columns = (index[n].to_pylist() for n in ("sample_id", "digest", "bucket"))
-                for i, (sample_id, digest, bucket) in enumerate(zip(*columns, strict=True)):
-                    self._at[sample_id] = (shard, i)
-                    stored[sample_id] = digest, (bucket[0], bucket[1], bucket[2])
-        for sample_id, (bucket, _) in samples.items():
-            if stored.get(sample_id) != (shards[sample_id].digest, bucket):
-                yield f"{sample_id} (cut to {bucket}, stored {stored.get(sample_id, ('', None))[1]})"
-
     def _load(self, row: Row, names: Sequence[str]) -> list[Tensor]:
-        shard, i = self._at[row.sample_id]
-        places = self._tables[shard].of(i, row.sample_id)
-        data = read_members(self._storage, f"{self._folder}/{shard}", {n: places[f"{n}.npy"] for n in names})
-        arrays = (np.load(io.BytesIO(data[n]), allow_pickle=False).astype(np.float32) for n in names)
-        return [torch.from_numpy(a) for a in arrays]
+        (members, i), file = self._at[row.sample_id], f"{self._folder}/{row.shard}"
+        places = members.of(i, row.sample_id)
+        data = read_members(self.shards.storage, file, {n: places[f"{n}.npy"] for n in names})
+        return [torch.from_numpy(np.load(io.BytesIO(data[n]), allow_pickle=False).astype(np.float32)) for n in names]
 
     def latents(self, row: Row, bucket: Bucket, start: int) -> Tensor:
         """Return a window's latents [F, C, H, W]."""
@@ -279,7 +240,7 @@ class Precomputed:
 
     def text(self, row: Row) -> tuple[Tensor, Tensor]:
         """Return the caption's embedding [L, Dt] and mask [L]."""
-        tokens = self._load(row, ["text"])[0]
-        out, mask = torch.zeros(self._text_places), torch.zeros(self._text_places[0], dtype=torch.bool)
-        out[: len(tokens)], mask[: len(tokens)] = tokens, True
+        (tokens,), encoder = self._load(row, ["text"]), self.encoders.text
+        out, mask = torch.zeros(encoder.length, encoder.width), torch.arange(encoder.length) < len(tokens)
+        out[: len(tokens)] = tokens
         return out, mask

@@ -7,7 +7,7 @@ zero says that the model does not listen. Needs no face model, so it holds for a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -17,38 +17,28 @@ from lpm_train import flow
 from lpm_train.attention import Causal
 from lpm_train.batch import STATES, Batch, Conditions
 from lpm_train.model import DiT
+from lpm_train.rollout import forced
 
-LEVELS = (0.1, 0.3, 0.5, 0.7, 0.9)
-"""Noise levels of a held-out loss."""
+LEVELS = (0.1, 0.3, 0.5, 0.7, 0.9)  # noise levels of a held-out loss
+
+
+def level_loss(
+    model: DiT, batch: Batch, layout: Causal | None, level: float, cond: Conditions | None = None,
+    purpose: str = "probe",
+) -> Tensor:  # fmt: skip
+    """Return the flow loss by sample and frame at one noise level, with noise fixed by `purpose`: [B, F]."""
+    x = batch.x_BFCHW
+    eps = flow.noise(batch.sample_ids, x.shape[1:], x, purpose, level)
+    t = x.new_full(x.shape[:2], level)
+    return flow.frame_loss(forced(model, flow.add_noise(x, eps, t), t, cond or batch.cond, layout, x), x, eps)
 
 
 @torch.no_grad()
 def frame_losses(
-    model: DiT,
-    batch: Batch,
-    layout: Causal | None = None,
-    levels: Sequence[float] = LEVELS,
-    cond: Conditions | None = None,
+    model: DiT, batch: Batch, layout: Causal | None, levels: Sequence[float], cond: Conditions | None = None
 ) -> Tensor:
-    """Return the flow loss of each sample and frame, mean over levels: [B, F].
-
-    Args:
-        model: bidirectional without a layout, else teacher-forced on the clean past.
-        batch: held-out clips.
-        layout: blocks and window.
-        levels: noise levels, the same in all frames.
-        cond: other conditions than the batch's own.
-    """
-    x, total = batch.x_BFCHW, torch.zeros(batch.x_BFCHW.shape[:2], device=batch.x_BFCHW.device)
-    for level in levels:
-        eps = flow.noise(batch.sample_ids, x.shape[1:], x, "probe", level)
-        t = x.new_full(x.shape[:2], level)
-        noisy, times = flow.add_noise(x, eps, t), t
-        if layout is not None:
-            noisy, times = torch.cat([x, noisy]), torch.cat([torch.zeros_like(t), t])
-        v = model(noisy, times, cond or batch.cond, layout=layout).v_BFCHW
-        total += flow.frame_loss(v.float(), x, eps)
-    return total / len(levels)
+    """Return the flow loss by sample and frame, mean over levels: [B, F]; teacher-forced if there is a layout."""
+    return torch.stack([level_loss(model, batch, layout, level, cond) for level in levels]).mean(0)
 
 
 def heldout_loss(
@@ -57,24 +47,21 @@ def heldout_loss(
     """Return the held-out flow loss: `all`, and by state for those that occur."""
     loss = torch.cat([frame_losses(model, b, layout, levels).flatten() for b in batches])
     state = torch.cat([b.state_BF.flatten() for b in batches]).to(loss.device)
-    out = {"all": float(loss.mean())}
-    return out | {n: float(loss[state == i].mean()) for i, n in enumerate(STATES) if bool((state == i).any())}
+    return {"all": float(loss.mean())} | by_state(loss, state)
 
 
-def _rolled(*names: str) -> Callable[[Conditions], Conditions]:
-    return lambda cond: replace(cond, **{n: getattr(cond, n).roll(1, 0) for n in names})
+def by_state(loss: Tensor, state: Tensor) -> dict[str, float]:
+    """Return the mean loss of each state that occurs."""
+    return {n: float(loss[state == i].mean()) for i, n in enumerate(STATES) if bool((state == i).any())}
 
 
-SHUFFLES: dict[str, tuple[Callable[[Conditions], Conditions], Callable[[Batch], Tensor]]] = {
-    "speech": (_rolled("speak_BTA"), lambda b: b.cond.speak_on_BF),
-    "user": (_rolled("listen_BTA"), lambda b: b.cond.listen_on_BF),
-    "text": (_rolled("text_BLD", "text_mask_BL"), lambda b: torch.ones_like(b.cond.speak_on_BF)),
-    "reference": (
-        _rolled("ref_BKCHW", "ref_mask_BK", "ref_kind_BK"),
-        lambda b: torch.ones_like(b.cond.speak_on_BF),
-    ),
+SHUFFLES: dict[str, tuple[tuple[str, ...], str | None]] = {
+    "speech": (("speak_BTA",), "speak_on_BF"),
+    "user": (("listen_BTA",), "listen_on_BF"),
+    "text": (("text_BLD", "text_mask_BL"), None),
+    "reference": (("ref_BKCHW", "ref_mask_BK", "ref_kind_BK"), None),
 }
-"""Each condition: how it is exchanged among the samples of a batch, and in which frames it matters."""
+"""Each condition: what is exchanged among the samples of a batch, and the mask of frames in which it matters."""
 
 
 def condition_gaps(
@@ -89,12 +76,13 @@ def condition_gaps(
         raise ValueError("a condition gap exchanges conditions inside a batch: give batches of at least two samples")
     own = [frame_losses(model, b, layout, levels) for b in batches]
     out = {}
-    for name, (shuffle, where) in SHUFFLES.items():
-        masks = [where(b) for b in batches]
+    for name, (fields, where) in SHUFFLES.items():
+        ones = [torch.ones_like(b.cond.speak_on_BF) for b in batches]
+        masks = ones if where is None else [getattr(b.cond, where) for b in batches]
         if not any(bool(m.any()) for m in masks):
             continue
-        other = [frame_losses(model, b, layout, levels, shuffle(b.cond)) for b in batches]
-        matched = torch.cat([x[m] for x, m in zip(own, masks, strict=True)]).mean()
-        mixed = torch.cat([x[m] for x, m in zip(other, masks, strict=True)]).mean()
-        out[name] = float(mixed / matched - 1)
+        mixed = [replace(b.cond, **{n: getattr(b.cond, n).roll(1, 0) for n in fields}) for b in batches]
+        other = [frame_losses(model, b, layout, levels, cond) for b, cond in zip(batches, mixed, strict=True)]
+        means = [torch.cat([x[m] for x, m in zip(losses, masks, strict=True)]).mean() for losses in (other, own)]
+        out[name] = float(means[0] / means[1] - 1)
     return out

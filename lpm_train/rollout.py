@@ -13,14 +13,12 @@ import torch
 from torch import Tensor
 
 from lpm_train import flow
-from lpm_train.attention import Causal
+from lpm_train.attention import Cache, Causal
 from lpm_train.batch import Conditions
-from lpm_train.cache import Cache
 from lpm_train.config import Flow, Stream
 from lpm_train.model import DiT
 
-Draw = Callable[[str], Tensor]
-"""Purpose -> noise [B, F, C, H, W] for the block at hand."""
+Draw = Callable[[str], Tensor]  # purpose -> noise [B, F, C, H, W] for the block at hand
 
 
 def causal_layout(stream: Stream) -> Causal:
@@ -35,11 +33,21 @@ def sample_clip(
     """Generate whole clips with both directions in view: -> [B, F, C, H, W]; `size` is (C, H, W)."""
     like = torch.empty(0, device=cond.speak_BTA.device)
     eps = flow.noise(ids, (cond.frames, *size), like, "clip", *seed)
-    null = cond.null()
-    velocity = flow.guided(
-        lambda x, t: model(x, t, cond).v_BFCHW, lambda x, t: model(x, t, null).v_BFCHW, config.guidance
-    )
+
+    def velocity(x: Tensor, t: Tensor) -> Tensor:
+        return flow.guided(lambda c: model(x, t, c).v_BFCHW, cond, config.guidance)
+
     return flow.euler(velocity, eps, config.steps, config.shift)
+
+
+def forced(
+    model: DiT, x_t: Tensor, t_BF: Tensor, cond: Conditions, layout: Causal | None, context: Tensor, start: int = 0
+) -> Tensor:
+    """Return the velocity at `x_t`: with both directions in view, or under a layout, forced on a clean `context`."""
+    if layout is not None:
+        x_t, t_BF = torch.cat([context, x_t]), torch.cat([torch.zeros_like(t_BF), t_BF])
+    v: Tensor = model(x_t, t_BF, cond, layout=layout, start=start).v_BFCHW
+    return v
 
 
 def near(cond: Conditions, start: int, stop: int, model: DiT) -> tuple[Conditions, int]:
@@ -101,16 +109,9 @@ class Rollout:
 
 
 def roll(
-    model: DiT,
-    cond: Conditions,
-    size: tuple[int, int, int],
-    ids: Sequence[str],
-    config: Stream,
-    *seed: object,
-    exit_step: int | None = None,
-    loss_from: int = 0,
-    context_noise: float = 0.0,
-) -> Tensor:
+    model: DiT, cond: Conditions, size: tuple[int, int, int], ids: Sequence[str], config: Stream, *seed: object,
+    exit_step: int | None = None, loss_from: int = 0, context_noise: float = 0.0,
+) -> Tensor:  # fmt: skip
     """Generate all frames of `cond` block by block: -> [B, F, C, H, W], `size` is (C, H, W).
 
     With `exit_step`, every block stops there; those from frame `loss_from` on keep their graph, and no graph crosses

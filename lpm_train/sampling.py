@@ -16,29 +16,22 @@ from lpm_train.order import Bucket
 from lpm_train.storage import DataError
 from schemas.sample import ReferenceRef
 
-KINDS = {"global": 0, "view": 1, "expression": 2}
-"""Values of `Conditions.ref_kind_BK` by the kind's name in the shards."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Sampling:
     """How samples are cut and how often inputs are varied."""
 
-    hop_frames: int = 1
-    """Windows start at multiples of this many frames (rounded up to whole latents)."""
+    hop_frames: int = 1  # windows start at multiples of this many frames (rounded up to whole latents)
+    # Reference slots K in a batch; a sample uses a random number of them, at least one where it has any.
     max_refs: int = 4
-    """Reference slots K in a batch; a sample uses a random number of them, at least one where it has any."""
-    drop_ref: float = 0.15
-    """How often a single reference other than the first is left out."""
-    silence: float = 0.1
-    """How often a stream that is off is given as true silence instead of 'not in this mode'."""
+    drop_ref: float = 0.15  # how often a single reference other than the first is left out
+    silence: float = 0.1  # how often a stream that is off is given as true silence instead of 'not in this mode'
 
     def __post_init__(self) -> None:
         if self.hop_frames < 1 or self.max_refs < 0:
             raise DataError(f"hop_frames {self.hop_frames} must be at least 1, max_refs {self.max_refs} not negative")
-        for name in ("drop_ref", "silence"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise DataError(f"{name} = {getattr(self, name)} is not a probability")
+        if not 0 <= min(self.drop_ref, self.silence) <= max(self.drop_ref, self.silence) <= 1:
+            raise DataError(f"drop_ref {self.drop_ref} and silence {self.silence} must be probabilities")
 
 
 def generator(purpose: str, seed: int, turn: int, sample_id: str) -> np.random.Generator:
@@ -48,11 +41,11 @@ def generator(purpose: str, seed: int, turn: int, sample_id: str) -> np.random.G
 
 def choose_bucket(n_frames: int, width: int, height: int, buckets: Sequence[Bucket]) -> Bucket | None:
     """Return the bucket a clip is cut to: nearest in aspect, then longest, then largest; None if all are longer."""
-    fits = [b for b in buckets if b[0] <= n_frames]
-    if not fits:
-        return None
-    aspect = np.log(width / height)
-    return min(fits, key=lambda b: (round(abs(float(np.log(b[2] / b[1]) - aspect)), 6), -b[0], -b[1] * b[2]))
+
+    def badness(b: Bucket) -> tuple[float, int, int]:
+        return round(abs(float(np.log(b[2] / b[1]) - np.log(width / height))), 6), -b[0], -b[1] * b[2]
+
+    return min((b for b in buckets if b[0] <= n_frames), key=badness, default=None)
 
 
 def window_starts(n_frames: int, frames: int, hop: int) -> range:
@@ -89,10 +82,8 @@ def choose_references(
         def inside(r: ReferenceRef) -> bool:
             return r.source_id == source_id and window_s[0] <= r.time_s < window_s[1]
 
-        middle = sum(window_s) / 2
-        outside = [i for i, r in enumerate(references) if not inside(r)] or [
-            max(range(len(references)), key=lambda i: abs(references[i].time_s - middle))
-        ]
+        farthest = max(range(len(references)), key=lambda i: abs(references[i].time_s - sum(window_s) / 2))
+        outside = [i for i, r in enumerate(references) if not inside(r)] or [farthest]
     mixed = rng.permutation(outside).tolist()
     first = next((i for i in mixed if references[i].kind == "global"), mixed[0])  # always there, as in the paper
     rest = [i for i in mixed if i != first and rng.random() >= rules.drop_ref]

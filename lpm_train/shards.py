@@ -36,9 +36,8 @@ class Row:
     n_frames: int
     n_audio_samples: int
     shard: str
-    members: Mapping[str, tuple[int, int]]
-    """(offset, size) in the shard, by suffix after the sample's key, e.g. `speak.flac`."""
     caption: str
+    members: Mapping[str, tuple[int, int]]  # (offset, size) in the shard, by suffix after the key, e.g. `speak.flac`
 
     @property
     def digest(self) -> str:
@@ -48,22 +47,19 @@ class Row:
         return hashlib.sha256(repr((content, sizes)).encode()).hexdigest()[:16]
 
 
-class MemberTable:
+class Members:
     """Members of many samples, kept in Arrow: a million samples of ten members are too many Python objects."""
 
-    def __init__(self, members: Any) -> None:
-        lists: Any = members.combine_chunks()  # a list array of structs
-        flat = lists.flatten()
-        self._first = lists.offsets.to_numpy() - lists.offsets[0].as_py()
-        self._names = flat.field("name")
+    def __init__(self, lists: Any) -> None:
+        flat = lists.flatten()  # of a list array of (name, offset, size)
+        self._first, self._names = lists.offsets.to_numpy() - lists.offsets[0].as_py(), flat.field("name")
         self._offset, self._size = (flat.field(n).to_numpy() for n in ("offset", "size"))
 
     def of(self, i: int, sample_id: str) -> dict[str, tuple[int, int]]:
         """Return (offset, size) by suffix for the sample of row `i`."""
-        a, b, key = int(self._first[i]), int(self._first[i + 1]), len(sample_id) + 1
-        names = self._names.slice(a, b - a).to_pylist()
-        places = zip(self._offset[a:b].tolist(), self._size[a:b].tolist(), strict=True)
-        return {name[key:]: place for name, place in zip(names, places, strict=True)}
+        a, b = int(self._first[i]), int(self._first[i + 1])
+        suffixes = (name[len(sample_id) + 1 :] for name in self._names.slice(a, b - a).to_pylist())
+        return dict(zip(suffixes, zip(self._offset[a:b].tolist(), self._size[a:b].tolist(), strict=True), strict=True))
 
 
 class Shards:
@@ -80,21 +76,14 @@ class Shards:
             DataError: there is no manifest, the clause is wrong, or it leaves nothing.
         """
         self.storage = Storage(root)
-        self.where = where
         try:
             buffer = self.storage.read("manifest.parquet")
         except FileNotFoundError as e:
             raise DataError(f"no manifest.parquet under {root}: pack the dataset first, or name its directory") from e
         table = select(pq.read_table(pa.BufferReader(buffer)), where)
-        self._text: dict[str, list[Any]] = {
-            n: table[n].to_pylist() for n in ("sample_id", "identity_id", "state", "shard", "caption")
-        }
-        self._count: dict[str, Any] = {
-            n: table[n].to_numpy() for n in ("width", "height", "n_frames", "n_audio_samples")
-        }
-        self._members = MemberTable(table["members"])
-        self._table_hash = _hash(table)
-        self.ids: tuple[str, ...] = tuple(self._text["sample_id"])
+        self._columns = {n: tuple(table[n].to_pylist()) for n in Row.__dataclass_fields__ if n != "members"}
+        self._members, self._table_hash = Members(table["members"].combine_chunks()), _hash(table)
+        self.ids: tuple[str, ...] = self.column("sample_id")
         self._at = {sample_id: i for i, sample_id in enumerate(self.ids)}
 
     def __len__(self) -> int:
@@ -102,9 +91,8 @@ class Shards:
 
     def __getitem__(self, sample_id: str) -> Row:
         i = self._at[sample_id]
-        values: dict[str, Any] = {n: v[i] for n, v in self._text.items()}
-        values |= {n: int(v[i]) for n, v in self._count.items()}
-        return Row(**values, members=self._members.of(i, sample_id))
+        plain: dict[str, Any] = {n: c[i] for n, c in self._columns.items()}
+        return Row(**plain, members=self._members.of(i, sample_id))
 
     def __contains__(self, sample_id: object) -> bool:
         return sample_id in self._at
@@ -112,10 +100,9 @@ class Shards:
     def __iter__(self) -> Iterator[Row]:
         return (self[i] for i in self.ids)
 
-    def column(self, name: str) -> Sequence[Any]:
+    def column(self, name: str) -> tuple[Any, ...]:
         """Return one of the row fields for all samples, in the order of `ids`."""
-        values = self._text[name] if name in self._text else self._count[name].tolist()
-        return tuple(values)
+        return self._columns[name]
 
     @cached_property
     def fingerprint(self) -> str:
@@ -124,9 +111,8 @@ class Shards:
         Raises:
             DataError: a shard is missing.
         """
-        sizes = self.storage.sizes(sorted({f"shards/{s}" for s in self._text["shard"]}))
-        gone = [n for n, size in sizes.items() if size < 0]
-        if gone:
+        sizes = self.storage.sizes(sorted({f"shards/{s}" for s in self.column("shard")}))
+        if gone := [n for n, size in sizes.items() if size < 0]:
             raise DataError(f"{len(gone)} shard(s) of {self.storage.uri} are missing, e.g. {gone[0]}")
         text = "\n".join([self._table_hash, *(f"{n} {size}" for n, size in sizes.items())])
         return hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -137,34 +123,25 @@ class Shards:
         Raises:
             DataError: the sample has no such member.
         """
-        wanted = sorted((row.members[s], s) for s in suffixes if s in row.members)
-        missing = set(suffixes) - row.members.keys()
-        if missing:
+        names = list(suffixes)
+        if missing := set(names) - row.members.keys():
             raise DataError(f"sample {row.sample_id} has no member {sorted(missing)}; it has {sorted(row.members)}")
-        return read_members(self.storage, f"shards/{row.shard}", {s: place for place, s in wanted})
+        return read_members(self.storage, f"shards/{row.shard}", {n: row.members[n] for n in names})
 
 
 def read_members(storage: Storage, file: str, places: Mapping[str, tuple[int, int]]) -> dict[str, bytes]:
     """Read named (offset, size) ranges of one file; afar, those within 64 KiB of each other in one request."""
-    if storage.local:  # a system call is cheaper than cutting a joined range up again, which copies it
-        return {name: storage.read(file, offset, size) for name, (offset, size) in places.items()}
-    out: dict[str, bytes] = {}
-    run: list[tuple[int, int, str]] = []
-
-    def flush() -> None:
-        if not run:
-            return
-        start = run[0][0]
-        data = storage.read(file, start, max(o + n for o, n, _ in run) - start)
-        for offset, size, name in run:
-            out[name] = data[offset - start : offset - start + size]
-        run.clear()
-
+    runs: list[list[tuple[int, int, str]]] = []
     for (offset, size), name in sorted((place, name) for name, place in places.items()):
-        if run and offset - (run[-1][0] + run[-1][1]) > _GAP:
-            flush()
-        run.append((offset, size, name))
-    flush()
+        # Near at hand, a system call is cheaper than cutting a joined range up again, which copies it.
+        if storage.local or not runs or offset - sum(runs[-1][-1][:2]) > _GAP:
+            runs.append([])
+        runs[-1].append((offset, size, name))
+    out: dict[str, bytes] = {}
+    for run in runs:
+        start = run[0][0]
+        data = storage.read(file, start, max(offset + size for offset, size, _ in run) - start)
+        out |= {name: data[offset - start :][:size] for offset, size, name in run}
     return out
 
 
@@ -174,9 +151,10 @@ def select(table: pa.Table, where: str | None) -> pa.Table:
     Raises:
         DataError: the condition is not valid SQL over the manifest's columns, or holds for no row.
     """
-    missing = {"sample_id", "state", "n_frames", "shard", "members"} - set(table.column_names)
-    if missing:
+    if missing := set(Row.__dataclass_fields__) - set(table.column_names):
         raise DataError(f"the manifest lacks the columns {sorted(missing)}; it was not written by this project")
+    if not table.num_rows:
+        raise DataError("the manifest holds no sample: nothing was kept when the dataset was packed")
     if where is not None:
         with duckdb.connect(config={"enable_external_access": "false"}) as connection:
             connection.register("manifest", table.append_column("_i", pa.array(range(table.num_rows))))
@@ -185,20 +163,18 @@ def select(table: pa.Table, where: str | None) -> pa.Table:
             except duckdb.Error as e:
                 columns = ", ".join(table.column_names)
                 raise DataError(f"--where {where!r} is not a valid condition: {e}\nThe columns are: {columns}") from e
-        if not hits and table.num_rows:
+        if not hits:
             raise DataError(f"--where {where!r} holds for none of the {table.num_rows} samples")
         table = table.take(pa.array([h[0] for h in hits], pa.int64()))
-    if not table.num_rows:
-        raise DataError("the manifest holds no sample: nothing was kept when the dataset was packed")
     return table.sort_by("sample_id")
 
 
 def _hash(table: pa.Table) -> str:
     """Hash all values of the declared columns; chunking does not count."""
-    names = [c.name for c in MANIFEST.columns if c.name in table.column_names]
-    digest = hashlib.sha256("\x1f".join(names).encode())
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, table.select(names).schema.remove_metadata()) as writer:
-        writer.write_table(table.select(names).replace_schema_metadata(None).combine_chunks())
+    names: Sequence[str] = [c.name for c in MANIFEST.columns if c.name in table.column_names]
+    digest, sink = hashlib.sha256("\x1f".join(names).encode()), pa.BufferOutputStream()
+    plain = table.select(names).replace_schema_metadata(None).combine_chunks()
+    with pa.ipc.new_stream(sink, plain.schema) as writer:
+        writer.write_table(plain)
     digest.update(sink.getvalue())
     return digest.hexdigest()

@@ -1,8 +1,8 @@
 """What every stage of training is made of: one step of an optimizer, held-out figures, and when to stop.
 
 A stage owns its models ("roles") and their optimizers; loop, checkpoints and logs see only `step`, `evaluate` and
-`exit_criteria`. `StageBase` adds what flow-matching stages share. Evaluation uses the averaged weights and fixed
-noise, so two figures of one stage differ by the weights alone.
+`exit_criteria`. Evaluation uses the averaged weights and fixed noise, so two figures of one stage differ by the weights
+alone.
 """
 
 from __future__ import annotations
@@ -11,22 +11,22 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Protocol
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 from torch.optim import AdamW, Optimizer
 
 from lpm_train import flow
+from lpm_train.attention import Causal
 from lpm_train.batch import STATES, Batch, sample_seed
 from lpm_train.config import Config
 from lpm_train.model import DiT
 from lpm_train.parallel import Ema, Ranks, accumulate, autocast, clip_gradients, gather_rows, prepare
+from lpm_train.probe import LEVELS, by_state, level_loss
 from lpm_train.rollout import roll
 
 Weights = Mapping[str, Tensor]
-GRID = (0.1, 0.3, 0.5, 0.7, 0.9)
-"""Noise levels of the held-out loss."""
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,7 @@ class Criterion:
     """One condition of being done."""
 
     name: str
-    value: float | None
-    """None: not measured."""
+    value: float | None  # None: not measured
     sign: Literal["<=", ">="]
     target: float
 
@@ -51,32 +50,11 @@ class Criterion:
         return f"[{'pass' if self.passed else 'open'}] {self.name} {shown} ({self.sign} {self.target:g})"
 
 
-class Stage(Protocol):
-    """What the loop asks of a stage."""
-
-    roles: dict[str, DiT]
-    optimizers: dict[str, Optimizer]
-    ema: Ema
-
-    def step(self, batch: Batch, i: int) -> dict[str, float]:
-        """Take optimizer step `i` (from 0) on this rank's rows; return figures of the global batch."""
-        ...
-
-    def evaluate(self, batches: Sequence[Batch]) -> dict[str, float]:
-        """Measure the averaged weights at fixed noise; `heldout_loss` is always among the figures."""
-        ...
-
-    def exit_criteria(self, first: Mapping[str, float], now: Mapping[str, float]) -> list[Criterion]:
-        """Say what remains, from the first evaluation and the present one."""
-        ...
-
-
-class StageBase:
-    """What all stages share: a student, its optimizer and average, and the measured step."""
+class Stage:
+    """What all stages share: a student, its optimizer and average, and the measured step of flow matching."""
 
     name: ClassVar[str]
-    roles: dict[str, DiT]
-    optimizers: dict[str, Optimizer]
+    layout: Causal | None = None  # of teacher forcing
 
     def __init__(self, config: Config, where: Ranks, start: Weights | None = None) -> None:
         self.config, self.where, self.seed = config, where, config.run.seed
@@ -108,14 +86,14 @@ class StageBase:
         return warm * (o.decay_to + (1 - o.decay_to) * 0.5 * (1 + math.cos(math.pi * min(1.0, i / n))))
 
     def _descend(
-        self, role: str, lr: float, batch: Batch, i: int, loss: Callable[[Batch], Tensor]
+        self, role: str, lr: float, batch: Batch, i: int, loss: Callable[[Batch, int], Tensor]
     ) -> tuple[float, float]:
         """Take one optimizer step on the mean of `loss` over the global batch; returns (loss, gradient norm)."""
         model, optimizer, o = self.roles[role], self.optimizers[role], self.config.optim
 
         def part(rows: Batch) -> Tensor:
             with autocast(self.config, self.where):
-                return loss(rows)
+                return loss(rows, i)
 
         losses = accumulate(batch, o.micro_batch, model.parameters(), part, o.exact_sums)
         norm = clip_gradients(model.parameters(), o.clip)
@@ -129,14 +107,10 @@ class StageBase:
         """Give the training loss of each row."""
         raise NotImplementedError
 
-    def _heldout(self, batch: Batch, level: float) -> Tensor:
-        """Give the loss by sample and frame at one noise level, with fixed noise."""
-        raise NotImplementedError
-
     def step(self, batch: Batch, i: int) -> dict[str, float]:
-        """Take optimizer step `i`; see `Stage`."""
+        """Take optimizer step `i` (from 0) on this rank's rows; return figures of the global batch."""
         batch = batch.to(self.where.device)
-        loss, norm = self._descend("student", self.config.optim.lr, batch, i, lambda rows: self._losses(rows, i))
+        loss, norm = self._descend("student", self.config.optim.lr, batch, i, self._losses)
         self.ema.update(self.student, i)
         return {"loss": loss, "grad_norm": norm}
 
@@ -147,30 +121,24 @@ class StageBase:
             yield self.student
 
     def evaluate(self, batches: Sequence[Batch]) -> dict[str, float]:
-        """Measure the flow loss at fixed noise: in all, by state and by noise level."""
+        """Measure the averaged weights at fixed noise: `heldout_loss` in all, by state and by noise level."""
         losses, states = [], []
-        with self.averaged():
-            for batch in batches:
-                batch = batch.to(self.where.device)
-                losses.append(torch.stack([self._heldout(batch, t) for t in GRID], dim=-1).double())
+        with self.averaged() as model:
+            for batch in (b.to(self.where.device) for b in batches):
+                by_level = [level_loss(model, batch, self.layout, t, purpose="heldout") for t in LEVELS]
+                losses.append(torch.stack(by_level, dim=-1).double())
                 states.append(batch.state_BF)
         loss_BFG, state_BF = gather_rows(torch.cat(losses)), gather_rows(torch.cat(states).long())
-        out = {"heldout_loss": float(loss_BFG.mean())}
-        for value, name in enumerate(STATES):
-            if bool((state_BF == value).any()):
-                out[f"heldout_loss.{name}"] = float(loss_BFG[state_BF == value].mean())
-        out |= {f"heldout_loss.t{t:g}": float(loss_BFG[..., k].mean()) for k, t in enumerate(GRID)}
-        return out
+        out = {"": float(loss_BFG.mean())} | {f".{n}": v for n, v in by_state(loss_BFG, state_BF).items()}
+        out |= {f".t{t:g}": float(loss_BFG[..., k].mean()) for k, t in enumerate(LEVELS)}
+        return {f"heldout_loss{name}": value for name, value in out.items()}
 
     def exit_criteria(self, first: Mapping[str, float], now: Mapping[str, float]) -> list[Criterion]:
         """Ask for a held-out loss well below the first, and for one in every state that is not left behind."""
-        share = self.config.run.exit_share
-        rows = [Criterion("heldout_loss", now.get("heldout_loss"), "<=", share * first["heldout_loss"])]
-        for state in STATES:
-            key = f"heldout_loss.{state}"
-            if key in now:
-                rows.append(Criterion(key, now[key], "<=", 2 * now["heldout_loss"]))
-        return rows
+        target = self.config.run.exit_share * first["heldout_loss"]
+        by_state = [key for key in (f"heldout_loss.{state}" for state in STATES) if key in now]
+        rows = [Criterion("heldout_loss", now.get("heldout_loss"), "<=", target)]
+        return rows + [Criterion(key, now[key], "<=", 2 * now["heldout_loss"]) for key in by_state]
 
     def generate(self, batch: Batch, *seed: object) -> Tensor:
         """Generate latents for a batch's conditions with the averaged weights: [B, F, C, H, W]."""
@@ -180,12 +148,10 @@ class StageBase:
             return self._generate(model, batch, (C, H, W), *seed)
 
     def _generate(self, model: DiT, batch: Batch, size: tuple[int, int, int], *seed: object) -> Tensor:
-        stream = self.config.stream
-        return roll(model, batch.cond, size, batch.sample_ids, stream, *seed)
+        return roll(model, batch.cond, size, batch.sample_ids, self.config.stream, *seed)
 
-    def _levels(self, batch: Batch, shape: Sequence[int], i: int, shift: float) -> Tensor:
-        u = flow.uniform(batch.sample_ids, shape, batch.x_BFCHW, "t", self.name, self.seed, i)
-        return flow.shifted(u, shift)
+    def _uniform(self, batch: Batch, shape: Sequence[int], i: int, *purpose: object) -> Tensor:
+        return flow.uniform(batch.sample_ids, shape, batch.x_BFCHW, *purpose, self.seed, i)
 
     def _noise(self, batch: Batch, purpose: str, i: int) -> Tensor:
         shape = batch.x_BFCHW.shape[1:]

@@ -1,8 +1,8 @@
 """Byte ranges of files under one root: a directory, s3:// (and what else Arrow opens), or any fsspec URL.
 
 A trainer reads a few members of each sample out of large tars, so the one operation is "these bytes of that file",
-callable from many threads at once. Locally that is `pread` on descriptors kept open: no seek, no lock, no worker
-state. Object stores answer one range request a call.
+callable from many threads at once: Arrow's `read_at` on files kept open. Locally that is a `pread`: no seek, no lock;
+object stores answer one range request a call.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from __future__ import annotations
 import io
 import os
 import shutil
-import threading
 from collections.abc import Iterable
+from functools import lru_cache
 from pathlib import Path
 from typing import IO
 
@@ -19,7 +19,7 @@ import fsspec
 import pyarrow as pa
 import pyarrow.fs as pafs
 
-_MAX_OPEN = 256  # below common limits on descriptors; further files are opened for each read
+_MAX_OPEN = 256  # below common limits on descriptors
 
 
 class DataError(RuntimeError):
@@ -31,10 +31,9 @@ class Storage:
 
     def __init__(self, uri: str | Path) -> None:
         self.uri = str(uri).rstrip("/")
-        self._descriptors: dict[str, int] = {}
-        self._lock = threading.Lock()
         self._fs, self._root = _open(self.uri)
         self.local = isinstance(self._fs, pafs.LocalFileSystem)
+        self._file = lru_cache(_MAX_OPEN)(self._fs.open_input_file)
 
     def _path(self, name: str) -> str:
         if name.startswith("/") or ".." in name.split("/") or "\0" in name:
@@ -48,31 +47,14 @@ class Storage:
             FileNotFoundError: there is no such file.
             DataError: the file ends before the range does.
         """
-        if self.local and size is not None:
-            data = self._pread(name, offset, size)
-        else:
-            with self._fs.open_input_file(self._path(name)) as f:
-                f.seek(offset)
-                data = bytes(f.read(size))
+        file = self._file(self._path(name))
+        data = bytes(file.read_at(file.size() - offset if size is None else size, offset))  # type: ignore[call-arg]
         if size is not None and len(data) != size:
             raise DataError(
                 f"{name} ends inside bytes [{offset}, {offset + size}): it is not the file its index was made of; "
                 "restore it, or pack the dataset again"
             )
         return data
-
-    def _pread(self, name: str, offset: int, size: int) -> bytes:
-        with self._lock:
-            fd = self._descriptors.get(name)
-            if fd is None and len(self._descriptors) < _MAX_OPEN:
-                fd = self._descriptors[name] = os.open(self._path(name), os.O_RDONLY)
-        if fd is not None:
-            return os.pread(fd, size, offset)
-        fd = os.open(self._path(name), os.O_RDONLY)
-        try:
-            return os.pread(fd, size, offset)
-        finally:
-            os.close(fd)
 
     def sizes(self, names: Iterable[str]) -> dict[str, int]:
         """Return the sizes of files in bytes, -1 for one that does not exist."""
@@ -83,40 +65,23 @@ class Storage:
     def write(self, name: str, data: bytes | IO[bytes]) -> None:
         """Write a file from bytes or from an open file's start; it appears under its name whole or not at all."""
         path = self._path(name)
+        folder, _, last = path.rpartition("/")
+        part = f"{folder}/.tmp-{os.getpid()}-{last}" if self.local else path  # an object appears whole by itself
         source = io.BytesIO(data) if isinstance(data, bytes) else data
         source.seek(0)
-        if not self.local:
-            with self._fs.open_output_stream(path) as f:
-                shutil.copyfileobj(source, f, 1 << 22)
-            return
-        target = Path(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        part = target.with_name(f".tmp-{os.getpid()}-{target.name}")
-        with part.open("wb") as out:
-            shutil.copyfileobj(source, out, 1 << 22)
-        part.replace(target)
-        with self._lock:  # an open descriptor would still show the file that was replaced
-            stale = self._descriptors.pop(name, None)
-        if stale is not None:
-            os.close(stale)
-
-    def close(self) -> None:
-        """Close the files kept open; reading opens them again."""
-        with self._lock:
-            open_now, self._descriptors = self._descriptors, {}
-        for fd in open_now.values():
-            os.close(fd)
-
-    def __del__(self) -> None:
-        if hasattr(self, "_lock"):
-            self.close()
+        if self.local:
+            self._fs.create_dir(folder, recursive=True)
+        with self._fs.open_output_stream(part) as f:
+            shutil.copyfileobj(source, f, 1 << 22)
+        if self.local:
+            self._fs.move(part, path)
+        self._file.cache_clear()  # an open file would still show what was replaced
 
 
 def _open(uri: str) -> tuple[pafs.FileSystem, str]:
     if "://" not in uri:
         return pafs.LocalFileSystem(), str(Path(uri).absolute())
-    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-    full = uri
+    endpoint, full = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL"), uri
     if uri.startswith("s3://") and endpoint and "endpoint_override" not in uri:
         scheme, _, host = endpoint.partition("://")
         full = f"{uri}{'&' if '?' in uri else '?'}endpoint_override={host}&scheme={scheme}"

@@ -26,8 +26,7 @@ from lpm_train.rollout import Rollout
 from lpm_train.text import TextEncoder
 from schemas.sample import FPS
 
-RECENT = 4096
-"""Blocks whose times are remembered for the percentiles."""
+RECENT = 4096  # blocks whose times are remembered for the percentiles
 
 
 @runtime_checkable
@@ -36,22 +35,17 @@ class StreamingAudio(AudioEncoder, Protocol):
 
     def push(self, wave_N: Tensor, rate_hz: int, state: Any) -> tuple[Tensor, Any]:
         """Encode the next samples; -> (features of finished steps, state)."""
-        ...
 
 
 @dataclass
 class Timing:
     """What a stream has cost so far."""
 
-    wait_s: float
-    """Sound that the first block needs before it can begin."""
-    block_s: list[float] = field(default_factory=list)
-    """Computing time of the latest blocks, decoding included."""
-    first_s: float = 0.0
-    """Computing time of the first block."""
+    wait_s: float  # sound that the first block needs before it can begin
+    block_s: list[float] = field(default_factory=list)  # computing time of the latest blocks, decoding included
+    first_s: float = 0.0  # computing time of the first block
     blocks: int = 0
-    frames: int = 0
-    """Pictures made."""
+    frames: int = 0  # pictures made
 
     def add(self, seconds: float, frames: int) -> None:
         """Count one block."""
@@ -65,19 +59,13 @@ class Timing:
         The first block is left out of the speeds where there are others: it warms up.
         """
         times = np.array(self.block_s[1:] if len(self.block_s) > 1 else self.block_s or [np.nan])
-        pictures = self.frames / max(1, self.blocks)
-        fps = pictures / float(times.mean())
-        return {
-            "first_chunk_s": self.wait_s + self.first_s,
-            "first_compute_s": self.first_s,
-            "wait_s": self.wait_s,
-            "fps": fps,
-            "real_time_factor": fps / FPS,
-            "block_p50_s": float(np.percentile(times, 50)),
-            "block_p99_s": float(np.percentile(times, 99)),
-            "blocks": float(self.blocks),
-            "frames": float(self.frames),
-        }
+        fps, (p50, p99) = self.frames / max(1, self.blocks) / times.mean(), np.percentile(times, (50, 99))
+        out = {
+            "first_chunk_s": self.wait_s + self.first_s, "first_compute_s": self.first_s, "wait_s": self.wait_s,
+            "fps": fps, "real_time_factor": fps / FPS, "block_p50_s": p50, "block_p99_s": p99, "blocks": self.blocks,
+            "frames": self.frames,
+        }  # fmt: skip
+        return {name: float(value) for name, value in out.items()}
 
 
 class _Sound:
@@ -99,13 +87,14 @@ class _Sound:
         self.wave_N = torch.cat([self.wave_N, wave])
         self.on_N = torch.cat([self.on_N, torch.full((samples,), wave_N is not None)])
         steps = len(self.wave_N) // self.hop
-        if steps:
-            take = steps * self.hop
-            new_TA, self.state = self.audio.push(self.wave_N[:take], self.rate_hz, self.state)
-            on_T = self.on_N[:take].reshape(steps, self.hop).any(1)
-            self.wave_N, self.on_N = self.wave_N[take:], self.on_N[take:]
-            self.features_TA = torch.cat([self.features_TA, new_TA.to(self.device)])
-            self.on_T = torch.cat([self.on_T, on_T.to(self.device)])
+        if not steps:
+            return
+        take = steps * self.hop
+        new_TA, self.state = self.audio.push(self.wave_N[:take], self.rate_hz, self.state)
+        on_T = self.on_N[:take].reshape(steps, self.hop).any(1)
+        self.wave_N, self.on_N = self.wave_N[take:], self.on_N[take:]
+        self.features_TA = torch.cat([self.features_TA, new_TA.to(self.device)])
+        self.on_T = torch.cat([self.on_T, on_T.to(self.device)])
 
     def drop(self, steps: int) -> None:
         """Forget what no window will reach again."""
@@ -116,19 +105,9 @@ class StreamGenerator:
     """One character, driven by sound as it arrives."""
 
     def __init__(
-        self,
-        model: DiT,
-        config: Config,
-        codec: Codec,
-        audio: AudioEncoder,
-        text: TextEncoder,
-        references: Conditions,
-        *,
-        rate_hz: int = 48_000,
-        words: str = "",
-        seed: int = 0,
-        device: torch.device | str | None = None,
-    ) -> None:
+        self, model: DiT, config: Config, codec: Codec, audio: AudioEncoder, text: TextEncoder, references: Conditions,
+        *, rate_hz: int = 48_000, words: str = "", seed: int = 0, device: torch.device | str | None = None,
+    ) -> None:  # fmt: skip
         """Begin a stream.
 
         Args:
@@ -149,35 +128,30 @@ class StreamGenerator:
         c = config.model
         if not isinstance(audio, StreamingAudio):
             raise ConfigError(f"{audio.name} cannot be streamed: use causal features such as logmel")
-        if (steps_per_latent(codec, audio), audio.width, codec.channels) != (c.audio_steps, c.audio_width, c.channels):
+        r = steps_per_latent(codec, audio)
+        if (r, audio.width, codec.channels) != (c.audio_steps, c.audio_width, c.channels):
             raise ConfigError(
-                f"{codec.name} with {audio.name} gives {steps_per_latent(codec, audio)} steps of {audio.width} for "
-                f"latents of {codec.channels} channels; the model wants {c.audio_steps} of {c.audio_width} for "
-                f"{c.channels}"
+                f"{codec.name} with {audio.name} gives {r} steps of {audio.width} for latents of {codec.channels} "
+                f"channels; the model wants {c.audio_steps} of {c.audio_width} for {c.channels}"
             )
         self.model, self.config, self.codec, self.text, self.seed = model.eval(), config, codec, text, seed
         self.device = torch.device(device or next(model.parameters()).device)
-        self.size = tuple(references.ref_BKCHW.shape[2:])
-        self.frame_steps = c.audio_steps
-        lead = c.frames_before * c.audio_steps
+        self.size: tuple[int, ...] = tuple(references.ref_BKCHW.shape[2:])
         # The first latent of some codecs covers one picture: its other steps lie before the stream.
         early = (codec.stride[0] - 1) * audio.steps_per_frame if codec.first_alone else 0
-        self.sounds = [_Sound(audio, rate_hz, lead + early, self.device) for _ in range(2)]
+        self.sounds = [_Sound(audio, rate_hz, c.frames_before * r + early, self.device) for _ in range(2)]
         self.cond = references.select([0]).to(self.device)
         self._say(words)
         with torch.no_grad():
             self.rollout = Rollout.begin(model, self.cond, config.stream)
         self.state: Any = None
         self.lead, self.after = c.frames_before, c.frames_after
-        seconds = picture_frames(codec, config.stream.block) / FPS
-        ahead = max(c.speak_after, c.listen_after) / (audio.steps_per_frame * FPS)
-        self.timing = Timing(wait_s=seconds + ahead)
+        ahead = max(c.speak_after, c.listen_after) / audio.steps_per_frame
+        self.timing = Timing(wait_s=(picture_frames(codec, config.stream.block) + ahead) / FPS)
 
     def _say(self, words: str) -> None:
-        text_LD, mask_L = (x[0] for x in self.text([words]))
-        self.cond = replace(
-            self.cond, text_BLD=text_LD[None].to(self.device), text_mask_BL=mask_L[None].bool().to(self.device)
-        )
+        text_BLD, mask_BL = self.text([words])
+        self.cond = replace(self.cond, text_BLD=text_BLD.to(self.device), text_mask_BL=mask_BL.bool().to(self.device))
 
     @torch.no_grad()
     def push(self, speak_audio: Tensor | None, listen_audio: Tensor | None, text: str | None = None) -> Tensor:
@@ -199,34 +173,29 @@ class StreamGenerator:
             raise ValueError(
                 "push sound for one side at least, and as much for both; an idle character is pushed by `idle`"
             )
-        return self._advance(lengths.pop(), speak_audio, listen_audio, text)
+        return self.idle(lengths.pop(), text, speak_audio, listen_audio)
 
     @torch.no_grad()
-    def idle(self, samples: int, text: str | None = None) -> Tensor:
-        """Let time pass in which nobody speaks."""
-        return self._advance(samples, None, None, text)
-
-    def _advance(self, samples: int, speak: Tensor | None, listen: Tensor | None, text: str | None) -> Tensor:
+    def idle(
+        self, samples: int, text: str | None = None, speak: Tensor | None = None, listen: Tensor | None = None
+    ) -> Tensor:
+        """Let time pass in which nobody speaks (or who is given, as `push` does)."""
         if text is not None:
             self._say(text)
         for sound, wave in zip(self.sounds, (speak, listen), strict=True):
             sound.push(wave, samples)
-        out = []
+        (_, H, W), (_, h, w), out = self.size, self.codec.stride, []
         frames = self.lead + self.config.stream.block + self.after
-        while len(self.sounds[0].features_TA) >= frames * self.frame_steps:
+        while len(self.sounds[0].features_TA) >= frames * self.config.model.audio_steps:
             out.append(self._block(frames))
-        return torch.cat(out) if out else torch.zeros(0, 3, *self._picture_size(), device=self.device)
-
-    def _picture_size(self) -> tuple[int, int]:
-        return self.size[1] * self.codec.stride[1], self.size[2] * self.codec.stride[2]
+        return torch.cat(out) if out else torch.zeros(0, 3, H * h, W * w, device=self.device)
 
     def _block(self, frames: int) -> Tensor:
         begun = time.perf_counter()
-        block, r = self.config.stream.block, self.frame_steps
-        features = [s.features_TA[: frames * r][None] for s in self.sounds]
+        block, r, done = self.config.stream.block, self.config.model.audio_steps, self.rollout.cache.seen
+        speak, listen = (s.features_TA[: frames * r][None] for s in self.sounds)
         on = [s.on_T[: frames * r].reshape(1, frames, r).float().mean(-1) >= 0.5 for s in self.sounds]
-        cond = replace(self.cond, speak_BTA=features[0], listen_BTA=features[1], speak_on_BF=on[0], listen_on_BF=on[1])
-        done = self.rollout.cache.seen
+        cond = replace(self.cond, speak_BTA=speak, listen_BTA=listen, speak_on_BF=on[0], listen_on_BF=on[1])
         like = torch.empty(0, device=self.device)
 
         def draw(purpose: str) -> Tensor:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from lpm_train.batch import sample_seed
-from lpm_train.codec import digest
+from lpm_train.codec import digest, numbers
 from lpm_train.storage import DataError
 
 
@@ -24,19 +24,15 @@ class TextEncoder(Protocol):
     """Sentences to token embeddings."""
 
     name: str
-    width: int
-    """Features Dt of a token."""
-    length: int
-    """Token places L; longer texts are cut there."""
+    width: int  # features Dt of a token
+    length: int  # token places L; longer texts are cut there
 
     @property
     def fingerprint(self) -> str:
         """Hash of everything that changes embeddings."""
-        ...
 
     def __call__(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Encode: -> (embeddings [B, L, Dt], bool mask [B, L]); an empty text has no token."""
-        ...
 
 
 class HashedWords:
@@ -53,7 +49,8 @@ class HashedWords:
 
     def __call__(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Encode: -> ([B, L, Dt], [B, L])."""
-        out, mask = torch.zeros(len(texts), self.length, self.width), torch.zeros(len(texts), self.length).bool()
+        out = torch.zeros(len(texts), self.length, self.width)
+        mask = torch.zeros(out.shape[:2], dtype=torch.bool)
         for b, text in enumerate(texts):
             for i, word in enumerate(re.findall(r"\w+", text.lower())[: self.length]):
                 draw = np.random.default_rng(sample_seed("word", word)).standard_normal(self.width, np.float32)
@@ -69,17 +66,13 @@ def make_text(spec: str) -> TextEncoder:
     """
     kind, _, rest = spec.partition(":")
     if kind == "hashed-words":
-        try:
-            width, length = (int(n) for n in (rest or "64x48").split("x"))
-        except ValueError as e:
-            raise DataError(f"{spec!r}: write hashed-words:WIDTHxLENGTH, e.g. hashed-words:64x48") from e
-        return HashedWords(width, length)
+        return HashedWords(*numbers(spec, "hashed-words:WIDTHxLENGTH", "hashed-words:64x48"))
     if kind == "minilm" and rest:
-        from lpm_train.text_minilm import MiniLM
+        from lpm_train.extras.text_minilm import MiniLM
 
         return MiniLM(rest)
     if kind in ("t5", "clip") and rest:
-        from lpm_train.text_public import load_public_text
+        from lpm_train.extras.text_public import load_public_text
 
         return load_public_text(kind, rest)
     raise DataError(

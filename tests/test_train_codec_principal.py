@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from lpm_train.codec_principal import PrincipalCodec
+from lpm_train.proof.codec_principal import PrincipalCodec
+from lpm_train.proof.synthetic import draw_scene, identity, read_factors, render
 from lpm_train.storage import DataError
-from lpm_train.synthetic import draw_scene, identity, read_factors, render
 
 
 def clips(n: int, first: int = 0) -> list[torch.Tensor]:

@@ -13,7 +13,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lpm_train.audio import LogMel, latent_steps, make_audio, steps_per_latent
-from lpm_train.audio_public import to_16k
 from lpm_train.codec import (
     PatchCodec,
     encode_images,
@@ -24,7 +23,8 @@ from lpm_train.codec import (
     picture_frames,
     whole_frames,
 )
-from lpm_train.codec_tiny import TinyConfig, TinyVideoAE, train_codec
+from lpm_train.extras.audio_public import to_16k
+from lpm_train.extras.codec_tiny import TinyConfig, TinyVideoAE, train_codec
 from lpm_train.storage import DataError
 from lpm_train.text import HashedWords, make_text
 

@@ -15,12 +15,15 @@ import soundfile
 import torch
 from train_data_case import BUCKET, copy, dataset, encoders, loader, same
 
-from lpm_train.codec_tiny import TinyConfig, TinyVideoAE
-from lpm_train.commands_data import make_encoders, parse_buckets, run_codec, run_doctor, run_precompute
+from lpm_train.cli import codec as run_codec
+from lpm_train.cli import doctor as run_doctor
+from lpm_train.cli import precompute as run_precompute
+from lpm_train.extras.codec_tiny import TinyConfig, TinyVideoAE
 from lpm_train.loader import Loader, LoaderConfig
 from lpm_train.make import Encoders
 from lpm_train.precompute import precompute
 from lpm_train.sampling import Sampling
+from lpm_train.session import make_encoders, parse_buckets
 from lpm_train.shards import Shards
 from lpm_train.storage import DataError
 

@@ -9,11 +9,13 @@ import pytest
 import torch
 
 from lpm_train.attention import Causal
-from lpm_train.codec_principal import PrincipalCodec
 from lpm_train.config import Model
 from lpm_train.flops import forward_flops, mfu
 from lpm_train.make import Encoders
-from lpm_train.metrics import (
+from lpm_train.model import DiT
+from lpm_train.probe import condition_gaps, heldout_loss
+from lpm_train.proof.codec_principal import PrincipalCodec
+from lpm_train.proof.metrics import (
     correlation,
     lagged_correlation,
     motion_energy,
@@ -22,10 +24,8 @@ from lpm_train.metrics import (
     puppet_metrics,
     slope_per_window,
 )
-from lpm_train.model import DiT
-from lpm_train.probe import condition_gaps, heldout_loss
-from lpm_train.puppet import held_out_scenes, measure, scene_batch
-from lpm_train.synthetic import SWAY_STD_PX, Factors, read_factors, render
+from lpm_train.proof.puppet import held_out_scenes, measure, scene_batch
+from lpm_train.proof.synthetic import SWAY_STD_PX, Factors, read_factors, render
 
 
 def curve(n: int = 200) -> np.ndarray:

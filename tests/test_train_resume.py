@@ -130,7 +130,7 @@ def test_ray_workers_train_like_torchrun(tmp_path: Path) -> None:
     import ray
     from train_worker import main
 
-    from lpm_train.ray import launch
+    from lpm_train.extras.ray import launch
 
     assert worker(tmp_path / "one", "causal", 3) == 0
     ray.init(num_cpus=2, include_dashboard=False, runtime_env={"env_vars": {"PYTHONPATH": PATH}})

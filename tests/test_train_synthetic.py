@@ -13,8 +13,8 @@ import pytest
 import soundfile
 
 from lpm_train.clip import read_video
-from lpm_train.synthetic import Scene, ar1, draw_scene, identity, level_of, read_factors, render, tracks
-from lpm_train.synthetic_shards import encode_mp4, scene_of, write_dataset
+from lpm_train.proof.synthetic import Scene, ar1, draw_scene, identity, level_of, read_factors, render, tracks
+from lpm_train.proof.synthetic_shards import encode_mp4, scene_of, write_dataset
 from schemas.sample import Sample
 from schemas.tables.output import MANIFEST
 

@@ -15,7 +15,7 @@ from lpm_train.batch import Batch
 from lpm_train.codec import PatchCodec
 from lpm_train.loader import Loader, LoaderConfig
 from lpm_train.make import Encoders
-from lpm_train.synthetic_shards import write_dataset
+from lpm_train.proof.synthetic_shards import write_dataset
 from lpm_train.text import HashedWords
 
 BUCKET = (16, 32, 32)

@@ -23,41 +23,39 @@ from lpm_train.audio import make_audio
 from lpm_train.batch import Batch, DropRates
 from lpm_train.checkpoint import find, load_weights, path_of, read_meta, steps
 from lpm_train.clip import read_video, to_unit
-from lpm_train.codec_principal import PrincipalCodec
 from lpm_train.config import Causal, Config, Data, Distill, Flow, Model, Optim, Pretrain, Run, Stream
 from lpm_train.loader import Loader, LoaderConfig
 from lpm_train.make import Encoders
 from lpm_train.media import write_mp4, write_png
-from lpm_train.metrics import nested
 from lpm_train.model import DiT
-from lpm_train.muon import Muon
 from lpm_train.parallel import Ranks
 from lpm_train.precompute import precompute
 from lpm_train.probe import condition_gaps
-from lpm_train.puppet import held_out_scenes, measure, scene_batch, strip, to_frames
+from lpm_train.proof.codec_principal import PrincipalCodec
+from lpm_train.proof.metrics import nested
+from lpm_train.proof.muon import Muon
+from lpm_train.proof.puppet import held_out_scenes, measure, scene_batch, strip, to_frames
+from lpm_train.proof.synthetic import SIZE, Scene, render, tracks
+from lpm_train.proof.synthetic_shards import write_dataset
 from lpm_train.rollout import causal_layout, roll, sample_clip
 from lpm_train.sampling import Sampling
+from lpm_train.session import load_model
 from lpm_train.shards import Shards
 from lpm_train.stage import Weights
 from lpm_train.stream import StreamGenerator, StreamingAudio
-from lpm_train.synthetic import SIZE, Scene, render, tracks
-from lpm_train.synthetic_shards import write_dataset
 from lpm_train.text import make_text
 from schemas.sample import SAMPLES_PER_FRAME
 
-FRAMES = 48
-"""Video frames of a training clip: 12 latents."""
+FRAMES = 48  # video frames of a training clip: 12 latents
 
-HOP = 12
-"""Frames between two windows of a clip."""
+HOP = 12  # frames between two windows of a clip
 
-LONG = 20
-"""Length of the rollout that drift is measured on, in training clips."""
+LONG = 20  # length of the rollout that drift is measured on, in training clips
 
 STAGES = ("pretrain", "causal", "distill")
 
+# What the choice of a student looks at.
 LOOKED_AT = ("sway_std_ratio", "mouth_speech_corr", "nod_user_corr", "identity.last", "silent_mouth")
-"""What the choice of a student looks at."""
 
 Say = Callable[[str], None]
 
@@ -71,26 +69,18 @@ class Budget:
     clips: int = 3
     clip_frames: int = 96
     batch: int = 16
-    late_batch: int = 8
-    """Samples in a step after pretraining."""
+    late_batch: int = 8  # samples in a step after pretraining
     pretrain: int = 1200
     causal: int = 350
-    distill: int = 240
-    """Critic steps; the student moves every `Distill.critic_steps`-th."""
-    rollout: int = 12
-    """Latents of a student's rollout; the last clip length of it is judged."""
-    evaluate_every: int = 9
-    """Distillation steps between two looks at what the student does."""
+    distill: int = 240  # critic steps; the student moves every `Distill.critic_steps`-th
+    rollout: int = 12  # latents of a student's rollout; the last clip length of it is judged
+    evaluate_every: int = 9  # distillation steps between two looks at what the student does
     scenes: int = 12
     long_scenes: int = 6
     long: int = LONG
 
 
-def toy_config(
-    stage: str = "pretrain",
-    budget: Budget = Budget(),
-    codec: Path = Path("codec.pt"),
-) -> Config:
+def toy_config(stage: str = "pretrain", budget: Budget = Budget(), codec: Path = Path("codec.pt")) -> Config:
     """Return the toy's configuration of a stage: 0.6 M parameters, latents of 12 x 8 x 8, clips of 12 of them."""
     learning = {
         "pretrain": Optim(lr=3e-3, warmup=30, decay_to=0.05, ema=0.995, betas=(0.9, 0.98)),
@@ -173,8 +163,7 @@ class Bench:
     encoders: Encoders
     short: tuple[list[Scene], Batch]
     long: tuple[list[Scene], Batch]
-    look: tuple[list[Scene], Batch]
-    """Others than those of the report: a student must not be chosen by its examination."""
+    look: tuple[list[Scene], Batch]  # others than those of the report: a student must not be chosen by its examination
     held_out: list[Batch]
     size: tuple[int, int, int]
 
@@ -254,12 +243,6 @@ def _weights(out: Path, name: str) -> Weights:
     return load_weights(out / name)[1]
 
 
-def _model(config: Config, weights: Weights) -> DiT:
-    model = DiT(config.model)
-    model.load_state_dict(dict(weights))
-    return model.eval().requires_grad_(False)
-
-
 def _finished(out: Path, config: Config) -> bool:
     there = steps(out)
     if not there:
@@ -301,7 +284,7 @@ def report(
 ) -> dict[str, Any]:
     """Measure every stage's model, write metrics.json, the video and the strip; return the metrics."""
     config = toy_config("distill", budget)
-    models = {n: _model(config, _weights(out, n)) for n in STAGES}
+    models = {n: load_model(out / n)[1] for n in STAGES}
     teacher_z, teacher = bench.clips(models["pretrain"], config)
     causal_z, causal = bench.rollout(models["causal"], config.stream)
     many = replace(config.stream, steps=config.flow.steps, shift=config.flow.shift, resample=False)

@@ -9,7 +9,7 @@ a closed form here, so that all of training can be judged without a pretrained n
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -23,28 +23,24 @@ F32 = NDArray[np.float32]
 U8 = NDArray[np.uint8]
 RefKind = Literal["global", "view", "expression"]
 
-SIZE = 32
-"""Width and height of a picture, pixels."""
+SIZE = 32  # width and height of a picture, pixels
 
+# Frames a pose is held, as in stop motion: a codec that folds as many frames into a latent shows a pose in each.
 HOLD = 4
-"""Frames a pose is held, as in stop motion: a codec that folds as many frames into a latent shows a pose in each."""
 
-SWAY_STD_PX = 1.8
-"""Spread of the sideways sway, pixels."""
+SWAY_STD_PX = 1.8  # spread of the sideways sway, pixels
 
-SWAY_LIMIT_PX = 4.2
-"""Where the sway is cut off; that takes 1 % of its spread."""
+SWAY_LIMIT_PX = 4.2  # where the sway is cut off; that takes 1 % of its spread
 
-SWAY_LAG1 = 0.85
-"""Its correlation from pose to pose."""
+SWAY_LAG1 = 0.85  # its correlation from pose to pose
 
+# Text by how far the hand at the picture's left and right is raised.
 CAPTIONS = {
     (0.0, 0.0): "keeps both hands down",
     (1.0, 0.0): "raises the left hand",
     (0.0, 1.0): "raises the right hand",
     (1.0, 1.0): "raises both hands",
 }
-"""Text by how far the hand at the picture's left and right is raised."""
 
 _FLOOR_DB, _RANGE_DB, _ROOM_DB = -42.0, 30.0, -60.0
 _CENTRE_X, _REST_Y, _NOD_PX = 15.5, 12.5, 2.5
@@ -59,10 +55,8 @@ _MOUTH_SHUT_PX2, _MOUTH_GAIN_PX2 = 9.36, 21.51  # dark area at level 0, and what
 class Identity:
     """Who it is."""
 
-    colour: tuple[float, float, float]
-    """RGB, 0-1."""
-    width: float
-    """Half width of the head, pixels."""
+    colour: tuple[float, float, float]  # RGB, 0-1
+    width: float  # half width of the head, pixels
 
     def vector(self) -> F64:
         """Return [4]: RGB and half width / 10, so that the entries have like spread."""
@@ -75,14 +69,10 @@ class Scene:
 
     identity: Identity
     states: tuple[State, ...]
-    speech: F64
-    """Level of the character's speech, 0-1; 0 where it does not speak."""
-    user: F64
-    """Level of the user's voice, 0-1; 0 where it does not listen."""
-    sway: F64
-    """Sideways shift, pixels."""
-    hands: tuple[float, float]
-    """How far the hand at the picture's left and right is raised, 0-1."""
+    speech: F64  # level of the character's speech, 0-1; 0 where it does not speak
+    user: F64  # level of the user's voice, 0-1; 0 where it does not listen
+    sway: F64  # sideways shift, pixels
+    hands: tuple[float, float]  # how far the hand at the picture's left and right is raised, 0-1
     seed: int
 
     @property
@@ -120,13 +110,9 @@ def _curve(rng: np.random.Generator, n_frames: int, lag1: float, hold: int) -> F
 
 
 def draw_scene(
-    seed: int,
-    n_frames: int,
-    who: Identity,
-    runs: Sequence[tuple[State, int]] | None = None,
-    hands: tuple[float, float] | None = None,
-    hold: int = HOLD,
-) -> Scene:
+    seed: int, n_frames: int, who: Identity, runs: Sequence[tuple[State, int]] | None = None,
+    hands: tuple[float, float] | None = None, hold: int = HOLD,
+) -> Scene:  # fmt: skip
     """Draw the factors of a clip of T = `n_frames`.
 
     Args:
@@ -245,28 +231,12 @@ def level_of(samples: F32) -> F64:
 class Factors:
     """What a picture shows, a value a frame [T]; the inverse of `render`, up to its soft edges."""
 
-    mouth: F64
-    """Opening, 0-1."""
-    nod: F64
-    """Dip of the head, 0-1."""
-    sway: F64
-    """Sideways shift, pixels."""
-    hands: F64
-    """How far each hand is raised, [T, 2], 0-1."""
-    identity: F64
-    """RGB and half width / 10, [T, 4]."""
-    brightness: F64
-    """Mean of all pixels, 0-1."""
-
-    def average(self, frames: int) -> Factors:
-        """Average over groups of `frames`, to the rate of a codec's latents; a rest at the end is left out."""
-
-        def mean(v: F64) -> F64:
-            n = len(v) // frames
-            return np.asarray(v[: n * frames].reshape(n, frames, *v.shape[1:]).mean(axis=1))
-
-        names = ("mouth", "nod", "sway", "hands", "identity", "brightness")
-        return replace(self, **{n: mean(getattr(self, n)) for n in names})
+    mouth: F64  # opening, 0-1
+    nod: F64  # dip of the head, 0-1
+    sway: F64  # sideways shift, pixels
+    hands: F64  # how far each hand is raised, [T, 2], 0-1
+    identity: F64  # RGB and half width / 10, [T, 4]
+    brightness: F64  # mean of all pixels, 0-1
 
 
 def _fill(mask_THW: F64) -> F64:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from lpm_train.batch import sample_seed
 from lpm_train.clip import read_video, to_unit
-from lpm_train.codec_tiny import TinyConfig, TinyVideoAE, train_codec
+from lpm_train.extras.codec_tiny import TinyConfig, TinyVideoAE, train_codec
 from lpm_train.order import Bucket, Draw, Order
 from lpm_train.sampling import choose_bucket, generator, window_starts
 from lpm_train.shards import Shards
@@ -57,20 +57,10 @@ def psnr_db(a: Tensor, b: Tensor) -> float:
 
 
 def fit_codec(
-    root: str | Path,
-    out: str | Path,
-    config: TinyConfig,
-    bucket: Bucket,
-    *,
-    steps: int,
-    batch: int = 4,
-    lr: float = 1e-3,
-    where: str | None = None,
-    held_out: str = "split = 'val'",
-    device: str = "cpu",
-    seed: int = 0,
+    root: str | Path, out: str | Path, config: TinyConfig, bucket: Bucket, *, steps: int, batch: int = 4,
+    lr: float = 1e-3, where: str | None = None, held_out: str = "split = 'val'", device: str = "cpu", seed: int = 0,
     report: Callable[[int, float], None] | None = None,
-) -> dict[str, float]:
+) -> dict[str, float]:  # fmt: skip
     """Train a codec on the pictures of a dataset, write it to `out`, and measure it.
 
     Args:

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from lpm_train.synthetic import SWAY_STD_PX, Factors, Scene
+from lpm_train.proof.synthetic import SWAY_STD_PX, Factors, Scene
 
 F64 = NDArray[np.float64]
 

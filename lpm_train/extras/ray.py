@@ -15,19 +15,13 @@ from lpm_train.config import ConfigError
 
 
 def launch(
-    function: Callable[..., Any],
-    arguments: Mapping[str, Any],
-    workers: int,
-    *,
-    gpu: bool = True,
-    cpus: int = 4,
-    retries: int = 2,
-    storage: str | None = None,
-) -> None:
+    function: Callable[..., Any], arguments: Mapping[str, Any], workers: int, *, gpu: bool = True, cpus: int = 4,
+    retries: int = 2, storage: str | None = None,
+) -> None:  # fmt: skip
     """Call `function(**arguments)` on every worker, and again from its last checkpoint when one is lost.
 
     Args:
-        function: importable on every machine, for instance `commands_train.run_stage`.
+        function: importable on every machine, for instance `session.run_stage`.
         arguments: its arguments.
         workers: processes; one GPU each if `gpu`.
         gpu: False for CPU workers (gloo).

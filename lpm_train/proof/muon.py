@@ -37,16 +37,9 @@ class Muon(Optimizer):
     """Muon on `matrices`, AdamW on `others`; both at the group's `lr`."""
 
     def __init__(
-        self,
-        matrices: Iterable[nn.Parameter],
-        others: Iterable[nn.Parameter],
-        lr: float,
-        *,
-        betas: tuple[float, float] = (0.9, 0.98),
-        momentum: float = 0.95,
-        matrix_gain: float = 3.0,
-        eps: float = 1e-8,
-    ) -> None:
+        self, matrices: Iterable[nn.Parameter], others: Iterable[nn.Parameter], lr: float, *,
+        betas: tuple[float, float] = (0.9, 0.98), momentum: float = 0.95, matrix_gain: float = 3.0, eps: float = 1e-8,
+    ) -> None:  # fmt: skip
         """Make the optimizer; `matrix_gain` is the matrices' learning rate over the others'.
 
         Raises:

@@ -31,19 +31,15 @@ _BOUND = 3.0  # latents before normalisation lie in (-3, 3), as TAESD's do
 class TinyConfig:
     """Shape of the autoencoder."""
 
-    stride: tuple[int, int, int] = (4, 8, 8)
-    """(frames, rows, columns) in a latent, powers of two; rows equal columns."""
+    stride: tuple[int, int, int] = (4, 8, 8)  # (frames, rows, columns) in a latent, powers of two; rows equal columns
     channels: int = 16
     width: int = 64
-    blocks: int = 2
-    """Residual blocks at each scale."""
+    blocks: int = 2  # residual blocks at each scale
 
     def __post_init__(self) -> None:
         t, h, w = self.stride
         if h != w or t < 1 or h < 2 or t & (t - 1) or h & (h - 1) or t > h:
-            raise DataError(
-                f"tiny codec: stride {self.stride} must be powers of two, rows = columns >= 2 and >= frames"
-            )
+            raise DataError(f"tiny codec: stride {self.stride}: powers of two, rows = columns >= 2 and >= frames")
         if min(self.channels, self.width, self.blocks) < 1:
             raise DataError("tiny codec: channels, width and blocks must be at least 1")
 
@@ -71,29 +67,18 @@ class MemoryBlock(nn.Module):
         return F.relu(x_BFCHW + y), x_BFCHW[:, -1]
 
 
-class FoldTime(nn.Module):
-    """Join pairs of frames into one."""
+class Fold(nn.Module):
+    """Join pairs of frames into one or split each frame into two."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, join: bool) -> None:
         super().__init__()
-        self.mix = nn.Conv2d(2 * width, width, 1)
+        self.mix, self.join = nn.Conv2d(*((2 * width, width) if join else (width, 2 * width)), 1), join
 
     def forward(self, x_BFCHW: Tensor) -> Tensor:
-        """Halve the frames."""
+        """Halve or double the frames."""
         B, n, C, H, W = x_BFCHW.shape
-        return _each(self.mix, x_BFCHW.reshape(B, n // 2, 2 * C, H, W))
-
-
-class UnfoldTime(nn.Module):
-    """Split each frame into two."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.mix = nn.Conv2d(width, 2 * width, 1)
-
-    def forward(self, x_BFCHW: Tensor) -> Tensor:
-        """Double the frames."""
-        B, n, C, H, W = x_BFCHW.shape
+        if self.join:
+            return _each(self.mix, x_BFCHW.reshape(B, n // 2, 2 * C, H, W))
         return _each(self.mix, x_BFCHW).reshape(B, 2 * n, C, H, W)
 
 
@@ -137,10 +122,10 @@ class TinyVideoAE(nn.Module):
         decoder: list[nn.Module] = [PerFrame(nn.Conv2d(config.channels, width, 3, padding=1), nn.ReLU())]
         for i in range(scales):
             encoder += [PerFrame(nn.Conv2d(width, width, 3, stride=2, padding=1))] if i else []
-            encoder += [FoldTime(width)] if i >= scales - folds else []
+            encoder += [Fold(width, True)] if i >= scales - folds else []
             encoder += [MemoryBlock(width) for _ in range(config.blocks)]
             decoder += [MemoryBlock(width) for _ in range(config.blocks)]
-            decoder += [UnfoldTime(width)] if i < folds else []
+            decoder += [Fold(width, False)] if i < folds else []
             up = [nn.Upsample(scale_factor=2), nn.Conv2d(width, width, 3, padding=1)]
             decoder += [PerFrame(*up)] if i < scales - 1 else []
         encoder += [PerFrame(nn.Conv2d(width, config.channels, 3, padding=1))]
@@ -211,14 +196,9 @@ class TinyVideoAE(nn.Module):
 
 
 def train_codec(
-    codec: TinyVideoAE,
-    clips: Iterator[Tensor],
-    steps: int,
-    *,
-    lr: float = 1e-3,
-    latent_noise: float = 0.05,
+    codec: TinyVideoAE, clips: Iterator[Tensor], steps: int, *, lr: float = 1e-3, latent_noise: float = 0.05,
     report: Callable[[int, float], None] | None = None,
-) -> list[float]:
+) -> list[float]:  # fmt: skip
     """Train on clips [B, F', 3, H', W'] in [-1, 1], then measure the normalisation; -> loss by step.
 
     The loss is L1 + L2 of the pictures and L1 of their change from frame to frame (without it, small fast motion such

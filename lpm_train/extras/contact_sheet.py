@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lpm_train.batch import REFERENCE_KINDS, STATES, Batch
+from lpm_train.batch import KINDS, STATES, Batch
 from lpm_train.codec import Codec
 
 U8 = NDArray[np.uint8]
@@ -41,7 +41,7 @@ def _row(one: Batch, codec: Codec, caption: str) -> U8:
     frames = codec.decode(one.x_BFCHW)[0][0]
     picks = np.linspace(0, len(frames) - 1, _FRAMES).round().astype(int)
     K = c.ref_BKCHW.shape[1]
-    kinds = [REFERENCE_KINDS[int(k)] if on else "-" for k, on in zip(c.ref_kind_BK[0], c.ref_mask_BK[0], strict=True)]
+    kinds = [list(KINDS)[int(k)] if on else "-" for k, on in zip(c.ref_kind_BK[0], c.ref_mask_BK[0], strict=True)]
     refs = [_pixels(codec.decode(c.ref_BKCHW[:, k : k + 1])[0][0, 0]) for k in range(K)]
     blank = np.full((_TILE, _TILE, 3), 30, np.uint8)
     tiles = [_label(_fit(r) if k != "-" else blank, k) for r, k in zip(refs, kinds, strict=True)]

@@ -11,37 +11,26 @@ import io
 import json
 import tarfile
 from collections.abc import Sequence
-from fractions import Fraction
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-import av
 import cv2
 import numpy as np
 import pyarrow.parquet as pq
 import soundfile
-from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 
-from lpm_train.synthetic import F32, SIZE, U8, Scene, draw_scene, identity, reference_pictures, render, tracks
+from lpm_train.media import write_mp4
+from lpm_train.proof.synthetic import F32, SIZE, U8, Scene, draw_scene, identity, reference_pictures, render, tracks
 from schemas import sample as s
 from schemas.tables.output import MANIFEST
 from schemas.time import PACKED_AUDIO_HZ
 
-_BT709 = 1  # primaries, transfer and matrix of ITU-T H.273
-
 
 def write_dataset(
-    root: Path,
-    *,
-    identities: int = 64,
-    held_out: int = 16,
-    clips: int = 4,
-    n_frames: int = 64,
-    hold: int = 4,
-    seed: int = 0,
-    samples_per_shard: int = 128,
-) -> Path:
+    root: Path, *, identities: int = 64, held_out: int = 16, clips: int = 4, n_frames: int = 64, hold: int = 4,
+    seed: int = 0, samples_per_shard: int = 128,
+) -> Path:  # fmt: skip
     """Write a dataset of `identities + held_out` people with `clips` clips each; held-out people form the split val.
 
     Returns:
@@ -173,25 +162,9 @@ def _row(x: s.Sample, shard: str, members: list[dict[str, Any]]) -> dict[str, An
 
 
 def encode_mp4(frames: U8, crf: float = 4) -> bytes:
-    """Write uint8 RGB [T, H, W, 3] at 25 fps as H.264 in MP4: yuv420p, BT.709, limited range, no B-frames."""
-    buffer, to_yuv = io.BytesIO(), VideoReformatter()
-    with av.open(buffer, "w", format="mp4") as container:
-        options = {"crf": str(crf), "preset": "veryfast", "bf": "0", "threads": "1"}
-        stream = container.add_stream("libx264", rate=s.FPS, options=options)
-        stream.height, stream.width, stream.pix_fmt = frames.shape[1], frames.shape[2], "yuv420p"
-        context = stream.codec_context
-        stream.time_base = context.time_base = Fraction(1, s.FPS)
-        context.color_range, context.colorspace = int(ColorRange.MPEG), _BT709
-        context.color_primaries = context.color_trc = _BT709
-        for n, rgb in enumerate(frames):
-            frame = to_yuv.reformat(
-                av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb), "rgb24"), format="yuv420p",
-                dst_colorspace=Colorspace.ITU709, src_color_range=ColorRange.JPEG, dst_color_range=ColorRange.MPEG,
-                interpolation=Interpolation.AREA, threads=1,
-            )  # fmt: skip
-            frame.pts, frame.time_base = n, Fraction(1, s.FPS)
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
+    """Write uint8 RGB [T, H, W, 3] at 25 fps, almost without loss; the file's bytes."""
+    buffer = io.BytesIO()
+    write_mp4(buffer, frames, crf=crf)
     return buffer.getvalue()
 
 

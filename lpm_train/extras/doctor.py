@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from lpm_train.clip import read_image, read_record, read_sound, read_video
-from lpm_train.contact_sheet import write_contact_sheet
+from lpm_train.extras.contact_sheet import write_contact_sheet
 from lpm_train.loader import Loader, LoaderConfig
 from lpm_train.make import Encoders
 from lpm_train.shards import Row, Shards
@@ -33,12 +33,9 @@ class Report:
     states: dict[str, int] = field(default_factory=dict)
     without_references: int = 0
     only_references_from_inside: int = 0
-    problems: dict[str, str] = field(default_factory=dict)
-    """What is wrong, by sample."""
-    read_mb_s: float = 0.0
-    """Reading all bytes of all samples, one thread, megabytes (10^6) a second."""
-    decode_fps: float = 0.0
-    """Decoding everything on all threads, video frames a second."""
+    problems: dict[str, str] = field(default_factory=dict)  # what is wrong, by sample
+    read_mb_s: float = 0.0  # reading all bytes of all samples, one thread, megabytes (10^6) a second
+    decode_fps: float = 0.0  # decoding everything on all threads, video frames a second
     loader: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -73,40 +70,29 @@ class Report:
 
 def check_sample(shards: Shards, row: Row) -> tuple[str | None, int, int]:
     """Decode all of a sample; -> (what is wrong or None, references, references from outside of the clip)."""
-    refs = outside = 0
+    refs: list[bool] = []
     try:
         data = shards.read(row, row.members)
         record = read_record(data["json"], row.sample_id)
-        refs, outside = len(record.references), sum(not r.overlaps_clip for r in record.references)
-        frames = read_video(data["mp4"], (row.height, row.width))
-        if len(frames) != row.n_frames or record.video.n_frames != row.n_frames:
-            return (
-                f"the video has {len(frames)} frames, its record {record.video.n_frames}, the manifest {row.n_frames}",
-                refs,
-                outside,
-            )
+        refs = [not r.overlaps_clip for r in record.references]
+        counts = len(read_video(data["mp4"], (row.height, row.width))), record.video.n_frames, row.n_frames
+        if len(set(counts)) > 1:
+            raise DataError("the video has {} frames, its record {}, the manifest {}".format(*counts))
         if row.n_audio_samples != row.n_frames * SAMPLES_PER_FRAME:
-            return f"{row.n_audio_samples} audio samples for {row.n_frames} frames in the manifest", refs, outside
+            raise DataError(f"{row.n_audio_samples} audio samples for {row.n_frames} frames in the manifest")
         for name in ("speak", "listen"):
             read_sound(data[f"{name}.flac"], row.n_frames)
         for reference in record.references:
             read_image(data[reference.member], (64, 64))
-    except KeyError as e:
-        return f"member {e} is missing", refs, outside
-    except (DataError, OSError) as e:
-        return str(e), refs, outside
-    return None, refs, outside
+    except (KeyError, DataError, OSError) as e:
+        return f"member {e} is missing" if isinstance(e, KeyError) else str(e), len(refs), sum(refs)
+    return None, len(refs), sum(refs)
 
 
 def examine(
-    root: str | Path,
-    config: LoaderConfig,
-    encoders: Encoders,
-    *,
-    sheet: str | Path | None = None,
-    batches: int = 8,
+    root: str | Path, config: LoaderConfig, encoders: Encoders, *, sheet: str | Path | None = None, batches: int = 8,
     report: Callable[[int, int], None] | None = None,
-) -> Report:
+) -> Report:  # fmt: skip
     """Check all selected samples, time reading, decoding and loading, and draw a batch.
 
     Args:

@@ -13,13 +13,12 @@ import torch
 from torch import Tensor
 
 from lpm_train.audio import latent_steps
-from lpm_train.batch import BOTH, IDLE, LISTEN, SPEAK, Batch, Conditions
+from lpm_train.batch import KINDS, STATES, Batch, Conditions
 from lpm_train.clip import to_unit
 from lpm_train.codec import encode_images, latent_frames, latent_span
 from lpm_train.make import Encoders
-from lpm_train.metrics import motion_energy, puppet_metrics
-from lpm_train.sampling import KINDS
-from lpm_train.synthetic import (
+from lpm_train.proof.metrics import motion_energy, puppet_metrics
+from lpm_train.proof.synthetic import (
     CAPTIONS,
     U8,
     Scene,
@@ -32,8 +31,6 @@ from lpm_train.synthetic import (
 )
 from schemas.sample import State
 from schemas.time import PACKED_AUDIO_HZ
-
-_STATE = {"idle": IDLE, "speak": SPEAK, "listen": LISTEN, "both": BOTH}
 
 
 def held_out_scenes(
@@ -73,7 +70,7 @@ def scene_batch(scenes: Sequence[Scene], encoders: Encoders, max_refs: int = 3) 
         silence = encoders.audio(torch.zeros(PACKED_AUDIO_HZ), PACKED_AUDIO_HZ)[10]
         speak, listen = (latent_steps(s, codec, 0, F, q, silence)[None] for s in sounds)
         middle = [sum(latent_span(codec, i)) // 2 for i in range(F)]
-        state = torch.tensor([[_STATE[scene.states[i]] for i in middle]], dtype=torch.int8)
+        state = torch.tensor([[STATES.index(scene.states[i]) for i in middle]], dtype=torch.int8)
         refs = reference_pictures(scene.identity, scene.seed)[:max_refs]
         images = to_unit(torch.from_numpy(np.stack([p for _, _, p in refs])).permute(0, 3, 1, 2))
         text, mask = encoders.text([scene.caption])

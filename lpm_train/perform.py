@@ -1,0 +1,100 @@
+"""A stream from files to a file: pictures and sounds in, an MP4 out, and a line on what it cost.
+
+Sounds are pushed chunk by chunk as they would arrive live, so what is measured here is what a user would meet.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lpm_train.batch import KINDS, Conditions
+from lpm_train.codec import encode_images
+from lpm_train.config import Config, ConfigError
+from lpm_train.make import Encoders
+from lpm_train.media import load_image, load_sound, write_mp4
+from lpm_train.model import DiT
+from lpm_train.session import encoders_of
+from lpm_train.stream import StreamGenerator, StreamingAudio
+from schemas.sample import FPS, SAMPLES_PER_FRAME
+from schemas.time import PACKED_AUDIO_HZ
+
+
+def reference_conditions(config: Config, encoders: Encoders, images: Sequence[tuple[str, Path]]) -> Conditions:
+    """Encode (kind, picture file) pairs as one row of conditions in which only the references count.
+
+    Raises:
+        ConfigError: more pictures than the model was trained with.
+        DataError: a file is no picture.
+    """
+    if len(images) > config.data.max_refs:
+        raise ConfigError(f"{len(images)} pictures, but this model was trained with at most {config.data.max_refs}")
+    pictures = torch.stack([load_image(path, config.data.height, config.data.width) for _, path in images])
+    m, L, K, off = config.model, encoders.text.length, len(images), torch.zeros(1, 1, dtype=torch.bool)
+    quiet = torch.zeros(1, m.audio_steps, m.audio_width)
+    return Conditions(
+        speak_BTA=quiet, listen_BTA=quiet, speak_on_BF=off, listen_on_BF=off, text_mask_BL=off.expand(1, L),
+        text_BLD=torch.zeros(1, L, m.text_width), ref_BKCHW=encode_images(encoders.codec, pictures)[None],
+        ref_mask_BK=torch.ones(1, K, dtype=torch.bool), ref_kind_BK=torch.tensor([[KINDS[kind] for kind, _ in images]]),
+    )  # fmt: skip
+
+
+def play(
+    generator: StreamGenerator, speak: Tensor | None, listen: Tensor | None, samples: int, chunk: int
+) -> Iterator[NDArray[np.uint8]]:
+    """Push sounds of 48 kHz chunk by chunk, as they would arrive live, and yield frames uint8 [H, W, 3].
+
+    A side is off before its sound begins and after it ends; `samples` is the length of the stream.
+    """
+    for start in range(0, samples, chunk):
+        cut = [wave[start : start + chunk] if wave is not None else torch.empty(0) for wave in (speak, listen)]
+        sides = [torch.nn.functional.pad(part, (0, chunk - len(part))) if len(part) else None for part in cut]
+        off = all(side is None for side in sides)
+        for picture in generator.idle(chunk) if off else generator.push(sides[0], sides[1]):
+            yield np.asarray(((picture.permute(1, 2, 0) + 1) * 127.5).round().clamp(0, 255).byte().cpu().numpy())
+
+
+def perform(
+    model: DiT, config: Config, image: Path, out: Path, refs: Sequence[str] = (), speak: Path | None = None,
+    listen: Path | None = None, *, words: str = "", seconds: float | None = None, seed: int = 0,
+) -> str:  # fmt: skip
+    """Generate a video from sounds, block by block; say what it cost.
+
+    Raises:
+        ConfigError: the model cannot stream, or nothing says how long the video is to be.
+        DataError: a picture or a sound cannot be read.
+    """
+    if config.run.stage == "pretrain":
+        raise ConfigError("this model sees both directions and cannot stream: give a causal or distilled checkpoint")
+    encoders, images = encoders_of(config), [("global", image)]
+    for ref in refs:
+        kind, _, path = ref.partition(":")
+        images.append((kind, Path(path)) if path and kind in KINDS else ("view", Path(ref)))
+    sounds = [load_sound(p) if p is not None else None for p in (speak, listen)]
+    longest = max((len(w) for w in sounds if w is not None), default=0)
+    if seconds is None and not longest:
+        raise ConfigError("nothing says how long the video is to be: give --speak, --listen or --seconds")
+    n_frames = math.ceil((longest / PACKED_AUDIO_HZ if seconds is None else seconds) * FPS - 1e-6)
+    generator = StreamGenerator(
+        model, config, encoders.codec, cast(StreamingAudio, encoders.audio), encoders.text,
+        reference_conditions(config, encoders, images), words=words, seed=seed,
+    )  # fmt: skip
+    chunk = config.stream.block * encoders.codec.stride[0] * SAMPLES_PER_FRAME
+    # The look-ahead of the audio windows and the last block are filled with quiet, and cut off again.
+    total = n_frames * SAMPLES_PER_FRAME + (1 + -(-generator.after // config.stream.block)) * chunk
+    frames = islice(play(generator, sounds[0], sounds[1], total, chunk), n_frames)
+    voice = None if sounds[0] is None else sounds[0][: n_frames * SAMPLES_PER_FRAME].numpy()
+    written, t = write_mp4(out, frames, voice), generator.timing.report()
+    return (
+        f"{out}: {written} frames, {written / FPS:.2f} s; first chunk after {t['first_chunk_s']:.3f} s "
+        f"({t['wait_s']:.3f} s of sound + {t['first_compute_s']:.3f} s), then {t['fps']:.1f} frames/s "
+        f"({t['real_time_factor']:.2f} x real time), block p50 {t['block_p50_s']:.3f} s, p99 {t['block_p99_s']:.3f} s"
+    )
