@@ -53,7 +53,8 @@ _BLINK_PROMINENCE = 0.25
 _BLINK_MAX_S = 0.5  # Blinks last 0.1-0.4 s; longer closures are eyes closed.
 _CLOSED, _CLOSED_OFF = 0.45, 0.35
 _LAUGH_BAND_HZ = (3.0, 6.5)  # laughter's notes come about every 210 ms (Provine, "Laughter", Am. Scientist 1996)
-_LAUGH_JAW = 0.05
+LAUGH_JAW = 0.05
+LAUGH_MIN_S = 0.6
 
 
 def level(signals: FaceSignals, baseline: Baseline | None, rule: Rule) -> Series:
@@ -126,6 +127,14 @@ def eyes_closed(signals: FaceSignals, baseline: Baseline | None = None) -> list[
     return found
 
 
+def laugh_rhythm(jaw: Series, smile: Series, min_smile: float) -> Series:
+    """Return [T >= 25] how far the jaw goes in laughter's rhythm (0-1), 0 where the smile [T] is below `min_smile`."""
+    sos = butter(2, _LAUGH_BAND_HZ, "bandpass", fs=GRID_HZ, output="sos")
+    moved = np.asarray(sosfiltfilt(sos, jaw, padlen=GRID_HZ - 1))
+    rhythm = np.sqrt(np.maximum(low_pass(moved**2, 1.0), 0.0)) * np.sqrt(2)
+    return np.asarray(np.where(smile < min_smile, 0.0, rhythm))
+
+
 def laughs(signals: FaceSignals, smiles: list[Event], speaking: bool) -> list[Event]:
     """Return stretches within smiles in which the jaw opens and closes in laughter's rhythm.
 
@@ -133,13 +142,9 @@ def laughs(signals: FaceSignals, smiles: list[Event], speaking: bool) -> list[Ev
     """
     if len(signals.t_s) < GRID_HZ:
         return []
-    sos = butter(2, _LAUGH_BAND_HZ, "bandpass", fs=GRID_HZ, output="sos")
-    jaw = sosfiltfilt(sos, signals.shape("jawOpen"), padlen=GRID_HZ - 1)
-    rhythm = np.sqrt(np.maximum(low_pass(np.asarray(jaw) ** 2, 1.0), 0.0)) * np.sqrt(2)
-    smile = signals.shape("mouthSmile")
-    rhythm[smile < (0.7 if speaking else 0.4)] = 0.0
+    rhythm = laugh_rhythm(signals.shape("jawOpen"), signals.shape("mouthSmile"), 0.7 if speaking else 0.4)
     found = []
-    for span in spans(rhythm, _LAUGH_JAW, _LAUGH_JAW / 2, round(0.6 * GRID_HZ)):
+    for span in spans(rhythm, LAUGH_JAW, LAUGH_JAW / 2, round(LAUGH_MIN_S * GRID_HZ)):
         middle = (signals.t_s[span[0]] + end_time(signals, span[1])) / 2
         if any(s.start_s <= middle < s.end_s for s in smiles):
             strength = float(rhythm[slice(*span)].max())

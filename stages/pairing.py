@@ -23,6 +23,7 @@ from schemas.time import GRID_HZ, Interval, grid_range
 from stages.lip_scores import STILL_MOUTH, frame_scores
 from stages.pairing_category import categorise
 from stages.pairing_exchange import link_exchanges
+from stages.pairing_faces import NO_FACE, face_series, laughing
 from stages.pairing_heard import Heard
 from stages.pairing_labels import apply_labels, labelled_runs, name_partners
 from stages.pairing_segments import cut_run, inside_word
@@ -66,7 +67,7 @@ class Pairing:
     """Stage: timelines and segments of one source."""
 
     name: ClassVar[str] = "pairing"
-    version: ClassVar[int] = 8
+    version: ClassVar[int] = 9
     unit: ClassVar[Unit] = "source"
     reads: ClassVar[tuple[Table, ...]] = (
         t.SOURCES, t.SHOTS, t.TRACKS, t.TRACKLETS, t.FRAMES, t.FACE_FRAMES, t.SPEECH, t.SPEECH_FRAMES,
@@ -110,7 +111,7 @@ class Pairing:
         s = self._settings
         scores = frame_scores(inputs.read(t.ASD_FRAMES), s.still_mouth)
         tracks = inputs.read(t.TRACKS).to_pylist()
-        visible = _visible(inputs)
+        faces = face_series(inputs)
         lips = {}
         for track in tracks:
             ks = grid_range(Interval(track["start_s"], track["end_s"]))
@@ -123,17 +124,15 @@ class Pairing:
         people = []
         for track in tracks:
             ks, values = lips[track["track_id"]]
+            face = faces.get(track["track_id"], NO_FACE)
             own, foreign = heard.ownership(track["track_id"], ks, moving)
-            state, reason, confidence = frame_states(
-                values, heard.on(ks), own, foreign, rules, heard.nods(track["track_id"], ks)
-            )
+            nods, laughs = heard.nods(track["track_id"], ks), laughing(face, ks, heard.rows)
+            state, reason, confidence = frame_states(values, heard.on(ks), own, foreign, rules, nods, laughs)
             shortest = {int(x): round(s.min_run_s * GRID_HZ) for x in State}
             shortest[int(State.IDLE)] = round(s.min_idle_s * GRID_HZ)
             shortest[int(State.DISCARD)] = round(s.min_discard_s * GRID_HZ)
-            seen = np.array([k in visible.get(track["track_id"], set()) for k in ks], bool)
-            people.append(
-                _Person(track, ks, values, seen, smooth(state, shortest, confidence), state, reason, confidence)
-            )
+            smoothed = smooth(state, shortest, confidence)
+            people.append(_Person(track, ks, values, face.seen(ks), smoothed, state, reason, confidence))
         return people
 
     @staticmethod
@@ -236,15 +235,3 @@ def _filled(scores: Mapping[int, float], ks: range) -> Floats:
     left = np.maximum(right - 1, 0)
     nearer = np.where(np.abs(known[left] - wanted) <= np.abs(known[right] - wanted), left, right)
     return np.asarray(values[nearer], np.float32)
-
-
-def _visible(inputs: Inputs) -> dict[str, set[int]]:
-    """Return per track the grid indices at which its face was confirmed by landmarks."""
-    owner = {r["tracklet_id"]: r["track_id"] for r in inputs.read(t.TRACKLETS).to_pylist()}
-    out: dict[str, set[int]] = {}
-    for part in inputs.parts(t.FACE_FRAMES):
-        columns = (part[c].to_pylist() for c in ("tracklet_id", "k", "has_mesh"))
-        for tracklet, k, seen in zip(*columns, strict=True):
-            if seen and tracklet in owner:
-                out.setdefault(owner[tracklet], set()).add(k)
-    return out

@@ -49,6 +49,7 @@ class Reason(IntEnum):
     UNSURE = 8
     BACKCHANNEL = 9
     HUMAN_LABEL = 10
+    LAUGHTER = 11
 
     @property
     def label(self) -> str:
@@ -98,7 +99,13 @@ def spread(mask: Bools, reach: int) -> Bools:
 
 
 def frame_states(
-    scores: Floats, sound: Sound, own: Bools, foreign: Bools, rules: Rules, nods: Bools | None = None
+    scores: Floats,
+    sound: Sound,
+    own: Bools,
+    foreign: Bools,
+    rules: Rules,
+    nods: Bools | None = None,
+    laughs: Bools | None = None,
 ) -> tuple[Codes, Codes, Floats]:
     """Return [T] states, reasons and confidences of one track.
 
@@ -109,6 +116,8 @@ def frame_states(
         foreign: [T] the heard voice is bound to another face in view that moves its lips at this time.
         rules: thresholds.
         nods: [T] this face's voice gives a backchannel to another voice that goes on.
+        laughs: [T] this face laughs. Under somebody else's voice that is listening; alone it stays what it was, and the
+            reason tells it from speech.
     """
     n = len(scores)
     unknown = np.isnan(scores)
@@ -130,6 +139,9 @@ def frame_states(
     put(~sound.speech & lips & beside & ~sound.masked, State.SPEAK, Reason.SYNCED_VOICE)
     if nods is not None:
         put(sound.speech & nods, State.LISTEN, Reason.BACKCHANNEL)  # whoever gives one is listening
+    if laughs is not None:
+        put(sound.speech & laughs & ~own, State.LISTEN, Reason.LAUGHTER)
+        reason[laughs & (own | ~sound.speech)] = Reason.LAUGHTER
     put(unknown, State.DISCARD, Reason.UNSURE)
     known = np.where(unknown, np.float32(0.0), scores)
     return state, reason, np.where(unknown, np.float32(0.0), confidence(state, known, sound))

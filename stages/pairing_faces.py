@@ -1,0 +1,101 @@
+"""What pairing reads of faces: where each was confirmed, and where it laughs rather than speaks.
+
+Laughter is a smile with the jaw opening in its rhythm and no word recognised meanwhile: a heuristic, as syllables have
+the same rhythm. Read window by window; two numbers a face frame are kept.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from annotators.faces_mesh import BLENDSHAPES
+from annotators.facial_actions import LAUGH_JAW, LAUGH_MIN_S, laugh_rhythm
+from annotators.signal_series import spans
+from curation.stage import Inputs
+from schemas import tables as t
+from schemas.time import GRID_HZ, Interval, grid_range
+
+Bools = npt.NDArray[np.bool_]
+
+MIN_SMILE = 0.5
+_HAHA = re.compile(r"(?:[hx]?[aeio]h?){2,}|lol|", re.IGNORECASE)
+"""What recognisers write for laughter; it is no word."""
+_SMILE = [BLENDSHAPES.index(f"mouthSmile{side}") for side in ("Left", "Right")]
+_JAW = BLENDSHAPES.index("jawOpen")
+
+
+@dataclass(frozen=True, slots=True)
+class FaceSeries:
+    """Where one track's face was confirmed: increasing grid points [N], smile and open jaw there [N], 0-1."""
+
+    ks: npt.NDArray[np.int64]
+    smile: npt.NDArray[np.float32]
+    jaw: npt.NDArray[np.float32]
+
+    def seen(self, ks: range) -> Bools:
+        """Return [T] whether the face was confirmed."""
+        return np.isin(np.asarray(ks), self.ks)
+
+
+NO_FACE = FaceSeries(np.zeros(0, np.int64), np.zeros(0, np.float32), np.zeros(0, np.float32))
+
+
+def face_series(inputs: Inputs) -> dict[str, FaceSeries]:
+    """Return each track's face where landmarks confirmed it."""
+    owner = {r["tracklet_id"]: r["track_id"] for r in inputs.read(t.TRACKLETS).to_pylist()}
+    parts: dict[str, list[npt.NDArray[np.float64]]] = {}
+    for part in inputs.parts(t.FACE_FRAMES):
+        rows = part.filter(part["has_mesh"]).combine_chunks()
+        if not rows.num_rows:
+            continue
+        names = np.array([owner.get(x, "") for x in rows["tracklet_id"].to_pylist()], object)
+        shapes = _shapes(rows["blendshapes"].combine_chunks(), rows.num_rows)
+        values = np.stack([np.asarray(rows["k"].to_numpy()), shapes[:, _SMILE].mean(axis=1), shapes[:, _JAW]], axis=1)
+        for name in sorted(set(names) - {""}):
+            parts.setdefault(name, []).append(values[names == name])
+    out = {}
+    for name, pieces in parts.items():
+        whole = np.concatenate(pieces)
+        _, first = np.unique(whole[:, 0], return_index=True)
+        ks, smile, jaw = whole[first].T
+        out[name] = FaceSeries(ks.astype(np.int64), smile.astype(np.float32), jaw.astype(np.float32))
+    return out
+
+
+def _shapes(column: Any, rows: int) -> npt.NDArray[np.float64]:
+    """Return blendshapes [rows, 52]; zeros where a row has none."""
+    out = np.zeros((rows, len(BLENDSHAPES)))
+    full = np.asarray(column.value_lengths().to_numpy(zero_copy_only=False)) == len(BLENDSHAPES)
+    if full.any():
+        out[full] = np.asarray(column.filter(full).flatten().to_numpy()).reshape(-1, len(BLENDSHAPES))
+    return out
+
+
+def laughing(face: FaceSeries, ks: range, words: Sequence[Mapping[str, Any]]) -> Bools:
+    """Return [T] where a face laughs.
+
+    Args:
+        face: its smile and jaw.
+        ks: T grid points.
+        words: WORDS rows of the source; no stretch with a word in it is laughter.
+    """
+    out = np.zeros(len(ks), bool)
+    if len(ks) < GRID_HZ or len(face.ks) < GRID_HZ:
+        return out
+    at = np.asarray(ks)
+    smile, jaw = (np.interp(at, face.ks, x) for x in (face.smile, face.jaw))
+    rhythm = laugh_rhythm(jaw, smile, MIN_SMILE)
+    rhythm[~face.seen(ks)] = 0.0
+    for word in words:
+        if not _HAHA.fullmatch(re.sub(r"\W", "", word["word"])):
+            inside = grid_range(Interval(word["start_s"], max(word["start_s"], word["end_s"])))
+            rhythm[max(0, inside.start - ks.start) : max(0, inside.stop - ks.start)] = 0.0
+    for start, end in spans(rhythm, LAUGH_JAW, LAUGH_JAW / 2, round(LAUGH_MIN_S * GRID_HZ)):
+        out[start:end] = True
+    return out
