@@ -8,7 +8,6 @@ About 25 ms a clip of 64 frames on one core.
 from __future__ import annotations
 
 import io
-import json
 import tarfile
 from collections.abc import Sequence
 from itertools import groupby
@@ -23,6 +22,7 @@ import soundfile
 from lpm_train.media import write_mp4
 from lpm_train.proof.synthetic import F32, SIZE, U8, Scene, draw_scene, identity, reference_pictures, render, tracks
 from schemas import sample as s
+from schemas.manifest import manifest_row
 from schemas.tables.output import MANIFEST
 from schemas.time import PACKED_AUDIO_HZ
 
@@ -98,8 +98,8 @@ def _add(
         info.size, info.mode = len(data), 0o644
         at = tar.offset + tarfile.BLOCKSIZE
         tar.addfile(info, io.BytesIO(data))
-        index.append({"name": name, "offset": at, "size": len(data)})
-    return _row(sample, shard, index)
+        index.append((name, at, len(data)))
+    return manifest_row(sample, shard, index)
 
 
 _CLASS = {"speak": "Speak", "listen": "Listen_dialogue", "idle": "Silence", "both": "Conversation"}
@@ -142,23 +142,6 @@ def _sample(key: str, split: str, person: int, clip: int, scene: Scene, refs: Se
         ),
         annotators={}, policy_id="synthetic",
     )  # fmt: skip
-
-
-def _row(x: s.Sample, shard: str, members: list[dict[str, Any]]) -> dict[str, Any]:
-    return {
-        "sample_id": x.sample_id, "source_id": x.source.source_id, "track_id": x.source.track_id,
-        "identity_id": x.identity_id, "split": x.split, "state": x.state, "category": x.category,
-        "start_s": x.source.start_s,
-        "end_s": x.source.end_s, "duration_s": x.source.end_s - x.source.start_s, "width": x.video.width,
-        "height": x.video.height, "fps": x.video.fps, "n_frames": x.video.n_frames,
-        "n_audio_samples": x.audio.n_samples, "language": x.language, "text": x.text,
-        "caption": x.performance.caption, "emotions": [], "expressions": [], "asd_mean": None,
-        "sync_offset_ms": None, "sync_confidence": None, "confidence": 1.0,
-        "median_face_px": x.video.median_face_px, "partner_track_id": None, "pair_id": None,
-        "pair_status": None,
-        "n_references": len(x.references), "license": x.rights.license, "shard": shard, "members": members,
-        "annotators": json.dumps(x.annotators), "policy_id": x.policy_id,
-    }  # fmt: skip
 
 
 def encode_mp4(frames: U8, crf: float = 4) -> bytes:
