@@ -8,6 +8,7 @@ that beats the best single owner clearly divides the voice. Milliseconds for a m
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -85,8 +86,14 @@ def owners(ks: Sequence[int], faces: Sequence[Face], usual_lag: int, rule: Split
     parts = heard[heard > 0]
     if len(parts) < 2 or best - single < rule.min_gain or parts.min() < rule.min_part_s:
         return None
-    nearest = np.abs(np.asarray(ks)[:, None] - at[None]).argmin(axis=1)
-    return np.asarray(path[nearest], np.int64)
+    return np.asarray(path[_nearest(at, np.asarray(ks))], np.int64)
+
+
+def _nearest(known: Ints, ks: Ints) -> Ints:
+    """Return for each of `ks` the index of the nearest of the increasing `known` ones; of two, the earlier."""
+    right = np.clip(np.searchsorted(known, ks), 0, len(known) - 1)
+    left = np.maximum(right - 1, 0)
+    return np.where(np.abs(known[left] - ks) <= np.abs(known[right] - ks), left, right)
 
 
 def _best_lag(curve: Floats, usual_lag: int) -> int:
@@ -143,10 +150,14 @@ def split_voices(
         for turn in turns
     ]
     parts = 0
-    for voice, ks in sorted(heard.items()):
-        for shot in sorted({t["shot_id"] for t in tracks}):
-            faces, span = _in_view([t for t in tracks if t["shot_id"] == shot], sorted(ks), scores, sync, rule)
-            mine = [k for k in sorted(ks) if span.start_s <= k / GRID_HZ < span.end_s]
+    shots: dict[str, list[Mapping[str, Any]]] = {}
+    for track in tracks:
+        shots.setdefault(track["shot_id"], []).append(track)
+    for voice, heard_ks in sorted(heard.items()):
+        ks = sorted(heard_ks)
+        for _, together in sorted(shots.items()):
+            faces, span = _in_view(together, ks, scores, sync, rule)
+            mine = _within(ks, span)
             path = owners(mine, faces, usual_lag, rule) if len(faces) > 1 else None
             if path is None:
                 continue
@@ -154,6 +165,11 @@ def split_voices(
             parts += len(names)
             rows = [piece for row in rows for piece in _cut(row, voice, span, np.array(mine), path, names)]
     return sorted(rows, key=lambda r: (r["start_s"], r["speaker_id"], r["end_s"]))
+
+
+def _within(ks: Sequence[int], span: Interval) -> Sequence[int]:
+    """Return those of the increasing grid points that lie in a time."""
+    return ks[bisect_left(ks, grid_index(span.start_s)) : bisect_left(ks, grid_index(span.end_s))]
 
 
 def _in_view(
@@ -167,10 +183,11 @@ def _in_view(
     faces, start_s, end_s = [], 0.0, float("inf")
     for track in tracks:
         seen = scores.get(track["track_id"], {})
-        if track["track_id"] in sync and sum(seen.get(k, -1.0) > 0 for k in ks) >= rule.min_moving_s * GRID_HZ:
+        here = _within(ks, Interval(track["start_s"], track["end_s"]))
+        if track["track_id"] in sync and sum(seen.get(k, -1.0) > 0 for k in here) >= rule.min_moving_s * GRID_HZ:
             faces.append(Face(track["track_id"], seen, sync[track["track_id"]]))
             start_s, end_s = max(start_s, track["start_s"]), min(end_s, track["end_s"])
-    return faces, Interval(start_s, max(start_s, end_s))
+    return faces, Interval(start_s, max(start_s, end_s)) if faces else Interval(0.0, 0.0)
 
 
 def _cut(
@@ -184,7 +201,7 @@ def _cut(
     if not len(inside):
         yield row
         return
-    owner = path[np.abs(np.asarray(inside)[:, None] - ks[None]).argmin(axis=1)]
+    owner = path[_nearest(ks, np.asarray(inside))]
     changes = (np.flatnonzero(np.diff(owner)) + 1).tolist()
     cuts = [(inside[i] / GRID_HZ, names[int(owner[i])]) for i in [0, *changes]]
     if inside.start / GRID_HZ - row["start_s"] <= 1 / GRID_HZ:  # nothing of the turn lies before the shot

@@ -93,6 +93,8 @@ def laughing(face: FaceSeries, ks: range, words: Sequence[Mapping[str, Any]]) ->
     rhythm = laugh_rhythm(jaw, smile, MIN_SMILE)
     rhythm[~face.seen(ks)] = 0.0
     for word in words:
+        if word["end_s"] * GRID_HZ < ks.start or word["start_s"] * GRID_HZ > ks.stop:
+            continue
         if not _HAHA.fullmatch(re.sub(r"\W", "", word["word"])):
             inside = grid_range(Interval(word["start_s"], max(word["start_s"], word["end_s"])))
             rhythm[max(0, inside.start - ks.start) : max(0, inside.stop - ks.start)] = 0.0

@@ -109,3 +109,16 @@ def test_time_is_neither_lost_nor_counted_twice(lengths: list[int], change: int,
         assert {r["diarized_as"] for r in parts} == {whole["speaker_id"]}
         assert union_s(Interval(r["start_s"], r["end_s"]) for r in parts) == pytest.approx(inside.duration_s)
         assert sum(r["end_s"] - r["start_s"] for r in parts) == pytest.approx(inside.duration_s)
+
+
+def test_an_hour_of_one_shot_takes_no_more_than_its_own_length() -> None:
+    n = 90_000
+    ks = np.arange(n)
+    small = np.zeros((n, N_LAGS)) - 0.2
+    small[: n // 2, ZERO] = 0.3
+    other = np.zeros((n, N_LAGS)) - 0.2
+    other[n // 2 :, ZERO] = 0.3
+    sync = {"a": SyncFrames(ks, small), "b": SyncFrames(ks, other)}
+    turns = [turn(a, a + 8.0) for a in range(0, n // GRID_HZ, 10)]
+    rows = split(turns, sync)
+    assert {r["speaker_id"] for r in rows} == {"v0.1", "v0.2"} and len(rows) in (len(turns), len(turns) + 1)
