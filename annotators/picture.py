@@ -65,6 +65,18 @@ def scale_to(image: Image, long_side_px: int) -> Image:
     return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
+def halve_to(image: Image, long_side_px: int) -> Image:
+    """Halve an image by area averaging as long as its sides are even and its longer one stays `long_side_px` or more.
+
+    Whole factors are several times as fast as any size (0.2 ms for 1280 x 720 to 320 x 180, where an odd factor takes
+    1.4), so this is the way to a small picture whose exact size does not matter.
+    """
+    while max(image.shape[:2]) >= 2 * long_side_px and not (image.shape[0] % 2 or image.shape[1] % 2):
+        size = (image.shape[1] // 2, image.shape[0] // 2)
+        image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
+    return image
+
+
 def luma_stats(gray: Image) -> LumaStats:
     """Measure the brightness of full-range luma uint8 [height, width] from its histogram.
 

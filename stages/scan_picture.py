@@ -59,22 +59,21 @@ class PictureMeter:
     def add(self, shown: Shown, faces: Sequence[Box], keep: bool, step: int) -> None:
         """Measure one frame that is on the grid. `faces` are boxes in pixels of `shown.rgb`; `step` grid points."""
         assert shown.rgb is not None
-        gray = np.asarray(cv2.cvtColor(shown.rgb, cv2.COLOR_RGB2GRAY), np.uint8)
-        small = picture.scale_to(gray, _GRAY_SIDE_PX)
+        small = picture.scale_to(np.asarray(cv2.cvtColor(shown.small, cv2.COLOR_RGB2GRAY), np.uint8), _GRAY_SIDE_PX)
         stats = picture.luma_stats(small)
         frozen = self._freeze.add(small)
         moved = picture.motion(small, self._previous) if self._previous is not None else 0.0
         self._previous = small
         self._since_camera += step
         if self._since_camera >= _CAMERA_EVERY:
-            scale = small.shape[1] / gray.shape[1]
+            scale = small.shape[1] / shown.rgb.shape[1]
             boxes = [Box(f.x * scale, f.y * scale, f.w * scale, f.h * scale) for f in faces]
             value = self._camera.add(small, boxes, GRID_HZ / min(self._since_camera, GRID_HZ))
             self._camera_motion = None if math.isnan(value) else value
             self._since_camera = 0
         self._since_sharp += step
         if self._since_sharp >= _SHARP_EVERY:
-            self._sharpness = self._measure_sharpness(gray, faces)
+            self._sharpness = self._measure_sharpness(shown.rgb, faces)
             self._since_sharp = 0
         self._since_overlay += step
         if self._since_overlay >= _OVERLAY_EVERY:
@@ -100,7 +99,8 @@ class PictureMeter:
                 )
 
     @staticmethod
-    def _measure_sharpness(gray: Image, faces: Sequence[Box]) -> float:
+    def _measure_sharpness(rgb: Image, faces: Sequence[Box]) -> float:
+        gray = np.asarray(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), np.uint8)
         patches = [p for f in faces if (p := picture.patch(gray, f)) is not None]
         return max((picture.sharpness(p) for p in patches or [gray]), default=0.0)
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from curation.media.errors import MediaError
 from curation.media.frame import Frame
 from curation.media.probe import probe
-from curation.media.video import DecodeReport, frame_times, iter_frames, read_frame_at
+from curation.media.video import DecodeReport, frame_times, iter_frames, read_frame_at, read_frames_at
 
 KINDS = ("plain", "vfr", "hevc", "fps30", "fps11_9", "late_start", "matroska")
 
@@ -79,6 +79,19 @@ def test_frame_at(made: dict[str, Path]) -> None:
         assert hostile.read_number(read_frame_at(made["vfr"], float(times[n]) + 0.009).rgb()) == n
     assert hostile.read_number(read_frame_at(made["vfr"], -3.0).rgb()) == 0
     assert hostile.read_number(read_frame_at(made["vfr"], 99.0).rgb()) == 59
+
+
+@pytest.mark.parametrize("name", ["vfr", "plain"])
+def test_frames_at_several_times_are_those_at_each(made: dict[str, Path], name: str) -> None:
+    last = float(frame_times(made[name])[-1])
+    times = [-1.0, 0.0, 0.001, *(last * f for f in (0.125, 0.126, 0.375, 0.875)), last, last + 9, last + 99]
+    together = read_frames_at(made[name], times)
+    assert [f.pts_s for f in together] == [read_frame_at(made[name], t).pts_s for t in times]
+    assert all(
+        np.array_equal(f.rgb(), read_frame_at(made[name], t).rgb()) for f, t in zip(together, times, strict=True)
+    )
+    with pytest.raises(ValueError, match="ascending"):
+        read_frames_at(made[name], [1.0, 0.5])
 
 
 @pytest.mark.parametrize("turn", [90, 180, 270])

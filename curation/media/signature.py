@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from curation.media.video import read_frame_at
+from curation.media.video import read_frames_at
 
 FRACTIONS = (0.125, 0.375, 0.625, 0.875)
 """Where in the video the frames are taken, as parts of its duration."""
@@ -25,9 +25,9 @@ def near_duplicate_signature(path: Path, duration_s: float) -> bytes:
     """Return 32 bytes: four 64-bit difference hashes of a video of `duration_s` seconds.
 
     Raises:
-        MediaError: the video cannot be read, see `read_frame_at`.
+        MediaError: the video cannot be read, see `read_frames_at`.
     """
-    frames = (read_frame_at(path, f * duration_s, max_side=_SIDE_PX) for f in FRACTIONS)
+    frames = read_frames_at(path, [f * duration_s for f in FRACTIONS], max_side=_SIDE_PX)
     return b"".join(difference_hash(frame.gray()) for frame in frames)
 
 

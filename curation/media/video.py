@@ -8,8 +8,9 @@ the result and the CPU time do not depend on the machine.
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -117,26 +118,48 @@ def read_frame_at(path: Path, t_s: float, *, max_side: int | None = None) -> Fra
     Raises:
         MediaError: `no_frames` if nothing can be decoded; otherwise as `iter_frames`.
     """
-    found: Frame | None = None
-    errors = _Errors(path, t_s, t_s, False, DecodeReport())
-    for frame in _decode_from(path, t_s, Display(max_side=max_side), errors, 1):
-        if frame.pts_s > t_s and found is not None:
+    return _pick(path, [t_s], max_side)[0]
+
+
+def read_frames_at(path: Path, times_s: Sequence[float], *, max_side: int | None = None) -> list[Frame]:
+    """Return the frames on display at ascending times, as `read_frame_at`; each group of pictures is decoded once."""
+    if list(times_s) != sorted(times_s):
+        raise ValueError(f"times are not in ascending order: {list(times_s)}")
+    keys_s = frame_times(path, keyframes=True)
+    return [
+        frame
+        for _, group in itertools.groupby(times_s, key=lambda t: int(np.searchsorted(keys_s, t, side="right")))
+        for frame in _pick(path, list(group), max_side)
+    ]
+
+
+def _pick(path: Path, times_s: Sequence[float], max_side: int | None) -> list[Frame]:
+    """Decode once from before the first of ascending times to the last and return the frames on display at them."""
+    out: list[Frame] = []
+    shown: Frame | None = None
+    errors = _Errors(path, times_s[0], times_s[0], False, DecodeReport())
+    for frame in _decode_from(path, times_s[0], Display(max_side=max_side), errors, 1):
+        while len(out) < len(times_s) and frame.pts_s > times_s[len(out)]:
+            out.append(shown or frame)
+        if len(out) == len(times_s):
             break
-        found = frame
-        if frame.pts_s > t_s:
-            break
-    if found is None:
+        shown = frame
+    if shown is None and not out:
         raise MediaError("no_frames", f"no frame of {path.name} can be decoded; re-encode it or leave it out")
-    return found
+    return out + [shown or out[-1]] * (len(times_s) - len(out))
 
 
-def frame_times(path: Path) -> NDArray[np.float64]:
-    """Return the presentation time of every frame [N] in seconds on the source's clock, sorted, without decoding."""
+def frame_times(path: Path, *, keyframes: bool = False) -> NDArray[np.float64]:
+    """Return the presentation time of every frame (or `keyframes` only) [N], without decoding.
+
+    In seconds on the source's clock, sorted.
+    """
     with open_media(path) as container:
         stream = require_video(container, path)
         origin = origin_s(container, path)
         read_only(container, stream)
-        stamps = [timestamp(p) for p in container.demux(stream) if not p.is_discard]
+        packets = (p for p in container.demux(stream) if not p.is_discard and (p.is_keyframe or not keyframes))
+        stamps = [timestamp(p) for p in packets]
         base = Fraction(stream.time_base)
     return np.array([float(t * base - origin) for t in sorted(t for t in stamps if t is not None)])
 
