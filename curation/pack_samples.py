@@ -106,6 +106,7 @@ def kept_entries(
                 state_confidence=seg["confidence"], asd_mean=seg["asd_mean"], sync_offset_ms=seg["sync_offset_ms"],
                 sync_confidence=seg["sync_confidence"], speech_ratio=seg["speech_ratio"],
                 overlap_ratio=seg["overlap_ratio"], visible_ratio=seg["visible_ratio"],
+                music=seg["music"], singing=seg["singing"], laughter=seg["laughter"], noise=seg["noise"],
             ),
             annotators=dict(identities),
             policy_id=policy_id,

@@ -135,6 +135,10 @@ class Scores(_Model):
     speech_ratio: float
     overlap_ratio: float
     visible_ratio: float
+    music: float | None = None
+    singing: float | None = None
+    laughter: float | None = None
+    noise: float | None = None
 
 
 class Sample(_Model):

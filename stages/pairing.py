@@ -67,10 +67,10 @@ class Pairing:
     """Stage: timelines and segments of one source."""
 
     name: ClassVar[str] = "pairing"
-    version: ClassVar[int] = 9
+    version: ClassVar[int] = 10
     unit: ClassVar[Unit] = "source"
     reads: ClassVar[tuple[Table, ...]] = (
-        t.SOURCES, t.SHOTS, t.TRACKS, t.TRACKLETS, t.FRAMES, t.FACE_FRAMES, t.SPEECH, t.SPEECH_FRAMES,
+        t.SOURCES, t.SHOTS, t.TRACKS, t.TRACKLETS, t.FRAMES, t.FACE_FRAMES, t.SPEECH, t.SPEECH_FRAMES, t.AUDIO_EVENTS,
         t.VOICE_TURNS, t.WORDS, t.ASD_FRAMES, t.SYNC, t.BINDINGS, t.BACKCHANNELS, t.LABELS,
     )  # fmt: skip
     writes: ClassVar[tuple[Table, ...]] = (t.TIMELINE, t.SEGMENTS)
@@ -126,7 +126,10 @@ class Pairing:
             ks, values = lips[track["track_id"]]
             face = faces.get(track["track_id"], NO_FACE)
             own, foreign = heard.ownership(track["track_id"], ks, moving)
-            nods, laughs = heard.nods(track["track_id"], ks), laughing(face, ks, heard.rows)
+            nods, laughs = (
+                heard.nods(track["track_id"], ks),
+                laughing(face, ks, heard.rows, heard.events_on("laughter", ks)),
+            )
             state, reason, confidence = frame_states(values, heard.on(ks), own, foreign, rules, nods, laughs)
             shortest = {int(x): round(s.min_run_s * GRID_HZ) for x in State}
             shortest[int(State.IDLE)] = round(s.min_idle_s * GRID_HZ)
@@ -201,6 +204,7 @@ class Pairing:
             "sync_offset_ms": own.get("offset_ms"),
             "sync_confidence": own.get("confidence"),
             "level_db": heard.level(range(ks[0], ks[-1] + 1)),
+            **{name: heard.event(name, here) for name in ("music", "singing", "laughter", "noise")},
             "visible_ratio": float(person.visible[at].mean()),
             "median_face_px": track["median_face_px"],
             "crop_short_px": 3.0 * track["median_face_px"],

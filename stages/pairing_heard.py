@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from annotators.audio_events import EVENTS, on_grid
 from annotators.lip_signals import moving_mean
 from curation.stage import Inputs
 from schemas import tables as t
@@ -31,6 +32,8 @@ class Heard:
         n = frames.num_rows
         self._probability = np.asarray(frames["speech"].to_numpy(), np.float32)
         self._level = np.asarray(frames["level_db"].to_numpy(), np.float32)
+        events = inputs.read(t.AUDIO_EVENTS)
+        self._events = {e: on_grid(events[e].to_numpy(), n, GRID_HZ) for e in EVENTS}
         self._speech = np.zeros(n, bool)
         for r in inputs.read(t.SPEECH).to_pylist():
             ks = grid_range(Interval(r["start_s"], r["end_s"]))
@@ -64,15 +67,17 @@ class Heard:
 
     def on(self, ks: range) -> Sound:
         """Return what is heard on a stretch; silence beyond the end of the sound."""
-
-        def cut(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-            out = np.zeros(len(ks), values.dtype)
-            part = values[ks.start : ks.stop]
-            out[: len(part)] = part
-            return out
-
         overlapped = np.array([len(self._at(k)) > 1 for k in ks], bool)
-        return Sound(cut(self._speech), cut(self._probability), overlapped, cut(self._masked))
+        return Sound(_cut(self._speech, ks), _cut(self._probability, ks), overlapped, _cut(self._masked, ks))
+
+    def events_on(self, name: str, ks: range) -> Floats:
+        """Return [T] how surely one of the sound's `EVENTS` is heard, 0-1."""
+        return _cut(self._events[name], ks)
+
+    def event(self, name: str, ks: range) -> float | None:
+        """Return the mean score of an event over a stretch, None beyond the sound."""
+        part = self._events[name][ks.start : ks.stop]
+        return float(part.mean()) if len(part) else None
 
     def _at(self, k: int) -> set[str]:
         return self._voices[k] if 0 <= k < len(self._voices) else set()
@@ -147,6 +152,13 @@ class Heard:
         """Return the RMS level of a stretch in dBFS, None beyond the sound."""
         part = self._level[ks.start : ks.stop]
         return float(10 * np.log10(np.mean(10 ** (part.astype(np.float64) / 10)))) if len(part) else None
+
+
+def _cut(values: npt.NDArray[Any], ks: range) -> npt.NDArray[Any]:
+    out = np.zeros(len(ks), values.dtype)
+    part = values[ks.start : ks.stop]
+    out[: len(part)] = part
+    return out
 
 
 def masked_frames(speech: Bools, level_db: Floats, margin_db: float) -> Bools:

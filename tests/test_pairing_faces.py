@@ -41,6 +41,16 @@ def test_spoken_words_are_no_laughter() -> None:
     assert not laughing(face(), range(10), []).any()
 
 
+def test_heard_laughter_needs_a_smile_but_no_rhythm() -> None:
+    heard = np.where((np.arange(N) >= 50) & (np.arange(N) < 100), 0.6, 0.0).astype(np.float32)
+    still = face(smile=0.4, swing=0.0)
+    found = laughing(still, range(N), [], heard)
+    assert found[50:100].all() and not found[:50].any() and not found[100:].any()
+    assert not laughing(face(smile=0.1, swing=0.0), range(N), [], heard).any()
+    assert not laughing(still, range(N), [word(1.9, 4.1)], heard).any()
+    assert not laughing(still, range(N), [], np.full(N, 0.1, np.float32)).any()
+
+
 def states(speech: bool, own: bool) -> tuple[set[int], set[int]]:
     heard = np.full(N, speech)
     sound = Sound(heard, np.full(N, 0.9 if speech else 0.1, np.float32), np.zeros(N, bool), np.zeros(N, bool))

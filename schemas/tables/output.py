@@ -87,6 +87,10 @@ MANIFEST = Table(
         real("sync_offset_ms", "lip-audio offset of the track", "ms", null=True),
         real("sync_confidence", "its confidence", null=True),
         real("confidence", "mean state confidence", "0-1"),
+        *(
+            real(name, f"mean score of {name} in the source's sound; null where there is none", "0-1", null=True)
+            for name in ("music", "singing", "laughter", "noise")
+        ),
         real("median_face_px", "median shorter side of the face box in the source", "px"),
         text("partner_track_id", "face of the other person", null=True),
         text("pair_id", "exchange this sample belongs to", null=True),

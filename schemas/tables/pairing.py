@@ -61,6 +61,10 @@ SEGMENTS = Table(
         ),
         real("sync_confidence", "its confidence", null=True),
         real("level_db", "RMS level of the sound", "dBFS", null=True),
+        *(
+            real(name, f"mean score of {name} in the sound; null where there is none", "0-1", null=True)
+            for name in ("music", "singing", "laughter", "noise")
+        ),
         real("visible_ratio", "share of grid points with a confirmed face", "0-1"),
         real("median_face_px", "median shorter side of the face box", "px"),
         real("crop_short_px", "shorter side of the person crop before scaling", "px"),

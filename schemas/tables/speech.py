@@ -71,6 +71,24 @@ WORDS = Table(
     ),
 )
 
+AUDIO_EVENTS = Table(
+    "audio_events",
+    "what the sound is, beside speech, in windows of 0.96 s every 0.48 s",
+    ("source_id", "n"),
+    (
+        SOURCE,
+        index("n", "window, in order of time"),
+        START,
+        END,
+        real("speech", "score of speech", "0-1"),
+        real("singing", "score of singing", "0-1"),
+        real("music", "score of music", "0-1"),
+        real("laughter", "score of laughter", "0-1"),
+        real("noise", "greatest score of the kinds of noise", "0-1"),
+        ANNOTATOR,
+    ),
+)
+
 AUDIO = Table(
     "audio",
     "sound of one source as a whole",
@@ -85,12 +103,11 @@ AUDIO = Table(
         real("noise_floor_db", "level of the quietest tenth of the frames without speech", "dBFS", null=True),
         real("snr_db", "speech level minus noise floor", "dB", null=True),
         real("speech_ratio", "share of the source with speech", "0-1"),
-        real(
-            "music_ratio",
-            "share of the sound that looks like music or noise, by a spectral heuristic",
-            "0-1",
-            null=True,
-        ),
+        real("music_ratio", "share of the 0.96 s windows with music or singing", "0-1", null=True),
+        real("singing_ratio", "share of the 0.96 s windows with singing", "0-1", null=True),
+        real("laughter_ratio", "share of the 0.96 s windows with laughter", "0-1", null=True),
+        real("noise_ratio", "share of the 0.96 s windows with noise", "0-1", null=True),
+        real("speech_likeness", "syllables' modulation times spectral contrast: a heuristic", "0-1", null=True),
         text("language", "language of the speech, ISO 639-1; null without speech", null=True),
         real("language_probability", "recogniser's confidence in the language", "0-1", null=True),
         index("n_speakers", "voices told apart"),
