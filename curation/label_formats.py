@@ -173,8 +173,13 @@ def _from_audacity(text: str, name: str) -> list[Entry]:
 
 def _elan(rows: Sequence[Entry], media: str) -> str:
     root = ElementTree.Element(
-        "ANNOTATION_DOCUMENT", AUTHOR="", DATE="2000-01-01T00:00:00+00:00", FORMAT="3.0", VERSION="3.0"
-    )
+        "ANNOTATION_DOCUMENT",
+        {
+            "AUTHOR": "", "DATE": "2000-01-01T00:00:00+00:00", "FORMAT": "3.0", "VERSION": "3.0",
+            "xmlns:xsi": "http://www.w3.org/2001/XMLSchema-instance",
+            "xsi:noNamespaceSchemaLocation": "http://www.mpi.nl/tools/elan/EAFv3.0.xsd",
+        },
+    )  # fmt: skip
     header = ElementTree.SubElement(root, "HEADER", MEDIA_FILE="", TIME_UNITS="milliseconds")
     if media:
         ElementTree.SubElement(header, "MEDIA_DESCRIPTOR", MEDIA_URL=media, MIME_TYPE="video/mp4")
@@ -193,11 +198,22 @@ def _elan(rows: Sequence[Entry], media: str) -> str:
         ElementTree.SubElement(note, "ANNOTATION_VALUE").text = e.state
     for ms, slot in sorted(times):
         ElementTree.SubElement(order, "TIME_SLOT", TIME_SLOT_ID=slot, TIME_VALUE=str(ms))
-    ElementTree.SubElement(
-        root, "LINGUISTIC_TYPE", GRAPHIC_REFERENCES="false", LINGUISTIC_TYPE_ID="state", TIME_ALIGNABLE="true"
-    )
+    _elan_states(root)
     ElementTree.indent(root)
     return '<?xml version="1.0" encoding="UTF-8"?>\n' + ElementTree.tostring(root, encoding="unicode") + "\n"
+
+
+def _elan_states(root: ElementTree.Element) -> None:
+    """Name the states as a controlled vocabulary, so that ELAN offers them as a list."""
+    kind = {"GRAPHIC_REFERENCES": "false", "LINGUISTIC_TYPE_ID": "state", "TIME_ALIGNABLE": "true"}
+    ElementTree.SubElement(root, "LINGUISTIC_TYPE", {**kind, "CONTROLLED_VOCABULARY_REF": "states"})
+    undetermined = "http://cdb.iso.org/lg/CDB-00130975-001"  # ISO 639-3 "und", ELAN's own default
+    ElementTree.SubElement(root, "LANGUAGE", LANG_DEF=undetermined, LANG_ID="und", LANG_LABEL="undetermined (und)")
+    words = ElementTree.SubElement(root, "CONTROLLED_VOCABULARY", CV_ID="states")
+    ElementTree.SubElement(words, "DESCRIPTION", LANG_REF="und")
+    for state in LABEL_STATES:
+        word = ElementTree.SubElement(words, "CV_ENTRY_ML", CVE_ID=f"state-{state}")
+        ElementTree.SubElement(word, "CVE_VALUE", DESCRIPTION="", LANG_REF="und").text = state
 
 
 def _from_elan(text: str, name: str) -> list[Entry]:

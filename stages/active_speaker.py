@@ -20,7 +20,7 @@ from pydantic import Field
 
 from annotators import weights
 from annotators.active_speaker import active_speaker, audio_of_frames
-from annotators.lip_signals import MIN_FRAMES, mouth_motion
+from annotators.lip_signals import MIN_FRAMES, mouth_motion, mouth_motion_beside
 from annotators.lip_sync import MAX_LAG_FRAMES, EnvelopeLipSync
 from annotators.lip_sync_model import MODEL_FILE, learned_choice, learned_lip_sync, model_sha256
 from annotators.protocols_speech import ActiveSpeaker, SyncMeasure
@@ -58,7 +58,7 @@ class ActiveSpeakerStage:
     """Stage: active speaker scores and lip-audio offset per track."""
 
     name: ClassVar[str] = "active_speaker"
-    version: ClassVar[int] = 5
+    version: ClassVar[int] = 6
     unit: ClassVar[Unit] = "source"
     reads: ClassVar[tuple[Table, ...]] = (SOURCES, TRACKLETS, FACE_CROPS, FACE_FRAMES, SPEECH)
     writes: ClassVar[tuple[Table, ...]] = (ASD_FRAMES, SYNC, SYNC_FRAMES)
@@ -217,16 +217,18 @@ class _Track:
         first, _ = self.span()
         names = {True: self._scorer.name, False: f"{self._scorer.name} (last crop held)"}
         scores = np.concatenate(self._scores)
-        motion = mouth_motion(self.mouth(first, len(scores)))
+        mouth = self.mouth(first, len(scores))
+        columns = (scores, mouth_motion(mouth).tolist(), mouth_motion_beside(mouth).tolist(), self._buffer.seen)
         return [
             {
                 "track_id": self.track_id,
                 "k": first + i,
                 "score": float(score),
-                "mouth_motion": None if math.isnan(moved) else moved,
+                "mouth_motion": None if math.isnan(around) else around,
+                "mouth_motion_beside": None if math.isnan(beside) else beside,
                 "annotator": names[seen],
             }
-            for i, (score, moved, seen) in enumerate(zip(scores, motion.tolist(), self._buffer.seen, strict=True))
+            for i, (score, around, beside, seen) in enumerate(zip(*columns, strict=True))
         ]
 
 

@@ -20,7 +20,7 @@ from curation.stage import Gate, GateMode, Inputs, Outputs, StageSettings, Unit,
 from schemas import tables as t
 from schemas.table import Table
 from schemas.time import GRID_HZ, Interval, grid_range
-from stages.lip_scores import STILL_MOUTH, frame_scores
+from stages.lip_scores import STILL_MOUTH, STILL_SCORE, frame_scores, resting_frames
 from stages.pairing_category import categorise
 from stages.pairing_exchange import link_exchanges
 from stages.pairing_faces import NO_FACE, face_series, laughing
@@ -109,7 +109,8 @@ class Pairing:
 
     def _people(self, inputs: Inputs, heard: Heard) -> list[_Person]:
         s = self._settings
-        scores = frame_scores(inputs.read(t.ASD_FRAMES), s.still_mouth)
+        asd = inputs.read(t.ASD_FRAMES)
+        scores, resting = frame_scores(asd, s.still_mouth), resting_frames(asd, s.still_mouth)
         tracks = inputs.read(t.TRACKS).to_pylist()
         faces = face_series(inputs)
         lips = {}
@@ -126,10 +127,10 @@ class Pairing:
             ks, values = lips[track["track_id"]]
             face = faces.get(track["track_id"], NO_FACE)
             own, foreign = heard.ownership(track["track_id"], ks, moving)
-            nods, laughs = (
-                heard.nods(track["track_id"], ks),
-                laughing(face, ks, heard.rows, heard.events_on("laughter", ks)),
-            )
+            rests = np.isin(np.asarray(ks), sorted(resting.get(track["track_id"], ())))
+            values = np.where(rests & ~own, np.minimum(values, np.float32(STILL_SCORE)), values)
+            nods = heard.nods(track["track_id"], ks)
+            laughs = laughing(face, ks, heard.rows, heard.events_on("laughter", ks))
             state, reason, confidence = frame_states(values, heard.on(ks), own, foreign, rules, nods, laughs)
             shortest = {int(x): round(s.min_run_s * GRID_HZ) for x in State}
             shortest[int(State.IDLE)] = round(s.min_idle_s * GRID_HZ)

@@ -10,6 +10,7 @@ import pytest
 from conversation_case import SOURCE, Case, Face
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pympi.Elan import Eaf
 from table_rows import row
 from test_cli import lpm
 from test_engine import GOOD, go, snapshot
@@ -63,6 +64,25 @@ def with_source(e: Entry) -> Entry:
 def test_csv_and_json_carry_everything(form: Format, note: str, x: float) -> None:
     one = Entry("a", 1.25, 2.5, "listen", SOURCE, "off_screen", note or None, "Ann", "2026-01-01T00:00:00", x, 0.5)
     assert write(read(write([one], form), form, "x"), form) == write([one], form)
+
+
+def test_another_program_reads_the_elan_file_and_we_read_what_it_saves(tmp_path: Path) -> None:
+    """pympi reads and writes .eaf as ELAN lays it out, and knows nothing of this project."""
+    file = tmp_path / "timeline.eaf"
+    entries = [Entry("a", 0.0, 1.25, "speak"), Entry("a", 1.25, 4.0, "listen"), Entry("b", 0.5, 3.0, "idle")]
+    file.write_text(write(entries, "elan", "file:///videos/a talk.mp4"), encoding="utf-8")
+    elan = Eaf(file)
+    assert elan.get_annotation_data_for_tier("a") == [(0, 1250, "speak"), (1250, 4000, "listen")]
+    assert elan.get_annotation_data_for_tier("b") == [(500, 3000, "idle")]
+    assert [m["MEDIA_URL"] for m in elan.media_descriptors] == ["file:///videos/a talk.mp4"]
+    offered = [words[0][0] for words, _ in elan.get_cv_entries("states").values()]
+    assert offered == list(t.LABEL_STATES), "the list that ELAN offers for a label"
+    elan.remove_annotation("a", 2000)
+    elan.add_annotation("a", 1250, 2500, "both")
+    elan.to_file(str(tmp_path / "saved.eaf"))
+    saved = read((tmp_path / "saved.eaf").read_text(encoding="utf-8"), "elan", "saved.eaf")
+    found = {(e.track_id, e.start_s, e.end_s, e.state) for e in saved}
+    assert found == {("a", 0.0, 1.25, "speak"), ("a", 1.25, 2.5, "both"), ("b", 0.5, 3.0, "idle")}
 
 
 @pytest.mark.parametrize(

