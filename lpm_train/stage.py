@@ -19,14 +19,31 @@ from torch.optim import AdamW, Optimizer
 
 from lpm_train import flow
 from lpm_train.attention import Causal
-from lpm_train.batch import STATES, Batch, sample_seed
+from lpm_train.batch import STATES, Batch, Conditions, sample_seed
 from lpm_train.config import Config
 from lpm_train.model import DiT
 from lpm_train.parallel import Ema, Ranks, accumulate, autocast, clip_gradients, gather_rows, prepare
-from lpm_train.probe import LEVELS, by_state, level_loss
-from lpm_train.rollout import roll
+from lpm_train.rollout import forced, roll
 
 Weights = Mapping[str, Tensor]
+
+LEVELS = (0.1, 0.3, 0.5, 0.7, 0.9)  # noise levels of a held-out loss
+
+
+def level_loss(
+    model: DiT, batch: Batch, layout: Causal | None, level: float, cond: Conditions | None = None,
+    purpose: str = "probe",
+) -> Tensor:  # fmt: skip
+    """Return the flow loss by sample and frame at one noise level, with noise fixed by `purpose`: [B, F]."""
+    x = batch.x_BFCHW
+    eps = flow.noise(batch.sample_ids, x.shape[1:], x, purpose, level)
+    t = x.new_full(x.shape[:2], level)
+    return flow.frame_loss(forced(model, flow.add_noise(x, eps, t), t, cond or batch.cond, layout, x), x, eps)
+
+
+def by_state(loss: Tensor, state: Tensor) -> dict[str, float]:
+    """Return the mean loss of each state that occurs."""
+    return {n: float(loss[state == i].mean()) for i, n in enumerate(STATES) if bool((state == i).any())}
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,6 @@ from lpm_train.config import Model
 from lpm_train.flops import forward_flops, mfu
 from lpm_train.make import Encoders
 from lpm_train.model import DiT
-from lpm_train.probe import condition_gaps, heldout_loss
 from lpm_train.proof.codec_principal import PrincipalCodec
 from lpm_train.proof.metrics import (
     correlation,
@@ -26,6 +25,7 @@ from lpm_train.proof.metrics import (
 )
 from lpm_train.proof.puppet import held_out_scenes, measure, scene_batch
 from lpm_train.proof.synthetic import SWAY_STD_PX, Factors, read_factors, render
+from lpm_train.tools.evaluate import condition_gaps, heldout_loss
 
 
 def curve(n: int = 200) -> np.ndarray:

@@ -169,9 +169,13 @@ def test_configuration_round_trip_and_errors() -> None:
     assert (changed.optim.lr, changed.run.bf16, changed.run.stage, changed.stream.window) == (1e-4, True, "causal", 6)
     for setting, message in (
         ("optim.rate=1", "Optim has lr"),
-        ("optim.lr=fast", "expected float"),
-        ("run.stage=train", "use one of"),
+        ("optim.lr=fast", "valid number"),
+        ("run.stage=train", "'pretrain', 'causal'"),
         ("run.steps", "section.field=value"),
+        ("pretrain.drop.lips=1", "DropRates has speak"),
+        ("pretrain.phases=[{'share': 1, 'lips': 2}]", "Phase has share"),
+        ("pretrain.drop.speak=2", "not a probability"),
+        ("data.hop_frames=0", "must be positive"),
         ("stream.window=4", "multiples of 3"),
     ):
         with pytest.raises(ConfigError, match=message):

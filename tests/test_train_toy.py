@@ -161,7 +161,7 @@ def test_packed_footage_trains_in_every_stage_and_streams_a_video(packed: Path, 
 def _first_frame(video: Path, to: Path) -> None:
     import av
 
-    from lpm_train.media import write_png
+    from lpm_train.tools.media import write_png
 
     with av.open(str(video)) as container:
         write_png(to, next(container.decode(video=0)).to_ndarray(format="rgb24"))

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from lpm_train import cli as trainer
+from lpm_train.tools import cli as trainer
 from workflows import commands, commands_models, commands_query, commands_schema, labels
 
 app = typer.Typer(

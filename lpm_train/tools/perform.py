@@ -20,10 +20,10 @@ from lpm_train.batch import KINDS, Conditions
 from lpm_train.codec import encode_images
 from lpm_train.config import Config, ConfigError
 from lpm_train.make import Encoders
-from lpm_train.media import load_image, load_sound, write_mp4
 from lpm_train.model import DiT
 from lpm_train.session import encoders_of
 from lpm_train.stream import StreamGenerator, StreamingAudio
+from lpm_train.tools.media import load_image, load_sound, write_mp4
 from schemas.sample import FPS, SAMPLES_PER_FRAME
 from schemas.time import PACKED_AUDIO_HZ
 

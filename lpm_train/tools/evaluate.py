@@ -1,36 +1,27 @@
-"""Ask a model at fixed noise: how well does it denoise held-out clips, and does it use each condition?
+"""Ask a model: how well does it denoise held-out clips, does it use each condition, does it drift in a long stream?
 
 Noise depends on the sample and the level alone, so two checkpoints are compared on equal questions and a change of
 1 % is a change. A condition gap is the loss with another clip's condition over the loss with the clip's own, minus one:
-zero says that the model does not listen. Needs no face model, so it holds for any data. Costs a forward pass a level.
+zero says that the model does not listen. Costs a forward pass a level and condition, and one rollout.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from lpm_train import flow
 from lpm_train.attention import Causal
-from lpm_train.batch import STATES, Batch, Conditions
+from lpm_train.batch import Batch, Conditions
+from lpm_train.config import Config
+from lpm_train.loader import Loader
 from lpm_train.model import DiT
-from lpm_train.rollout import forced
-
-LEVELS = (0.1, 0.3, 0.5, 0.7, 0.9)  # noise levels of a held-out loss
-
-
-def level_loss(
-    model: DiT, batch: Batch, layout: Causal | None, level: float, cond: Conditions | None = None,
-    purpose: str = "probe",
-) -> Tensor:  # fmt: skip
-    """Return the flow loss by sample and frame at one noise level, with noise fixed by `purpose`: [B, F]."""
-    x = batch.x_BFCHW
-    eps = flow.noise(batch.sample_ids, x.shape[1:], x, purpose, level)
-    t = x.new_full(x.shape[:2], level)
-    return flow.frame_loss(forced(model, flow.add_noise(x, eps, t), t, cond or batch.cond, layout, x), x, eps)
+from lpm_train.rollout import causal_layout, roll
+from lpm_train.session import encoders_of
+from lpm_train.stage import LEVELS, by_state, level_loss
 
 
 @torch.no_grad()
@@ -48,11 +39,6 @@ def heldout_loss(
     loss = torch.cat([frame_losses(model, b, layout, levels).flatten() for b in batches])
     state = torch.cat([b.state_BF.flatten() for b in batches]).to(loss.device)
     return {"all": float(loss.mean())} | by_state(loss, state)
-
-
-def by_state(loss: Tensor, state: Tensor) -> dict[str, float]:
-    """Return the mean loss of each state that occurs."""
-    return {n: float(loss[state == i].mean()) for i, n in enumerate(STATES) if bool((state == i).any())}
 
 
 SHUFFLES: dict[str, tuple[tuple[str, ...], str | None]] = {
@@ -86,3 +72,38 @@ def condition_gaps(
         means = [torch.cat([x[m] for x, m in zip(losses, masks, strict=True)]).mean() for losses in (other, own)]
         out[name] = float(means[0] / means[1] - 1)
     return out
+
+
+@torch.no_grad()
+def rollout_figures(model: DiT, config: Config, batch: Batch, times: int) -> dict[str, float]:
+    """Stream `times` clip lengths and compare the last window with the first and with the data, in latents."""
+    (_, F, C, H, W), x = batch.x_BFCHW.shape, batch.x_BFCHW
+    names = ("speak_BTA", "listen_BTA", "speak_on_BF", "listen_on_BF")  # played again; text and references stay
+    cond = replace(batch.cond, **{n: torch.cat([getattr(batch.cond, n)] * times, dim=1) for n in names})
+    began = time.perf_counter()
+    y = roll(model, cond, (C, H, W), batch.sample_ids, config.stream, "eval")
+    took, first, last = time.perf_counter() - began, y[:, :F], y[:, -F:]
+
+    def motion(z: Tensor) -> float:
+        return float(z.diff(dim=1).abs().mean())
+
+    return {
+        "rollout.latents": float(y.shape[1]),
+        "rollout.latents_per_s": y.shape[0] * y.shape[1] / took,
+        "drift.mean": float((last.mean(dim=(1, 3, 4)) - first.mean(dim=(1, 3, 4))).abs().mean()),
+        "drift.std_ratio": float(last.std() / first.std()),
+        "motion_ratio.first": motion(first) / motion(x),
+        "motion_ratio.last": motion(last) / motion(x),
+    }
+
+
+def run_eval(config: Config, model: DiT, dataset: str, where: str | None, batches: int) -> dict[str, float]:
+    """Measure held-out loss by state, condition gaps, and a rollout of 20 clip lengths."""
+    data = replace(config.data, root=dataset, where=where or "")
+    with Loader(data, encoders_of(config), seed=config.run.seed) as loader:
+        held = [next(loader) for _ in range(batches)]
+    layout = None if config.run.stage == "pretrain" else causal_layout(config.stream)
+    figures = {f"heldout_loss.{k}": v for k, v in heldout_loss(model, held, layout).items()}
+    if len(held[0]) > 1:
+        figures |= {f"condition_gap.{k}": v for k, v in condition_gaps(model, held, layout).items()}
+    return figures | (rollout_figures(model, config, held[0], 20) if layout is not None else {})
