@@ -134,8 +134,8 @@ def load(path: Path, stage: Stage, config: Config) -> Meta:
     return read_meta(path)
 
 
-def find(out: Path, step: int | None = None) -> Path:
-    """Return a run's checkpoint of a step, or else its best, or else its last; `out` may be a checkpoint itself.
+def find(out: Path) -> Path:
+    """Return a run's best checkpoint, or else its last; `out` may be a checkpoint itself.
 
     Raises:
         CheckpointError: there is none.
@@ -143,10 +143,10 @@ def find(out: Path, step: int | None = None) -> Path:
     if (out / "meta.json").exists():
         return out
     there = steps(out)
-    if not there or (step is not None and step not in there):
-        raise CheckpointError(f"no checkpoint{'' if step is None else f' of step {step}'} in {out}")
+    if not there:
+        raise CheckpointError(f"no checkpoint in {out}")
     best = read_meta(path_of(out, there[-1])).best_step
-    return path_of(out, step if step is not None else best if best in there else there[-1])
+    return path_of(out, best if best in there else there[-1])
 
 
 def load_weights(path: Path) -> tuple[Config, dict[str, Tensor]]:

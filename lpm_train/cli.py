@@ -65,8 +65,9 @@ def run(
 ) -> int:
     """Run one stage, or go on with it: pretrain, then causal, then distill, each from the best of the one before."""
     from lpm_train.session import resolve, run_stage
+    from lpm_train.tools.flops import step_flops
 
-    run_stage(resolve(preset, stage, dataset, where, settings or []), out, init, teacher)
+    run_stage(resolve(preset, stage, dataset, where, settings or []), out, init, teacher, step_flops)
     return 0
 
 

@@ -81,7 +81,7 @@ class Flow:
 
 @dataclass(frozen=True, kw_only=True)
 class Stream:
-    """How frames are generated one block after another."""
+    """How frames are generated one block after another, and what a block sees: also the layout of teacher forcing."""
 
     block: int = 3  # latent frames generated at once
     window: int = 9  # latent frames of the recent past that stay visible
@@ -92,8 +92,22 @@ class Stream:
 
     def __post_init__(self) -> None:
         _positive(self, "block", "steps", "shift")
-        if self.window < self.block or self.window % self.block or self.sink % self.block:
+        if self.window < self.block or self.window % self.block or self.sink < 0 or self.sink % self.block:
             raise ConfigError(f"stream.window {self.window} and sink {self.sink} must be multiples of {self.block}")
+
+    def kept(self, frames: int) -> list[tuple[int, int]]:
+        """Return the frame ranges that are visible once `frames` frames lie in the past."""
+        whole = frames <= self.sink + self.window
+        ranges = [(0, frames)] if whole else [(0, self.sink), (frames - self.window, frames)]
+        return [r for r in ranges if r[0] < r[1]]
+
+    def blocks(self, frames: int) -> int:
+        """Return how many blocks a clip has."""
+        if frames % self.block:
+            raise ConfigError(
+                f"{frames} frames are not a multiple of block {self.block}: set stream.block or the clip length"
+            )
+        return frames // self.block
 
 
 @dataclass(frozen=True, kw_only=True)

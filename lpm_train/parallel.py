@@ -80,7 +80,11 @@ def prepare(model: DiT, config: Config, where: Ranks, trained: bool = True) -> D
     if run.attention == "flex" and where.device.type != "cuda":
         raise ConfigError("run.attention=flex needs CUDA (PyTorch has no backward for it on CPU); use sdpa")
     model.to(where.device)
-    model.flex, model.checkpointing = run.attention == "flex", run.checkpointing and trained
+    model.checkpointing = run.checkpointing and trained
+    if run.attention == "flex":
+        from lpm_train.extras.flex import attend_forced_flex
+
+        model.attend_forced = attend_forced_flex
     model.requires_grad_(trained)
     if run.compile:
         torch._dynamo.config.recompile_limit = 64  # one graph for each length of a filling cache

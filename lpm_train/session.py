@@ -7,17 +7,15 @@ mend come up as `ConfigError`, `DataError`, `CheckpointError` or `TrainingError`
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import get_args
 
 from lpm_train import loop
 from lpm_train.audio import make_audio, steps_per_latent
 from lpm_train.checkpoint import load_weights, steps
 from lpm_train.codec import latent_frames, make_codec
-from lpm_train.config import PRESETS, Config, ConfigError, Data, StageName, override
-from lpm_train.flops import step_flops
+from lpm_train.config import PRESETS, Config, ConfigError, Data, override
 from lpm_train.loader import Loader
 from lpm_train.make import Encoders
 from lpm_train.model import DiT
@@ -28,17 +26,11 @@ from lpm_train.storage import DataError
 from lpm_train.text import make_text
 
 
-def make_encoders(
-    codec: str = "patch:4x8x8", audio: str = "logmel:2x80", text: str = "hashed-words:64x48", device: str = "cpu"
-) -> Encoders:
-    """Make the encoders that names stand for; the codec goes to `device`."""
-    made = make_codec(codec)
-    return Encoders(made.to(device) if hasattr(made, "to") else made, make_audio(audio), make_text(text), device)
-
-
-def encoders_of(config: Config, device: str = "cpu") -> Encoders:
-    """Make the encoders that a configuration names."""
-    return make_encoders(config.data.codec, config.data.audio, config.data.text, device)
+def make_encoders(data: Data, device: str = "cpu") -> Encoders:
+    """Make the encoders that a configuration names; the codec goes to `device`."""
+    codec = make_codec(data.codec)
+    codec = codec.to(device) if hasattr(codec, "to") else codec
+    return Encoders(codec, make_audio(data.audio), make_text(data.text), device)
 
 
 def resolve(preset: str, stage: str | None, dataset: str, where: str | None, settings: Sequence[str]) -> Config:
@@ -59,8 +51,6 @@ def resolve(preset: str, stage: str | None, dataset: str, where: str | None, set
             raise ConfigError(f"{preset} returns a {type(config).__name__}, not an lpm_train.config.Config")
     else:
         raise ConfigError(f"no preset {preset!r}: use one of {', '.join(PRESETS)}, or module:function")
-    if stage is not None and stage not in get_args(StageName):
-        raise ConfigError(f"no stage {stage!r}: use one of {', '.join(get_args(StageName))}")
     config = override(config, [*settings, *([f"run.stage={stage}"] if stage else [])])
     return replace(config, data=replace(config.data, root=dataset, where=where or config.data.where))
 
@@ -97,12 +87,27 @@ def _split(data: Data, split: str) -> Data | None:
     return replace(data, where=clause)
 
 
-def run_stage(config: Config, out: Path, init: Path | None, teacher: Path | None) -> None:
-    """Run one stage to its end, or go on with it where `out` holds checkpoints."""
+def run_stage(
+    config: Config, out: Path, init: Path | None = None, teacher: Path | None = None,
+    work: Callable[[Config, Encoders], float] = lambda config, encoders: 0.0,
+) -> None:  # fmt: skip
+    """Run one stage to its end, or go on with it where `out` holds checkpoints.
+
+    Args:
+        config: everything.
+        out: the run's directory.
+        init: run or checkpoint of the stage before.
+        teacher: run or checkpoint of distillation's teacher; None: that of `init`.
+        work: counts the model operations of a step, for `tflops` in the log.
+
+    Raises:
+        ConfigError: a stage other than pretraining has nothing to start from, or settings do not fit each other.
+        DataError: the data cannot be used.
+    """
     if config.run.stage != "pretrain" and init is None and not steps(out):
         raise ConfigError(f"{config.run.stage} starts from the stage before: name its run with --init")
     with ranks(config) as place:
-        encoders = encoders_of(config, str(place.device))
+        encoders = make_encoders(config.data, str(place.device))
         config = fitted(config, encoders)
         train, held = _split(config.data, "train") or config.data, _split(config.data, "val")
         if held is None and place.first:
@@ -111,11 +116,11 @@ def run_stage(config: Config, out: Path, init: Path | None, teacher: Path | None
         with Loader(held or train, encoders, **share) as loader:
             heldout = [next(loader) for _ in range(2)]
         start, judge = (load_weights(path)[1] if path is not None else None for path in (init, teacher))
-        made, flops = make_stage(config, place, start, judge), step_flops(config, encoders.codec, encoders.text)
+        made = make_stage(config, place, start, judge)
         with Loader(train, encoders, **share) as loader:
             if place.first:
                 print(f"{config.run.stage}: {loader.summary}", flush=True)
-            loop.train(made, config, loader, out, heldout=heldout, where=place, flops_per_step=flops)
+            loop.train(made, config, loader, out, heldout=heldout, where=place, flops_per_step=work(config, encoders))
 
 
 def load_model(checkpoint: Path, device: str = "cpu") -> tuple[Config, DiT]:

@@ -18,9 +18,8 @@ from torch import Tensor
 from torch.optim import AdamW, Optimizer
 
 from lpm_train import flow
-from lpm_train.attention import Causal
 from lpm_train.batch import STATES, Batch, Conditions, sample_seed
-from lpm_train.config import Config
+from lpm_train.config import Config, Stream
 from lpm_train.model import DiT
 from lpm_train.parallel import Ema, Ranks, accumulate, autocast, clip_gradients, gather_rows, prepare
 from lpm_train.rollout import forced, roll
@@ -31,7 +30,7 @@ LEVELS = (0.1, 0.3, 0.5, 0.7, 0.9)  # noise levels of a held-out loss
 
 
 def level_loss(
-    model: DiT, batch: Batch, layout: Causal | None, level: float, cond: Conditions | None = None,
+    model: DiT, batch: Batch, layout: Stream | None, level: float, cond: Conditions | None = None,
     purpose: str = "probe",
 ) -> Tensor:  # fmt: skip
     """Return the flow loss by sample and frame at one noise level, with noise fixed by `purpose`: [B, F]."""
@@ -71,7 +70,7 @@ class Stage:
     """What all stages share: a student, its optimizer and average, and the measured step of flow matching."""
 
     name: ClassVar[str]
-    layout: Causal | None = None  # of teacher forcing
+    layout: Stream | None = None  # of teacher forcing
 
     def __init__(self, config: Config, where: Ranks, start: Weights | None = None) -> None:
         self.config, self.where, self.seed = config, where, config.run.seed

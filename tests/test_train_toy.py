@@ -171,7 +171,7 @@ def _first_frame(video: Path, to: Path) -> None:
     ("arguments", "sentence"),
     [
         (("train", "run", "{root}", "--preset", "big", "--out", "{root}/x"), "no preset 'big'"),
-        (("train", "run", "{root}", "--stage", "polish", "--out", "{root}/x"), "no stage 'polish'"),
+        (("train", "run", "{root}", "--stage", "polish", "--out", "{root}/x"), "run.stage = 'polish'"),
         (("train", "run", "{root}", "--preset", "toy", "--stage", "causal", "--out", "{root}/x"), "--init"),
         (("train", "run", "{root}", "--preset", "toy", "--out", "{root}/x"), "no manifest.parquet under"),
         (("train", "run", "{root}", "--preset", "toy", "--out", "{root}/x", "--set", "optim.rate=1"), "optim.rate"),

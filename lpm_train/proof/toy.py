@@ -34,7 +34,7 @@ from lpm_train.proof.muon import Muon
 from lpm_train.proof.puppet import held_out_scenes, measure, scene_batch, strip, to_frames
 from lpm_train.proof.synthetic import SIZE, Scene, render, tracks
 from lpm_train.proof.synthetic_shards import write_dataset
-from lpm_train.rollout import causal_layout, roll, sample_clip
+from lpm_train.rollout import roll, sample_clip
 from lpm_train.session import load_model
 from lpm_train.shards import Shards
 from lpm_train.stage import Weights
@@ -201,7 +201,7 @@ class Bench:
 
     def gaps(self, model: DiT, config: Config, causal: bool) -> dict[str, float]:
         """Return the condition gaps over the short scenes, in which neighbours never share a text."""
-        return condition_gaps(model, [self.short[1]], causal_layout(config.stream) if causal else None)
+        return condition_gaps(model, [self.short[1]], config.stream if causal else None)
 
 
 def student_cost(f: Mapping[str, float]) -> float:

@@ -54,11 +54,13 @@ def precompute(
     workers: int = 2,
 ) -> int:
     """Write latents, audio features and text embeddings beside the shards; continues where it stopped."""
+    from lpm_train.config import Data
     from lpm_train.session import make_encoders
     from lpm_train.tools import precompute as p
 
     counts = p.precompute(
-        dataset, name, make_encoders(codec, audio, text, device), parse_buckets(buckets), where=where,
+        dataset, name, make_encoders(Data(codec=codec, audio=audio, text=text), device), parse_buckets(buckets),
+        where=where,
         hop_frames=hop_frames, dtype=dtype, workers=workers,
         report=lambda shard, n: print(f"{shard}: {n} samples", flush=True),
     )  # fmt: skip
@@ -91,15 +93,15 @@ def doctor(
 
     (frames, height, width), *more = parse_buckets(buckets)
     data = Data(
-        root=dataset, where=where or "", frames=frames, height=height, width=width, more_sizes=tuple(more), batch=batch,
-        max_refs=4, precomputed=precomputed or "", workers=workers,
+        root=dataset, where=where or "", codec=codec, audio=audio, text=text, frames=frames, height=height,
+        width=width, more_sizes=tuple(more), batch=batch, max_refs=4, precomputed=precomputed or "", workers=workers,
     )  # fmt: skip
 
     def progress(done: int, total: int) -> None:
         if sys.stderr.isatty():
             print(f"\r{done}/{total} samples", end="" if done < total else "\n", file=sys.stderr, flush=True)
 
-    found = examine(data, make_encoders(codec, audio, text), sheet=sheet, batches=batches, report=progress)
+    found = examine(data, make_encoders(data), sheet=sheet, batches=batches, report=progress)
     print("\n".join(found.lines()))
     if sheet is not None and found.loader:
         print(f"contact sheet: {sheet}")

@@ -14,26 +14,25 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from lpm_train.attention import Causal
 from lpm_train.batch import Batch, Conditions
-from lpm_train.config import Config
+from lpm_train.config import Config, Stream
 from lpm_train.loader import Loader
 from lpm_train.model import DiT
-from lpm_train.rollout import causal_layout, roll
-from lpm_train.session import encoders_of
+from lpm_train.rollout import roll
+from lpm_train.session import make_encoders
 from lpm_train.stage import LEVELS, by_state, level_loss
 
 
 @torch.no_grad()
 def frame_losses(
-    model: DiT, batch: Batch, layout: Causal | None, levels: Sequence[float], cond: Conditions | None = None
+    model: DiT, batch: Batch, layout: Stream | None, levels: Sequence[float], cond: Conditions | None = None
 ) -> Tensor:
     """Return the flow loss by sample and frame, mean over levels: [B, F]; teacher-forced if there is a layout."""
     return torch.stack([level_loss(model, batch, layout, level, cond) for level in levels]).mean(0)
 
 
 def heldout_loss(
-    model: DiT, batches: Sequence[Batch], layout: Causal | None = None, levels: Sequence[float] = LEVELS
+    model: DiT, batches: Sequence[Batch], layout: Stream | None = None, levels: Sequence[float] = LEVELS
 ) -> dict[str, float]:
     """Return the held-out flow loss: `all`, and by state for those that occur."""
     loss = torch.cat([frame_losses(model, b, layout, levels).flatten() for b in batches])
@@ -51,7 +50,7 @@ SHUFFLES: dict[str, tuple[tuple[str, ...], str | None]] = {
 
 
 def condition_gaps(
-    model: DiT, batches: Sequence[Batch], layout: Causal | None = None, levels: Sequence[float] = LEVELS
+    model: DiT, batches: Sequence[Batch], layout: Stream | None = None, levels: Sequence[float] = LEVELS
 ) -> dict[str, float]:
     """Return each condition's relative gap: loss with the next sample's condition / loss with its own - 1.
 
@@ -100,9 +99,9 @@ def rollout_figures(model: DiT, config: Config, batch: Batch, times: int) -> dic
 def run_eval(config: Config, model: DiT, dataset: str, where: str | None, batches: int) -> dict[str, float]:
     """Measure held-out loss by state, condition gaps, and a rollout of 20 clip lengths."""
     data = replace(config.data, root=dataset, where=where or "")
-    with Loader(data, encoders_of(config), seed=config.run.seed) as loader:
+    with Loader(data, make_encoders(data), seed=config.run.seed) as loader:
         held = [next(loader) for _ in range(batches)]
-    layout = None if config.run.stage == "pretrain" else causal_layout(config.stream)
+    layout = None if config.run.stage == "pretrain" else config.stream
     figures = {f"heldout_loss.{k}": v for k, v in heldout_loss(model, held, layout).items()}
     if len(held[0]) > 1:
         figures |= {f"condition_gap.{k}": v for k, v in condition_gaps(model, held, layout).items()}

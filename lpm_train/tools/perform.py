@@ -21,7 +21,7 @@ from lpm_train.codec import encode_images
 from lpm_train.config import Config, ConfigError
 from lpm_train.make import Encoders
 from lpm_train.model import DiT
-from lpm_train.session import encoders_of
+from lpm_train.session import make_encoders
 from lpm_train.stream import StreamGenerator, StreamingAudio
 from lpm_train.tools.media import load_image, load_sound, write_mp4
 from schemas.sample import FPS, SAMPLES_PER_FRAME
@@ -74,7 +74,7 @@ def perform(
     """
     if config.run.stage == "pretrain":
         raise ConfigError("this model sees both directions and cannot stream: give a causal or distilled checkpoint")
-    encoders, images = encoders_of(config), [("global", image)]
+    encoders, images = make_encoders(config.data), [("global", image)]
     for ref in refs:
         kind, _, path = ref.partition(":")
         images.append((kind, Path(path)) if path and kind in KINDS else ("view", Path(ref)))

@@ -7,9 +7,9 @@ arXiv 2001.08361, section 2.1; attention added as in PaLM, arXiv 2204.02311, app
 
 from __future__ import annotations
 
-from lpm_train.codec import Codec, latent_frames, latent_size
+from lpm_train.codec import latent_frames, latent_size
 from lpm_train.config import Config, Model
-from lpm_train.text import TextEncoder
+from lpm_train.make import Encoders
 
 H200_BF16 = 989e12  # dense bf16 peak of an H200 (and H100 SXM), operations/s, by its data sheet
 
@@ -50,14 +50,15 @@ def forward_flops(
     return float(2 * (model.depth * (linear + 2 * D * pairs) + ends))
 
 
-def step_flops(config: Config, codec: Codec, text: TextEncoder) -> float:
+def step_flops(config: Config, encoders: Encoders) -> float:
     """Count the model operations of a step of flow matching over the global batch (0 for other stages)."""
-    d, forced = config.data, config.run.stage == "causal"
+    d, codec, forced = config.data, encoders.codec, config.run.stage == "causal"
     if config.run.stage not in ("pretrain", "causal"):
         return 0.0
     one = forward_flops(
         config.model, latent_frames(codec, d.frames), *latent_size(codec, d.height, d.width), refs=d.max_refs,
-        text=text.length, block=config.stream.block if forced else 0, window=config.stream.window if forced else 0,
+        text=encoders.text.length, block=config.stream.block if forced else 0,
+        window=config.stream.window if forced else 0,
     )  # fmt: skip
     return 3 * one * d.batch
 
