@@ -85,7 +85,7 @@ def main() -> None:
         if name == "distill":
             shape = (max(config.distill.rollout, shape[0]), *shape[1:])
         torch.manual_seed(0)
-        stage = make_stage(config, Ranks(0, 1, torch.device(config.run.device)))
+        stage = make_stage(config, Ranks(device=torch.device(config.run.device)))
         batch = random_batch(config, shape, size)
         stage.step(batch, 0)
         times = []

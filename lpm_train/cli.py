@@ -14,7 +14,7 @@ from typing import Annotated, TypeVar
 
 import typer
 
-train = typer.Typer(no_args_is_help=True, help="Train a generator on packed shards.")
+train = typer.Typer(no_args_is_help=True)
 
 Dataset = Annotated[str, typer.Argument(help="a packed dataset: a directory or an s3:// prefix")]
 Where = Annotated[str | None, typer.Option(help="SQL over the manifest, e.g. \"state = 'listen' AND duration_s >= 4\"")]
@@ -50,6 +50,11 @@ def command(name: str) -> Callable[[_F], _F]:
         return function
 
     return register
+
+
+@train.callback()
+def group() -> None:
+    """Train a generator on packed shards."""  # keeps `run` a word of the command line where it is the only one
 
 
 @command("run")

@@ -192,7 +192,7 @@ def make_stage(
         start: weights of the student; None: fresh.
         teacher: weights of the teacher, distillation only; None: those of `start`.
     """
-    where = where or Ranks(0, 1, torch.device(config.run.device or "cpu"))
+    where = where or Ranks(device=torch.device(config.run.device or "cpu"))
     if config.run.stage == "distill":
         return Distill(config, where, start, teacher)
     if config.run.stage == "consistency":

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -186,3 +188,10 @@ def test_errors_are_one_sentence(
     said = capsys.readouterr().err
     assert stop.value.code == 1 and "Traceback" not in said
     assert said.startswith("lpm: ") and sentence in said
+
+
+def test_the_trainer_starts_by_itself_as_torchrun_starts_it(tmp_path: Path) -> None:
+    """`run` is a word of the command line also where no other command is registered."""
+    command = [sys.executable, "-m", "lpm_train.cli", "run", str(tmp_path), "--preset", "toy", "--out", str(tmp_path)]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 1 and "no manifest.parquet under" in result.stderr

@@ -251,7 +251,7 @@ def _finished(out: Path, config: Config) -> bool:
 
 def train_all(out: Path, encoders: Encoders, bench: Bench, budget: Budget, say: Say) -> dict[str, dict[str, float]]:
     """Run pretrain, causal and distill; -> held-out loss, first and last, by stage. A stopped run continues."""
-    where = Ranks(0, 1, torch.device("cpu"))
+    where = Ranks()
     figures: dict[str, dict[str, float]] = {}
     for name in STAGES:
         config = toy_config(name, budget, out / "codec.pt")
