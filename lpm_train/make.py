@@ -148,8 +148,7 @@ class Maker:
         record = read_record(self.shards.read(row, ["json"])["json"], row.sample_id)
         codec, (frames, *_) = self.encoders.codec, draw.bucket
         F = latent_frames(codec, frames)
-        starts = window_starts(row.n_frames, frames, self.parts.hop_frames)
-        start = starts[int(self._rng("window", draw).integers(len(starts)))]
+        start = self.window(draw)
         state_F = latent_states(frame_states(record)[start : start + frames], [latent_span(codec, i) for i in range(F)])
         steps, on = [], [(state_F & 1).bool(), (state_F & 2).bool()]
         silences = (self._rng("silence", draw).random(2) < self.data.silence).tolist()
@@ -168,6 +167,11 @@ class Maker:
         )  # fmt: skip
         x = self.parts.latents(row, draw.bucket, start)
         return Batch(x_BFCHW=x[None], cond=cond, state_BF=state_F[None], sample_ids=(row.sample_id,))
+
+    def window(self, draw: Draw) -> int:
+        """Return the first frame of a draw's window."""
+        starts = window_starts(self.shards[draw.sample_id].n_frames, draw.bucket[0], self.parts.hop_frames)
+        return starts[int(self._rng("window", draw).integers(len(starts)))]
 
     def _rng(self, purpose: str, draw: Draw) -> np.random.Generator:
         return generator(purpose, self.seed, draw.turn, draw.sample_id)

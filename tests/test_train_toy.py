@@ -157,7 +157,9 @@ def test_packed_footage_trains_in_every_stage_and_streams_a_video(packed: Path, 
     result = lpm("train", "eval", str(tmp_path / "distill"), str(packed), "--where", "true", "--out", str(figures),
                  "--batches", "1")  # fmt: skip
     assert result.returncode == 0, result.stderr
-    assert json.loads(figures.read_text())["heldout_loss.all"] > 0
+    found = json.loads(figures.read_text())
+    assert found["heldout_loss.all"] > 0 and found["data.identity.last"] < 0.6 and found["data.faces.seen"] > 0.9
+    assert found["identity.last"] is None and "no face where" in found["reasons"]["identity.last"]
 
 
 def _first_frame(video: Path, to: Path) -> None:

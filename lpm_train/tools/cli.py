@@ -8,13 +8,18 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
+from contextlib import closing, nullcontext
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lpm_train.cli import Dataset, Where, command, told
 from lpm_train.cli import train as train
+
+if TYPE_CHECKING:  # torch and NumPy stay out of a command line that only shows its help
+    from lpm_train.tools.faces import FaceReader
 
 Checkpoint = Annotated[Path, typer.Argument(help="a checkpoint directory, or a run's directory for its best one")]
 Codec = Annotated[str, typer.Option(help="patch:TxHxW, principal:FILE, tiny:FILE, wan:DIR or ltx:DIR")]
@@ -22,6 +27,14 @@ Audio = Annotated[str, typer.Option(help="logmel:QxMELS, wav2vec2:DIR or whisper
 Text = Annotated[str, typer.Option(help="hashed-words:WIDTHxLENGTH, minilm:DIR, t5:DIR or clip:DIR")]
 Buckets = Annotated[str, typer.Option(help="FRAMESxHEIGHTxWIDTH, several with commas")]
 Device = Annotated[str, typer.Option(help="cpu or cuda")]
+
+
+_face_models: list[Callable[[], FaceReader]] = []
+
+
+def use_faces(open_models: Callable[[], FaceReader]) -> None:
+    """Say how face models are opened: `eval` asks for them, and the trainer knows none of its own."""
+    _face_models[:] = [open_models]
 
 
 def parse_buckets(text: str) -> tuple[tuple[int, int, int], ...]:
@@ -152,19 +165,35 @@ def evaluate(
     dataset: Dataset,
     where: Where = "split = 'val'",
     batches: Annotated[int, typer.Option(help="held-out batches")] = 4,
+    faces: Annotated[
+        bool | None, typer.Option(help="identity and lip sync of generated faces; default: where face models are here")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="also write the figures to this JSON")] = None,
 ) -> int:
-    """Print held-out loss by state, condition gaps, and drift, motion and speed of a rollout of 20 clip lengths."""
+    """Print held-out loss by state, condition gaps, drift over 20 clip lengths, identity and lip sync of faces."""
     from lpm_train.checkpoint import find
     from lpm_train.session import load_model
     from lpm_train.tools.evaluate import run_eval
+    from lpm_train.tools.faces import NoFaceModelsError
 
     config, model = load_model(checkpoint)
-    figures = run_eval(config, model, dataset, where, batches)
+    reader, missing = None, "no face models are known here: run it as `lpm train eval`"
+    if faces is not False:
+        try:
+            reader = _face_models[0]() if _face_models else None
+        except NoFaceModelsError as e:
+            missing = str(e)
+        if reader is None and faces:
+            raise NoFaceModelsError(missing)
+    with closing(reader) if reader is not None else nullcontext():
+        found = run_eval(config, model, dataset, where, batches, reader)
     print(f"{find(checkpoint)} ({config.run.stage}), {batches} batches where {where}")
-    print("\n".join(f"  {name:28s} {value:.4g}" for name, value in figures.items()))
+    if reader is None:
+        print(f"  faces were not looked at: {missing if faces is None else '--no-faces'}")
+    for name, value in found.values.items():
+        print(f"  {name:28s} " + (f"{value:.4g}" if value is not None else f"null ({found.reasons[name]})"))
     if out is not None:
-        out.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+        out.write_text(json.dumps(found.values | {"reasons": found.reasons}, indent=1) + "\n", encoding="utf-8")
     return 0
 
 

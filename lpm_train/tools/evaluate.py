@@ -18,9 +18,11 @@ from lpm_train.batch import Batch, Conditions
 from lpm_train.config import Config, Stream
 from lpm_train.loader import Loader
 from lpm_train.model import DiT
-from lpm_train.rollout import roll
+from lpm_train.rollout import roll, sample_clip
 from lpm_train.session import make_encoders
 from lpm_train.stage import LEVELS, by_state, level_loss
+from lpm_train.tools.face_eval import face_figures
+from lpm_train.tools.faces import FaceReader, Figures
 
 
 @torch.no_grad()
@@ -74,21 +76,24 @@ def condition_gaps(
 
 
 @torch.no_grad()
-def rollout_figures(model: DiT, config: Config, batch: Batch, times: int) -> dict[str, float]:
-    """Stream `times` clip lengths and compare the last window with the first and with the data, in latents."""
-    (_, F, C, H, W), x = batch.x_BFCHW.shape, batch.x_BFCHW
-    names = ("speak_BTA", "listen_BTA", "speak_on_BF", "listen_on_BF")  # played again; text and references stay
+def generated(model: DiT, config: Config, batch: Batch, times: int) -> Tensor:
+    """Generate `times` clip lengths with the batch's conditions played again and again; pretraining: one clip."""
+    size = (batch.x_BFCHW.shape[2], batch.x_BFCHW.shape[3], batch.x_BFCHW.shape[4])
+    if config.run.stage == "pretrain":
+        return sample_clip(model, batch.cond, size, batch.sample_ids, config.flow, "eval")
+    names = ("speak_BTA", "listen_BTA", "speak_on_BF", "listen_on_BF")  # text and references stay
     cond = replace(batch.cond, **{n: torch.cat([getattr(batch.cond, n)] * times, dim=1) for n in names})
-    began = time.perf_counter()
-    y = roll(model, cond, (C, H, W), batch.sample_ids, config.stream, "eval")
-    took, first, last = time.perf_counter() - began, y[:, :F], y[:, -F:]
+    return roll(model, cond, size, batch.sample_ids, config.stream, "eval")
+
+
+def drift_figures(y: Tensor, x: Tensor) -> dict[str, float]:
+    """Compare the last clip length of a rollout with the first and with the data, in latents."""
+    first, last = y[:, : x.shape[1]], y[:, -x.shape[1] :]
 
     def motion(z: Tensor) -> float:
         return float(z.diff(dim=1).abs().mean())
 
     return {
-        "rollout.latents": float(y.shape[1]),
-        "rollout.latents_per_s": y.shape[0] * y.shape[1] / took,
         "drift.mean": float((last.mean(dim=(1, 3, 4)) - first.mean(dim=(1, 3, 4))).abs().mean()),
         "drift.std_ratio": float(last.std() / first.std()),
         "motion_ratio.first": motion(first) / motion(x),
@@ -96,13 +101,25 @@ def rollout_figures(model: DiT, config: Config, batch: Batch, times: int) -> dic
     }
 
 
-def run_eval(config: Config, model: DiT, dataset: str, where: str | None, batches: int) -> dict[str, float]:
-    """Measure held-out loss by state, condition gaps, and a rollout of 20 clip lengths."""
+def run_eval(
+    config: Config, model: DiT, dataset: str, where: str | None, batches: int, reader: FaceReader | None = None
+) -> Figures:
+    """Measure held-out loss by state, condition gaps, a rollout of 20 clip lengths, and the faces in it."""
     data = replace(config.data, root=dataset, where=where or "")
     with Loader(data, make_encoders(data), seed=config.run.seed) as loader:
         held = [next(loader) for _ in range(batches)]
-    layout = None if config.run.stage == "pretrain" else config.stream
-    figures = {f"heldout_loss.{k}": v for k, v in heldout_loss(model, held, layout).items()}
-    if len(held[0]) > 1:
-        figures |= {f"condition_gap.{k}": v for k, v in condition_gaps(model, held, layout).items()}
-    return figures | (rollout_figures(model, config, held[0], 20) if layout is not None else {})
+        layout = None if config.run.stage == "pretrain" else config.stream
+        values: dict[str, float | None] = {f"heldout_loss.{k}": v for k, v in heldout_loss(model, held, layout).items()}
+        if len(held[0]) > 1:
+            values |= {f"condition_gap.{k}": v for k, v in condition_gaps(model, held, layout).items()}
+        if layout is None and reader is None:
+            return Figures(values, {})
+        began = time.perf_counter()
+        y = generated(model, config, held[0], 20)
+        took = time.perf_counter() - began
+        if layout is not None:
+            speed = y.shape[0] * y.shape[1] / took
+            values |= {"rollout.latents": float(y.shape[1]), "rollout.latents_per_s": speed}
+            values |= drift_figures(y, held[0].x_BFCHW)
+        faces = face_figures(reader, loader, held[0], y) if reader is not None else Figures({}, {})
+    return Figures(values | faces.values, faces.reasons)

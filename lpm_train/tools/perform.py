@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lpm_train.batch import KINDS, Conditions
+from lpm_train.clip import to_pixels
 from lpm_train.codec import encode_images
 from lpm_train.config import Config, ConfigError
 from lpm_train.make import Encoders
@@ -58,8 +59,7 @@ def play(
         cut = [wave[start : start + chunk] if wave is not None else torch.empty(0) for wave in (speak, listen)]
         sides = [torch.nn.functional.pad(part, (0, chunk - len(part))) if len(part) else None for part in cut]
         off = all(side is None for side in sides)
-        for picture in generator.idle(chunk) if off else generator.push(sides[0], sides[1]):
-            yield np.asarray(((picture.permute(1, 2, 0) + 1) * 127.5).round().clamp(0, 255).byte().cpu().numpy())
+        yield from to_pixels(generator.idle(chunk) if off else generator.push(sides[0], sides[1]))
 
 
 def perform(
