@@ -149,4 +149,4 @@ def to_unit(pixels: Tensor) -> Tensor:
 def to_pixels(pictures_FCHW: Tensor) -> NDArray[np.uint8]:
     """Bring pictures in [-1, 1] to uint8 RGB [F, H, W, 3]; what lies beyond is cut off."""
     x = ((pictures_FCHW.float().clamp(-1, 1) + 1) * 127.5).round().byte()
-    return np.ascontiguousarray(x.permute(0, 2, 3, 1).cpu().numpy())
+    return np.asarray(x.permute(0, 2, 3, 1).cpu().numpy())

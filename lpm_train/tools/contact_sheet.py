@@ -64,7 +64,7 @@ def _fit(picture: U8) -> U8:
     scale = _TILE / max(picture.shape[:2])
     size = max(1, round(picture.shape[1] * scale)), max(1, round(picture.shape[0] * scale))
     out = np.zeros((_TILE, _TILE, 3), np.uint8)
-    out[: size[1], : size[0]] = cv2.resize(picture, size, interpolation=cv2.INTER_NEAREST)
+    out[: size[1], : size[0]] = cv2.resize(np.ascontiguousarray(picture), size, interpolation=cv2.INTER_NEAREST)
     return out
 
 

@@ -67,7 +67,7 @@ def decoded(codec: Codec, latents_FCHW: Tensor, piece: int) -> Iterator[U8]:
     state = None
     for part in torch.split(latents_FCHW, piece):
         pictures, state = codec.decode(part[None], state)
-        yield from to_pixels(pictures[0])
+        yield from map(np.ascontiguousarray, to_pixels(pictures[0]))
 
 
 @torch.no_grad()

@@ -102,9 +102,9 @@ def identity_figures(look: Look, reference_E: F32 | None, window: int, same: flo
         same: distance below which two descriptors are one person's.
 
     Returns:
-        `faces.seen`, the share of frames with a face; `identity.first`, `identity.last`: mean L2 distance to the reference
-        over the first and the last window; `identity.slope`: least squares, a window; `identity.same`: share of looks
-        nearer than `same`.
+        `faces.seen`, the share of frames with a face; `identity.first`, `identity.last`: mean L2 distance to the
+        reference over the first and the last window; `identity.slope`: least squares, a window; `identity.same`:
+        share of looks nearer than `same`.
     """
     names = ("identity.first", "identity.last", "identity.slope", "identity.same")
     seen = {"faces.seen": float(look.seen.mean()) if len(look.seen) else 0.0}
