@@ -9,21 +9,21 @@ and features come from `Precomputed` where there are any, else from the pictures
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from lpm_train.audio import AudioEncoder, LogMel, latent_steps
+from lpm_train.audio import AudioEncoder, latent_steps
 from lpm_train.batch import KINDS, Batch, Conditions, sample_seed
 from lpm_train.clip import frame_states, latent_states, read_image, read_record, read_sound, read_video, to_unit
-from lpm_train.codec import Codec, PatchCodec, encode_images, latent_frames, latent_size, latent_span
+from lpm_train.codec import Codec, encode_images, latent_frames, latent_size, latent_span
 from lpm_train.config import Data
 from lpm_train.order import Bucket, Draw
 from lpm_train.shards import Row, Shards
 from lpm_train.storage import DataError
-from lpm_train.text import HashedWords, TextEncoder
+from lpm_train.text import TextEncoder
 from schemas.sample import FPS, ReferenceRef, Sample
 from schemas.time import PACKED_AUDIO_HZ
 
@@ -32,9 +32,9 @@ from schemas.time import PACKED_AUDIO_HZ
 class Encoders:
     """What turns pictures, sound and text into numbers."""
 
-    codec: Codec = field(default_factory=PatchCodec)
-    audio: AudioEncoder = field(default_factory=LogMel)
-    text: TextEncoder = field(default_factory=HashedWords)
+    codec: Codec
+    audio: AudioEncoder
+    text: TextEncoder
     device: str = "cpu"
 
 

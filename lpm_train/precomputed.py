@@ -92,15 +92,9 @@ class Precomputed(Parts):
                 f"{self._folder} was computed by other encoders ({difference(meta, wanted)}): training on it would "
                 f"mix two latent spaces. Use the encoders it was made with, or {again} under another name"
             )
-        held: dict[str, tuple[str, Bucket]] = {}
-        self._at: dict[str, tuple[Members, int]] = {}  # where a sample's members are listed
-        for shard in sorted({shards[i].shard for i in samples}):
-            index = read_index(storage, self._folder, shard)
-            held |= (here := held_by(index))
-            if not here:
-                continue
-            members = Members(index["members"].combine_chunks())
-            self._at |= {sample_id: (members, i) for i, sample_id in enumerate(here)}
+        files = sorted({shards[i].shard for i in samples})
+        index = pa.concat_tables([read_index(storage, self._folder, shard) for shard in files])
+        held = held_by(index)
         bad = [i for i, (bucket, _) in samples.items() if held.get(i) != (shards[i].digest, bucket)]
         if bad:
             example = f"{bad[0]} (cut to {samples[bad[0]][0]}, stored {held.get(bad[0], ('', None))[1]})"
@@ -108,10 +102,12 @@ class Precomputed(Parts):
                 f"{len(bad)} of {len(samples)} samples are not in {self._folder} as they are now, e.g. {example}: "
                 f"{again}; it continues where it stopped"
             )
+        self._members = Members(index["members"].combine_chunks())
+        self._at = {sample_id: i for i, sample_id in enumerate(index["sample_id"].to_pylist())}
 
     def _load(self, row: Row, names: Sequence[str]) -> list[Tensor]:
-        (members, i), file = self._at[row.sample_id], f"{self._folder}/{row.shard}"
-        places = members.of(i, row.sample_id)
+        places = self._members.of(self._at[row.sample_id], row.sample_id)
+        file = f"{self._folder}/{row.shard}"
         data = read_members(self.shards.storage, file, {n: places[f"{n}.npy"] for n in names})
         return [torch.from_numpy(np.load(io.BytesIO(data[n]), allow_pickle=False).astype(np.float32)) for n in names]
 

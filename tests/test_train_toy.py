@@ -27,9 +27,12 @@ BUDGET = toy.Budget(
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.set_num_threads(1)
+    """Run the recipe in a process of its own: what other tests leave in torch's kernels changes the last bits."""
     out = tmp_path_factory.mktemp("toy")
-    toy.main(out, BUDGET)
+    code = "import sys, pathlib, test_train_toy as t; t.toy.main(pathlib.Path(sys.argv[1]), t.BUDGET)"
+    path = os.pathsep.join((str(Path(__file__).parents[1]), str(Path(__file__).parent)))
+    environment = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
+    subprocess.run([sys.executable, "-c", code, str(out)], env=environment, check=True, capture_output=True)
     return out
 
 
