@@ -142,11 +142,11 @@ class Stage:
         with self.averaged() as model:
             for batch in (b.to(self.where.device) for b in batches):
                 by_level = [level_loss(model, batch, self.layout, t, purpose="heldout") for t in LEVELS]
-                losses.append(torch.stack(by_level, dim=-1).double())
-                states.append(batch.state_BF)
-        loss_BFG, state_BF = gather_rows(torch.cat(losses)), gather_rows(torch.cat(states).long())
-        out = {"": float(loss_BFG.mean())} | {f".{n}": v for n, v in by_state(loss_BFG, state_BF).items()}
-        out |= {f".t{t:g}": float(loss_BFG[..., k].mean()) for k, t in enumerate(LEVELS)}
+                losses.append(torch.stack(by_level, dim=-1).double().flatten(0, 1))  # clips may differ in length
+                states.append(batch.state_BF.flatten())
+        loss_NG, state_N = gather_rows(torch.cat(losses)), gather_rows(torch.cat(states).long())
+        out = {"": float(loss_NG.mean())} | {f".{n}": v for n, v in by_state(loss_NG, state_N).items()}
+        out |= {f".t{t:g}": float(loss_NG[:, k].mean()) for k, t in enumerate(LEVELS)}
         return {f"heldout_loss{name}": value for name, value in out.items()}
 
     def exit_criteria(self, first: Mapping[str, float], now: Mapping[str, float]) -> list[Criterion]:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from lpm_train.audio import LogMel
 from lpm_train.config import Model, Stream
 from lpm_train.make import Encoders
 from lpm_train.model import DiT
@@ -23,6 +24,7 @@ from lpm_train.proof.metrics import (
 )
 from lpm_train.proof.puppet import held_out_scenes, measure, scene_batch
 from lpm_train.proof.synthetic import SWAY_STD_PX, Factors, read_factors, render
+from lpm_train.text import HashedWords
 from lpm_train.tools.evaluate import condition_gaps, heldout_loss
 from lpm_train.tools.flops import forward_flops, mfu
 
@@ -92,7 +94,7 @@ def test_the_puppet_scores_perfectly_against_itself_and_faults_show() -> None:
 def encoders() -> Encoders:
     scenes = held_out_scenes(24, 16, seed=5)
     clips = [torch.from_numpy(render(s)).permute(0, 3, 1, 2)[None].float() / 127.5 - 1 for s in scenes]
-    return Encoders(codec=PrincipalCodec.fit(clips, (4, 4, 4), 12))
+    return Encoders(PrincipalCodec.fit(clips, (4, 4, 4), 12), LogMel(), HashedWords())
 
 
 def test_scenes_through_the_codec_keep_their_factors(encoders: Encoders) -> None:

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import pytest
@@ -16,6 +17,8 @@ from command_line import lpm
 from lpm_train.checkpoint import find, load_weights
 from lpm_train.proof import toy
 from lpm_train.proof.muon import Muon, orthogonalized
+from lpm_train.tools import cli as trainer
+from lpm_train.tools.faces import NoFaceModelsError
 from workflows.cli import main
 
 BASELINES = Path(__file__).parent / "train_toy_baselines.json"
@@ -88,6 +91,23 @@ def test_a_finished_stage_is_not_run_again(made: Path) -> None:
     toy.train_all(made, encoders, bench, BUDGET, said.append)
     assert not any("ended" in line for line in said)
     assert all(torch.equal(before[n], w) for n, w in load_weights(made / "pretrain")[1].items())
+
+
+def test_eval_says_why_faces_were_not_looked_at(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def none_here() -> NoReturn:
+        raise NoFaceModelsError("no weights: fetch them")
+
+    monkeypatch.setattr(trainer, "_face_models", [none_here])
+    figures = tmp_path / "eval.json"
+    arguments = {"checkpoint": made / "pretrain", "dataset": str(made / "data"), "batches": 1, "out": figures}
+    assert trainer.evaluate(**arguments) == 0
+    assert "faces were not looked at: no weights: fetch them" in capsys.readouterr().out
+    found = json.loads(figures.read_text())
+    assert found["condition_gap.speech"] and found["reasons"] == {}
+    with pytest.raises(NoFaceModelsError, match="fetch them"):
+        trainer.evaluate(**arguments, faces=True)
 
 
 def test_orthogonal_steps() -> None:
