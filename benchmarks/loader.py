@@ -40,13 +40,14 @@ import webdataset
 from lpm_train.audio import LogMel
 from lpm_train.clip import read_image, read_record, read_sound, read_video, to_unit
 from lpm_train.codec import PatchCodec, encode_images
-from lpm_train.loader import Loader, LoaderConfig
+from lpm_train.config import Data
+from lpm_train.loader import Loader
 from lpm_train.make import Encoders
 from lpm_train.order import Order
-from lpm_train.precompute import precompute
 from lpm_train.proof.synthetic_shards import write_dataset
 from lpm_train.shards import Shards
 from lpm_train.text import HashedWords
+from lpm_train.tools.precompute import precompute
 
 RESULT = Path(__file__).resolve().parent / "results" / "loader.json"
 SIZES = {"listen.flac": 2_000, "mp4": 550_000, "speak.flac": 60_000, "json": 8_000} | {
@@ -187,15 +188,19 @@ def whole_path(root: Path, rounds: int) -> dict[str, Any]:
         for sample in web(root, i):
             decode_like_the_loader(sample, encoders)
 
-    def through_loader(precomputed: str | None, workers: int) -> Callable[[int], object]:
-        config = LoaderConfig(buckets=(BUCKET,), global_batch=8, workers=workers, precomputed=precomputed, prefetch=2)
-        loaders = Loader(root, config, encoders)
+    def through_loader(precomputed: str, workers: int) -> Callable[[int], object]:
+        frames, height, width = BUCKET
+        data = Data(
+            root=str(root), frames=frames, height=height, width=width, batch=8, max_refs=4, workers=workers,
+            precomputed=precomputed,
+        )  # fmt: skip
+        loaders = Loader(data, encoders)
         return lambda i: [next(loaders) for _ in range(samples // 8)]
 
     seconds = medians(
         {
             "webdataset_decoding": through_webdataset,
-            "loader_decoding_1_thread": through_loader(None, 1),
+            "loader_decoding_1_thread": through_loader("", 1),
             "loader_precomputed_1_thread": through_loader("bench", 1),
         },
         rounds,

@@ -13,6 +13,7 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import resource
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -82,14 +83,14 @@ def main() -> None:
         config, weights = (toy_config("distill") if args.preset == "toy" else PRESETS[args.preset]()), None
     note = ""
     try:
-        encoders = make_encoders(config.data.codec, config.data.audio, config.data.text, device)
+        encoders = make_encoders(config.data, device)
     except Exception as e:  # a codec that is not here must not keep the model from being timed
         note = f"codec {config.data.codec} is not here ({type(e).__name__}): timed with a patch codec of equal latents"
         stride = (4, 4, 4) if config.model.channels == 12 else (4, 8, 8)
         codec = PatchCodec(stride)
         codec.channels = config.model.channels
         codec.decode = lambda z, state=None: (z.new_zeros(1, z.shape[1] * stride[0], 3, 1, 1), None)  # type: ignore[method-assign]
-        encoders = make_encoders("patch:1x4x4", config.data.audio, "hashed-words:32x6", device)
+        encoders = make_encoders(replace(config.data, codec="patch:1x4x4", text="hashed-words:32x6"), device)
         encoders = Encoders(codec, encoders.audio, encoders.text, device)
     model = DiT(config.model).to(device)
     if weights is not None:

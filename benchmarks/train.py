@@ -3,7 +3,7 @@
     python benchmarks/train.py [--preset toy|small|h200_1b3] [--steps 10] [--peak-tflops N] [--json FILE]
 
 Data are random tensors of the preset's shapes, so that the loader is not measured (see `benchmarks/loader.py`). MFU is
-model operations (`lpm_train/flops.py`, backward = twice forward, recomputation not counted) over time times the peak;
+model operations (`lpm_train.tools.flops`, backward twice forward, recomputation not counted) over time times the peak;
 the peak is 989 TFLOP/s on an H200. On a CPU it is what one core reaches in a float32 matrix product of 1024, measured.
 """
 
@@ -23,10 +23,10 @@ import torch
 
 from lpm_train.batch import Batch, Conditions
 from lpm_train.config import PRESETS, Config
-from lpm_train.flops import H200_BF16, forward_flops, mfu
 from lpm_train.parallel import Ranks
 from lpm_train.proof.toy import toy_config
 from lpm_train.stages import make_stage
+from lpm_train.tools.flops import H200_BF16, forward_flops, mfu
 
 SHAPES = {"toy": (12, 8, 8), "small": (15, 32, 32), "h200_1b3": (21, 60, 104)}
 """Latent frames, height and width of a clip."""
@@ -85,7 +85,7 @@ def main() -> None:
         if name == "distill":
             shape = (max(config.distill.rollout, shape[0]), *shape[1:])
         torch.manual_seed(0)
-        stage = make_stage(config, Ranks(0, 1, torch.device(config.run.device)))
+        stage = make_stage(config, Ranks(device=torch.device(config.run.device)))
         batch = random_batch(config, shape, size)
         stage.step(batch, 0)
         times = []

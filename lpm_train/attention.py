@@ -1,24 +1,68 @@
-"""Self-attention of video tokens: over a whole clip, teacher-forced by blocks, or one block against a cache.
+"""Self-attention of video tokens and their positions: over a whole clip, teacher-forced, or a block against a cache.
 
+Rotary embedding over (time, row, column) is a pure function of positions: references sit at negative times, a rolling
+window is re-indexed when it is read, and neither needs a special case. Angles are kept in float32 or wider.
 Teacher forcing puts the clean copy of a batch before the noisy one along the batch axis. A noisy block sees the clean
 blocks before it and itself; a clean block likewise, so its keys are what a stream would have cached. All causal paths
 go through `attend_block`, which re-indexes what is visible from time 0; hence a stream equals the full pass by
-construction. References precede the window at a constant distance. The `sdpa` back-end runs anywhere and is the
-reference; `flex` is one fused kernel, for CUDA (PyTorch has no backward for it on CPU).
+construction. References precede the window at a constant distance. This is the reference and runs anywhere;
+`extras.flex` does the same in one fused kernel, for CUDA.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention as sdpa
 
-from lpm_train.rope import frame_rotation, rotate
+from lpm_train.config import Stream
+
+
+def positions(times_F: Tensor, height: int, width: int) -> Tensor:
+    """Lay out the tokens of frames at the given times, row by row: [F] -> [F*height*width, 3] of (t, y, x)."""
+    y = torch.arange(height, dtype=times_F.dtype, device=times_F.device)
+    x = torch.arange(width, dtype=times_F.dtype, device=times_F.device)
+    grid = torch.meshgrid(times_F, y, x, indexing="ij")
+    return torch.stack(grid, dim=-1).reshape(-1, 3)
+
+
+def angles(positions_L3: Tensor, head_width: int, theta: float) -> Tensor:
+    """Rotate each channel pair by position / theta**(i/n): [L, 3] -> angles [L, E/2].
+
+    Of E/2 pairs a third (rounded down) turns with each space axis, the rest with time (Wan 2.1's split).
+    """
+    if head_width % 2 or head_width < 6:
+        raise ValueError(
+            f"heads of {head_width} channels cannot be split over three axes: use an even number from 6 on"
+        )
+    space = head_width // 2 // 3
+    parts = []
+    for axis, pairs in enumerate((head_width // 2 - 2 * space, space, space)):
+        exponent = torch.arange(pairs, dtype=positions_L3.dtype, device=positions_L3.device) / pairs
+        parts.append(positions_L3[:, axis, None] * theta**-exponent)
+    return torch.cat(parts, dim=-1)
+
+
+@lru_cache(maxsize=64)
+def frame_rotation(
+    start: int, stop: int, height: int, width: int, head_width: int, theta: float, device: torch.device, wide: bool
+) -> tuple[Tensor, Tensor]:
+    """Return (cos, sin) [(stop-start)*height*width, E/2] for frames at times start, ..., stop-1; float64 if `wide`."""
+    times = torch.arange(start, stop, dtype=torch.float64, device=device)
+    angle = angles(positions(times, height, width), head_width, theta)
+    dtype = torch.float64 if wide else torch.float32
+    return angle.cos().to(dtype), angle.sin().to(dtype)
+
+
+def rotate(x_BNLE: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
+    """Turn queries or keys [B, N, L, E] by (cos, sin) [L, E/2]; pairs are (i, i + E/2)."""
+    cos, sin = rotation
+    a, b = x_BNLE.to(torch.promote_types(x_BNLE.dtype, cos.dtype)).chunk(2, dim=-1)
+    return torch.cat([a * cos - b * sin, b * cos + a * sin], dim=-1).to(x_BNLE.dtype)
 
 
 class KV(NamedTuple):
@@ -57,35 +101,6 @@ class Space(NamedTuple):
         return self.video(x, 1 - x.shape[2] // self.tokens - self.ref_gap)
 
 
-@dataclass(frozen=True)
-class Causal:
-    """Teacher-forcing layout: blocks, and how many frames of the past a block sees."""
-
-    block: int  # frames in a block
-    window: int  # frames of the recent past
-    sink: int = 0  # frames from the start of the clip that are never forgotten
-
-    def __post_init__(self) -> None:
-        if self.block < 1 or self.window < 0 or self.window % self.block or self.sink < 0 or self.sink % self.block:
-            raise ValueError(
-                f"window {self.window} and sink {self.sink} must be multiples of the block of {self.block} frames"
-            )
-
-    def kept(self, frames: int) -> list[tuple[int, int]]:
-        """Return the frame ranges that are visible once `frames` frames lie in the past."""
-        whole = frames <= self.sink + self.window
-        ranges = [(0, frames)] if whole else [(0, self.sink), (frames - self.window, frames)]
-        return [r for r in ranges if r[0] < r[1]]
-
-    def blocks(self, frames: int) -> int:
-        """Return how many blocks a clip has."""
-        if frames % self.block:
-            raise ValueError(
-                f"{frames} frames are not a multiple of block {self.block}: set stream.block or the clip length"
-            )
-        return frames // self.block
-
-
 def attend_block(q: Tensor, own: KV, past: KV | None, refs: KV | None, space: Space) -> Tensor:
     """Attend over references, the visible past (re-indexed from time 0) and the block itself; [B, N, L, E]."""
     start = 0 if past is None else past.k.shape[2] // space.tokens
@@ -95,11 +110,6 @@ def attend_block(q: Tensor, own: KV, past: KV | None, refs: KV | None, space: Sp
     if refs is not None:
         ks, vs = [space.refs(refs.k), *ks], [refs.v, *vs]
     return sdpa(space.video(q, start), torch.cat(ks, dim=2), torch.cat(vs, dim=2))
-
-
-def attend_full(q: Tensor, own: KV, refs: KV | None, space: Space) -> Tensor:
-    """Attend over the references and the whole clip: one block without a past."""
-    return attend_block(q, own, None, refs, space)
 
 
 def cut(kv: KV, ranges: list[tuple[int, int]], tokens: int) -> KV | None:
@@ -119,7 +129,7 @@ class Cache:
     forward may run twice. Memory: 2 * depth * width * tokens of (references + sink + window), whatever the length.
     """
 
-    layout: Causal
+    layout: Stream
     tokens: int  # tokens in a frame
     refs: tuple[KV | None, ...]
     past: tuple[KV | None, ...]
@@ -146,7 +156,7 @@ class Cache:
         return sum(x.numel() * x.element_size() for kv in (*self.refs, *self.past) if kv is not None for x in kv)
 
 
-def attend_forced(q: Tensor, own: KV, refs: KV | None, space: Space, layout: Causal) -> Tensor:
+def attend_forced(q: Tensor, own: KV, refs: KV | None, space: Space, layout: Stream) -> Tensor:
     """Attend block by block, clean and noisy copies together: [2B, N, L, E], the clean half first."""
     S, half, out = space.tokens, q.shape[0] // 2, []
     clean, twice = KV(own.k[:half], own.v[:half]), _twice(refs)
@@ -159,44 +169,3 @@ def attend_forced(q: Tensor, own: KV, refs: KV | None, space: Space, layout: Cau
 
 def _twice(kv: KV | None) -> KV | None:
     return None if kv is None else KV(*(x.repeat(2, 1, 1, 1) for x in kv))
-
-
-@lru_cache(maxsize=1)
-def _flex() -> Callable[..., Any]:
-    from torch.nn.attention.flex_attention import flex_attention
-
-    function: Callable[..., Any] = flex_attention
-    return torch.compile(function, dynamic=False) if torch.cuda.is_available() else function
-
-
-@lru_cache(maxsize=16)
-def forced_mask(length: int, refs: int, block: int, device: torch.device) -> Any:
-    """Build the block mask of [clean | noisy] queries over [references | clean | noisy] keys."""
-    from torch.nn.attention.flex_attention import create_block_mask
-
-    def visible(b: Tensor, h: Tensor, q: Tensor, kv: Tensor) -> Tensor:
-        q_noisy, q_block = q >= length, (q % length) // block
-        kv_noisy, kv_block = (kv - refs) >= length, ((kv - refs) % length) // block
-        same = (kv_block == q_block) & (kv_noisy == q_noisy)
-        return (kv < refs) | (~kv_noisy & (kv_block < q_block)) | same
-
-    return create_block_mask(visible, B=None, H=None, Q_LEN=2 * length, KV_LEN=refs + 2 * length, device=str(device))
-
-
-def attend_forced_flex(q: Tensor, own: KV, refs: KV | None, space: Space, layout: Causal) -> Tensor:
-    """Do what `attend_forced` does in one kernel, for clips that the window holds as a whole."""
-    length, half = q.shape[2], q.shape[0] // 2
-    frames = layout.blocks(length // space.tokens) * layout.block
-    if frames - layout.block > layout.sink + layout.window:
-        raise ValueError(
-            f"the flex back-end needs a window that holds the clip: {frames} frames, window {layout.window}; "
-            "widen stream.window or use run.attention=sdpa"
-        )
-
-    def join(x: Tensor, before: Tensor | None = None) -> Tensor:
-        return torch.cat([*([] if before is None else [before]), x[:half], x[half:]], dim=2)
-
-    k = join(space.video(own.k), None if refs is None else space.refs(refs.k))
-    v = join(own.v, None if refs is None else refs.v)
-    mask = forced_mask(length, k.shape[2] - 2 * length, layout.block * space.tokens, q.device)
-    return torch.cat(_flex()(join(space.video(q)), k, v, block_mask=mask).chunk(2, dim=2), dim=0)

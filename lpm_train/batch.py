@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, Self, TypeVar
 
 import torch
@@ -40,8 +40,7 @@ class _Tensors:
     """What the two frozen records share: shapes checked by the letters of each field's name, rows, device moves."""
 
     def _tensors(self) -> dict[str, Tensor]:
-        values = {f.name: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]
-        return {n: v for n, v in values.items() if isinstance(v, Tensor)}
+        return {n: v for n, v in vars(self).items() if isinstance(v, Tensor)}
 
     def _check(self, **sizes: int) -> dict[str, int]:
         """See that equal letters have equal sizes and that kinds fit; returns the size of every letter."""
@@ -58,11 +57,10 @@ class _Tensors:
                 raise ValueError(f"{name} has dtype {x.dtype}, expected a {wanted} tensor")
         return sizes
 
-    def _map(self: _T, function: Callable[[Tensor], Tensor]) -> _T:
-        values = {f.name: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]
-        out: dict[str, Any] = {n: function(v) for n, v in values.items() if isinstance(v, Tensor)}
-        out |= {n: v._map(function) for n, v in values.items() if isinstance(v, _Tensors)}
-        return replace(self, **out)  # type: ignore[type-var]
+    def _map(self: _T, function: Callable[[Tensor], Tensor], **others: object) -> _T:
+        out: dict[str, Any] = {n: function(v) for n, v in self._tensors().items()}
+        out |= {n: v._map(function) for n, v in vars(self).items() if isinstance(v, _Tensors)}
+        return replace(self, **out, **others)  # type: ignore[type-var]
 
     def to(self: _T, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> _T:
         """Move to a device and cast the floating tensors; masks, kinds and states keep their types."""
@@ -101,10 +99,9 @@ class Conditions(_Tensors):
         """Latent frames F."""
         return self.speak_on_BF.shape[1]
 
-    def select(self, rows: Sequence[int] | slice | Tensor) -> Self:
+    def select(self, rows: Sequence[int]) -> Self:
         """Take rows of the batch axis, in the order given."""
-        index = rows if isinstance(rows, slice | Tensor) else torch.as_tensor(rows, dtype=torch.long)
-        return self._map(lambda x: x[index])
+        return self._map(lambda x: x[list(rows)])
 
     def window(self, start: int, stop: int) -> Self:
         """Take latent frames [start, stop) with their audio steps; text and references stay."""
@@ -151,8 +148,7 @@ class Batch(_Tensors):
         """Take rows of the batch axis: micro-batches, or one state's samples."""
         picked = range(len(self))[rows] if isinstance(rows, slice) else rows
         index = rows if isinstance(rows, slice) else torch.as_tensor(rows, dtype=torch.long)
-        x, state, ids = self.x_BFCHW[index], self.state_BF[index], tuple(self.sample_ids[i] for i in picked)
-        return replace(self, x_BFCHW=x, cond=self.cond.select(index), state_BF=state, sample_ids=ids)
+        return self._map(lambda x: x[index], sample_ids=tuple(self.sample_ids[i] for i in picked))
 
     def micro_batches(self, size: int) -> list[Self]:
         """Cut into consecutive parts of equal size."""

@@ -116,7 +116,7 @@ def load(path: Path, stage: Stage, config: Config) -> Meta:
     saved = from_json((path / "config.json").read_text())
 
     def identity(c: Config) -> dict[str, Any]:
-        data = replace(c.data, workers=0, root="")
+        data = replace(c.data, workers=0, prefetch=0, root="")
         return {"model": c.model, "stream": c.stream, "run.stage": c.run.stage, "run.seed": c.run.seed, "data": data}
 
     for (name, ours), theirs in zip(identity(config).items(), identity(saved).values(), strict=True):
@@ -134,8 +134,8 @@ def load(path: Path, stage: Stage, config: Config) -> Meta:
     return read_meta(path)
 
 
-def find(out: Path, step: int | None = None) -> Path:
-    """Return a run's checkpoint of a step, or else its best, or else its last; `out` may be a checkpoint itself.
+def find(out: Path) -> Path:
+    """Return a run's best checkpoint, or else its last; `out` may be a checkpoint itself.
 
     Raises:
         CheckpointError: there is none.
@@ -143,24 +143,21 @@ def find(out: Path, step: int | None = None) -> Path:
     if (out / "meta.json").exists():
         return out
     there = steps(out)
-    if not there or (step is not None and step not in there):
-        raise CheckpointError(f"no checkpoint{'' if step is None else f' of step {step}'} in {out}")
+    if not there:
+        raise CheckpointError(f"no checkpoint in {out}")
     best = read_meta(path_of(out, there[-1])).best_step
-    return path_of(out, step if step is not None else best if best in there else there[-1])
+    return path_of(out, best if best in there else there[-1])
 
 
-def load_weights(path: Path, averaged: bool = True) -> tuple[Config, dict[str, Tensor]]:
-    """Read a student's whole weights on the CPU: to start the next stage, to generate, to export.
+def load_weights(path: Path) -> tuple[Config, dict[str, Tensor]]:
+    """Read a student's whole averaged weights on the CPU: to start the next stage, to generate, to export.
 
-    Args:
-        path: a checkpoint, or a run's directory (then the best one, see `find`).
-        averaged: those of the moving average.
+    `path` is a checkpoint, or a run's directory (then its best one, see `find`).
     """
     path = find(path)
     config = from_json((path / "config.json").read_text())
     with torch.device("meta"):
         model = DiT(config.model)
     weights = {n: torch.empty(p.shape) for n, p in model.named_parameters()}
-    tree: dict[str, Any] = {"ema": weights} if averaged else {"roles": {"student": weights}}
-    _dcp(state_dict_loader.load, tree, path, alone=True)
+    _dcp(state_dict_loader.load, {"ema": weights}, path, alone=True)
     return config, weights

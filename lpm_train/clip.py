@@ -144,3 +144,9 @@ def latent_states(states: NDArray[np.int8], spans: Sequence[tuple[int, int]]) ->
 def to_unit(pixels: Tensor) -> Tensor:
     """Bring uint8 pixels to float32 in [-1, 1]."""
     return pixels.float() / 127.5 - 1.0
+
+
+def to_pixels(pictures_FCHW: Tensor) -> NDArray[np.uint8]:
+    """Bring pictures in [-1, 1] to uint8 RGB [F, H, W, 3]; what lies beyond is cut off."""
+    x = ((pictures_FCHW.float().clamp(-1, 1) + 1) * 127.5).round().byte()
+    return np.asarray(x.permute(0, 2, 3, 1).cpu().numpy())

@@ -15,6 +15,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
 from lpm_train.batch import DropRates
 
 StageName = Literal["pretrain", "causal", "consistency", "distill"]
@@ -79,7 +81,7 @@ class Flow:
 
 @dataclass(frozen=True, kw_only=True)
 class Stream:
-    """How frames are generated one block after another."""
+    """How frames are generated one block after another, and what a block sees: also the layout of teacher forcing."""
 
     block: int = 3  # latent frames generated at once
     window: int = 9  # latent frames of the recent past that stay visible
@@ -90,8 +92,22 @@ class Stream:
 
     def __post_init__(self) -> None:
         _positive(self, "block", "steps", "shift")
-        if self.window < self.block or self.window % self.block or self.sink % self.block:
+        if self.window < self.block or self.window % self.block or self.sink < 0 or self.sink % self.block:
             raise ConfigError(f"stream.window {self.window} and sink {self.sink} must be multiples of {self.block}")
+
+    def kept(self, frames: int) -> list[tuple[int, int]]:
+        """Return the frame ranges that are visible once `frames` frames lie in the past."""
+        whole = frames <= self.sink + self.window
+        ranges = [(0, frames)] if whole else [(0, self.sink), (frames - self.window, frames)]
+        return [r for r in ranges if r[0] < r[1]]
+
+    def blocks(self, frames: int) -> int:
+        """Return how many blocks a clip has."""
+        if frames % self.block:
+            raise ConfigError(
+                f"{frames} frames are not a multiple of block {self.block}: set stream.block or the clip length"
+            )
+        return frames // self.block
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,27 +206,48 @@ class Run:
 
 @dataclass(frozen=True, kw_only=True)
 class Data:
-    """What is read, and how it becomes numbers; the loader has the details."""
+    """What is read, in what order, and how it becomes numbers. All but `workers` and `prefetch` decides batches."""
 
-    root: str = ""
-    where: str = ""  # SQL condition over the manifest
+    root: str = ""  # a packed dataset: a directory or an s3:// prefix
+    where: str = ""  # SQL condition over the manifest; empty: all
     codec: str = "patch:1x4x4"
     audio: str = "logmel:2x80"
     text: str = "hashed-words:64x48"
     frames: int = 64  # video frames of a clip
     height: int = 256
     width: int = 256
+    # More (frames, height, width) that clips may be cut to: the nearest in aspect, then the longest, is taken.
+    more_sizes: tuple[tuple[int, int, int], ...] = ()
     batch: int = 8  # samples in a step over all ranks
-    balance: dict[str, float] = field(default_factory=dict)  # share of each state in what is drawn; empty: as they come
-    max_refs: int = 2
-    precomputed: str = ""  # name of the precomputed set; empty: encode on the fly
-    workers: int = 2
-    hop_frames: int = 1
+    # Share of each state in what is drawn; empty: as they come, every sample once an epoch.
+    balance: dict[str, float] = field(default_factory=dict)
+    max_refs: int = 2  # reference slots K; a sample uses a random number of them, at least one where it has any
+    drop_ref: float = 0.15  # how often a single reference other than the first is left out
+    silence: float = 0.1  # how often a stream that is off is given as true silence instead of 'not in this mode'
+    precomputed: str = ""  # name of the precomputed set; empty: decode and encode on the fly
+    hop_frames: int = 1  # windows start at multiples of this many frames (rounded up to whole latents)
+    workers: int = 2  # threads that decode
+    prefetch: int = 2  # steps that are prepared ahead
+
+    def __post_init__(self) -> None:
+        _positive(self, "frames", "height", "width", "batch", "hop_frames")
+        if self.max_refs < 0 or not 0 <= min(self.drop_ref, self.silence) <= max(self.drop_ref, self.silence) <= 1:
+            raise ConfigError(
+                f"data.max_refs {self.max_refs} must not be negative, data.drop_ref {self.drop_ref} and data.silence "
+                f"{self.silence} must be probabilities"
+            )
+
+    @property
+    def sizes(self) -> tuple[tuple[int, int, int], ...]:
+        """All (frames, height, width) that clips are cut to."""
+        return ((self.frames, self.height, self.width), *self.more_sizes)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
     """All of it."""
+
+    __pydantic_config__ = ConfigDict(strict=True, extra="forbid")
 
     model: Model
     flow: Flow = field(default_factory=Flow)
@@ -294,43 +331,15 @@ def override(config: Config, settings: Sequence[str]) -> Config:
         except (ValueError, SyntaxError):
             value = {"true": True, "false": False}.get(text.lower(), text)
         *sections, name = path.strip().split(".")
-        tree: Any = dataclasses.asdict(config)
-        at = tree
+        tree = dataclasses.asdict(config)
+        at: Any = tree
         for key in sections:
             at = at.setdefault(key, {})
             if not isinstance(at, dict):
                 raise ConfigError(f"no setting {path!r}: {key} is a single value")
         at[name] = value
-        config = _build(Config, tree, "")
+        config = from_json(json.dumps(tree, default=repr))
     return config
-
-
-def _build(kind: Any, value: Any, path: str) -> Any:
-    """Turn plain values into a field's type, or say why not."""
-    origin, args = typing.get_origin(kind) or kind, typing.get_args(kind)
-    if dataclasses.is_dataclass(kind):
-        if not isinstance(value, dict):
-            raise ConfigError(f"{path} is a section; set its fields one by one")
-        hints = typing.get_type_hints(kind)
-        if unknown := [k for k in value if k not in hints]:
-            raise ConfigError(
-                f"no setting {f'{path}.{unknown[0]}'.strip('.')!r}: {origin.__name__} has {', '.join(hints)}"
-            )
-        return origin(**{k: _build(hints[k], v, f"{path}.{k}".strip(".")) for k, v in value.items()})
-    if origin is Literal:
-        if value not in args:
-            raise ConfigError(f"{path} = {value!r}: use one of {', '.join(map(repr, args))}")
-        return value
-    if origin is tuple and isinstance(value, list | tuple):
-        inner = [args[0]] * len(value) if args[-1] is Ellipsis else list(args)
-        if len(inner) != len(value):
-            raise ConfigError(f"{path} = {value!r}: {len(inner)} values are needed")
-        return tuple(_build(k, v, path) for k, v in zip(inner, value, strict=True))
-    if origin is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if not isinstance(value, origin) or (origin is int and isinstance(value, bool)):
-        raise ConfigError(f"{path} = {value!r}: expected {origin.__name__}")
-    return value
 
 
 def to_json(config: Config) -> str:
@@ -339,6 +348,24 @@ def to_json(config: Config) -> str:
 
 
 def from_json(text: str) -> Config:
-    """Read a configuration written by `to_json`; defaults stand for fields that it does not have."""
-    config: Config = _build(Config, json.loads(text), "")
-    return config
+    """Read a configuration written by `to_json`; defaults stand for fields that it does not have.
+
+    Raises:
+        ConfigError: a field is unknown (those that exist are listed), of another type, or does not fit the others.
+    """
+    try:
+        return _READER.validate_json(text)
+    except ValidationError as e:
+        error = e.errors()[0]
+        path, kind = ".".join(map(str, error["loc"])), Config
+        if error["type"] == "value_error":
+            raise ConfigError(str(error["ctx"]["error"])) from e
+        if error["type"] != "unexpected_keyword_argument":
+            raise ConfigError(f"{path} = {error['input']!r}: {error['msg'].lower()}") from e
+        for section in error["loc"][:-1]:
+            kind = typing.get_args(kind)[0] if isinstance(section, int) else typing.get_type_hints(kind)[section]
+        known = ", ".join(typing.get_type_hints(kind))
+        raise ConfigError(f"no setting {path!r}: {kind.__name__} has {known}") from e
+
+
+_READER = TypeAdapter(Config)

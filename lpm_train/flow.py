@@ -62,9 +62,9 @@ def frame_loss(v: Tensor, x0: Tensor, eps: Tensor) -> Tensor:
     return (v - (eps - x0)).square().mean(dim=(2, 3, 4))
 
 
-def levels(steps: int, shift: float, device: torch.device | None = None) -> Tensor:
+def levels(steps: int, shift: float) -> Tensor:
     """Return noise levels from 1 down, without the final 0: [steps]."""
-    return shifted(torch.linspace(1, 0, steps + 1, dtype=torch.float64, device=device)[:-1], shift)
+    return shifted(torch.linspace(1, 0, steps + 1, dtype=torch.float64)[:-1], shift)
 
 
 def guided(velocity: Callable[[Conditions], Tensor], cond: Conditions, scale: float) -> Tensor:

@@ -8,88 +8,65 @@ ranks or workers, as long as the global batch is the same. Data that changed in 
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Self
 
 import torch
 
-from lpm_train.batch import Batch, DropRates
+from lpm_train.batch import Batch
 from lpm_train.codec import latent_frames, latent_size
-from lpm_train.make import Encoders, Maker, Parts
+from lpm_train.config import Data
+from lpm_train.make import Encoders, Maker, Parts, choose_bucket
 from lpm_train.order import Bucket, Order
-from lpm_train.precompute import Precomputed
-from lpm_train.sampling import Sampling, choose_bucket
+from lpm_train.precomputed import Precomputed
 from lpm_train.shards import Shards
 from lpm_train.storage import DataError
 from schemas.time import PACKED_AUDIO_HZ
-
-
-@dataclass(frozen=True, kw_only=True)
-class LoaderConfig:
-    """What is loaded and in what order. All of it but `workers` and `prefetch` decides what batches hold."""
-
-    # (video frames, height, width) that clips are cut to; clips shorter than all are left out.
-    buckets: Sequence[Bucket] = ((64, 256, 256),)
-    where: str | None = None  # SQL condition over the manifest's columns
-    global_batch: int = 8  # samples in a step over all ranks
-    seed: int = 0
-    # Share of each state in what is drawn; None: as they come, every sample once an epoch.
-    balance: Mapping[str, float] | None = None
-    sampling: Sampling = field(default_factory=Sampling)
-    drop: DropRates | None = None  # condition dropout; None: none
-    precomputed: str | None = None  # name of the precomputed set to use; None: decode and encode on the fly
-    workers: int = 4
-    prefetch: int = 2  # steps that are prepared ahead
 
 
 class Loader:
     """A `BatchSource` over packed shards."""
 
     def __init__(
-        self, root: str | Path, config: LoaderConfig, encoders: Encoders | None = None, *, rank: int = 0,
-        world_size: int = 1,
+        self, data: Data, encoders: Encoders, *, seed: int = 0, rank: int = 0, world_size: int = 1
     ) -> None:  # fmt: skip
-        """Open a dataset.
+        """Open the dataset `data.root`; `seed` is that of order and sampling.
 
         Raises:
             DataError: nothing is left to load, the global batch does not divide among ranks, or precomputed parts
                 do not fit.
         """
-        if config.global_batch % world_size or not 0 <= rank < world_size:
-            raise DataError(f"a global batch of {config.global_batch} does not divide among {world_size} ranks")
-        encoders = encoders or Encoders()
-        self.config, self.encoders, self.rank, self.world_size = config, encoders, rank, world_size
-        for bucket in config.buckets:  # a bucket that the codec cannot hold is found before the first batch
-            latent_frames(encoders.codec, bucket[0]), latent_size(encoders.codec, *bucket[1:])
-        self.shards = Shards(root, config.where)
+        if data.batch % world_size or not 0 <= rank < world_size:
+            raise DataError(f"a global batch of {data.batch} does not divide among {world_size} ranks")
+        self.data, self.encoders, self.seed, self.rank, self.world_size = data, encoders, seed, rank, world_size
+        for frames, height, width in data.sizes:  # what the codec cannot hold is found before the first batch
+            latent_frames(encoders.codec, frames), latent_size(encoders.codec, height, width)
+        self.shards = Shards(data.root, data.where or None)
         self.fingerprint = self.shards.fingerprint  # taken at the start; a missing shard is found here
-        self.order = Order(self._cut(), config.global_batch, config.seed, config.balance)
-        quiet = silence(encoders)
-        self.maker = Maker(self.shards, encoders, self._parts(), config.sampling, config.seed, config.drop, quiet)
-        self._pool = ThreadPoolExecutor(max(1, config.workers), thread_name_prefix="loader")
+        self.order = Order(self._cut(), data.batch, seed, data.balance or None)
+        self.maker = Maker(self.shards, encoders, self._parts(), data, seed, silence(encoders))
+        self._pool = ThreadPoolExecutor(max(1, data.workers), thread_name_prefix="loader")
         self._ahead: deque[tuple[tuple[int, int], list[Future[Batch]]]] = deque()
         self._next = self.order.normal(0, 0)
 
     def _cut(self) -> dict[str, tuple[Bucket, str]]:
         columns, out = [self.shards.column(n) for n in ("n_frames", "width", "height", "state")], {}
         for sample_id, n_frames, width, height, state in zip(self.shards.ids, *columns, strict=True):
-            if (bucket := choose_bucket(n_frames, width, height, self.config.buckets)) is not None:
+            if (bucket := choose_bucket(n_frames, width, height, self.data.sizes)) is not None:
                 out[sample_id] = (bucket, state)
         if not out:
             raise DataError(
-                f"all {len(self.shards)} samples are shorter than every bucket of {list(self.config.buckets)} "
+                f"all {len(self.shards)} samples are shorter than every bucket of {list(self.data.sizes)} "
                 f"(the longest has {max(columns[0])} frames): use shorter buckets"
             )
         return out
 
     def _parts(self) -> Parts:
-        if self.config.precomputed is not None:
-            return Precomputed(self.shards, self.config.precomputed, self.encoders, self.order.samples)
+        if self.data.precomputed:
+            return Precomputed(self.shards, self.data.precomputed, self.encoders, self.order.samples)
         t = self.encoders.codec.stride[0]
-        return Parts(self.shards, self.encoders, -(-self.config.sampling.hop_frames // t) * t)
+        return Parts(self.shards, self.encoders, -(-self.data.hop_frames // t) * t)
 
     @property
     def summary(self) -> dict[str, Any]:
@@ -107,8 +84,8 @@ class Loader:
 
     def __next__(self) -> Batch:
         """Give this rank's rows of the next global batch."""
-        rows = self.config.global_batch // self.world_size
-        while len(self._ahead) < max(1, self.config.prefetch):
+        rows = self.data.batch // self.world_size
+        while len(self._ahead) < max(1, self.data.prefetch):
             place = self.order.normal(*_after(self._ahead[-1][0]) if self._ahead else self._next)
             draws = self.order.batch(*place)[self.rank * rows : (self.rank + 1) * rows]
             self._ahead.append((place, [self._pool.submit(self._make, d) for d in draws]))
@@ -127,7 +104,7 @@ class Loader:
     def state(self) -> dict[str, Any]:
         """Say where the stream stands: what the next batch will be. The same on every rank."""
         fingerprint = {"data": self.fingerprint, "order": self.order.fingerprint}
-        return {"epoch": self._next[0], "cursor": self._next[1], "seed": self.config.seed, "fingerprint": fingerprint}
+        return {"epoch": self._next[0], "cursor": self._next[1], "seed": self.seed, "fingerprint": fingerprint}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Continue from a state.
@@ -140,7 +117,7 @@ class Loader:
                 "the dataset is not the one this run was training on (its manifest, the --where clause, or a shard's "
                 "size changed): restore it, or start a new run on the new data"
             )
-        if (state["fingerprint"]["order"], state["seed"]) != (self.order.fingerprint, self.config.seed):
+        if (state["fingerprint"]["order"], state["seed"]) != (self.order.fingerprint, self.seed):
             raise DataError(
                 "buckets, balance, global batch or seed are not those of the interrupted run, so its place in the data "
                 "has no meaning here: use the same settings (ranks and workers may change), or start a new run"

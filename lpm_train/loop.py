@@ -62,13 +62,12 @@ def train(
     Raises:
         TrainingError: the loss is not finite, or `run.select` names no figure.
     """
-    run, where = config.run, where or Ranks(0, 1, torch.device("cpu"))
+    run, where = config.run, where or Ranks()
     say = show if where.first else (lambda _: None)
-    meta, criteria, stopped, saved = Meta(step=0), list[Criterion](), "steps", -1
+    meta, criteria, stopped = Meta(step=0), list[Criterion](), "steps"
     if there := checkpoint.steps(out):
         meta = checkpoint.load(checkpoint.path_of(out, there[-1]), stage, config)
         source.restore(meta.loader)
-        saved = meta.step
         say(f"continue {out} at step {meta.step}")
     elif where.first:
         out.mkdir(parents=True, exist_ok=True)
@@ -117,8 +116,7 @@ def train(
         if better or last or stopped != "steps" or meta.step % run.save_every == 0:
             meta = replace(meta, loader=dict(source.state()))
             checkpoint.save(out, stage, config, meta, run.keep)
-            saved = meta.step
-    if saved < 0:
+    if not checkpoint.steps(out):  # no step was asked for
         checkpoint.save(out, stage, config, replace(meta, loader=dict(source.state())), run.keep)
     say(f"{run.stage} ended after {meta.step} steps ({stopped}); best at {meta.best_step}")
     return Result(meta, tuple(criteria), stopped)

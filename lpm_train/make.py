@@ -1,27 +1,30 @@
 """Make one sample's batch of one: window, latents, audio steps, text, references, modes.
 
 A function of the sample's bytes and (seed, turn, sample id) alone; samples are encoded one by one, so that what a
-sample becomes does not depend on its company, on the number of ranks, or on who works. Latents and features come from
-`Precomputed` where there are any, else from the pictures and sounds themselves.
+sample becomes does not depend on its company, on the number of ranks, or on who works. Every random choice (which
+window, which references, what counts as silence) has a generator of its own, seeded by its purpose besides. Latents
+and features come from `Precomputed` where there are any, else from the pictures and sounds themselves.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from lpm_train.audio import AudioEncoder, LogMel, latent_steps
-from lpm_train.batch import KINDS, Batch, Conditions, DropRates, drop_conditions
+from lpm_train.audio import AudioEncoder, latent_steps
+from lpm_train.batch import KINDS, Batch, Conditions, sample_seed
 from lpm_train.clip import frame_states, latent_states, read_image, read_record, read_sound, read_video, to_unit
-from lpm_train.codec import Codec, PatchCodec, encode_images, latent_frames, latent_size, latent_span
+from lpm_train.codec import Codec, encode_images, latent_frames, latent_size, latent_span
+from lpm_train.config import Data
 from lpm_train.order import Bucket, Draw
-from lpm_train.sampling import Sampling, choose_references, generator, window_starts
 from lpm_train.shards import Row, Shards
-from lpm_train.text import HashedWords, TextEncoder
-from schemas.sample import FPS, Sample
+from lpm_train.storage import DataError
+from lpm_train.text import TextEncoder
+from schemas.sample import FPS, ReferenceRef, Sample
 from schemas.time import PACKED_AUDIO_HZ
 
 
@@ -29,9 +32,9 @@ from schemas.time import PACKED_AUDIO_HZ
 class Encoders:
     """What turns pictures, sound and text into numbers."""
 
-    codec: Codec = field(default_factory=PatchCodec)
-    audio: AudioEncoder = field(default_factory=LogMel)
-    text: TextEncoder = field(default_factory=HashedWords)
+    codec: Codec
+    audio: AudioEncoder
+    text: TextEncoder
     device: str = "cpu"
 
 
@@ -71,6 +74,63 @@ class Parts:
         return embedding[0].float().cpu(), mask[0].cpu()
 
 
+def generator(purpose: str, seed: int, turn: int, sample_id: str) -> np.random.Generator:
+    """Return the generator of one choice for one sample on one turn."""
+    return np.random.default_rng(sample_seed(purpose, seed, turn, sample_id))
+
+
+def choose_bucket(n_frames: int, width: int, height: int, buckets: Sequence[Bucket]) -> Bucket | None:
+    """Return the bucket a clip is cut to: nearest in aspect, then longest, then largest; None if all are longer."""
+
+    def badness(b: Bucket) -> tuple[float, int, int]:
+        return round(abs(float(np.log(b[2] / b[1]) - np.log(width / height))), 6), -b[0], -b[1] * b[2]
+
+    return min((b for b in buckets if b[0] <= n_frames), key=badness, default=None)
+
+
+def window_starts(n_frames: int, frames: int, hop: int) -> range:
+    """Return the frames at which a window of `frames` may start, every `hop` frames."""
+    if frames > n_frames:
+        raise DataError(f"a window of {frames} frames does not fit a clip of {n_frames}")
+    return range(0, n_frames - frames + 1, hop)
+
+
+def choose_references(
+    references: Sequence[ReferenceRef],
+    window_s: tuple[float, float],
+    source_id: str,
+    rules: Data,
+    rng: np.random.Generator,
+) -> list[int]:
+    """Choose reference pictures of a sample: indices into `references`, in the order of their slots.
+
+    Pictures from outside of the clip are used alone where there are any; otherwise those outside of the window; else
+    the one farthest from its middle. A picture out of the frames to be generated would be copied, not learnt from.
+
+    Args:
+        references: what the sample has.
+        window_s: (start, end) of the window on its source's clock, seconds.
+        source_id: the clip's source.
+        rules: how many, and how often one is left out.
+        rng: decides.
+    """
+    if not references or not rules.max_refs:
+        return []
+    outside = [i for i, r in enumerate(references) if not r.overlaps_clip]
+    if not outside:
+
+        def inside(r: ReferenceRef) -> bool:
+            return r.source_id == source_id and window_s[0] <= r.time_s < window_s[1]
+
+        farthest = max(range(len(references)), key=lambda i: abs(references[i].time_s - sum(window_s) / 2))
+        outside = [i for i, r in enumerate(references) if not inside(r)] or [farthest]
+    mixed = rng.permutation(outside).tolist()
+    first = next((i for i in mixed if references[i].kind == "global"), mixed[0])  # always there, as in the paper
+    rest = [i for i in mixed if i != first and rng.random() >= rules.drop_ref]
+    chosen = [first, *rest[: int(rng.integers(0, rules.max_refs))]]
+    return [int(i) for i in rng.permutation(chosen)]
+
+
 @dataclass(frozen=True)
 class Maker:
     """Make the batch of one that a draw stands for."""
@@ -78,9 +138,8 @@ class Maker:
     shards: Shards
     encoders: Encoders
     parts: Parts
-    sampling: Sampling
+    data: Data
     seed: int
-    drop: DropRates | None
     silence_A: Tensor  # features of a step of silence, [A]
 
     def __call__(self, draw: Draw) -> Batch:
@@ -89,11 +148,10 @@ class Maker:
         record = read_record(self.shards.read(row, ["json"])["json"], row.sample_id)
         codec, (frames, *_) = self.encoders.codec, draw.bucket
         F = latent_frames(codec, frames)
-        starts = window_starts(row.n_frames, frames, self.parts.hop_frames)
-        start = starts[int(self._rng("window", draw).integers(len(starts)))]
+        start = self.window(draw)
         state_F = latent_states(frame_states(record)[start : start + frames], [latent_span(codec, i) for i in range(F)])
         steps, on = [], [(state_F & 1).bool(), (state_F & 2).bool()]
-        silences = (self._rng("silence", draw).random(2) < self.sampling.silence).tolist()
+        silences = (self._rng("silence", draw).random(2) < self.data.silence).tolist()
         for i, features in enumerate(self.parts.sounds(row)):
             q = self.encoders.audio.steps_per_frame
             steps.append(latent_steps(features, codec, start, F, q, self.silence_A))
@@ -108,17 +166,21 @@ class Maker:
             ref_kind_BK=ref_kind[None],
         )  # fmt: skip
         x = self.parts.latents(row, draw.bucket, start)
-        batch = Batch(x_BFCHW=x[None], cond=cond, state_BF=state_F[None], sample_ids=(row.sample_id,))
-        return batch if self.drop is None else drop_conditions(batch, self.drop, self.seed, draw.turn)
+        return Batch(x_BFCHW=x[None], cond=cond, state_BF=state_F[None], sample_ids=(row.sample_id,))
+
+    def window(self, draw: Draw) -> int:
+        """Return the first frame of a draw's window."""
+        starts = window_starts(self.shards[draw.sample_id].n_frames, draw.bucket[0], self.parts.hop_frames)
+        return starts[int(self._rng("window", draw).integers(len(starts)))]
 
     def _rng(self, purpose: str, draw: Draw) -> np.random.Generator:
         return generator(purpose, self.seed, draw.turn, draw.sample_id)
 
     def _references(self, row: Row, record: Sample, draw: Draw, start: int) -> tuple[Tensor, Tensor, Tensor]:
-        (frames, height, width), K = draw.bucket, self.sampling.max_refs
+        (frames, height, width), K = draw.bucket, self.data.max_refs
         begin_s, rng = record.source.start_s + start / FPS, self._rng("references", draw)
         window_s = (begin_s, begin_s + frames / FPS)
-        chosen = choose_references(record.references, window_s, record.source.source_id, self.sampling, rng)
+        chosen = choose_references(record.references, window_s, record.source.source_id, self.data, rng)
         H, W = latent_size(self.encoders.codec, height, width)
         refs = torch.zeros(K, self.encoders.codec.channels, H, W)
         mask, kind = torch.zeros(K, dtype=torch.bool), torch.zeros(K, dtype=torch.int64)

@@ -11,7 +11,8 @@ third more compute for memory.
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -19,9 +20,12 @@ from torch.nn import functional as fn
 from torch.utils.checkpoint import checkpoint
 
 from lpm_train import attention
-from lpm_train.attention import KV, Cache, Causal, Space
+from lpm_train.attention import KV, Cache, Space
 from lpm_train.batch import KINDS, Conditions
 from lpm_train.config import Model as ModelConfig
+from lpm_train.config import Stream
+
+Attend = Callable[[Tensor, KV, KV | None, Space, Stream], Tensor]  # how teacher forcing is computed
 
 
 class Output(NamedTuple):
@@ -104,18 +108,19 @@ class Block(nn.Module):
         B, K, S, D = r_BKSD.shape
         shift1, scale1, gate1, shift2, scale2, gate2 = self._modulation(e_6D, r_BKSD.dtype)
         q, own = self._split((_norm(r_BKSD) * (1 + scale1) + shift1).reshape(B * K, S, D))
-        heard = attention.attend_full(q, own, None, space).transpose(1, 2).reshape(B, K, S, D)
+        heard = attention.attend_block(q, own, None, None, space).transpose(1, 2).reshape(B, K, S, D)
         r_BKSD = r_BKSD + gate1 * self.out(heard)
         r_BKSD = r_BKSD + gate2 * self.mlp(_norm(r_BKSD) * (1 + scale2) + shift2)
         return r_BKSD, KV(*(x.reshape(B, K, self.heads, S, -1).transpose(1, 2).flatten(2, 3) for x in own))
 
     def forward(
-        self, video: Video | None, r_BKSD: Tensor | None, e_6D: Tensor, refs: KV | None, past: KV | None, mode: Any,
-        space: Space,
+        self, video: Video | None, r_BKSD: Tensor | None, e_6D: Tensor, refs: KV | None, past: KV | None, space: Space,
+        forced: tuple[Attend, Stream] | None, keep: bool,
     ) -> tuple[Tensor | None, Tensor | None, KV | None, KV | None]:  # fmt: skip
         """Run one layer over references, video, or both; returns (video, references, their KV, the video's KV).
 
-        The references' KV come back where there is no video, the video's where there is a cache.
+        `forced` names the attention and the layout of teacher forcing. The references' KV come back where there is no
+        video, the video's where it is to be kept.
         """
         if r_BKSD is not None:
             r_BKSD, refs = self._refs(r_BKSD, e_6D, space)
@@ -126,20 +131,18 @@ class Block(nn.Module):
         modulation = self._modulation(e_BF6D[:, :, None], x_BFSD.dtype)
         shift1, scale1, gate1, shift2, scale2, gate2 = modulation
         q, own = self._split((_norm(x_BFSD) * (1 + scale1) + shift1).reshape(B, F * S, D))
-        if mode == "full":
-            seen = attention.attend_full(q, own, refs, space)
-        elif mode == "block":
+        if forced is None:  # over the whole clip, that is one block without a past, or over a block and its past
             seen = attention.attend_block(q, own, past, refs, space)
         else:
-            layout, flex = mode
-            seen = (attention.attend_forced_flex if flex else attention.attend_forced)(q, own, refs, space, layout)
+            attend, layout = forced
+            seen = attend(q, own, refs, space, layout)
         x_BFSD = x_BFSD + gate1 * self.out(seen.transpose(1, 2).reshape(B, F, S, D))
         heard = self.sound(_norm(x_BFSD).reshape(B * F, S, D), sound_BFMD.flatten(0, 1))
         x_BFSD = x_BFSD + heard.reshape(B, F, S, D)
         told = self.text(_norm(x_BFSD).reshape(B, F * S, D), text_BLD, text_mask)
         x_BFSD = x_BFSD + told.reshape(B, F, S, D)
         x_BFSD = x_BFSD + gate2 * self.mlp(_norm(x_BFSD) * (1 + scale2) + shift2)
-        return x_BFSD, r_BKSD, None, own if mode == "block" else None  # what nobody reads is not kept
+        return x_BFSD, r_BKSD, None, own if keep else None
 
 
 class Sound(nn.Module):
@@ -171,7 +174,7 @@ class DiT(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         c = self.config = config
-        self.checkpointing, self.flex = False, False
+        self.checkpointing, self.attend_forced = False, attention.attend_forced
         self.patch_in = nn.Linear(c.channels * c.patch**2, c.width)
         self.time = nn.Sequential(nn.Linear(256, c.width), nn.SiLU(), nn.Linear(c.width, c.width), nn.SiLU())
         self.time_6D = nn.Linear(c.width, 6 * c.width)
@@ -233,16 +236,8 @@ class DiT(nn.Module):
         tokens = self._fold(cond.ref_BKCHW) + self.ref_kind(cond.ref_kind_BK.long())[:, :, None]
         return torch.where(cond.ref_mask_BK[..., None, None], tokens, self.ref_null_D.to(tokens.dtype))
 
-    def space(self, height: int, width: int, slots: int, frames: int, like: Tensor) -> Space:
-        """Describe the token grid of latents of a size, for so many reference slots and frames."""
-        c = self.config
-        return Space.make(
-            height // c.patch, width // c.patch, c.width // c.heads, c.theta, c.ref_gap, slots, frames,
-            like.device, like.dtype == torch.float64,
-        )  # fmt: skip
-
     def forward(
-        self, x: Tensor | None, t: Tensor | None, cond: Conditions, *, layout: Causal | None = None,
+        self, x: Tensor | None, t: Tensor | None, cond: Conditions, *, layout: Stream | None = None,
         cache: Cache | None = None, start: int = 0,
     ) -> Output | Cache:  # fmt: skip
         """Run the model.
@@ -261,23 +256,27 @@ class DiT(nn.Module):
         """
         H, W = x.shape[-2:] if x is not None else cond.ref_BKCHW.shape[-2:]
         frames = 1 if x is None else x.shape[1] + (0 if cache is None else cache.frames)
-        space = self.space(H, W, cond.ref_BKCHW.shape[1], frames, self.patch_in.weight)
+        c, weight = self.config, self.patch_in.weight
+        space = Space.make(
+            H // c.patch, W // c.patch, c.width // c.heads, c.theta, c.ref_gap, cond.ref_BKCHW.shape[1], frames,
+            weight.device, weight.dtype == torch.float64,
+        )  # fmt: skip
         zero = torch.zeros((), dtype=_wide(cond.speak_BTA[:0]).dtype, device=cond.speak_BTA.device)
         e_6D = _wide(self.time_6D(self._time(zero))).reshape(6, -1)
         refs = None if cache is not None else self._reference_tokens(cond)
         tokens: Tensor | None = None
-        mode: Any = "full" if cache is None else "block"
         if x is not None and t is not None:
             tokens, e_BFD = self._fold(x), self._time(t)
             e_BF6D = _wide(self.time_6D(e_BFD)).reshape(*t.shape, 6, -1)
             drive: tuple[Tensor, ...] = self._drive(cond, start, x.shape[1])
             if layout is not None:
-                mode, drive = (layout, self.flex), tuple(torch.cat([d, d]) for d in drive)
+                drive = tuple(torch.cat([d, d]) for d in drive)
+        forced = None if layout is None else (self.attend_forced, layout)
         ref_kvs, own_kvs = [], []
         for i, block in enumerate(self.blocks):
             kvs = (cache.refs[i], cache.past[i]) if cache is not None else (None, None)
             video = None if tokens is None else Video(tokens, e_BF6D, drive[i % 2], *drive[2:])
-            inputs = (video, refs, e_6D, *kvs, mode, space)
+            inputs = (video, refs, e_6D, *kvs, space, forced, cache is not None)
             if self.checkpointing and torch.is_grad_enabled():
                 result = checkpoint(block, *inputs, use_reentrant=False, preserve_rng_state=False)
             else:

@@ -13,7 +13,7 @@ import gc
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -31,9 +31,9 @@ from lpm_train.model import DiT
 class Ranks:
     """This process among all."""
 
-    rank: int
-    size: int
-    device: torch.device
+    rank: int = 0
+    size: int = 1
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     mesh: DeviceMesh | None = None
 
     @property
@@ -80,7 +80,11 @@ def prepare(model: DiT, config: Config, where: Ranks, trained: bool = True) -> D
     if run.attention == "flex" and where.device.type != "cuda":
         raise ConfigError("run.attention=flex needs CUDA (PyTorch has no backward for it on CPU); use sdpa")
     model.to(where.device)
-    model.flex, model.checkpointing = run.attention == "flex", run.checkpointing and trained
+    model.checkpointing = run.checkpointing and trained
+    if run.attention == "flex":
+        from lpm_train.extras.flex import attend_forced_flex
+
+        model.attend_forced = attend_forced_flex
     model.requires_grad_(trained)
     if run.compile:
         torch._dynamo.config.recompile_limit = 64  # one graph for each length of a filling cache

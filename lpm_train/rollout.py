@@ -13,17 +13,12 @@ import torch
 from torch import Tensor
 
 from lpm_train import flow
-from lpm_train.attention import Cache, Causal
+from lpm_train.attention import Cache
 from lpm_train.batch import Conditions
 from lpm_train.config import Flow, Stream
 from lpm_train.model import DiT
 
 Draw = Callable[[str], Tensor]  # purpose -> noise [B, F, C, H, W] for the block at hand
-
-
-def causal_layout(stream: Stream) -> Causal:
-    """Return the attention layout of a stream."""
-    return Causal(stream.block, stream.window, stream.sink)
 
 
 @torch.no_grad()
@@ -41,7 +36,7 @@ def sample_clip(
 
 
 def forced(
-    model: DiT, x_t: Tensor, t_BF: Tensor, cond: Conditions, layout: Causal | None, context: Tensor, start: int = 0
+    model: DiT, x_t: Tensor, t_BF: Tensor, cond: Conditions, layout: Stream | None, context: Tensor, start: int = 0
 ) -> Tensor:
     """Return the velocity at `x_t`: with both directions in view, or under a layout, forced on a clean `context`."""
     if layout is not None:
@@ -69,7 +64,7 @@ class Rollout:
     @torch.no_grad()
     def begin(cls, model: DiT, cond: Conditions, config: Stream, context_noise: float = 0.0) -> Rollout:
         """Start with the references of `cond` in the cache."""
-        return cls(model, config, model(None, None, cond, layout=causal_layout(config)), context_noise)
+        return cls(model, config, model(None, None, cond, layout=config), context_noise)
 
     def block(
         self, cond: Conditions, start: int, draw: Draw, exit_step: int | None = None, graph: bool = False
@@ -120,7 +115,7 @@ def roll(
     rollout = Rollout.begin(model, cond, config, context_noise)
     like = torch.empty(0, device=cond.speak_BTA.device)
     out = []
-    for first in range(0, causal_layout(config).blocks(cond.frames) * config.block, config.block):
+    for first in range(0, config.blocks(cond.frames) * config.block, config.block):
 
         def draw(purpose: str, first: int = first) -> Tensor:
             return flow.noise(ids, (config.block, *size), like, "roll", *seed, first, purpose)

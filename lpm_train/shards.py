@@ -29,7 +29,6 @@ class Row:
     """One sample of the manifest: identity, shape, and where its members are."""
 
     sample_id: str
-    identity_id: str
     state: str
     width: int
     height: int

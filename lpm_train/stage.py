@@ -18,15 +18,31 @@ from torch import Tensor
 from torch.optim import AdamW, Optimizer
 
 from lpm_train import flow
-from lpm_train.attention import Causal
-from lpm_train.batch import STATES, Batch, sample_seed
-from lpm_train.config import Config
+from lpm_train.batch import STATES, Batch, Conditions, sample_seed
+from lpm_train.config import Config, Stream
 from lpm_train.model import DiT
 from lpm_train.parallel import Ema, Ranks, accumulate, autocast, clip_gradients, gather_rows, prepare
-from lpm_train.probe import LEVELS, by_state, level_loss
-from lpm_train.rollout import roll
+from lpm_train.rollout import forced, roll
 
 Weights = Mapping[str, Tensor]
+
+LEVELS = (0.1, 0.3, 0.5, 0.7, 0.9)  # noise levels of a held-out loss
+
+
+def level_loss(
+    model: DiT, batch: Batch, layout: Stream | None, level: float, cond: Conditions | None = None,
+    purpose: str = "probe",
+) -> Tensor:  # fmt: skip
+    """Return the flow loss by sample and frame at one noise level, with noise fixed by `purpose`: [B, F]."""
+    x = batch.x_BFCHW
+    eps = flow.noise(batch.sample_ids, x.shape[1:], x, purpose, level)
+    t = x.new_full(x.shape[:2], level)
+    return flow.frame_loss(forced(model, flow.add_noise(x, eps, t), t, cond or batch.cond, layout, x), x, eps)
+
+
+def by_state(loss: Tensor, state: Tensor) -> dict[str, float]:
+    """Return the mean loss of each state that occurs."""
+    return {n: float(loss[state == i].mean()) for i, n in enumerate(STATES) if bool((state == i).any())}
 
 
 @dataclass(frozen=True)
@@ -54,7 +70,7 @@ class Stage:
     """What all stages share: a student, its optimizer and average, and the measured step of flow matching."""
 
     name: ClassVar[str]
-    layout: Causal | None = None  # of teacher forcing
+    layout: Stream | None = None  # of teacher forcing
 
     def __init__(self, config: Config, where: Ranks, start: Weights | None = None) -> None:
         self.config, self.where, self.seed = config, where, config.run.seed
@@ -126,11 +142,11 @@ class Stage:
         with self.averaged() as model:
             for batch in (b.to(self.where.device) for b in batches):
                 by_level = [level_loss(model, batch, self.layout, t, purpose="heldout") for t in LEVELS]
-                losses.append(torch.stack(by_level, dim=-1).double())
-                states.append(batch.state_BF)
-        loss_BFG, state_BF = gather_rows(torch.cat(losses)), gather_rows(torch.cat(states).long())
-        out = {"": float(loss_BFG.mean())} | {f".{n}": v for n, v in by_state(loss_BFG, state_BF).items()}
-        out |= {f".t{t:g}": float(loss_BFG[..., k].mean()) for k, t in enumerate(LEVELS)}
+                losses.append(torch.stack(by_level, dim=-1).double().flatten(0, 1))  # clips may differ in length
+                states.append(batch.state_BF.flatten())
+        loss_NG, state_N = gather_rows(torch.cat(losses)), gather_rows(torch.cat(states).long())
+        out = {"": float(loss_NG.mean())} | {f".{n}": v for n, v in by_state(loss_NG, state_N).items()}
+        out |= {f".t{t:g}": float(loss_NG[:, k].mean()) for k, t in enumerate(LEVELS)}
         return {f"heldout_loss{name}": value for name, value in out.items()}
 
     def exit_criteria(self, first: Mapping[str, float], now: Mapping[str, float]) -> list[Criterion]:

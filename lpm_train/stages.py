@@ -1,7 +1,7 @@
 """The stages of training: each owns its models and optimizers and knows one thing, how to take a step.
 
-Pretrain (both directions) -> Causal (teacher forcing) -> optionally Consistency -> Distill (own rollouts). All share
-one transformer; each starts from the averaged weights of the one before: `make_stage(config, where, start=weights)`.
+Pretrain (both directions) -> Causal (teacher forcing) -> optionally `extras.consistency` -> Distill (own rollouts).
+All share one transformer; each starts from the averaged weights of the one before: `make_stage(config, where, start)`.
 `student` is what is trained, `teacher` and `critic` exist in distillation. `stage.generate` gives latents the way the
 stage's model is meant to be sampled.
 """
@@ -18,7 +18,7 @@ from lpm_train.batch import Batch, drop_conditions, sample_seed
 from lpm_train.config import Config, ConfigError
 from lpm_train.model import DiT
 from lpm_train.parallel import Ranks, gather_rows
-from lpm_train.rollout import causal_layout, forced, near, roll, sample_clip
+from lpm_train.rollout import forced, near, roll, sample_clip
 from lpm_train.stage import Criterion, Stage, Weights
 
 
@@ -58,12 +58,12 @@ class Causal(Stage):
 
     def __init__(self, config: Config, where: Ranks, start: Weights | None = None) -> None:
         super().__init__(config, where, start)
-        self.layout = causal_layout(config.stream)
+        self.layout = config.stream
 
     def _by_block(self, batch: Batch, i: int, *purpose: object) -> Tensor:
         """Draw U(0, 1) for each block, and give it to its frames: [B, F]."""
         block = self.config.stream.block
-        blocks = causal_layout(self.config.stream).blocks(batch.x_BFCHW.shape[1])
+        blocks = self.config.stream.blocks(batch.x_BFCHW.shape[1])
         return self._uniform(batch, (blocks,), i, *purpose).repeat_interleave(block, dim=1)
 
     def _context(self, batch: Batch, i: int, most: float) -> Tensor:
@@ -81,38 +81,6 @@ class Causal(Stage):
         return flow.frame_loss(v, x0, eps).mean(1)
 
 
-class Consistency(Causal):
-    """Make neighbouring points of the causal model's path agree on the data; its start is its own teacher."""
-
-    name = "consistency"
-
-    def __init__(self, config: Config, where: Ranks, start: Weights | None = None) -> None:
-        super().__init__(config, where, start)
-        self.roles |= {role: self._model(start, trained=False) for role in ("teacher", "target")}
-
-    def step(self, batch: Batch, i: int) -> dict[str, float]:
-        """Take optimizer step `i`, then let the target follow."""
-        out = super().step(batch, i)
-        self.ema.copy_to(self.roles["target"])
-        return out
-
-    def _losses(self, batch: Batch, i: int) -> Tensor:
-        c, x0 = self.config.consistency, batch.x_BFCHW
-        grid = flow.shifted(torch.linspace(1, 0, c.grid + 1, device=x0.device, dtype=x0.dtype), self.config.flow.shift)
-        k = (self._by_block(batch, i, "t", self.name) * c.grid).long().clamp_max(c.grid - 1)
-        (t, then), context = (grid[k], grid[k + 1]), self._context(batch, i, c.context_noise)
-
-        def velocity(role: str, x: Tensor, t: Tensor) -> Tensor:
-            return forced(self.roles[role], x, t, batch.cond, self.layout, context)
-
-        x_t = flow.add_noise(x0, self._noise(batch, "eps", i), t)
-        with torch.no_grad():
-            x_then = x_t + flow.spread(then - t) * velocity("teacher", x_t, t)
-            target = flow.to_x0(x_then, velocity("target", x_then, then), then)
-        online = flow.to_x0(x_t, velocity("student", x_t, t), t)
-        return (online - target).square().mean(dim=(2, 3, 4)).mean(1)
-
-
 class Distill(Stage):
     """Match the distribution of the student's own rollouts to the teacher's."""
 
@@ -122,7 +90,7 @@ class Distill(Stage):
         self, config: Config, where: Ranks, start: Weights | None = None, teacher: Weights | None = None
     ) -> None:
         super().__init__(config, where, start)
-        self.layout = causal_layout(config.stream) if config.distill.teacher == "causal" else None
+        self.layout = config.stream if config.distill.teacher == "causal" else None
         teacher = teacher if teacher is not None else start
         self.roles |= {"teacher": self._model(teacher, trained=False), "critic": self._model(teacher)}
         self.optimizers["critic"] = self._optimizer(self.roles["critic"], config.distill.critic_lr)
@@ -224,8 +192,11 @@ def make_stage(
         start: weights of the student; None: fresh.
         teacher: weights of the teacher, distillation only; None: those of `start`.
     """
-    where = where or Ranks(0, 1, torch.device(config.run.device or "cpu"))
+    where = where or Ranks(device=torch.device(config.run.device or "cpu"))
     if config.run.stage == "distill":
         return Distill(config, where, start, teacher)
-    stages: dict[str, type[Stage]] = {s.name: s for s in (Pretrain, Causal, Consistency)}
-    return stages[config.run.stage](config, where, start)
+    if config.run.stage == "consistency":
+        from lpm_train.extras.consistency import Consistency
+
+        return Consistency(config, where, start)
+    return (Pretrain if config.run.stage == "pretrain" else Causal)(config, where, start)

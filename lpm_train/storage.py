@@ -81,12 +81,8 @@ class Storage:
 def _open(uri: str) -> tuple[pafs.FileSystem, str]:
     if "://" not in uri:
         return pafs.LocalFileSystem(), str(Path(uri).absolute())
-    endpoint, full = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL"), uri
-    if uri.startswith("s3://") and endpoint and "endpoint_override" not in uri:
-        scheme, _, host = endpoint.partition("://")
-        full = f"{uri}{'&' if '?' in uri else '?'}endpoint_override={host}&scheme={scheme}"
     try:
-        fs, root = pafs.FileSystem.from_uri(full)
+        fs, root = pafs.FileSystem.from_uri(uri)
     except pa.ArrowInvalid:  # a scheme that Arrow does not speak itself
         try:
             other, root = fsspec.core.url_to_fs(uri)

@@ -78,23 +78,17 @@ class _Sound:
         silent_TA = audio(torch.zeros(self.hop), rate_hz)
         self.features_TA = silent_TA[-1:].expand(lead, -1).to(device)
         self.on_T = torch.zeros(lead, dtype=torch.bool, device=device)
-        self.wave_N = torch.zeros(0)
-        self.on_N = torch.zeros(0, dtype=torch.bool)
+        self.on_N = torch.zeros(0, dtype=torch.bool)  # of the samples that do not fill a step yet
 
     def push(self, wave_N: Tensor | None, samples: int) -> None:
         """Take sound, or as much of its absence, and turn whole steps into features."""
         wave = torch.zeros(samples) if wave_N is None else wave_N.detach().cpu().float()
-        self.wave_N = torch.cat([self.wave_N, wave])
-        self.on_N = torch.cat([self.on_N, torch.full((samples,), wave_N is not None)])
-        steps = len(self.wave_N) // self.hop
-        if not steps:
-            return
-        take = steps * self.hop
-        new_TA, self.state = self.audio.push(self.wave_N[:take], self.rate_hz, self.state)
-        on_T = self.on_N[:take].reshape(steps, self.hop).any(1)
-        self.wave_N, self.on_N = self.wave_N[take:], self.on_N[take:]
+        new_TA, self.state = self.audio.push(wave, self.rate_hz, self.state)
+        on_N = torch.cat([self.on_N, torch.full((samples,), wave_N is not None)])
+        whole = len(new_TA) * self.hop
+        self.on_N = on_N[whole:]
         self.features_TA = torch.cat([self.features_TA, new_TA.to(self.device)])
-        self.on_T = torch.cat([self.on_T, on_T.to(self.device)])
+        self.on_T = torch.cat([self.on_T, on_N[:whole].reshape(-1, self.hop).any(1).to(self.device)])
 
     def drop(self, steps: int) -> None:
         """Forget what no window will reach again."""

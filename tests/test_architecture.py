@@ -41,6 +41,13 @@ def test_imports_go_down_only(package: str) -> None:
         assert not up, f"{file.relative_to(ROOT)} imports {up}"
 
 
+def test_the_trainer_does_not_rest_on_the_tools_around_it() -> None:
+    for file in (ROOT / "lpm_train").glob("*.py"):
+        for line in file.read_text(encoding="utf-8").split("\n"):
+            if line.lstrip().startswith(("from lpm_train.tools", "import lpm_train.tools")):
+                assert file.name == "cli.py" and line.startswith("    "), f"{file.name} imports a tool: {line}"
+
+
 def test_every_module_says_what_it_is() -> None:
     for package in MAY_IMPORT:
         for file in (ROOT / package).rglob("*.py"):

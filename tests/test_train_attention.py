@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import scaled_dot_product_attention as sdpa
 
-from lpm_train.attention import KV, Causal, Space, attend_block, attend_forced, attend_forced_flex, attend_full
+from lpm_train.attention import KV, Space, angles, attend_forced, positions, rotate
 from lpm_train.config import Stream
-from lpm_train.rollout import Rollout, causal_layout, near
-from lpm_train.rope import angles, positions, rotate
+from lpm_train.extras.flex import attend_forced_flex
+from lpm_train.rollout import Rollout, near
 
 HEIGHT = WIDTH = 2
 THETA = 100.0
@@ -40,7 +40,7 @@ def turned(x: torch.Tensor, times: list[int]) -> torch.Tensor:
 
 @pytest.mark.parametrize(("frames", "window", "sink"), [(6, 6, 0), (8, 4, 0), (10, 2, 2), (10, 4, 2)])
 def test_forced_attention_equals_a_dense_mask(frames: int, window: int, sink: int) -> None:
-    layout, S, B = Causal(2, window, sink), SPACE.tokens, 2
+    layout, S, B = Stream(block=2, window=window, sink=sink), SPACE.tokens, 2
     q, own, refs = kv(2 * B, frames, 0).k, kv(2 * B, frames, 1), kv(B, 2, 2)
     out = attend_forced(q, own, refs, SPACE, layout)
     for row in range(2 * B):  # each block by itself, from a list of visible frames and an explicit mask
@@ -65,7 +65,7 @@ def test_forced_attention_equals_a_dense_mask(frames: int, window: int, sink: in
 
 @pytest.mark.filterwarnings("ignore")  # flex attention warns wherever it is not compiled
 def test_flex_equals_sdpa_forward() -> None:
-    space, layout = grid(16, wide=False), Causal(2, 6)
+    space, layout = grid(16, wide=False), Stream(block=2, window=6)
     q, own, refs = kv(2, 6, 0, 16).k.float(), kv(2, 6, 1, 16), kv(1, 2, 2, 16)
     own, refs = KV(*(x.float() for x in own)), KV(*(x.float() for x in refs))
     with torch.no_grad():
@@ -75,7 +75,7 @@ def test_flex_equals_sdpa_forward() -> None:
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="flex attention has a backward on CUDA only")
 def test_flex_equals_sdpa_on_cuda() -> None:
-    space, layout, results = Space.make(8, 16, 64, THETA, 3, 2, 6, device="cuda"), Causal(2, 6), []
+    space, layout, results = Space.make(8, 16, 64, THETA, 3, 2, 6, device="cuda"), Stream(block=2, window=6), []
     g = torch.Generator("cuda").manual_seed(0)
     shapes = [(2, 2, 6 * 128, 64)] * 3 + [(1, 2, 2 * 128, 64)] * 2
     given = [torch.randn(s, generator=g, device="cuda") for s in shapes]
@@ -90,7 +90,7 @@ def test_flex_equals_sdpa_on_cuda() -> None:
 
 def test_flex_refuses_a_window_that_forgets() -> None:
     with pytest.raises(ValueError, match=r"widen stream\.window"):
-        attend_forced_flex(kv(2, 6, 0).k, kv(2, 6, 1), None, SPACE, Causal(2, 2))
+        attend_forced_flex(kv(2, 6, 0).k, kv(2, 6, 1), None, SPACE, Stream(block=2, window=2))
 
 
 @settings(max_examples=20, deadline=None)
@@ -100,11 +100,6 @@ def test_rotation_depends_on_differences_of_position_only(shift: int) -> None:
     here = sdpa(turned(own.k, [0, 1, 2]), turned(own.v, [0, 1, 2]), own.v)
     there = sdpa(turned(own.k, [shift, shift + 1, shift + 2]), turned(own.v, [shift, shift + 1, shift + 2]), own.v)
     torch.testing.assert_close(here, there, atol=1e-9, rtol=0)
-
-
-def test_a_block_without_past_is_the_full_attention() -> None:
-    q, own, refs = kv(1, 4, 0).k, kv(1, 4, 1), kv(1, 2, 2)
-    torch.testing.assert_close(attend_block(q, own, None, refs, SPACE), attend_full(q, own, refs, SPACE))
 
 
 @pytest.mark.parametrize(
@@ -125,7 +120,7 @@ def test_cached_stream_equals_full_causal_pass(stream: Stream) -> None:
     t = t.repeat_interleave(stream.block, 1)
     both = torch.cat([batch.x_BFCHW, x_t]), torch.cat([torch.zeros_like(t), t])
     with torch.no_grad():
-        full = model(*both, batch.cond, layout=causal_layout(stream)).v_BFCHW
+        full = model(*both, batch.cond, layout=stream).v_BFCHW
         rollout, parts = Rollout.begin(model, batch.cond, stream), []
         for first in range(0, 12, stream.block):
             here = slice(first, first + stream.block)

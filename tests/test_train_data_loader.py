@@ -14,14 +14,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from train_data_case import BUCKET, copy, dataset, encoders, loader, same
 
-from lpm_train.batch import Batch, DropRates
-from lpm_train.precompute import precompute
-from lpm_train.sampling import Sampling, choose_bucket, choose_references, window_starts
+from lpm_train.batch import Batch
+from lpm_train.config import ConfigError, Data
+from lpm_train.make import choose_bucket, choose_references, window_starts
 from lpm_train.shards import Shards, select
 from lpm_train.storage import DataError, Storage
+from lpm_train.tools.precompute import precompute
 from schemas.sample import ReferenceRef
 
-ALL = {"drop": DropRates(), "sampling": Sampling(max_refs=3, silence=0.5)}
+ALL = {"max_refs": 3, "silence": 0.5}
 
 
 def take(n: int, **settings_) -> list[Batch]:
@@ -57,7 +58,7 @@ def test_resume_equals_uninterrupted_also_with_other_workers_and_ranks() -> None
 
 
 def test_what_a_sample_becomes_does_not_depend_on_its_company() -> None:
-    with loader(global_batch=24, **ALL) as wide, loader(global_batch=2, **ALL) as narrow:
+    with loader(batch=24, **ALL) as wide, loader(batch=2, **ALL) as narrow:
         rows = {i: wide_batch.select([k]) for wide_batch in [next(wide)] for k, i in enumerate(wide_batch.sample_ids)}
         for _ in range(3):
             batch = next(narrow)
@@ -70,7 +71,7 @@ def test_changed_data_or_settings_are_refused(tmp_path: Path) -> None:
         state = source.state()
     with loader(root) as source:
         source.restore(state)
-    for change, word in [({"global_batch": 8}, "global batch"), ({"seed": 1}, "seed"), ({"where": "n_frames > 1"}, "")]:
+    for change, word in [({"batch": 8}, "global batch"), ({"seed": 1}, "seed"), ({"where": "n_frames > 1"}, "")]:
         with loader(root, **change) as source:
             if word:
                 with pytest.raises(DataError, match=word):
@@ -118,7 +119,7 @@ def test_where_selects_and_a_wrong_clause_names_the_columns() -> None:
 
 
 def test_shapes_masks_and_states_of_a_batch() -> None:
-    with loader(global_batch=24, sampling=Sampling(max_refs=3, silence=0.0)) as source:
+    with loader(batch=24, max_refs=3, silence=0.0) as source:
         batch = next(source)
         c = batch.cond
         assert batch.x_BFCHW.shape == (24, 4, 3 * 4 * 8 * 8, 4, 4) and c.speak_BTA.shape == (24, 32, 16)
@@ -132,7 +133,7 @@ def test_shapes_masks_and_states_of_a_batch() -> None:
 
 
 def test_silence_replaces_null_for_the_chosen_share() -> None:
-    with loader(global_batch=24, sampling=Sampling(silence=1.0)) as source:
+    with loader(batch=24, silence=1.0) as source:
         batch = next(source)
         off = ~(batch.state_BF & 2).bool()
         assert batch.cond.listen_on_BF.all()
@@ -142,11 +143,13 @@ def test_silence_replaces_null_for_the_chosen_share() -> None:
 
 def test_too_short_for_every_bucket_and_uneven_ranks_are_refused() -> None:
     with pytest.raises(DataError, match="the longest has 24 frames"):
-        loader(buckets=((32, 32, 32),))
+        loader(bucket=(32, 32, 32))
     with pytest.raises(DataError, match="does not divide among 3 ranks"):
         loader(world_size=3)
+    with pytest.raises(ConfigError, match="must be probabilities"):
+        loader(silence=1.5)
     with pytest.raises(DataError, match="18 frames do not fit"):
-        loader(buckets=((18, 32, 32),))
+        loader(bucket=(18, 32, 32))
 
 
 @given(st.integers(1, 400), st.integers(1, 400), st.integers(1, 64))
@@ -178,16 +181,16 @@ def reference(i: int, *, overlaps: bool = False, kind: str = "view", time_s: flo
 @given(st.lists(st.booleans(), min_size=1, max_size=9), st.integers(0, 99), st.integers(1, 5))
 def test_references_come_from_outside_the_clip_where_there_are_any(inside: list[bool], seed: int, k: int) -> None:
     refs = [reference(i, overlaps=o, kind="global" if i == 0 else "view", time_s=i) for i, o in enumerate(inside)]
-    chosen = choose_references(refs, (2.0, 4.0), "src", Sampling(max_refs=k), np.random.default_rng(seed))
+    chosen = choose_references(refs, (2.0, 4.0), "src", Data(max_refs=k), np.random.default_rng(seed))
     assert 1 <= len(chosen) <= k and len(set(chosen)) == len(chosen)
     if not all(inside):
         assert not any(inside[i] for i in chosen)
         assert inside[0] or 0 in chosen, "the global picture is always there"
     elif len(inside) not in (3, 4):
         assert all(not 2.0 <= refs[i].time_s < 4.0 for i in chosen)
-    assert choose_references([], (2.0, 4.0), "src", Sampling(), np.random.default_rng(0)) == []
+    assert choose_references([], (2.0, 4.0), "src", Data(), np.random.default_rng(0)) == []
     only = [reference(0, overlaps=True, time_s=3.0)]
-    assert choose_references(only, (2.0, 4.0), "src", Sampling(), np.random.default_rng(0)) == [0]
+    assert choose_references(only, (2.0, 4.0), "src", Data(), np.random.default_rng(0)) == [0]
 
 
 def test_any_fsspec_url_will_do() -> None:
@@ -220,7 +223,7 @@ def test_object_storage_gives_the_same_batches(bucket: str) -> None:
         assert far.state() == near.state()
         assert same(next(far), next(near))
     precompute(root, "a", encoders(), [BUCKET], dtype="float32")
-    with loader(root, precomputed="a") as far, loader(sampling=Sampling(hop_frames=16)) as near:
+    with loader(root, precomputed="a") as far, loader(hop_frames=16) as near:
         assert same(next(far), next(near))
     with pytest.raises(DataError, match="no manifest"):
         Shards(f"s3://{bucket}/other")

@@ -13,19 +13,19 @@ import pyarrow.parquet as pq
 import pytest
 import soundfile
 import torch
-from train_data_case import BUCKET, copy, dataset, encoders, loader, same
+from train_data_case import BUCKET, copy, data, dataset, encoders, loader, same
 
-from lpm_train.cli import codec as run_codec
-from lpm_train.cli import doctor as run_doctor
-from lpm_train.cli import precompute as run_precompute
 from lpm_train.extras.codec_tiny import TinyConfig, TinyVideoAE
-from lpm_train.loader import Loader, LoaderConfig
+from lpm_train.loader import Loader
 from lpm_train.make import Encoders
-from lpm_train.precompute import precompute
-from lpm_train.sampling import Sampling
-from lpm_train.session import make_encoders, parse_buckets
+from lpm_train.session import make_encoders
 from lpm_train.shards import Shards
 from lpm_train.storage import DataError
+from lpm_train.tools.cli import codec as run_codec
+from lpm_train.tools.cli import doctor as run_doctor
+from lpm_train.tools.cli import parse_buckets
+from lpm_train.tools.cli import precompute as run_precompute
+from lpm_train.tools.precompute import precompute
 
 ENCODERS = {"codec": "patch:4x8x8", "audio": "logmel:2x16", "text": "hashed-words:8x12", "buckets": "16x32x32"}
 
@@ -34,7 +34,7 @@ def test_batches_are_those_without(tmp_path: Path) -> None:
     root = copy(tmp_path / "d")
     counts = precompute(root, "a", encoders(), [BUCKET], hop_frames=4, dtype="float32")
     assert counts["samples"] == 24 and counts["shards"] == 2
-    with loader(root, precomputed="a") as fast, loader(root, sampling=Sampling(hop_frames=4)) as slow:
+    with loader(root, precomputed="a") as fast, loader(root, hop_frames=4) as slow:
         for _ in range(8):
             assert same(next(fast), next(slow))
     again = precompute(root, "a", encoders(), [BUCKET], hop_frames=4, dtype="float32")
@@ -46,10 +46,9 @@ def test_a_codec_that_looks_back_gives_windows_of_their_own(tmp_path: Path) -> N
     torch.manual_seed(0)
     made = Encoders(TinyVideoAE(TinyConfig(stride=(4, 8, 8), channels=4, width=8, blocks=1)), *_rest())
     precompute(root, "tiny", made, [BUCKET], hop_frames=8, dtype="float32", workers=1)
-    config = {"buckets": (BUCKET,), "global_batch": 4, "workers": 1}
     with (
-        Loader(root, LoaderConfig(**config, precomputed="tiny"), made) as fast,
-        Loader(root, LoaderConfig(**config, sampling=Sampling(hop_frames=8)), made) as slow,
+        Loader(data(root, precomputed="tiny"), made) as fast,
+        Loader(data(root, hop_frames=8), made) as slow,
     ):
         assert same(next(fast), next(slow))
 
@@ -64,13 +63,12 @@ def test_another_codec_other_data_or_other_buckets_are_refused(tmp_path: Path) -
     with pytest.raises(DataError, match=r"no precomputed/a in this dataset: run `lpm train precompute"):
         loader(root, precomputed="a")
     precompute(root, "a", encoders(), [BUCKET])
-    config = LoaderConfig(buckets=(BUCKET,), precomputed="a")
     with pytest.raises(DataError, match=r"other encoders \(codec: stored .*mix two latent spaces"):
-        Loader(root, config, encoders((2, 8, 8)))
+        Loader(data(root, precomputed="a"), encoders((2, 8, 8)))
     with pytest.raises(DataError, match="other settings"):
         precompute(root, "a", encoders((2, 8, 8)), [BUCKET])
     with pytest.raises(DataError, match="24 of 24 samples are not in precomputed/a"):
-        loader(root, precomputed="a", buckets=((8, 32, 32),))
+        loader(root, precomputed="a", bucket=(8, 32, 32))
     rows = pq.read_table(root / "manifest.parquet").to_pylist()
     rows[5]["caption"] = "new words"
     pq.write_table(pq.read_table(root / "manifest.parquet").from_pylist(rows), root / "manifest.parquet")
@@ -97,7 +95,7 @@ def test_selections_add_up(tmp_path: Path) -> None:
 def test_half_precision_is_near(tmp_path: Path) -> None:
     root = copy(tmp_path / "d")
     precompute(root, "h", encoders(), [BUCKET])
-    with loader(root, precomputed="h") as fast, loader(root, sampling=Sampling(hop_frames=16)) as slow:
+    with loader(root, precomputed="h") as fast, loader(root, hop_frames=16) as slow:
         a, b = next(fast), next(slow)
         assert a.x_BFCHW.dtype == torch.float32
         torch.testing.assert_close(a.x_BFCHW, b.x_BFCHW, atol=1e-3, rtol=0)
@@ -119,7 +117,7 @@ def test_commands_and_contact_sheet(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert picture.shape[1] == (4 + 8) * 128 and picture[18:146, 512:].std() > 20
     with pytest.raises(DataError, match="FRAMESxHEIGHTxWIDTH"):
         parse_buckets("64x32")
-    assert make_encoders().codec.stride == (4, 8, 8)
+    assert make_encoders(data(codec="patch:4x8x8")).codec.stride == (4, 8, 8)
 
 
 def _rewrite(root: Path, change) -> list[str]:
@@ -188,9 +186,11 @@ def test_a_codec_is_trained_on_a_dataset_and_used(tmp_path: Path, capsys: pytest
     assert "training (the split val is empty)" in said
     first, last = (float(line.split("loss ")[1]) for line in (said.splitlines()[0], said.splitlines()[-2]))
     assert last < first
-    with Loader(dataset(), LoaderConfig(buckets=parse_buckets(bucket)), make_encoders(f"tiny:{out}")) as source:
+    tiny = data(bucket=parse_buckets(bucket)[0], batch=8, codec=f"tiny:{out}")
+    with Loader(tiny, make_encoders(tiny)) as source:
         assert next(source).x_BFCHW.shape == (8, 4, 8, 8, 8)
     again = tmp_path / "again.pt"
     run_codec(str(dataset()), str(again), **{**shape, "steps": 2})
     run_codec(str(dataset()), str(out), **{**shape, "steps": 2})
-    assert make_encoders(f"tiny:{out}").codec.fingerprint == make_encoders(f"tiny:{again}").codec.fingerprint
+    prints = [make_encoders(data(codec=f"tiny:{file}")).codec.fingerprint for file in (out, again)]
+    assert prints[0] == prints[1]

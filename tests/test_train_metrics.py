@@ -8,12 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from lpm_train.attention import Causal
-from lpm_train.config import Model
-from lpm_train.flops import forward_flops, mfu
+from lpm_train.audio import LogMel
+from lpm_train.config import Model, Stream
 from lpm_train.make import Encoders
 from lpm_train.model import DiT
-from lpm_train.probe import condition_gaps, heldout_loss
 from lpm_train.proof.codec_principal import PrincipalCodec
 from lpm_train.proof.metrics import (
     correlation,
@@ -26,6 +24,9 @@ from lpm_train.proof.metrics import (
 )
 from lpm_train.proof.puppet import held_out_scenes, measure, scene_batch
 from lpm_train.proof.synthetic import SWAY_STD_PX, Factors, read_factors, render
+from lpm_train.text import HashedWords
+from lpm_train.tools.evaluate import condition_gaps, heldout_loss
+from lpm_train.tools.flops import forward_flops, mfu
 
 
 def curve(n: int = 200) -> np.ndarray:
@@ -93,7 +94,7 @@ def test_the_puppet_scores_perfectly_against_itself_and_faults_show() -> None:
 def encoders() -> Encoders:
     scenes = held_out_scenes(24, 16, seed=5)
     clips = [torch.from_numpy(render(s)).permute(0, 3, 1, 2)[None].float() / 127.5 - 1 for s in scenes]
-    return Encoders(codec=PrincipalCodec.fit(clips, (4, 4, 4), 12))
+    return Encoders(PrincipalCodec.fit(clips, (4, 4, 4), 12), LogMel(), HashedWords())
 
 
 def test_scenes_through_the_codec_keep_their_factors(encoders: Encoders) -> None:
@@ -105,8 +106,8 @@ def test_scenes_through_the_codec_keep_their_factors(encoders: Encoders) -> None
     assert figures["sway_std_ratio"] == pytest.approx(truth, rel=0.05) and figures["identity.last"] < 0.04
 
 
-@pytest.mark.parametrize("layout", [None, Causal(3, 9, 0)])
-def test_gaps_are_zero_for_a_deaf_model_and_not_for_one_that_hears(encoders: Encoders, layout: Causal | None) -> None:
+@pytest.mark.parametrize("layout", [None, Stream()])
+def test_gaps_are_zero_for_a_deaf_model_and_not_for_one_that_hears(encoders: Encoders, layout: Stream | None) -> None:
     batch = scene_batch(held_out_scenes(4, 48), encoders)
     torch.manual_seed(0)
     model = DiT(Model(channels=12, audio_width=80, audio_steps=8, text_width=64, depth=2, width=24, heads=2))

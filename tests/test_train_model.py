@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from lpm_train.batch import Batch, Conditions, DropRates, drop_conditions
 from lpm_train.config import ConfigError, from_json, h200_1b3, override, small, to_json, toy
 from lpm_train.model import DiT
-from lpm_train.rollout import causal_layout, roll, sample_clip
+from lpm_train.rollout import roll, sample_clip
 
 F64 = torch.float64
 
@@ -64,7 +64,7 @@ def test_masked_content_has_no_influence() -> None:
 def test_causality() -> None:
     settings = case.config()
     model, batch = case.model(settings), case.batch(["a"], dtype=F64)
-    layout, t = causal_layout(settings.stream), torch.full((2, 8), 0.0, dtype=F64)
+    layout, t = settings.stream, torch.full((2, 8), 0.0, dtype=F64)
     t[1] = 0.7
 
     def forced(x: Tensor, noisy: Tensor, cond: Conditions) -> Tensor:
@@ -99,7 +99,7 @@ def test_sound_reaches_its_window_only() -> None:
 
 def test_references_keep_to_themselves() -> None:
     model, batch = case.model(), case.batch(["a"], dtype=F64)
-    layout = causal_layout(case.config().stream)
+    layout = case.config().stream
     mask = torch.ones_like(batch.cond.ref_mask_BK)
     cond = replace(batch.cond, ref_mask_BK=mask)
     other = replace(cond.null(), ref_mask_BK=mask, ref_BKCHW=cond.ref_BKCHW.clone())
@@ -169,9 +169,13 @@ def test_configuration_round_trip_and_errors() -> None:
     assert (changed.optim.lr, changed.run.bf16, changed.run.stage, changed.stream.window) == (1e-4, True, "causal", 6)
     for setting, message in (
         ("optim.rate=1", "Optim has lr"),
-        ("optim.lr=fast", "expected float"),
-        ("run.stage=train", "use one of"),
+        ("optim.lr=fast", "valid number"),
+        ("run.stage=train", "'pretrain', 'causal'"),
         ("run.steps", "section.field=value"),
+        ("pretrain.drop.lips=1", "DropRates has speak"),
+        ("pretrain.phases=[{'share': 1, 'lips': 2}]", "Phase has share"),
+        ("pretrain.drop.speak=2", "not a probability"),
+        ("data.hop_frames=0", "must be positive"),
         ("stream.window=4", "multiples of 3"),
     ):
         with pytest.raises(ConfigError, match=message):

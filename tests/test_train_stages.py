@@ -134,6 +134,7 @@ def test_heldout_loss_falls(stage: str) -> None:
     after = (trained := _trained(settings, 30, _simple)).evaluate(heldout)
     assert after["heldout_loss"] < 0.9 * before["heldout_loss"]
     assert {"heldout_loss.speak", "heldout_loss.t0.5"} <= after.keys()
+    assert trained.evaluate([*heldout, _simple(case.batch(["z", "w"], frames=6))])["heldout_loss"] > 0  # other lengths
     assert trained.generate(heldout[0], 0).shape == heldout[0].x_BFCHW.shape
     assert next(c.name for c in trained.exit_criteria(before, after)) == "heldout_loss"
 

@@ -101,7 +101,7 @@ def test_memory_and_state_do_not_grow() -> None:
     stream, sizes = generator(), []
     for i in range(30):
         stream.push(sound(0.08, i), None)
-        held = sum(s.features_TA.numel() + len(s.wave_N) + len(s.on_T) for s in stream.sounds)
+        held = sum(s.features_TA.numel() + len(s.on_N) + len(s.on_T) for s in stream.sounds)
         sizes.append((stream.rollout.cache.n_bytes, held))
     assert sizes[8:] == [sizes[8]] * len(sizes[8:])
     assert torch.isfinite(stream.push(sound(0.08), None)).all()

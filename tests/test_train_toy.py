@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import pytest
@@ -14,6 +17,8 @@ from command_line import lpm
 from lpm_train.checkpoint import find, load_weights
 from lpm_train.proof import toy
 from lpm_train.proof.muon import Muon, orthogonalized
+from lpm_train.tools import cli as trainer
+from lpm_train.tools.faces import NoFaceModelsError
 from workflows.cli import main
 
 BASELINES = Path(__file__).parent / "train_toy_baselines.json"
@@ -25,9 +30,12 @@ BUDGET = toy.Budget(
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.set_num_threads(1)
+    """Run the recipe in a process of its own: what other tests leave in torch's kernels changes the last bits."""
     out = tmp_path_factory.mktemp("toy")
-    toy.main(out, BUDGET)
+    code = "import sys, pathlib, test_train_toy as t; t.toy.main(pathlib.Path(sys.argv[1]), t.BUDGET)"
+    path = os.pathsep.join((str(Path(__file__).parents[1]), str(Path(__file__).parent)))
+    environment = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
+    subprocess.run([sys.executable, "-c", code, str(out)], env=environment, check=True, capture_output=True)
     return out
 
 
@@ -83,6 +91,23 @@ def test_a_finished_stage_is_not_run_again(made: Path) -> None:
     toy.train_all(made, encoders, bench, BUDGET, said.append)
     assert not any("ended" in line for line in said)
     assert all(torch.equal(before[n], w) for n, w in load_weights(made / "pretrain")[1].items())
+
+
+def test_eval_says_why_faces_were_not_looked_at(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def none_here() -> NoReturn:
+        raise NoFaceModelsError("no weights: fetch them")
+
+    monkeypatch.setattr(trainer, "_face_models", [none_here])
+    figures = tmp_path / "eval.json"
+    arguments = {"checkpoint": made / "pretrain", "dataset": str(made / "data"), "batches": 1, "out": figures}
+    assert trainer.evaluate(**arguments) == 0
+    assert "faces were not looked at: no weights: fetch them" in capsys.readouterr().out
+    found = json.loads(figures.read_text())
+    assert found["condition_gap.speech"] and found["reasons"] == {}
+    with pytest.raises(NoFaceModelsError, match="fetch them"):
+        trainer.evaluate(**arguments, faces=True)
 
 
 def test_orthogonal_steps() -> None:
@@ -155,13 +180,15 @@ def test_packed_footage_trains_in_every_stage_and_streams_a_video(packed: Path, 
     result = lpm("train", "eval", str(tmp_path / "distill"), str(packed), "--where", "true", "--out", str(figures),
                  "--batches", "1")  # fmt: skip
     assert result.returncode == 0, result.stderr
-    assert json.loads(figures.read_text())["heldout_loss.all"] > 0
+    found = json.loads(figures.read_text())
+    assert found["heldout_loss.all"] > 0 and found["data.identity.last"] < 0.6 and found["data.faces.seen"] > 0.9
+    assert found["identity.last"] is None and "no face where" in found["reasons"]["identity.last"]
 
 
 def _first_frame(video: Path, to: Path) -> None:
     import av
 
-    from lpm_train.media import write_png
+    from lpm_train.tools.media import write_png
 
     with av.open(str(video)) as container:
         write_png(to, next(container.decode(video=0)).to_ndarray(format="rgb24"))
@@ -171,7 +198,7 @@ def _first_frame(video: Path, to: Path) -> None:
     ("arguments", "sentence"),
     [
         (("train", "run", "{root}", "--preset", "big", "--out", "{root}/x"), "no preset 'big'"),
-        (("train", "run", "{root}", "--stage", "polish", "--out", "{root}/x"), "no stage 'polish'"),
+        (("train", "run", "{root}", "--stage", "polish", "--out", "{root}/x"), "run.stage = 'polish'"),
         (("train", "run", "{root}", "--preset", "toy", "--stage", "causal", "--out", "{root}/x"), "--init"),
         (("train", "run", "{root}", "--preset", "toy", "--out", "{root}/x"), "no manifest.parquet under"),
         (("train", "run", "{root}", "--preset", "toy", "--out", "{root}/x", "--set", "optim.rate=1"), "optim.rate"),
@@ -186,3 +213,10 @@ def test_errors_are_one_sentence(
     said = capsys.readouterr().err
     assert stop.value.code == 1 and "Traceback" not in said
     assert said.startswith("lpm: ") and sentence in said
+
+
+def test_the_trainer_starts_by_itself_as_torchrun_starts_it(tmp_path: Path) -> None:
+    """`run` is a word of the command line also where no other command is registered."""
+    command = [sys.executable, "-m", "lpm_train.cli", "run", str(tmp_path), "--preset", "toy", "--out", str(tmp_path)]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 1 and "no manifest.parquet under" in result.stderr

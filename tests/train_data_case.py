@@ -13,7 +13,8 @@ import torch
 from lpm_train.audio import LogMel
 from lpm_train.batch import Batch
 from lpm_train.codec import PatchCodec
-from lpm_train.loader import Loader, LoaderConfig
+from lpm_train.config import Data
+from lpm_train.loader import Loader
 from lpm_train.make import Encoders
 from lpm_train.proof.synthetic_shards import write_dataset
 from lpm_train.text import HashedWords
@@ -37,9 +38,16 @@ def encoders(stride: tuple[int, int, int] = (4, 8, 8)) -> Encoders:
     return Encoders(codec=PatchCodec(stride), audio=LogMel(2, 16), text=HashedWords(8, 12))
 
 
-def loader(root: Path | str | None = None, *, rank: int = 0, world_size: int = 1, **settings: Any) -> Loader:
-    config = LoaderConfig(**{"buckets": (BUCKET,), "global_batch": 4, "workers": 2, **settings})
-    return Loader(root or dataset(), config, encoders(), rank=rank, world_size=world_size)
+def data(root: Path | str | None = None, bucket: tuple[int, int, int] = BUCKET, **settings: Any) -> Data:
+    frames, height, width = bucket
+    size = {"frames": frames, "height": height, "width": width}
+    return Data(**{"root": str(root or dataset()), "batch": 4, "max_refs": 4, **size, **settings})
+
+
+def loader(
+    root: Path | str | None = None, *, rank: int = 0, world_size: int = 1, seed: int = 0, **settings: Any
+) -> Loader:
+    return Loader(data(root, **settings), encoders(), seed=seed, rank=rank, world_size=world_size)
 
 
 def tensors(batch: Batch) -> list[torch.Tensor]:

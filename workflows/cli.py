@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from lpm_train import cli as trainer
+from lpm_train.tools import cli as trainer
 from workflows import commands, commands_models, commands_query, commands_schema, labels
 
 app = typer.Typer(
@@ -178,6 +178,13 @@ def models_train_sync(
 
 
 app.command()(trainer.stream)
+
+
+@trainer.use_faces
+def _faces() -> Any:
+    from workflows.trainer_faces import open_faces
+
+    return open_faces()
 
 
 def main(arguments: list[str] | None = None) -> Any:

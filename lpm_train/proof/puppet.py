@@ -14,7 +14,7 @@ from torch import Tensor
 
 from lpm_train.audio import latent_steps
 from lpm_train.batch import KINDS, STATES, Batch, Conditions
-from lpm_train.clip import to_unit
+from lpm_train.clip import to_pixels, to_unit
 from lpm_train.codec import encode_images, latent_frames, latent_span
 from lpm_train.make import Encoders
 from lpm_train.proof.metrics import motion_energy, puppet_metrics
@@ -55,7 +55,7 @@ def held_out_scenes(
 def to_frames(latents_FCHW: Tensor, encoders: Encoders) -> U8:
     """Decode a clip of latents to uint8 RGB frames [T, H, W, 3]."""
     frames, _ = encoders.codec.decode(latents_FCHW[None])
-    return np.asarray(((frames[0].permute(0, 2, 3, 1) + 1) * 127.5).round().clamp(0, 255).byte().cpu().numpy())
+    return to_pixels(frames[0])
 
 
 @torch.no_grad()

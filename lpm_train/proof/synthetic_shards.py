@@ -19,8 +19,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import soundfile
 
-from lpm_train.media import write_mp4
 from lpm_train.proof.synthetic import F32, SIZE, U8, Scene, draw_scene, identity, reference_pictures, render, tracks
+from lpm_train.tools.media import write_mp4
 from schemas import sample as s
 from schemas.manifest import manifest_row
 from schemas.tables.output import MANIFEST

@@ -24,26 +24,25 @@ from lpm_train.batch import Batch, DropRates
 from lpm_train.checkpoint import find, load_weights, path_of, read_meta, steps
 from lpm_train.clip import read_video, to_unit
 from lpm_train.config import Causal, Config, Data, Distill, Flow, Model, Optim, Pretrain, Run, Stream
-from lpm_train.loader import Loader, LoaderConfig
+from lpm_train.loader import Loader
 from lpm_train.make import Encoders
-from lpm_train.media import write_mp4, write_png
 from lpm_train.model import DiT
 from lpm_train.parallel import Ranks
-from lpm_train.precompute import precompute
-from lpm_train.probe import condition_gaps
 from lpm_train.proof.codec_principal import PrincipalCodec
 from lpm_train.proof.metrics import nested
 from lpm_train.proof.muon import Muon
 from lpm_train.proof.puppet import held_out_scenes, measure, scene_batch, strip, to_frames
 from lpm_train.proof.synthetic import SIZE, Scene, render, tracks
 from lpm_train.proof.synthetic_shards import write_dataset
-from lpm_train.rollout import causal_layout, roll, sample_clip
-from lpm_train.sampling import Sampling
+from lpm_train.rollout import roll, sample_clip
 from lpm_train.session import load_model
 from lpm_train.shards import Shards
 from lpm_train.stage import Weights
 from lpm_train.stream import StreamGenerator, StreamingAudio
 from lpm_train.text import make_text
+from lpm_train.tools.evaluate import condition_gaps
+from lpm_train.tools.media import write_mp4, write_png
+from lpm_train.tools.precompute import precompute
 from schemas.sample import SAMPLES_PER_FRAME
 
 FRAMES = 48  # video frames of a training clip: 12 latents
@@ -107,8 +106,8 @@ def toy_config(stage: str = "pretrain", budget: Budget = Budget(), codec: Path =
         ),
         data=Data(
             codec=f"principal:{codec}", audio="logmel:1x24", text="hashed-words:32x6", frames=FRAMES, height=SIZE,
-            width=SIZE, batch=budget.batch if stage == "pretrain" else budget.late_batch, max_refs=2, hop_frames=HOP,
-            precomputed="toy",
+            width=SIZE, batch=budget.batch if stage == "pretrain" else budget.late_batch, max_refs=2, drop_ref=0.3,
+            hop_frames=HOP, precomputed="toy",
         ),
     )  # fmt: skip
 
@@ -145,12 +144,11 @@ def _some_clips(root: Path) -> Iterator[Tensor]:
 
 def open_loader(out: Path, encoders: Encoders, batch: int, split: str, frames: int = FRAMES) -> Loader:
     """Open the loader of a split."""
-    config = LoaderConfig(
-        buckets=((frames, SIZE, SIZE),), where=f"split = '{split}'", global_batch=batch, workers=1,
+    data = replace(
+        toy_config().data, root=str(out / "data"), where=f"split = '{split}'", batch=batch, frames=frames, workers=1,
         precomputed="toy" if frames == FRAMES else "toy-long",
-        sampling=Sampling(hop_frames=HOP, max_refs=2, drop_ref=0.3),
     )  # fmt: skip
-    return Loader(out / "data", config, encoders)
+    return Loader(data, encoders)
 
 
 # ------------------------------------------------------------------------------------------------ what a model does
@@ -203,7 +201,7 @@ class Bench:
 
     def gaps(self, model: DiT, config: Config, causal: bool) -> dict[str, float]:
         """Return the condition gaps over the short scenes, in which neighbours never share a text."""
-        return condition_gaps(model, [self.short[1]], causal_layout(config.stream) if causal else None)
+        return condition_gaps(model, [self.short[1]], config.stream if causal else None)
 
 
 def student_cost(f: Mapping[str, float]) -> float:
@@ -253,7 +251,7 @@ def _finished(out: Path, config: Config) -> bool:
 
 def train_all(out: Path, encoders: Encoders, bench: Bench, budget: Budget, say: Say) -> dict[str, dict[str, float]]:
     """Run pretrain, causal and distill; -> held-out loss, first and last, by stage. A stopped run continues."""
-    where = Ranks(0, 1, torch.device("cpu"))
+    where = Ranks()
     figures: dict[str, dict[str, float]] = {}
     for name in STAGES:
         config = toy_config(name, budget, out / "codec.pt")

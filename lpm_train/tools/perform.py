@@ -17,13 +17,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lpm_train.batch import KINDS, Conditions
+from lpm_train.clip import to_pixels
 from lpm_train.codec import encode_images
 from lpm_train.config import Config, ConfigError
 from lpm_train.make import Encoders
-from lpm_train.media import load_image, load_sound, write_mp4
 from lpm_train.model import DiT
-from lpm_train.session import encoders_of
+from lpm_train.session import make_encoders
 from lpm_train.stream import StreamGenerator, StreamingAudio
+from lpm_train.tools.media import load_image, load_sound, write_mp4
 from schemas.sample import FPS, SAMPLES_PER_FRAME
 from schemas.time import PACKED_AUDIO_HZ
 
@@ -58,8 +59,7 @@ def play(
         cut = [wave[start : start + chunk] if wave is not None else torch.empty(0) for wave in (speak, listen)]
         sides = [torch.nn.functional.pad(part, (0, chunk - len(part))) if len(part) else None for part in cut]
         off = all(side is None for side in sides)
-        for picture in generator.idle(chunk) if off else generator.push(sides[0], sides[1]):
-            yield np.asarray(((picture.permute(1, 2, 0) + 1) * 127.5).round().clamp(0, 255).byte().cpu().numpy())
+        yield from to_pixels(generator.idle(chunk) if off else generator.push(sides[0], sides[1]))
 
 
 def perform(
@@ -74,7 +74,7 @@ def perform(
     """
     if config.run.stage == "pretrain":
         raise ConfigError("this model sees both directions and cannot stream: give a causal or distilled checkpoint")
-    encoders, images = encoders_of(config), [("global", image)]
+    encoders, images = make_encoders(config.data), [("global", image)]
     for ref in refs:
         kind, _, path = ref.partition(":")
         images.append((kind, Path(path)) if path and kind in KINDS else ("view", Path(ref)))

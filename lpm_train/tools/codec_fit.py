@@ -17,8 +17,8 @@ from torch import Tensor
 from lpm_train.batch import sample_seed
 from lpm_train.clip import read_video, to_unit
 from lpm_train.extras.codec_tiny import TinyConfig, TinyVideoAE, train_codec
+from lpm_train.make import choose_bucket, generator, window_starts
 from lpm_train.order import Bucket, Draw, Order
-from lpm_train.sampling import choose_bucket, generator, window_starts
 from lpm_train.shards import Shards
 from lpm_train.storage import DataError
 

@@ -7,7 +7,9 @@ arXiv 2001.08361, section 2.1; attention added as in PaLM, arXiv 2204.02311, app
 
 from __future__ import annotations
 
-from lpm_train.config import Model
+from lpm_train.codec import latent_frames, latent_size
+from lpm_train.config import Config, Model
+from lpm_train.make import Encoders
 
 H200_BF16 = 989e12  # dense bf16 peak of an H200 (and H100 SXM), operations/s, by its data sheet
 
@@ -46,6 +48,19 @@ def forward_flops(
     pairs += copies * L * R + refs * S * S + copies * (L * heard / frames + L * (text + 1))
     ends = copies * L * 2 * model.channels * model.patch**2 * D
     return float(2 * (model.depth * (linear + 2 * D * pairs) + ends))
+
+
+def step_flops(config: Config, encoders: Encoders) -> float:
+    """Count the model operations of a step of flow matching over the global batch (0 for other stages)."""
+    d, codec, forced = config.data, encoders.codec, config.run.stage == "causal"
+    if config.run.stage not in ("pretrain", "causal"):
+        return 0.0
+    one = forward_flops(
+        config.model, latent_frames(codec, d.frames), *latent_size(codec, d.height, d.width), refs=d.max_refs,
+        text=encoders.text.length, block=config.stream.block if forced else 0,
+        window=config.stream.window if forced else 0,
+    )  # fmt: skip
+    return 3 * one * d.batch
 
 
 def mfu(flops_per_step: float, step_s: float, peak: float = H200_BF16) -> float:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lpm_train.batch import KINDS, STATES, Batch
+from lpm_train.clip import to_pixels
 from lpm_train.codec import Codec
 
 U8 = NDArray[np.uint8]
@@ -38,15 +39,15 @@ def write_contact_sheet(path: str | Path, batch: Batch, codec: Codec, captions: 
 @torch.no_grad()
 def _row(one: Batch, codec: Codec, caption: str) -> U8:
     c = one.cond
-    frames = codec.decode(one.x_BFCHW)[0][0]
+    frames = to_pixels(codec.decode(one.x_BFCHW)[0][0])
     picks = np.linspace(0, len(frames) - 1, _FRAMES).round().astype(int)
     K = c.ref_BKCHW.shape[1]
     kinds = [list(KINDS)[int(k)] if on else "-" for k, on in zip(c.ref_kind_BK[0], c.ref_mask_BK[0], strict=True)]
-    refs = [_pixels(codec.decode(c.ref_BKCHW[:, k : k + 1])[0][0, 0]) for k in range(K)]
+    refs = [to_pixels(codec.decode(c.ref_BKCHW[:, k : k + 1])[0][0, :1])[0] for k in range(K)]
     blank = np.full((_TILE, _TILE, 3), 30, np.uint8)
     tiles = [_label(_fit(r) if k != "-" else blank, k) for r, k in zip(refs, kinds, strict=True)]
     left = K * _TILE
-    pictures = np.concatenate([*tiles, *(_fit(_pixels(frames[i])) for i in picks)], 1)
+    pictures = np.concatenate([*tiles, *(_fit(frames[i]) for i in picks)], 1)
     width = pictures.shape[1]
     strips = [
         _strip(x[0], on[0], width, left, name)
@@ -59,16 +60,11 @@ def _row(one: Batch, codec: Codec, caption: str) -> U8:
     return np.concatenate([head, pictures, *strips, np.zeros((_GAP, width, 3), np.uint8)])
 
 
-def _pixels(x_CHW: Tensor) -> U8:
-    x = ((x_CHW.float().clamp(-1, 1) + 1) * 127.5).round().byte().permute(1, 2, 0)
-    return np.ascontiguousarray(x.cpu().numpy())
-
-
 def _fit(picture: U8) -> U8:
     scale = _TILE / max(picture.shape[:2])
     size = max(1, round(picture.shape[1] * scale)), max(1, round(picture.shape[0] * scale))
     out = np.zeros((_TILE, _TILE, 3), np.uint8)
-    out[: size[1], : size[0]] = cv2.resize(picture, size, interpolation=cv2.INTER_NEAREST)
+    out[: size[1], : size[0]] = cv2.resize(np.ascontiguousarray(picture), size, interpolation=cv2.INTER_NEAREST)
     return out
 
 

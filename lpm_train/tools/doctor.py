@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from lpm_train.clip import read_image, read_record, read_sound, read_video
-from lpm_train.extras.contact_sheet import write_contact_sheet
-from lpm_train.loader import Loader, LoaderConfig
+from lpm_train.config import Data
+from lpm_train.loader import Loader
 from lpm_train.make import Encoders
 from lpm_train.shards import Row, Shards
 from lpm_train.storage import DataError
+from lpm_train.tools.contact_sheet import write_contact_sheet
 from schemas.sample import SAMPLES_PER_FRAME
 
 
@@ -90,14 +91,13 @@ def check_sample(shards: Shards, row: Row) -> tuple[str | None, int, int]:
 
 
 def examine(
-    root: str | Path, config: LoaderConfig, encoders: Encoders, *, sheet: str | Path | None = None, batches: int = 8,
+    data: Data, encoders: Encoders, *, sheet: str | Path | None = None, batches: int = 8,
     report: Callable[[int, int], None] | None = None,
 ) -> Report:  # fmt: skip
     """Check all selected samples, time reading, decoding and loading, and draw a batch.
 
     Args:
-        root: the dataset.
-        config: as training would use it; `where` selects what is checked.
+        data: as training would use it; `where` selects what is checked.
         encoders: as training would use them.
         sheet: PNG file for the contact sheet.
         batches: steps of the loader that are timed (after one that is not).
@@ -106,13 +106,13 @@ def examine(
     Raises:
         DataError: the dataset cannot be opened, or nothing can be loaded from it.
     """
-    shards, out = Shards(root, config.where), Report()
+    shards, out = Shards(data.root, data.where or None), Report()
     rows = list(shards)
     out.samples, out.frames = len(rows), sum(r.n_frames for r in rows)
     out.hours, out.states = out.frames / 25 / 3600, dict(sorted(Counter(r.state for r in rows).items()))
     out.read_mb_s = _read_speed(shards, rows)
     start = time.perf_counter()
-    with ThreadPoolExecutor(max(1, config.workers)) as pool:
+    with ThreadPoolExecutor(max(1, data.workers)) as pool:
         checks = pool.map(lambda r: check_sample(shards, r), rows)
         for i, (row, (problem, refs, outside)) in enumerate(zip(rows, checks, strict=True)):
             if problem is not None:
@@ -123,7 +123,7 @@ def examine(
                 report(i + 1, len(rows))
     out.decode_fps = out.frames / (time.perf_counter() - start)
     if not out.problems:
-        out.loader = _load(root, config, encoders, sheet, batches)
+        out.loader = _load(data, encoders, sheet, batches)
     return out
 
 
@@ -137,10 +137,8 @@ def _read_speed(shards: Shards, rows: list[Row]) -> float:
     return size / 1e6 / (time.perf_counter() - start)
 
 
-def _load(
-    root: str | Path, config: LoaderConfig, encoders: Encoders, sheet: str | Path | None, batches: int
-) -> dict[str, Any]:
-    with Loader(root, config, encoders) as loader:
+def _load(data: Data, encoders: Encoders, sheet: str | Path | None, batches: int) -> dict[str, Any]:
+    with Loader(data, encoders) as loader:
         batch = next(loader)
         if sheet is not None:
             captions = [loader.shards[i].caption for i in batch.sample_ids]

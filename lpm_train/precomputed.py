@@ -1,0 +1,132 @@
+"""Latents, audio features and text embeddings that `lpm train precompute` has written beside the shards.
+
+`precomputed/NAME/` holds one tar and one index a shard, and `meta.json` with the fingerprints of the encoders that
+wrote it. Loading checks them, and each sample's digest: latents of another codec, or of a clip that was packed again
+since, are refused instead of trained on. Windows were encoded one by one from their own first frame, so that a
+window's latents are exactly those of the clip cut there, also for codecs that look back in time.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from torch import Tensor
+
+from lpm_train.make import Encoders, Parts
+from lpm_train.order import Bucket
+from lpm_train.shards import Members, Row, Shards, read_members
+from lpm_train.storage import DataError, Storage
+
+_MEMBERS = pa.list_(pa.struct([("name", pa.string()), ("offset", pa.int64()), ("size", pa.int64())]))
+INDEX = pa.schema(
+    [("sample_id", pa.string()), ("digest", pa.string()), ("bucket", pa.list_(pa.int64())), ("members", _MEMBERS)]
+)
+
+
+def meta_of(encoders: Encoders, hop_frames: int, dtype: str) -> dict[str, Any]:
+    """Describe a set: which encoders make it, of which windows, in what precision."""
+    made: dict[str, Any] = {"codec": encoders.codec, "audio": encoders.audio, "text": encoders.text}
+    prints = {k: {"name": e.name, "fingerprint": e.fingerprint} for k, e in made.items()}
+    return {"format": 1, **prints, "hop_frames": hop_frames, "dtype": dtype}
+
+
+def index_name(folder: str, shard: str) -> str:
+    """Return where the index of a shard's set lies."""
+    return f"{folder}/{shard.removesuffix('.tar')}.parquet"
+
+
+def read_meta(storage: Storage, folder: str) -> dict[str, Any] | None:
+    """Read what a set says of itself; None where there is no set."""
+    try:
+        return dict(json.loads(storage.read(f"{folder}/meta.json")))
+    except FileNotFoundError:
+        return None
+
+
+def difference(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
+    """Say in what a stored description differs from the wanted one."""
+    return "; ".join(f"{k}: stored {stored.get(k)}, asked for {v}" for k, v in wanted.items() if stored.get(k) != v)
+
+
+def read_index(storage: Storage, folder: str, shard: str) -> pa.Table:
+    """Read the index of a shard's set; empty where there is none."""
+    try:
+        return pq.read_table(pa.BufferReader(storage.read(index_name(folder, shard))), schema=INDEX)
+    except FileNotFoundError:
+        return INDEX.empty_table()
+
+
+def held_by(index: pa.Table) -> dict[str, tuple[str, Bucket]]:
+    """Return (digest, bucket) by sample id, in the index's order."""
+    columns = (index[n].to_pylist() for n in ("sample_id", "digest", "bucket"))
+    return {sample_id: (digest, (b[0], b[1], b[2])) for sample_id, digest, b in zip(*columns, strict=True)}
+
+
+class Precomputed(Parts):
+    """Parts of samples read from a precomputed set."""
+
+    def __init__(
+        self, shards: Shards, name: str, encoders: Encoders, samples: Mapping[str, tuple[Bucket, str]]
+    ) -> None:
+        """Open a set and check that it is what these encoders would compute for these samples.
+
+        Raises:
+            DataError: there is no such set, or encoders, samples or buckets are others.
+        """
+        storage, self._folder = shards.storage, f"precomputed/{name}"
+        meta = read_meta(storage, self._folder)
+        again = f"run `lpm train precompute {storage.uri} --name {name}` with the same codec, encoders, buckets"
+        if meta is None:
+            raise DataError(f"there is no {self._folder} in this dataset: {again}")
+        super().__init__(shards, encoders, int(meta["hop_frames"]))
+        wanted = meta_of(encoders, self.hop_frames, meta["dtype"])
+        if meta != wanted:
+            raise DataError(
+                f"{self._folder} was computed by other encoders ({difference(meta, wanted)}): training on it would "
+                f"mix two latent spaces. Use the encoders it was made with, or {again} under another name"
+            )
+        files = sorted({shards[i].shard for i in samples})
+        index = pa.concat_tables([read_index(storage, self._folder, shard) for shard in files])
+        held = held_by(index)
+        bad = [i for i, (bucket, _) in samples.items() if held.get(i) != (shards[i].digest, bucket)]
+        if bad:
+            example = f"{bad[0]} (cut to {samples[bad[0]][0]}, stored {held.get(bad[0], ('', None))[1]})"
+            raise DataError(
+                f"{len(bad)} of {len(samples)} samples are not in {self._folder} as they are now, e.g. {example}: "
+                f"{again}; it continues where it stopped"
+            )
+        self._members = Members(index["members"].combine_chunks())
+        self._at = {sample_id: i for i, sample_id in enumerate(index["sample_id"].to_pylist())}
+
+    def _load(self, row: Row, names: Sequence[str]) -> list[Tensor]:
+        places = self._members.of(self._at[row.sample_id], row.sample_id)
+        file = f"{self._folder}/{row.shard}"
+        data = read_members(self.shards.storage, file, {n: places[f"{n}.npy"] for n in names})
+        return [torch.from_numpy(np.load(io.BytesIO(data[n]), allow_pickle=False).astype(np.float32)) for n in names]
+
+    def latents(self, row: Row, bucket: Bucket, start: int) -> Tensor:
+        """Return a window's latents [F, C, H, W]."""
+        return self._load(row, [f"latents_{start}"])[0]
+
+    def references(self, row: Row, bucket: Bucket, members: list[str]) -> Tensor:
+        """Return pictures as latents [K, C, H, W]."""
+        return torch.stack(self._load(row, members))
+
+    def sounds(self, row: Row) -> tuple[Tensor, Tensor]:
+        """Return features of both sounds, each [n_frames * q, A]."""
+        speak, listen = self._load(row, ["speak", "listen"])
+        return speak, listen
+
+    def text(self, row: Row) -> tuple[Tensor, Tensor]:
+        """Return the caption's embedding [L, Dt] and mask [L]."""
+        (tokens,), encoder = self._load(row, ["text"]), self.encoders.text
+        out, mask = torch.zeros(encoder.length, encoder.width), torch.arange(encoder.length) < len(tokens)
+        out[: len(tokens)] = tokens
+        return out, mask

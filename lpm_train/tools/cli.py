@@ -1,0 +1,218 @@
+"""The commands around training: `lpm train precompute | doctor | codec | eval`, and `lpm stream`.
+
+Thin edges like `lpm_train.cli`, whose `lpm train` they join when this module is imported. They write JSON where asked;
+exit code 1 also says that the data has problems.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from contextlib import closing, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lpm_train.cli import Dataset, Where, command, told
+from lpm_train.cli import train as train
+
+if TYPE_CHECKING:  # torch and NumPy stay out of a command line that only shows its help
+    from lpm_train.tools.faces import FaceReader
+
+Checkpoint = Annotated[Path, typer.Argument(help="a checkpoint directory, or a run's directory for its best one")]
+Codec = Annotated[str, typer.Option(help="patch:TxHxW, principal:FILE, tiny:FILE, wan:DIR or ltx:DIR")]
+Audio = Annotated[str, typer.Option(help="logmel:QxMELS, wav2vec2:DIR or whisper:DIR")]
+Text = Annotated[str, typer.Option(help="hashed-words:WIDTHxLENGTH, minilm:DIR, t5:DIR or clip:DIR")]
+Buckets = Annotated[str, typer.Option(help="FRAMESxHEIGHTxWIDTH, several with commas")]
+Device = Annotated[str, typer.Option(help="cpu or cuda")]
+
+
+_face_models: list[Callable[[], FaceReader]] = []
+
+
+def use_faces(open_models: Callable[[], FaceReader]) -> None:
+    """Say how face models are opened: `eval` asks for them, and the trainer knows none of its own."""
+    _face_models[:] = [open_models]
+
+
+def parse_buckets(text: str) -> tuple[tuple[int, int, int], ...]:
+    """Read "FRAMESxHEIGHTxWIDTH[,...]".
+
+    Raises:
+        DataError: it is not of that form.
+    """
+    from lpm_train.storage import DataError
+
+    try:
+        out = [tuple(int(n) for n in part.split("x")) for part in text.split(",")]
+        return tuple((frames, height, width) for frames, height, width in out)
+    except ValueError as e:
+        raise DataError(f"buckets {text!r}: write FRAMESxHEIGHTxWIDTH, several with commas, e.g. 64x256x256") from e
+
+
+@command("precompute")
+def precompute(
+    dataset: Dataset,
+    name: Annotated[str, typer.Option(help="name of the set under precomputed/")] = "default",
+    codec: Codec = "patch:4x8x8",
+    audio: Audio = "logmel:2x80",
+    text: Text = "hashed-words:64x48",
+    buckets: Buckets = "64x256x256",
+    where: Where = None,
+    device: Device = "cpu",
+    hop_frames: Annotated[int | None, typer.Option(help="frames between windows; default: end to end")] = None,
+    dtype: Annotated[str, typer.Option(help="float16 or float32")] = "float16",
+    workers: int = 2,
+) -> int:
+    """Write latents, audio features and text embeddings beside the shards; continues where it stopped."""
+    from lpm_train.config import Data
+    from lpm_train.session import make_encoders
+    from lpm_train.tools import precompute as p
+
+    counts = p.precompute(
+        dataset, name, make_encoders(Data(codec=codec, audio=audio, text=text), device), parse_buckets(buckets),
+        where=where,
+        hop_frames=hop_frames, dtype=dtype, workers=workers,
+        report=lambda shard, n: print(f"{shard}: {n} samples", flush=True),
+    )  # fmt: skip
+    print(
+        f"precomputed/{name}: {counts['samples']} samples of {counts['shards']} shards written "
+        f"({counts['bytes'] / 1e6:.1f} MB), {counts['kept']} were there, {counts['too_short']} are too short"
+    )
+    return 0
+
+
+@command("doctor")
+def doctor(
+    dataset: Dataset,
+    sheet: Annotated[str | None, typer.Option(help="write a contact sheet of a real batch to this PNG")] = None,
+    report: Annotated[str | None, typer.Option(help="write the findings to this JSON")] = None,
+    codec: Codec = "patch:4x8x8",
+    audio: Audio = "logmel:2x80",
+    text: Text = "hashed-words:64x48",
+    buckets: Buckets = "64x256x256",
+    where: Where = None,
+    precomputed: Annotated[str | None, typer.Option(help="name of a precomputed set to load")] = None,
+    batch: Annotated[int, typer.Option(help="samples in a batch")] = 4,
+    workers: int = 2,
+    batches: Annotated[int, typer.Option(help="batches to time")] = 8,
+) -> int:
+    """Check that every sample decodes and its sound fits its picture; time reading, decoding and loading."""
+    from lpm_train.config import Data
+    from lpm_train.session import make_encoders
+    from lpm_train.tools.doctor import examine
+
+    (frames, height, width), *more = parse_buckets(buckets)
+    data = Data(
+        root=dataset, where=where or "", codec=codec, audio=audio, text=text, frames=frames, height=height,
+        width=width, more_sizes=tuple(more), batch=batch, max_refs=4, precomputed=precomputed or "", workers=workers,
+    )  # fmt: skip
+
+    def progress(done: int, total: int) -> None:
+        if sys.stderr.isatty():
+            print(f"\r{done}/{total} samples", end="" if done < total else "\n", file=sys.stderr, flush=True)
+
+    found = examine(data, make_encoders(data), sheet=sheet, batches=batches, report=progress)
+    print("\n".join(found.lines()))
+    if sheet is not None and found.loader:
+        print(f"contact sheet: {sheet}")
+    if report is not None:
+        Path(report).write_text(json.dumps(found.as_dict(), indent=1) + "\n", encoding="utf-8")
+    return 0 if found.healthy else 1
+
+
+@command("codec")
+def codec(
+    dataset: Dataset,
+    out: Annotated[str, typer.Option(help="file to write; used then as tiny:FILE")],
+    stride: Annotated[str, typer.Option(help="frames, rows and columns in a latent")] = "4x8x8",
+    channels: int = 16,
+    width: int = 64,
+    bucket: Annotated[str, typer.Option(help="FRAMESxHEIGHTxWIDTH of the training windows")] = "16x128x128",
+    steps: int = 5000,
+    batch: int = 8,
+    lr: float = 1e-3,
+    where: Where = None,
+    device: Device = "cpu",
+    seed: int = 0,
+) -> int:
+    """Train the small video autoencoder on a dataset's own pictures."""
+    from lpm_train.extras.codec_tiny import TinyConfig
+    from lpm_train.tools.codec_fit import fit_codec
+
+    def progress(step: int, loss: float) -> None:
+        if step % max(1, steps // 20) == 0:
+            print(f"step {step}: loss {loss:.4f}", flush=True)
+
+    shape = TinyConfig(stride=parse_buckets(stride)[0], channels=channels, width=width)
+    found = fit_codec(
+        dataset, out, shape, parse_buckets(bucket)[0], steps=steps, batch=batch, lr=lr, where=where, device=device,
+        seed=seed, report=progress,
+    )  # fmt: skip
+    whose = "held-out" if found["held_out"] else "training (the split val is empty)"
+    print(
+        f"{out}: {found['psnr_db']:.1f} dB on {whose} clips; the mean of each block alone has "
+        f"{found['psnr_blocks_db']:.1f} dB"
+    )
+    return 0
+
+
+@command("eval")
+def evaluate(
+    checkpoint: Checkpoint,
+    dataset: Dataset,
+    where: Where = "split = 'val'",
+    batches: Annotated[int, typer.Option(help="held-out batches")] = 4,
+    faces: Annotated[
+        bool | None, typer.Option(help="identity and lip sync of generated faces; default: where face models are here")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="also write the figures to this JSON")] = None,
+) -> int:
+    """Print held-out loss by state, condition gaps, drift over 20 clip lengths, identity and lip sync of faces."""
+    from lpm_train.checkpoint import find
+    from lpm_train.session import load_model
+    from lpm_train.tools.evaluate import run_eval
+    from lpm_train.tools.faces import NoFaceModelsError
+
+    config, model = load_model(checkpoint)
+    reader, missing = None, "no face models are known here: run it as `lpm train eval`"
+    if faces is not False:
+        try:
+            reader = _face_models[0]() if _face_models else None
+        except NoFaceModelsError as e:
+            missing = str(e)
+        if reader is None and faces:
+            raise NoFaceModelsError(missing)
+    with closing(reader) if reader is not None else nullcontext():
+        found = run_eval(config, model, dataset, where, batches, reader)
+    print(f"{find(checkpoint)} ({config.run.stage}), {batches} batches where {where}")
+    if reader is None:
+        print(f"  faces were not looked at: {missing if faces is None else '--no-faces'}")
+    for name, value in found.values.items():
+        print(f"  {name:28s} " + (f"{value:.4g}" if value is not None else f"null ({found.reasons[name]})"))
+    if out is not None:
+        out.write_text(json.dumps(found.values | {"reasons": found.reasons}, indent=1) + "\n", encoding="utf-8")
+    return 0
+
+
+@told
+def stream(
+    checkpoint: Checkpoint,
+    image: Annotated[Path, typer.Option(help="picture of the character: its global reference")],
+    out: Annotated[Path, typer.Option(help="MP4 to write")],
+    ref: Annotated[list[str] | None, typer.Option(help="more pictures: PATH, view:PATH or expression:PATH")] = None,
+    speak: Annotated[Path | None, typer.Option(help="what the character says; none: it does not speak")] = None,
+    listen: Annotated[Path | None, typer.Option(help="what the character hears; none: nobody is heard")] = None,
+    text: Annotated[str, typer.Option(help="what the character does")] = "",
+    seconds: Annotated[float | None, typer.Option(help="length; default: that of the longer sound")] = None,
+    seed: int = 0,
+) -> int:
+    """Generate a video block by block, as a live stream would be, and report first-chunk latency and speed."""
+    from lpm_train.session import load_model
+    from lpm_train.tools.perform import perform
+
+    config, model = load_model(checkpoint)
+    print(perform(model, config, image, out, ref or [], speak, listen, words=text, seconds=seconds, seed=seed))
+    return 0

@@ -1,0 +1,136 @@
+"""Encode once, train many times: latents, audio features and text embeddings in tars beside the shards.
+
+See `lpm_train.precomputed` for what is written and how it is read. A shard that is complete is left as it is, so a
+stopped run continues. Costs the encoders' time once; memory holds as many samples as there are threads, twice.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+import tempfile
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from torch import Tensor
+
+from lpm_train.clip import read_record
+from lpm_train.codec import whole_frames
+from lpm_train.make import Encoders, Parts, choose_bucket, window_starts
+from lpm_train.order import Bucket
+from lpm_train.precomputed import INDEX, difference, held_by, index_name, meta_of, read_index, read_meta
+from lpm_train.shards import Row, Shards
+from lpm_train.storage import DataError
+
+
+def precompute(
+    root: str | Path, name: str, encoders: Encoders, buckets: Sequence[Bucket], *, where: str | None = None,
+    hop_frames: int | None = None, dtype: str = "float16", workers: int = 2,
+    report: Callable[[str, int], None] = lambda shard, n: None,
+) -> dict[str, int]:  # fmt: skip
+    """Encode the selected samples of a dataset into `precomputed/NAME/`.
+
+    Args:
+        root: the dataset.
+        name: of the set; several may lie side by side.
+        encoders: codec, audio and text encoders.
+        buckets: as the loader will use them.
+        where: SQL condition over the manifest's columns.
+        hop_frames: a window starts every so many frames; by default windows lie end to end.
+        dtype: float16 halves the size; float32 keeps every bit.
+        workers: threads.
+        report: called with each shard's name and its number of samples.
+
+    Returns:
+        counts: shards, samples, samples left as they were (kept), samples too short, bytes.
+
+    Raises:
+        DataError: a set of that name was written by other encoders, or a sample cannot be read.
+    """
+    if dtype not in ("float16", "float32"):
+        raise DataError(f"dtype {dtype!r}: use float16 or float32")
+    shards, wanted, folder = Shards(root), Shards(root, where), f"precomputed/{name}"
+    shortest = min(b[0] for b in buckets)
+    hop = whole_frames(encoders.codec, hop_frames or shortest) or encoders.codec.stride[0]
+    storage, meta = shards.storage, meta_of(encoders, hop, dtype)
+    stored = read_meta(storage, folder)
+    if stored is not None and stored != meta:
+        raise DataError(
+            f"{folder} was written with other settings ({difference(stored, meta)}): use another name, or delete it"
+        )
+    storage.write(f"{folder}/meta.json", (json.dumps(meta, indent=1) + "\n").encode())
+    counts = dict.fromkeys(("shards", "samples", "kept", "too_short", "bytes"), 0)
+    ids_of: dict[str, list[str]] = {}
+    for sample_id, shard in zip(shards.ids, shards.column("shard"), strict=True):
+        ids_of.setdefault(shard, []).append(sample_id)
+    for shard in sorted(set(wanted.column("shard"))):
+        held = held_by(read_index(storage, folder, shard))  # also of another selection: they stay
+        rows = [shards[i] for i in ids_of[shard] if i in wanted or i in held]
+        cut = [(row, choose_bucket(row.n_frames, row.width, row.height, buckets)) for row in rows]
+        items = [(row, bucket) for row, bucket in cut if bucket is not None]
+        counts["too_short"] += len(cut) - len(items)
+        if all(held.get(row.sample_id) == (row.digest, bucket) for row, bucket in items):
+            counts["kept"] += len(items)
+            continue
+        counts["bytes"] += _write_shard(Parts(shards, encoders), folder, shard, items, hop, np.dtype(dtype), workers)
+        counts["shards"], counts["samples"] = counts["shards"] + 1, counts["samples"] + len(items)
+        report(shard, len(items))
+    return counts
+
+
+def _write_shard(
+    parts: Parts, folder: str, shard: str, items: Sequence[tuple[Row, Bucket]], hop: int, dtype: np.dtype[Any],
+    workers: int,
+) -> int:  # fmt: skip
+    storage, rows = parts.shards.storage, []
+    with tempfile.TemporaryFile() as file, ThreadPoolExecutor(max(1, workers)) as pool:
+        with tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+            # As many samples ahead as there are threads: memory holds few, and the tar's order is that of the ids.
+            for start in range(0, len(items), 2 * workers):
+                some = items[start : start + 2 * workers]
+                made = pool.map(lambda i: encode_sample(parts, i[0], i[1], hop, dtype), some)
+                for (row, bucket), members in zip(some, made, strict=True):
+                    places = [_add(tar, f"{row.sample_id}.{suffix}", data) for suffix, data in members.items()]
+                    rows.append((row.sample_id, row.digest, list(bucket), places))
+        size, sink = file.tell(), io.BytesIO()
+        storage.write(f"{folder}/{shard}", file)
+    columns = zip(*rows, strict=True)
+    pq.write_table(pa.table({n: list(v) for n, v in zip(INDEX.names, columns, strict=True)}, schema=INDEX), sink)
+    storage.write(index_name(folder, shard), sink)
+    return size
+
+
+def encode_sample(parts: Parts, row: Row, bucket: Bucket, hop: int, dtype: np.dtype[Any]) -> dict[str, bytes]:
+    """Encode all windows, pictures, sounds and the caption of a sample; .npy bytes by suffix."""
+    try:
+        record = read_record(parts.shards.read(row, ["json"])["json"], row.sample_id)
+        made: dict[str, Tensor] = {}
+        made["speak"], made["listen"] = parts.sounds(row)
+        embedding, mask = parts.text(row)
+        made["text"] = embedding[mask]
+        if members := [r.member for r in record.references]:
+            made |= dict(zip(members, parts.references(row, bucket, members), strict=True))
+        for start in window_starts(row.n_frames, bucket[0], hop):
+            made[f"latents_{start}"] = parts.latents(row, bucket, start)
+    except DataError as e:
+        raise DataError(f"sample {row.sample_id}: {e}") from e
+    return {f"{name}.npy": _npy(x, dtype) for name, x in made.items()}
+
+
+def _npy(x: Tensor, dtype: np.dtype[Any]) -> bytes:
+    out = io.BytesIO()
+    np.save(out, x.numpy().astype(dtype), allow_pickle=False)
+    return out.getvalue()
+
+
+def _add(tar: tarfile.TarFile, name: str, data: bytes) -> dict[str, Any]:
+    info = tarfile.TarInfo(name)
+    info.size, at = len(data), tar.offset + tarfile.BLOCKSIZE
+    tar.addfile(info, io.BytesIO(data))
+    return {"name": name, "offset": at, "size": len(data)}
