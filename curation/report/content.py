@@ -24,6 +24,9 @@ MAX_SOURCES = 24
 MAX_KEPT = 60
 MAX_OUT = 60
 MAX_PEOPLE = 24
+SOUNDS = ("music", "singing", "laughter", "noise")
+HEARD = 0.3
+"""Score from which a sound is drawn, as the speech stage counts it."""
 MAX_LANES = 8
 
 
@@ -141,6 +144,7 @@ def timelines(dataset: Dataset, pictures: Pictures, sources: list[str]) -> list[
         elsewhere[seg["track_id"]].append((seg["start_s"], seg["end_s"], told))
     shots, tracks, runs = by_source(t.SHOTS), by_source(t.TRACKS), by_source(t.TIMELINE)
     turns, words, durations = by_source(t.VOICE_TURNS), by_source(t.WORDS), by_source(t.SOURCES)
+    events = by_source(t.AUDIO_EVENTS)
     asd: dict[str, list[tuple[float, float]]] = defaultdict(list)
     wanted = {r["track_id"] for s in sources for r in tracks[s]}
     for r in dataset.table(t.ASD_FRAMES, ["track_id", "k", "score"]).to_pylist():
@@ -186,6 +190,10 @@ def timelines(dataset: Dataset, pictures: Pictures, sources: list[str]) -> list[
             lanes.label(f"voice {voice[-3:]}", 9)
             mine = [r for r in turns[s] if r["speaker_id"] == voice]
             lanes.runs([(r["start_s"], r["end_s"], "voice", voice) for r in mine], 10)
+        for sound in SOUNDS:
+            if heard := _heard(events[s], sound):
+                lanes.label(sound, 9)
+                lanes.runs(heard, 10)
         if words[s]:
             lanes.label("words", 11)
             lanes.words([(w["start_s"], w["end_s"], w["word"]) for w in words[s]])
@@ -195,6 +203,17 @@ def timelines(dataset: Dataset, pictures: Pictures, sources: list[str]) -> list[
         more = max(0, len(tracks[s]) - len(longest))
         facts = {"name": names.get(s, s), "id": s, "outcome": outcome, "duration": duration, "more": more}
         out.append({**facts, "drawing": drawing})
+    return out
+
+
+def _heard(windows: list[dict[str, Any]], sound: str) -> list[tuple[float, float, str, str]]:
+    """Return (start_s, end_s, CSS class, tooltip) of the stretches in which a sound is heard; windows overlap."""
+    out: list[tuple[float, float, str, str]] = []
+    for w in windows:
+        if w[sound] < HEARD:
+            continue
+        start = out.pop()[0] if out and w["start_s"] <= out[-1][1] else w["start_s"]
+        out.append((start, w["end_s"], "sound", f"{sound} {start:.1f}-{w['end_s']:.1f} s"))
     return out
 
 
