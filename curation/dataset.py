@@ -8,6 +8,7 @@ Views are made over the Parquet files, so nothing is copied; the same files open
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -34,8 +35,9 @@ class DatasetError(ValueError):
 class Dataset:
     """A dataset opened for reading."""
 
-    def __init__(self, path: str) -> None:
-        self.store = Store(path)
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        """Open a directory, or an `s3://` prefix. Raises DatasetError where there is none that can be read."""
+        self.store = Store(os.fspath(path))
         try:
             self.info: dict[str, Any] | None = self.store.read_json("dataset.json")
         except OSError as e:

@@ -41,8 +41,14 @@ class PackSettings(BaseModel):
 def pack(job: Job) -> dict[str, Any]:
     """Write shards, sidecars and manifest.parquet for all segments that the ledger keeps; return what was written.
 
-    Returns {"samples", "shards", "bytes", "status": "written" | "unchanged"}.
+    Returns {"samples", "shards", "bytes", "status": "written" | "unchanged"}. Raises PackError where a kept segment
+    cannot become a sample, and for a workflow that encodes no clips.
     """
+    if job.pipeline.writer(t.CLIPS) is None:
+        raise PackError(
+            f"no stage of workflow '{job.pipeline.workflow.name}' encodes clips; run the dataset with one that has a "
+            "packing stage"
+        )
     settings = PackSettings.model_validate(job.pipeline.workflow.pack)
     stepper = job.stepper()
     store = stepper.store

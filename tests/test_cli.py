@@ -32,8 +32,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "run", str(files["in"]), "--out", str(files["out"]), "--engine", "local",
         "--workflow", str(files["workflow"]), "--policy", str(files["policy"]),
     )  # fmt: skip
-    # The toy pipeline encodes nothing, so packing says so; everything before it is done.
-    assert "has no encoded clip" in result.stderr, result.stderr
+    assert result.returncode == 0 and "nothing packed, as no stage of workflow 'toy' encodes clips" in result.stdout
+    refused = lpm("pack", str(files["out"]))
+    assert refused.returncode == 1 and "packing stage" in refused.stderr.replace("\n", " "), refused.stderr
     files["sample"] = Path(
         lpm("query", str(files["out"]), "SELECT segment_id FROM segments", "--format", "csv").stdout.split('"')[3]
     )

@@ -26,7 +26,7 @@ stages:
   probe: {use: "stages.probe:Probe"}
   scan: {use: "stages.scan:Scan"}
   tracks: {use: "stages.tracks:Tracks"}
-  speech: {use: "stages.speech:Speech", recogniser: tiny.en}
+  speech: {use: "stages.speech:Speech", settings: {recogniser: tiny.en}}
   active_speaker: {use: "stages.active_speaker:ActiveSpeakerStage"}
   attribution: {use: "stages.attribution:Attribution"}
   pairing: {use: "stages.pairing:Pairing"}

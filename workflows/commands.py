@@ -65,16 +65,17 @@ def run(
     named = expand(inputs, None if "://" in target else str(Path(target).absolute()))
     if named:
         err.print(f"{len(named)} files named", highlight=False)
+    packer = pack_shards if job.pipeline.writer(t.CLIPS) is not None else None
     with RunProgress(err, job.pipeline) as progress:
-        outcome = run_job(
-            job, _engine(engine, address, wait_for_nodes), named, packer=pack_shards, event=progress.event
-        )
+        outcome = run_job(job, _engine(engine, address, wait_for_nodes), named, packer=packer, event=progress.event)
     report(err, target)
     status(out, target)
     packed = outcome.packed
-    out.print(
-        f"{packed['samples']} samples in {len(packed['shards'])} shards ({packed['status']}); run {outcome.run_id}"
-    )
+    if packer is None:
+        said = f"nothing packed, as no stage of workflow '{job.pipeline.workflow.name}' encodes clips"
+    else:
+        said = f"{packed['samples']} samples in {len(packed['shards'])} shards ({packed['status']})"
+    out.print(f"{said}; run {outcome.run_id}")
     _print_quarantine(err, target)
     return outcome.quarantined
 
