@@ -76,8 +76,12 @@ class HeldOut:
 def fit(clips: Sequence[TalkerClip], taps: int) -> SyncTowers:
     """Return towers fitted on clips in sync, uncalibrated. Raises ValueError for less than a minute of them."""
     use = [c for c in clips if c.in_sync and len(c.lips) >= MIN_CLIP_FRAMES]
-    if sum(len(c.lips) for c in use) < 60 * VIDEO_FPS:
-        raise ValueError("less than a minute of talkers in sync: give more footage")
+    have_s = sum(len(c.lips) for c in use) / VIDEO_FPS
+    if have_s < 60:
+        raise ValueError(
+            f"only {have_s:.0f} s of talkers in sync to fit on, those held out to test on left aside; "
+            "it takes a minute: give more footage"
+        )
     # Towers' inputs depend on no fit: make them once, the rounds only move them against each other.
     heard = [standardised(c.features.astype(np.float32)) for c in use]
     seen = [lip_movement(c.lips) for c in use]

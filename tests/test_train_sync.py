@@ -18,7 +18,7 @@ from schemas import tables as t
 
 pytestmark = pytest.mark.slow
 
-PEOPLE = ("generated_11", "generated_13", "generated_15", "generated_17", "generated_5", "generated_7")
+PEOPLE = ("generated_11", "generated_13", "generated_15", "generated_17", "generated_5", "generated_7", "generated_9")
 WORKFLOW = """
 name: to_pairing
 policy: demo
