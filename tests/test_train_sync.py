@@ -42,7 +42,7 @@ def test_a_model_fitted_on_the_dataset_is_used_by_the_next_run(
     command = ("run", *(str(media / "talkers" / f"{p}.mp4") for p in PEOPLE), "--out", str(dataset))
     command += ("--workflow", str(workflow), "--engine", "local")
     lpm_well(*command)
-    before = Dataset(dataset).table(t.SYNC).to_pylist()
+    before = Dataset(dataset).table(t.SYNC_FRAMES)
 
     nobody = lpm("models", "train-sync", str(tmp_path / "none"), "--out", str(tmp_path / "no.npz"))
     assert nobody.returncode != 0 and not (tmp_path / "no.npz").exists()
@@ -57,8 +57,11 @@ def test_a_model_fitted_on_the_dataset_is_used_by_the_next_run(
     assert whisper[0] > 0.8 and whisper[1] > 0.6, said
 
     lpm_well(*command)
-    after = Dataset(dataset).table(t.SYNC).to_pylist()
-    assert [r["track_id"] for r in before] == [r["track_id"] for r in after]
-    assert [r["own_voice"] for r in before] != [r["own_voice"] for r in after], "the new model made these"
-    offsets = [r["offset_ms"] for r in after if r["offset_ms"] is not None]
-    assert len(offsets) >= 5 and np.abs(offsets).max() <= 80, offsets
+    after = Dataset(dataset).table(t.SYNC_FRAMES)
+    assert before["k"].equals(after["k"]) and not before["log_odds"].equals(after["log_odds"]), (
+        "another model made these"
+    )
+    sync = Dataset(dataset).table(t.SYNC).to_pylist()
+    offsets = [r["offset_ms"] for r in sync if r["offset_ms"] is not None]
+    assert len(offsets) >= 6 and np.abs(offsets).max() <= 80, offsets
+    assert min(r["own_voice"] for r in sync if r["own_voice"] is not None) > 0.5
