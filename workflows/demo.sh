@@ -12,7 +12,7 @@ echo "== the conversation workflow on it, with a policy that admits its low reso
 "$lpm" run "$clip" --out "$out" --workflow demo
 printf '\n== shards\n'
 ls -l "$out"/shards
-first=$(ls "$out"/shards/*.tar | head -n 1)
-tar tvf "$first" | head -n 16
+shards=("$out"/shards/*.tar)
+tar tvf "${shards[0]}" | sed -n 1,16p  # not head: it would leave tar writing into a closed pipe, which ends the script
 show query "$out" "SELECT sample_id, state, round(duration_s, 2) AS seconds, n_references AS refs, caption FROM manifest ORDER BY start_s"
 printf '\nreport: %s/report/index.html\n' "$out"
