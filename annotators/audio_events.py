@@ -15,9 +15,10 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime
 
 from annotators import weights
+from annotators.mel_filters import mel_filters
+from annotators.onnx_session import open_session
 from annotators.protocols_speech import SAMPLE_RATE_HZ, FloatArray
 
 YAMNET_WEIGHT = "yamnet_w8a8"
@@ -73,14 +74,8 @@ class YamnetAudioEvents:
 
     def __init__(self, path: Path | None = None) -> None:
         """Load the model from the directory `path`, or through the weights resolver. Raises WeightsNotFound."""
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        directory = path or weights.resolve(YAMNET_WEIGHT)
-        self._session = onnxruntime.InferenceSession(
-            str(directory / "model.onnx"), options, providers=["CPUExecutionProvider"]
-        )
-        self._bank = mel_bank()
+        self._session = open_session((path or weights.resolve(YAMNET_WEIGHT)) / "model.onnx")
+        self._filters = mel_filters(_BANDS, _LOW_HZ, _HIGH_HZ, _FFT)
 
     def events(self, audio: FloatArray) -> AudioEvents:
         """Return the events of audio [N] at 16 kHz in [-1, 1]; the last window is filled up with silence.
@@ -93,7 +88,7 @@ class YamnetAudioEvents:
         out = {name: np.zeros(count, np.float32) for name in EVENTS}
         for n in range(count):
             piece = audio[n * _HOP_SAMPLES : n * _HOP_SAMPLES + _PATCH_SAMPLES]
-            levels = log_mel(np.pad(piece, (0, _PATCH_SAMPLES - len(piece))), self._bank)
+            levels = log_mel(np.pad(piece, (0, _PATCH_SAMPLES - len(piece))), self._filters)
             feed = np.clip(np.rint(levels / _INPUT_SCALE + _INPUT_ZERO), 0, 255).astype(np.uint8)
             (scores,) = self._session.run(None, {"audio": feed[None, None]})
             logits = _OUTPUT_SCALE * (np.asarray(scores, np.float64).reshape(-1) - _OUTPUT_ZERO)
@@ -102,27 +97,11 @@ class YamnetAudioEvents:
         return AudioEvents(out)
 
 
-def mel_bank() -> npt.NDArray[np.float64]:
-    """Return the triangular filters [257, 64] of the front end, their slopes straight on the mel scale."""
-
-    def mel(hz: npt.ArrayLike) -> npt.NDArray[np.float64]:
-        return np.asarray(1127.0 * np.log1p(np.asarray(hz, np.float64) / 700.0))
-
-    low, high = mel([_LOW_HZ, _HIGH_HZ])
-    edges = np.linspace(low, high, _BANDS + 2)
-    at = mel(np.linspace(0, SAMPLE_RATE_HZ / 2, _FFT // 2 + 1))[:, None]
-    rising = (at - edges[:-2]) / (edges[1:-1] - edges[:-2])
-    falling = (edges[2:] - at) / (edges[2:] - edges[1:-1])
-    bank = np.maximum(0.0, np.minimum(rising, falling))
-    bank[0] = 0.0
-    return np.asarray(bank)
-
-
-def log_mel(audio: FloatArray, bank: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def log_mel(audio: FloatArray, filters: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """Return the front end's levels [T, 64] of audio [400 + 160 (T - 1)]."""
     frames = np.lib.stride_tricks.sliding_window_view(audio, _FRAME)[::_STEP]
     window = np.hanning(_FRAME + 1)[:-1]
-    return np.asarray(np.log(np.abs(np.fft.rfft(frames * window, _FFT)) @ bank + _LOG_OFFSET))
+    return np.asarray(np.log(np.abs(np.fft.rfft(frames * window, _FFT)) @ filters + _LOG_OFFSET))
 
 
 def on_grid(scores: FloatArray, frames: int, rate_hz: int) -> FloatArray:

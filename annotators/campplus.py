@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from annotators.mel_filters import mel_filters
 from annotators.protocols_speech import SAMPLE_RATE_HZ
 
 EMBEDDING_SIZE = 192
@@ -29,19 +30,10 @@ _BLOCKS = ((12, 1), (24, 2), (16, 2))  # layers and dilation
 _CONTEXT_FRAMES = 100
 
 
-def _mel(hz: np.ndarray | float) -> np.ndarray | float:
-    mel: np.ndarray | float = 1127.0 * np.log(1.0 + np.asarray(hz) / 700.0)
-    return mel
-
-
 @cache
-def _mel_filters() -> Tensor:
-    """Return Kaldi's triangular filters [257, 80]: equal steps and straight flanks on the mel scale."""
-    edges = np.linspace(_mel(_LOWEST_HZ), _mel(SAMPLE_RATE_HZ / 2), MEL_BINS + 2)
-    bins = np.asarray(_mel(np.arange(_FFT_SIZE // 2 + 1) * SAMPLE_RATE_HZ / _FFT_SIZE))[:, None]
-    rising = (bins - edges[:-2]) / (edges[1:-1] - edges[:-2])
-    falling = (edges[2:] - bins) / (edges[2:] - edges[1:-1])
-    return torch.from_numpy(np.maximum(0.0, np.minimum(rising, falling)).astype(np.float32))
+def _filters() -> Tensor:
+    """Return Kaldi's filters [257, 80]."""
+    return torch.from_numpy(mel_filters(MEL_BINS, _LOWEST_HZ, SAMPLE_RATE_HZ / 2, _FFT_SIZE).astype(np.float32))
 
 
 def filter_banks(audio: Tensor) -> Tensor:
@@ -56,7 +48,7 @@ def filter_banks(audio: Tensor) -> Tensor:
     before = torch.cat((frames[..., :1], frames[..., :-1]), dim=-1)
     window = torch.hann_window(FRAME_SAMPLES, periodic=False).pow(0.85)
     power = torch.fft.rfft((frames - _PREEMPHASIS * before) * window, _FFT_SIZE).abs().square()
-    energies = (power @ _mel_filters()).clamp_min(torch.finfo(torch.float32).eps).log()
+    energies = (power @ _filters()).clamp_min(torch.finfo(torch.float32).eps).log()
     centred: Tensor = energies - energies.mean(dim=-2, keepdim=True)
     return centred
 

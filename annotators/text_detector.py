@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-import onnxruntime as ort
 
+from annotators.onnx_session import open_session
 from annotators.picture import scale_to
 from annotators.protocols import FloatArray, Image
 from annotators.weights import resolve
@@ -60,10 +60,7 @@ class TextDetector:
         if long_side_px < _STRIDE:
             raise ValueError(f"long_side_px must be {_STRIDE} or more, got {long_side_px}")
         self._long_side_px = long_side_px
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        self._session = ort.InferenceSession(str(resolve(WEIGHT)), options, providers=["CPUExecutionProvider"])
+        self._session = open_session(resolve(WEIGHT))
         self._input = self._session.get_inputs()[0].name
 
     def detect(self, rgb: Image) -> list[TextLine]:

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 
 from annotators import weights
+from annotators.onnx_session import open_session
 from annotators.protocols_speech import SAMPLE_RATE_HZ, FloatArray, Segment, SpeechProbability
 
 SILERO_WEIGHT = "silero_vad_v6.onnx"
@@ -55,13 +55,7 @@ class SileroVoiceActivity:
 
     def __init__(self, path: Path | None = None) -> None:
         """Load the model from `path`, or through the weights resolver."""
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        options.enable_cpu_mem_arena = False
-        options.log_severity_level = 3
-        self._session = onnxruntime.InferenceSession(
-            str(path or weights.resolve(SILERO_WEIGHT)), options, providers=["CPUExecutionProvider"]
-        )
+        self._session = open_session(path or weights.resolve(SILERO_WEIGHT), arena=False)
 
     def probability(self, audio: FloatArray) -> SpeechProbability:
         """Return the speech probability of each 32 ms of audio [N]; the last chunk is filled up with silence."""
