@@ -23,7 +23,7 @@ from schemas.time import GRID_HZ, Interval, grid_range
 from stages.lip_scores import STILL_MOUTH, STILL_SCORE, frame_scores, resting_frames
 from stages.pairing_category import categorise
 from stages.pairing_exchange import link_exchanges
-from stages.pairing_faces import NO_FACE, face_series, laughing
+from stages.pairing_faces import NO_FACE, LaughRule, face_series, laughing
 from stages.pairing_heard import Heard
 from stages.pairing_labels import apply_labels, labelled_runs, name_partners
 from stages.pairing_segments import cut_run, inside_word
@@ -44,6 +44,8 @@ class PairingSettings(StageSettings):
     min_idle_s: float = Field(1.0, ge=0, description="a shorter silence is a pause of what goes on around it")
     min_discard_s: float = Field(0.6, ge=0, description="a shorter contradiction is taken for a slip of the measures")
     mask_margin_db: float = Field(6.0, ge=0, description="sound this little below speech level may hide speech")
+    laughter_heard: float = Field(0.3, ge=0, le=1, description="laughter counts as heard from this score")
+    laughter_smile: float = Field(0.3, ge=0, le=1, description="and is a face's own with this much of a smile")
     min_clip_s: float = Field(3.0, gt=0, description="clips are cut no shorter than this (LPM 1.0: 3-8 s)")
     max_clip_s: float = Field(8.0, gt=0, description="and no longer than this")
 
@@ -122,6 +124,7 @@ class Pairing:
             for i in np.flatnonzero(hysteresis(v, s.lips_on, s.lips_off)):
                 moving.setdefault(ks[int(i)], set()).add(name)
         rules = Rules(s.lips_on, s.lips_off, round(s.near_speech_s * GRID_HZ))
+        laugh_rule = LaughRule(s.laughter_heard, s.laughter_smile)
         people = []
         for track in tracks:
             ks, values = lips[track["track_id"]]
@@ -130,7 +133,7 @@ class Pairing:
             rests = np.isin(np.asarray(ks), sorted(resting.get(track["track_id"], ())))
             values = np.where(rests & ~own, np.minimum(values, np.float32(STILL_SCORE)), values)
             nods = heard.nods(track["track_id"], ks)
-            laughs = laughing(face, ks, heard.rows, heard.events_on("laughter", ks))
+            laughs = laughing(face, ks, heard.rows, heard.events_on("laughter", ks), laugh_rule)
             state, reason, confidence = frame_states(values, heard.on(ks), own, foreign, rules, nods, laughs)
             shortest = {int(x): round(s.min_run_s * GRID_HZ) for x in State}
             shortest[int(State.IDLE)] = round(s.min_idle_s * GRID_HZ)

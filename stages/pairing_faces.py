@@ -25,14 +25,18 @@ from schemas.time import GRID_HZ, Interval, grid_range
 Bools = npt.NDArray[np.bool_]
 
 MIN_SMILE = 0.5
-MIN_SMILE_HEARD = 0.3
-"""the least smile where laughter is heard"""
-MIN_HEARD = 0.3
-"""the least score of heard laughter: all 496 windows of 24 talkers lie below it"""
 _HAHA = re.compile(r"(?:[hx]?[aeio]h?){2,}|lol|", re.IGNORECASE)
 """What recognisers write for laughter; it is no word."""
 _SMILE = [BLENDSHAPES.index(f"mouthSmile{side}") for side in ("Left", "Right")]
 _JAW = BLENDSHAPES.index("jawOpen")
+
+
+@dataclass(frozen=True, slots=True)
+class LaughRule:
+    """From which score laughter counts as heard, and how much of a smile (0-1) is then enough."""
+
+    heard: float = 0.3
+    smile: float = 0.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +87,11 @@ def _shapes(column: Any, rows: int) -> npt.NDArray[np.float64]:
 
 
 def laughing(
-    face: FaceSeries, ks: range, words: Sequence[Mapping[str, Any]], heard: npt.NDArray[np.float32] | None = None
+    face: FaceSeries,
+    ks: range,
+    words: Sequence[Mapping[str, Any]],
+    heard: npt.NDArray[np.float32] | None = None,
+    rule: LaughRule | None = None,
 ) -> Bools:
     """Return [T] where a face laughs.
 
@@ -92,6 +100,7 @@ def laughing(
         ks: T grid points.
         words: WORDS rows of the source; no stretch with a word in it is laughter.
         heard: [T] how surely laughter is heard, 0-1; none where sound was not asked.
+        rule: when heard laughter is this face's.
     """
     out = np.zeros(len(ks), bool)
     if len(ks) < GRID_HZ or len(face.ks) < GRID_HZ:
@@ -100,7 +109,8 @@ def laughing(
     smile, jaw = (np.interp(at, face.ks, x) for x in (face.smile, face.jaw))
     rhythm = laugh_rhythm(jaw, smile, MIN_SMILE)
     if heard is not None:
-        rhythm[(heard >= MIN_HEARD) & (smile >= MIN_SMILE_HEARD)] = LAUGH_JAW
+        rule = rule or LaughRule()
+        rhythm[(heard >= rule.heard) & (smile >= rule.smile)] = LAUGH_JAW
     rhythm[~face.seen(ks)] = 0.0
     for word in words:
         if word["end_s"] * GRID_HZ < ks.start or word["start_s"] * GRID_HZ > ks.stop:
