@@ -1,4 +1,4 @@
-"""Plain measures of a stretch of sound: level, clipping, silence, noise floor, signal to noise, music or not.
+"""Plain measures of a stretch of sound: level, clipping, silence, noise floor, signal to noise.
 
 Numbers for a policy to cut on; nothing is judged here. Audio is read in blocks of one minute and leaves two numbers for
 each 20 ms. Pure numpy. Cost: about 1/1000 of real time.
@@ -14,14 +14,12 @@ from numpy.typing import NDArray
 
 from annotators.protocols_speech import SAMPLE_RATE_HZ, FloatArray, Segment
 
-MUSIC_HEURISTIC = "modulation-flatness-heuristic"
 SILENCE_DBFS = -60.0
 CLIP_LEVEL = 0.999
 _FRAME_SAMPLES = 320  # 20 ms
 _BLOCK_FRAMES = 3000
 _FLOOR_DB = -120.0
 _NOISE_QUANTILE = 0.1
-_SPECTRUM_SAMPLES = 512
 
 _Doubles = NDArray[np.float64]
 
@@ -34,8 +32,7 @@ class AudioQuality:
     `clipping_ratio`: share of samples in runs of at least two at |x| >= 0.999. `silence_ratio`: share of 20 ms frames
     below -60 dBFS. `noise_floor_db`: level of the non-speech frames in dBFS (median), or, where there are fewer than
     10 of them, the 10 % quantile of all frames. `snr_db`: mean power of the speech frames less the noise, over
-    the noise. `speech_modulation` in [0, 1] and `spectral_flatness` in [0, 1] are the two parts of
-    `speech_likeness` in [0, 1], near 1 for speech, near 0 for steady music or noise: a heuristic (MUSIC_HEURISTIC).
+    the noise.
     """
 
     rms_dbfs: float
@@ -44,9 +41,6 @@ class AudioQuality:
     silence_ratio: float
     noise_floor_db: float
     snr_db: float
-    speech_modulation: float
-    spectral_flatness: float
-    speech_likeness: float
 
 
 def audio_quality(audio: FloatArray, speech: Sequence[Segment] = ()) -> AudioQuality:
@@ -56,7 +50,7 @@ def audio_quality(audio: FloatArray, speech: Sequence[Segment] = ()) -> AudioQua
     """
     if audio.ndim != 1 or len(audio) < _FRAME_SAMPLES:
         raise ValueError(f"audio must be mono with at least {_FRAME_SAMPLES} samples, got {audio.shape}")
-    power, flatness, peak, clipped = [], [], 0.0, 0
+    power, peak, clipped = [], 0.0, 0
     for block in _blocks(audio):
         if not np.isfinite(block).all():
             raise ValueError("audio holds values that are not finite: decode it again")
@@ -64,13 +58,10 @@ def audio_quality(audio: FloatArray, speech: Sequence[Segment] = ()) -> AudioQua
         clipped += _clipped_samples(block)
         frames = block[: len(block) // _FRAME_SAMPLES * _FRAME_SAMPLES].reshape(-1, _FRAME_SAMPLES)
         power.append(np.mean(frames.astype(np.float64) ** 2, axis=1))
-        flatness.append(_flatness(block))
     frame_power = np.concatenate(power)
     frame_db = _db(frame_power)
     is_speech = _mark(speech, len(frame_power))
     noise_power = _noise_power(frame_power, is_speech)
-    modulation = _syllable_modulation(frame_power)
-    flat = float(np.mean(np.concatenate(flatness)))
     return AudioQuality(
         rms_dbfs=float(_db(np.mean(frame_power))),
         peak_dbfs=float(_db(np.float64(peak**2))),
@@ -78,9 +69,6 @@ def audio_quality(audio: FloatArray, speech: Sequence[Segment] = ()) -> AudioQua
         silence_ratio=float(np.mean(frame_db < SILENCE_DBFS)),
         noise_floor_db=float(_db(noise_power)),
         snr_db=_snr_db(frame_power, is_speech, noise_power),
-        speech_modulation=modulation,
-        spectral_flatness=flat,
-        speech_likeness=modulation * (1.0 - flat),
     )
 
 
@@ -107,17 +95,6 @@ def _clipped_samples(block: FloatArray) -> int:
     return int(np.count_nonzero(high & beside))
 
 
-def _flatness(block: FloatArray) -> _Doubles:
-    """Return [frames] spectral flatness (geometric over arithmetic mean of power, 100 Hz to 8 kHz); 1 is white."""
-    usable = block[: len(block) // _SPECTRUM_SAMPLES * _SPECTRUM_SAMPLES]
-    if len(usable) == 0:
-        return np.ones(1)
-    frames = usable.reshape(-1, _SPECTRUM_SAMPLES) * np.hanning(_SPECTRUM_SAMPLES)
-    spectrum = np.abs(np.fft.rfft(frames, axis=1))[:, 4:] ** 2 + 1e-12
-    flatness: _Doubles = np.exp(np.mean(np.log(spectrum), axis=1)) / np.mean(spectrum, axis=1)
-    return flatness
-
-
 def _mark(speech: Sequence[Segment], frames: int) -> NDArray[np.bool_]:
     """Return [frames] whether the middle of each 20 ms frame lies in speech."""
     marked = np.zeros(frames, bool)
@@ -139,23 +116,3 @@ def _snr_db(power: _Doubles, is_speech: NDArray[np.bool_], noise: np.float64) ->
     loud = power[is_speech] if is_speech.any() else power[power > noise]
     signal = float(np.mean(loud)) - float(noise) if len(loud) else 0.0
     return float(10 * np.log10(signal / max(float(noise), 10 ** (_FLOOR_DB / 10)))) if signal > 0 else float("nan")
-
-
-def _syllable_modulation(power: _Doubles) -> float:
-    """Return the share of the level's modulation (0.5-25 Hz) that lies at 2-10 Hz, times its depth against 10 dB.
-
-    Speech rises and falls by 10 dB and more with its syllables, 2-8 a second, most around 4 (Houtgast and
-    Steeneken, 1985); steady noise and sustained music do not. nan below one second.
-    """
-    frames_per_s = SAMPLE_RATE_HZ / _FRAME_SAMPLES
-    if len(power) < frames_per_s:
-        return float("nan")
-    level = np.maximum(_db(power), _db(np.max(power)) - 50.0)
-    level = level - level.mean()
-    spectrum = np.abs(np.fft.rfft(level * np.hanning(len(level)))) ** 2
-    hz = np.fft.rfftfreq(len(level), 1 / frames_per_s)
-    whole = float(spectrum[hz >= 0.5].sum())
-    if whole == 0:
-        return 0.0
-    share = float(spectrum[(hz >= 2) & (hz <= 10)].sum()) / whole
-    return share * min(1.0, float(level.std()) / 10.0)

@@ -51,7 +51,7 @@ class Speech:
     """Stage: speech of one source."""
 
     name: ClassVar[str] = "speech"
-    version: ClassVar[int] = 6
+    version: ClassVar[int] = 7
     unit: ClassVar[Unit] = "source"
     reads: ClassVar[tuple[Table, ...]] = (SOURCES,)
     writes: ClassVar[tuple[Table, ...]] = (
@@ -171,11 +171,10 @@ class Speech:
             "singing_ratio": float(heard["singing"].mean()),
             "laughter_ratio": float(heard["laughter"].mean()),
             "noise_ratio": float(heard["noise"].mean()),
-            "speech_likeness": _finite(q.speech_likeness),
             "language": transcript.language,
             "language_probability": _finite(transcript.language_probability),
             "n_speakers": n_speakers,
-            "annotator": f"{self._recogniser.name}; {self._events.name}; level-and-spectrum-heuristic",
+            "annotator": f"{self._recogniser.name}; {self._events.name}; level-heuristic",
         }
 
 

@@ -107,7 +107,6 @@ AUDIO = Table(
         real("singing_ratio", "share of the 0.96 s windows with singing", "0-1", null=True),
         real("laughter_ratio", "share of the 0.96 s windows with laughter", "0-1", null=True),
         real("noise_ratio", "share of the 0.96 s windows with noise", "0-1", null=True),
-        real("speech_likeness", "syllables' modulation times spectral contrast: a heuristic", "0-1", null=True),
         text("language", "language of the speech, ISO 639-1; null without speech", null=True),
         real("language_probability", "recogniser's confidence in the language", "0-1", null=True),
         index("n_speakers", "voices told apart"),
