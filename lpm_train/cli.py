@@ -18,6 +18,8 @@ train = typer.Typer(no_args_is_help=True)
 
 Dataset = Annotated[str, typer.Argument(help="a packed dataset: a directory or an s3:// prefix")]
 Where = Annotated[str | None, typer.Option(help="SQL over the manifest, e.g. \"state = 'listen' AND duration_s >= 4\"")]
+Preset = Annotated[str | None, typer.Option(help="toy, small or h200_1b3, or module:function")]
+Settings = Annotated[list[str] | None, typer.Option("--set", help="section.field=value, e.g. optim.lr=1e-4")]
 
 _F = TypeVar("_F", bound=Callable[..., int])
 
@@ -61,18 +63,22 @@ def group() -> None:
 def run(
     dataset: Dataset,
     out: Annotated[Path, typer.Option(help="directory of the run: checkpoints, configuration, log")],
-    preset: Annotated[str, typer.Option(help="toy, small or h200_1b3, or module:function")] = "small",
+    preset: Preset = None,
     stage: Annotated[str | None, typer.Option(help="pretrain, causal, consistency or distill")] = None,
     init: Annotated[Path | None, typer.Option(help="run or checkpoint of the stage before")] = None,
     teacher: Annotated[Path | None, typer.Option(help="distill: run that judges; default: --init")] = None,
     where: Where = None,
-    settings: Annotated[list[str] | None, typer.Option("--set", help="section.field=value, e.g. optim.lr=1e-4")] = None,
+    settings: Settings = None,
 ) -> int:
-    """Run one stage, or go on with it: pretrain, then causal, then distill, each from the best of the one before."""
+    """Run one stage, or go on with it: pretrain, then causal, then distill, each from the best of the one before.
+
+    Without --preset, settings are those of the run that is continued, else those of --init, else the preset small.
+    """
     from lpm_train.session import resolve, run_stage
     from lpm_train.tools.flops import step_flops
 
-    run_stage(resolve(preset, stage, dataset, where, settings or []), out, init, teacher, step_flops)
+    chosen = [*(settings or []), *([f"run.stage={stage}"] if stage else [])]
+    run_stage(resolve(preset, dataset, where, chosen, out, init), out, init, teacher, step_flops)
     return 0
 
 

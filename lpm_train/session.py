@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from lpm_train import loop
 from lpm_train.audio import make_audio, steps_per_latent
 from lpm_train.checkpoint import load_weights, steps
 from lpm_train.codec import latent_frames, make_codec
-from lpm_train.config import PRESETS, Config, ConfigError, Data, override
+from lpm_train.config import PRESETS, Config, ConfigError, Data, from_json, override
 from lpm_train.loader import Loader
 from lpm_train.make import Encoders
 from lpm_train.model import DiT
 from lpm_train.parallel import ranks
 from lpm_train.shards import Shards
+from lpm_train.stage import Weights
 from lpm_train.stages import make_stage
 from lpm_train.storage import DataError
 from lpm_train.text import make_text
@@ -33,26 +34,40 @@ def make_encoders(data: Data, device: str = "cpu") -> Encoders:
     return Encoders(codec, make_audio(data.audio), make_text(data.text), device)
 
 
-def resolve(preset: str, stage: str | None, dataset: str, where: str | None, settings: Sequence[str]) -> Config:
-    """Make the configuration of a run: a preset or an importable function, then the settings on top.
+def resolve(
+    preset: str | None, dataset: str, where: str | None = None, settings: Sequence[str] = (), *runs: Path | None
+) -> Config:
+    """Make the configuration of a run: where it begins, then the settings on top.
+
+    Args:
+        preset: a preset or an importable function; None: as the first of `runs` that there is, else `small`.
+        dataset: what is read.
+        where: SQL condition over its manifest; None: that of the configuration.
+        settings: `section.field=value`, each.
+        runs: directories of earlier runs.
 
     Raises:
-        ConfigError: no such preset, function, stage or field.
+        ConfigError: no such preset, function or field.
     """
-    if preset in PRESETS:
-        config = PRESETS[preset]()
-    elif ":" in preset:
-        module, _, name = preset.partition(":")
-        try:
-            config = getattr(importlib.import_module(module), name)()
-        except (ImportError, AttributeError) as e:
-            raise ConfigError(f"cannot import the recipe {preset}: {e}") from e
-        if not isinstance(config, Config):
-            raise ConfigError(f"{preset} returns a {type(config).__name__}, not an lpm_train.config.Config")
-    else:
-        raise ConfigError(f"no preset {preset!r}: use one of {', '.join(PRESETS)}, or module:function")
-    config = override(config, [*settings, *([f"run.stage={stage}"] if stage else [])])
+    before = [f for f in (run / "config.json" for run in runs if run is not None) if f.exists()]
+    config = from_json(before[0].read_text()) if before and preset is None else _preset(preset or "small")
+    config = override(config, settings)
     return replace(config, data=replace(config.data, root=dataset, where=where or config.data.where))
+
+
+def _preset(name: str) -> Config:
+    if name in PRESETS:
+        return PRESETS[name]()
+    if ":" not in name:
+        raise ConfigError(f"no preset {name!r}: use one of {', '.join(PRESETS)}, or module:function")
+    module, _, function = name.partition(":")
+    try:
+        config = getattr(importlib.import_module(module), function)()
+    except (ImportError, AttributeError) as e:
+        raise ConfigError(f"cannot import the recipe {name}: {e}") from e
+    if not isinstance(config, Config):
+        raise ConfigError(f"{name} returns a {type(config).__name__}, not an lpm_train.config.Config")
+    return config
 
 
 def fitted(config: Config, encoders: Encoders) -> Config:
@@ -115,12 +130,24 @@ def run_stage(
         share = {"seed": config.run.seed, "rank": place.rank, "world_size": place.size}
         with Loader(held or train, encoders, **share) as loader:
             heldout = [next(loader) for _ in range(2)]
-        start, judge = (load_weights(path)[1] if path is not None else None for path in (init, teacher))
+        start, judge = (_weights(path, config) if path is not None else None for path in (init, teacher))
         made = make_stage(config, place, start, judge)
         with Loader(train, encoders, **share) as loader:
             if place.first:
                 print(f"{config.run.stage}: {loader.summary}", flush=True)
             loop.train(made, config, loader, out, heldout=heldout, where=place, flops_per_step=work(config, encoders))
+
+
+def _weights(run: Path, config: Config) -> Weights:
+    """Load what a stage starts from; its model must be the one that is trained."""
+    before, weights = load_weights(run)
+    theirs, ours = asdict(before.model), asdict(config.model)
+    if different := [f"model.{n} {theirs[n]}, here {ours[n]}" for n in ours if theirs[n] != ours[n]]:
+        raise ConfigError(
+            f"{run} holds another model: {'; '.join(different)}. Leave --preset and --set away (a stage begins with "
+            "the settings of --init), or give those it was trained with, codec and encoders included"
+        )
+    return weights
 
 
 def load_model(checkpoint: Path, device: str = "cpu") -> tuple[Config, DiT]:

@@ -75,7 +75,7 @@ class Stage:
     def __init__(self, config: Config, where: Ranks, start: Weights | None = None) -> None:
         self.config, self.where, self.seed = config, where, config.run.seed
         self.roles = {"student": self._model(start)}
-        self.optimizers = {"student": self._optimizer(self.student, config.optim.lr)}
+        self.optimizers = {"student": self._optimizers(self.student, config.optim.lr)}
         self.ema = Ema(self.student, config.optim.ema)
 
     @property
@@ -91,9 +91,10 @@ class Stage:
             model.load_state_dict(dict(start))
         return prepare(model, self.config, self.where, trained)
 
-    def _optimizer(self, model: DiT, lr: float) -> Optimizer:
+    def _optimizers(self, model: DiT, lr: float) -> tuple[Optimizer, ...]:
+        """Make what trains a model; a parameter group's `gain` is its learning rate over the stage's, 1 without."""
         o = self.config.optim
-        return AdamW(model.parameters(), lr=lr, betas=o.betas, weight_decay=o.weight_decay)
+        return (AdamW(model.parameters(), lr=lr, betas=o.betas, weight_decay=o.weight_decay),)
 
     def _rate(self, i: int) -> float:
         """Give the share of the learning rate at a step: linear warm-up, then constant or cosine."""
@@ -105,7 +106,7 @@ class Stage:
         self, role: str, lr: float, batch: Batch, i: int, loss: Callable[[Batch, int], Tensor]
     ) -> tuple[float, float]:
         """Take one optimizer step on the mean of `loss` over the global batch; returns (loss, gradient norm)."""
-        model, optimizer, o = self.roles[role], self.optimizers[role], self.config.optim
+        model, o = self.roles[role], self.config.optim
 
         def part(rows: Batch) -> Tensor:
             with autocast(self.config, self.where):
@@ -113,10 +114,11 @@ class Stage:
 
         losses = accumulate(batch, o.micro_batch, model.parameters(), part, o.exact_sums)
         norm = clip_gradients(model.parameters(), o.clip)
-        for group in optimizer.param_groups:
-            group["lr"] = lr * self._rate(i)
-        optimizer.step()
-        optimizer.zero_grad()
+        for optimizer in self.optimizers[role]:
+            for group in optimizer.param_groups:
+                group["lr"] = lr * self._rate(i) * group.get("gain", 1.0)
+            optimizer.step()
+            optimizer.zero_grad()
         return float(losses.mean()), norm
 
     def _losses(self, batch: Batch, i: int) -> Tensor:

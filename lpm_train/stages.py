@@ -93,7 +93,7 @@ class Distill(Stage):
         self.layout = config.stream if config.distill.teacher == "causal" else None
         teacher = teacher if teacher is not None else start
         self.roles |= {"teacher": self._model(teacher, trained=False), "critic": self._model(teacher)}
-        self.optimizers["critic"] = self._optimizer(self.roles["critic"], config.distill.critic_lr)
+        self.optimizers["critic"] = self._optimizers(self.roles["critic"], config.distill.critic_lr)
 
     def _roll(self, batch: Batch, i: int, purpose: str, graph: bool) -> tuple[Tensor, int]:
         """Let the student generate; returns (the last frames, which carry the loss, and the first of them)."""

@@ -14,9 +14,13 @@ import pytest
 import torch
 from command_line import lpm
 
+from lpm_train import checkpoint
 from lpm_train.checkpoint import find, load_weights
+from lpm_train.config import override, small, to_json
+from lpm_train.config import toy as toy_preset
+from lpm_train.parallel import Ranks
 from lpm_train.proof import toy
-from lpm_train.proof.muon import Muon, orthogonalized
+from lpm_train.session import resolve
 from lpm_train.tools import cli as trainer
 from lpm_train.tools.faces import NoFaceModelsError
 from workflows.cli import main
@@ -110,25 +114,16 @@ def test_eval_says_why_faces_were_not_looked_at(
         trainer.evaluate(**arguments, faces=True)
 
 
-def test_orthogonal_steps() -> None:
-    torch.manual_seed(0)
-    for shape in ((16, 48), (48, 16), (24, 24)):
-        values = torch.linalg.svdvals(orthogonalized(torch.randn(shape)))
-        assert float(values.min()) > 0.6 and float(values.max()) < 1.3
-    layer = torch.nn.Linear(8, 8)
-    optimizer = Muon([layer.weight], [layer.bias], lr=1e-2)
-    target = torch.randn(8, 8)
-    x = torch.randn(64, 8)
-    first = None
-    for i in range(200):
-        for group in optimizer.param_groups:
-            group["lr"] = 6e-2 * (1 - i / 200)
-        loss = (layer(x) - x @ target).square().mean()
-        first = first or loss.item()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    assert loss.item() < 0.05 * first
+def test_optimizers_of_two_kinds_share_a_model_and_survive_a_checkpoint(made: Path) -> None:
+    """Every weight belongs to one of them, and each gets back what it knew."""
+    stage = toy.MuonPretrain(load_weights(made / "pretrain")[0], Ranks())
+    muon, adamw = stage.optimizers["student"]
+    held = [id(p) for o in (muon, adamw) for g in o.param_groups for p in g["params"]]
+    assert sorted(held) == sorted(id(p) for p in stage.student.parameters())
+    assert muon.param_groups[0]["gain"] == 3.0 and "gain" not in adamw.param_groups[0]
+    checkpoint.load(find(made / "pretrain"), stage, stage.config)
+    assert all(float(muon.state[p]["momentum_buffer"].abs().max()) > 0 for p in muon.param_groups[0]["params"])
+    assert all(float(adamw.state[p]["step"]) == BUDGET.pretrain for p in adamw.param_groups[0]["params"])
 
 
 # ------------------------------------------------------------------------------------------------ packed footage
@@ -153,16 +148,18 @@ def test_packed_footage_trains_in_every_stage_and_streams_a_video(packed: Path, 
              "data.audio=logmel:1x16", "data.text=hashed-words:16x8", "model.width=32", "model.depth=2",
              "model.heads=2", "model.patch=2", "run.steps=3", "run.eval_every=3", "run.device=cpu", "data.workers=1",
              "distill.critic_steps=2"]  # fmt: skip
-    options = [part for s in small for part in ("--set", s)]
-    before: list[str] = []
+    options = ["--preset", "toy", *(part for s in small for part in ("--set", s))]
     for stage in ("pretrain", "causal", "distill"):
         out = tmp_path / stage
-        result = lpm(
-            "train", "run", str(packed), "--preset", "toy", "--stage", stage, "--out", str(out), *before, *options
-        )
+        result = lpm("train", "run", str(packed), "--stage", stage, "--out", str(out), *options)
         assert result.returncode == 0, result.stderr
         assert find(out).name == "step_00000003"
-        before = ["--init", str(out)]
+        options = ["--init", str(out)]  # later stages begin with its settings
+    result = lpm("train", "run", str(packed), "--out", str(out))  # a run that is named again goes on
+    assert result.returncode == 0 and "continue" in result.stdout and "ended after 3 steps" in result.stdout
+    result = lpm("train", "run", str(packed), "--stage", "causal", "--out", str(tmp_path / "x"), *options,
+                 "--set", "model.width=48")  # fmt: skip
+    assert result.returncode == 1 and "model.width 32, here 48" in result.stderr and "Traceback" not in result.stderr
     picture = tmp_path / "face.png"
     _first_frame(media / "talk_woman_garden.mp4", picture)
     video = tmp_path / "out.mp4"
@@ -220,3 +217,18 @@ def test_the_trainer_starts_by_itself_as_torchrun_starts_it(tmp_path: Path) -> N
     command = [sys.executable, "-m", "lpm_train.cli", "run", str(tmp_path), "--preset", "toy", "--out", str(tmp_path)]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == 1 and "no manifest.parquet under" in result.stderr
+
+
+def test_settings_come_from_the_run_before_unless_a_preset_is_named(tmp_path: Path) -> None:
+    assert resolve(None, "d").model == small().model
+    run = tmp_path / "pretrain"
+    run.mkdir()
+    (run / "config.json").write_text(to_json(override(toy_preset(), ["model.depth=3", "data.where=duration_s > 2"])))
+    later = resolve(None, "d", None, ["run.stage=causal"], tmp_path / "not yet", run)
+    assert (later.model.depth, later.run.stage, later.data.where, later.data.root) == (
+        3,
+        "causal",
+        "duration_s > 2",
+        "d",
+    )
+    assert resolve("toy", "d", "true", [], run) == override(toy_preset(), ["data.root=d", "data.where='true'"])

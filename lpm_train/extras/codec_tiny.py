@@ -189,7 +189,9 @@ class TinyVideoAE(nn.Module):
             codec = cls(TinyConfig(**stored["config"]))
             codec.load_state_dict(stored["weights"])
         except FileNotFoundError as e:
-            raise DataError(f"no codec at {path}: train one with `train_codec`, or use patch:1x4x4") from e
+            raise DataError(
+                f"no codec at {path}: train one with `lpm train codec DATASET --out {path}`, or use patch:4x8x8"
+            ) from e
         except (KeyError, TypeError, RuntimeError, EOFError, struct.error, pickle.UnpicklingError) as e:
             raise DataError(f"{path} is not a codec written by this package: {e}") from e
         return codec.eval().requires_grad_(False)

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from torch import Tensor
-from torch.optim import Optimizer
+from torch import Tensor, nn
+from torch.optim import AdamW, Muon, Optimizer
 
 from lpm_train import loop, stages
 from lpm_train.audio import make_audio
@@ -30,7 +30,6 @@ from lpm_train.model import DiT
 from lpm_train.parallel import Ranks
 from lpm_train.proof.codec_principal import PrincipalCodec
 from lpm_train.proof.metrics import nested
-from lpm_train.proof.muon import Muon
 from lpm_train.proof.puppet import held_out_scenes, measure, scene_batch, strip, to_frames
 from lpm_train.proof.synthetic import SIZE, Scene, render, tracks
 from lpm_train.proof.synthetic_shards import write_dataset
@@ -213,11 +212,25 @@ def student_cost(f: Mapping[str, float]) -> float:
 # ------------------------------------------------------------------------------------------------ training
 
 
-class _WithMuon:
-    """A small model on a CPU has no steps to waste: Muon halves them."""
+def with_muon(model: DiT, lr: float, betas: tuple[float, float]) -> tuple[Optimizer, ...]:
+    """Make Muon for the matrices of the blocks and AdamW for all else: half the steps of AdamW alone.
 
-    def _optimizer(self, model: DiT, lr: float) -> Optimizer:
-        return Muon.of(model, lr, self.config.optim.betas)  # type: ignore[attr-defined]
+    Momentum orthogonalized (K. Jordan 2024, kellerjordan.github.io/posts/muon) and scaled to AdamW's step size (Liu et
+    al. 2025, arXiv 2502.16982), at three times the learning rate of the rest.
+    """
+    inner = {id(m.weight) for n, m in model.named_modules() if n.startswith("blocks.") and isinstance(m, nn.Linear)}
+    matrices = [p for p in model.parameters() if id(p) in inner]
+    muon = Muon(matrices, lr=lr, weight_decay=0.0, momentum=0.95, adjust_lr_fn="match_rms_adamw")
+    muon.param_groups[0]["gain"] = 3.0
+    others = [p for p in model.parameters() if id(p) not in inner]
+    return muon, AdamW(others, lr=lr, betas=betas, weight_decay=0.0)
+
+
+class _WithMuon:
+    """A small model on a CPU has no steps to waste."""
+
+    def _optimizers(self, model: DiT, lr: float) -> tuple[Optimizer, ...]:
+        return with_muon(model, lr, self.config.optim.betas)  # type: ignore[attr-defined]
 
 
 class MuonPretrain(_WithMuon, stages.Pretrain):
@@ -231,10 +244,10 @@ class MuonCausal(_WithMuon, stages.Causal):
 class MuonDistill(stages.Distill):
     """Distribution matching with a critic that keeps up: Muon for it, AdamW for the student."""
 
-    def _optimizer(self, model: DiT, lr: float) -> Optimizer:
+    def _optimizers(self, model: DiT, lr: float) -> tuple[Optimizer, ...]:
         if model is self.roles.get("critic"):
-            return Muon.of(model, lr, (0.5, 0.98))
-        return super()._optimizer(model, lr)
+            return with_muon(model, lr, (0.5, 0.98))
+        return super()._optimizers(model, lr)
 
 
 def _weights(out: Path, name: str) -> Weights:

@@ -10,22 +10,24 @@ import json
 import sys
 from collections.abc import Callable
 from contextlib import closing, nullcontext
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lpm_train.cli import Dataset, Where, command, told
+from lpm_train.cli import Dataset, Preset, Settings, Where, command, told
 from lpm_train.cli import train as train
 
 if TYPE_CHECKING:  # torch and NumPy stay out of a command line that only shows its help
+    from lpm_train.config import Data
     from lpm_train.tools.faces import FaceReader
 
 Checkpoint = Annotated[Path, typer.Argument(help="a checkpoint directory, or a run's directory for its best one")]
-Codec = Annotated[str, typer.Option(help="patch:TxHxW, principal:FILE, tiny:FILE, wan:DIR or ltx:DIR")]
-Audio = Annotated[str, typer.Option(help="logmel:QxMELS, wav2vec2:DIR or whisper:DIR")]
-Text = Annotated[str, typer.Option(help="hashed-words:WIDTHxLENGTH, minilm:DIR, t5:DIR or clip:DIR")]
-Buckets = Annotated[str, typer.Option(help="FRAMESxHEIGHTxWIDTH, several with commas")]
+Codec = Annotated[str | None, typer.Option(help="patch:TxHxW, principal:FILE, tiny:FILE, wan:DIR or ltx:DIR")]
+Audio = Annotated[str | None, typer.Option(help="logmel:QxMELS, wav2vec2:DIR or whisper:DIR")]
+Text = Annotated[str | None, typer.Option(help="hashed-words:WIDTHxLENGTH, minilm:DIR, t5:DIR or clip:DIR")]
+Buckets = Annotated[str | None, typer.Option(help="FRAMESxHEIGHTxWIDTH, several with commas")]
 Device = Annotated[str, typer.Option(help="cpu or cuda")]
 
 
@@ -52,34 +54,48 @@ def parse_buckets(text: str) -> tuple[tuple[int, int, int], ...]:
         raise DataError(f"buckets {text!r}: write FRAMESxHEIGHTxWIDTH, several with commas, e.g. 64x256x256") from e
 
 
+def data_of(base: Data, **chosen: str | None) -> Data:
+    """Put what was chosen by an option of its own, e.g. `codec`, or `buckets`, over the settings."""
+    named: dict[str, Any] = {n: v for n, v in chosen.items() if v is not None}
+    if "buckets" in named:
+        (frames, height, width), *more = parse_buckets(named.pop("buckets"))
+        named |= {"frames": frames, "height": height, "width": width, "more_sizes": tuple(more)}
+    return replace(base, **named)
+
+
 @command("precompute")
 def precompute(
     dataset: Dataset,
     name: Annotated[str, typer.Option(help="name of the set under precomputed/")] = "default",
-    codec: Codec = "patch:4x8x8",
-    audio: Audio = "logmel:2x80",
-    text: Text = "hashed-words:64x48",
-    buckets: Buckets = "64x256x256",
+    preset: Preset = None,
+    settings: Settings = None,
+    codec: Codec = None,
+    audio: Audio = None,
+    text: Text = None,
+    buckets: Buckets = None,
     where: Where = None,
     device: Device = "cpu",
     hop_frames: Annotated[int | None, typer.Option(help="frames between windows; default: end to end")] = None,
     dtype: Annotated[str, typer.Option(help="float16 or float32")] = "float16",
     workers: int = 2,
 ) -> int:
-    """Write latents, audio features and text embeddings beside the shards; continues where it stopped."""
-    from lpm_train.config import Data
-    from lpm_train.session import make_encoders
+    """Write latents, audio features and text embeddings beside the shards; continues where it stopped.
+
+    Encoders and buckets are those of the preset (small), of --set data.*, or of the options named after them.
+    """
+    from lpm_train.session import make_encoders, resolve
     from lpm_train.tools import precompute as p
 
+    base = resolve(preset, dataset, where, settings or []).data
+    data = data_of(base, codec=codec, audio=audio, text=text, buckets=buckets)
     counts = p.precompute(
-        dataset, name, make_encoders(Data(codec=codec, audio=audio, text=text), device), parse_buckets(buckets),
-        where=where,
-        hop_frames=hop_frames, dtype=dtype, workers=workers,
-        report=lambda shard, n: print(f"{shard}: {n} samples", flush=True),
+        dataset, name, make_encoders(data, device), data.sizes, where=data.where or None, hop_frames=hop_frames,
+        dtype=dtype, workers=workers, report=lambda shard, n: print(f"{shard}: {n} samples", flush=True),
     )  # fmt: skip
     print(
         f"precomputed/{name}: {counts['samples']} samples of {counts['shards']} shards written "
-        f"({counts['bytes'] / 1e6:.1f} MB), {counts['kept']} were there, {counts['too_short']} are too short"
+        f"({counts['bytes'] / 1e6:.1f} MB), {counts['kept']} were there, {counts['too_short']} are too short\n"
+        f"train on it with --set data.precomputed={name} and the same encoders and buckets"
     )
     return 0
 
@@ -89,26 +105,30 @@ def doctor(
     dataset: Dataset,
     sheet: Annotated[str | None, typer.Option(help="write a contact sheet of a real batch to this PNG")] = None,
     report: Annotated[str | None, typer.Option(help="write the findings to this JSON")] = None,
-    codec: Codec = "patch:4x8x8",
-    audio: Audio = "logmel:2x80",
-    text: Text = "hashed-words:64x48",
-    buckets: Buckets = "64x256x256",
+    preset: Preset = None,
+    settings: Settings = None,
+    codec: Codec = None,
+    audio: Audio = None,
+    text: Text = None,
+    buckets: Buckets = None,
     where: Where = None,
     precomputed: Annotated[str | None, typer.Option(help="name of a precomputed set to load")] = None,
     batch: Annotated[int, typer.Option(help="samples in a batch")] = 4,
     workers: int = 2,
     batches: Annotated[int, typer.Option(help="batches to time")] = 8,
 ) -> int:
-    """Check that every sample decodes and its sound fits its picture; time reading, decoding and loading."""
+    """Check that every sample decodes and its sound fits its picture; time reading, decoding and loading.
+
+    Without a preset or settings, the batch is made by encoders that need no weights, of 64 frames of 256x256.
+    """
     from lpm_train.config import Data
-    from lpm_train.session import make_encoders
+    from lpm_train.session import make_encoders, resolve
     from lpm_train.tools.doctor import examine
 
-    (frames, height, width), *more = parse_buckets(buckets)
-    data = Data(
-        root=dataset, where=where or "", codec=codec, audio=audio, text=text, frames=frames, height=height,
-        width=width, more_sizes=tuple(more), batch=batch, max_refs=4, precomputed=precomputed or "", workers=workers,
-    )  # fmt: skip
+    plain = Data(codec="patch:4x8x8", max_refs=4)
+    base = resolve(preset, dataset, None, settings or []).data if preset or settings else plain
+    data = data_of(base, codec=codec, audio=audio, text=text, buckets=buckets, precomputed=precomputed, where=where)
+    data = replace(data, root=dataset, batch=batch, workers=workers)
 
     def progress(done: int, total: int) -> None:
         if sys.stderr.isatty():
