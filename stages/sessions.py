@@ -32,9 +32,9 @@ class SessionsSettings(StageSettings):
         0.7,
         ge=0,
         le=1,
-        description="files are aligned from this confidence. Of 17,200 made pairs that share no sound (20 to 300 s) one "
-        "reaches it; a voice that reaches the other microphone 10-30 dB fainter has 0.74 or more in 20 s, and 0.73 "
-        "or more in 30 s in 499 of 500",
+        description="files are aligned from this confidence: 3 of 18,200 made pairs without a shared sound reach it, "
+        "and all of 2,000 in which each voice reaches the other microphone 10-30 dB fainter "
+        "(benchmarks/session_align.py)",
     )
     min_shared_s: float = Field(0.5, ge=0, description="one speaks and the other is seen for this long to be a pair")
     min_share: float = Field(0.5, ge=0, le=1, description="share of a segment that another file's voice may overrule")
