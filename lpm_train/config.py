@@ -155,6 +155,8 @@ class Distill:
     critic_steps: int = 5  # critic updates for each generator update
     lr: float = 0.0  # the student's learning rate; 0: optim.lr
     critic_lr: float = 3e-4
+    critic_betas: tuple[float, float] | None = None  # None: those of optim
+    critic_muon: bool | None = None
     teacher: Literal["pretrain", "causal"] = "pretrain"  # whose layout scores: both directions, or teacher forcing
     guidance: float = 1.0
     t_min: float = 0.02
@@ -165,10 +167,11 @@ class Distill:
 
 @dataclass(frozen=True, kw_only=True)
 class Optim:
-    """AdamW on float32 weights."""
+    """AdamW, or Muon, on float32 weights."""
 
     lr: float = 1e-3
     betas: tuple[float, float] = (0.9, 0.99)
+    muon: bool = False  # Muon for the matrices of the blocks, at three times the rate; AdamW for all else
     weight_decay: float = 0.0
     warmup: int = 20
     clip: float = 1.0

@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import torch
-from torch import Tensor
-from torch.optim import AdamW, Optimizer
+from torch import Tensor, nn
+from torch.optim import AdamW, Muon, Optimizer
 
 from lpm_train import flow
 from lpm_train.batch import STATES, Batch, Conditions, sample_seed
-from lpm_train.config import Config, Stream
+from lpm_train.config import Config, ConfigError, Stream
 from lpm_train.model import DiT
 from lpm_train.parallel import Ema, Ranks, accumulate, autocast, clip_gradients, gather_rows, prepare
 from lpm_train.rollout import forced, roll
@@ -66,6 +66,30 @@ class Criterion:
         return f"[{'pass' if self.passed else 'open'}] {self.name} {shown} ({self.sign} {self.target:g})"
 
 
+def make_optimizers(
+    model: DiT, lr: float, betas: tuple[float, float], weight_decay: float, muon: bool, ranks: int = 1
+) -> tuple[Optimizer, ...]:
+    """Make AdamW; or Muon for the matrices of the blocks and AdamW for all else.
+
+    Muon takes momentum orthogonalized (K. Jordan 2024, kellerjordan.github.io/posts/muon), scaled to AdamW's step size
+    (Liu et al. 2025, arXiv 2502.16982), at three times the rate of the rest: a group's `gain` is its rate over `lr`.
+
+    Raises:
+        ConfigError: Muon with several ranks, of which each holds a part of a matrix.
+    """
+    others = list(model.parameters())
+    if not muon:
+        return (AdamW(others, lr=lr, betas=betas, weight_decay=weight_decay),)
+    if ranks > 1:
+        raise ConfigError("Muon needs whole matrices: set optim.muon=false with more than one rank")
+    matrices = [m.weight for m in model.blocks.modules() if isinstance(m, nn.Linear)]
+    inner = set(map(id, matrices))
+    first = Muon(matrices, lr=lr, weight_decay=weight_decay, momentum=0.95, adjust_lr_fn="match_rms_adamw")
+    first.param_groups[0]["gain"] = 3.0
+    others = [p for p in others if id(p) not in inner]
+    return first, AdamW(others, lr=lr, betas=betas, weight_decay=weight_decay)
+
+
 class Stage:
     """What all stages share: a student, its optimizer and average, and the measured step of flow matching."""
 
@@ -91,10 +115,13 @@ class Stage:
             model.load_state_dict(dict(start))
         return prepare(model, self.config, self.where, trained)
 
-    def _optimizers(self, model: DiT, lr: float) -> tuple[Optimizer, ...]:
-        """Make what trains a model; a parameter group's `gain` is its learning rate over the stage's, 1 without."""
+    def _optimizers(
+        self, model: DiT, lr: float, betas: tuple[float, float] | None = None, muon: bool | None = None
+    ) -> tuple[Optimizer, ...]:
         o = self.config.optim
-        return (AdamW(model.parameters(), lr=lr, betas=o.betas, weight_decay=o.weight_decay),)
+        return make_optimizers(
+            model, lr, betas or o.betas, o.weight_decay, o.muon if muon is None else muon, self.where.size
+        )
 
     def _rate(self, i: int) -> float:
         """Give the share of the learning rate at a step: linear warm-up, then constant or cosine."""

@@ -93,7 +93,8 @@ class Distill(Stage):
         self.layout = config.stream if config.distill.teacher == "causal" else None
         teacher = teacher if teacher is not None else start
         self.roles |= {"teacher": self._model(teacher, trained=False), "critic": self._model(teacher)}
-        self.optimizers["critic"] = self._optimizers(self.roles["critic"], config.distill.critic_lr)
+        c = config.distill
+        self.optimizers["critic"] = self._optimizers(self.roles["critic"], c.critic_lr, c.critic_betas, c.critic_muon)
 
     def _roll(self, batch: Batch, i: int, purpose: str, graph: bool) -> tuple[Tensor, int]:
         """Let the student generate; returns (the last frames, which carry the loss, and the first of them)."""

@@ -18,9 +18,9 @@ from lpm_train import checkpoint
 from lpm_train.checkpoint import find, load_weights
 from lpm_train.config import override, small, to_json
 from lpm_train.config import toy as toy_preset
-from lpm_train.parallel import Ranks
 from lpm_train.proof import toy
 from lpm_train.session import resolve
+from lpm_train.stages import make_stage
 from lpm_train.tools import cli as trainer
 from lpm_train.tools.faces import NoFaceModelsError
 from workflows.cli import main
@@ -116,7 +116,7 @@ def test_eval_says_why_faces_were_not_looked_at(
 
 def test_optimizers_of_two_kinds_share_a_model_and_survive_a_checkpoint(made: Path) -> None:
     """Every weight belongs to one of them, and each gets back what it knew."""
-    stage = toy.MuonPretrain(load_weights(made / "pretrain")[0], Ranks())
+    stage = make_stage(load_weights(made / "pretrain")[0])
     muon, adamw = stage.optimizers["student"]
     held = [id(p) for o in (muon, adamw) for g in o.param_groups for p in g["params"]]
     assert sorted(held) == sorted(id(p) for p in stage.student.parameters())

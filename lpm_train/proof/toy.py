@@ -15,10 +15,9 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from torch import Tensor, nn
-from torch.optim import AdamW, Muon, Optimizer
+from torch import Tensor
 
-from lpm_train import loop, stages
+from lpm_train import loop
 from lpm_train.audio import make_audio
 from lpm_train.batch import Batch, DropRates
 from lpm_train.checkpoint import find, load_weights, path_of, read_meta, steps
@@ -37,6 +36,7 @@ from lpm_train.rollout import roll, sample_clip
 from lpm_train.session import load_model
 from lpm_train.shards import Shards
 from lpm_train.stage import Weights
+from lpm_train.stages import make_stage
 from lpm_train.stream import StreamGenerator, StreamingAudio
 from lpm_train.text import make_text
 from lpm_train.tools.evaluate import condition_gaps
@@ -81,8 +81,8 @@ class Budget:
 def toy_config(stage: str = "pretrain", budget: Budget = Budget(), codec: Path = Path("codec.pt")) -> Config:
     """Return the toy's configuration of a stage: 0.6 M parameters, latents of 12 x 8 x 8, clips of 12 of them."""
     learning = {
-        "pretrain": Optim(lr=3e-3, warmup=30, decay_to=0.05, ema=0.995, betas=(0.9, 0.98)),
-        "causal": Optim(lr=1.5e-3, warmup=30, decay_to=0.05, ema=0.99, betas=(0.9, 0.98)),
+        "pretrain": Optim(lr=3e-3, warmup=30, decay_to=0.05, ema=0.995, betas=(0.9, 0.98), muon=True),
+        "causal": Optim(lr=1.5e-3, warmup=30, decay_to=0.05, ema=0.99, betas=(0.9, 0.98), muon=True),
         "distill": Optim(lr=3e-4, warmup=1, ema=0.6, betas=(0.0, 0.99), clip=10.0),
     }
     count = {"pretrain": budget.pretrain, "causal": budget.causal, "distill": budget.distill}
@@ -95,7 +95,10 @@ def toy_config(stage: str = "pretrain", budget: Budget = Budget(), codec: Path =
         stream=Stream(block=3, window=9, steps=4, shift=2.0),
         pretrain=Pretrain(),
         causal=Causal(context_noise=0.3, drop=DropRates(speak=0, listen=0, text=0, refs=0, everything=0)),
-        distill=Distill(rollout=budget.rollout, loss_frames=12, critic_steps=3, critic_lr=1e-3, shift=1.0),
+        distill=Distill(
+            rollout=budget.rollout, loss_frames=12, critic_steps=3, critic_lr=1e-3, critic_betas=(0.5, 0.98),
+            critic_muon=True, shift=1.0,
+        ),
         optim=learning[stage],
         run=Run(
             stage=stage, steps=count[stage], device="cpu", log_every=max(1, count[stage] // 10),  # type: ignore[arg-type]
@@ -212,44 +215,6 @@ def student_cost(f: Mapping[str, float]) -> float:
 # ------------------------------------------------------------------------------------------------ training
 
 
-def with_muon(model: DiT, lr: float, betas: tuple[float, float]) -> tuple[Optimizer, ...]:
-    """Make Muon for the matrices of the blocks and AdamW for all else: half the steps of AdamW alone.
-
-    Momentum orthogonalized (K. Jordan 2024, kellerjordan.github.io/posts/muon) and scaled to AdamW's step size (Liu et
-    al. 2025, arXiv 2502.16982), at three times the learning rate of the rest.
-    """
-    inner = {id(m.weight) for n, m in model.named_modules() if n.startswith("blocks.") and isinstance(m, nn.Linear)}
-    matrices = [p for p in model.parameters() if id(p) in inner]
-    muon = Muon(matrices, lr=lr, weight_decay=0.0, momentum=0.95, adjust_lr_fn="match_rms_adamw")
-    muon.param_groups[0]["gain"] = 3.0
-    others = [p for p in model.parameters() if id(p) not in inner]
-    return muon, AdamW(others, lr=lr, betas=betas, weight_decay=0.0)
-
-
-class _WithMuon:
-    """A small model on a CPU has no steps to waste."""
-
-    def _optimizers(self, model: DiT, lr: float) -> tuple[Optimizer, ...]:
-        return with_muon(model, lr, self.config.optim.betas)  # type: ignore[attr-defined]
-
-
-class MuonPretrain(_WithMuon, stages.Pretrain):
-    """Pretraining with Muon."""
-
-
-class MuonCausal(_WithMuon, stages.Causal):
-    """Teacher forcing with Muon."""
-
-
-class MuonDistill(stages.Distill):
-    """Distribution matching with a critic that keeps up: Muon for it, AdamW for the student."""
-
-    def _optimizers(self, model: DiT, lr: float) -> tuple[Optimizer, ...]:
-        if model is self.roles.get("critic"):
-            return with_muon(model, lr, (0.5, 0.98))
-        return super()._optimizers(model, lr)
-
-
 def _weights(out: Path, name: str) -> Weights:
     return load_weights(out / name)[1]
 
@@ -269,13 +234,8 @@ def train_all(out: Path, encoders: Encoders, bench: Bench, budget: Budget, say: 
     for name in STAGES:
         config = toy_config(name, budget, out / "codec.pt")
         if not _finished(out / name, config):
-            stage: Any
-            if name == "pretrain":
-                stage = MuonPretrain(config, where)
-            elif name == "causal":
-                stage = MuonCausal(config, where, _weights(out, "pretrain"))
-            else:
-                stage = MuonDistill(config, where, _weights(out, "causal"), _weights(out, "pretrain"))
+            start = _weights(out, STAGES[STAGES.index(name) - 1]) if name != "pretrain" else None
+            stage = make_stage(config, where, start, _weights(out, "pretrain") if name == "distill" else None)
             frames = budget.clip_frames if name == "distill" and budget.rollout > 12 else FRAMES
             look = bench.student_figures if name == "distill" else None
             with open_loader(out, encoders, config.data.batch, "train", frames) as loader:
