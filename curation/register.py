@@ -157,8 +157,12 @@ def _text(value: Any) -> str | None:
 
 
 def register(store: Store, named: Iterable[Named]) -> pa.Table:
-    """Add files to the dataset's input registry and return the whole registry (the INPUTS table)."""
+    """Add files to the dataset's input registry and return the whole registry (the INPUTS table).
+
+    Files whose bytes were forgotten are left out.
+    """
     known = {row["path"]: row for row in read_registry(store).to_pylist()}
+    gone = {row["source_id"] for row in read_forgotten(store).to_pylist()}
     for n in named:
         size, modified = _stat(n.path)
         old = known.get(n.path)
@@ -166,6 +170,9 @@ def register(store: Store, named: Iterable[Named]) -> pa.Table:
             source_id = old["source_id"]
         else:
             source_id = _sha256(n.path)[:16]
+        if source_id in gone:
+            known.pop(n.path, None)
+            continue
         known[n.path] = {
             "path": n.path,
             "source_id": source_id,
@@ -189,6 +196,14 @@ def read_registry(store: Store) -> pa.Table:
         return store.read_table(table_file(t.INPUTS), t.INPUTS)
     except FileNotFoundError:
         return t.INPUTS.empty()
+
+
+def read_forgotten(store: Store) -> pa.Table:
+    """Return the FORGOTTEN table: sources that were taken out for good."""
+    try:
+        return store.read_table(table_file(t.FORGOTTEN), t.FORGOTTEN)
+    except FileNotFoundError:
+        return t.FORGOTTEN.empty()
 
 
 def _open(path: str) -> tuple[pafs.FileSystem, str]:

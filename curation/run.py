@@ -104,7 +104,8 @@ def run(
         engine: local or Ray.
         named: files to add; none = go on with what is registered.
         packer: assembles shards after the dataset stages; None = no shards.
-        event: told ("work", n sources), ("step", StepResult), ("phase", name) as they happen.
+        event: told ("forgotten", paths left out), ("work", sources), ("step", StepResult), ("phase", name) as they
+            happen.
 
     Raises:
         PolicyError, RunStoppedError, StageSetupError, StoreError, LedgerError.
@@ -128,33 +129,45 @@ def run(
         try:
             event("phase", "register")
             inputs = register(store, named) if named else read_registry(store)
+            left_out = {n.path for n in named} - set(inputs["path"].to_pylist())
+            if left_out:
+                event("forgotten", sorted(left_out))
             if inputs.num_rows == 0:
-                raise RunStoppedError(f"{job.store_uri} has no inputs yet; name some files or folders")
-            _drop_orphans(store, inputs)
+                why = "all that was named is forgotten" if left_out else "has no inputs yet"
+                raise RunStoppedError(f"{job.store_uri}: {why}; name some files or folders")
+            drop_orphans(store, inputs)
             event("phase", "plan")
             work = plan(job, inputs)
             event("work", work)
             if work:
                 event("phase", "sources")
                 engine.run(job, work, report)
-            stepper = job.stepper()
-            for resolved in job.pipeline.dataset:
-                event("phase", resolved.name)
-                report(dataset_step(stepper, resolved))
-            event("phase", "ledger")
-            balances = account.write(stepper)
-            packed: dict[str, Any] = {}
-            if packer is not None:
-                event("phase", "pack")
-                packed = packer(job)
-            event("phase", "compact")
-            tidy(store)
-            Dataset(job.store_uri).write_catalog()
+            balances, packed = conclude(job, store, packer, report, event)
         except BaseException as e:
             log.close(f"{type(e).__name__}: {e}", [])
             raise
         log.close("done", balances)
         return Outcome(run_id, balances, steps, packed)
+
+
+def conclude(
+    job: Job, store: Store, packer: Packer | None, report: Callable[[StepResult], None], event: Event
+) -> tuple[list[Balance], dict[str, Any]]:
+    """Do what concerns the dataset as a whole: its stages, ledger, shards, compaction, catalog."""
+    stepper = job.stepper()
+    for resolved in job.pipeline.dataset:
+        event("phase", resolved.name)
+        report(dataset_step(stepper, resolved))
+    event("phase", "ledger")
+    balances = account.write(stepper)
+    packed: dict[str, Any] = {}
+    if packer is not None:
+        event("phase", "pack")
+        packed = packer(job)
+    event("phase", "compact")
+    tidy(store)
+    Dataset(job.store_uri).write_catalog()
+    return balances, packed
 
 
 def plan(job: Job, inputs: pa.Table) -> list[SourceWork]:
@@ -189,8 +202,8 @@ def write_workflow(store: Store, job: Job) -> None:
     store.write_json("workflow.json", facts, sort=False)  # stages run in the order they are written
 
 
-def _drop_orphans(store: Store, inputs: pa.Table) -> None:
-    """Remove tables and commits of sources that no input refers to any more (a file was replaced)."""
+def drop_orphans(store: Store, inputs: pa.Table) -> None:
+    """Remove tables, commits and clips of sources that no input refers to any more (replaced or forgotten)."""
     live = {str(s) for s in inputs["source_id"].to_pylist()}
     for prefix in ("commits", "tables", "clips"):
         for name in list(store.tables(prefix) if prefix == "tables" else store.names(prefix)):

@@ -17,7 +17,9 @@ import soundfile
 from curation.account import expected_units
 from curation.commits import read_commit
 from curation.dataset import Dataset
+from curation.forget import search
 from curation.ledger import LedgerError, check
+from curation.register import read_forgotten
 from schemas import tables as t
 from schemas.sample import SAMPLES_PER_FRAME, Sample
 from schemas.time import PACKED_AUDIO_HZ
@@ -38,6 +40,7 @@ def verify(dataset: Dataset, *, media: bool = True, progress: Callable[[str], No
         ("hashes", _hashes),
         ("conservation", _conservation),
         ("joins", _joins),
+        ("forgotten", _forgotten),
         ("shards", lambda d: _shards(d, media)),
     ):
         progress(name)
@@ -126,6 +129,12 @@ def _joins(dataset: Dataset) -> Iterator[str]:
     )
     for (identity,) in con.execute(sql).fetchall():
         yield f"identity {identity} is in two splits"
+
+
+def _forgotten(dataset: Dataset) -> Iterator[str]:
+    gone = [str(i) for i in read_forgotten(dataset.store)["source_id"].to_pylist()]
+    for name in search(dataset.store, gone).traces if gone else ():
+        yield f"{name} holds a trace of a forgotten source; run `lpm forget` on it again"
 
 
 def _shards(dataset: Dataset, media: bool) -> Iterator[str]:

@@ -13,6 +13,7 @@ from toy import CALLS, WORKFLOW, filled, write_sources
 from curation import Dataset
 from curation.compaction import tidy
 from curation.engine_local import LocalEngine
+from curation.forget import find, forget
 from curation.register import InputError, expand
 from curation.run import Job, run
 from curation.store import Store, table_file
@@ -54,6 +55,8 @@ def test_workflow_from_and_to_object_storage(bucket: str, tmp_path: Path) -> Non
     run(Job(out, resolve(spec), policy()), LocalEngine(), [])
     assert not CALLS
     assert [p for p in verify(dataset, media=False) if p.check == "hashes"] == []
+    proof = forget(Job(out, resolve(spec), policy()), find(dataset, ["b.mp4"]))
+    assert not proof.traces and dataset.table(t.TRACKS).num_rows == 2
 
 
 def test_nothing_under_a_prefix_is_refused(bucket: str) -> None:

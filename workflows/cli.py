@@ -15,7 +15,7 @@ import typer
 from rich.console import Console
 
 from lpm_train.tools import cli as trainer
-from workflows import commands, commands_models, commands_query, commands_schema, labels
+from workflows import commands, commands_forget, commands_models, commands_query, commands_schema, labels
 
 app = typer.Typer(
     name="lpm", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
@@ -114,6 +114,28 @@ def compact(
 ) -> None:
     """Gather small table files into larger ones, so that very many sources stay quick to query."""
     commands.compact(out, dataset, min_files)
+
+
+@app.command()
+def forget(
+    dataset: Target,
+    sources: Annotated[list[str] | None, typer.Argument(help="source ids, paths or file names")] = None,
+    identity: Annotated[
+        list[str] | None, typer.Option("--identity", help="a person: every source in which their face was seen")
+    ] = None,
+    reason: Annotated[str | None, typer.Option(help="kept with the hash, e.g. a request's number")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="do not ask")] = False,
+    dry_run: Annotated[bool, typer.Option(help="only say what would go")] = False,
+    lift: Annotated[bool, typer.Option("--lift", help="let forgotten source ids be taken in again")] = False,
+) -> None:
+    """Take sources or people out for good: tables, clips, shards, references, logs. Searches all that is left for them.
+
+    Their bytes are refused from then on. Exit code 1 where a trace is left.
+    """
+    if lift:
+        commands_forget.lift_all(out, dataset, sources or [])
+    elif commands_forget.forget(err, out, dataset, sources or [], identity or [], reason, yes=yes, dry_run=dry_run):
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -21,6 +21,7 @@ from curation import verify as vf
 from curation.compaction import tidy
 from curation.dataset import Dataset, DatasetError
 from curation.engine_local import LocalEngine
+from curation.forget import ForgetError
 from curation.label_formats import LabelError
 from curation.ledger import LedgerError
 from curation.pack import PackError
@@ -40,8 +41,9 @@ from workflows.progress import RunProgress
 from workflows.usage import UsageError
 
 EXPECTED = (
-    DatasetError, ex.UnknownIdError, InputError, LabelError, LedgerError, PackError, PolicyError, RunStoppedError,
-    StageSetupError, StoreError, UsageError, WorkflowError, weights.WeightsNotFound, weights.WeightsMismatch,
+    DatasetError, ex.UnknownIdError, ForgetError, InputError, LabelError, LedgerError, PackError, PolicyError,
+    RunStoppedError, StageSetupError, StoreError, UsageError, WorkflowError, weights.WeightsMismatch,
+    weights.WeightsNotFound,
 )  # fmt: skip
 
 
@@ -109,7 +111,8 @@ def _stored(target: str) -> dict[str, Any] | None:
     return stored
 
 
-def _existing(target: str, policy: str | None = None) -> Job:
+def existing(target: str, policy: str | None = None) -> Job:
+    """Return the job of a dataset that was run before, under its own workflow, or under another policy."""
     Dataset(target)
     if _stored(target) is None:
         raise DatasetError(f"{target} has no workflow.json; run `lpm run` on it first")
@@ -138,7 +141,7 @@ def status(out: Console, target: str) -> None:
 
 def explain(out: Console, target: str, unit_id: str, policy: str | None, as_json: bool) -> None:
     """Print everything known of one unit."""
-    job = _existing(target, policy)
+    job = existing(target, policy)
     check_policy(job.policy)
     answer = ex.explain(Dataset(target), unit_id, job.policy)
     if as_json:
@@ -149,7 +152,7 @@ def explain(out: Console, target: str, unit_id: str, policy: str | None, as_json
 
 def decide(out: Console, target: str, policy: str, dry_run: bool) -> None:
     """Decide again and print what changes."""
-    job = _existing(target, policy)
+    job = existing(target, policy)
     check_policy(job.policy)
     before = {(r["unit"], r["unit_id"]): r for r in Dataset(target).table(t.DECISIONS).to_pylist()}
     stepper = job.stepper()
@@ -183,7 +186,7 @@ def decide(out: Console, target: str, policy: str, dry_run: bool) -> None:
 
 def pack(out: Console, target: str) -> None:
     """Write shards and manifest."""
-    job = _existing(target)
+    job = existing(target)
     stepper = job.stepper()
     with locked(stepper.store):
         account.write(stepper)

@@ -51,6 +51,12 @@ class RunProgress:
             self._say(f"{len(work)} sources have work to do" if work else "nothing to do for any source")
             if self._bar is not None:
                 self._bar.update(self._task, total=len(work))
+        elif kind == "forgotten":
+            paths: list[str] = value
+            self._console.print(
+                f"left out, as they were forgotten: {', '.join(paths[:5])}{' ...' if len(paths) > 5 else ''}",
+                markup=False, highlight=False,
+            )  # fmt: skip
         elif kind == "phase":
             self._describe(str(value))
             self._say(f"phase: {value}")

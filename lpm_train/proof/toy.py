@@ -74,7 +74,7 @@ class Budget:
     rollout: int = 12  # latents of a student's rollout; the last clip length of it is judged
     evaluate_every: int = 9  # distillation steps between two looks at what the student does
     scenes: int = 12
-    long_scenes: int = 6
+    long_scenes: int = 24  # fewer do not tell: over 6, the spread of one student's sway is 0.75 or 1.11 by chance
     long: int = LONG
 
 
@@ -172,7 +172,7 @@ class Bench:
         """Draw and encode the scenes; fetch held-out batches."""
         short = held_out_scenes(budget.scenes, FRAMES, run_frames=(16, 40))
         long = held_out_scenes(budget.long_scenes, FRAMES * budget.long, seed=6_000_000)
-        look = held_out_scenes(budget.long_scenes, FRAMES * min(8, budget.long), seed=8_000_000)
+        look = held_out_scenes(budget.long_scenes, FRAMES * min(12, budget.long), seed=8_000_000)
         with open_loader(out, encoders, budget.batch, "val") as loader:
             held_out = [next(loader) for _ in range(2)]
         x = held_out[0].x_BFCHW
@@ -196,7 +196,7 @@ class Bench:
         return z, measure(z, scenes, self.encoders, FRAMES)
 
     def student_figures(self, stage: Any) -> dict[str, float]:
-        """Measure a stage's averaged student on rollouts of eight clip lengths; `cost` is what is to be small."""
+        """Measure a stage's averaged student on rollouts of twelve clip lengths; `cost` is what is to be small."""
         with stage.averaged() as model:
             _, f = self.rollout(model, stage.config.stream, self.look)
         return {"cost": student_cost(f)} | {n: f[n] for n in LOOKED_AT}

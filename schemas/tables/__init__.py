@@ -22,7 +22,7 @@ from schemas.tables.output import CLIPS, DECISIONS, ERRORS, MANIFEST
 from schemas.tables.pairing import SEGMENTS, TIMELINE, VERDICTS
 from schemas.tables.people import DUPLICATES, FACE_EMBEDDINGS, IDENTITIES, REFERENCES, TRACK_IDENTITIES
 from schemas.tables.performance import CAPTIONS
-from schemas.tables.registry import INPUTS, SOURCES
+from schemas.tables.registry import FORGOTTEN, INPUTS, SOURCES
 from schemas.tables.scan import CUTS, FACE_CROPS, FACE_FRAMES, FRAMES, LAYOUT, PORTRAITS
 from schemas.tables.sessions import SESSION_PAIRS, SESSIONS, SOUND_SIGNATURES
 from schemas.tables.speech import AUDIO, AUDIO_EVENTS, SPEAKERS, SPEECH, SPEECH_FRAMES, TURNS, WORDS
@@ -32,6 +32,7 @@ TABLES: dict[str, Table] = {
     t.name: t
     for t in (
         INPUTS,
+        FORGOTTEN,
         SOURCES,
         CUTS,
         FRAMES,
@@ -77,7 +78,7 @@ TABLES: dict[str, Table] = {
     )
 }
 
-GIVEN = (INPUTS, LABELS)
+GIVEN = (INPUTS, FORGOTTEN, LABELS)
 """Tables that people give and no stage writes."""
 
 __all__ = [
@@ -95,6 +96,7 @@ __all__ = [
     "FACE_CROPS",
     "FACE_EMBEDDINGS",
     "FACE_FRAMES",
+    "FORGOTTEN",
     "FRAMES",
     "GIVEN",
     "IDENTITIES",

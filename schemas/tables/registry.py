@@ -25,6 +25,21 @@ INPUTS = Table(
 )
 
 
+FORGOTTEN = Table(
+    "forgotten",
+    "one row a source that `lpm forget` took out; its bytes are refused from then on. The hash is kept to know them by",
+    ("source_id",),
+    (
+        SOURCE,
+        text("forgotten_on", "date, YYYY-MM-DD"),
+        text("reason", "as given, for instance a request's number", null=True),
+        count("samples", "packed samples that left the shards"),
+        flag("proven", "the dataset was searched from end to end afterwards and held no trace"),
+    ),
+    grain="dataset",
+)
+
+
 SOURCES = Table(
     "sources",
     "container facts of one source file, as measured (not as the header claims, where they differ)",
