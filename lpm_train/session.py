@@ -15,7 +15,7 @@ from lpm_train import loop
 from lpm_train.audio import make_audio, steps_per_latent
 from lpm_train.checkpoint import load_weights, steps
 from lpm_train.codec import latent_frames, make_codec
-from lpm_train.config import PRESETS, Config, ConfigError, Data, from_json, override
+from lpm_train.config import PRESETS, Config, ConfigError, Data, Model, from_json, override
 from lpm_train.loader import Loader
 from lpm_train.make import Encoders
 from lpm_train.model import DiT
@@ -92,6 +92,18 @@ def fitted(config: Config, encoders: Encoders) -> Config:
     return replace(config, model=model)
 
 
+def too_narrow(model: Model) -> str:
+    """Say what a model loses that is narrower than its tokens: noise of more dimensions than it can hold; or ""."""
+    values = model.channels * model.patch**2
+    if model.width >= values:
+        return ""
+    return (
+        f"warning: model.width {model.width} cannot hold tokens of {values} values ({model.channels} channels, patch "
+        f"{model.patch}): {1 - model.width / values:.0%} of the noise stays unexplained, and the loss above that; "
+        "widen the model, or take a smaller patch or a codec of fewer channels"
+    )
+
+
 def _split(data: Data, split: str) -> Data | None:
     """Narrow data to a split; None where it has no sample."""
     clause = f"({data.where or 'true'}) AND split = '{split}'"
@@ -124,6 +136,8 @@ def run_stage(
     with ranks(config) as place:
         encoders = make_encoders(config.data, str(place.device))
         config = fitted(config, encoders)
+        if place.first and (warning := too_narrow(config.model)):
+            print(warning, flush=True)
         train, held = _split(config.data, "train") or config.data, _split(config.data, "val")
         if held is None and place.first:
             print("no sample of the split val: held-out figures are of training samples")

@@ -16,13 +16,14 @@ from command_line import lpm
 
 from lpm_train import checkpoint
 from lpm_train.checkpoint import find, load_weights
-from lpm_train.config import override, small, to_json
+from lpm_train.config import PRESETS, override, small, to_json
 from lpm_train.config import toy as toy_preset
 from lpm_train.proof import toy
-from lpm_train.session import resolve
+from lpm_train.session import resolve, too_narrow
 from lpm_train.stages import make_stage
 from lpm_train.tools import cli as trainer
 from lpm_train.tools.faces import NoFaceModelsError
+from lpm_train.tools.provenance import SOURCE_TYPE
 from workflows.cli import main
 
 BASELINES = Path(__file__).parent / "train_toy_baselines.json"
@@ -173,6 +174,7 @@ def test_packed_footage_trains_in_every_stage_and_streams_a_video(packed: Path, 
     from lpm_train.clip import read_video
 
     assert read_video(video.read_bytes(), (64, 64)).shape[0] == 50
+    assert video.read_bytes().count(SOURCE_TYPE.encode()) == 2  # in the tags and in the XMP packet
     figures = tmp_path / "eval.json"
     result = lpm("train", "eval", str(tmp_path / "distill"), str(packed), "--where", "true", "--out", str(figures),
                  "--batches", "1")  # fmt: skip
@@ -217,6 +219,12 @@ def test_the_trainer_starts_by_itself_as_torchrun_starts_it(tmp_path: Path) -> N
     command = [sys.executable, "-m", "lpm_train.cli", "run", str(tmp_path), "--preset", "toy", "--out", str(tmp_path)]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == 1 and "no manifest.parquet under" in result.stderr
+
+
+def test_a_model_narrower_than_its_tokens_is_warned_of() -> None:
+    assert [too_narrow(preset().model) for preset in PRESETS.values()] == ["", "", ""]
+    narrow = override(toy_preset(), ["model.channels=32", "model.patch=4", "model.width=192"]).model
+    assert "62% of the noise" in too_narrow(narrow)
 
 
 def test_settings_come_from_the_run_before_unless_a_preset_is_named(tmp_path: Path) -> None:

@@ -42,6 +42,7 @@ from lpm_train.text import make_text
 from lpm_train.tools.evaluate import condition_gaps
 from lpm_train.tools.media import write_mp4, write_png
 from lpm_train.tools.precompute import precompute
+from lpm_train.tools.provenance import model_fingerprint, tags
 from schemas.sample import SAMPLES_PER_FRAME
 
 FRAMES = 48  # video frames of a training clip: 12 latents
@@ -282,7 +283,8 @@ def report(
     (out / "metrics.json").write_text(json.dumps(metrics, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     scene = bench.long[0][0]
     video = to_frames(student_z[0], bench.encoders)
-    write_mp4(out / "student.mp4", video.repeat(8, axis=1).repeat(8, axis=2), tracks(scene)[0])
+    big, mark = video.repeat(8, axis=1).repeat(8, axis=2), tags(model_fingerprint(models["distill"]))
+    write_mp4(out / "student.mp4", big, tracks(scene)[0], tags=mark)
     rows = [render(scene)[:FRAMES], to_frames(teacher_z[0], bench.encoders), to_frames(causal_z[0], bench.encoders)]
     rows += [video[:FRAMES], video[-FRAMES:], render(scene)[-FRAMES:]]
     write_png(out / "strip.png", strip([r[:FRAMES] for r in rows], 4))

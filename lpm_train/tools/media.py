@@ -5,7 +5,7 @@ Decoding and resampling are FFmpeg's, through PyAV. Costs about 1 ms a second of
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from fractions import Fraction
 from pathlib import Path
 from typing import IO
@@ -65,17 +65,18 @@ def load_image(path: str | Path, height: int, width: int) -> Tensor:
 
 def write_mp4(
     to: str | Path | IO[bytes], frames: Iterable[NDArray[np.uint8]], sound: NDArray[np.float32] | None = None,
-    crf: float = 12,
+    crf: float = 12, tags: Mapping[str, str] | None = None,
 ) -> int:  # fmt: skip
     """Write uint8 RGB frames [H, W, 3] at 25 fps, with mono sound at 48 kHz where given; return how many frames.
 
-    H.264 as the pipeline packs it: yuv420p, BT.709, limited range, no B-frames.
+    H.264 as the pipeline packs it: yuv420p, BT.709, limited range, no B-frames. `tags` describe the file to players.
 
     Raises:
         DataError: there is no frame.
     """
     n, video, voice, to_yuv = 0, None, None, VideoReformatter()
     with av.open(str(to) if isinstance(to, Path) else to, "w", format="mp4") as container:
+        container.metadata.update(tags or {})
         for n, rgb in enumerate(frames, start=1):
             if video is None:
                 options = {"crf": str(crf), "preset": "veryfast", "bf": "0", "threads": "1"}

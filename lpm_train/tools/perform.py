@@ -25,6 +25,7 @@ from lpm_train.model import DiT
 from lpm_train.session import make_encoders
 from lpm_train.stream import StreamGenerator, StreamingAudio
 from lpm_train.tools.media import load_image, load_sound, write_mp4
+from lpm_train.tools.provenance import add_xmp, model_fingerprint, tags
 from schemas.sample import FPS, SAMPLES_PER_FRAME
 from schemas.time import PACKED_AUDIO_HZ
 
@@ -66,7 +67,7 @@ def perform(
     model: DiT, config: Config, image: Path, out: Path, refs: Sequence[str] = (), speak: Path | None = None,
     listen: Path | None = None, *, words: str = "", seconds: float | None = None, seed: int = 0,
 ) -> str:  # fmt: skip
-    """Generate a video from sounds, block by block; say what it cost.
+    """Generate a video from sounds, block by block; say what it cost. The file says that it is generated.
 
     Raises:
         ConfigError: the model cannot stream, or nothing says how long the video is to be.
@@ -92,7 +93,9 @@ def perform(
     total = n_frames * SAMPLES_PER_FRAME + (1 + -(-generator.after // config.stream.block)) * chunk
     frames = islice(play(generator, sounds[0], sounds[1], total, chunk), n_frames)
     voice = None if sounds[0] is None else sounds[0][: n_frames * SAMPLES_PER_FRAME].numpy()
-    written, t = write_mp4(out, frames, voice), generator.timing.report()
+    mark = model_fingerprint(model)
+    written, t = write_mp4(out, frames, voice, tags=tags(mark)), generator.timing.report()
+    add_xmp(out, mark)
     return (
         f"{out}: {written} frames, {written / FPS:.2f} s; first chunk after {t['first_chunk_s']:.3f} s "
         f"({t['wait_s']:.3f} s of sound + {t['first_compute_s']:.3f} s), then {t['fps']:.1f} frames/s "
