@@ -289,7 +289,7 @@ def small() -> Config:
         distill=Distill(lr=4e-6, critic_lr=1e-5, guidance=2.0, shift=3.0),
         optim=Optim(lr=1e-4, weight_decay=0.01, warmup=500, ema=0.999),
         run=Run(steps=50_000, bf16=True, compile=True, eval_every=1000, save_every=1000),
-        data=Data(codec="tiny:codec.pt", audio="logmel:2x80", frames=60, batch=64, max_refs=4, workers=8),
+        data=Data(codec="tiny:codec.pt", text="minilm", frames=60, batch=64, max_refs=4, workers=8),
     )  # fmt: skip
 
 
@@ -309,10 +309,8 @@ def h200_1b3() -> Config:
         pretrain=Pretrain(phases=IN_ORDER, prefix_p=0.2),
         distill=Distill(lr=2e-6, critic_lr=4e-7, guidance=4.0, shift=5.0),
         optim=Optim(lr=5e-5, weight_decay=0.01, warmup=1000, ema=0.999, micro_batch=1, exact_sums=False),
-        run=Run(steps=100_000, bf16=True, compile=True, checkpointing=True, eval_every=2000,
-                save_every=1000),
-        data=Data(codec="wan:vae", audio="logmel:2x80", frames=81, height=480, width=832, batch=64, max_refs=4,
-                  workers=8),
+        run=Run(steps=100_000, bf16=True, compile=True, checkpointing=True, eval_every=2000, save_every=1000),
+        data=Data(codec="wan:vae", text="minilm", frames=81, height=480, width=832, batch=64, max_refs=4, workers=8),
     )  # fmt: skip
 
 

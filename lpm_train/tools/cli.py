@@ -26,7 +26,7 @@ if TYPE_CHECKING:  # torch and NumPy stay out of a command line that only shows 
 Checkpoint = Annotated[Path, typer.Argument(help="a checkpoint directory, or a run's directory for its best one")]
 Codec = Annotated[str | None, typer.Option(help="patch:TxHxW, principal:FILE, tiny:FILE, wan:DIR or ltx:DIR")]
 Audio = Annotated[str | None, typer.Option(help="logmel:QxMELS, wav2vec2:DIR or whisper:DIR")]
-Text = Annotated[str | None, typer.Option(help="hashed-words:WIDTHxLENGTH, minilm:DIR, t5:DIR or clip:DIR")]
+Text = Annotated[str | None, typer.Option(help="hashed-words:WIDTHxLENGTH, minilm, t5:DIR or clip:DIR")]
 Buckets = Annotated[str | None, typer.Option(help="FRAMESxHEIGHTxWIDTH, several with commas")]
 Device = Annotated[str, typer.Option(help="cpu or cuda")]
 
