@@ -1,8 +1,9 @@
 """Take sources out of a dataset for good, and prove that nothing of them is left.
 
-Their tables, commits and clips go; identities, references, sessions and the ledger are made again without them;
-shards, manifest, catalog and report are written again; log lines that name them are struck out, and precomputed sets
-beside the shards lose the shards that held them. Then every file of the dataset is searched for their ids. Their bytes
+Their tables, commits and clips go; log lines that name them are struck out; precomputed sets beside the shards lose the
+shards that held them; whatever names them is cut out of the dataset's own tables and shards (`curation.strip`). None of
+this needs a model or the present version's tables. Then identities, references, sessions, ledger, shards and report are
+made again without them, unless other sources wait for work, and every file is searched for their ids. Their bytes
 are refused from then on: the FORGOTTEN table keeps their hash, and nothing else. A dataset that forgot a source equals
 one that never had it. May be killed at any moment and run again. Costs a read of all that is left, and writes the
 shards again; nothing is decoded or measured.
@@ -12,18 +13,22 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from curation import account
+from curation.compaction import tidy
 from curation.dataset import Dataset
 from curation.register import read_forgotten, read_registry
 from curation.report import write_report
 from curation.run import Event, Job, Packer, conclude, drop_orphans, locked
+from curation.step import StageSetupError
 from curation.store import Store, table_file
+from curation.strip import strip
 from schemas import tables as t
 
 _BLOCK = 1 << 22  # bytes read at once in the search
@@ -49,6 +54,8 @@ class Proof:
     files: int
     bytes: int
     traces: tuple[str, ...]
+    whole: bool = True
+    """False: other sources wait for work, so the dataset's own stages did not run; the next run does that"""
 
 
 def find(dataset: Dataset, sources: Iterable[str], identities: Iterable[str] = ()) -> list[Doomed]:
@@ -114,13 +121,31 @@ def forget(
         _precomputed(store, ids)
         event("phase", "logs")
         _logs(store, ids)
-        conclude(job, store, packer, lambda step: None, event)
-        event("phase", "report")
-        write_report(Dataset(job.store_uri))
+        event("phase", "shards")
+        strip(store, ids)
+        for name in list(store.names("report")):
+            store.delete(name)
+        whole = _measured(job, left)
+        if whole:
+            conclude(job, store, packer, lambda step: None, event)
+            event("phase", "report")
+            write_report(Dataset(job.store_uri))
+        else:
+            tidy(store)
+            Dataset(job.store_uri).write_catalog()
         event("phase", "search")
-        proof = search(store, ids)
+        proof = replace(search(store, ids), whole=whole)
         _record(store, doomed, reason, proven=not proof.traces)
         return proof
+
+
+def _measured(job: Job, inputs: pa.Table) -> bool:
+    """Say whether all sources are measured to the end by this version of the program, with the weights at hand."""
+    stepper = job.stepper()
+    try:
+        return all(account.next_stage(stepper, s) is None for s in {str(i) for i in inputs["source_id"].to_pylist()})
+    except StageSetupError:
+        return False
 
 
 def lift(store: Store, source_ids: Iterable[str]) -> int:

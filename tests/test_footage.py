@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -151,3 +152,14 @@ def test_local_engine_gives_the_same_tables(dataset: Dataset, media: Path, tmp_p
             assert hashlib.sha256(file.read_bytes()).digest() == hashlib.sha256(theirs).digest(), name
             compared += 1
     assert compared > 40
+
+
+def test_a_forgotten_source_leaves_a_whole_dataset(dataset: Dataset, tmp_path: Path) -> None:
+    out = Path(shutil.copytree(dataset.store.uri, tmp_path / "dataset"))
+    gone = dataset.query("SELECT source_id FROM inputs WHERE name = 'talk_woman_garden.mp4'").fetchall()[0][0]
+    before = {i for (i,) in dataset.query("SELECT sample_id FROM manifest").fetchall()}
+    said = lpm_well("forget", str(out), "talk_woman_garden.mp4", "--yes").stdout
+    assert "nothing is left of them" in said and "wait for work" not in said
+    after = {i for (i,) in Dataset(str(out)).query("SELECT sample_id FROM manifest").fetchall()}
+    assert after == {i for i in before if not i.startswith(gone)} and after != before
+    assert verify(Dataset(str(out))) == []

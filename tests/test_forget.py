@@ -12,13 +12,15 @@ import pyarrow.parquet as pq
 import pytest
 from command_line import lpm, lpm_well
 from test_engine import GOOD, go, policy, snapshot
-from toy import CALLS, WORKFLOW, write_sources
+from toy import CALLS, WORKFLOW, ToyTracks, write_sources
 
 from curation import Dataset
 from curation.compaction import tidy
 from curation.forget import Doomed, ForgetError, find, forget, lift, search
 from curation.run import Job, RunStoppedError
+from curation.shards import end_of_archive, stored_size, write_members
 from curation.store import Store
+from curation.strip import strip
 from curation.verify import verify
 from curation.workflow import resolve
 from schemas import tables as t
@@ -97,6 +99,49 @@ def test_a_command_that_was_stopped_is_finished_by_the_next(made: Path, out: Pat
         assert not rows(here)[0]["proven"]
         assert not forget(job(here), chosen(here, source_id)).traces
         assert results(here) == results(made / "never"), stop
+
+
+def test_it_goes_also_where_the_others_wait_for_work(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A newer program must not have to measure everything again first; what it kept stays kept."""
+    kept = {r["unit_id"] for r in Dataset(str(out)).table(t.DECISIONS).to_pylist() if r["outcome"] == "kept"}
+    monkeypatch.setattr(ToyTracks, "version", 2)
+    source = chosen(out, "b.mp4")[0]
+    CALLS.clear()
+    proof = forget(job(out), [source])
+    assert not CALLS and not proof.traces and not proof.whole
+    after = {r["unit_id"] for r in Dataset(str(out)).table(t.DECISIONS).to_pylist() if r["outcome"] == "kept"}
+    assert after == {i for i in kept if not i.startswith(source.source_id)}
+    assert {r["source_id"] for r in Dataset(str(out)).table(t.TRACK_IDENTITIES).to_pylist()} == {
+        r["source_id"] for r in Dataset(str(out)).table(t.INPUTS).to_pylist()
+    }
+
+
+def test_samples_that_name_it_leave_the_shards_and_the_others_keep_their_bytes(tmp_path: Path) -> None:
+    gone, store = "0123456789abcdef", Store(str(tmp_path))
+    samples = {"a-1": "{}", "b-2": json.dumps({"references": [gone]}), f"{gone}-3": "{}", "d-4": "{}"}
+    for shard, keys in (("train-000000", ["a-1", "b-2"]), ("train-000001", [f"{gone}-3"]), ("val-000000", ["d-4"])):
+        rows: list[dict[str, Any]] = []
+        with store.open_output(f"shards/{shard}.tar") as f:
+            at = 0
+            for key in keys:
+                members = [(f"{key}.json", samples[key].encode()), (f"{key}.mp4", key.encode() * 400)]
+                index = write_members(f, members, at)
+                at += stored_size(len(data) for _, data in members)
+                places = [{"name": n, "offset": o, "size": s} for n, o, s in index]
+                rows.append({"sample_id": key, "shard": f"{shard}.tar", "members": places})
+            end_of_archive(f)
+        pq.write_table(pa.Table.from_pylist(rows), tmp_path / "shards" / f"{shard}.parquet")
+    untouched = (tmp_path / "shards" / "val-000000.tar").read_bytes()
+    assert strip(store, [gone]) == 2
+    assert sorted(p.name for p in (tmp_path / "shards").glob("*.tar")) == ["train-000000.tar", "val-000000.tar"]
+    assert (tmp_path / "shards" / "val-000000.tar").read_bytes() == untouched
+    left = pq.read_table(tmp_path / "manifest.parquet").to_pylist()
+    assert [r["sample_id"] for r in left] == ["a-1", "d-4"]
+    for row in left:
+        place = next(m for m in row["members"] if m["name"].endswith(".mp4"))
+        data = store.read(f"shards/{row['shard']}", place["offset"], place["size"])
+        assert data == row["sample_id"].encode() * 400
+    assert not search(store, [gone]).traces and strip(store, [gone]) == 0
 
 
 def test_its_bytes_are_refused_under_any_name_until_that_is_lifted(made: Path, out: Path, tmp_path: Path) -> None:

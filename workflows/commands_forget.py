@@ -45,6 +45,12 @@ def forget(
         + (f"{len(proof.traces)} hold a trace" if proof.traces else "nothing is left of them"),
         highlight=False,
     )
+    if not proof.whole:
+        out.print(
+            "other sources wait for work, for instance since this version of the program is newer: samples that named "
+            f"what is gone left the shards too; `lpm run --out {target}` makes the dataset whole",
+            highlight=False,
+        )
     out.print("the files they came from, copies of the dataset and models trained on it are as they were")
     return bool(proof.traces)
 
