@@ -15,9 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field
 
-from annotators import weights
-from annotators.face_alignment import eye_corners_and_nose_from_five
-from annotators.identity import FaceEmbedder
+from annotators.portrait_embedder import ArcFacePortraits, DlibPortraits, PortraitEmbedder
 from annotators.protocols import Box
 from annotators.views import expression_of, portrait_quality, view_from_yaw
 from curation.media.encode import decode_jpeg
@@ -29,8 +27,6 @@ from stages.portraits import Candidate, choose, light_factor
 
 _UNALIGNED = 0.3
 """Quality is scaled by this where no landmarks were found: the chip is cut by the box, and matches worse."""
-_BROWS = 0.2
-"""Share of a face box above the brows, which dlib's own aligner does not expect."""
 
 Row = Mapping[str, Any]
 Labels = Mapping[int, Mapping[str, Any]]
@@ -39,7 +35,12 @@ Labels = Mapping[int, Mapping[str, Any]]
 class EmbeddingSettings(StageSettings):
     """How many portraits stand for a track."""
 
-    backend: Literal["dlib"] = "dlib"
+    backend: Literal["dlib", "arcface"] = Field(
+        "dlib", description="dlib's descriptor, or an ArcFace network of your own, run by insightface"
+    )
+    model: str = Field(
+        "w600k_r50.onnx", description="for arcface: an ONNX file, by path or by its name in OPENLPM_MODELS"
+    )
     n_portraits: int = Field(8, ge=1, le=64, description="portraits embedded a track, by quality and variety")
 
 
@@ -56,14 +57,17 @@ class Embedding:
     Settings: ClassVar[type[StageSettings]] = EmbeddingSettings
 
     def __init__(self, settings: EmbeddingSettings) -> None:
-        """Load the network. Raises WeightsNotFound."""
+        """Load the network. Raises WeightsNotFound; ImportError where arcface is asked for without insightface."""
         self._settings = settings
-        self._embedder = FaceEmbedder()
+        arcface = settings.backend == "arcface"
+        self._embedder: PortraitEmbedder = ArcFacePortraits(settings.model) if arcface else DlibPortraits()
 
     @classmethod
     def identity(cls, settings: EmbeddingSettings) -> Mapping[str, str]:
         """Name the embedder and its weights' hashes."""
-        return {"embedder": FaceEmbedder.name, **{n: weights.sha256(n) for n in FaceEmbedder.weights}}
+        if settings.backend == "arcface":
+            return ArcFacePortraits.identity_of(settings.model)
+        return DlibPortraits.identity()
 
     def run(self, item: WorkItem, inputs: Inputs) -> Outputs:
         """Embed the item's tracks; one that fails harms no other."""
@@ -91,17 +95,13 @@ class Embedding:
     def _row(self, track: str, source_id: str, candidate: Candidate, label: Row, portrait: Row) -> Row:
         rgb = decode_jpeg(portrait["image"])
         five = np.asarray(portrait["points_xy"], np.float32).reshape(-1, 2)
-        if len(five):
-            chip = self._embedder.chip(rgb, eye_corners_and_nose_from_five(five))
-        else:
-            x, y, w, h = portrait["face_xywh"]
-            chip = self._embedder.chip(rgb, Box(x, y + _BROWS * h, w, (1 - _BROWS) * h))
+        embedding = self._embedder.embed(rgb, five if len(five) else None, Box(*portrait["face_xywh"]))
         return {
             "track_id": track,
             "source_id": source_id,
             "k": candidate.k,
             "t_s": candidate.t_s,
-            "embedding": self._embedder.embed(chip),
+            "embedding": embedding,
             "quality": candidate.quality,
             "yaw_deg": _or_none(candidate.yaw_deg),
             "pitch_deg": _or_none(candidate.pitch_deg),

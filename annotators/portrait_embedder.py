@@ -1,0 +1,127 @@
+"""Embed a track's portraits: dlib's descriptor, or an ArcFace network of your own through insightface.
+
+Both give vectors of which two of one person lie nearer than 0.6 (L2), so that the stages' thresholds mean the same for
+either. ArcFace's unit vectors are scaled for that: a cosine of 0.35, in the middle of the 0.3 to 0.4 that its users
+take for one person (not measured here), is an L2 distance of 1.14. No package carries such weights; those that
+InsightFace publishes are for research that is not commercial. Costs: see `identity`; a ResNet-50 some 100 ms a face on
+one core.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from annotators import weights
+from annotators.face_alignment import eye_corners_and_nose_from_five
+from annotators.identity import SAME_PERSON_DISTANCE, FaceEmbedder
+from annotators.onnx_session import open_session
+from annotators.protocols import Box, FloatArray, Image
+
+ARCFACE_SAME_PERSON_COSINE = 0.35
+
+_BROWS = 0.2
+"""Share of a face box above the brows, which dlib's own aligner does not expect."""
+
+# Eye centres, nose tip and mouth corners of a frontal face in the box of its mesh, as shares of width and height.
+_FIVE_IN_BOX = ((0.30, 0.33), (0.70, 0.33), (0.50, 0.55), (0.34, 0.76), (0.66, 0.76))
+
+
+class PortraitEmbedder(Protocol):
+    """Turns a portrait into a vector that says who it is."""
+
+    name: str
+
+    def embed(self, rgb: Image, five: FloatArray | None, face: Box) -> FloatArray:
+        """Embed one face, float32 [E].
+
+        Args:
+            rgb: the portrait.
+            five: eye centres, nose tip, mouth corners [5, 2] in its pixels; None where no landmarks were found.
+            face: the face's box in its pixels.
+        """
+
+
+class DlibPortraits:
+    """dlib's 128 numbers."""
+
+    name = FaceEmbedder.name
+
+    def __init__(self) -> None:
+        self._embedder = FaceEmbedder()
+
+    @staticmethod
+    def identity() -> Mapping[str, str]:
+        """Name the back-end and its weights' hashes, for fingerprints."""
+        return {"embedder": FaceEmbedder.name, **{n: weights.sha256(n) for n in FaceEmbedder.weights}}
+
+    def embed(self, rgb: Image, five: FloatArray | None, face: Box) -> FloatArray:
+        """Embed one face, float32 [128]; without landmarks dlib finds the points itself."""
+        below_brows = Box(face.x, face.y + _BROWS * face.h, face.w, (1 - _BROWS) * face.h)
+        where = below_brows if five is None else eye_corners_and_nose_from_five(five)
+        return self._embedder.embed(self._embedder.chip(rgb, where))
+
+
+class ArcFacePortraits:
+    """An ArcFace network in ONNX, such as InsightFace's `w600k_r50.onnx`, aligned and run as insightface does."""
+
+    def __init__(self, model: str) -> None:
+        """Open a model file, by path or by its name in a directory of OPENLPM_MODELS.
+
+        Raises:
+            WeightsNotFound: there is no such file.
+            ImportError: insightface is not installed.
+        """
+        from insightface.model_zoo.arcface_onnx import ArcFaceONNX
+
+        file = find_model(model)
+        self.name = f"insightface-arcface:{file.name}"
+        self._network: Any = ArcFaceONNX(str(file), session=open_session(file))
+        self._scale = SAME_PERSON_DISTANCE / float(np.sqrt(2 - 2 * ARCFACE_SAME_PERSON_COSINE))
+
+    @staticmethod
+    def identity_of(model: str) -> Mapping[str, str]:
+        """Name the back-end and the file's hash, without opening it as a network."""
+        file = find_model(model)
+        return {"embedder": f"insightface-arcface:{file.name}", file.name: _file_sha256(file)}
+
+    def chip(self, rgb: Image, five: FloatArray | None, face: Box) -> Image:
+        """Return the aligned face [112, 112, 3] RGB; without landmarks, by where they lie in a frontal face's box."""
+        from insightface.utils.face_align import norm_crop
+
+        if five is None:
+            five = np.array([[face.x + a * face.w, face.y + b * face.h] for a, b in _FIVE_IN_BOX], np.float32)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # scikit-image's, of a call that insightface makes
+            size = int(self._network.input_size[0])
+            return np.asarray(norm_crop(np.ascontiguousarray(rgb), np.asarray(five, np.float32), size), np.uint8)
+
+    def embed(self, rgb: Image, five: FloatArray | None, face: Box) -> FloatArray:
+        """Embed one face, float32 [E] of length 0.53."""
+        bgr = np.ascontiguousarray(self.chip(rgb, five, face)[..., ::-1])
+        vector = np.asarray(self._network.get_feat(bgr), np.float64).ravel()
+        return np.asarray(self._scale * vector / max(1e-12, float(np.linalg.norm(vector))), np.float32)
+
+
+def find_model(model: str) -> Path:
+    """Return a model file, by path or by its name in a directory of OPENLPM_MODELS. Raises WeightsNotFound."""
+    places = [Path(model), *(root / model for root in weights.model_directories())]
+    for place in places:
+        if place.is_file():
+            return place.absolute()
+    raise weights.WeightsNotFound(
+        f"no ArcFace model {model!r}: looked for {', '.join(map(str, places))}. Put an ONNX recognition model, such as "
+        "InsightFace's w600k_r50.onnx, into a directory of OPENLPM_MODELS, or use embedding.backend=dlib"
+    )
+
+
+@cache
+def _file_sha256(file: Path) -> str:
+    with file.open("rb") as f:
+        return hashlib.file_digest(f, "sha256").hexdigest()
