@@ -24,7 +24,6 @@ from curation import account
 from curation.compaction import tidy
 from curation.dataset import Dataset
 from curation.register import read_forgotten, read_registry
-from curation.report import write_report
 from curation.run import Event, Job, Packer, conclude, drop_orphans, locked
 from curation.step import StageSetupError
 from curation.store import Store, table_file
@@ -108,6 +107,8 @@ def forget(
         RunStoppedError: another command is writing the dataset.
         StageSetupError, StoreError, PackError: what is left cannot be put together; run the command again.
     """
+    from curation.report import write_report  # templates and charts, which finding and searching do not need
+
     store, ids = Store(job.store_uri), [d.source_id for d in doomed]
     with locked(store):
         # First of all, so that a stopped command can be finished and no run takes them in again.

@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import pyarrow as pa
 import pyarrow.fs as pafs
 
@@ -121,6 +120,8 @@ def _remote(uri: str) -> Iterator[Named]:
 
 
 def _list(path: Path) -> Iterator[Named]:
+    import pandas as pd  # takes a third of a second, and few runs name a list
+
     readers: dict[str, Any] = {".csv": pd.read_csv, ".parquet": pd.read_parquet}
     try:
         if path.suffix.lower() == ".jsonl":

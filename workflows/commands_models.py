@@ -8,7 +8,6 @@ from rich.console import Console
 from rich.table import Table as RichTable
 
 from annotators import weights
-from workflows.train_sync import default_file, train_sync
 from workflows.usage import UsageError
 
 
@@ -53,6 +52,11 @@ def models_check(out: Console) -> bool:
 
 def models_train_sync(out: Console, target: str, file: Path | None, max_hours: float) -> None:
     """Fit the lip-audio sync on a dataset's talkers and print how people held out fare."""
+    from workflows.train_sync import (  # SciPy and scikit-learn take a second that others do not need
+        default_file,
+        train_sync,
+    )
+
     where = file or default_file()
     try:
         found = train_sync(target, where, max_hours)
