@@ -179,7 +179,9 @@ def test_changed_window_length_leaves_no_stale_windows(tmp_path: Path) -> None:
     assert Dataset(str(tmp_path / "out")).query("SELECT count(*) FROM cuts").fetchall() == [(0,)]
 
 
-@pytest.mark.parametrize("delay_s", [0.15, 0.5, 0.9])
+@pytest.mark.parametrize(
+    "delay_s", [pytest.param(0.15, marks=pytest.mark.slow), 0.5, pytest.param(0.9, marks=pytest.mark.slow)]
+)
 def test_killed_at_any_moment_and_run_again_gives_the_same_dataset(tmp_path: Path, delay_s: float) -> None:
     specs = {f"s{i:02d}": {**GOOD, "duration_s": 10.0 + i} for i in range(12)}
     folder = write_sources(tmp_path / "in", **specs)
