@@ -29,8 +29,9 @@ ARCFACE_SAME_PERSON_COSINE = 0.35
 _BROWS = 0.2
 """Share of a face box above the brows, which dlib's own aligner does not expect."""
 
-# Eye centres, nose tip and mouth corners of a frontal face in the box of its mesh, as shares of width and height.
-_FIVE_IN_BOX = ((0.30, 0.33), (0.70, 0.33), (0.50, 0.55), (0.34, 0.76), (0.66, 0.76))
+# Eye centres, nose tip and mouth corners in the box of a frontal face's mesh, as shares of width and height: medians
+# over 19 frames of 7 talkers with less than 15 degrees of yaw, made symmetric; standard deviations 0.02 to 0.06.
+_FIVE_IN_BOX = ((0.27, 0.325), (0.73, 0.325), (0.50, 0.55), (0.315, 0.715), (0.685, 0.715))
 
 
 class PortraitEmbedder(Protocol):

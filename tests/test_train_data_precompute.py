@@ -27,7 +27,12 @@ from lpm_train.tools.cli import parse_buckets
 from lpm_train.tools.cli import precompute as run_precompute
 from lpm_train.tools.precompute import precompute
 
-ENCODERS = {"codec": "patch:4x8x8", "audio": "logmel:2x16", "text": "hashed-words:8x12", "buckets": "16x32x32"}
+ENCODERS = {
+    "settings": [
+        "data.codec=patch:4x8x8", "data.audio=logmel:2x16", "data.text=hashed-words:8x12", "data.frames=16",
+        "data.height=32", "data.width=32",
+    ]
+}  # fmt: skip
 
 
 def test_batches_are_those_without(tmp_path: Path) -> None:

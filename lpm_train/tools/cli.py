@@ -12,7 +12,7 @@ from collections.abc import Callable
 from contextlib import closing, nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -20,14 +20,9 @@ from lpm_train.cli import Dataset, Preset, Settings, Where, command, told
 from lpm_train.cli import train as train
 
 if TYPE_CHECKING:  # torch and NumPy stay out of a command line that only shows its help
-    from lpm_train.config import Data
     from lpm_train.tools.faces import FaceReader
 
 Checkpoint = Annotated[Path, typer.Argument(help="a checkpoint directory, or a run's directory for its best one")]
-Codec = Annotated[str | None, typer.Option(help="patch:TxHxW, principal:FILE, tiny:FILE, wan:DIR or ltx:DIR")]
-Audio = Annotated[str | None, typer.Option(help="logmel:QxMELS, wav2vec2:DIR or whisper:DIR")]
-Text = Annotated[str | None, typer.Option(help="hashed-words:WIDTHxLENGTH, minilm, t5:DIR or clip:DIR")]
-Buckets = Annotated[str | None, typer.Option(help="FRAMESxHEIGHTxWIDTH, several with commas")]
 Device = Annotated[str, typer.Option(help="cpu or cuda")]
 
 
@@ -54,25 +49,12 @@ def parse_buckets(text: str) -> tuple[tuple[int, int, int], ...]:
         raise DataError(f"buckets {text!r}: write FRAMESxHEIGHTxWIDTH, several with commas, e.g. 64x256x256") from e
 
 
-def data_of(base: Data, **chosen: str | None) -> Data:
-    """Put what was chosen by an option of its own, e.g. `codec`, or `buckets`, over the settings."""
-    named: dict[str, Any] = {n: v for n, v in chosen.items() if v is not None}
-    if "buckets" in named:
-        (frames, height, width), *more = parse_buckets(named.pop("buckets"))
-        named |= {"frames": frames, "height": height, "width": width, "more_sizes": tuple(more)}
-    return replace(base, **named)
-
-
 @command("precompute")
 def precompute(
     dataset: Dataset,
     name: Annotated[str, typer.Option(help="name of the set under precomputed/")] = "default",
     preset: Preset = None,
     settings: Settings = None,
-    codec: Codec = None,
-    audio: Audio = None,
-    text: Text = None,
-    buckets: Buckets = None,
     where: Where = None,
     device: Device = "cpu",
     hop_frames: Annotated[int | None, typer.Option(help="frames between windows; default: end to end")] = None,
@@ -81,13 +63,12 @@ def precompute(
 ) -> int:
     """Write latents, audio features and text embeddings beside the shards; continues where it stopped.
 
-    Encoders and buckets are those of the preset (small), of --set data.*, or of the options named after them.
+    Encoders and buckets are those of the preset (small) and of --set data.*, as `run` takes them.
     """
     from lpm_train.session import make_encoders, resolve
     from lpm_train.tools import precompute as p
 
-    base = resolve(preset, dataset, where, settings or []).data
-    data = data_of(base, codec=codec, audio=audio, text=text, buckets=buckets)
+    data = resolve(preset, dataset, where, settings or []).data
     counts = p.precompute(
         dataset, name, make_encoders(data, device), data.sizes, where=data.where or None, hop_frames=hop_frames,
         dtype=dtype, workers=workers, report=lambda shard, n: print(f"{shard}: {n} samples", flush=True),
@@ -107,10 +88,6 @@ def doctor(
     report: Annotated[str | None, typer.Option(help="write the findings to this JSON")] = None,
     preset: Preset = None,
     settings: Settings = None,
-    codec: Codec = None,
-    audio: Audio = None,
-    text: Text = None,
-    buckets: Buckets = None,
     where: Where = None,
     precomputed: Annotated[str | None, typer.Option(help="name of a precomputed set to load")] = None,
     batch: Annotated[int, typer.Option(help="samples in a batch")] = 4,
@@ -119,16 +96,14 @@ def doctor(
 ) -> int:
     """Check that every sample decodes and its sound fits its picture; time reading, decoding and loading.
 
-    Without a preset or settings, the batch is made by encoders that need no weights, of 64 frames of 256x256.
+    Without a preset, pictures and words of the batch go through encoders that need no weights.
     """
-    from lpm_train.config import Data
     from lpm_train.session import make_encoders, resolve
     from lpm_train.tools.doctor import examine
 
-    plain = Data(codec="patch:4x8x8", max_refs=4)
-    base = resolve(preset, dataset, None, settings or []).data if preset or settings else plain
-    data = data_of(base, codec=codec, audio=audio, text=text, buckets=buckets, precomputed=precomputed, where=where)
-    data = replace(data, root=dataset, batch=batch, workers=workers)
+    plain = [] if preset else ["data.codec=patch:4x8x8", "data.text=hashed-words:64x48"]
+    data = resolve(preset, dataset, where, [*plain, *(settings or [])]).data
+    data = replace(data, batch=batch, workers=workers, precomputed=precomputed or data.precomputed)
 
     def progress(done: int, total: int) -> None:
         if sys.stderr.isatty():
