@@ -4,21 +4,20 @@ Their tables, commits and clips go; log lines that name them are struck out; pre
 shards that held them; whatever names them is cut out of the dataset's own tables and shards (`curation.strip`). None of
 this needs a model or the present version's tables. Then identities, references, sessions, ledger, shards and report are
 made again without them, unless other sources wait for work, and every file is searched for their ids. Their bytes
-are refused from then on: the FORGOTTEN table keeps their hash, and nothing else. A dataset that forgot a source equals
-one that never had it. May be killed at any moment and run again. Costs a read of all that is left, and writes the
+are refused from then on: the FORGOTTEN table keeps their hash, with date and reason. A dataset that forgot a source
+equals one that never had it. May be killed at any moment and run again. Costs a read of all that is left, and writes the
 shards again; nothing is decoded or measured.
 """
 
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from curation import account
 from curation.compaction import tidy
@@ -28,9 +27,8 @@ from curation.run import Event, Job, Packer, conclude, drop_orphans, locked
 from curation.step import StageSetupError
 from curation.store import Store, table_file
 from curation.strip import strip
+from curation.traces import Proof, in_columns, search
 from schemas import tables as t
-
-_BLOCK = 1 << 22  # bytes read at once in the search
 
 
 class ForgetError(ValueError):
@@ -44,17 +42,6 @@ class Doomed:
     source_id: str
     paths: tuple[str, ...]
     samples: int
-
-
-@dataclass(frozen=True, slots=True)
-class Proof:
-    """What the search looked at, and the files in which it found something."""
-
-    files: int
-    bytes: int
-    traces: tuple[str, ...]
-    whole: bool = True
-    """False: other sources wait for work, so the dataset's own stages did not run; the next run does that"""
 
 
 def find(dataset: Dataset, sources: Iterable[str], identities: Iterable[str] = ()) -> list[Doomed]:
@@ -158,58 +145,6 @@ def lift(store: Store, source_ids: Iterable[str]) -> int:
         return len(rows) - len(kept)
 
 
-def search(store: Store, source_ids: Sequence[str]) -> Proof:
-    """Look for ids in the name and the bytes of every file, and in every text that Parquet files hold compressed.
-
-    The FORGOTTEN table is left out: it is where the ids are kept on purpose.
-    """
-    needles, traces = [i.encode() for i in source_ids], []
-    sizes = {n: s for n, s in store.sizes("").items() if n not in (table_file(t.FORGOTTEN), ".lock")}
-    for name, size in sizes.items():
-        found = any(i in name for i in source_ids) or _in_bytes(store, name, size, needles)
-        if found or (name.endswith(".parquet") and _in_columns(store, name, source_ids)):
-            traces.append(name)
-    return Proof(len(sizes), sum(sizes.values()), tuple(traces))
-
-
-def _in_bytes(store: Store, name: str, size: int, needles: Sequence[bytes]) -> bool:
-    overlap = max((len(n) for n in needles), default=1) - 1
-    tail = b""
-    for at in range(0, size, _BLOCK):
-        block = tail + store.read(name, at, min(_BLOCK, size - at))
-        if any(n in block for n in needles):
-            return True
-        tail = block[-overlap:] if overlap else b""
-    return False
-
-
-def _in_columns(store: Store, name: str, source_ids: Sequence[str]) -> bool:
-    with store.filesystem().open_input_file(store.path(name)) as f:
-        file = pq.ParquetFile(f)
-        held = [field.name for field in file.schema_arrow if _has_text(field.type)]
-        for i in range(file.num_row_groups):
-            columns = file.read_row_group(i, columns=held).columns
-            texts = (text for column in columns for chunk in column.chunks for text in _texts(chunk))
-            if any(pc.any(pc.match_substring(text, needle)).as_py() for text in texts for needle in source_ids):
-                return True
-    return False
-
-
-def _has_text(kind: pa.DataType) -> bool:
-    return pa.types.is_string(kind) or any(_has_text(kind.field(i).type) for i in range(kind.num_fields))
-
-
-def _texts(array: Any) -> Iterator[Any]:
-    """Yield the strings in an Arrow array of any nesting."""
-    if pa.types.is_string(array.type):
-        yield array
-    elif pa.types.is_list(array.type):
-        yield from _texts(array.flatten())
-    elif pa.types.is_struct(array.type):
-        for part in array.flatten():
-            yield from _texts(part)
-
-
 def _record(store: Store, doomed: Sequence[Doomed], reason: str | None, *, proven: bool) -> None:
     rows: dict[str, dict[str, Any]] = {r["source_id"]: r for r in read_forgotten(store).to_pylist()}
     for d in doomed:
@@ -222,7 +157,7 @@ def _record(store: Store, doomed: Sequence[Doomed], reason: str | None, *, prove
 def _precomputed(store: Store, ids: Sequence[str]) -> None:
     """Delete precomputed shards that hold a sample of these; `lpm train precompute` makes what is missing again."""
     for name in list(store.names("precomputed", ".parquet")):
-        if _in_columns(store, name, ids):
+        if in_columns(store, name, ids):
             store.delete_file(name.removesuffix(".parquet") + ".tar")
             store.delete_file(name)
 

@@ -17,9 +17,9 @@ import soundfile
 from curation.account import expected_units
 from curation.commits import read_commit
 from curation.dataset import Dataset
-from curation.forget import search
 from curation.ledger import LedgerError, check
 from curation.register import read_forgotten
+from curation.traces import search
 from schemas import tables as t
 from schemas.sample import SAMPLES_PER_FRAME, Sample
 from schemas.time import PACKED_AUDIO_HZ

@@ -16,11 +16,12 @@ from toy import CALLS, WORKFLOW, ToyTracks, write_sources
 
 from curation import Dataset
 from curation.compaction import tidy
-from curation.forget import Doomed, ForgetError, find, forget, lift, search
+from curation.forget import Doomed, ForgetError, find, forget, lift
 from curation.run import Job, RunStoppedError
 from curation.shards import end_of_archive, stored_size, write_members
 from curation.store import Store
 from curation.strip import strip
+from curation.traces import search
 from curation.verify import verify
 from curation.workflow import resolve
 from schemas import tables as t
