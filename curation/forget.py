@@ -5,8 +5,8 @@ shards that held them; whatever names them is cut out of the dataset's own table
 this needs a model or the present version's tables. Then identities, references, sessions, ledger, shards and report are
 made again without them, unless other sources wait for work, and every file is searched for their ids. Their bytes
 are refused from then on: the FORGOTTEN table keeps their hash, with date and reason. A dataset that forgot a source
-equals one that never had it. May be killed at any moment and run again. Costs a read of all that is left, and writes the
-shards again; nothing is decoded or measured.
+equals one that never had it. May be killed at any moment and run again. Costs a read of all that is left, and writes
+the shards again; nothing is decoded or measured.
 """
 
 from __future__ import annotations
