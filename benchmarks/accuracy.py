@@ -137,18 +137,28 @@ def evaluate(dataset: Dataset, media: Path, policy: str = "default", only: Seque
         "sessions": session_result(dataset, media),
         "defects": defects(dataset, truths),
         "bad": broken_files(dataset),
-        "ledger": {
-            "unaccounted": sum(b.unaccounted for b in balances(dataset.table(t.DECISIONS), expected_units(dataset)))
-        },
+        "ledger": {"unaccounted": unaccounted(dataset)},
         "backends": backends(dataset),
     }
     return result
 
 
 def figures(
-    dataset: Dataset, every: Sequence[Point], truths: Mapping[str, Truth], policy: str = "default"
+    dataset: Dataset,
+    every: Sequence[Point],
+    truths: Mapping[str, Truth],
+    policy: str = "default",
+    elsewhere: Sequence[Point] = (),
 ) -> dict[str, Any]:
-    """Return what is measured on some clips; `truths` are by source id, `every` holds the points of these alone."""
+    """Return what is measured on some clips.
+
+    Args:
+        dataset: what was found.
+        every: the points of these clips.
+        truths: their truth by source id.
+        policy: name of the policy whose yield is counted.
+        elsewhere: the points of other clips of the dataset, from which references may come.
+    """
     shots: dict[str, list[float]] = defaultdict(list)
     for r in dataset.table(t.SHOTS, ["source_id", "start_s"]).to_pylist():
         shots[r["source_id"]].append(r["start_s"])
@@ -166,7 +176,7 @@ def figures(
         "baseline": baseline_score(every),
         "identity": identity_score(every, identities),
         "tracks": {"two_people": len(mixed), "which": mixed},
-        "references": reference_score(every, references, track_of),
+        "references": reference_score([*every, *elsewhere], references, track_of),
         "yield": yield_score(every, by_clip, segments, decided),
         "purity": sound_purity(dataset, every, by_clip),
         "quarantined": quarantined(dataset, truths),
@@ -181,6 +191,14 @@ def quarantined(dataset: Dataset, truths: Mapping[str, Truth]) -> dict[str, Any]
         "which": [f"{truths[r['source_id']].clip} {r['unit_id']}: {r['stage']}: {r['error']}: {r['message']}"
                   for r in rows],
     }  # fmt: skip
+
+
+def unaccounted(dataset: Dataset) -> int | None:
+    """Return how many units are in no outcome; None before the dataset's first decisions."""
+    decisions = dataset.table(t.DECISIONS)
+    if not decisions.num_rows:
+        return None
+    return sum(b.unaccounted for b in balances(decisions, expected_units(dataset)))
 
 
 def sync_errors(dataset: Dataset, truths: Mapping[str, Truth]) -> dict[str, float | None]:
@@ -219,15 +237,15 @@ def broken_files(dataset: Dataset) -> dict[str, int]:
 def grouped(dataset: Dataset, media: Path, prefixes: Sequence[str], policy: str) -> dict[str, Any]:
     """Return the figures of the clips whose names start with one of the prefixes, and of the others."""
     truths = finished(dataset, media)
-    parts = {
-        "named": {s: x for s, x in truths.items() if x.clip.startswith(tuple(prefixes))},
-        "others": {s: x for s, x in truths.items() if not x.clip.startswith(tuple(prefixes))},
-    }
     found = found_tracks(dataset, list(truths))
+    of = {source: points(truth, found[source]) for source, truth in truths.items()}
+    named = {s for s, x in truths.items() if x.clip.startswith(tuple(prefixes))}
     out: dict[str, Any] = {"prefixes": list(prefixes)}
-    for name, some in parts.items():
-        every = [p for source, truth in some.items() for p in points(truth, found[source])]
-        out[name] = figures(dataset, every, some, policy)
+    for name, mine in (("named", named), ("others", set(truths) - named)):
+        some = {s: x for s, x in truths.items() if s in mine}
+        every = [p for s in some for p in of[s]]
+        rest = [p for s in truths if s not in mine for p in of[s]]
+        out[name] = figures(dataset, every, some, policy, rest)
     return out
 
 

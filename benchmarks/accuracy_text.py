@@ -23,7 +23,8 @@ def show(result: dict[str, Any]) -> str:
         lines += [f"  {n}: {v}" for n, v in d["per_clip"].items()]
     if b["total"]:
         lines.append(f"broken files quarantined: {b['quarantined']} of {b['total']}")
-    lines.append(f"unaccounted for: {result['ledger']['unaccounted']}")
+    lost = result["ledger"]["unaccounted"]
+    lines.append(f"unaccounted for: {'not decided yet' if lost is None else lost}")
     for name in ("named", "others"):
         if name in result.get("groups", {}):
             lines.append(f"\n== {name} ({', '.join(result['groups']['prefixes'])})")
