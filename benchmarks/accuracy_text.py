@@ -100,7 +100,12 @@ def _yield(y: dict[str, Any]) -> list[str]:
     lines = [
         f"yield: usable {y['usable_s']:.1f} s, of these kept {y['kept_usable_s']:.1f} s ({_share(y['kept_share'])}); "
         f"kept {y['kept_s']:.1f} s in {y['kept_segments']} segments, right {y['kept_right_s']:.1f}, "
-        f"wrong {y['kept_wrong_s']:.2f}, unsure {y['kept_unsure_s']:.1f}"
+        f"wrong {y['kept_wrong_s']:.2f}, unsure {y['kept_unsure_s']:.1f}, of nobody labelled {y['kept_nobody_s']:.1f}"
+    ]
+    lines.append("  labelled seconds by what became of them, and what they would be worth")
+    lines += [
+        f"    {rule:<20} {', '.join(f'{what} {s:.1f} s' for what, s in worth.items())}"
+        for rule, worth in y["rules"].items()
     ]
     lines += [f"  {s:>7.2f} s taken by {rule}" for rule, s in y["by_rule"].items()]
     lines += [f"  {s:>7.2f} s wrong: {what}" for what, s in y["wrong_segments"].items()]

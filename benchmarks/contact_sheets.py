@@ -23,12 +23,11 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import av
-import cv2
-import numpy as np
 import record
 from sheet_drawing import BAD, GOOD, PLAIN, Image, Tile, row, write_pages
 
 from curation import Dataset
+from curation.media.encode import decode_jpeg
 from schemas import tables as t
 
 
@@ -58,7 +57,7 @@ def sheets(dataset: Dataset) -> Iterator[Sheet]:
         shard = f"shards/{entry['shard']}"
         data = {m["name"]: dataset.store.read(shard, m["offset"], m["size"]) for m in entry["members"]}
         suffix = {name.partition(".")[2]: content for name, content in data.items()}
-        pictures = {n: _decode_jpeg(c) for n, c in suffix.items() if n.startswith("ref_")}
+        pictures = {n: decode_jpeg(c) for n, c in suffix.items() if n.startswith("ref_")}
         yield Sheet(json.loads(suffix["json"]), first_middle_last(suffix["mp4"]), pictures)
 
 
@@ -69,10 +68,6 @@ def first_middle_last(mp4: bytes) -> tuple[Image, Image, Image]:
     picked = (frames[0], frames[len(frames) // 2], frames[-1])
     first, middle, last = (f.to_ndarray(format="rgb24") for f in picked)
     return first, middle, last
-
-
-def _decode_jpeg(data: bytes) -> Image:
-    return np.asarray(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)[..., ::-1], np.uint8)
 
 
 Judge = Mapping[tuple[str, str], bool]

@@ -14,6 +14,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from curation.media.encode import encode_jpeg
+
 Image = npt.NDArray[np.uint8]
 
 TILE_PX, LINE_PX, GAP_PX, WIDTH_PX, PAGE_PX = 160, 16, 6, 1480, 1900
@@ -90,10 +92,7 @@ def write_pages(folder: Path, stem: str, rows: Iterable[Image]) -> list[Path]:
     def close() -> None:
         if page:
             file = folder / f"{stem}-{len(pages) + 1:03d}.jpg"
-            done, data = cv2.imencode(".jpg", np.concatenate(page)[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 88])
-            if not done:
-                raise OSError(f"cannot encode {file}")
-            file.write_bytes(data.tobytes())
+            file.write_bytes(encode_jpeg(np.concatenate(page), 88))
             pages.append(file)
             page.clear()
 

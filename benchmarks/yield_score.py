@@ -102,11 +102,42 @@ def _label(p: Point) -> str | None:
     return PAUSE if p.why == SHORT_IDLE else None
 
 
+def segments_at(segments: Sequence[Mapping[str, Any]]) -> dict[str, dict[int, str]]:
+    """Return the segment by track and grid point."""
+    at: dict[str, dict[int, str]] = defaultdict(dict)
+    for r in segments:
+        for k in grid_range(Interval(r["start_s"], r["end_s"])):
+            at[r["track_id"]][k] = r["segment_id"]
+    return at
+
+
+def fate(p: Point, segment: str | None, decided: Mapping[str, Outcome]) -> str:
+    """Return "kept", or what took a point: a rule, an error's class, `no_track` or `no_segment`."""
+    if p.track is None:
+        return "no_track"
+    o = None if segment is None else decided.get(segment)
+    if o is None:
+        return "no_segment"
+    return "kept" if o.outcome == "kept" else o.rule or o.outcome
+
+
+def worth(p: Point, state: str | None, is_usable: bool) -> str:
+    """Return what a point would be worth in its segment: good, wrong in state, unsure, or too short to be used."""
+    if not p.scored:
+        return "unsure"
+    if p.true != ("speak" if state == "both" else state):
+        return "wrong"
+    return "good" if is_usable else "short"
+
+
 def yield_score(
     points: Sequence[Point], truths: Mapping[str, Truth], segments: Sequence[Mapping[str, Any]],
     decided: Mapping[str, Outcome],
 ) -> dict[str, Any]:  # fmt: skip
-    """Return usable and kept seconds, the seconds each rule took, and kept seconds that are wrong in state.
+    """Return usable and kept seconds, the usable seconds each rule took, and what the kept and the taken is worth.
+
+    `rules` counts every labelled second by its fate and worth, so the share of `good` in what a rule takes is its
+    error; `kept_nobody_s` was kept of tracks that stand for no labelled person there.
 
     Args:
         points: truth and finding of every clip.
@@ -114,51 +145,42 @@ def yield_score(
         segments: SEGMENTS rows.
         decided: outcome by segment.
     """
-    at: dict[str, dict[int, str]] = defaultdict(dict)
-    for r in segments:
-        for k in grid_range(Interval(r["start_s"], r["end_s"])):
-            at[r["track_id"]][k] = r["segment_id"]
+    at = segments_at(segments)
+    good = {(p.clip, p.person, p.k) for p in usable(points, truths)}
     by_rule: Counter[str] = Counter()
     per_clip: dict[str, Counter[str]] = defaultdict(Counter)
-    good = usable(points, truths)
-    for p in good:
-        segment = at.get(p.track or "", {}).get(p.k)
-        o = None if segment is None else decided.get(segment)
-        if p.track is None:
-            what = "no_track"
-        elif o is None:
-            what = "no_segment"
-        else:
-            what = "kept" if o.outcome == "kept" else o.rule or o.outcome
-        by_rule[what] += 1
-        per_clip[p.clip]["usable"] += 1
-        per_clip[p.clip]["kept"] += what == "kept"
-    kept = {s for s, o in decided.items() if o.outcome == "kept"}
-    kept_s = sum(r["duration_s"] for r in segments if r["segment_id"] in kept)
-    right = wrong = unsure = 0
+    rules: dict[str, Counter[str]] = defaultdict(Counter)
     wrong_segments: Counter[str] = Counter()
     for p in points:
         segment = at.get(p.track or "", {}).get(p.k)
-        if segment is None or segment not in kept:
-            continue
-        state = "speak" if decided[segment].state == "both" else decided[segment].state
-        if not p.scored:
-            unsure += 1
-        elif p.true == state:
-            right += 1
-        else:
-            wrong += 1
+        what, is_usable = fate(p, segment, decided), (p.clip, p.person, p.k) in good
+        state = decided[segment].state if segment is not None and segment in decided else None
+        value = worth(p, state, is_usable)
+        rules[what][value] += 1
+        if is_usable:
+            by_rule[what] += 1
+            per_clip[p.clip].update({"usable": 1, "kept": int(what == "kept")})
+        if what == "kept" and value == "wrong":
             wrong_segments[f"{p.clip} {segment} {state} for {p.true}"] += 1
+    kept = {s for s, o in decided.items() if o.outcome == "kept"}
+    kept_s = sum(r["duration_s"] for r in segments if r["segment_id"] in kept)
+    mine = rules["kept"]
     return {
         "usable_s": len(good) / GRID_HZ,
         "kept_s": kept_s,
         "kept_usable_s": by_rule["kept"] / GRID_HZ,
         "kept_share": by_rule["kept"] / len(good) if good else None,
         "by_rule": {rule: n / GRID_HZ for rule, n in by_rule.most_common() if rule != "kept"},
-        "kept_right_s": right / GRID_HZ,
-        "kept_wrong_s": wrong / GRID_HZ,
-        "kept_unsure_s": unsure / GRID_HZ,
+        "kept_right_s": (mine["good"] + mine["short"]) / GRID_HZ,
+        "kept_wrong_s": mine["wrong"] / GRID_HZ,
+        "kept_unsure_s": mine["unsure"] / GRID_HZ,
+        "kept_nobody_s": max(0.0, kept_s - mine.total() / GRID_HZ),
         "kept_segments": len(kept),
-        "wrong_segments": {what: n / GRID_HZ for what, n in wrong_segments.most_common()},
-        "per_clip": {c: {what: n / GRID_HZ for what, n in v.items()} for c, v in sorted(per_clip.items())},
+        "wrong_segments": _seconds(wrong_segments),
+        "rules": {rule: _seconds(c) for rule, c in sorted(rules.items(), key=lambda x: -x[1].total())},
+        "per_clip": {clip: _seconds(c) for clip, c in sorted(per_clip.items())},
     }
+
+
+def _seconds(frames: Counter[str]) -> dict[str, float]:
+    return {what: n / GRID_HZ for what, n in frames.most_common()}
