@@ -27,12 +27,13 @@ FAR = 100.0
 
 @dataclass(frozen=True)
 class Box:
-    """A track's face at one grid point: centre and width as shares of the picture."""
+    """A track's face at one grid point: centre and width as shares of the picture; was a face confirmed there."""
 
     track_id: str
     x: float
     y: float
     size: float
+    confirmed: bool
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class FoundTracks:
         scores: Mapping[str, Mapping[int, float]],
         speech: Mapping[int, float],
     ) -> None:
-        """Take TRACKS and TIMELINE rows, per track [n, 4] of k, x, y, size, its scores by k, and speech by k."""
+        """Take TRACKS and TIMELINE rows, per track [n, 5] of k, x, y, size, confirmed, its scores and speech by k."""
         self.scores, self.speech = scores, speech
         self._runs: dict[str, dict[int, Run]] = defaultdict(dict)
         for r in runs:
@@ -72,9 +73,10 @@ class FoundTracks:
             return
         box = box[np.argsort(box[:, 0])]
         last = max(int(box[-1, 0]), grid_index(row["end_s"]) - 1)
+        sure = {int(k) for k, _, _, _, confirmed in box if confirmed}
         for k in range(min(int(box[0, 0]), grid_index(row["start_s"])), last + 1):
             x, y, size = (float(np.interp(k, box[:, 0], box[:, i])) for i in (1, 2, 3))
-            self._at[k].append(Box(track, x, y, size))
+            self._at[k].append(Box(track, x, y, size, k in sure))
 
     @property
     def track_ids(self) -> list[str]:
@@ -84,6 +86,10 @@ class FoundTracks:
     def run(self, track: str | None, k: int) -> Run | None:
         """Return the run of a track's timeline at a grid point."""
         return None if track is None else self._runs[track].get(k)
+
+    def confirmed(self, track: str | None, k: int) -> bool:
+        """Return whether a face was confirmed in a track at a grid point; boxes are carried on where it is hidden."""
+        return any(b.confirmed for b in self.boxes(k) if b.track_id == track)
 
     def boxes(self, k: int) -> list[Box]:
         """Return the faces tracked at a grid point."""
@@ -134,12 +140,12 @@ def found_tracks(dataset: Dataset, source_ids: Sequence[str]) -> dict[str, Found
     of = {r["tracklet_id"]: r["track_id"] for r in dataset.table(t.TRACKLETS).to_pylist()}
     size = {r["source_id"]: (r["width"], r["height"]) for r in dataset.table(t.SOURCES).to_pylist()}
     boxes: dict[str, list[tuple[float, ...]]] = defaultdict(list)
-    faces = dataset.table(t.FACE_FRAMES, ["source_id", "tracklet_id", "k", "x", "y", "w", "h"])
+    faces = dataset.table(t.FACE_FRAMES, ["source_id", "tracklet_id", "k", "x", "y", "w", "h", "has_mesh"])
     for r in faces.to_pylist():
         if r["tracklet_id"] in of:
             width, height = size[r["source_id"]]
             boxes[of[r["tracklet_id"]]].append(
-                (r["k"], (r["x"] + r["w"] / 2) / width, (r["y"] + r["h"] / 2) / height, r["w"] / width)
+                (r["k"], (r["x"] + r["w"] / 2) / width, (r["y"] + r["h"] / 2) / height, r["w"] / width, r["has_mesh"])
             )
     scores: dict[str, dict[int, float]] = defaultdict(dict)
     for r in dataset.table(t.ASD_FRAMES, ["track_id", "k", "score"]).to_pylist():

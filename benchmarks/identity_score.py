@@ -15,7 +15,8 @@ from typing import Any
 from points import Point, main_person, people_of_tracks
 
 TWO_PEOPLE_FRAMES = 5
-"""Frames (0.2 s) of a second person from which a track holds two people; fewer lie in the blur of one border."""
+"""Frames (0.2 s) with a confirmed face of a second person from which a track holds two people; fewer lie in the blur of
+one border, and where a face is hidden a track's box is carried on over whoever hides it."""
 
 
 def b_cubed(tracks: Mapping[str, tuple[str, str, float]]) -> tuple[float | None, float | None]:
@@ -71,7 +72,7 @@ def two_people(points: Sequence[Point]) -> list[dict[str, Any]]:
     """Return the tracks that hold two people, with how many frames of each."""
     clip_of = {p.track: p.clip for p in points if p.track is not None}
     out = []
-    for track, people in sorted(people_of_tracks(points).items()):
+    for track, people in sorted(people_of_tracks([p for p in points if p.confirmed]).items()):
         frames = {person: len(ks) for person, ks in sorted(people.items()) if len(ks) >= TWO_PEOPLE_FRAMES}
         if len(frames) > 1:
             out.append({"track": track, "clip": clip_of[track], "frames": frames})

@@ -14,7 +14,10 @@ SPEECH = 0.5
 
 @dataclass(frozen=True)
 class Point:
-    """One person in one frame; `true` is None where nothing is claimed, `track` where nobody was found."""
+    """One person in one frame; `true` is None where nothing is claimed, `track` where nobody was found.
+
+    `confirmed` says that a face was seen in the track there, not only carried on.
+    """
 
     clip: str
     k: int
@@ -24,6 +27,7 @@ class Point:
     scored: bool
     why: str
     track: str | None
+    confirmed: bool
     found: str
     reason: str
     confidence: float
@@ -42,7 +46,7 @@ def points(truth: Truth, found: FoundTracks) -> list[Point]:
             out.append(
                 Point(
                     truth.clip, k, face.person, face.expected, face.state == "both", face.scored, face.why,
-                    track, state,
+                    track, found.confirmed(track, k), state,
                     "no track" if track is None else "no state" if run is None else run.reason,
                     0.0 if run is None else run.confidence, score,
                     "missing" if track is None else plain_state(score, found.speech.get(k, 0.0)),

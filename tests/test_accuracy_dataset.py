@@ -76,7 +76,7 @@ def case(tmp_path: Path) -> tuple[Dataset, Path]:
     put(store, t.SEGMENTS, [segment(i, a, b, s) for i, a, b, s in runs])
     pieces = {LEFT: 200.0, RIGHT: 700.0}
     put(store, t.TRACKLETS, [row(t.TRACKLETS, tracklet_id=f"w{i}", source_id=SOURCE, track_id=i) for i in pieces])
-    box = {"source_id": SOURCE, "y": 100.0, "w": 100.0, "h": 100.0}
+    box = {"source_id": SOURCE, "y": 100.0, "w": 100.0, "h": 100.0, "has_mesh": True}
     faces = [
         row(t.FACE_FRAMES, tracklet_id=f"w{i}", k=k, t_s=k / 25, x=x, **box)
         for i, x in pieces.items()
@@ -147,7 +147,7 @@ def test_people_in_reach_of_one_another_get_one_track_each() -> None:
         rows = [
             {"track_id": i, "start_s": 0.0, "end_s": 0.04, "center_x": x, "median_face_px": s} for i, x, s in places
         ]
-        return FoundTracks(rows, [], {i: np.array([[0, x, 0.5, s]]) for i, x, s in places}, {}, {})
+        return FoundTracks(rows, [], {i: np.array([[0, x, 0.5, s, 1]]) for i, x, s in places}, {}, {})
 
     near, far = Face("near", "speak", x=(0.3, 0.5)), Face("far", "listen", x=(0.45, 0.5))
     both = tracks(("a", 0.47, 0.1), ("b", 0.35, 0.1))
