@@ -72,6 +72,9 @@ def _states(result: dict[str, Any]) -> list[str]:
         lines.append(f"  {clip:<24} {s['frames_per_clip'][clip]:>7} {v:>8.3f} {b['per_clip'][clip]:>8.3f}")
     lines.append("  wrong frames by true > found: reason")
     lines += [f"    {n:>5} {what}" for what, n in list(s["wrong_by_reason"].items())[:12]]
+    lines.append("  faces that are not scored, by why: what was found")
+    for why, found in list(s["unsure"].items())[:10]:
+        lines.append(f"    {why[:60]}: {', '.join(f'{state} {n}' for state, n in sorted(found.items()))}")
     return lines
 
 

@@ -3,7 +3,7 @@
     python benchmarks/contact_sheets.py DATASET OUT_DIR [--truth MEDIA_DIR]
 
 Writes `references-NNN.jpg` (per sample the clip's middle frame, then every reference image with its kind, view and
-distance), `clips-NNN.jpg` (first, middle and last frame with state, times and confidence), `captions-NNN.jpg` (the
+distances), `clips-NNN.jpg` (first, middle and last frame with state, times and confidence), `captions-NNN.jpg` (the
 picture beside its caption, terms and words) and `index.html` with all of them. Everything is read from the shards, so
 the pages show what a trainer gets. With `--truth` borders are green where the truth files beside the footage agree and
 red where they do not. About 0.1 s a sample.
@@ -87,7 +87,8 @@ def reference_row(sheet: Sheet, judged: Judge) -> Image:
     for r in f["references"]:
         name = r["member"].removeprefix("ref_").removesuffix(".jpg")
         inside = "  inside the clip" if r["overlaps_clip"] else ""
-        lines = (f"{name}  d {r['distance']:.2f}", f"{r['view']} {r['expression']}", f"{r['time_s']:.2f} s{inside}")
+        away = " ".join(f"{v:.2f}" for k, v in r.items() if k.endswith("distance") and v is not None)
+        lines = (f"{name}  d {away}", f"{r['view']} {r['expression']}", f"{r['time_s']:.2f} s{inside}")
         tiles.append(Tile(sheet.references.get(r["member"]), lines, border(judged, f["sample_id"], r["member"])))
     return row(sheet.title, tiles)
 
