@@ -11,6 +11,7 @@ and 0.13 GB, the heuristic 0.05 ms.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -34,6 +35,9 @@ from annotators.protocols_speech import SAMPLE_RATE_HZ, VIDEO_FPS, ActiveSpeaker
 
 CROP_PX = 112
 LR_ASD_WEIGHT = "lr_asd_talkset.pt"
+LR_ASD_WEIGHTS = (LR_ASD_WEIGHT, "lr_asd_ava.pt")
+"""LR-ASD fine-tuned on TalkSet and as trained on AVA: they err on different faces, and the mean of both scores errs
+less than either (docs/models.md)."""
 _CROP_SIDE, _CROP_DOWN = 0.75, 0.22  # of the box's longer side
 _CHUNK_FRAMES = 2 * VIDEO_FPS  # longer ones leave the processor's cache and are slower
 _WINDOWS_FRAMES = (2 * VIDEO_FPS, 4 * VIDEO_FPS, 6 * VIDEO_FPS)
@@ -68,7 +72,7 @@ def audio_of_frames(audio: FloatArray, first_frame: int, frames: int) -> FloatAr
 
 
 class LrAsdActiveSpeaker:
-    """LR-ASD with its TalkSet weights.
+    """LR-ASD: the plain mean of the networks given, by default TalkSet's and AVA's.
 
     The encoders run over the track in chunks with the full context of their convolutions (9 frames), so chunking
     changes nothing. The recurrent detector then runs on windows of 2, 4 and 6 s with half overlap, and their scores
@@ -76,25 +80,55 @@ class LrAsdActiveSpeaker:
     evaluation takes (1-6 s).
     """
 
-    name = "lr-asd"
-    weights = (LR_ASD_WEIGHT,)
-
-    def __init__(self, path: Path | None = None) -> None:
-        """Load the weights from `path`, or through the weights resolver."""
-        state = torch.load(path or weights.resolve(LR_ASD_WEIGHT), map_location="cpu", weights_only=True)
-        network = LrAsd()
-        network.load_state_dict(state, strict=True)
-        self._network = network.eval().requires_grad_(False)
-        self._visual = FoldedVisualEncoder(network.model.visualEncoder)
+    def __init__(self, weight_names: Sequence[str] = LR_ASD_WEIGHTS) -> None:
+        """Load the weights by name. Raises WeightsNotFound; ValueError without a name."""
+        if not weight_names:
+            raise ValueError("LR-ASD needs at least one weight file")
+        self.weights = tuple(weight_names)
+        self.name = lr_asd_name(self.weights)
+        self._networks = [_Network(weights.resolve(name)) for name in self.weights]
 
     def scores(self, crops: ByteArray, audio: FloatArray, mouth_opening: FloatArray | None = None) -> FloatArray:
         """Return the raw speaking score [T] (> 0 speaks) of crops [T, 112, 112] and audio [T * 640].
 
         `crops` may be a memory map: it is read in chunks of 2 s. Raises ValueError where shapes do not agree.
         """
+        mean: FloatArray = self.each(crops, audio).mean(axis=0)
+        return mean.astype(np.float32)
+
+    def each(self, crops: ByteArray, audio: FloatArray, mouth_opening: FloatArray | None = None) -> FloatArray:
+        """Return the scores [N, T] of the N networks; see `scores`."""
         _check(crops, audio)
         if len(crops) == 0:
-            return np.zeros(0, np.float32)
+            return np.zeros((len(self._networks), 0), np.float32)
+        return np.stack([network.scores(crops, audio) for network in self._networks])
+
+    def features(self, crops: ByteArray, audio: FloatArray) -> FloatArray:
+        """Return the first network's features [T, 384] before the last layer: audio 128, visual 128, detector 128.
+
+        For heads trained on the frozen network; the detector runs over the whole track at once. Raises ValueError
+        where shapes do not agree.
+        """
+        _check(crops, audio)
+        return self._networks[0].features(crops, audio)
+
+
+def lr_asd_name(weight_names: Sequence[str]) -> str:
+    """Return the name of LR-ASD with these weights, as it stands beside its scores: `lr-asd(talkset+ava)`."""
+    return f"lr-asd({'+'.join(name.removeprefix('lr_asd_').removesuffix('.pt') for name in weight_names)})"
+
+
+class _Network:
+    """One LR-ASD network."""
+
+    def __init__(self, path: Path) -> None:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        network = LrAsd()
+        network.load_state_dict(state, strict=True)
+        self._network = network.eval().requires_grad_(False)
+        self._visual = FoldedVisualEncoder(network.model.visualEncoder)
+
+    def scores(self, crops: ByteArray, audio: FloatArray) -> FloatArray:
         with torch.inference_mode():
             features = [self._encode(crops, audio, first) for first in range(0, len(crops), _CHUNK_FRAMES)]
             heard = torch.cat([audio_part for audio_part, _ in features])
@@ -104,12 +138,6 @@ class LrAsdActiveSpeaker:
         return mean
 
     def features(self, crops: ByteArray, audio: FloatArray) -> FloatArray:
-        """Return the features [T, 384] before the last layer: audio 128, visual 128, detector 128.
-
-        For heads trained on the frozen network; the detector runs over the whole track at once. Raises ValueError
-        where shapes do not agree.
-        """
-        _check(crops, audio)
         with torch.inference_mode():
             parts = [self._encode(crops, audio, first) for first in range(0, len(crops), _CHUNK_FRAMES)]
             heard, seen = torch.cat([a for a, _ in parts]), torch.cat([v for _, v in parts])
@@ -185,21 +213,26 @@ class EnvelopeActiveSpeaker:
         lower: FloatArray = np.minimum(lips, sound).astype(np.float32)
         return lower
 
+    def each(self, crops: ByteArray, audio: FloatArray, mouth_opening: FloatArray | None = None) -> FloatArray:
+        """Return the one score [1, T]; see `scores`."""
+        return self.scores(crops, audio, mouth_opening)[None]
+
+
+def lr_asd_weights() -> tuple[str, ...]:
+    """Return the LR-ASD weights that are here, without the network; empty where none is."""
+    return tuple(name for name in LR_ASD_WEIGHTS if weights.find(name) is not None)
+
 
 def active_speaker(choice: Literal["auto", "lr-asd", "heuristic"] = "auto") -> ActiveSpeaker:
-    """Return LR-ASD, or, for "auto" without its weights, the heuristic (see its `name`).
+    """Return LR-ASD with both weights; for "auto" with those that are here, and without any the heuristic.
 
-    Raises `weights.WeightsNotFound` for "lr-asd" without weights, and whatever the choice for wrong weights.
+    The `name` says which. Raises `weights.WeightsNotFound` for "lr-asd" without both weights, and whatever the choice
+    for wrong weights.
     """
-    if choice == "heuristic":
-        return EnvelopeActiveSpeaker()
     if choice == "lr-asd":
         return LrAsdActiveSpeaker()
-    try:
-        path = weights.find(LR_ASD_WEIGHT) or weights.resolve(LR_ASD_WEIGHT)
-    except weights.WeightsNotFound:
-        return EnvelopeActiveSpeaker()
-    return LrAsdActiveSpeaker(path)
+    here = lr_asd_weights() if choice == "auto" else ()
+    return LrAsdActiveSpeaker(here) if here else EnvelopeActiveSpeaker()
 
 
 def _mfcc(audio: FloatArray, first_frame: int, frames: int) -> FloatArray:

@@ -194,6 +194,10 @@ class ActiveSpeaker(Annotator, Protocol):
         """
         ...
 
+    def each(self, crops: ByteArray, audio: FloatArray, mouth_opening: FloatArray | None = None) -> FloatArray:
+        """Return the scores [N, T] of each of the N networks that a score is the mean of; N = 1 without several."""
+        ...
+
 
 @runtime_checkable
 class LipSync(Annotator, Protocol):

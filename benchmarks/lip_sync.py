@@ -1,11 +1,14 @@
 """Lip-audio sync on people never seen: own voice against others', lag, dubbing, and which of two faces is heard.
 
     python benchmarks/lip_sync.py ../shared/media [--dataset DATASET] [--model FILE]
+                                  [--conversations DATASET=MEDIA_DIR] [--without CLIP]
 
 Without `--dataset` the footage is scanned first (five minutes on one core). Every figure comes from a model that was
 fitted without the person it judges, and edited clips of a person count as that person. `--model` writes the model
 fitted on all talkers. `real_newsreader_offset` (known to be 3 frames off) is shown and not counted for the lag;
-`odd_old_film_zoom` is left out. Writes benchmarks/results/lip_sync.json.
+`odd_old_film_zoom` is left out. `--conversations` adds the stretches of real conversations in which one person speaks
+by hand-made truth, each clip held out as one; their figures stand apart. `--without` leaves one such clip out of the
+model that is written. Writes benchmarks/results/lip_sync.json.
 """
 
 from __future__ import annotations
@@ -19,15 +22,28 @@ import json
 import tempfile
 import time
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import record
+from accuracy import finished
+from found_tracks import found_tracks
+from points import points
 
 from annotators.lip_sync import EnvelopeLipSync
 from annotators.lip_sync_model import LearnedLipSync, SyncTowers, lag_index, save_towers
-from annotators.lip_sync_training import TAPS, HeldOut, TalkerClip, calibrated, evaluate, fit, held_out_towers
+from annotators.lip_sync_training import (
+    MIN_CLIP_FRAMES,
+    TAPS,
+    HeldOut,
+    TalkerClip,
+    calibrated,
+    evaluate,
+    fit,
+    held_out_towers,
+)
 from annotators.sync_audio import MelSyncAudio, SyncAudio, WhisperSyncAudio
 from curation.dataset import Dataset
 from curation.media.audio import read_audio
@@ -43,6 +59,8 @@ SAME_PERSON = {"generated_woman3": "generated_13"}
 OUT_OF_SYNC = {"real_newsreader_offset"}
 EDITED = {"talk_woman_garden", "talk_woman_studio"}
 """The people of the edited clips: two_talkers and the like show both, so those are judged by a model without either."""
+PAUSE_FRAMES = 12
+"""A longer silence ends a stretch of speech."""
 SCAN = """
 name: scan_only
 policy: default
@@ -79,6 +97,26 @@ def stretches(dataset: Dataset) -> dict[str, list[Stretch]]:
         found = Stretch(name, person, r["source_id"], r["track_id"], first, last, name not in OUT_OF_SYNC)
         out.setdefault(name, []).append(found)
     return out
+
+
+def conversations(pair: str) -> tuple[Dataset, list[Stretch]]:
+    """Return a dataset (of DATASET=MEDIA_DIR) and the stretches of 3 s and more in which one person speaks alone."""
+    name, _, media = pair.partition("=")
+    dataset = Dataset(name)
+    truths = finished(dataset, Path(media))
+    found = found_tracks(dataset, list(truths))
+    out = []
+    for source, truth in truths.items():
+        spoken: dict[str, list[int]] = {}
+        for p in points(truth, found[source]):
+            if p.scored and p.true == "speak" and not p.both and p.track is not None:
+                spoken.setdefault(p.track, []).append(p.k)
+        for track, ks in sorted(spoken.items()):
+            edges = [0, *(np.flatnonzero(np.diff(ks) > PAUSE_FRAMES) + 1).tolist(), len(ks)]
+            for a, b in pairwise(edges):
+                if ks[b - 1] + 1 - ks[a] >= MIN_CLIP_FRAMES:
+                    out.append(Stretch(f"{truth.clip}:{ks[a]}", truth.clip, source, track, ks[a], ks[b - 1] + 1))
+    return dataset, out
 
 
 def shown(found: HeldOut) -> dict[str, Any]:
@@ -167,33 +205,47 @@ def main() -> None:
     parser.add_argument("media", type=Path)
     parser.add_argument("--dataset", help="a dataset in which this footage has been scanned")
     parser.add_argument("--model", type=Path, help="write the model fitted on all talkers here")
+    parser.add_argument("--conversations", metavar="DATASET=MEDIA_DIR", help="conversations with truth, to fit on too")
+    parser.add_argument("--without", help="a clip of these that the written model must not know")
     parser.add_argument("--json", type=Path, default=HERE / "results" / "lip_sync.json")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="openlpm-lip-sync-") as scratch:
         dataset = Dataset(args.dataset) if args.dataset else scanned(args.media, Path(scratch))
-        result = measured(dataset, args.media, args.model)
+        result = measured(dataset, args.media, args.model, args.conversations, args.without)
     record.write(args.json, result)
     print(record.as_json(result), end="")
 
 
-def measured(dataset: Dataset, media: Path, model: Path | None) -> dict[str, Any]:
+def measured(
+    dataset: Dataset, media: Path, model: Path | None, talks: str | None, without: str | None
+) -> dict[str, Any]:
     tracks = stretches(dataset)
     talking = [s[0] for n, s in tracks.items() if n.startswith(("generated", "real")) or n in EDITED]
     kinds: dict[str, SyncAudio] = {"whisper-base": WhisperSyncAudio(), "mel": MelSyncAudio()}
     began = time.process_time()
     clips = talker_clips(dataset, talking, kinds)
     seconds = sum(len(c.lips) for c in clips["mel"]) / GRID_HZ
-    about: dict[str, object] = {"clips": len(clips["mel"]), "people": len({c.person for c in clips["mel"]}),
-                                "seconds": round(seconds)}  # fmt: skip
+    real: dict[str, list[TalkerClip]] = {kind: [] for kind in kinds}
+    if talks is not None:
+        real = talker_clips(*conversations(talks), kinds)
+    every = [*clips["mel"], *real["mel"]]
+    about: dict[str, object] = {"clips": len(every), "people": len({c.person for c in every}),
+                                "seconds": round(sum(len(c.lips) for c in every) / GRID_HZ),
+                                "of_real_conversations_s": round(sum(len(c.lips) for c in real["mel"]) / GRID_HZ),
+                                }  # fmt: skip
     cost = round((time.process_time() - began) / seconds, 3)
     result: dict[str, Any] = {"talkers": about, "feature_cpu_s_per_face_s": cost,
                               "heuristic_auc_7_s": round(heuristic_auc(dataset, clips["mel"], tracks), 3)}  # fmt: skip
     towers: dict[str, SyncTowers] = {}
     for kind, of_kind in clips.items():
-        held_out = held_out_towers(of_kind, TAPS[kind], leave_one_out=True)
-        towers[kind] = calibrated(fit(of_kind, TAPS[kind]), of_kind, held_out)
+        everyone = [c for c in [*of_kind, *real[kind]] if c.person != without]
+        held_out = held_out_towers(everyone, TAPS[kind], leave_one_out=True)
+        towers[kind] = calibrated(fit(everyone, TAPS[kind]), everyone, held_out)
         result[kind] = {"leave_one_person_out": [shown(evaluate(of_kind, held_out, s)) for s in (7, 3, 2)]}
-        strangers = fit([c for c in of_kind if c.person not in EDITED], TAPS[kind])
+        if real[kind] and without is None:
+            found = [shown(evaluate(real[kind], held_out, s)) for s in (7, 3, 2)]
+            result[kind]["leave_one_conversation_out"] = found
+        strangers = fit([c for c in everyone if c.person not in EDITED], TAPS[kind])
         full = towers[kind]
         strangers = replace(strangers, correlation=full.correlation, per_frame=full.per_frame, own_voice=full.own_voice)
         result[kind]["edited"] = edited(dataset, media, LearnedLipSync(strangers, kinds[kind]), tracks)

@@ -1,9 +1,9 @@
 """Stage `active_speaker`: does this face speak, frame by frame, and how late is the sound against its lips.
 
-LR-ASD where its weights are found (about 2 ms a face and frame on one core), otherwise a lip-motion and loudness
-heuristic that names itself as such in the data; a learned lip-audio sync (1 ms a face and frame). All tracks are
-followed in one pass over the windows, in blocks, and sound is read a minute at a time, so memory is some megabytes a
-track in view and 30 MB an hour of track. Each track is measured on its own, so a looser policy costs only the
+LR-ASD where its weights are found (two networks, about 5 ms a face and frame on one core), otherwise a lip-motion and
+loudness heuristic that names itself as such in the data; a learned lip-audio sync (1 ms a face and frame). All tracks
+are followed in one pass over the windows, in blocks, and sound is read a minute at a time, so memory is some megabytes
+a track in view and 30 MB an hour of track. Each track is measured on its own, so a looser policy costs only the
 tracks it brings back. LR-ASD follows moving lips under anybody's voice; what that means is decided in `pairing`.
 """
 
@@ -19,7 +19,14 @@ import numpy.typing as npt
 from pydantic import Field
 
 from annotators import weights
-from annotators.active_speaker import active_speaker, audio_of_frames
+from annotators.active_speaker import (
+    LR_ASD_WEIGHTS,
+    EnvelopeActiveSpeaker,
+    active_speaker,
+    audio_of_frames,
+    lr_asd_name,
+    lr_asd_weights,
+)
 from annotators.lip_signals import MIN_FRAMES, mouth_motion, mouth_motion_beside
 from annotators.lip_sync import MAX_LAG_FRAMES, EnvelopeLipSync
 from annotators.lip_sync_model import MODEL_FILE, learned_choice, learned_lip_sync, model_sha256
@@ -36,7 +43,6 @@ from stages.lip_series import LipSeries, frame_rows, lips_of_tracks, trace
 
 FloatArray = npt.NDArray[np.float32]
 
-_WEIGHT = "lr_asd_talkset.pt"
 _PER_FRAME = AUDIO_HZ // GRID_HZ
 MIN_SYNC_FRAMES = 2 * MAX_LAG_FRAMES + MIN_FRAMES
 """A track shorter than this has no room for the lip-audio search."""
@@ -46,7 +52,7 @@ class ActiveSpeakerSettings(StageSettings):
     """Which scorer."""
 
     backend: Literal["auto", "lr-asd", "heuristic"] = Field(
-        "auto", description="auto: LR-ASD when its weights are here"
+        "auto", description="lr-asd: the mean of both networks; auto: of those whose weights are here, or heuristic"
     )
     sync: Literal["auto", "whisper-base", "mel", "heuristic"] = Field(
         "auto", description="lip-audio sync, learned on Whisper's features or on log-mel; auto: Whisper's when here"
@@ -58,7 +64,7 @@ class ActiveSpeakerStage:
     """Stage: active speaker scores and lip-audio offset per track."""
 
     name: ClassVar[str] = "active_speaker"
-    version: ClassVar[int] = 6
+    version: ClassVar[int] = 7
     unit: ClassVar[Unit] = "source"
     reads: ClassVar[tuple[Table, ...]] = (SOURCES, TRACKLETS, FACE_CROPS, FACE_FRAMES, SPEECH)
     writes: ClassVar[tuple[Table, ...]] = (ASD_FRAMES, SYNC, SYNC_FRAMES)
@@ -69,7 +75,7 @@ class ActiveSpeakerStage:
     def __init__(self, settings: ActiveSpeakerSettings) -> None:
         """Load the scorer. Raises WeightsNotFound when LR-ASD is asked for and not here."""
         self._settings = settings
-        self._scorer = active_speaker(_choice(settings))
+        self._scorer = active_speaker(settings.backend)
         self._learned = None if settings.sync == "heuristic" else learned_lip_sync(settings.sync)
         self._heuristic = EnvelopeLipSync()
 
@@ -77,9 +83,10 @@ class ActiveSpeakerStage:
     def identity(cls, settings: ActiveSpeakerSettings) -> Mapping[str, str]:
         """Name the scorer in use with its weights' hash."""
         lips = _sync_identity(settings)
-        if _choice(settings) == "heuristic":
-            return {"asd": "lip-motion-envelope-heuristic"} | lips
-        return {"asd": "lr-asd", _WEIGHT: weights.sha256(_WEIGHT)} | lips
+        here = {"auto": lr_asd_weights(), "lr-asd": LR_ASD_WEIGHTS, "heuristic": ()}[settings.backend]
+        if not here:
+            return {"asd": EnvelopeActiveSpeaker.name} | lips
+        return {"asd": lr_asd_name(here)} | {name: weights.sha256(name) for name in here} | lips
 
     def run(self, item: WorkItem, inputs: Inputs) -> Outputs:
         """Score the item's tracks, all of them in one pass over the windows."""
@@ -183,8 +190,8 @@ class _Track:
         first = self._buffer.first_k
         for block in self._buffer.blocks(last) if first is not None else ():
             at, n = (first or 0) + block.low, len(block.crops)
-            scores = self._scorer.scores(block.crops, self.sound(at, n), self.mouth(at, n))
-            self._scores.append(scores[block.start - block.low : block.end - block.low])
+            scores = self._scorer.each(block.crops, self.sound(at, n), self.mouth(at, n))
+            self._scores.append(scores[:, block.start - block.low : block.end - block.low])
 
     def span(self) -> tuple[int, int]:
         """Return the first grid index and the number of frames, all scored. Raises what went wrong on the way."""
@@ -216,24 +223,19 @@ class _Track:
         """Return ASD_FRAMES rows; a frame without a crop of its own says so."""
         first, _ = self.span()
         names = {True: self._scorer.name, False: f"{self._scorer.name} (last crop held)"}
-        scores = np.concatenate(self._scores)
-        mouth = self.mouth(first, len(scores))
-        columns = (scores, mouth_motion(mouth).tolist(), mouth_motion_beside(mouth).tolist(), self._buffer.seen)
+        scores = np.concatenate(self._scores, axis=1)
+        mouth = self.mouth(first, scores.shape[1])
+        moved = (mouth_motion(mouth).tolist(), mouth_motion_beside(mouth).tolist())
+        columns = (scores.mean(axis=0).tolist(), scores.max(axis=0).tolist(), *moved, self._buffer.seen)
         return [
             {
                 "track_id": self.track_id,
                 "k": first + i,
-                "score": float(score),
+                "score": score,
+                "score_highest": highest,
                 "mouth_motion": None if math.isnan(around) else around,
                 "mouth_motion_beside": None if math.isnan(beside) else beside,
                 "annotator": names[seen],
             }
-            for i, (score, around, beside, seen) in enumerate(zip(*columns, strict=True))
+            for i, (score, highest, around, beside, seen) in enumerate(zip(*columns, strict=True))
         ]
-
-
-def _choice(settings: ActiveSpeakerSettings) -> Literal["lr-asd", "heuristic"]:
-    """Settle "auto" by what is here, so that settings, fingerprint and model agree."""
-    if settings.backend != "auto":
-        return settings.backend
-    return "lr-asd" if weights.find(_WEIGHT) is not None else "heuristic"

@@ -57,15 +57,21 @@ class AttributionSettings(StageSettings):
     min_split_gain: float = Field(
         6.0, gt=0, description="log-odds by which two owners of one diarized voice must beat one; inf = never divide"
     )
-    max_unsynced: float = Field(-6.0, le=0, description="log-odds below which lips do not belong to the voice (e^-6)")
+    max_unsynced: float = Field(
+        -4.0,
+        le=0,
+        description="log-odds below which lips do not belong to the voice; of talkers never seen by the sync model "
+        "1.5 % of windows of 3 s fall below, of other people's voices half",
+    )
     max_unsynced_per_s: float = Field(-1.0, le=0, description="and log-odds a second of evidence")
+    min_unsynced_s: float = Field(2.0, ge=0, description="and so much of the voice alone over moving lips")
 
 
 class Attribution:
     """Stage: voices and faces of one source."""
 
     name: ClassVar[str] = "attribution"
-    version: ClassVar[int] = 5
+    version: ClassVar[int] = 6
     unit: ClassVar[Unit] = "source"
     reads: ClassVar[tuple[Table, ...]] = (TRACKS, ASD_FRAMES, SYNC_FRAMES, TURNS, SPEAKERS, WORDS)
     writes: ClassVar[tuple[Table, ...]] = (VOICE_TURNS, BINDINGS, VOICES, BACKCHANNELS, TURN_TAKING)
@@ -132,7 +138,11 @@ class Attribution:
         if found is None or seconds < limits.min_sync_s:
             return {"sync_s": seconds, "sync_log_odds": None, "sync_lag_ms": None, "verdict": "other"}
         odds, lag = found.at(usual)
-        unsynced = odds < limits.max_unsynced and odds / seconds < limits.max_unsynced_per_s
+        unsynced = (
+            seconds >= limits.min_unsynced_s
+            and odds < limits.max_unsynced
+            and odds / seconds < limits.max_unsynced_per_s
+        )
         return {
             "sync_s": seconds,
             "sync_log_odds": odds,

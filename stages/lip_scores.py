@@ -24,17 +24,3 @@ def frame_scores(table: Any, still_mouth: float) -> dict[str, dict[int, float]]:
         still = moved is not None and moved < still_mouth
         out.setdefault(track_id, {})[k] = min(score, STILL_SCORE) if still else score
     return out
-
-
-def resting_frames(table: Any, still_mouth: float) -> dict[str, set[int]]:
-    """Return per track the grid indices at which the mouth is about to come to move, or has come to rest.
-
-    Nobody speaks with such a mouth under another's voice or in silence. Under one's own voice it may be the last soft
-    syllable of a turn, so that this says less there than the stillness of both sides.
-    """
-    out: dict[str, set[int]] = {}
-    columns = (table[c].to_pylist() for c in ("track_id", "k", "mouth_motion_beside"))
-    for track_id, k, moved in zip(*columns, strict=True):
-        if moved is not None and moved < still_mouth:
-            out.setdefault(track_id, set()).add(k)
-    return out

@@ -16,18 +16,19 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
+from annotators.speaking import CHANGE_NATS, MODEL_FILE, model_sha256
 from curation.stage import Gate, GateMode, Inputs, Outputs, StageSettings, Unit, WorkItem
 from schemas import tables as t
 from schemas.table import Table
 from schemas.time import GRID_HZ, Interval, grid_range
-from stages.lip_scores import STILL_MOUTH, STILL_SCORE, frame_scores, resting_frames
 from stages.pairing_category import categorise
 from stages.pairing_exchange import link_exchanges
 from stages.pairing_faces import NO_FACE, LaughRule, face_series, laughing
 from stages.pairing_heard import Heard
 from stages.pairing_labels import apply_labels, labelled_runs, name_partners
+from stages.pairing_lips import lip_evidence
 from stages.pairing_segments import cut_run, inside_word
-from stages.pairing_states import Codes, Reason, Rules, State, frame_states, hysteresis, runs, smooth
+from stages.pairing_states import Codes, Reason, State, frame_states, runs, smooth
 
 Floats = npt.NDArray[np.float32]
 
@@ -35,15 +36,19 @@ Floats = npt.NDArray[np.float32]
 class PairingSettings(StageSettings):
     """Thresholds of states and lengths of clips."""
 
-    lips_on: float = Field(0.2, description="active speaker score from which lips count as speaking (LR-ASD: 0)")
-    lips_off: float = Field(-0.3, description="and below which they do not any more")
-    still_mouth: float = Field(STILL_MOUTH, ge=0, description="mouth motion below which lips are still")
-    near_speech_s: float = Field(0.4, ge=0, description="lips may move this long around their own speech")
+    change_nats: float = Field(CHANGE_NATS, ge=0, description="log-odds that a change between speaking and not costs")
+    mouthing_score: float = Field(
+        1.0, description="without a voice, lips move as speech does from this mean of the networks' highest score"
+    )
+    near_speech_s: float = Field(1.0, ge=0, description="lips may speak so far from any voice that was heard")
+    pause_s: float = Field(0.72, ge=0, description="a shorter silence of all voices belongs to what goes on around it")
+    min_foreign: float = Field(
+        6.0, ge=0, description="log-odds by which another face must follow a voice better, for it to be foreign here"
+    )
     turn_gap_s: float = Field(0.5, ge=0, description="speech this near a turn is taken for the voice of that turn")
     min_run_s: float = Field(0.4, ge=0, description="a state lasts at least this long")
     min_idle_s: float = Field(1.0, ge=0, description="a shorter silence is a pause of what goes on around it")
     min_discard_s: float = Field(0.6, ge=0, description="a shorter contradiction is taken for a slip of the measures")
-    mask_margin_db: float = Field(6.0, ge=0, description="sound this little below speech level may hide speech")
     laughter_heard: float = Field(0.3, ge=0, le=1, description="laughter counts as heard from this score")
     laughter_smile: float = Field(0.3, ge=0, le=1, description="and is a face's own with this much of a smile")
     min_clip_s: float = Field(3.0, gt=0, description="clips are cut no shorter than this (LPM 1.0: 3-8 s)")
@@ -57,6 +62,7 @@ class _Person:
     track: Mapping[str, Any]
     ks: range
     scores: Floats
+    log_odds: Floats
     visible: npt.NDArray[np.bool_]
     state: Codes
     raw: Codes
@@ -69,7 +75,7 @@ class Pairing:
     """Stage: timelines and segments of one source."""
 
     name: ClassVar[str] = "pairing"
-    version: ClassVar[int] = 10
+    version: ClassVar[int] = 11
     unit: ClassVar[Unit] = "source"
     reads: ClassVar[tuple[Table, ...]] = (
         t.SOURCES, t.SHOTS, t.TRACKS, t.TRACKLETS, t.FRAMES, t.FACE_FRAMES, t.SPEECH, t.SPEECH_FRAMES, t.AUDIO_EVENTS,
@@ -85,12 +91,13 @@ class Pairing:
 
     @classmethod
     def identity(cls, settings: PairingSettings) -> Mapping[str, str]:
-        """Name the method."""
-        return {"states": "asd-vad-binding-rules"}
+        """Name the method and the weights of its evidence."""
+        return {"states": "speaking-logistic-viterbi", MODEL_FILE: model_sha256()}
 
     def run(self, item: WorkItem, inputs: Inputs) -> Outputs:
         """Pair the people of one source."""
-        heard = Heard(inputs, self._settings.mask_margin_db, round(self._settings.turn_gap_s * GRID_HZ))
+        s = self._settings
+        heard = Heard(inputs, round(s.turn_gap_s * GRID_HZ), round(s.pause_s * GRID_HZ), s.min_foreign)
         people = self._people(inputs, heard)
         labels = inputs.read(t.LABELS).to_pylist()
         apply_labels(labels, people)
@@ -111,35 +118,33 @@ class Pairing:
 
     def _people(self, inputs: Inputs, heard: Heard) -> list[_Person]:
         s = self._settings
-        asd = inputs.read(t.ASD_FRAMES)
-        scores, resting = frame_scores(asd, s.still_mouth), resting_frames(asd, s.still_mouth)
         tracks = inputs.read(t.TRACKS).to_pylist()
+        evidence = lip_evidence(inputs.read(t.ASD_FRAMES), tracks, heard.probability, s.change_nats, s.mouthing_score)
         faces = face_series(inputs)
-        lips = {}
-        for track in tracks:
-            ks = grid_range(Interval(track["start_s"], track["end_s"]))
-            lips[track["track_id"]] = (ks, _filled(scores.get(track["track_id"], {}), ks))
         moving: dict[int, set[str]] = {}
-        for name, (ks, v) in lips.items():
-            for i in np.flatnonzero(hysteresis(v, s.lips_on, s.lips_off)):
-                moving.setdefault(ks[int(i)], set()).add(name)
-        rules = Rules(s.lips_on, s.lips_off, round(s.near_speech_s * GRID_HZ))
+        for name, seen in evidence.items():
+            for i in np.flatnonzero(seen.lips.speaks):
+                moving.setdefault(seen.ks[int(i)], set()).add(name)
         laugh_rule = LaughRule(s.laughter_heard, s.laughter_smile)
         people = []
         for track in tracks:
-            ks, values = lips[track["track_id"]]
-            face = faces.get(track["track_id"], NO_FACE)
-            own, foreign = heard.ownership(track["track_id"], ks, moving)
-            rests = np.isin(np.asarray(ks), sorted(resting.get(track["track_id"], ())))
-            values = np.where(rests & ~own, np.minimum(values, np.float32(STILL_SCORE)), values)
-            nods = heard.nods(track["track_id"], ks)
+            name = track["track_id"]
+            ks, lips, values = evidence[name].ks, evidence[name].lips, evidence[name].score
+            face = faces.get(name, NO_FACE)
+            foreign = heard.foreign(name, ks, moving)
+            together = np.array([bool(moving.get(k, set()) - {name}) for k in ks], bool)
+            nods = heard.nods(name, ks)
             laughs = laughing(face, ks, heard.rows, heard.events_on("laughter", ks), laugh_rule)
-            state, reason, confidence = frame_states(values, heard.on(ks), own, foreign, rules, nods, laughs)
+            own = heard.own(name, ks)
+            state, reason, confidence = frame_states(
+                lips, heard.on(ks), own, foreign, nods, laughs, together, round(s.near_speech_s * GRID_HZ)
+            )
             shortest = {int(x): round(s.min_run_s * GRID_HZ) for x in State}
             shortest[int(State.IDLE)] = round(s.min_idle_s * GRID_HZ)
             shortest[int(State.DISCARD)] = round(s.min_discard_s * GRID_HZ)
             smoothed = smooth(state, shortest, confidence)
-            people.append(_Person(track, ks, values, face.seen(ks), smoothed, state, reason, confidence))
+            odds = lips.log_odds
+            people.append(_Person(track, ks, values, odds, face.seen(ks), smoothed, state, reason, confidence))
         return people
 
     @staticmethod
@@ -230,16 +235,3 @@ def _reason(person: _Person, a: int, b: int) -> str:
     """Return the commonest reason among the frames that have the run's own kind of reason."""
     count = Counter(int(r) for r in person.reason[a:b])
     return Reason(min(count, key=lambda r: (-count[r], r))).label
-
-
-def _filled(scores: Mapping[int, float], ks: range) -> Floats:
-    """Return [T] scores; a grid point without one takes the nearest, a track without any is NaN."""
-    if not scores:
-        return np.full(len(ks), np.nan, np.float32)
-    known = np.array(sorted(scores))
-    values = np.array([scores[int(k)] for k in known], np.float32)
-    wanted = np.asarray(ks)
-    right = np.clip(np.searchsorted(known, wanted), 0, len(known) - 1)
-    left = np.maximum(right - 1, 0)
-    nearer = np.where(np.abs(known[left] - wanted) <= np.abs(known[right] - wanted), left, right)
-    return np.asarray(values[nearer], np.float32)

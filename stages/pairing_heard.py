@@ -7,30 +7,30 @@ lookups: a second of an hour's source and face.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from annotators.audio_events import EVENTS, on_grid
-from annotators.lip_signals import moving_mean
 from curation.stage import Inputs
 from schemas import tables as t
 from schemas.time import GRID_HZ, Interval, grid_range
 from stages.pairing_category import voices_in_dialogue
 from stages.pairing_segments import SpokenWord
-from stages.pairing_states import Bools, Floats, Sound, State
+from stages.pairing_states import Bools, Floats, Sound, State, bridged
 from stages.turn_taking import Utterance
 
 
 class Heard:
     """What is heard in a source, on its grid."""
 
-    def __init__(self, inputs: Inputs, mask_margin_db: float, turn_gap: int) -> None:
+    def __init__(self, inputs: Inputs, turn_gap: int, pause: int, min_foreign: float) -> None:
         frames = inputs.read(t.SPEECH_FRAMES)
         n = frames.num_rows
-        self._probability = np.asarray(frames["speech"].to_numpy(), np.float32)
+        self.probability = np.asarray(frames["speech"].to_numpy(), np.float32)
+        """[n] of speech, on the source's grid"""
         self._level = np.asarray(frames["level_db"].to_numpy(), np.float32)
         events = inputs.read(t.AUDIO_EVENTS)
         self._events = {e: on_grid(events[e].to_numpy(), n, GRID_HZ) for e in EVENTS}
@@ -38,6 +38,7 @@ class Heard:
         for r in inputs.read(t.SPEECH).to_pylist():
             ks = grid_range(Interval(r["start_s"], r["end_s"]))
             self._speech[ks.start : ks.stop] = True
+        self._speech = bridged(self._speech, pause)
         self._voices: list[set[str]] = [set() for _ in range(n)]
         self._nods: dict[int, set[str]] = {}
         nods = {(r["speaker_id"], r["start_s"]) for r in inputs.read(t.BACKCHANNELS).to_pylist()}
@@ -53,22 +54,25 @@ class Heard:
                     (self._nods.setdefault(k, set()) if nod else self._voices[k]).add(r["speaker_id"])
         self._answers = voices_in_dialogue(self.turns)
         self._nearest = nearest_voices(self._voices, turn_gap)
-        self._masked = masked_frames(self._speech, self._level, mask_margin_db)
         self._spans = {r["track_id"]: Interval(r["start_s"], r["end_s"]) for r in inputs.read(t.TRACKS).to_pylist()}
         self.rows: Sequence[dict[str, Any]] = inputs.read(t.WORDS).to_pylist()
         self.words = [SpokenWord(r["start_s"], r["end_s"], r["word"]) for r in self.rows]
         self._owners: dict[str, set[str]] = {}
         self._unsynced: dict[str, set[str]] = {}
+        self._sync: dict[tuple[str, str], float] = {}
+        self._min_foreign = min_foreign
         for r in inputs.read(t.BINDINGS).to_pylist():
             if r["bound"]:
                 self._owners.setdefault(r["speaker_id"], set()).add(r["track_id"])
             if r["verdict"] == "unsynced":
                 self._unsynced.setdefault(r["track_id"], set()).add(r["speaker_id"])
+            if r["sync_log_odds"] is not None:
+                self._sync[r["speaker_id"], r["track_id"]] = r["sync_log_odds"]
 
     def on(self, ks: range) -> Sound:
         """Return what is heard on a stretch; silence beyond the end of the sound."""
         overlapped = np.array([len(self._at(k)) > 1 for k in ks], bool)
-        return Sound(_cut(self._speech, ks), _cut(self._probability, ks), overlapped, _cut(self._masked, ks))
+        return Sound(_cut(self._speech, ks), _cut(self.probability, ks), overlapped)
 
     def events_on(self, name: str, ks: range) -> Floats:
         """Return [T] how surely one of the sound's `EVENTS` is heard, 0-1."""
@@ -82,27 +86,32 @@ class Heard:
     def _at(self, k: int) -> set[str]:
         return self._voices[k] if 0 <= k < len(self._voices) else set()
 
-    def ownership(
-        self, track_id: str, ks: range, moving: Mapping[int, set[str]]
-    ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
-        """Return [T]: a voice of this face is heard; and: every voice heard is another moving face's, or contested.
+    def own(self, track_id: str, ks: range) -> Bools:
+        """Return [T]: a voice bound to this face is heard."""
+        return np.array([any(track_id in self._owners.get(v, set()) for v in self._at(k)) for k in ks], bool)
 
-        A voice that measurably does not belong to these lips (dubbing) is foreign to them too. A voice that nobody
-        owns, while several faces in view move their lips, is contested: no face may claim it.
-        `moving` names the tracks whose lips move at a grid index. In a hole between turns the nearest turn's voice
-        counts: telling voices apart loses some tenths of a second at their borders, and two mouths may move there.
+    def foreign(self, track_id: str, ks: range, moving: Mapping[int, set[str]]) -> Bools:
+        """Return [T]: every voice heard measurably is not these lips' own.
+
+        Either the lips do not follow it at any lag (dubbing), or those of another face in view that moves its lips
+        (`moving`: tracks by grid index) follow it so much better that both cannot. Where sync says too little, and
+        where no voice is known, nothing is foreign: two faces that both speak are then taken to speak together.
+        In a hole between turns the nearest turn's voice counts: telling voices apart loses some tenths of a second at
+        their borders, and two mouths may move there.
         """
-        own, foreign = np.zeros(len(ks), bool), np.zeros(len(ks), bool)
+        out = np.zeros(len(ks), bool)
+        never = self._unsynced.get(track_id, set())
         for i, k in enumerate(ks):
             near = self._nearest[k] if k < len(self._nearest) else set()
-            owners = [self._owners.get(v, set()) for v in near]
-            own[i] = any(track_id in self._owners.get(v, set()) for v in self._at(k))
             rivals = moving.get(k, set()) - {track_id}
-            never = self._unsynced.get(track_id, set())
-            foreign[i] = bool(near) and all(
-                v in never or ((rivals & o) if o else rivals) for v, o in zip(near, owners, strict=True)
-            )
-        return own, foreign
+            out[i] = bool(near) and all(v in never or self._belongs(v, rivals, track_id) for v in near)
+        return out
+
+    def _belongs(self, voice: str, rivals: set[str], track_id: str) -> bool:
+        """Say whether a voice is a rival's rather than this face's, by sync; False where either is unknown."""
+        mine = self._sync.get((voice, track_id))
+        theirs = [self._sync[voice, r] for r in rivals & self._owners.get(voice, set()) if (voice, r) in self._sync]
+        return mine is not None and mine < 0 < max(theirs, default=0.0) and max(theirs) - mine >= self._min_foreign
 
     def nods(self, track_id: str, ks: range) -> npt.NDArray[np.bool_]:
         """Return [T]: a voice of this face gives a backchannel, and no other voice of it is heard."""
@@ -119,19 +128,21 @@ class Heard:
         main = self.main_speaker(ks)
         return main is not None and self._answers.get(main, False)
 
-    def main_speaker(self, ks: range) -> str | None:
-        """Return the voice heard most, None in silence; ties go to the first voice."""
-        count = Counter(v for k in ks for v in sorted(self._at(k)))
+    def main_speaker(self, ks: range, without: Set[str] = frozenset()) -> str | None:
+        """Return the voice heard most, those of `without` aside; None in silence. Ties go to the first voice."""
+        count = Counter(v for k in ks for v in sorted(self._at(k) - without))
         return min(count, key=lambda v: (-count[v], v)) if count else None
 
     def partner(self, track_id: str, ks: range, state: State) -> str | None:
         """Return whom this person listens to: `track:<id>` of the voice's face, else `voice:<speaker_id>`.
 
-        Of several faces the one in view longest, then the one nearest in time (shot and reverse shot).
+        Of several faces the one in view longest, then the one nearest in time (shot and reverse shot). A voice bound
+        to this very face is nobody it listens to.
         """
         if state is not State.LISTEN:
             return None
-        voice = self.main_speaker(ks)
+        mine = {v for v, owners in self._owners.items() if track_id in owners}
+        voice = self.main_speaker(ks, without=mine)
         if voice is None:
             return None
         here = Interval(ks.start / GRID_HZ, ks.stop / GRID_HZ)
@@ -159,18 +170,6 @@ def _cut(values: npt.NDArray[Any], ks: range) -> npt.NDArray[Any]:
     part = values[ks.start : ks.stop]
     out[: len(part)] = part
     return out
-
-
-def masked_frames(speech: Bools, level_db: Floats, margin_db: float) -> Bools:
-    """Return [T] frames without speech that are about as loud as the speech is: noise may cover a voice there.
-
-    Loudness is the mean level of half a second (13 frames; fewer at the ends), speech's the median of its frames.
-    """
-    if not speech.any():
-        return np.zeros(len(speech), bool)
-    usual = float(np.median(level_db[speech]))
-    smoothed = moving_mean(level_db, 13)
-    return np.asarray(~speech & (smoothed >= usual - margin_db) & (usual > -60.0))
 
 
 def nearest_voices(voices: Sequence[set[str]], reach: int) -> list[set[str]]:

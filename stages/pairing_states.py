@@ -1,8 +1,8 @@
 """The state of each person in each 25 Hz frame: pure functions of what is heard and how the lips score.
 
 The paper's rule (LPM 1.0): speech heard and lips in sync = speak; heard and lips still = listen; silence and lips
-still = idle; anything else = discard. Here "in sync" is the active speaker score together with the binding of voices
-to faces: of two moving mouths, the one that the heard voice is bound to speaks.
+still = idle; anything else = discard. Here "in sync" is the evidence of `annotators.speaking`, in which no measure
+vetoes the others; only a voice that measurably is somebody else's (`foreign`) discards lips that seem to speak.
 """
 
 from __future__ import annotations
@@ -45,11 +45,10 @@ class Reason(IntEnum):
     LIPS_WITHOUT_VOICE = 4
     FOREIGN_VOICE = 5
     OWN_VOICE_STILL_LIPS = 6
-    MASKED_VOICE = 7
-    UNSURE = 8
-    BACKCHANNEL = 9
-    HUMAN_LABEL = 10
-    LAUGHTER = 11
+    UNSURE = 7
+    BACKCHANNEL = 8
+    HUMAN_LABEL = 9
+    LAUGHTER = 10
 
     @property
     def label(self) -> str:
@@ -66,28 +65,21 @@ class Sound:
     probability: Floats
     overlapped: Bools
     """two voices at once"""
-    masked: Bools
-    """no speech found, but so loud that speech could not be told: noise covers it"""
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
-    """Thresholds of the frame decision; counts are grid points."""
+class Lips:
+    """What is known of one face's lips, on a stretch of the grid [T]."""
 
-    on: float
-    off: float
-    near: int
-    """lips may move this long before and after speech and still belong to it"""
+    log_odds: Floats
+    """that this face speaks what is heard (`annotators.speaking`), natural logarithm; nan = not measured"""
+    speaks: Bools
+    """the most likely sequence of speaking"""
+    mouthing: Bools
+    """lips move as speech does, whatever is heard"""
 
 
-def hysteresis(scores: Floats, on: float, off: float) -> Bools:
-    """Return [T] lips-moving: on from `on` upwards, off again below `off`; starts by which is nearer."""
-    out = np.zeros(len(scores), bool)
-    active = bool(len(scores)) and float(scores[0]) >= (on + off) / 2
-    for i, s in enumerate(scores):
-        active = s >= off if active else s >= on
-        out[i] = active
-    return out
+NEAR_FRAMES = 25
 
 
 def spread(mask: Bools, reach: int) -> Bools:
@@ -95,74 +87,81 @@ def spread(mask: Bools, reach: int) -> Bools:
     if reach <= 0 or not mask.any():
         return mask.copy()
     kernel = np.ones(2 * reach + 1, np.int32)
-    return np.asarray(np.convolve(mask.astype(np.int32), kernel, mode="same")[: len(mask)] > 0)
+    return np.asarray(np.convolve(mask.astype(np.int32), kernel, mode="full")[reach : reach + len(mask)] > 0)
 
 
 def frame_states(
-    scores: Floats,
+    lips: Lips,
     sound: Sound,
     own: Bools,
     foreign: Bools,
-    rules: Rules,
     nods: Bools | None = None,
     laughs: Bools | None = None,
+    together: Bools | None = None,
+    near: int = NEAR_FRAMES,
 ) -> tuple[Codes, Codes, Floats]:
     """Return [T] states, reasons and confidences of one track.
 
     Args:
-        scores: [T] active speaker scores, > 0 = speaks; NaN = not measured, which makes a frame unsure.
+        lips: what is known of its lips; frames without a measure are unsure.
         sound: what is heard.
         own: [T] a voice bound to this face is heard.
-        foreign: [T] the heard voice is bound to another face in view that moves its lips at this time.
-        rules: thresholds.
+        foreign: [T] what is heard is measurably not these lips' own voice.
         nods: [T] this face's voice gives a backchannel to another voice that goes on.
         laughs: [T] this face laughs. Under somebody else's voice that is listening; alone it stays what it was, and the
             reason tells it from speech.
+        together: [T] another face in view speaks as well.
+        near: frames around what was heard in which lips may speak all the same: voice activity misses soft speech.
     """
-    n = len(scores)
-    unknown = np.isnan(scores)
-    lips = hysteresis(scores, rules.on, rules.off) & ~unknown
+    n = len(lips.log_odds)
+    unknown = np.isnan(lips.log_odds)
+    speaks = lips.speaks & ~unknown
+    overlapped = sound.overlapped if together is None else sound.overlapped | together
     state = np.full(n, State.IDLE, np.int8)
     reason = np.full(n, Reason.SILENCE, np.int8)
 
     def put(where: Bools, s: State, r: Reason) -> None:
         state[where], reason[where] = s, r
 
-    put(sound.speech & ~lips, State.LISTEN, Reason.HEARD_VOICE)
-    put(sound.speech & lips, State.SPEAK, Reason.SYNCED_VOICE)
-    put(sound.speech & lips & sound.overlapped, State.BOTH, Reason.OVERLAPPED_VOICES)
-    put(sound.speech & lips & foreign & ~own, State.DISCARD, Reason.FOREIGN_VOICE)
-    put(sound.speech & ~lips & own & ~sound.overlapped, State.DISCARD, Reason.OWN_VOICE_STILL_LIPS)
-    put(~sound.speech & lips, State.DISCARD, Reason.LIPS_WITHOUT_VOICE)
-    put(~sound.speech & lips & sound.masked & (own | ~foreign), State.SPEAK, Reason.MASKED_VOICE)
-    beside = spread((state == State.SPEAK) | (state == State.BOTH), rules.near)
-    put(~sound.speech & lips & beside & ~sound.masked, State.SPEAK, Reason.SYNCED_VOICE)
+    put(sound.speech & ~speaks, State.LISTEN, Reason.HEARD_VOICE)
+    put(speaks, State.SPEAK, Reason.SYNCED_VOICE)
+    put(speaks & sound.speech & overlapped, State.BOTH, Reason.OVERLAPPED_VOICES)
+    put(speaks & foreign, State.DISCARD, Reason.FOREIGN_VOICE)
+    put(speaks & ~spread(sound.speech, near), State.DISCARD, Reason.LIPS_WITHOUT_VOICE)
+    put(sound.speech & ~speaks & own & ~overlapped, State.DISCARD, Reason.OWN_VOICE_STILL_LIPS)
+    put(~sound.speech & ~speaks & lips.mouthing, State.DISCARD, Reason.LIPS_WITHOUT_VOICE)
     if nods is not None:
         put(sound.speech & nods, State.LISTEN, Reason.BACKCHANNEL)  # whoever gives one is listening
     if laughs is not None:
         put(sound.speech & laughs & ~own, State.LISTEN, Reason.LAUGHTER)
         reason[laughs & (own | ~sound.speech)] = Reason.LAUGHTER
     put(unknown, State.DISCARD, Reason.UNSURE)
-    known = np.where(unknown, np.float32(0.0), scores)
-    return state, reason, np.where(unknown, np.float32(0.0), confidence(state, known, sound))
+    return state, reason, np.where(unknown, np.float32(0.0), confidence(state, lips.log_odds, sound))
 
 
-def confidence(state: Codes, scores: Floats, sound: Sound) -> Floats:
-    """Return [T] confidence in [0, 1]: geometric mean of how sure lips and hearing are of what the state says.
+def confidence(state: Codes, log_odds: Floats, sound: Sound) -> Floats:
+    """Return [T] confidence in [0, 1]: how probable it is that lips and sound do what the state says.
 
-    Lips: logistic of 1.5 times the score (LR-ASD's listeners score about -1, talkers +1.4 to +4).
+    Speaking rests on the lips' log-odds, which include the sound; listening and idleness on the lips' and on voice
+    activity. A discarded frame contradicts itself: how clearly is how sure both are.
     """
-    lips = 1.0 / (1.0 + np.exp(-1.5 * scores.astype(np.float64)))
+    lips = 1.0 / (1.0 + np.exp(-np.clip(np.nan_to_num(log_odds), -30.0, 30.0)))
     heard = np.where(sound.speech, np.maximum(sound.probability, 0.7), np.minimum(sound.probability, 0.3))
-    heard = np.where(sound.masked, 0.5, heard)
-    says_lips = np.isin(state, (State.SPEAK, State.BOTH))
-    says_heard = np.isin(state, (State.SPEAK, State.BOTH, State.LISTEN))
-    a = np.where(says_lips, lips, 1.0 - lips)
-    b = np.where(says_heard, heard, 1.0 - heard)
-    value = np.sqrt(a * b)
-    # A discarded frame contradicts itself; how clearly is how sure both signs are.
+    speaks = np.isin(state, (State.SPEAK, State.BOTH))
+    rest = np.sqrt((1.0 - lips) * np.where(state == State.LISTEN, heard, 1.0 - heard))
     clear = np.sqrt(np.maximum(lips, 1.0 - lips) * np.maximum(heard, 1.0 - heard))
+    value = np.where(speaks, lips, rest)
     return np.asarray(np.where(state == State.DISCARD, clear, value), np.float32)
+
+
+def bridged(mask: Bools, longest: int) -> Bools:
+    """Return the mask with gaps of at most `longest` frames between true stretches filled: pauses of what goes on."""
+    out = mask.copy()
+    edges = np.flatnonzero(np.diff(np.r_[True, mask, True]))
+    for a, b in zip(edges[::2], edges[1::2], strict=True):
+        if a > 0 and b < len(mask) and b - a <= longest:
+            out[a:b] = True
+    return out
 
 
 def runs(codes: Codes) -> list[tuple[int, int, int]]:

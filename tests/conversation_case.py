@@ -80,7 +80,7 @@ class Case:
                 for n, (a, b, w) in enumerate(self.words)
             ],
             t.ASD_FRAMES: [
-                row(t.ASD_FRAMES, track_id=n, k=k, score=score)
+                row(t.ASD_FRAMES, track_id=n, k=k, score=score, score_highest=score, annotator="lr-asd(talkset+ava)")
                 for n, f in self.faces.items() for a, b, score in f.scores for k in grid_range(Interval(a, b))
             ],
         }  # fmt: skip

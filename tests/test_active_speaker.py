@@ -21,6 +21,7 @@ from annotators import weights
 from annotators.active_speaker import (
     CROP_PX,
     LR_ASD_WEIGHT,
+    LR_ASD_WEIGHTS,
     EnvelopeActiveSpeaker,
     LrAsdActiveSpeaker,
     active_speaker,
@@ -165,9 +166,22 @@ def test_the_fallback_names_itself(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_model_is_chosen_where_its_weights_are() -> None:
-    need(LR_ASD_WEIGHT)
+    for name in LR_ASD_WEIGHTS:
+        need(name)
     chosen = active_speaker()
-    assert (chosen.name, chosen.weights) == ("lr-asd", (LR_ASD_WEIGHT,))
+    assert (chosen.name, chosen.weights) == ("lr-asd(talkset+ava)", LR_ASD_WEIGHTS)
+
+
+def test_several_networks_are_averaged() -> None:
+    for name in LR_ASD_WEIGHTS:
+        need(name)
+    rng = np.random.default_rng(0)
+    crops = rng.integers(0, 255, (60, 112, 112)).astype(np.uint8)
+    audio = rng.normal(0, 0.1, 60 * 640).astype(np.float32)
+    alone = [LrAsdActiveSpeaker((name,)).scores(crops, audio) for name in LR_ASD_WEIGHTS]
+    np.testing.assert_allclose(LrAsdActiveSpeaker().scores(crops, audio), np.mean(alone, axis=0), atol=1e-5)
+    with pytest.raises(ValueError, match="at least one"):
+        LrAsdActiveSpeaker(())
 
 
 def test_wrong_shapes_are_refused() -> None:

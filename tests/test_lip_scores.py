@@ -11,7 +11,7 @@ from table_rows import row
 
 from annotators.lip_signals import mouth_motion, mouth_motion_beside
 from schemas import tables as t
-from stages.lip_scores import STILL_MOUTH, STILL_SCORE, frame_scores, resting_frames
+from stages.lip_scores import STILL_MOUTH, STILL_SCORE, frame_scores
 
 
 def test_motion_is_the_deviation_of_the_seconds_around() -> None:
@@ -54,16 +54,6 @@ def test_motion_beside_equals_a_plain_loop(opening: np.ndarray) -> None:
         sides = [x[np.isfinite(x)] for x in (opening[max(0, i - 20) : i + 1], opening[i : i + 21])]
         known = [x.std(dtype=np.float64) for x in sides if len(x) >= 7]
         assert moved[i] == pytest.approx(min(known), abs=2e-4) if known else np.isnan(moved[i])
-
-
-def test_a_mouth_at_rest_on_one_side_is_named_apart() -> None:
-    rows = [
-        row(t.ASD_FRAMES, track_id="a", k=k, score=2.0, mouth_motion=0.05, mouth_motion_beside=m)
-        for k, m in enumerate((0.05, 0.001, None))
-    ]
-    table = t.ASD_FRAMES.from_rows(rows)
-    assert resting_frames(table, STILL_MOUTH) == {"a": {1}}
-    assert frame_scores(table, STILL_MOUTH) == {"a": dict.fromkeys(range(3), 2.0)}
 
 
 def test_a_still_mouth_scores_at_most_minus_one() -> None:

@@ -11,11 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stages.pairing_exchange import link_exchanges
-from stages.pairing_heard import masked_frames, nearest_voices
+from stages.pairing_heard import nearest_voices
 from stages.pairing_segments import SpokenWord, cut_points, cut_run, inside_word
-from stages.pairing_states import Rules, Sound, State, frame_states, hysteresis, runs, smooth
+from stages.pairing_states import Lips, Sound, State, bridged, frame_states, runs, smooth
 
-RULES = Rules(on=0.2, off=-0.3, near=10)
 SHORTEST = {
     int(State.DISCARD): 15,
     int(State.SPEAK): 10,
@@ -27,17 +26,24 @@ SHORTEST = {
 codes = st.lists(st.sampled_from([int(s) for s in State]), min_size=1, max_size=300).map(lambda v: np.array(v, np.int8))
 
 
-def sound(n: int, speech: slice | None = None, masked: bool = False) -> Sound:
+def sound(n: int, speech: slice | None = None) -> Sound:
     heard = np.zeros(n, bool)
     if speech is not None:
         heard[speech] = True
-    return Sound(heard, np.where(heard, 0.95, 0.05).astype(np.float32), np.zeros(n, bool), ~heard & masked)
+    return Sound(heard, np.where(heard, 0.95, 0.05).astype(np.float32), np.zeros(n, bool))
 
 
-def states(score: float, heard: Sound, own: bool = False, foreign: bool = False) -> list[str]:
+def lips(n: int, log_odds: float, mouthing: bool = False) -> Lips:
+    odds = np.full(n, log_odds, np.float32)
+    return Lips(odds, odds > 0, np.full(n, mouthing))
+
+
+def states(log_odds: float, heard: Sound, own: bool = False, foreign: bool = False, **more: bool) -> list[str]:
     n = len(heard.speech)
     flags = np.full(n, own), np.full(n, foreign)
-    state, _, confidence = frame_states(np.full(n, score, np.float32), heard, *flags, RULES)
+    together = np.full(n, more.get("together", False))
+    seen = lips(n, log_odds, more.get("mouthing", False))
+    state, _, confidence = frame_states(seen, heard, *flags, together=together)
     assert ((confidence >= 0) & (confidence <= 1)).all()
     return sorted({State(int(s)).label for s in state})
 
@@ -45,66 +51,51 @@ def states(score: float, heard: Sound, own: bool = False, foreign: bool = False)
 def test_the_four_states_of_the_paper() -> None:
     everything = slice(0, 100)
     assert states(3.0, sound(100, everything), own=True) == ["speak"]
-    assert states(-1.0, sound(100, everything)) == ["listen"]
-    assert states(-2.5, sound(100)) == ["idle"]
-    assert states(3.0, sound(100)) == ["discard"]  # lips move, nothing is heard
+    assert states(-3.0, sound(100, everything)) == ["listen"]
+    assert states(-3.0, sound(100)) == ["idle"]
+    assert states(-3.0, sound(100), mouthing=True) == ["discard"]  # lips move, nothing is heard
 
 
-def test_lips_under_a_voice_that_is_another_faces_are_not_speaking() -> None:
+def test_speech_that_voice_activity_missed_is_speech() -> None:
+    assert states(2.0, sound(100)) == ["speak"]
+
+
+def test_two_faces_that_both_speak_speak_together() -> None:
+    assert states(3.0, sound(100, slice(0, 100)), together=True) == ["both"]
+
+
+def test_lips_under_a_voice_that_measurably_is_not_theirs_are_not_speaking() -> None:
     assert states(2.0, sound(100, slice(0, 100)), foreign=True) == ["discard"]
+    assert states(-2.0, sound(100, slice(0, 100)), foreign=True) == ["listen"]
 
 
 def test_still_lips_under_ones_own_voice_contradict() -> None:
     assert states(-2.0, sound(100, slice(0, 100)), own=True) == ["discard"]
 
 
-def test_noise_as_loud_as_speech_may_hide_a_voice() -> None:
-    assert states(3.0, sound(100, slice(0, 60), masked=True)) == ["speak"]
+def test_a_face_that_was_not_measured_is_unsure() -> None:
+    assert states(float("nan"), sound(100, slice(0, 100))) == ["discard"]
 
 
-def test_lips_may_move_a_little_around_their_own_speech() -> None:
-    state, _, _ = frame_states(
-        np.full(100, 3.0, np.float32), sound(100, slice(20, 80)), np.zeros(100, bool), np.zeros(100, bool), RULES
-    )
-    assert (state[12:88] == State.SPEAK).all() and (state[:8] == State.DISCARD).all()
+@given(st.floats(-10, 10), st.booleans())
+def test_confidence_grows_with_the_evidence(log_odds: float, voiced: bool) -> None:
+    heard = sound(3, slice(0, 3) if voiced else None)
+    nothing = np.zeros(3, bool)
+    weak, strong = (frame_states(lips(3, x), heard, nothing, nothing)[2][0] for x in (log_odds, 2 * log_odds))
+    assert strong >= weak - 1e-6
 
 
-@given(st.lists(st.floats(-5, 5), min_size=1, max_size=200))
-def test_hysteresis_changes_only_across_its_thresholds(values: list[float]) -> None:
-    scores = np.array(values, np.float32)
-    on = hysteresis(scores, 0.2, -0.3)
-    assert (on[scores >= 0.2]).all() and not on[scores < -0.3].any()
-
-
-@given(st.lists(st.floats(-5, 5), min_size=1, max_size=200))
-def test_hysteresis_of_its_own_decision_is_the_same(values: list[float]) -> None:
-    on = hysteresis(np.array(values, np.float32), 0.2, -0.3)
-    again = hysteresis(np.where(on, 1.0, -1.0).astype(np.float32), 0.2, -0.3)
-    assert (again == on).all()
-
-
-@given(st.lists(st.floats(-5, 5), min_size=1, max_size=200), st.integers(0, 199))
-def test_a_higher_score_never_stills_lips(values: list[float], at: int) -> None:
-    scores = np.array(values, np.float32)
-    raised = scores.copy()
-    raised[at % len(scores)] += 3.0
-    assert (hysteresis(raised, 0.2, -0.3) >= hysteresis(scores, 0.2, -0.3)).all()
-
-
-@pytest.mark.parametrize("n", [1, 5, 13, 100])
-def test_a_quiet_beginning_and_end_are_not_taken_for_noise(n: int) -> None:
-    speech = np.zeros(3 * n, bool)
-    speech[n : 2 * n] = True
-    level = np.where(speech, -28.0, -55.0).astype(np.float32)
-    masked = masked_frames(speech, level, 6.0)
-    assert not masked[: max(1, n - 7)].any() and not masked[min(-1, 7 - n) :].any()
-
-
-def test_noise_as_loud_as_speech_is_found_to_its_very_end() -> None:
-    speech = np.zeros(100, bool)
-    speech[:50] = True
-    assert masked_frames(speech, np.full(100, -30.0, np.float32), 6.0).tolist() == (~speech).tolist()
-    assert not masked_frames(np.zeros(100, bool), np.full(100, -30.0, np.float32), 6.0).any()
+@given(st.lists(st.booleans(), min_size=1, max_size=100), st.integers(0, 20))
+def test_only_gaps_between_stretches_are_bridged(values: list[bool], longest: int) -> None:
+    mask = np.array(values)
+    out = bridged(mask, longest)
+    assert (out >= mask).all()
+    if mask.any():
+        first, last = np.flatnonzero(mask)[[0, -1]]
+        assert not out[:first].any() and not out[last + 1 :].any()
+        assert all(c or b - a > longest for a, b, c in runs(out[first : last + 1].astype(np.int8)))
+    else:
+        assert not out.any()
 
 
 def test_a_hole_between_turns_has_the_nearest_voice() -> None:

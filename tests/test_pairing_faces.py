@@ -7,7 +7,7 @@ import pytest
 
 from schemas.time import GRID_HZ
 from stages.pairing_faces import NO_FACE, FaceSeries, laughing
-from stages.pairing_states import Reason, Rules, Sound, State, frame_states
+from stages.pairing_states import Lips, Reason, Sound, State, frame_states
 
 N = 150
 
@@ -53,13 +53,13 @@ def test_heard_laughter_needs_a_smile_but_no_rhythm() -> None:
 
 def states(speech: bool, own: bool) -> tuple[set[int], set[int]]:
     heard = np.full(N, speech)
-    sound = Sound(heard, np.full(N, 0.9 if speech else 0.1, np.float32), np.zeros(N, bool), np.zeros(N, bool))
+    sound = Sound(heard, np.full(N, 0.9 if speech else 0.1, np.float32), np.zeros(N, bool))
     mask = np.zeros(N, bool)
     mask[50:100] = True
     nothing = np.zeros(N, bool)
-    state, reason, _ = frame_states(
-        np.full(N, 2.0, np.float32), sound, np.full(N, own), nothing, Rules(0.2, -0.3, 10), nothing, mask
-    )
+    odds = np.full(N, 2.0 if speech else -2.0, np.float32)
+    lips = Lips(odds, odds > 0, np.full(N, not speech))
+    state, reason, _ = frame_states(lips, sound, np.full(N, own), nothing, nothing, mask)
     return set(state[mask].tolist()), set(reason[mask].tolist())
 
 

@@ -12,7 +12,8 @@ ASD_FRAMES = Table(
     (
         TRACK,
         K,
-        real("score", "active speaker score; > 0 = this face speaks"),
+        real("score", "active speaker score; > 0 = this face speaks; mean of the networks that were asked"),
+        real("score_highest", "the highest of these networks' scores: one of them follows lips in silence as well"),
         real(
             "mouth_motion",
             "deviation of the mouth's opening (inner lip gap / face height) over 1.6 s; null = lips not seen",
