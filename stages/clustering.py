@@ -25,13 +25,17 @@ _BLOCK = 2048
 
 @dataclass(slots=True)
 class Cluster:
-    """Members (any ids), their weight, weighted mean [d] and scatter; `apart` holds members it may never join."""
+    """Members (any ids), their weight, weighted mean [d] and scatter; `apart` holds members it may never join.
+
+    Clusters with two different names never join; a union has the name of either part.
+    """
 
     members: frozenset[str]
     weight: float
     mean: Array
     scatter: float = 0.0
     apart: frozenset[str] = field(default_factory=frozenset)
+    name: str = ""
 
     def distance(self, other: Cluster) -> float:
         """Return the root mean square distance between the members of two clusters (weighted)."""
@@ -39,7 +43,9 @@ class Cluster:
         return float(np.sqrt(gap @ gap + self.scatter + other.scatter))
 
     def may_join(self, other: Cluster) -> bool:
-        """Say whether no member of one is barred from a member of the other."""
+        """Say whether no member of one is barred from a member of the other, nor their names differ."""
+        if self.name and other.name and self.name != other.name:
+            return False
         return self.apart.isdisjoint(other.members) and other.apart.isdisjoint(self.members)
 
     def joined(self, other: Cluster) -> Cluster:
@@ -49,7 +55,8 @@ class Cluster:
         gap = self.mean - other.mean
         scatter = a * self.scatter + b * other.scatter + a * b * float(gap @ gap)
         members = self.members | other.members
-        return Cluster(members, weight, a * self.mean + b * other.mean, scatter, self.apart | other.apart)
+        mean, apart = a * self.mean + b * other.mean, self.apart | other.apart
+        return Cluster(members, weight, mean, scatter, apart, self.name or other.name)
 
 
 def agglomerate(clusters: Iterable[Cluster], threshold: float, n_neighbours: int = 32) -> list[Cluster]:

@@ -4,14 +4,14 @@ A track's face is the weighted mean of its portraits' embeddings (dark or tiny p
 Tracks are clustered within each source first (a few dozen to thousands), then the sources' people across the dataset;
 two tracks seen at the same time in one shot are never one person. A track whose best portrait is too poor to tell
 people apart (dark, tiny, in profile) stays a person of its own: a missed merge costs some references, a wrong one
-puts another face beside a clip. Streams embeddings source by source; memory is one mean a track.
+puts another face beside a clip. Names and splits last from run to run, and people's decisions are laid over the
+clusters (`identity_people`). Streams embeddings source by source; memory is one mean a track.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -20,14 +20,18 @@ from pydantic import Field, model_validator
 
 from curation.stage import Gate, GateMode, Inputs, Outputs, StageSettings, Unit, WorkItem
 from schemas.table import Table
-from schemas.tables import DUPLICATES, FACE_EMBEDDINGS, IDENTITIES, INPUTS, TRACK_IDENTITIES, TRACKS
+from schemas.tables import FACE_EMBEDDINGS, TRACK_IDENTITIES, TRACKS
 from schemas.time import Interval
 from stages.clustering import Array, Cluster, agglomerate
-from stages.identity_splits import identity_groups, split_of
+from stages.identity_people import READS, WRITES, known_before, name_people, person_rows, split_tables
+from stages.identity_registry import join_known, measure_key, noting
 
 _NAME = "average-linkage"
 _POOR = "alone-poor-portraits"
 _ALONE = "alone-no-embedding"
+_DECIDED = "human-decision"
+_DEALING = {"val", "test", "split_seed"}
+"""Settings that have no say in who is who."""
 
 
 class IdentitySettings(StageSettings):
@@ -46,9 +50,9 @@ class IdentitySettings(StageSettings):
         0.2, ge=0, description="two tracks of one shot that share more time than this are two people (s)"
     )
     n_neighbours: int = Field(32, ge=1, description="nearest neighbours looked at in a round of clustering")
-    val: float = Field(0.05, ge=0, le=1, description="share of groups in the validation split")
-    test: float = Field(0.05, ge=0, le=1, description="share of groups in the test split")
-    split_seed: str = Field("", description="changes who falls into which split")
+    val: float = Field(0.05, ge=0, le=1, description="share of the kept seconds in the validation split")
+    test: float = Field(0.05, ge=0, le=1, description="share of the kept seconds in the test split")
+    split_seed: str = Field("", description="another one deals all splits anew")
 
     @model_validator(mode="after")
     def _shares(self) -> IdentitySettings:
@@ -61,11 +65,11 @@ class Identity:
     """Stage: cluster tracks to people; groups and splits."""
 
     name: ClassVar[str] = "identity"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     unit: ClassVar[Unit] = "dataset"
-    reads: ClassVar[tuple[Table, ...]] = (TRACKS, FACE_EMBEDDINGS, INPUTS, DUPLICATES)
-    writes: ClassVar[tuple[Table, ...]] = (IDENTITIES, TRACK_IDENTITIES)
-    gate: ClassVar[Gate | None] = "tracks"
+    reads: ClassVar[tuple[Table, ...]] = (TRACKS, FACE_EMBEDDINGS, *READS)
+    writes: ClassVar[tuple[Table, ...]] = (TRACK_IDENTITIES, *WRITES)
+    gate: ClassVar[Gate | None] = "segments"  # splits are dealt by the seconds of kept clips
     gate_mode: ClassVar[GateMode] = "set"
     Settings: ClassVar[type[StageSettings]] = IdentitySettings
 
@@ -79,73 +83,53 @@ class Identity:
 
     def run(self, item: WorkItem, inputs: Inputs) -> Outputs:
         """Cluster all live tracks of the dataset."""
-        wanted = ["track_id", "source_id", "shot_id", "start_s", "end_s", "duration_s"]
+        s = self._settings
+        wanted = ["track_id", "source_id", "shot_id", "start_s", "end_s", "duration_s", "center_x", "center_y"]
         tracks = {r["track_id"]: r for r in inputs.read(TRACKS).select(wanted).to_pylist()}
-        means, best = track_means(inputs.parts(FACE_EMBEDDINGS))
-        people = self.cluster({k: c for k, c in means.items() if k in tracks}, best, tracks)
-        linked = [*_same_session(inputs.read(INPUTS).to_pylist()), *_copies(inputs.read(DUPLICATES).to_pylist())]
-        poor = {k for k, quality in best.items() if quality < self._settings.min_quality}
-        return self._outputs(people, means, poor, tracks, linked)
+        embedders: set[str] = set()
+        means, best = track_means(noting(inputs.parts(FACE_EMBEDDINGS), embedders))
+        faces = {k: c for k, c in means.items() if k in tracks}
+        telling = s.model_dump(mode="json", exclude=_DEALING)
+        known = known_before(inputs, tracks, measure_key(self.version, telling, embedders))
+        people = self.cluster(faces, best, tracks, known.memory.names)
+        named = name_people(inputs, known, [p.members for p in people], faces)
+        rows = person_rows(named.people, tracks, faces, lambda track: self._how(best.get(track)), _DECIDED)
+        dealt = split_tables(inputs, named.people.parts, tracks, s.val, s.test, s.split_seed)
+        return Outputs({TRACK_IDENTITIES: TRACK_IDENTITIES.from_rows(rows), **named.tables, **dealt})
+
+    def _how(self, quality: float | None) -> str:
+        if quality is None:
+            return _ALONE
+        return _POOR if quality < self._settings.min_quality else _NAME
 
     def cluster(
-        self, faces: Mapping[str, Cluster], best: Mapping[str, float], tracks: Mapping[str, Mapping[str, Any]]
+        self,
+        faces: Mapping[str, Cluster],
+        best: Mapping[str, float],
+        tracks: Mapping[str, Mapping[str, Any]],
+        names: Mapping[str, str],
     ) -> list[Cluster]:
-        """Return people as clusters of track ids; tracks without a face are people of their own (weight 0)."""
+        """Return people as clusters of track ids; tracks without a face are people of their own (weight 0).
+
+        Tracks with equal `names` stay together, and those with different ones apart.
+        """
         s = self._settings
         apart = tracks_apart(tracks.values(), s.min_overlap_s)
-        by_source: dict[str, list[Cluster]] = defaultdict(list)
+        usable: list[Cluster] = []
         doubtful = [face for track_id, face in sorted(faces.items()) if best[track_id] < s.min_quality]
         for track_id, face in sorted(faces.items()):
             if best[track_id] < s.min_quality:
                 continue
             barred = frozenset(apart.get(track_id, ()))
-            by_source[tracks[track_id]["source_id"]].append(
-                Cluster(face.members, face.weight, face.mean, face.scatter, barred)
-            )
-        people: list[Cluster] = []
+            usable.append(Cluster(face.members, face.weight, face.mean, face.scatter, barred))
+        people, new = join_known(usable, names)
+        by_source: dict[str, list[Cluster]] = defaultdict(list)
+        for face in new:
+            by_source[tracks[min(face.members)]["source_id"]].append(face)
         for _, members in sorted(by_source.items()):
             people += agglomerate(members, s.max_distance, s.n_neighbours)
         alone = [Cluster(frozenset({t}), 0.0, np.zeros(0)) for t in sorted(tracks.keys() - faces.keys())]
         return [*agglomerate(people, s.max_distance, s.n_neighbours), *doubtful, *alone]
-
-    def _outputs(
-        self,
-        people: Sequence[Cluster],
-        faces: Mapping[str, Cluster],
-        poor: set[str],
-        tracks: Mapping[str, Mapping[str, Any]],
-        linked: Iterable[tuple[str, str]],
-    ) -> Outputs:
-        names = {identity_id(p.members): p for p in people}
-        sources = {name: {tracks[t]["source_id"] for t in p.members} for name, p in names.items()}
-        groups = identity_groups(sources, linked)
-        s = self._settings
-        identities, members = [], []
-        for name, person in names.items():
-            identities.append(
-                {
-                    "identity_id": name,
-                    "n_tracks": len(person.members),
-                    "n_sources": len(sources[name]),
-                    "seen_s": float(sum(tracks[t]["duration_s"] for t in person.members)),
-                    "split": split_of(groups[name], s.val, s.test, s.split_seed),
-                    "group_id": f"g-{groups[name]}",
-                }
-            )
-            for track_id in person.members:
-                seen = person.weight > 0
-                members.append(
-                    {
-                        "track_id": track_id,
-                        "source_id": tracks[track_id]["source_id"],
-                        "identity_id": name,
-                        "distance": float(np.linalg.norm(faces[track_id].mean - person.mean)) if seen else None,
-                        "annotator": _ALONE if not seen else _POOR if track_id in poor else _NAME,
-                    }
-                )
-        return Outputs(
-            {IDENTITIES: IDENTITIES.from_rows(identities), TRACK_IDENTITIES: TRACK_IDENTITIES.from_rows(members)}
-        )
 
 
 def track_means(parts: Iterable[pa.Table]) -> tuple[dict[str, Cluster], dict[str, float]]:
@@ -200,19 +184,3 @@ def tracks_apart(tracks: Iterable[Mapping[str, Any]], min_overlap_s: float) -> d
                     apart[a["track_id"]].add(b["track_id"])
                     apart[b["track_id"]].add(a["track_id"])
     return apart
-
-
-def identity_id(members: Iterable[str]) -> str:
-    """Name a person after the smallest of their tracks."""
-    return "p-" + hashlib.sha256(min(members).encode()).hexdigest()[:12]
-
-
-def _same_session(inputs: Iterable[Mapping[str, Any]]) -> list[tuple[str, str]]:
-    first: dict[str, str] = {}
-    return [
-        (first.setdefault(r["session"], r["source_id"]), r["source_id"]) for r in inputs if r["session"] is not None
-    ]
-
-
-def _copies(duplicates: Iterable[Mapping[str, Any]]) -> list[tuple[str, str]]:
-    return [(r["near_duplicate_of"], r["source_id"]) for r in duplicates if r["near_duplicate_of"] is not None]
