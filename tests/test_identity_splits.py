@@ -119,8 +119,6 @@ def test_small_sets_are_balanced_by_seconds(sizes: list[float]) -> None:
     dealt, total = deal(kept_s, {}, {}, SHARES), sum(sizes)
     got = spread(dealt, kept_s)
     assert got["train"] >= 0.5 * total, "held-out sets never take most of a small set"
-    for split in ("val", "test"):
-        assert got[split] <= max(GENEROUS, SHARES[split]) * total + 1e-6 or got[split] - SHARES[split] * total <= min(sizes)
     small = [v for v in sizes if v <= GENEROUS * total]
     if len(small) > 3:
         assert got["val"] > 0 and got["test"] > 0
