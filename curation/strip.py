@@ -54,9 +54,9 @@ def keep_sources(store: Store, tables: Iterable[Table], live: Collection[str]) -
         if not store.exists(name):
             continue
         rows = _read(store, name)
-        keep = pc.is_in(rows["source_id"], pa.array(sorted(live), pa.string()))
-        if not pc.all(keep).as_py():
-            store.write(name, parquet_bytes(rows.filter(keep)))
+        kept = rows.filter(pc.is_in(rows["source_id"], pa.array(sorted(live), pa.string())))
+        if kept.num_rows < rows.num_rows:
+            store.write(name, parquet_bytes(kept))
             _unvouch(store, table.name)
 
 

@@ -71,11 +71,10 @@ def replay(
     people = People({name: set(part) for name, part in machine.items()})
     for decision in decisions:
         a, b = (_present(side, anchors, people) for side in (decision.a, decision.b))
-        if not a or not b:
-            continue
-        if decision.kind == "merge":
+        # Where one side is gone the other keeps the name that the decision gave it.
+        if decision.kind == "merge" and a | b:
             _merge(people, decision.name, [a, b - a], seconds)
-        else:
+        elif decision.kind == "split" and b - a:
             _split(people, decision.name, a, b - a, before, nearer)
     return people
 
@@ -86,7 +85,10 @@ def _present(side: Iterable[Row], anchors: Anchors, people: People) -> set[str]:
 
 
 def _merge(people: People, name: str, sides: list[set[str]], seconds: Mapping[str, float]) -> None:
-    """Join the two sides: of each the person who has most of it whole, and strays one by one."""
+    """Join the two sides: of each the person who has most of it whole, and strays one by one.
+
+    The name is the decision's, unless somebody else bears it by now.
+    """
     main: list[str] = []
     for side in sides:
         held: dict[str, float] = defaultdict(float)
@@ -94,11 +96,11 @@ def _merge(people: People, name: str, sides: list[set[str]], seconds: Mapping[st
             if part & side:
                 held[owner] = sum(seconds[track] for track in part & side)
         if held:
-            main.append(max(held, key=lambda owner: (held[owner], owner)))
+            main.append(min(held, key=lambda owner: (-held[owner], owner != name, owner)))
     stray = set().union(*sides).difference(*(people.parts[owner] for owner in main))
     emptied = _take(people, stray)
+    kept = name if name in main or name not in people.parts else main[0]
     joined = stray.union(*(people.parts.pop(owner) for owner in dict.fromkeys(main)))
-    kept = name if name in main else main[0]
     people.parts[kept] = joined
     for gone in {*main, *emptied} - {kept}:
         people.heirs[gone] = kept

@@ -69,7 +69,9 @@ def test_another_measure_clusters_anew_and_hands_names_on(seed: int, sources: se
 
 
 @settings(deadline=None, max_examples=30)
-@given(st.integers(0, 10_000), st.lists(st.tuples(some, st.sampled_from([0.3, 0.45, 0.6, 0.8])), min_size=2, max_size=6))
+@given(
+    st.integers(0, 10_000), st.lists(st.tuples(some, st.sampled_from([0.3, 0.45, 0.6, 0.8])), min_size=2, max_size=6)
+)
 def test_a_name_is_never_given_to_somebody_else(seed: int, runs: list[tuple[set[str], float]]) -> None:
     """Whatever changes, who has a name shares a track with those who had it last, as far as they are still there."""
     faces, kept, bearers = Faces(seed), Kept(), {}
