@@ -1,10 +1,11 @@
 """Who is who across the whole dataset, and which split each person belongs to.
 
 A track's face is the weighted mean of its portraits' embeddings (dark or tiny portraits and profiles weigh little).
-Tracks are clustered within each source first (a few dozen to thousands), then the sources' people across the dataset;
-two tracks seen at the same time in one shot are never one person. A track whose best portrait is too poor to tell
-people apart (dark, tiny, in profile) stays a person of its own: a missed merge costs some references, a wrong one
-puts another face beside a clip. Streams embeddings source by source; memory is one mean a track.
+Tracks are clustered within each source first (a few dozen to thousands), with voices as second evidence, then the
+sources' people across the dataset; two tracks seen at the same time in one shot are never one person. A track whose
+best portrait is too poor to tell people apart (dark, tiny, in profile) stays a person of its own: a missed merge costs
+some references, a wrong one puts another face beside a clip. What nearly merged is listed in `doubtful_merges`.
+Streams embeddings source by source; memory is one mean a track.
 """
 
 from __future__ import annotations
@@ -15,15 +16,26 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
-import pyarrow as pa
 from pydantic import Field, model_validator
 
 from curation.stage import Gate, GateMode, Inputs, Outputs, StageSettings, Unit, WorkItem
 from schemas.table import Table
-from schemas.tables import DUPLICATES, FACE_EMBEDDINGS, IDENTITIES, INPUTS, TRACK_IDENTITIES, TRACKS
+from schemas.tables import (
+    BINDINGS,
+    DOUBTFUL_MERGES,
+    DUPLICATES,
+    FACE_EMBEDDINGS,
+    IDENTITIES,
+    INPUTS,
+    TRACK_IDENTITIES,
+    TRACKS,
+)
 from schemas.time import Interval
-from stages.clustering import Array, Cluster, agglomerate
+from stages.clustering import Cluster
+from stages.identity_clusters import Doubt, Rules, clusters_of, doubts, merge
+from stages.identity_faces import Face, track_faces
 from stages.identity_splits import identity_groups, split_of
+from stages.identity_voices import voices_of
 
 _NAME = "average-linkage"
 _POOR = "alone-poor-portraits"
@@ -33,15 +45,21 @@ _ALONE = "alone-no-embedding"
 class IdentitySettings(StageSettings):
     """How near is one person, and how people are split."""
 
-    max_distance: float = Field(
-        0.52,
+    max_distance: float | None = Field(
+        None,
         gt=0,
-        description="largest root mean square L2 distance within a person. For dlib: its author's 0.6 less a margin; "
-        "means of tracks were measured 0.04-0.43 apart within a person and from 0.58 between people",
+        description="largest root mean square L2 distance within a person inside a source; null = the embedder's own",
+    )
+    max_distance_across: float | None = Field(
+        None, gt=0, description="the same across sources, never above that inside one; null = the embedder's own"
     )
     min_quality: float = Field(
-        0.25, ge=0, le=1, description="a track whose best portrait (quality x frontality) is poorer is never merged"
+        0.1, ge=0, le=1, description="a track whose best portrait (quality x frontality) is poorer is never merged"
     )
+    voice_one: float = Field(
+        0.04, ge=0, le=1, description="share by which one voice bound to both tracks widens the limit inside a source"
+    )
+    voice_two: float = Field(0.07, ge=0, lt=1, description="share by which two voices narrow it")
     min_overlap_s: float = Field(
         0.2, ge=0, description="two tracks of one shot that share more time than this are two people (s)"
     )
@@ -61,10 +79,10 @@ class Identity:
     """Stage: cluster tracks to people; groups and splits."""
 
     name: ClassVar[str] = "identity"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     unit: ClassVar[Unit] = "dataset"
-    reads: ClassVar[tuple[Table, ...]] = (TRACKS, FACE_EMBEDDINGS, INPUTS, DUPLICATES)
-    writes: ClassVar[tuple[Table, ...]] = (IDENTITIES, TRACK_IDENTITIES)
+    reads: ClassVar[tuple[Table, ...]] = (TRACKS, FACE_EMBEDDINGS, BINDINGS, INPUTS, DUPLICATES)
+    writes: ClassVar[tuple[Table, ...]] = (IDENTITIES, TRACK_IDENTITIES, DOUBTFUL_MERGES)
     gate: ClassVar[Gate | None] = "tracks"
     gate_mode: ClassVar[GateMode] = "set"
     Settings: ClassVar[type[StageSettings]] = IdentitySettings
@@ -81,38 +99,49 @@ class Identity:
         """Cluster all live tracks of the dataset."""
         wanted = ["track_id", "source_id", "shot_id", "start_s", "end_s", "duration_s"]
         tracks = {r["track_id"]: r for r in inputs.read(TRACKS).select(wanted).to_pylist()}
-        means, best = track_means(inputs.parts(FACE_EMBEDDINGS))
-        people = self.cluster({k: c for k, c in means.items() if k in tracks}, best, tracks)
+        faces = {k: f for k, f in track_faces(inputs.parts(FACE_EMBEDDINGS)).items() if k in tracks}
+        people, doubted = self.cluster(faces, tracks, voices_of(inputs.read(BINDINGS).to_pylist()))
         linked = [*_same_session(inputs.read(INPUTS).to_pylist()), *_copies(inputs.read(DUPLICATES).to_pylist())]
-        poor = {k for k, quality in best.items() if quality < self._settings.min_quality}
-        return self._outputs(people, means, poor, tracks, linked)
+        out = self._outputs(people, faces, tracks, linked)
+        names = {track: identity_id(p.members) for p in people for track in p.members}
+        out.tables[DOUBTFUL_MERGES] = DOUBTFUL_MERGES.from_rows([doubt_row(d, names) for d in doubted])
+        return out
 
     def cluster(
-        self, faces: Mapping[str, Cluster], best: Mapping[str, float], tracks: Mapping[str, Mapping[str, Any]]
-    ) -> list[Cluster]:
-        """Return people as clusters of track ids; tracks without a face are people of their own (weight 0)."""
+        self,
+        faces: Mapping[str, Face],
+        tracks: Mapping[str, Mapping[str, Any]],
+        voices: Mapping[str, frozenset[str]],
+    ) -> tuple[list[Cluster], list[Doubt]]:
+        """Return people as clusters of track ids, and pairs of them that may be one.
+
+        Tracks without a face, or with too poor a one, are people of their own (without a face: of weight 0).
+        """
         s = self._settings
+        rules = Rules(s.max_distance, s.max_distance_across, s.min_quality, s.voice_one, s.voice_two, s.n_neighbours)
         apart = tracks_apart(tracks.values(), s.min_overlap_s)
-        by_source: dict[str, list[Cluster]] = defaultdict(list)
-        doubtful = [face for track_id, face in sorted(faces.items()) if best[track_id] < s.min_quality]
-        for track_id, face in sorted(faces.items()):
-            if best[track_id] < s.min_quality:
-                continue
-            barred = frozenset(apart.get(track_id, ()))
-            by_source[tracks[track_id]["source_id"]].append(
-                Cluster(face.members, face.weight, face.mean, face.scatter, barred)
-            )
+        source_of = {t: str(r["source_id"]) for t, r in tracks.items()}
         people: list[Cluster] = []
-        for _, members in sorted(by_source.items()):
-            people += agglomerate(members, s.max_distance, s.n_neighbours)
-        alone = [Cluster(frozenset({t}), 0.0, np.zeros(0)) for t in sorted(tracks.keys() - faces.keys())]
-        return [*agglomerate(people, s.max_distance, s.n_neighbours), *doubtful, *alone]
+        doubted: list[Doubt] = []
+        for embedder, clusters in sorted(clusters_of(faces, apart, voices, rules).items()):
+            found = merge(clusters.values(), source_of, embedder, rules)
+            shown = [_alone(t, f, apart) for t, f in faces.items() if f.embedder == embedder and t not in clusters]
+            doubted += doubts(
+                [*found, *(c for c in shown if faces[min(c.members)].best > 0)], faces, source_of, embedder, rules
+            )
+            people += [*found, *shown]
+        nobody = [Cluster(frozenset({t}), 0.0, np.zeros(0)) for t in sorted(tracks.keys() - faces.keys())]
+        return [*people, *nobody], doubted
+
+    def _how(self, face: Face | None) -> str:
+        if face is None:
+            return _ALONE
+        return _POOR if face.best < max(self._settings.min_quality, 1e-9) else _NAME
 
     def _outputs(
         self,
         people: Sequence[Cluster],
-        faces: Mapping[str, Cluster],
-        poor: set[str],
+        faces: Mapping[str, Face],
         tracks: Mapping[str, Mapping[str, Any]],
         linked: Iterable[tuple[str, str]],
     ) -> Outputs:
@@ -140,7 +169,7 @@ class Identity:
                         "source_id": tracks[track_id]["source_id"],
                         "identity_id": name,
                         "distance": float(np.linalg.norm(faces[track_id].mean - person.mean)) if seen else None,
-                        "annotator": _ALONE if not seen else _POOR if track_id in poor else _NAME,
+                        "annotator": self._how(faces.get(track_id)),
                     }
                 )
         return Outputs(
@@ -148,39 +177,24 @@ class Identity:
         )
 
 
-def track_means(parts: Iterable[pa.Table]) -> tuple[dict[str, Cluster], dict[str, float]]:
-    """Return each track's face as a weighted mean of its embeddings, and its best portrait's weight.
-
-    The weight of a portrait is its quality times its frontality. The scatter within a track is left out, so that
-    distances between tracks are distances of means: it is noise of single portraits, which the mean averages away.
-    """
-    means: dict[str, Cluster] = {}
-    best: dict[str, float] = {}
-    for part in parts:
-        ids = [str(track_id) for track_id in part["track_id"].to_pylist()]
-        if not ids:
-            continue
-        yaw = np.nan_to_num(part["yaw_deg"].to_numpy().astype(np.float64))
-        quality = part["quality"].to_numpy().astype(np.float64) * frontality(yaw)
-        vectors = np.array(part["embedding"].to_pylist(), np.float64)
-        rows: dict[str, list[int]] = defaultdict(list)
-        for i, track_id in enumerate(ids):
-            rows[track_id].append(i)
-        for track_id, index in rows.items():
-            best[track_id] = float(quality[index].max())
-            means[track_id] = Cluster(frozenset({track_id}), *weighted_mean(vectors[index], quality[index]))
-    return means, best
+def _alone(track: str, face: Face, apart: Mapping[str, Iterable[str]]) -> Cluster:
+    return Cluster(frozenset({track}), face.weight, face.mean, 0.0, frozenset(apart.get(track, ())))
 
 
-def frontality(yaw_deg: Array) -> Array:
-    """Return how much a head turned by yaw (degrees) shows for identity: 1 in front, 0 from the side; cos squared."""
-    return np.asarray(np.maximum(np.cos(np.radians(yaw_deg)), 0.0) ** 2, np.float64)
-
-
-def weighted_mean(vectors: Array, quality: Array) -> tuple[float, Array]:
-    """Return (total weight, mean [d]) of vectors [n, d] weighted by quality [n]; never a weight of zero."""
-    weights = np.maximum(quality, 1e-3)
-    return float(weights.sum()), np.average(vectors, axis=0, weights=weights)
+def doubt_row(doubt: Doubt, names: Mapping[str, str]) -> dict[str, Any]:
+    """Return the DOUBTFUL_MERGES row of a pair; `names` is the person of each track."""
+    return {
+        "identity_id": names[doubt.a],
+        "other_identity_id": names[doubt.b],
+        "track_id": doubt.a,
+        "other_track_id": doubt.b,
+        "across_sources": doubt.across,
+        "distance": doubt.distance,
+        "limit": doubt.limit,
+        "voices": doubt.voices,
+        "why": doubt.why,
+        "annotator": _NAME,
+    }
 
 
 def tracks_apart(tracks: Iterable[Mapping[str, Any]], min_overlap_s: float) -> dict[str, set[str]]:

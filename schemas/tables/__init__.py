@@ -20,7 +20,14 @@ from schemas.tables.attribution import (
 from schemas.tables.labels import LABEL_STATES, LABELS
 from schemas.tables.output import CLIPS, DECISIONS, ERRORS, MANIFEST
 from schemas.tables.pairing import SEGMENTS, TIMELINE, VERDICTS
-from schemas.tables.people import DUPLICATES, FACE_EMBEDDINGS, IDENTITIES, REFERENCES, TRACK_IDENTITIES
+from schemas.tables.people import (
+    DOUBTFUL_MERGES,
+    DUPLICATES,
+    FACE_EMBEDDINGS,
+    IDENTITIES,
+    REFERENCES,
+    TRACK_IDENTITIES,
+)
 from schemas.tables.performance import CAPTIONS
 from schemas.tables.registry import FORGOTTEN, INPUTS, SOURCES
 from schemas.tables.scan import CUTS, FACE_CROPS, FACE_FRAMES, FRAMES, LAYOUT, PORTRAITS
@@ -67,6 +74,7 @@ TABLES: dict[str, Table] = {
         FACE_EMBEDDINGS,
         IDENTITIES,
         TRACK_IDENTITIES,
+        DOUBTFUL_MERGES,
         REFERENCES,
         DUPLICATES,
         SESSIONS,
@@ -91,6 +99,7 @@ __all__ = [
     "CLIPS",
     "CUTS",
     "DECISIONS",
+    "DOUBTFUL_MERGES",
     "DUPLICATES",
     "ERRORS",
     "FACE_CROPS",
