@@ -113,7 +113,11 @@ class WeightFile:
 
 @dataclass(frozen=True)
 class Weight:
-    """One model (or one piece of demo media): a file, or a directory of files when `is_directory`."""
+    """One model (or one piece of demo media): a file, or a directory of files when `is_directory`.
+
+    `stand_in` names the weaker back-end that does its work where it is missing, as `annotator` columns do; such a
+    weight is fetched with the required ones.
+    """
 
     name: str
     about: str
@@ -122,6 +126,7 @@ class Weight:
     optional: bool
     is_directory: bool
     files: tuple[WeightFile, ...]
+    stand_in: str | None = None
 
     @property
     def size(self) -> int:
@@ -184,6 +189,7 @@ def _weight(name: str, entry: Mapping[str, Any], packages: Mapping[str, Package]
         optional=entry.get("optional", False),
         is_directory=is_directory,
         files=tuple(_file(file_name, file, packages) for file_name, file in named.items()),
+        stand_in=entry.get("stand_in"),
     )
 
 
