@@ -38,6 +38,8 @@ class People:
     """name that went out of use -> name of the person it was merged into"""
     touched: set[str] = field(default_factory=set)
     """tracks that a decision put where they are"""
+    parted: set[frozenset[str]] = field(default_factory=set)
+    """pairs of names that a decision says are two people"""
 
     def of(self) -> dict[str, str]:
         """Return the name of each track."""
@@ -124,6 +126,7 @@ def _split(
     _take(people, joined)
     people.parts[name] = joined
     people.touched |= moved
+    people.parted |= {frozenset({name, owner}) for owner in shared}
 
 
 def _take(people: People, tracks: Collection[str]) -> set[str]:

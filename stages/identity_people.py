@@ -97,7 +97,7 @@ def _nearer(faces: Mapping[str, Cluster]) -> Callable[[str, Collection[str], Col
     def nearer(track: str, first: Collection[str], second: Collection[str]) -> bool:
         a, b = (person(side, faces) for side in (first, second))
         face = faces.get(track)
-        if face is None or a is None or b is None:
+        if face is None or a is None or b is None or not face.mean.shape == a.mean.shape == b.mean.shape:
             return False
         return float(np.linalg.norm(face.mean - a.mean)) < float(np.linalg.norm(face.mean - b.mean))
 
@@ -110,6 +110,7 @@ def person(members: Collection[str], faces: Mapping[str, Cluster]) -> Cluster | 
     Summed in order of track id, so that equal members give equal bits, however they came together.
     """
     seen = [faces[track] for track in sorted(members) if track in faces]
+    seen = [face for face in seen if face.mean.shape == seen[0].mean.shape]  # of another embedder: beyond comparison
     if not seen:
         return None
     weights = np.array([face.weight for face in seen])
@@ -117,7 +118,11 @@ def person(members: Collection[str], faces: Mapping[str, Cluster]) -> Cluster | 
     mean = np.average(means, axis=0, weights=weights)
     inner = np.array([face.scatter for face in seen]) + ((means - mean) ** 2).sum(axis=1)
     scatter = float(np.average(inner, weights=weights))
-    return Cluster(frozenset(members), float(weights.sum()), np.asarray(mean, np.float64), scatter)
+    apart, voices = (frozenset().union(*found) for found in ([f.apart for f in seen], [f.voices for f in seen]))
+    return Cluster(
+        frozenset().union(*(f.members for f in seen)), float(weights.sum()), np.asarray(mean, np.float64), scatter,
+        apart, voices,
+    )  # fmt: skip
 
 
 def split_tables(
@@ -207,7 +212,7 @@ def person_rows(
         whole = person(part, faces)
         for track in sorted(part):
             gap = None
-            if whole is not None and track in faces:
+            if whole is not None and track in faces and faces[track].mean.shape == whole.mean.shape:
                 gap = float(np.linalg.norm(faces[track].mean - whole.mean))
             rows.append(
                 {

@@ -13,11 +13,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
-
-import pyarrow as pa
 
 from stages.clustering import Cluster
 from stages.identity_anchors import Anchors, Row
@@ -43,13 +41,6 @@ def measure_key(version: int, settings: Mapping[str, Any], embedders: Iterable[s
     """Return a hash of how people are told apart: another one means that remembered clusters bind no longer."""
     text = json.dumps([version, dict(settings), sorted(embedders)], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-
-def noting(parts: Iterable[pa.Table], annotators: set[str]) -> Iterator[pa.Table]:
-    """Pass tables through and add the names in their column `annotator` to a set."""
-    for part in parts:
-        annotators.update(str(a) for a in part["annotator"].unique().to_pylist())
-        yield part
 
 
 def remember(rows: Iterable[Row], aliases: Iterable[Row], anchors: Anchors, measure: str) -> Memory:
@@ -83,7 +74,7 @@ def join_known(faces: Iterable[Cluster], names: Mapping[str, str]) -> tuple[list
         if not name:
             new.append(face)
             continue
-        face = Cluster(face.members, face.weight, face.mean, face.scatter, face.apart, name)
+        face = replace(face, name=name)
         known[name] = known[name].joined(face) if name in known else face
     return [known[name] for name in sorted(known)], new
 

@@ -49,7 +49,15 @@ class Faces:
                 tracks.append(row(t.TRACKS, **ids, **time, center_x=0.5, center_y=0.4))
                 segments.append(row(t.SEGMENTS, segment_id=f"{track}-0", **ids, **time, state="speak"))
                 embeddings.append(
-                    row(t.FACE_EMBEDDINGS, track_id=track, source_id=source, embedding=face, quality=0.8, annotator="x")
+                    row(
+                        t.FACE_EMBEDDINGS,
+                        track_id=track,
+                        source_id=source,
+                        embedding=face,
+                        quality=0.8,
+                        annotator="x",
+                        yaw_deg=0.0,
+                    )
                 )
         rows = {t.TRACKS: tracks, t.FACE_EMBEDDINGS: embeddings, t.SEGMENTS: segments}
         return {table: [table.from_rows(found)] for table, found in rows.items()}

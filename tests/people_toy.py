@@ -15,7 +15,7 @@ from schemas.workflow import StageSpec, Workflow
 class ToyFaces(_Toy):
     name = "toy_faces"
     reads = (t.TRACKS,)
-    writes = (t.FACE_EMBEDDINGS,)
+    writes = (t.FACE_EMBEDDINGS, t.BINDINGS)
     gate = "tracks"
     gate_mode = "each"
 
@@ -25,7 +25,7 @@ class ToyFaces(_Toy):
         def measure(track_id: str) -> dict[Table, list[dict[str, Any]]]:
             face = [2.0 * spec["who"][int(track_id[-4:])], 0.0]
             known = {"track_id": track_id, "source_id": item.source_id, "embedding": face}
-            return {t.FACE_EMBEDDINGS: [filled(t.FACE_EMBEDDINGS, **known, quality=0.9, annotator="toy")]}
+            return {t.FACE_EMBEDDINGS: [filled(t.FACE_EMBEDDINGS, **known, quality=0.9, yaw_deg=0.0, annotator="toy")]}
 
         return each_unit(item.units, measure)
 

@@ -148,6 +148,7 @@ def _dataset(seed: int = 0) -> tuple[dict[Any, list[Any]], dict[str, str]]:
                         source_id=source,
                         k=25 * k,
                         embedding=_seen(person, rng, 0.35),
+                        yaw_deg=0.0,
                         quality=0.05 if s == "f" else 0.8,
                     )
                 )

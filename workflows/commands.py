@@ -40,6 +40,7 @@ from schemas.policy import PolicyError, parse_policy
 from schemas.workflow import Workflow
 from workflows import catalog
 from workflows.progress import RunProgress
+from workflows.stand_ins import sentence, stand_ins
 from workflows.usage import UsageError
 
 EXPECTED = (
@@ -69,6 +70,8 @@ def run(
     named = expand(inputs, None if "://" in target else str(Path(target).absolute()))
     if named:
         err.print(f"{len(named)} files named", highlight=False)
+    for weight, weaker in stand_ins(job.pipeline).items():
+        err.print(f"warning: {sentence(weight, weaker)}", markup=False, highlight=False)
     packer = pack_shards if job.pipeline.writer(t.CLIPS) is not None else None
     with RunProgress(err, job.pipeline) as progress:
         outcome = run_job(job, _engine(engine, address, wait_for_nodes), named, packer=packer, event=progress.event)

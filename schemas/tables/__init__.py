@@ -21,6 +21,7 @@ from schemas.tables.labels import IDENTITY_DECISIONS, LABEL_STATES, LABELS
 from schemas.tables.output import CLIPS, DECISIONS, ERRORS, MANIFEST
 from schemas.tables.pairing import SEGMENTS, TIMELINE, VERDICTS
 from schemas.tables.people import (
+    DOUBTFUL_MERGES,
     DUPLICATES,
     FACE_EMBEDDINGS,
     IDENTITIES,
@@ -82,6 +83,7 @@ TABLES: dict[str, Table] = {
         IDENTITY_ALIASES,
         SPLITS,
         SPLIT_SHARES,
+        DOUBTFUL_MERGES,
         REFERENCES,
         DUPLICATES,
         SESSIONS,
@@ -109,6 +111,7 @@ __all__ = [
     "CLIPS",
     "CUTS",
     "DECISIONS",
+    "DOUBTFUL_MERGES",
     "DUPLICATES",
     "ERRORS",
     "FACE_CROPS",

@@ -131,6 +131,29 @@ SPLIT_SHARES = Table(
     grain="dataset",
 )
 
+DOUBTFUL_MERGES = Table(
+    "doubtful_merges",
+    "people that were kept apart and may be one: for a person to judge",
+    ("identity_id", "other_identity_id"),
+    (
+        text("identity_id", "person"),
+        text("other_identity_id", "the person that may be the same"),
+        text("track_id", "of the first person's tracks the one nearest to the second person"),
+        text("other_track_id", "of the second person's tracks the one nearest to it"),
+        flag("across_sources", "they share no source"),
+        real("distance", "root mean square L2 distance between their tracks' faces"),
+        real("limit", "below it they would be one, voices taken into account"),
+        text("voices", "one: a voice is bound to both; two: different voices; unknown"),
+        text(
+            "why",
+            "kept apart for: distance (not near enough), two_voices, seen_at_once, poor_portraits (too dark, small or "
+            "turned to tell), or named_before (two names that were given before are not joined but by hand)",
+        ),
+        ANNOTATOR,
+    ),
+    grain="dataset",
+)
+
 REFERENCES = Table(
     "references",
     "reference images chosen for a segment",
@@ -145,6 +168,13 @@ REFERENCES = Table(
         index("ref_k", "grid index of the image"),
         seconds("ref_t_s", "time of the image in its source"),
         real("distance", "identity distance to the person's mean embedding"),
+        real(
+            "own_distance",
+            "identity distance to the other portraits of the segment's own track (those inside it, where there are "
+            "two); null = it is the only one",
+            null=True,
+        ),
+        real("rival_distance", "identity distance to the nearest other person of the source; null = nobody", null=True),
         real("yaw_deg", "head yaw", "deg", null=True),
         text("view", "view label"),
         text("expression", "expression label"),
