@@ -48,17 +48,8 @@ class Faces:
                 ids = {"track_id": track, "source_id": source, "shot_id": f"{source}-s{n:04d}"}
                 tracks.append(row(t.TRACKS, **ids, **time, center_x=0.5, center_y=0.4))
                 segments.append(row(t.SEGMENTS, segment_id=f"{track}-0", **ids, **time, state="speak"))
-                embeddings.append(
-                    row(
-                        t.FACE_EMBEDDINGS,
-                        track_id=track,
-                        source_id=source,
-                        embedding=face,
-                        quality=0.8,
-                        annotator="x",
-                        yaw_deg=0.0,
-                    )
-                )
+                seen = {"embedding": face, "quality": 0.8, "yaw_deg": 0.0, "annotator": "x"}
+                embeddings.append(row(t.FACE_EMBEDDINGS, track_id=track, source_id=source, **seen))
         rows = {t.TRACKS: tracks, t.FACE_EMBEDDINGS: embeddings, t.SEGMENTS: segments}
         return {table: [table.from_rows(found)] for table, found in rows.items()}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import getpass
 import json
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -16,6 +16,7 @@ from curation.dataset import Dataset
 from curation.identities import Decided
 from curation.run import locked
 from curation.splits import split_warnings
+from schemas import tables as t
 
 app = typer.Typer(no_args_is_help=True, help="Who is who: list people, merge and split them by hand.")
 out = Console(soft_wrap=True)
@@ -29,7 +30,7 @@ Note = Annotated[str | None, typer.Option(help="a remark that is kept with the d
 def list_(
     dataset: Target, as_json: Annotated[bool, typer.Option("--json", help="print JSON, with every track")] = False
 ) -> None:
-    """List people: seconds, tracks, sources, split, former names."""
+    """List people: seconds, tracks, sources, split, former names; and pairs that may be one person."""
     opened = Dataset(dataset)
     people = identities.listing(opened)
     if as_json:
@@ -42,11 +43,26 @@ def list_(
             _some(r["sources"]), " ".join(r["aliases"]),
         )  # fmt: skip
     out.print(table if people else "there are no people yet: `lpm run` finds them")
+    doubtful = opened.table(t.DOUBTFUL_MERGES).to_pylist()
+    if doubtful:
+        out.print(_doubtful(doubtful))
     for said in split_warnings(opened):
         out.print(f"warning: {said}", markup=False, highlight=False)
     made = identities.decisions(opened)
     if made:
         out.print(f"{len(made)} decisions by people: `lpm identities decisions {dataset}`", markup=False)
+
+
+def _doubtful(rows: list[dict[str, Any]], most: int = 50) -> RichTable:
+    left = f", {len(rows) - most} more in the table doubtful_merges" if len(rows) > most else ""
+    table = RichTable("identity", "perhaps also", "distance", "limit", "kept apart for", "see tracks")
+    table.caption = f"{len(rows)} pairs that may be one person: look, then merge or leave them{left}"
+    for r in sorted(rows, key=lambda r: r["distance"] / max(r["limit"], 1e-9))[:most]:
+        table.add_row(
+            r["identity_id"], r["other_identity_id"], f"{r['distance']:.2f}", f"{r['limit']:.2f}",
+            r["why"].replace("_", " "), f"{r['track_id']} {r['other_track_id']}",
+        )  # fmt: skip
+    return table
 
 
 def _some(names: list[str], most: int = 4) -> str:
