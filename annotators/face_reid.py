@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from annotators.onnx_session import open_session
 from annotators.protocols import FloatArray, Image
@@ -52,7 +53,7 @@ class FaceReid:
         return np.asarray(vector / max(1e-12, float(np.linalg.norm(vector))), np.float32)
 
 
-def similarity(points: FloatArray, onto: FloatArray) -> FloatArray:
+def similarity(points: npt.NDArray[np.float64], onto: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """Return the turn, scale and shift [2, 3] that brings points [n, 2] nearest to others, in least squares.
 
     Raises ValueError for points that are not finite, of another shape, or all at one place.

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -17,7 +18,7 @@ import numpy.typing as npt
 
 _IR_VERSION, _OPSET = 8, 13
 _FLOAT, _INT, _INTS = 1, 2, 7  # ONNX's codes: of a tensor's type float32, and of an attribute's type
-_ELEMENTS = {"f16": np.dtype("<f2"), "f32": np.dtype("<f4")}
+_ELEMENTS: dict[str, np.dtype[Any]] = {"f16": np.dtype("<f2"), "f32": np.dtype("<f4")}
 _PLAIN = {"Add": "Add", "Multiply": "Mul", "PReLU": "PRelu", "Sigmoid": "Sigmoid"}
 _CONVOLUTIONS = ("Convolution", "GroupConvolution")
 
@@ -94,7 +95,7 @@ def _constant(layer: _Layer, weights: bytes) -> npt.NDArray[np.float32]:
     raw = weights[start : start + size]
     if len(raw) != size or size != _ELEMENTS[kind].itemsize * int(np.prod(shape)):
         raise ValueError(f"layer {layer.number}: the weights end too early, or are not of the shape {shape}")
-    return np.frombuffer(raw, _ELEMENTS[kind]).reshape(shape).astype(np.float32)
+    return np.asarray(np.frombuffer(raw, _ELEMENTS[kind]).reshape(shape), np.float32)
 
 
 def _operand(

@@ -160,14 +160,14 @@ def _copy(source: IO[bytes], out: IO[bytes], limit: int, what: str) -> None:
 
 def _converted(place: OpenVino, limit: int) -> bytes:
     """Return the ONNX file of an OpenVINO network; neither of its files may be larger than `limit` bytes."""
-    parts: list[bytes] = []
+    parts: dict[str, bytes] = {}
     for ending, expected in (("xml", place.xml_sha256), ("bin", place.bin_sha256)):
         stream = io.BytesIO()
         _copy_url(f"{place.stem}.{ending}", stream, limit)
         if (got := hashlib.sha256(stream.getvalue()).hexdigest()) != expected:
             raise FetchError(f"{place.stem}.{ending} has SHA-256 {got}, expected {expected}")
-        parts.append(stream.getvalue())
-    return to_onnx(*parts, place.input, place.output)
+        parts[ending] = stream.getvalue()
+    return to_onnx(parts["xml"], parts["bin"], place.input, place.output)
 
 
 def _copy_url(url: str, out: IO[bytes], limit: int) -> None:

@@ -85,8 +85,8 @@ class References:
         """Choose references for all live segments; one without any image is reported as failed."""
         person_of = {str(r["track_id"]): str(r["identity_id"]) for r in inputs.read(TRACK_IDENTITIES).to_pylist()}
         segments: dict[str, list[Row]] = defaultdict(list)
-        for segment in inputs.read(SEGMENTS).select(_SEGMENT_COLUMNS).to_pylist():
-            segments[segment["track_id"]].append(segment)
+        for r in inputs.read(SEGMENTS).select(_SEGMENT_COLUMNS).to_pylist():
+            segments[r["track_id"]].append(r)
         faces = {t: f for t, f in track_faces(inputs.parts(FACE_EMBEDDINGS)).items() if t in person_of}
         people = person_faces(faces, person_of)
         images = person_images(inputs.parts(FACE_EMBEDDINGS), person_of, people)
@@ -105,8 +105,8 @@ class References:
                         rows += self._segment(
                             segment, person_of[track], faces[track], by_track[track], portraits, shared
                         )
-        served = {r["segment_id"] for r in rows}
-        lacking = sorted((s["segment_id"], t) for t, found in segments.items() for s in found)
+        served = {row["segment_id"] for row in rows}
+        lacking = sorted((s["segment_id"], t) for t, mine in segments.items() for s in mine)
         out.errors += [_without(segment_id, track) for segment_id, track in lacking if segment_id not in served]
         out.tables[REFERENCES] = REFERENCES.from_rows(rows)
         return out
