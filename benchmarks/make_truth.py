@@ -7,6 +7,10 @@ voices, backchannels, pauses, sessions. Writes NAME.mp4 and NAME.truth.json, whi
 reads; deterministic for a seed (room tone, noise, music). `--only` makes the clips whose name starts so. `--voices`
 adds clips with off-screen voices from a folder with female_1.wav and male_1.wav, e.g. made by a speech synthesiser.
 Five minutes of footage cost about three minutes on one core. Nothing it makes belongs into a repository.
+
+Where SOURCE_MEDIA_DIR holds conversations with hand-made truth (a people.json beside them), these are cut, mixed and
+re-voiced instead: voices laid over, interruptions, off-screen questions, listeners of another voice, swapped voices
+(`revoiced_clips.py`); their truth follows from the hand-made one (`truth_revoice.py`).
 """
 
 from __future__ import annotations
@@ -21,7 +25,10 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import record
+from revoiced_clips import Maker
 from truth_media import Clip, Panel, Sound, Way, render, to_and_fro
+from truth_people import read_truths
+from truth_revoice import revoiced_truth
 from truth_states import truth_of
 
 LEFT, RIGHT = (0.0, 0.0, 0.5, 1.0), (0.5, 0.0, 0.5, 1.0)
@@ -210,6 +217,19 @@ def sessions() -> list[tuple[str, Clip, Clip, float]]:
     return out
 
 
+def make_revoiced(media: Path, out: Path, names: tuple[str, ...], seed: int) -> None:
+    """Make the clips that are composed from conversations with hand-made truth."""
+    truths = {truth.clip: truth for truth in read_truths(media).values()}
+    for clip in Maker(media).clips():
+        if not clip.name.startswith(names):
+            continue
+        rng = np.random.default_rng([seed, zlib.crc32(clip.name.encode())])
+        render(clip, out / f"{clip.name}.mp4", media, None, rng)
+        record.write(out / f"{clip.name}.truth.json", revoiced_truth(clip, truths))
+        sys.stdout.write(f"{clip.name}: {clip.duration_s:.1f} s\n")
+        sys.stdout.flush()
+
+
 def main() -> None:
     parser = record.parser(__doc__)
     parser.add_argument("media", type=Path)
@@ -223,6 +243,9 @@ def main() -> None:
     if not args.media.is_dir():
         sys.exit(f"no directory {args.media}; name the one with the source footage")
     args.out.mkdir(parents=True, exist_ok=True)
+    if (args.media / "people.json").is_file():
+        make_revoiced(args.media, args.out, tuple(args.only.split(",")), args.seed)
+        return
     pairs = sessions()
     clips = [*split_screens(), *two_talkers(), *conversations(), *dubs_and_silences(args.voices is not None)]
     clips += [*hard_sound(), *(c for _, a, b, _ in pairs for c in (a, b))]

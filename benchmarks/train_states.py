@@ -18,12 +18,15 @@ from typing import Any
 
 import numpy as np
 import record
-from accuracy import FPS, _at, truths
+from accuracy import finished
+from found_tracks import FoundTracks, found_tracks
 from label_truth import label_truth, machine_timeline
+from points import points
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
+from truth_people import Truth
 
 from annotators.active_speaker import LrAsdActiveSpeaker, audio_of_frames
 from curation import Dataset
@@ -41,33 +44,24 @@ def class_of(state: str) -> int:
     return {"speak": 0, "both": 0, "listen": 1}.get(state, 2)
 
 
-def file_truth(truth: dict[str, Any], tracks: list[dict[str, Any]], duration_s: float) -> dict[tuple[str, int], str]:
+def file_truth(truth: Truth, found: FoundTracks) -> dict[tuple[str, int], str]:
     """Return the true state by (track, grid index) from a truth file."""
-    shots = truth.get("shots", [])
-    if "whole_state" in truth:
-        shots = [{"start": 0.0, "end": duration_s, "people": [{"place": "full", "state": truth["whole_state"]}]}]
-    out = {}
-    for shot in shots:
-        for person in shot["people"]:
-            for x in tracks:
-                a, b = max(shot["start"], x["start_s"]), min(shot["end"], x["end_s"])
-                if b > a and _at(person["place"], x["center_x"]):
-                    out |= {(x["track_id"], k): person["state"] for k in grid_range(Interval(a, b))}
-    return out
+    every = points(truth, found)
+    return {(p.track, p.k): p.true for p in every if p.scored and p.track is not None and p.true is not None}
 
 
 def examples(dataset: Dataset, media: Path | None) -> dict[str, tuple[Any, Any, Any]]:
     """Return features [N, 384], classes [N] and the rules' classes [N] by video."""
     network = LrAsdActiveSpeaker()
     inputs = {r["source_id"]: r for r in dataset.table(t.INPUTS).to_pylist()}
-    durations = {r["source_id"]: r["duration_s"] for r in dataset.table(t.SOURCES).to_pylist()}
     labels, tracks = dataset.table(t.LABELS).to_pylist(), dataset.table(t.TRACKS).to_pylist()
-    given = truths(media) if media is not None else {}
+    given = finished(dataset, media) if media is not None else {}
+    found = found_tracks(dataset, list(given))
     runs = dataset.table(t.TIMELINE).to_pylist()
     out = {}
     for sid, row in sorted(inputs.items(), key=lambda x: x[1]["name"]):
         mine = [x for x in tracks if x["source_id"] == sid]
-        truth = file_truth(given.get(row["name"], {}), mine, durations.get(sid, 0.0))
+        truth = file_truth(given[sid], found[sid]) if sid in given else {}
         truth |= label_truth([x for x in labels if x["source_id"] == sid], mine)
         labelled = any(x["source_id"] == sid for x in labels)  # then the stored timeline holds human states
         rows = machine_timeline(dataset, sid) if labelled else [r for r in runs if r["source_id"] == sid]
@@ -116,7 +110,7 @@ def head() -> Pipeline:
     return make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=300, class_weight="balanced"))
 
 
-def settle(p: Any, reach: int = FPS // 2) -> Any:
+def settle(p: Any, reach: int = GRID_HZ // 2) -> Any:
     """Return classes of probabilities [T, 3] averaged over about a second, as the rules' own smoothing does."""
     kernel = np.ones(2 * reach + 1)
     weight = np.convolve(np.ones(len(p)), kernel, "same")

@@ -38,7 +38,8 @@ CROPS: dict[str, tuple[float, float, float, float]] = {
 class Panel:
     """One picture on the canvas: where (x, y, w, h of the canvas), and whose footage along which path.
 
-    `scored` False keeps a face out of the truth; a clip with cuts has several full panels with their times.
+    `scored` False keeps a face out of the truth; a clip with cuts has several full panels with their times. `crop` is
+    the part of the source that is shown (x, y, w, h of its size); None = what CROPS says of the person's file.
     """
 
     person: str
@@ -46,6 +47,7 @@ class Panel:
     place: str = "full"
     rect: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0)
     scored: bool = True
+    crop: tuple[float, float, float, float] | None = None
 
 
 @dataclass
@@ -95,16 +97,37 @@ def path_of(media: Path, voices: Path | None, name: str) -> Path:
 @functools.lru_cache(maxsize=4)
 def pictures(path: Path) -> tuple[npt.NDArray[np.float64], list[Image]]:
     """Return times [n] in seconds and frames (height, width, 3) of a video, cropped to the person."""
-    x, y, w, h = CROPS.get(path.stem, (0.0, 0.0, 1.0, 1.0))
+    return _decoded(path, CROPS.get(path.stem, (0.0, 0.0, 1.0, 1.0)), 0.0, float("inf"))
+
+
+def _decoded(
+    path: Path, crop: tuple[float, float, float, float], low_s: float, high_s: float
+) -> tuple[npt.NDArray[np.float64], list[Image]]:
+    x, y, w, h = crop
     times, frames = [], []
+    first = None
     with av.open(str(path)) as container:
         for frame in container.decode(video=0):
+            first = float(frame.time) if first is None else first
+            at = float(frame.time) - first
+            if at > high_s:
+                break
+            if at < low_s:
+                continue
             rgb = frame.to_ndarray(format="rgb24")
             top, left = round(y * rgb.shape[0]), round(x * rgb.shape[1])
             part = rgb[top : top + round(h * rgb.shape[0]), left : left + round(w * rgb.shape[1])]
-            times.append(float(frame.time))
+            times.append(at)
             frames.append(np.ascontiguousarray(part))
-    return np.array(times) - times[0], frames
+    return np.array(times), frames
+
+
+def panel_pictures(panel: Panel, path: Path) -> tuple[npt.NDArray[np.float64], list[Image]]:
+    """Return times and frames for a panel: of its own crop and stretch alone where it names a crop."""
+    if panel.crop is None:
+        return pictures(path)
+    seen = [s for _, s in panel.way]
+    return _decoded(path, panel.crop, min(seen) - 0.1, max(seen) + 0.1)
 
 
 @functools.lru_cache(maxsize=64)
@@ -222,7 +245,7 @@ def render(clip: Clip, target: Path, media: Path, voices: Path | None, rng: np.r
     # Decoding runs source by source, so the canvas is kept as a whole: at most 14 s of 720p, 1.2 GB.
     canvas = np.zeros((round(clip.duration_s * fps), height, width, 3), np.uint8)
     for panel in clip.panels:
-        times, frames = pictures(path_of(media, voices, panel.person))
+        times, frames = panel_pictures(panel, path_of(media, voices, panel.person))
         x, y, w, h = (round(v * s) for v, s in zip(panel.rect, (width, height, width, height), strict=True))
         for k in range(len(canvas)):
             at = source_time(panel.way, float(k / fps))
