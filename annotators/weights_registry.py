@@ -84,7 +84,21 @@ class Url:
         return self.url
 
 
-Place = Installed | Member | Parts | Url
+@dataclass(frozen=True)
+class OpenVino:
+    """The https address, less its endings, of an OpenVINO network's .xml and .bin, to be turned into an ONNX file."""
+
+    stem: str
+    xml_sha256: str
+    bin_sha256: str
+    input: str
+    output: str
+
+    def __str__(self) -> str:
+        return f"{self.stem}.xml and .bin"
+
+
+Place = Installed | Member | Parts | Url | OpenVino
 
 
 @dataclass(frozen=True)
@@ -99,7 +113,11 @@ class WeightFile:
 
 @dataclass(frozen=True)
 class Weight:
-    """One model (or one piece of demo media): a file, or a directory of files when `is_directory`."""
+    """One model (or one piece of demo media): a file, or a directory of files when `is_directory`.
+
+    `stand_in` names the weaker back-end that does its work where it is missing, as `annotator` columns do; such a
+    weight is fetched with the required ones.
+    """
 
     name: str
     about: str
@@ -108,6 +126,7 @@ class Weight:
     optional: bool
     is_directory: bool
     files: tuple[WeightFile, ...]
+    stand_in: str | None = None
 
     @property
     def size(self) -> int:
@@ -170,6 +189,7 @@ def _weight(name: str, entry: Mapping[str, Any], packages: Mapping[str, Package]
         optional=entry.get("optional", False),
         is_directory=is_directory,
         files=tuple(_file(file_name, file, packages) for file_name, file in named.items()),
+        stand_in=entry.get("stand_in"),
     )
 
 
@@ -193,6 +213,10 @@ def _place(name: str, entry: Mapping[str, Any], packages: Mapping[str, Package])
             return Parts(tuple(part for part in members if isinstance(part, Member)))
         case {"url": str(url)} if url.startswith("https://"):
             return Url(url)
+        case {"openvino": str(stem), **rest} if stem.startswith("https://"):
+            _check_sha256(name, rest["xml_sha256"])
+            _check_sha256(name, rest["bin_sha256"])
+            return OpenVino(stem, **rest)
     raise ValueError(f"weight {name!r}: cannot read the place {dict(entry)!r}")
 
 

@@ -1,6 +1,9 @@
 """Steps over the whole dataset: stages that need every source at once (identities, references).
 
-Each sees the tables of all live sources, filtered to live tracks and segments. Fingerprints work as for sources.
+Each sees the tables of all live sources, filtered to live tracks and segments. Fingerprints work as for sources. A
+stage that reads a table of its own gets what it wrote there the last time, whole: its memory. Memory is no part of the
+fingerprint, so remembering is no reason to run; a run that was killed between tables and commit reads its own results
+as memory, so such a stage must give the same again from what it gave.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from curation.step import StageSetupError, Stepper, StepResult
 from curation.store import table_file
 from curation.workflow import ResolvedStage
 from schemas.policy import UnitKind
+from schemas.table import Table
 from schemas.units import UNITS, chain
 
 
@@ -39,7 +43,9 @@ def dataset_step(stepper: Stepper, resolved: ResolvedStage) -> StepResult:
     key = _fingerprint(stepper, resolved, sources, keep)
     status = "skipped"
     if commit is None or commit.fingerprint != key or not stepper.intact(commit):
-        inputs = StoreInputs(stepper.store, item, lambda: stepper.media.local("", ""), keep=keep, sources=sources)
+        inputs = StoreInputs(
+            stepper.store, item, lambda: stepper.media.local("", ""), keep=keep, sources=sources, whole=memory(resolved)
+        )
         stage = stepper.stage(resolved)
         try:
             outputs = stage.run(item, inputs)
@@ -64,6 +70,11 @@ def all_verdicts(stepper: Stepper) -> Verdicts:
     return evaluate(stepper.policy, Dataset(stepper.store.uri).unit_tables())
 
 
+def memory(resolved: ResolvedStage) -> set[Table]:
+    """Return the tables that a stage both reads and writes: what it remembers of its last run."""
+    return set(resolved.cls.reads) & set(resolved.cls.writes)
+
+
 def _failed(stepper: Stepper, source_id: str) -> bool:
     return any(c.status == "error" for c in stepper.source_commits(source_id))
 
@@ -74,12 +85,14 @@ def _fingerprint(
     cls = resolved.cls
     upstream: dict[str, list[object]] = {}
     for table in cls.reads:
+        if table in memory(resolved):
+            continue
         if table.grain == "dataset":
             file = table_file(table)
             upstream[table.name] = [_content(stepper, file)]
         else:
             upstream[table.name] = [[s, stepper.content(table, WorkItem(s, n_windows=max(1, n)))] for s, n in sources]
-    kinds: list[UnitKind] = ["sources", "tracks", "segments"] if cls.gate is None else [cls.gate]
+    kinds: list[UnitKind] = ["sources", "tracks", "segments"] if cls.gate is None else chain(cls.gate)
     return fingerprint(
         stage=cls.name,
         version=cls.version,

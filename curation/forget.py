@@ -22,6 +22,7 @@ import pyarrow.compute as pc
 from curation import account
 from curation.compaction import tidy
 from curation.dataset import Dataset
+from curation.identities import present_name
 from curation.register import read_forgotten, read_registry
 from curation.run import Event, Job, Packer, conclude, drop_orphans, locked
 from curation.step import StageSetupError
@@ -68,7 +69,8 @@ def find(dataset: Dataset, sources: Iterable[str], identities: Iterable[str] = (
         chosen |= ids
     for identity in identities:
         people = dataset.table(t.TRACK_IDENTITIES).to_pylist()
-        ids = {r["source_id"] for r in people if r["identity_id"] == identity}
+        name = present_name(dataset, identity)
+        ids = {r["source_id"] for r in people if r["identity_id"] == name}
         if not ids:
             raise ForgetError(f'no identity {identity!r}; `lpm query DATASET "SELECT * FROM identities"` lists them')
         chosen |= ids

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 
 import pyarrow as pa
@@ -11,13 +11,16 @@ import pyarrow.compute as pc
 from curation.stage import WorkItem
 from curation.store import Store, table_file
 from schemas.table import Table
-from schemas.tables import LABELS
+from schemas.tables import IDENTITY_DECISIONS, LABELS
 
 UNIT_IDS = {"sources": "source_id", "shots": "shot_id", "tracks": "track_id", "segments": "segment_id"}
 
 
 class StoreInputs:
-    """Inputs of one item. `keep` maps id columns to the ids that are alive; `sources` is for dataset stages."""
+    """Inputs of one item. `keep` maps id columns to the ids that are alive; `sources` is for dataset stages.
+
+    Tables in `whole` are not narrowed to what is alive: a stage's own memory.
+    """
 
     def __init__(
         self,
@@ -27,10 +30,13 @@ class StoreInputs:
         *,
         keep: Mapping[str, frozenset[str]] | None = None,
         sources: tuple[tuple[str, int], ...] = (),
+        whole: Collection[Table] = (),
     ) -> None:
         self._store, self._item, self._media = store, item, media
         self._keep = dict(keep or {})
         self._sources = sources
+        # What people said may name a track that is gone, and is matched by time and place.
+        self._whole = {LABELS, IDENTITY_DECISIONS, *whole}
         self.saved: dict[str, str] = {}
         """files that the stage wrote itself -> SHA-256"""
 
@@ -51,8 +57,7 @@ class StoreInputs:
                 part = self._store.read_table(name, table)
             except FileNotFoundError:
                 continue
-            # A label may name a track that is gone: it is matched by time and place.
-            yield part if table is LABELS else self._alive(part)
+            yield part if table in self._whole else self._alive(part)
 
     def save(self, file: str, data: bytes) -> None:
         """Write a binary file of this item at once."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from curation.dataset import Dataset
+from curation.splits import WITHHELD, source_splits
 from schemas import sample as s
 from schemas import tables as t
 from schemas.time import PACKED_AUDIO_HZ
@@ -50,7 +51,8 @@ def kept_entries(
     captions = {r["segment_id"]: r for r in rows(t.CAPTIONS)}
     clips = {r["segment_id"]: r for r in rows(t.CLIPS)}
     people = {r["track_id"]: r["identity_id"] for r in rows(t.TRACK_IDENTITIES)}
-    splits = {r["identity_id"]: r["split"] for r in rows(t.IDENTITIES)}
+    splits = source_splits(dataset)
+    older = {r["identity_id"]: r["split"] or "train" for r in rows(t.IDENTITIES)}  # before splits had their own table
     words, runs, refs = defaultdict(list), defaultdict(list), defaultdict(list)
     for r in rows(t.WORDS):
         words[r["source_id"]].append(r)
@@ -77,7 +79,7 @@ def kept_entries(
             sample_id=seg["segment_id"],
             state=seg["state"],
             category=seg["category"],
-            split=splits.get(identity, "train"),
+            split=older.get(identity, "train") if splits is None else splits.get(sid, WITHHELD),
             identity_id=identity,
             text=seg["text"],
             language=audio[sid]["language"] if sid in audio else None,

@@ -28,7 +28,9 @@ from curation.register import Named, read_registry, register
 from curation.rules import check_policy
 from curation.step import StageSetupError, Stepper, StepResult
 from curation.store import Store, StoreError
+from curation.strip import keep_sources
 from curation.workflow import Pipeline, describe
+from schemas import tables as t
 from schemas.policy import Policy
 
 
@@ -203,13 +205,14 @@ def write_workflow(store: Store, job: Job) -> None:
 
 
 def drop_orphans(store: Store, inputs: pa.Table) -> None:
-    """Remove tables, commits and clips of sources that no input refers to any more (replaced or forgotten)."""
+    """Remove tables, commits, clips and names of sources that no input refers to any more (replaced or forgotten)."""
     live = {str(s) for s in inputs["source_id"].to_pylist()}
     for prefix in ("commits", "tables", "clips"):
         for name in list(store.tables(prefix) if prefix == "tables" else store.names(prefix)):
             base = name.rsplit("/", 1)[-1]
             if "/bucket=" in name and base[:16] not in live:
                 store.delete(name)
+    keep_sources(store, t.REMEMBERED, live)
 
 
 @contextlib.contextmanager

@@ -93,7 +93,8 @@ class Stage(Protocol):
         name: the stage's name in workflows, commits and errors.
         version: raise it when the same inputs give other tables.
         unit: what one work item is.
-        reads, writes: tables it reads and writes; the order of stages follows from them.
+        reads, writes: tables it reads and writes; the order of stages follows from them. A dataset stage may read a
+            table of its own: what it wrote there the last time.
         gate: the kind of unit that must be alive under the policy for this stage to run; None = always.
         gate_mode: "any": runs once for the source when any unit is alive; "set": depends on which are alive and
             sees only those; "each": measures each unit on its own, so that only missing ones are computed (its

@@ -12,6 +12,7 @@ from curation.account import expected_units
 from curation.dataset import Dataset
 from curation.funnel import Funnel, funnel
 from curation.ledger import OUTCOMES, balances
+from curation.splits import split_warnings
 from schemas import tables as t
 
 
@@ -20,7 +21,14 @@ def render_status(dataset: Dataset) -> list[RichTable | str]:
     decisions = dataset.table(t.DECISIONS)
     if decisions.num_rows == 0:
         return ["nothing is decided yet: run `lpm run`"]
-    return [_funnel(funnel(dataset)), _ledger(dataset), _reasons(dataset), *_labels(dataset), _speed(dataset)]
+    return [
+        _funnel(funnel(dataset)),
+        _ledger(dataset),
+        _reasons(dataset),
+        *_labels(dataset),
+        *_splits(dataset),
+        _speed(dataset),
+    ]
 
 
 def _labels(dataset: Dataset) -> list[str]:
@@ -29,6 +37,19 @@ def _labels(dataset: Dataset) -> list[str]:
         return []
     seconds, authors = sum(r["end_s"] - r["start_s"] for r in rows), sorted({r["author"] for r in rows})
     return [f"human labels: {len(rows)} over {seconds:.1f} s by {', '.join(authors)}"]
+
+
+def _splits(dataset: Dataset) -> list[RichTable | str]:
+    rows = dataset.table(t.SPLIT_SHARES).to_pylist()
+    if not rows:
+        return []
+    table = RichTable("split", "seconds", "share %", "wanted %", "sources", "groups", title="splits of the kept clips")
+    for r in sorted(rows, key=lambda r: (-r["wanted"], r["split"])):
+        table.add_row(
+            r["split"], f"{r['kept_s']:.1f}", f"{100 * r['share']:.1f}", f"{100 * r['wanted']:.1f}",
+            str(r["n_sources"]), str(r["n_groups"]),
+        )  # fmt: skip
+    return [table, *(f"warning: {said}" for said in split_warnings(dataset))]
 
 
 def _funnel(f: Funnel) -> RichTable:

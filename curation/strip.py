@@ -7,16 +7,18 @@ there goes too; a run makes it again. Costs a read of all records in the shards,
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from curation.commits import read_commit
 from curation.shards import end_of_archive, stored_size, write_members
 from curation.store import Store, parquet_bytes, table_file
 from schemas import tables as t
+from schemas.table import Table
 
 
 def strip(store: Store, source_ids: Sequence[str]) -> int:
@@ -40,10 +42,25 @@ def _read(store: Store, name: str) -> pa.Table:
 def _table(store: Store, name: str, source_ids: Sequence[str]) -> None:
     rows = _read(store, name)
     keep = [not _named(row, source_ids) for row in rows.to_pylist()]
-    if all(keep):
-        return
-    store.write(name, parquet_bytes(rows.filter(pa.array(keep))))
-    table = name.split("/")[1]
+    if not all(keep):
+        store.write(name, parquet_bytes(rows.filter(pa.array(keep))))
+        _unvouch(store, name.split("/")[1])
+
+
+def keep_sources(store: Store, tables: Iterable[Table], live: Collection[str]) -> None:
+    """Cut the rows of sources that are not `live` out of tables of the whole dataset."""
+    for table in tables:
+        name = table_file(table)
+        if not store.exists(name):
+            continue
+        rows = _read(store, name)
+        kept = rows.filter(pc.is_in(rows["source_id"], pa.array(sorted(live), pa.string())))
+        if kept.num_rows < rows.num_rows:
+            store.write(name, parquet_bytes(kept))
+            _unvouch(store, table.name)
+
+
+def _unvouch(store: Store, table: str) -> None:
     for commit_name in list(store.names("commits", "/dataset.json")):
         commit = read_commit(store, commit_name)
         if commit is not None and table in commit.tables:

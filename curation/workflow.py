@@ -137,7 +137,8 @@ def _ordered(workflow: Workflow, stages: list[ResolvedStage]) -> Pipeline:
     last = "before"
     for s in stages:
         cls = s.cls
-        missing = [t.name for t in cls.reads if t not in written and t not in GIVEN]
+        own = cls.writes if cls.unit == "dataset" else ()
+        missing = [t.name for t in cls.reads if t not in written and t not in GIVEN and t not in own]
         if missing:
             raise WorkflowError(f"stage {s.name!r} reads {missing}, which no earlier stage writes")
         twice = [t.name for t in cls.writes if t in written]

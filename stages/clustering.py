@@ -11,7 +11,7 @@ large machine) plus N * k heap operations. Equal inputs in any order give equal 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -25,13 +25,19 @@ _BLOCK = 2048
 
 @dataclass(slots=True)
 class Cluster:
-    """Members (any ids), their weight, weighted mean [d] and scatter; `apart` holds members it may never join."""
+    """Members (any ids), their weight, weighted mean [d] and scatter.
+
+    `apart` holds members it may never join; `voices` what else is known of it, for a `leniency`. Clusters with two
+    different names never join; a union has the name of either part.
+    """
 
     members: frozenset[str]
     weight: float
     mean: Array
     scatter: float = 0.0
     apart: frozenset[str] = field(default_factory=frozenset)
+    voices: frozenset[str] = field(default_factory=frozenset)
+    name: str = ""
 
     def distance(self, other: Cluster) -> float:
         """Return the root mean square distance between the members of two clusters (weighted)."""
@@ -39,7 +45,9 @@ class Cluster:
         return float(np.sqrt(gap @ gap + self.scatter + other.scatter))
 
     def may_join(self, other: Cluster) -> bool:
-        """Say whether no member of one is barred from a member of the other."""
+        """Say whether no member of one is barred from a member of the other, nor their names differ."""
+        if self.name and other.name and self.name != other.name:
+            return False
         return self.apart.isdisjoint(other.members) and other.apart.isdisjoint(self.members)
 
     def joined(self, other: Cluster) -> Cluster:
@@ -49,16 +57,38 @@ class Cluster:
         gap = self.mean - other.mean
         scatter = a * self.scatter + b * other.scatter + a * b * float(gap @ gap)
         members = self.members | other.members
-        return Cluster(members, weight, a * self.mean + b * other.mean, scatter, self.apart | other.apart)
+        return Cluster(
+            members,
+            weight,
+            a * self.mean + b * other.mean,
+            scatter,
+            self.apart | other.apart,
+            self.voices | other.voices,
+            self.name or other.name,
+        )
 
 
-def agglomerate(clusters: Iterable[Cluster], threshold: float, n_neighbours: int = 32) -> list[Cluster]:
+@dataclass(frozen=True, slots=True)
+class Leniency:
+    """Other evidence than distance: a factor on the threshold for two clusters, and the greatest that it can be."""
+
+    factor: Callable[[Cluster, Cluster], float]
+    greatest: float
+
+
+NONE = Leniency(lambda _a, _b: 1.0, 1.0)
+
+
+def agglomerate(
+    clusters: Iterable[Cluster], threshold: float, n_neighbours: int = 32, leniency: Leniency = NONE
+) -> list[Cluster]:
     """Merge the nearest clusters until no two that may join lie below `threshold`; sorted by smallest member.
 
     Args:
         clusters: starting clusters with positive weights, usually one a member.
         threshold: largest root mean square distance at which two clusters become one.
         n_neighbours: nearest neighbours looked at a round; fewer save memory and cost rounds.
+        leniency: what two clusters' threshold is multiplied by; distances count in its units.
     """
     found = sorted(clusters, key=lambda c: min(c.members))
     if any(not c.weight > 0 for c in found):
@@ -66,10 +96,10 @@ def agglomerate(clusters: Iterable[Cluster], threshold: float, n_neighbours: int
     while len(found) > 1:
         pairs = [
             (a, b)
-            for a, b in neighbour_pairs(np.stack([c.mean for c in found]), threshold, n_neighbours)
+            for a, b in neighbour_pairs(np.stack([c.mean for c in found]), threshold * leniency.greatest, n_neighbours)
             if found[a].may_join(found[b])
         ]
-        merged = _merge(found, pairs, threshold)
+        merged = _merge(found, pairs, threshold, leniency)
         if len(merged) == len(found):
             break
         found = sorted(merged, key=lambda c: min(c.members))
@@ -110,20 +140,26 @@ def _nearest(points: Array, squares: Array, rows: slice, radius: float, k: int) 
     return best, index
 
 
-def _merge(clusters: list[Cluster], pairs: Iterable[tuple[int, int]], threshold: float) -> list[Cluster]:
+def _merge(
+    clusters: list[Cluster], pairs: Iterable[tuple[int, int]], threshold: float, leniency: Leniency
+) -> list[Cluster]:
     """Merge along a neighbour graph, nearest first; neighbours of a union are those of its parts."""
+
+    def distance(a: Cluster, b: Cluster) -> float:
+        return a.distance(b) / leniency.factor(a, b)
+
     alive: dict[int, Cluster] = dict(enumerate(clusters))
     near: dict[int, set[int]] = {i: set() for i in alive}
     heap: list[tuple[float, int, int]] = []
     for a, b in pairs:
         near[a].add(b)
         near[b].add(a)
-        heap.append((alive[a].distance(alive[b]), a, b))
+        heap.append((distance(alive[a], alive[b]), a, b))
     heapq.heapify(heap)
     fresh = len(clusters)
     while heap:
-        distance, a, b = heapq.heappop(heap)
-        if distance >= threshold:
+        nearest, a, b = heapq.heappop(heap)
+        if nearest >= threshold:
             break
         if a not in alive or b not in alive:
             continue
@@ -136,7 +172,7 @@ def _merge(clusters: list[Cluster], pairs: Iterable[tuple[int, int]], threshold:
                 continue
             near[c].add(fresh)
             near[fresh].add(c)
-            gap = union.distance(alive[c])
+            gap = distance(union, alive[c])
             if gap < threshold:
                 heapq.heappush(heap, (gap, c, fresh))
         fresh += 1

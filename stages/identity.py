@@ -1,54 +1,66 @@
 """Who is who across the whole dataset, and which split each person belongs to.
 
 A track's face is the weighted mean of its portraits' embeddings (dark or tiny portraits and profiles weigh little).
-Tracks are clustered within each source first (a few dozen to thousands), then the sources' people across the dataset;
-two tracks seen at the same time in one shot are never one person. A track whose best portrait is too poor to tell
-people apart (dark, tiny, in profile) stays a person of its own: a missed merge costs some references, a wrong one
-puts another face beside a clip. Streams embeddings source by source; memory is one mean a track.
+Tracks are clustered within each source first (a few dozen to thousands), with voices as second evidence, then the
+sources' people across the dataset; two tracks seen at the same time in one shot are never one person. A track whose
+best portrait is too poor to tell people apart (dark, tiny, in profile) stays a person of its own: a missed merge costs
+some references, a wrong one puts another face beside a clip. What nearly merged is listed in `doubtful_merges`. Names
+and splits last from run to run, and people's decisions are laid over the clusters (`identity_people`).
+Streams embeddings source by source; memory is one mean a track.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, ClassVar
 
-import numpy as np
-import pyarrow as pa
 from pydantic import Field, model_validator
 
 from curation.stage import Gate, GateMode, Inputs, Outputs, StageSettings, Unit, WorkItem
 from schemas.table import Table
-from schemas.tables import DUPLICATES, FACE_EMBEDDINGS, IDENTITIES, INPUTS, TRACK_IDENTITIES, TRACKS
+from schemas.tables import BINDINGS, DOUBTFUL_MERGES, FACE_EMBEDDINGS, TRACK_IDENTITIES, TRACKS
 from schemas.time import Interval
-from stages.clustering import Array, Cluster, agglomerate
-from stages.identity_splits import identity_groups, split_of
+from stages.clustering import Cluster
+from stages.identity_clusters import Doubt, Rules, clusters_of, doubts, merge
+from stages.identity_faces import Face, track_faces
+from stages.identity_people import READS, WRITES, known_before, name_people, person, person_rows, split_tables
+from stages.identity_registry import measure_key
+from stages.identity_voices import voices_of
 
 _NAME = "average-linkage"
 _POOR = "alone-poor-portraits"
 _ALONE = "alone-no-embedding"
+_DECIDED = "human-decision"
+_DEALING = {"val", "test", "split_seed"}
+"""Settings that have no say in who is who."""
 
 
 class IdentitySettings(StageSettings):
     """How near is one person, and how people are split."""
 
-    max_distance: float = Field(
-        0.52,
+    max_distance: float | None = Field(
+        None,
         gt=0,
-        description="largest root mean square L2 distance within a person. For dlib: its author's 0.6 less a margin; "
-        "means of tracks were measured 0.04-0.43 apart within a person and from 0.58 between people",
+        description="largest root mean square L2 distance within a person inside a source; null = the embedder's own",
+    )
+    max_distance_across: float | None = Field(
+        None, gt=0, description="the same across sources, never above that inside one; null = the embedder's own"
     )
     min_quality: float = Field(
-        0.25, ge=0, le=1, description="a track whose best portrait (quality x frontality) is poorer is never merged"
+        0.1, ge=0, le=1, description="a track whose best portrait (quality x frontality) is poorer is never merged"
     )
+    voice_one: float = Field(
+        0.04, ge=0, le=1, description="share by which one voice bound to both tracks widens the limit inside a source"
+    )
+    voice_two: float = Field(0.07, ge=0, lt=1, description="share by which two voices narrow it")
     min_overlap_s: float = Field(
         0.2, ge=0, description="two tracks of one shot that share more time than this are two people (s)"
     )
     n_neighbours: int = Field(32, ge=1, description="nearest neighbours looked at in a round of clustering")
-    val: float = Field(0.05, ge=0, le=1, description="share of groups in the validation split")
-    test: float = Field(0.05, ge=0, le=1, description="share of groups in the test split")
-    split_seed: str = Field("", description="changes who falls into which split")
+    val: float = Field(0.05, ge=0, le=1, description="share of the kept seconds in the validation split")
+    test: float = Field(0.05, ge=0, le=1, description="share of the kept seconds in the test split")
+    split_seed: str = Field("", description="another one deals all splits anew")
 
     @model_validator(mode="after")
     def _shares(self) -> IdentitySettings:
@@ -61,11 +73,11 @@ class Identity:
     """Stage: cluster tracks to people; groups and splits."""
 
     name: ClassVar[str] = "identity"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 3
     unit: ClassVar[Unit] = "dataset"
-    reads: ClassVar[tuple[Table, ...]] = (TRACKS, FACE_EMBEDDINGS, INPUTS, DUPLICATES)
-    writes: ClassVar[tuple[Table, ...]] = (IDENTITIES, TRACK_IDENTITIES)
-    gate: ClassVar[Gate | None] = "tracks"
+    reads: ClassVar[tuple[Table, ...]] = (TRACKS, FACE_EMBEDDINGS, BINDINGS, *READS)
+    writes: ClassVar[tuple[Table, ...]] = (TRACK_IDENTITIES, DOUBTFUL_MERGES, *WRITES)
+    gate: ClassVar[Gate | None] = "segments"  # splits are dealt by the seconds of kept clips
     gate_mode: ClassVar[GateMode] = "set"
     Settings: ClassVar[type[StageSettings]] = IdentitySettings
 
@@ -79,108 +91,88 @@ class Identity:
 
     def run(self, item: WorkItem, inputs: Inputs) -> Outputs:
         """Cluster all live tracks of the dataset."""
-        wanted = ["track_id", "source_id", "shot_id", "start_s", "end_s", "duration_s"]
+        s = self._settings
+        wanted = ["track_id", "source_id", "shot_id", "start_s", "end_s", "duration_s", "center_x", "center_y"]
         tracks = {r["track_id"]: r for r in inputs.read(TRACKS).select(wanted).to_pylist()}
-        means, best = track_means(inputs.parts(FACE_EMBEDDINGS))
-        people = self.cluster({k: c for k, c in means.items() if k in tracks}, best, tracks)
-        linked = [*_same_session(inputs.read(INPUTS).to_pylist()), *_copies(inputs.read(DUPLICATES).to_pylist())]
-        poor = {k for k, quality in best.items() if quality < self._settings.min_quality}
-        return self._outputs(people, means, poor, tracks, linked)
+        faces = {k: f for k, f in track_faces(inputs.parts(FACE_EMBEDDINGS)).items() if k in tracks}
+        telling = s.model_dump(mode="json", exclude=_DEALING)
+        known = known_before(inputs, tracks, measure_key(self.version, telling, {f.embedder for f in faces.values()}))
+        apart, voices = tracks_apart(tracks.values(), s.min_overlap_s), voices_of(inputs.read(BINDINGS).to_pylist())
+        single = {
+            t: Cluster(frozenset({t}), f.weight, f.mean, 0.0, frozenset(apart.get(t, ())), voices.get(t, frozenset()))
+            for t, f in faces.items()
+        }
+        named = name_people(inputs, known, self.cluster(faces, tracks, apart, voices, known.memory.names), single)
+        rows = person_rows(named.people, tracks, single, lambda track: self._how(faces.get(track)), _DECIDED)
+        dealt = split_tables(inputs, named.people.parts, tracks, s.val, s.test, s.split_seed)
+        owner = named.people.of()
+        doubted = [
+            doubt_row(d, owner)
+            for d in self.doubts(named.people.parts, faces, single, tracks)
+            if frozenset({owner[d.a], owner[d.b]}) not in named.people.parted
+        ]
+        out = {TRACK_IDENTITIES: TRACK_IDENTITIES.from_rows(rows), DOUBTFUL_MERGES: DOUBTFUL_MERGES.from_rows(doubted)}
+        return Outputs({**out, **named.tables, **dealt})
 
     def cluster(
-        self, faces: Mapping[str, Cluster], best: Mapping[str, float], tracks: Mapping[str, Mapping[str, Any]]
-    ) -> list[Cluster]:
-        """Return people as clusters of track ids; tracks without a face are people of their own (weight 0)."""
-        s = self._settings
-        apart = tracks_apart(tracks.values(), s.min_overlap_s)
-        by_source: dict[str, list[Cluster]] = defaultdict(list)
-        doubtful = [face for track_id, face in sorted(faces.items()) if best[track_id] < s.min_quality]
-        for track_id, face in sorted(faces.items()):
-            if best[track_id] < s.min_quality:
-                continue
-            barred = frozenset(apart.get(track_id, ()))
-            by_source[tracks[track_id]["source_id"]].append(
-                Cluster(face.members, face.weight, face.mean, face.scatter, barred)
-            )
-        people: list[Cluster] = []
-        for _, members in sorted(by_source.items()):
-            people += agglomerate(members, s.max_distance, s.n_neighbours)
-        alone = [Cluster(frozenset({t}), 0.0, np.zeros(0)) for t in sorted(tracks.keys() - faces.keys())]
-        return [*agglomerate(people, s.max_distance, s.n_neighbours), *doubtful, *alone]
-
-    def _outputs(
         self,
-        people: Sequence[Cluster],
-        faces: Mapping[str, Cluster],
-        poor: set[str],
+        faces: Mapping[str, Face],
         tracks: Mapping[str, Mapping[str, Any]],
-        linked: Iterable[tuple[str, str]],
-    ) -> Outputs:
-        names = {identity_id(p.members): p for p in people}
-        sources = {name: {tracks[t]["source_id"] for t in p.members} for name, p in names.items()}
-        groups = identity_groups(sources, linked)
+        apart: Mapping[str, Iterable[str]],
+        voices: Mapping[str, frozenset[str]],
+        names: Mapping[str, str],
+    ) -> list[frozenset[str]]:
+        """Return people as sets of track ids.
+
+        Tracks without a face, or with too poor a one, are people of their own. Tracks with equal `names` stay together,
+        and those with different ones apart.
+        """
+        rules, source_of = self._rules(), {t: str(r["source_id"]) for t, r in tracks.items()}
+        people: list[frozenset[str]] = []
+        for embedder, clusters in sorted(clusters_of(faces, apart, voices, rules).items()):
+            people += [p.members for p in merge(clusters.values(), source_of, embedder, rules, names)]
+        return [*people, *(frozenset({t}) for t in sorted(tracks.keys() - set().union(*people)))]
+
+    def doubts(
+        self,
+        people: Mapping[str, Collection[str]],
+        faces: Mapping[str, Face],
+        single: Mapping[str, Cluster],
+        tracks: Mapping[str, Mapping[str, Any]],
+    ) -> list[Doubt]:
+        """Return pairs of people that may be one, as far as their portraits are aligned."""
+        source_of = {t: str(r["source_id"]) for t, r in tracks.items()}
+        out: list[Doubt] = []
+        for embedder in sorted({f.embedder for f in faces.values()}):
+            usable = {t: c for t, c in single.items() if faces[t].embedder == embedder and faces[t].best > 0}
+            found = [person(part, usable) for part in people.values()]
+            out += doubts([p for p in found if p is not None], faces, source_of, embedder, self._rules())
+        return out
+
+    def _rules(self) -> Rules:
         s = self._settings
-        identities, members = [], []
-        for name, person in names.items():
-            identities.append(
-                {
-                    "identity_id": name,
-                    "n_tracks": len(person.members),
-                    "n_sources": len(sources[name]),
-                    "seen_s": float(sum(tracks[t]["duration_s"] for t in person.members)),
-                    "split": split_of(groups[name], s.val, s.test, s.split_seed),
-                    "group_id": f"g-{groups[name]}",
-                }
-            )
-            for track_id in person.members:
-                seen = person.weight > 0
-                members.append(
-                    {
-                        "track_id": track_id,
-                        "source_id": tracks[track_id]["source_id"],
-                        "identity_id": name,
-                        "distance": float(np.linalg.norm(faces[track_id].mean - person.mean)) if seen else None,
-                        "annotator": _ALONE if not seen else _POOR if track_id in poor else _NAME,
-                    }
-                )
-        return Outputs(
-            {IDENTITIES: IDENTITIES.from_rows(identities), TRACK_IDENTITIES: TRACK_IDENTITIES.from_rows(members)}
-        )
+        return Rules(s.max_distance, s.max_distance_across, s.min_quality, s.voice_one, s.voice_two, s.n_neighbours)
+
+    def _how(self, face: Face | None) -> str:
+        if face is None:
+            return _ALONE
+        return _POOR if face.best < max(self._settings.min_quality, 1e-9) else _NAME
 
 
-def track_means(parts: Iterable[pa.Table]) -> tuple[dict[str, Cluster], dict[str, float]]:
-    """Return each track's face as a weighted mean of its embeddings, and its best portrait's weight.
-
-    The weight of a portrait is its quality times its frontality. The scatter within a track is left out, so that
-    distances between tracks are distances of means: it is noise of single portraits, which the mean averages away.
-    """
-    means: dict[str, Cluster] = {}
-    best: dict[str, float] = {}
-    for part in parts:
-        ids = [str(track_id) for track_id in part["track_id"].to_pylist()]
-        if not ids:
-            continue
-        yaw = np.nan_to_num(part["yaw_deg"].to_numpy().astype(np.float64))
-        quality = part["quality"].to_numpy().astype(np.float64) * frontality(yaw)
-        vectors = np.array(part["embedding"].to_pylist(), np.float64)
-        rows: dict[str, list[int]] = defaultdict(list)
-        for i, track_id in enumerate(ids):
-            rows[track_id].append(i)
-        for track_id, index in rows.items():
-            best[track_id] = float(quality[index].max())
-            means[track_id] = Cluster(frozenset({track_id}), *weighted_mean(vectors[index], quality[index]))
-    return means, best
-
-
-def frontality(yaw_deg: Array) -> Array:
-    """Return how much a head turned by yaw (degrees) shows for identity: 1 in front, 0 from the side; cos squared."""
-    return np.asarray(np.maximum(np.cos(np.radians(yaw_deg)), 0.0) ** 2, np.float64)
-
-
-def weighted_mean(vectors: Array, quality: Array) -> tuple[float, Array]:
-    """Return (total weight, mean [d]) of vectors [n, d] weighted by quality [n]; never a weight of zero."""
-    weights = np.maximum(quality, 1e-3)
-    return float(weights.sum()), np.average(vectors, axis=0, weights=weights)
+def doubt_row(doubt: Doubt, names: Mapping[str, str]) -> dict[str, Any]:
+    """Return the DOUBTFUL_MERGES row of a pair; `names` is the person of each track."""
+    return {
+        "identity_id": names[doubt.a],
+        "other_identity_id": names[doubt.b],
+        "track_id": doubt.a,
+        "other_track_id": doubt.b,
+        "across_sources": doubt.across,
+        "distance": doubt.distance,
+        "limit": doubt.limit,
+        "voices": doubt.voices,
+        "why": doubt.why,
+        "annotator": _NAME,
+    }
 
 
 def tracks_apart(tracks: Iterable[Mapping[str, Any]], min_overlap_s: float) -> dict[str, set[str]]:
@@ -200,19 +192,3 @@ def tracks_apart(tracks: Iterable[Mapping[str, Any]], min_overlap_s: float) -> d
                     apart[a["track_id"]].add(b["track_id"])
                     apart[b["track_id"]].add(a["track_id"])
     return apart
-
-
-def identity_id(members: Iterable[str]) -> str:
-    """Name a person after the smallest of their tracks."""
-    return "p-" + hashlib.sha256(min(members).encode()).hexdigest()[:12]
-
-
-def _same_session(inputs: Iterable[Mapping[str, Any]]) -> list[tuple[str, str]]:
-    first: dict[str, str] = {}
-    return [
-        (first.setdefault(r["session"], r["source_id"]), r["source_id"]) for r in inputs if r["session"] is not None
-    ]
-
-
-def _copies(duplicates: Iterable[Mapping[str, Any]]) -> list[tuple[str, str]]:
-    return [(r["near_duplicate_of"], r["source_id"]) for r in duplicates if r["near_duplicate_of"] is not None]

@@ -18,7 +18,7 @@ from curation.stage import WorkItem
 from schemas import tables as t
 from stages.clustering import Cluster, agglomerate, neighbour_pairs
 from stages.identity import Identity, IdentitySettings, tracks_apart
-from stages.identity_splits import identity_groups, split_of
+from stages.identity_splits import group_name
 
 DIMENSIONS = 128
 
@@ -112,38 +112,6 @@ def test_neighbour_blocks_agree_with_brute_force(monkeypatch: pytest.MonkeyPatch
     assert set(whole) == expected
 
 
-# ------------------------------------------------------------------ splits
-
-
-def test_splits_follow_their_shares_and_nothing_else() -> None:
-    ids = [f"{i:016x}" for i in range(20_000)]
-    splits = [split_of(i, 0.05, 0.1) for i in ids]
-    assert splits.count("val") / len(ids) == pytest.approx(0.05, abs=0.005)
-    assert splits.count("test") / len(ids) == pytest.approx(0.1, abs=0.007)
-    assert split_of("a", 0.0, 0.0) == "train"
-    # A larger share moves sources into a split, none out of it.
-    assert all(split_of(i, 0.05, 0.2) == "test" for i, s in zip(ids, splits, strict=True) if s == "test")
-    with pytest.raises(ValueError, match="shares"):
-        split_of("a", 0.6, 0.6)
-
-
-@settings(deadline=None)
-@given(
-    st.dictionaries(st.text("pq", min_size=1, max_size=4), st.sets(st.sampled_from("abcdefgh"), min_size=1)),
-    st.lists(st.tuples(st.sampled_from("abcdefgh"), st.sampled_from("abcdefgh")), max_size=4),
-)
-def test_groups_never_share_a_source(sources_of: dict[str, set[str]], linked: list[tuple[str, str]]) -> None:
-    groups = identity_groups(sources_of, linked)
-    owner: dict[str, str] = {}
-    for identity, sources in sources_of.items():
-        for source in sources:
-            assert owner.setdefault(source, groups[identity]) == groups[identity]
-    for a, b in linked:
-        if a in owner and b in owner:
-            assert owner[a] == owner[b]
-    assert groups == identity_groups(dict(reversed(sources_of.items())), linked[::-1])
-
-
 # ------------------------------------------------------------------ the stage
 
 
@@ -180,6 +148,7 @@ def _dataset(seed: int = 0) -> tuple[dict[Any, list[Any]], dict[str, str]]:
                         source_id=source,
                         k=25 * k,
                         embedding=_seen(person, rng, 0.35),
+                        yaw_deg=0.0,
                         quality=0.05 if s == "f" else 0.8,
                     )
                 )
@@ -215,7 +184,7 @@ def test_no_person_is_in_two_splits_and_session_mates_stay_together() -> None:
     identities, members = _run({**parts, t.INPUTS: [t.INPUTS.from_rows(registered)]}, val=0.3, test=0.3)
     group = {i["identity_id"]: (i["group_id"], i["split"]) for i in identities}
     assert len({group[m] for track, m in members.items() if track[0] in "abcde"}) == 1
-    assert group[members["a" * 16 + "-t00000"]][0] == "g-" + "a" * 16
+    assert group[members["a" * 16 + "-t00000"]][0] == group_name("a" * 16)
     copies = [row(t.DUPLICATES, source_id=s * 16, near_duplicate_of="a" * 16 if s == "f" else None) for s in "abcdef"]
     identities, members = _run({**parts, t.DUPLICATES: [t.DUPLICATES.from_rows(copies)]})
     group = {i["identity_id"]: (i["group_id"], i["split"]) for i in identities}

@@ -15,10 +15,10 @@ from curation.memory import MemoryInputs
 from curation.stage import WorkItem
 from schemas import tables as t
 from schemas.time import Interval
-from stages.reference_choice import Clip, Image, Rules, choose, inside, nearness, pool
-from stages.references import References, ReferencesSettings
+from stages.reference_choice import Clip, Image, choose, inside, nearness, pool
+from stages.references import References, ReferencesSettings, rules_of
 
-RULES = Rules(**ReferencesSettings().model_dump())
+RULES = rules_of(ReferencesSettings(), 0.52)
 CLIP = Clip("a", "a-t0", Interval(10.0, 14.0))
 
 
@@ -130,7 +130,7 @@ def _dataset() -> dict[Any, list[Any]]:
     cast = {"a-t0": x, "a-t1": y, "b-t0": x, "c-t0": y}
     embeddings = [
         row(
-            t.FACE_EMBEDDINGS, track_id=track, source_id=track[0], k=25 * s, t_s=float(s), quality=0.7,
+            t.FACE_EMBEDDINGS, track_id=track, source_id=track[0], k=25 * s, t_s=float(s), quality=0.7, yaw_deg=0.0,
             embedding=(face + rng.normal(0, 0.01, 128)).tolist(), view="frontal" if s % 3 else "left_profile",
             expression="smile" if s % 2 else "neutral", expression_score=0.8,
         )

@@ -15,7 +15,15 @@ import typer
 from rich.console import Console
 
 from lpm_train.tools import cli as trainer
-from workflows import commands, commands_forget, commands_models, commands_query, commands_schema, labels
+from workflows import (
+    commands,
+    commands_forget,
+    commands_models,
+    commands_query,
+    commands_schema,
+    identities_command,
+    labels,
+)
 
 app = typer.Typer(
     name="lpm", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
@@ -24,6 +32,7 @@ app = typer.Typer(
 models = typer.Typer(no_args_is_help=True, help="Model weights: what is needed, where it is found, fetching it.")
 app.add_typer(models, name="models")
 app.add_typer(labels.app, name="labels")
+app.add_typer(identities_command.app, name="identities")
 app.add_typer(trainer.train, name="train")
 
 out = Console(soft_wrap=True)
@@ -104,7 +113,7 @@ def decide(
 @app.command()
 def pack(dataset: Target) -> None:
     """Write shards and manifest for what is kept now."""
-    commands.pack(out, dataset)
+    commands.pack(err, out, dataset)
 
 
 @app.command()

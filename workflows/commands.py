@@ -22,6 +22,7 @@ from curation.compaction import tidy
 from curation.dataset import Dataset, DatasetError
 from curation.engine_local import LocalEngine
 from curation.forget import ForgetError
+from curation.identities import IdentityError
 from curation.label_formats import LabelError
 from curation.ledger import LedgerError
 from curation.pack import PackError
@@ -30,6 +31,7 @@ from curation.register import InputError, expand
 from curation.rules import check_policy
 from curation.run import Engine, Job, RunStoppedError, locked, write_workflow
 from curation.run import run as run_job
+from curation.splits import split_warnings
 from curation.step import StageSetupError
 from curation.store import Store, StoreError
 from curation.workflow import WorkflowError, resolve
@@ -38,11 +40,12 @@ from schemas.policy import PolicyError, parse_policy
 from schemas.workflow import Workflow
 from workflows import catalog
 from workflows.progress import RunProgress
+from workflows.stand_ins import sentence, stand_ins
 from workflows.usage import UsageError
 
 EXPECTED = (
-    DatasetError, ex.UnknownIdError, ForgetError, InputError, LabelError, LedgerError, PackError, PolicyError,
-    RunStoppedError, StageSetupError, StoreError, UsageError, WorkflowError, weights.WeightsMismatch,
+    DatasetError, ex.UnknownIdError, ForgetError, IdentityError, InputError, LabelError, LedgerError, PackError,
+    PolicyError, RunStoppedError, StageSetupError, StoreError, UsageError, WorkflowError, weights.WeightsMismatch,
     weights.WeightsNotFound,
 )  # fmt: skip
 
@@ -67,6 +70,8 @@ def run(
     named = expand(inputs, None if "://" in target else str(Path(target).absolute()))
     if named:
         err.print(f"{len(named)} files named", highlight=False)
+    for weight, weaker in stand_ins(job.pipeline).items():
+        err.print(f"warning: {sentence(weight, weaker)}", markup=False, highlight=False)
     packer = pack_shards if job.pipeline.writer(t.CLIPS) is not None else None
     with RunProgress(err, job.pipeline) as progress:
         outcome = run_job(job, _engine(engine, address, wait_for_nodes), named, packer=packer, event=progress.event)
@@ -78,6 +83,7 @@ def run(
     else:
         said = f"{packed['samples']} samples in {len(packed['shards'])} shards ({packed['status']})"
     out.print(f"{said}; run {outcome.run_id}")
+    _print_split_warnings(err, target)
     _print_quarantine(err, target)
     return outcome.quarantined
 
@@ -117,6 +123,11 @@ def existing(target: str, policy: str | None = None) -> Job:
     if _stored(target) is None:
         raise DatasetError(f"{target} has no workflow.json; run `lpm run` on it first")
     return _job(target, None, policy, [], retry=False)
+
+
+def _print_split_warnings(err: Console, target: str) -> None:
+    for said in split_warnings(Dataset(target)):
+        err.print(f"warning: {said}", markup=False, highlight=False, style="yellow")
 
 
 def _print_quarantine(err: Console, target: str) -> None:
@@ -184,7 +195,7 @@ def decide(out: Console, target: str, policy: str, dry_run: bool) -> None:
         out.print(f"`lpm pack {target}` writes the shards for it")
 
 
-def pack(out: Console, target: str) -> None:
+def pack(err: Console, out: Console, target: str) -> None:
     """Write shards and manifest."""
     job = existing(target)
     stepper = job.stepper()
@@ -196,6 +207,7 @@ def pack(out: Console, target: str) -> None:
     out.print(
         f"{packed['samples']} samples in {len(packed['shards'])} shards, {packed['bytes']} bytes: {packed['status']}"
     )
+    _print_split_warnings(err, target)
 
 
 def compact(out: Console, target: str, min_files: int) -> None:

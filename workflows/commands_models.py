@@ -24,14 +24,23 @@ def models_list(out: Console) -> None:
 
 
 def models_fetch(out: Console, names: list[str]) -> None:
-    """Fetch weights by name, or all required ones."""
+    """Fetch weights by name, or all required ones and those that something weaker stands in for.
+
+    Of the latter one that cannot be had is no error unless it was asked for by name.
+    """
     known = weights.registry()
     unknown = [n for n in names if n not in known]
     if unknown:
         raise UsageError(f"no weight {unknown[0]!r}; there are: {', '.join(known)}")
-    for name in names or [n for n, w in known.items() if not w.optional]:
+    for name in names or [n for n, w in known.items() if not w.optional or w.stand_in]:
         out.print(f"{name}: ", end="", markup=False, highlight=False)
-        out.print(str(weights.resolve(name)), markup=False, highlight=False)
+        try:
+            said = str(weights.resolve(name))
+        except weights.WeightsNotFound as e:
+            if names or not known[name].optional:
+                raise
+            said = f"{known[name].stand_in} stands in for it. {e}"
+        out.print(said, markup=False, highlight=False)
 
 
 def models_path(name: str) -> Path:

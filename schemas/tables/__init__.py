@@ -17,10 +17,21 @@ from schemas.tables.attribution import (
     VOICE_TURNS,
     VOICES,
 )
-from schemas.tables.labels import LABEL_STATES, LABELS
+from schemas.tables.labels import IDENTITY_DECISIONS, LABEL_STATES, LABELS
 from schemas.tables.output import CLIPS, DECISIONS, ERRORS, MANIFEST
 from schemas.tables.pairing import SEGMENTS, TIMELINE, VERDICTS
-from schemas.tables.people import DUPLICATES, FACE_EMBEDDINGS, IDENTITIES, REFERENCES, TRACK_IDENTITIES
+from schemas.tables.people import (
+    DOUBTFUL_MERGES,
+    DUPLICATES,
+    FACE_EMBEDDINGS,
+    IDENTITIES,
+    IDENTITY_ALIASES,
+    IDENTITY_REGISTRY,
+    REFERENCES,
+    SPLIT_SHARES,
+    SPLITS,
+    TRACK_IDENTITIES,
+)
 from schemas.tables.performance import CAPTIONS
 from schemas.tables.registry import FORGOTTEN, INPUTS, SOURCES
 from schemas.tables.scan import CUTS, FACE_CROPS, FACE_FRAMES, FRAMES, LAYOUT, PORTRAITS
@@ -67,6 +78,12 @@ TABLES: dict[str, Table] = {
         FACE_EMBEDDINGS,
         IDENTITIES,
         TRACK_IDENTITIES,
+        IDENTITY_DECISIONS,
+        IDENTITY_REGISTRY,
+        IDENTITY_ALIASES,
+        SPLITS,
+        SPLIT_SHARES,
+        DOUBTFUL_MERGES,
         REFERENCES,
         DUPLICATES,
         SESSIONS,
@@ -78,8 +95,11 @@ TABLES: dict[str, Table] = {
     )
 }
 
-GIVEN = (INPUTS, FORGOTTEN, LABELS)
+GIVEN = (INPUTS, FORGOTTEN, LABELS, IDENTITY_DECISIONS)
 """Tables that people give and no stage writes."""
+
+REMEMBERED = (IDENTITY_DECISIONS, IDENTITY_REGISTRY, IDENTITY_ALIASES, SPLITS)
+"""Tables of the whole dataset that outlive the run that wrote them; rows go when their source does."""
 
 __all__ = [
     "ASD_FRAMES",
@@ -91,6 +111,7 @@ __all__ = [
     "CLIPS",
     "CUTS",
     "DECISIONS",
+    "DOUBTFUL_MERGES",
     "DUPLICATES",
     "ERRORS",
     "FACE_CROPS",
@@ -100,6 +121,9 @@ __all__ = [
     "FRAMES",
     "GIVEN",
     "IDENTITIES",
+    "IDENTITY_ALIASES",
+    "IDENTITY_DECISIONS",
+    "IDENTITY_REGISTRY",
     "INPUTS",
     "LABELS",
     "LABEL_STATES",
@@ -107,6 +131,7 @@ __all__ = [
     "MANIFEST",
     "PORTRAITS",
     "REFERENCES",
+    "REMEMBERED",
     "SEGMENTS",
     "SESSIONS",
     "SESSION_PAIRS",
@@ -116,6 +141,8 @@ __all__ = [
     "SPEAKERS",
     "SPEECH",
     "SPEECH_FRAMES",
+    "SPLITS",
+    "SPLIT_SHARES",
     "SYNC",
     "SYNC_FRAMES",
     "TABLES",

@@ -67,7 +67,7 @@ MANIFEST = Table(
         SOURCE,
         TRACK,
         text("identity_id", "person"),
-        text("split", "train, val, or test"),
+        text("split", "train, val, test, or withheld: in none of them, as that would leak"),
         text("state", "speak, listen, idle, or both"),
         text("category", "Speak, Conversation, Listen_dialogue, Listen_nondialogue, Silence (LPM 1.0's classes)"),
         START,

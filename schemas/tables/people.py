@@ -2,7 +2,23 @@
 
 from __future__ import annotations
 
-from schemas.columns import ANNOTATOR, SEGMENT, SOURCE, TRACK, K, T, count, flag, index, real, reals, seconds, text
+from schemas.columns import (
+    ANNOTATOR,
+    END,
+    SEGMENT,
+    SOURCE,
+    START,
+    TRACK,
+    K,
+    T,
+    count,
+    flag,
+    index,
+    real,
+    reals,
+    seconds,
+    text,
+)
 from schemas.table import Table
 
 FACE_EMBEDDINGS = Table(
@@ -30,12 +46,12 @@ IDENTITIES = Table(
     "people, across sources",
     ("identity_id",),
     (
-        text("identity_id", "`p-<hash>`, from the smallest track_id of the cluster"),
+        text("identity_id", "`p-<hash>`, given once and kept: see docs/identities.md"),
         count("n_tracks", "tracks of this person"),
         count("n_sources", "sources this person appears in"),
         seconds("seen_s", "length of the tracks"),
-        text("split", "train, val or test; a function of the identity group alone"),
-        text("group_id", "identities that share a source or session; one group never spans two splits"),
+        text("split", "train, val or test; null while no clip of theirs is kept, or all are withheld", null=True),
+        text("group_id", "identities that share a source, session or copy; one group never spans two splits"),
     ),
     grain="dataset",
 )
@@ -49,6 +65,90 @@ TRACK_IDENTITIES = Table(
         SOURCE,
         text("identity_id", "person"),
         real("distance", "distance of the track's mean embedding to the identity's", null=True),
+        ANNOTATOR,
+    ),
+    grain="dataset",
+)
+
+IDENTITY_REGISTRY = Table(
+    "identity_registry",
+    "the names that tracks bear, remembered from run to run; tracks that the policy leaves out now are in it too",
+    ("track_id",),
+    (
+        TRACK,
+        SOURCE,
+        text("identity_id", "the name that clustering gave, before people decided anything"),
+        text("person_id", "the name after people's decisions: `track_identities.identity_id`"),
+        START,
+        END,
+        real("center_x", "horizontal centre of the face, to find the track under another id", "0-1"),
+        real("center_y", "vertical centre", "0-1"),
+        text("measure", "hash of how it was clustered; under another one a name is inherited, not binding"),
+    ),
+    grain="dataset",
+)
+
+IDENTITY_ALIASES = Table(
+    "identity_aliases",
+    "names that are no longer in use, and whose they are now",
+    ("alias", "source_id"),
+    (
+        text("alias", "the name that somebody bore once"),
+        SOURCE,
+        text("identity_id", "the person's present name"),
+    ),
+    grain="dataset",
+)
+
+SPLITS = Table(
+    "splits",
+    "the split of every source that had a kept clip; given once, it never changes",
+    ("source_id",),
+    (
+        SOURCE,
+        text("split", "train, val or test; null where none could be given without a leak", null=True),
+        flag("withheld", "its clips are in no split for now: it shares somebody with sources of other splits"),
+        text("why", "what it shares with which split, where withheld", null=True),
+        text("group_id", "sources that share a person, session or copy"),
+        seconds("kept_s", "length of the kept clips when the splits were looked at last"),
+        text("seed", "`identity.split_seed` under which it was dealt"),
+    ),
+    grain="dataset",
+)
+
+SPLIT_SHARES = Table(
+    "split_shares",
+    "what each split holds beside what it should",
+    ("split",),
+    (
+        text("split", "train, val, test, or withheld"),
+        real("wanted", "share of the kept seconds asked for", "0-1"),
+        real("share", "share of the kept seconds it has", "0-1"),
+        seconds("kept_s", "length of its kept clips"),
+        count("n_sources", "sources in it"),
+        count("n_groups", "groups in it: a group is never divided"),
+    ),
+    grain="dataset",
+)
+
+DOUBTFUL_MERGES = Table(
+    "doubtful_merges",
+    "people that were kept apart and may be one: for a person to judge",
+    ("identity_id", "other_identity_id"),
+    (
+        text("identity_id", "person"),
+        text("other_identity_id", "the person that may be the same"),
+        text("track_id", "of the first person's tracks the one nearest to the second person"),
+        text("other_track_id", "of the second person's tracks the one nearest to it"),
+        flag("across_sources", "they share no source"),
+        real("distance", "root mean square L2 distance between their tracks' faces"),
+        real("limit", "below it they would be one, voices taken into account"),
+        text("voices", "one: a voice is bound to both; two: different voices; unknown"),
+        text(
+            "why",
+            "kept apart for: distance (not near enough), two_voices, seen_at_once, poor_portraits (too dark, small or "
+            "turned to tell), or named_before (two names that were given before are not joined but by hand)",
+        ),
         ANNOTATOR,
     ),
     grain="dataset",
@@ -68,6 +168,13 @@ REFERENCES = Table(
         index("ref_k", "grid index of the image"),
         seconds("ref_t_s", "time of the image in its source"),
         real("distance", "identity distance to the person's mean embedding"),
+        real(
+            "own_distance",
+            "identity distance to the other portraits of the segment's own track (those inside it, where there are "
+            "two); null = it is the only one",
+            null=True,
+        ),
+        real("rival_distance", "identity distance to the nearest other person of the source; null = nobody", null=True),
         real("yaw_deg", "head yaw", "deg", null=True),
         text("view", "view label"),
         text("expression", "expression label"),

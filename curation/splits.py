@@ -1,0 +1,41 @@
+"""Which split a source's clips are packed into, and what is to be said where a split is empty or clips are withheld."""
+
+from __future__ import annotations
+
+from curation.dataset import Dataset
+from schemas import tables as t
+
+WITHHELD = "withheld"
+"""The split of clips that are in none: beside those of their people, they would leak from one split into another."""
+
+
+def source_splits(dataset: Dataset) -> dict[str, str] | None:
+    """Return the split that each source's clips go to; None where no stage of the workflow gives splits."""
+    if not dataset.files(t.SPLITS):
+        return None
+    rows = dataset.table(t.SPLITS).to_pylist()
+    return {r["source_id"]: WITHHELD if r["withheld"] or r["split"] is None else r["split"] for r in rows}
+
+
+def split_warnings(dataset: Dataset) -> list[str]:
+    """Return one sentence for each split that is wanted and empty, and one where clips are withheld or not dealt."""
+    shares = {r["split"]: r for r in dataset.table(t.SPLIT_SHARES).to_pylist()}
+    groups = sum(r["n_groups"] for r in shares.values())
+    out = [
+        f"split {r['split']} is empty (wanted: {100 * r['wanted']:.0f} % of the seconds): the kept clips are of "
+        f"{groups} groups of people who must stay together, too few or too unequal to divide"
+        for r in shares.values()
+        if r["wanted"] > 0 and not r["n_sources"] and groups
+    ]
+    held = shares.get(WITHHELD)
+    if held is not None and held["n_sources"]:
+        out.append(
+            f"{held['kept_s']:.1f} s of {held['n_sources']} sources are withheld from all splits: what they show is in "
+            "more than one (see `why` in the table `splits`)"
+        )
+    splits = source_splits(dataset)
+    if splits is not None:
+        new = {str(s) for s in dataset.table(t.MANIFEST, ["source_id"])["source_id"].to_pylist()} - splits.keys()
+        if new:
+            out.append(f"{len(new)} sources with packed clips have no split yet: `lpm run` gives them one")
+    return out
