@@ -125,6 +125,21 @@ def test_a_missing_weight_says_what_was_tried(use: Callable[[str], None], cache:
     assert list(cache.iterdir()) == []
 
 
+def test_fetching_all_tries_what_something_weaker_stands_in_for(use: Callable[[str], None]) -> None:
+    from io import StringIO
+
+    from rich.console import Console
+
+    from workflows.commands_models import models_fetch
+
+    use(entry("model.bin", ONE, '[{url = "https://127.0.0.1:1/model.bin"}]') + 'optional = true\nstand_in = "weaker"\n')
+    said = StringIO()
+    models_fetch(Console(file=said, width=200), [])
+    assert "model.bin: weaker stands in for it" in said.getvalue() and "127.0.0.1:1" in said.getvalue()
+    with pytest.raises(weights.WeightsNotFound):
+        models_fetch(Console(file=said), ["model.bin"])
+
+
 def test_an_unknown_name_lists_the_known(use: Callable[[str], None]) -> None:
     use(entry("model.bin", ONE))
     with pytest.raises(KeyError, match=r"model\.bin"):
