@@ -22,6 +22,7 @@ from schemas.tables.output import CLIPS, DECISIONS, ERRORS, MANIFEST
 from schemas.tables.pairing import SEGMENTS, TIMELINE, VERDICTS
 from schemas.tables.people import DUPLICATES, FACE_EMBEDDINGS, IDENTITIES, REFERENCES, TRACK_IDENTITIES
 from schemas.tables.performance import CAPTIONS
+from schemas.tables.plans import CLIP_PLANS
 from schemas.tables.registry import FORGOTTEN, INPUTS, SOURCES
 from schemas.tables.scan import CUTS, FACE_CROPS, FACE_FRAMES, FRAMES, LAYOUT, PORTRAITS
 from schemas.tables.sessions import SESSION_PAIRS, SESSIONS, SOUND_SIGNATURES
@@ -62,6 +63,7 @@ TABLES: dict[str, Table] = {
         LABELS,
         TIMELINE,
         SEGMENTS,
+        CLIP_PLANS,
         VERDICTS,
         CAPTIONS,
         FACE_EMBEDDINGS,
@@ -89,6 +91,7 @@ __all__ = [
     "BINDINGS",
     "CAPTIONS",
     "CLIPS",
+    "CLIP_PLANS",
     "CUTS",
     "DECISIONS",
     "DUPLICATES",
