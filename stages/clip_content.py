@@ -40,7 +40,7 @@ def content(path: CropPath, scene: Scene, rows: Sequence[Row], size: tuple[int, 
     others = [float(np.max(overlap(edges, scene.others[:, i]) / area)) for i in range(scene.others.shape[1])]
     beside = np.minimum(face[:, 0] - edges[:, 0], edges[:, 2] - face[:, 2]) / width
     return {
-        "face_in_crop": float(np.quantile(held, 0.05)),
+        "face_in_crop": float(np.quantile(held, 0.01)),
         "room_above": float(np.median((face[:, 1] - edges[:, 1]) / height)),
         "room_below": float(np.median((edges[:, 3] - face[:, 3]) / height)),
         "room_beside": float(np.median(beside)),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -25,12 +26,16 @@ Row = Mapping[str, Any]
 
 _SPARE_PX = 2.0
 """Overlays are kept out with this much room: a crop is rounded to whole pixels."""
-_BORDER = 0.004
-"""A panel's or bar's edge is known to this share of the picture's width."""
+_BORDER = 0.01
+"""A panel's, inset's or bar's edge is known to this share of the picture's width; a strip may be drawn along it."""
+_GLYPHS = 0.3
+"""Boxes of text hold the letters; what they are printed on reaches this share of their height further."""
 _BAND = 0.5
 """Lines of text that overlap by this share of the lower one's height stand in one place."""
 _GLIMPSE = 5
 """Grid points for which a face must be seen to count as somebody (0.2 s): shorter ones are slips of the detector."""
+_CLOSE_S = 8.0
+"""Text of one shot alone may come back within this time."""
 _USUAL, _USUAL_SHARE = 3, 0.1
 """A place is usual when text stood there in this many measurements, and this share of all."""
 
@@ -46,10 +51,10 @@ class CropSettings(StageSettings):
     )
     margin_beside: float = Field(0.9, ge=0, description="room at each side of the face box, in face widths")
     least_above: float = Field(0.35, ge=0, description="least room above, where the picture has it: the hair")
-    least_below: float = Field(0.3, ge=0, description="least room below: the neck")
+    least_below: float = Field(0.2, ge=0, description="least room below: the neck")
     least_beside: float = Field(0.15, ge=0, description="least room at each side: the ears")
-    max_speed: float = Field(0.3, ge=0, description="a following crop's centre moves no faster (crop heights / s)")
-    max_zoom: float = Field(0.3, ge=0, description="and its size changes no faster (share / s)")
+    max_speed: float = Field(0.8, ge=0, description="a following crop's centre moves no faster (crop heights / s)")
+    max_zoom: float = Field(0.5, ge=0, description="and its size changes no faster (share / s)")
 
     @property
     def shape(self) -> CropShape:
@@ -112,13 +117,13 @@ def clip_scene(
     others = [on_grid(s, ks, gaps=True) for name, s in sorted(faces.items()) if name != segment["track_id"]]
     seen = [o for o in others if np.isfinite(o[:, 0]).sum() >= _GLIMPSE and _inside(o, bounds)]
     near = near_rows(layout, ks, shot)
-    spare = np.array([-_SPARE_PX, -_SPARE_PX, _SPARE_PX, _SPARE_PX])
-    unwanted = [overlays(near, c, size) for c in ("text_boxes", "logo_boxes")]
-    unwanted.append(foreign_insets(near, own, size))
+    text, outward = overlays(near, "text_boxes", size), np.array([-1.0, -1.0, 1.0, 1.0])
+    text = text + outward * _GLYPHS * (text[:, 3:] - text[:, 1:2])
+    unwanted = [text, overlays(near, "logo_boxes", size), foreign_insets(near, own, size)]
     return Scene(
         face=own,
         others=np.stack(seen, axis=1) if seen else np.full((len(own), 0, 4), np.nan),
-        unwanted=np.concatenate(unwanted) + spare,
+        unwanted=np.concatenate(unwanted) + _SPARE_PX * outward,
         usual=usual * np.tile(np.asarray(size, np.float64), 2),
         bounds=bounds,
     )
@@ -151,11 +156,17 @@ def foreign_insets(rows: Sequence[Row], face: FloatArray, size: tuple[int, int])
     return found[~mine]
 
 
-def usual_text(layout: Sequence[Row], shots: Sequence[Interval]) -> list[tuple[frozenset[int], FloatArray]]:
-    """Return places where text stands again and again in a source: (indices of the shots that have it, box).
+@dataclass(frozen=True)
+class Place:
+    """Where text comes back: edges [4] in shares of the picture, the shots that have it (by index), and when."""
 
-    Boxes are edges [4] in shares of the picture.
-    """
+    box: FloatArray
+    shots: frozenset[int]
+    times_s: tuple[float, ...]
+
+
+def usual_text(layout: Sequence[Row], shots: Sequence[Interval]) -> list[Place]:
+    """Return places where text stands again and again in a source."""
     starts = [s.start_s for s in shots]
     lines = [(n, box) for n, r in enumerate(layout) for box in np.asarray(r["text_boxes"], np.float64).reshape(-1, 4)]
     groups: list[list[tuple[int, FloatArray]]] = []
@@ -173,13 +184,15 @@ def usual_text(layout: Sequence[Row], shots: Sequence[Interval]) -> list[tuple[f
             # A single line that was found too tall or too wide must not widen the place.
             box = [np.quantile(edges[:, 0], 0.1), np.median(edges[:, 1]),
                    np.quantile(edges[:, 2], 0.9), np.median(edges[:, 3])]  # fmt: skip
-            found.append((frozenset(bisect_right(starts, layout[n]["t_s"] + 1e-6) - 1 for n in rows), np.array(box)))
+            times = tuple(float(layout[n]["t_s"]) for n in sorted(rows))
+            found.append(Place(np.array(box), frozenset(bisect_right(starts, x + 1e-6) - 1 for x in times), times))
     return found
 
 
-def usual_here(places: Sequence[tuple[frozenset[int], FloatArray]], shot: int) -> FloatArray:
-    """Return the places [n, 4] where text may come in a shot: those with text in it, or in several other ones."""
-    found = [box for seen, box in places if shot in seen or len(seen) > 1]
+def usual_here(places: Sequence[Place], span: Interval) -> FloatArray:
+    """Return the places [n, 4] where text may come during a clip: those of several shots, or with text close by."""
+    near = Interval(max(0.0, span.start_s - _CLOSE_S), span.end_s + _CLOSE_S)
+    found = [p.box for p in places if len(p.shots) > 1 or any(near.contains(x) for x in p.times_s)]
     return np.asarray(found, np.float64).reshape(-1, 4)
 
 

@@ -19,7 +19,7 @@ from schemas.table import Table
 from schemas.tables import CLIP_PLANS, FACE_FRAMES, FRAMES, LAYOUT, SEGMENTS, SHOTS, SOURCES, SPEECH_FRAMES, TRACKLETS
 from schemas.time import Interval, grid_range
 from stages.clip_content import content, digital_silence, frame_measures, packed
-from stages.clip_crop import CropSettings, Row, clip_scene, near_rows, usual_here, usual_text
+from stages.clip_crop import CropSettings, Place, Row, clip_scene, near_rows, usual_here, usual_text
 from stages.crop_path import FloatArray
 from stages.crop_search import best_crop
 from stages.face_series import Columns, track_series, tracklets_of
@@ -38,7 +38,7 @@ class _Source:
     size: tuple[int, int]
     faces: Mapping[str, Columns]
     layout: Sequence[Row]
-    usual: Sequence[tuple[frozenset[int], FloatArray]]
+    usual: Sequence[Place]
     shots: Mapping[str, Interval]
     frames: Mapping[int, Row]
     levels: FloatArray
@@ -75,7 +75,7 @@ class ClipPlan:
     def _plan(self, segment: Row, source: _Source) -> Rows:
         s = self._settings
         shot, span = source.shots[segment["shot_id"]], Interval(segment["start_s"], segment["end_s"])
-        usual = usual_here(source.usual, list(source.shots).index(segment["shot_id"]))
+        usual = usual_here(source.usual, span)
         ks = grid_range(span)
         scene = clip_scene(segment, source.faces, source.layout, usual, source.size, shot)
         found = best_crop(scene, s.shape)
