@@ -37,6 +37,8 @@ _BESIDE = 0.1
 """Another face is kept out with this much of its size around its box."""
 _HAIR = 0.5
 """Its hair and shoulders reach about this far."""
+_CLEAR = 1e-6
+"""Room between a crop and what it stands flush with, in units: rounding must not make them meet."""
 _DIRTY = 50.0
 """Cost of what must not be seen, a share of the crop: only a choice among crops that all show some."""
 _WANDERS = 1.45
@@ -218,9 +220,14 @@ def _spots(low: float, high: float, wish: float, size: float, scene: Scene, base
         c, u = float(base.centre[0, axis]), float(base.unit[0])
         edges = (scene.bounds.x0, scene.bounds.x1) if axis == 0 else (scene.bounds.y0, scene.bounds.y1)
         low, high = max(low, (edges[0] - c) / u), min(high, (edges[1] - c) / u - size)
-        for block in (scene.unwanted, scene.usual, _grown(_over_time(scene.others), _BESIDE)):
-            found += [(block[:, axis + 2] - c) / u, (block[:, axis] - c) / u - size]
+    blocks = (scene.unwanted[None], scene.usual[None], _grown(_seen(scene, base), _BESIDE))
+    for block in blocks:
+        local = (block[..., axis::2] - base.centre[:, None, axis, None]) / base.unit[:, None, None]
+        if local.size:
+            # Flush with the block at the time when it comes nearest.
+            found += [np.nanmax(local[..., 1], axis=0) + _CLEAR, np.nanmin(local[..., 0], axis=0) - size - _CLEAR]
     spots = np.concatenate(found)
+    spots = spots[np.isfinite(spots)]
     return np.unique(np.clip(spots, low, max(low, high)))
 
 
@@ -246,12 +253,7 @@ def _path(rects: FloatArray, base: _Base) -> CropPath:
 def _dirt(scene: Scene, base: _Base, rects: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Return, for each candidate, the share of it that must not be seen, and the cost of what had better not be."""
     area = (rects[..., 2] - rects[..., 0]) * (rects[..., 3] - rects[..., 1])
-    if base.still:
-        others = _over_time(scene.others)[None]
-    else:  # all that is seen between the knots before and after
-        edges = [0, *((base.places[1:] + base.places[:-1]) // 2), len(scene.others)]
-        parts = [_over_time(scene.others[max(0, a - 1) : b + 1], keep=True) for a, b in pairwise(edges)]
-        others = np.stack(parts)
+    others = _seen(scene, base)
 
     def share(boxes: FloatArray) -> FloatArray:
         """Summed overlaps of [t or 1, m, 4] over the crop's area, at their most over time."""
@@ -267,6 +269,15 @@ def _dirt(scene: Scene, base: _Base, rects: FloatArray) -> tuple[FloatArray, Flo
     usual = share(scene.usual[None])
     soft = np.where(usual > 0, _UNWANTED + _UNWANTED_AREA * usual, 0) + _NEAR * share(_grown(others, _HAIR))
     return np.where(dirt > 1e-9, dirt, 0.0), soft
+
+
+def _seen(scene: Scene, base: _Base) -> FloatArray:
+    """Return other faces [t, m, 4] around each of the base's places; nan where one is not seen then."""
+    if base.still:
+        return _over_time(scene.others)[None]
+    # All that is seen between the middles of the knots before and after.
+    edges = [0, *((base.places[1:] + base.places[:-1]) // 2), len(scene.others)]
+    return np.stack([_over_time(scene.others[max(0, a - 1) : b + 1], keep=True) for a, b in pairwise(edges)])
 
 
 def overlap(a: FloatArray, b: FloatArray) -> FloatArray:

@@ -131,7 +131,7 @@ def test_second_run_does_nothing_and_questions_are_answered(dataset: Dataset) ->
 def test_a_stricter_policy_decides_again_without_decoding(dataset: Dataset, tmp_path: Path) -> None:
     policy = Path(__file__).parents[1] / "workflows" / "policies" / "default.yaml"
     strict = tmp_path / "strict.yaml"
-    strict.write_text(policy.read_text().replace("median_face_px >= 96", "median_face_px >= 200"))
+    strict.write_text(policy.read_text().replace("median_face_px >= 40", "median_face_px >= 200"))
     out = dataset.store.root
     changes = lpm_well("decide", out, "--policy", str(strict), "--dry-run").stdout
     assert "face_size" in changes and "filtered" in changes
