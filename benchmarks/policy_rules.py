@@ -1,6 +1,6 @@
 """Every rule of a policy against labelled footage: what it took, what of that was good, and how often it was right.
 
-    python benchmarks/policy_rules.py --dataset DIR MEDIA_DIR [--defects DIR MEDIA_DIR] [--policy NAME] [--json FILE]
+    python benchmarks/policy_rules.py WILD_DIR --dataset DIR [--defects DIR MEDIA_DIR] [--policy NAME] [--json FILE]
 
 The datasets must be made with `measure_all.yaml`, so that every rule can be decided on every segment. Rules are
 judged one by one: `took` is the person-seconds of segments that a rule is against, `alone` those that no other rule is
@@ -9,7 +9,7 @@ Precision is the share of what a rule took that truly has what the rule names:
 
 - overlays: a place labelled by eye (`framing_truth.json`) comes into the planned crop;
 - one_person: another labelled person's face comes into it;
-- quality and size: the file carries the defect (`--defects`: files whose truth names one; see CLEARED_BY);
+- quality and size: the file carries the defect (`--defects`: files whose truth names one or none; see DEFECT);
 - durations, states, visibility: the truth has nobody usable there.
 
 A rule that took nothing on labelled footage is unmeasured, and is said to be. The speaker score's accuracy by size of
@@ -178,9 +178,11 @@ def _precision(
         by = "defects"
         for seg in bad_segments:
             clip = defects.name_of.get(seg["source_id"])
-            if clip is not None and rule in bad[seg["segment_id"]]:
+            defect = None if clip is None else defects.truths[clip].facts.get("defect")
+            # A file with another defect says nothing: what is dark is not sharp either.
+            if clip is not None and rule in bad[seg["segment_id"]] and (defect is None or defect in kinds):
                 labelled += seg["duration_s"]
-                right += seg["duration_s"] * (defects.truths[clip].facts.get("defect") in kinds)
+                right += seg["duration_s"] * (defect in kinds)
     elif rule in NOBODY:
         by = "nobody usable"
         labelled = _sum(segments, took)
@@ -247,7 +249,7 @@ def main() -> None:
     overlays = Path(__file__).with_name("framing_truth.json")
     bad = read(Dataset(args.defects[0]), Path(args.defects[1])) if args.defects else None
     result = judge(catalog.policy(args.policy), read(Dataset(args.dataset), args.media), overlays, bad)
-    result["run"] = {"command": "python benchmarks/policy_rules.py --dataset DIR WILD_DIR --defects DIR MEDIA_DIR",
+    result["run"] = {"command": "python benchmarks/policy_rules.py WILD_DIR --dataset DIR --defects DIR MEDIA_DIR",
                      **record.today_here()}  # fmt: skip
     sys.stdout.write(show(result) + "\n")
     record.write(args.json, result)

@@ -31,7 +31,7 @@ _BORDER = 0.01
 _GLYPHS = 0.3
 """Boxes of text hold the letters; what they are printed on reaches this share of their height further."""
 _BAND = 0.5
-"""Lines of text that overlap by this share of the lower one's height stand in one place."""
+"""Lines of text that overlap by this share of the lower one's height, and at all in width, stand in one place."""
 _GLIMPSE = 5
 """Grid points for which a face must be seen to count as somebody (0.2 s): shorter ones are slips of the detector."""
 _CLOSE_S = 8.0
@@ -171,6 +171,7 @@ def usual_text(layout: Sequence[Row], shots: Sequence[Interval]) -> list[Place]:
     lines = [(n, box) for n, r in enumerate(layout) for box in np.asarray(r["text_boxes"], np.float64).reshape(-1, 4)]
     groups: list[list[tuple[int, FloatArray]]] = []
     for line in sorted(lines, key=lambda x: (x[1][1], x[0])):
+        # Lines of one place stand at one height and over one another: captions of any width share their middle.
         home = next((g for g in reversed(groups) if _beside(g[0][1], line[1])), None)
         if home is None:
             groups.append([line])
@@ -212,8 +213,8 @@ def whole_crop(path: CropPath, size: tuple[int, int]) -> Crop:
 
 
 def _beside(a: FloatArray, b: FloatArray) -> bool:
-    shared = min(a[3], b[3]) - max(a[1], b[1])
-    return bool(shared >= _BAND * min(a[3] - a[1], b[3] - b[1]))
+    high, wide = min(a[3], b[3]) - max(a[1], b[1]), min(a[2], b[2]) - max(a[0], b[0])
+    return bool(high >= _BAND * min(a[3] - a[1], b[3] - b[1]) and wide > 0)
 
 
 def _inside(face: FloatArray, bounds: Rect) -> bool:
