@@ -49,7 +49,7 @@ NOBODY = (
     "state_confidence", "segment_visible", "face_inside", "face_held", "room_tone", "not_crowded",
 )  # fmt: skip
 DEFECT = {
-    "tiny_face": ("face_size", "clip_face_size", "people_present"),
+    "tiny_face": ("face_size", "clip_face_size"),
     "blur": ("sharp_face",),
     "dark": ("luminance", "not_black"),
     "frozen": ("not_frozen",),

@@ -1,7 +1,7 @@
 """Stage `clip_plan`: how each candidate clip would be cropped, and what its picture and sound would hold.
 
 Packing and captions take the crop from here, and policies judge it before anything is encoded. Tables in, tables out:
-no media; about ten milliseconds a clip.
+no media; 10 to 50 milliseconds a clip, most where a crop must be searched for that follows.
 """
 
 from __future__ import annotations
