@@ -80,5 +80,7 @@ def _bar(low: Image, high: Image) -> float:
         return 0.0
     first = int(lines[0])
     inside = np.flatnonzero(differs.mean(axis=0) > _STRAY)
+    if not inside.size:
+        return 0.0  # what differs lies in spots: there is no picture that a bar could end at
     step = difference[first : first + 3, inside[0] : inside[-1] + 1].max(axis=0) > _STEP
     return first / len(low) if step.mean() >= _EDGE_SHARE else 0.0

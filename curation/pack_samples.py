@@ -50,6 +50,7 @@ def kept_entries(
     audio = {r["source_id"]: r for r in rows(t.AUDIO)}
     captions = {r["segment_id"]: r for r in rows(t.CAPTIONS)}
     clips = {r["segment_id"]: r for r in rows(t.CLIPS)}
+    plans = {r["segment_id"]: r for r in rows(t.CLIP_PLANS)}
     people = {r["track_id"]: r["identity_id"] for r in rows(t.TRACK_IDENTITIES)}
     splits = source_splits(dataset)
     older = {r["identity_id"]: r["split"] or "train" for r in rows(t.IDENTITIES)}  # before splits had their own table
@@ -91,6 +92,7 @@ def kept_entries(
             video=s.Video(
                 width=clip["width"], height=clip["height"], fps=s.FPS, n_frames=clip["n_frames"],
                 crop_xywh=clip["crop_xywh"], median_face_px=seg["median_face_px"],
+                **_framing(plans.get(seg["segment_id"])),
             ),
             audio=s.Audio(
                 rate_hz=PACKED_AUDIO_HZ, n_samples=clip["n_audio_samples"], shift_ms=clip["audio_shift_ms"],
@@ -121,6 +123,14 @@ def kept_entries(
 _SOUND_SCORES = (
     "speak_level_db", "listen_level_db", "speak_wrong_energy", "listen_wrong_energy", "overlap_s", "separated_s",
 )  # fmt: skip
+
+
+def _framing(plan: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return the crop's knots where it moves, and how much of the person it shows."""
+    if plan is None:
+        return {}
+    flat = [round(float(v), 3) for v in plan["crop_path"]] if plan["crop_moves"] else []
+    return {"crop_path": [flat[i : i + 5] for i in range(0, len(flat), 5)], "framing": plan["framing"]}
 
 
 def across_files(seg: dict[str, Any], across: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

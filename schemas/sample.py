@@ -54,7 +54,12 @@ class Video(_Model):
     height: int
     fps: float
     n_frames: int
-    crop_xywh: list[float] = Field(description="person crop in the source picture, pixels")
+    crop_xywh: list[float] = Field(description="person crop in the source picture, pixels; mean of one that moves")
+    crop_path: list[list[float]] = Field(
+        default_factory=list,
+        description="knots of a crop that follows the face: seconds from the clip's start, x, y, w, h; empty = still",
+    )
+    framing: str = Field(default="", description="half_body, shoulders, narrowed or tight")
     median_face_px: float
 
 

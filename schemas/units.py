@@ -37,7 +37,12 @@ UNITS: dict[UnitKind, Unit] = {
     "shots": Unit("shots", t.SHOTS, "shot_id", "sources", "shot_", ()),
     "tracks": Unit("tracks", t.TRACKS, "track_id", "shots", "track_", (t.SYNC,)),
     "segments": Unit(
-        "segments", t.SEGMENTS, "segment_id", "tracks", "segment_", (t.CAPTIONS, t.CLIPS, t.SESSION_PAIRS, t.VERDICTS)
+        "segments",
+        t.SEGMENTS,
+        "segment_id",
+        "tracks",
+        "segment_",
+        (t.CLIP_PLANS, t.CAPTIONS, t.CLIPS, t.SESSION_PAIRS, t.VERDICTS),
     ),
 }
 """Parents before children."""

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-import cv2
 import numpy as np
 from pydantic import Field
 
@@ -29,22 +28,21 @@ from schemas.sample import FPS, SAMPLES_PER_FRAME
 from schemas.table import Table
 from schemas.tables import (
     BINDINGS,
+    CLIP_PLANS,
     CLIPS,
-    FACE_FRAMES,
-    LAYOUT,
     SEGMENTS,
     SHOTS,
     SOURCES,
     SPEAKERS,
     TIMELINE,
-    TRACKLETS,
     VOICE_TURNS,
 )
 from schemas.time import PACKED_AUDIO_HZ, Interval
-from stages.clip_crop import CropSettings, clip_crop
-from stages.face_series import Columns, track_series, tracklets_of
+from stages.clip_content import encoded_size
+from stages.clip_crop import planned
+from stages.crop_path import CropPath
 from stages.packing_audio import Gain, Role, Run, level_db, offset_shift_s, role_gain
-from stages.packing_crop import Crop, output_size
+from stages.packing_picture import cropped
 from stages.packing_tar import clip_tar
 from stages.packing_voices import Bools, Voices, load_separator, overlaps, separated, wrong_energy
 
@@ -54,11 +52,9 @@ _LEAD_S = 1.0
 Row = Mapping[str, Any]
 
 
-class PackingSettings(CropSettings):
+class PackingSettings(StageSettings):
     """How clips look and sound."""
 
-    short_side_px: int = Field(512, ge=32, le=4096, description="shorter side of the encoded picture (px)")
-    max_upscale: float = Field(1.5, ge=1, description="crops are enlarged by at most this; smaller clips stay smaller")
     crf: float = Field(18, ge=0, le=51, description="x264 quality; 18 is visually lossless")
     preset: Literal["ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow"] = "medium"
     fade_ms: float = Field(15, ge=0, le=200, description="fades where a sound track sets in or out (ms)")
@@ -81,12 +77,9 @@ class _Source:
     """What all clips of one source share."""
 
     media: Path
-    width: int
-    height: int
-    faces: Mapping[str, Columns]
+    plans: Mapping[str, Row]
     shots: Mapping[str, Interval]
     runs: Mapping[str, Sequence[Run]]
-    layout: Sequence[Row]
     voices: Voices
     audio: AudioReader
 
@@ -95,10 +88,10 @@ class Packing:
     """Stage: encode the live segments."""
 
     name: ClassVar[str] = "packing"
-    version: ClassVar[int] = 4
+    version: ClassVar[int] = 5
     unit: ClassVar[Unit] = "source"
     reads: ClassVar[tuple[Table, ...]] = (
-        SOURCES, SHOTS, TRACKLETS, FACE_FRAMES, LAYOUT, VOICE_TURNS, SPEAKERS, BINDINGS, TIMELINE, SEGMENTS,
+        SOURCES, SHOTS, CLIP_PLANS, VOICE_TURNS, SPEAKERS, BINDINGS, TIMELINE, SEGMENTS,
     )  # fmt: skip
     writes: ClassVar[tuple[Table, ...]] = (CLIPS,)
     gate: ClassVar[Gate | None] = "segments"
@@ -108,7 +101,6 @@ class Packing:
     def __init__(self, settings: PackingSettings) -> None:
         """Load the separator where one is configured. Raises what importing or building it raises."""
         self._settings = settings
-        self._shape = settings.shape
         self._separator = None if settings.separator is None else load_separator(settings.separator)
         self._embedder = None if settings.separator is None else CamPlusPlusEmbedder()
 
@@ -120,18 +112,13 @@ class Packing:
     def run(self, item: WorkItem, inputs: Inputs) -> Outputs:
         """Pack the item's segments; one that fails leaves no file."""
         segments = {r["segment_id"]: r for r in inputs.read(SEGMENTS).to_pylist()}
-        source = inputs.read(SOURCES).to_pylist()[0]
-        track_of = tracklets_of(inputs.read(TRACKLETS))
         shots = inputs.read(SHOTS).select(["shot_id", "start_s", "end_s"]).to_pylist()
         with AudioReader(inputs.media, PACKED_AUDIO_HZ) as audio:
             shared = _Source(
                 media=inputs.media,
-                width=source["width"],
-                height=source["height"],
-                faces=track_series(inputs.parts(FACE_FRAMES), track_of, ("k", "x", "y", "w", "h")),
+                plans={r["segment_id"]: r for r in inputs.read(CLIP_PLANS).to_pylist()},
                 shots={r["shot_id"]: Interval(r["start_s"], r["end_s"]) for r in shots},
                 runs=_timelines(inputs.read(TIMELINE).to_pylist()),
-                layout=inputs.read(LAYOUT).to_pylist(),
                 voices=Voices.of(*(inputs.read(x).to_pylist() for x in (VOICE_TURNS, BINDINGS, SPEAKERS))),
                 audio=audio,
             )
@@ -142,9 +129,10 @@ class Packing:
         n_frames = round(span.duration_s * FPS)
         if n_frames < 1:
             raise ValueError(f"segment {segment['segment_id']} lasts {span.duration_s:.3f} s: shorter than a frame")
-        crop = clip_crop(segment, source.faces, source.layout, (source.width, source.height), self._shape)
-        size = output_size(crop.w, crop.h, self._settings.short_side_px, self._settings.max_upscale)
-        pictures = _pictures(source.media, source.shots[segment["shot_id"]], span, n_frames, crop, size)
+        path = planned(segment, source.plans)
+        plan = source.plans[segment["segment_id"]]
+        size = encoded_size(path, round(plan["packed_short_px"]))
+        pictures = _pictures(source.media, source.shots[segment["shot_id"]], span, n_frames, path, size)
         video, clip = encode_clip_bytes(pictures, fps=FPS, crf=self._settings.crf, preset=self._settings.preset)
         shift_s, sounds, scores = self._sounds(segment, span, n_frames * SAMPLES_PER_FRAME, source)
         name = segment["segment_id"]
@@ -161,8 +149,7 @@ class Packing:
             "n_frames": clip.n_frames,
             "n_audio_samples": n_frames * SAMPLES_PER_FRAME,
             "audio_shift_ms": 1000 * shift_s,
-            "crop_xywh": [crop.x, crop.y, crop.w, crop.h],
-            "other_faces": crop.other_faces,
+            "crop_xywh": [plan["crop_x"], plan["crop_y"], plan["crop_w"], plan["crop_h"]],
             "speak_level_db": level_db(sounds["speak"]),
             "listen_level_db": level_db(sounds["listen"]),
             **scores,
@@ -217,7 +204,7 @@ class Packing:
 
 
 def _pictures(
-    media: Path, shot: Interval, span: Interval, n: int, crop: Crop, size: tuple[int, int]
+    media: Path, shot: Interval, span: Interval, n: int, path: CropPath, size: tuple[int, int]
 ) -> Iterator[np.ndarray[Any, np.dtype[np.uint8]]]:
     """Yield the cropped and scaled pictures [H, W, 3] of a clip, one a 25 Hz step; no frame of another shot."""
     first_s, last_s = max(shot.start_s, span.start_s - _LEAD_S), min(shot.end_s, span.end_s + _LEAD_S)
@@ -226,10 +213,9 @@ def _pictures(
     even = frames_on_grid(frames, span.start_s, n, FPS)
     for _, same in itertools.groupby(even, key=lambda frame: frame.pts_s):
         held = list(same)
-        picture = held[0].rgb()[crop.y : crop.y + crop.h, crop.x : crop.x + crop.w]
-        smaller = size[0] < crop.w or size[1] < crop.h
-        method = cv2.INTER_AREA if smaller else cv2.INTER_CUBIC
-        scaled = np.asarray(cv2.resize(np.ascontiguousarray(picture), size, interpolation=method), np.uint8)
+        # The crop lies where it belongs when the frame was shown, so that a picture held twice does not move.
+        x, y, w, h = (float(v) for v in path.at(held[0].pts_s - span.start_s))
+        scaled = cropped(held[0].rgb(), (x, y, w, h), size, exact=path.moves)
         for _ in held:
             yield scaled
 

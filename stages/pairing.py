@@ -216,7 +216,6 @@ class Pairing:
             **{name: heard.event(name, here) for name in ("music", "singing", "laughter", "noise")},
             "visible_ratio": float(person.visible[at].mean()),
             "median_face_px": track["median_face_px"],
-            "crop_short_px": 3.0 * track["median_face_px"],
             "frozen_ratio": sum(k in frozen for k in ks) / len(ks),
             "cuts_word": speaking and any(inside_word(heard.words, x) for x in (start_s, end_s)),
         }

@@ -25,20 +25,20 @@ from annotators.performance_signals import measure
 from annotators.signal_series import Baseline, FaceSignals, baseline_of
 from curation.media.grid import frames_on_grid
 from curation.media.video import iter_frames
-from curation.stage import Gate, GateMode, Inputs, Outputs, Unit, WorkItem, each_unit
+from curation.stage import Gate, GateMode, Inputs, Outputs, StageSettings, Unit, WorkItem, each_unit
 from schemas.caption import PerformanceCaption, State
 from schemas.caption_checks import contradictions
 from schemas.table import Table
-from schemas.tables import CAPTIONS, FACE_FRAMES, LAYOUT, SEGMENTS, SOURCES, TRACKLETS
+from schemas.tables import CAPTIONS, CLIP_PLANS, FACE_FRAMES, LAYOUT, SEGMENTS, SOURCES, TRACKLETS
 from schemas.time import GRID_HZ, Interval, grid_range
-from stages.clip_crop import CropSettings, Row, clip_bounds, clip_crop
+from stages.clip_crop import Row, clip_bounds, planned, whole_crop
 from stages.face_series import Columns, between, boxes, track_series, tracklets_of
 from stages.packing_crop import Crop, face_union
 
 _COLUMNS = ("k", "x", "y", "w", "h", "has_mesh", "yaw_deg", "pitch_deg", "roll_deg", "mouth_open", "blendshapes")
 
 
-class PerformanceSettings(CropSettings):
+class PerformanceSettings(StageSettings):
     """Who writes the captions."""
 
     backend: Literal["signals", "openai"] = Field("signals", description="rules on measured signals, or an endpoint")
@@ -63,6 +63,7 @@ class _Source:
     size: tuple[int, int]
     faces: Mapping[str, Columns]
     layout: Sequence[Row]
+    plans: Mapping[str, Row]
     baselines: Mapping[str, Baseline]
 
 
@@ -70,9 +71,9 @@ class Performance:
     """Stage: caption the live segments."""
 
     name: ClassVar[str] = "performance"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     unit: ClassVar[Unit] = "source"
-    reads: ClassVar[tuple[Table, ...]] = (SOURCES, TRACKLETS, FACE_FRAMES, LAYOUT, SEGMENTS)
+    reads: ClassVar[tuple[Table, ...]] = (SOURCES, TRACKLETS, FACE_FRAMES, LAYOUT, SEGMENTS, CLIP_PLANS)
     writes: ClassVar[tuple[Table, ...]] = (CAPTIONS,)
     gate: ClassVar[Gate | None] = "segments"
     gate_mode: ClassVar[GateMode] = "each"
@@ -104,6 +105,7 @@ class Performance:
             size=(source["width"], source["height"]),
             faces=faces,
             layout=inputs.read(LAYOUT).to_pylist(),
+            plans={r["segment_id"]: r for r in inputs.read(CLIP_PLANS).to_pylist()},
             baselines=track_baselines({t: faces[t] for t in sorted(wanted & faces.keys())}),
         )
         return each_unit(item.units, lambda unit: {CAPTIONS: self._caption(segments[unit], shared)})
@@ -111,7 +113,7 @@ class Performance:
     def _caption(self, segment: Row, source: _Source) -> list[Row]:
         if segment["state"] not in get_args(State):
             return []  # nobody's performance: a discarded stretch
-        crop = clip_crop(segment, source.faces, source.layout, source.size, self._settings.shape)
+        crop = whole_crop(planned(segment, source.plans), source.size)
         ks = grid_range(Interval(segment["start_s"], segment["end_s"]))
         signals = face_signals(source.faces[segment["track_id"]], ks, crop)
         baseline = source.baselines.get(segment["track_id"])
@@ -164,7 +166,7 @@ def track_baselines(faces: Mapping[str, Columns]) -> dict[str, Baseline]:
     out: dict[str, Baseline] = {}
     for track, series in faces.items():
         ks = range(int(series["k"][0]), int(series["k"][-1]) + 1)
-        signals = face_signals(series, ks, Crop(0, 0, 1, 1, 0))
+        signals = face_signals(series, ks, Crop(0, 0, 1, 1))
         if signals.valid.any():
             out[track] = baseline_of(signals)
     return out

@@ -47,7 +47,7 @@ class ScanSettings(StageSettings):
     max_missed_s: float = Field(0.6, ge=0, description="a face that is not confirmed for longer has ended")
     min_mesh_px: float = Field(20.0, ge=0, description="faces smaller than this get no landmarks")
     mesh_scale: float = Field(1.7, gt=1, description="landmark crop / face box")
-    layout_every_s: float = Field(4.0, gt=0, description="how often bars and overlays are measured")
+    layout_every_s: float = Field(1.0, gt=0, description="how often bars and overlays are measured")
     portrait_every_s: float = Field(1.0, gt=0, description="one portrait a face in this time")
     portrait_px: int = Field(384, ge=96, description="longer side of a portrait at most")
 
@@ -56,7 +56,7 @@ class Scan:
     """Stage: the single decode pass."""
 
     name: ClassVar[str] = "scan"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     unit: ClassVar[Unit] = "window"
     reads: ClassVar[tuple[Table, ...]] = (SOURCES,)
     writes: ClassVar[tuple[Table, ...]] = (CUTS, FRAMES, LAYOUT, FACE_FRAMES, FACE_CROPS, PORTRAITS)

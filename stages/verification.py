@@ -7,7 +7,7 @@ uses its verdicts. Reads a few frames and the sound of each segment; one request
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -23,13 +23,14 @@ from curation.media.grid import frames_on_grid
 from curation.media.video import iter_frames
 from curation.stage import Gate, GateMode, Inputs, Outputs, StageSettings, Unit, WorkItem, each_unit
 from schemas.table import Table
-from schemas.tables import FACE_FRAMES, LAYOUT, SEGMENTS, SOURCES, TRACKLETS, VERDICTS
+from schemas.tables import CLIP_PLANS, SEGMENTS, VERDICTS
 from schemas.time import AUDIO_HZ
-from stages.clip_crop import CropSettings, Row, clip_crop
-from stages.face_series import Columns, track_series, tracklets_of
+from stages.clip_content import encoded_size
+from stages.clip_crop import Row, planned
+from stages.packing_picture import cropped
 
 
-class VerificationSettings(CropSettings):
+class VerificationSettings(StageSettings):
     """Which served model."""
 
     base_url: str = Field(description="the endpoint's address, such as http://host:8000/v1")
@@ -45,9 +46,9 @@ class Verification:
     """Stage: verdicts on the live segments."""
 
     name: ClassVar[str] = "verification"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     unit: ClassVar[Unit] = "source"
-    reads: ClassVar[tuple[Table, ...]] = (SOURCES, TRACKLETS, FACE_FRAMES, LAYOUT, SEGMENTS)
+    reads: ClassVar[tuple[Table, ...]] = (SEGMENTS, CLIP_PLANS)
     writes: ClassVar[tuple[Table, ...]] = (VERDICTS,)
     gate: ClassVar[Gate | None] = "segments"
     gate_mode: ClassVar[GateMode] = "each"
@@ -68,30 +69,20 @@ class Verification:
     def run(self, item: WorkItem, inputs: Inputs) -> Outputs:
         """Judge the item's segments; one that fails harms no other."""
         segments = {r["segment_id"]: r for r in inputs.read(SEGMENTS).to_pylist()}
-        source = inputs.read(SOURCES).to_pylist()[0]
-        faces = track_series(inputs.parts(FACE_FRAMES), tracklets_of(inputs.read(TRACKLETS)), ("k", "x", "y", "w", "h"))
-        layout = inputs.read(LAYOUT).to_pylist()
-        size = (source["width"], source["height"])
-        return each_unit(
-            item.units, lambda unit: {VERDICTS: [self._judge(segments[unit], inputs.media, size, faces, layout)]}
-        )
+        plans = {r["segment_id"]: r for r in inputs.read(CLIP_PLANS).to_pylist()}
+        return each_unit(item.units, lambda unit: {VERDICTS: [self._judge(segments[unit], inputs.media, plans)]})
 
-    def _judge(
-        self,
-        segment: Row,
-        media: Path,
-        size: tuple[int, int],
-        faces: Mapping[str, Columns],
-        layout: Sequence[Row],
-    ) -> dict[str, Any]:
+    def _judge(self, segment: Row, media: Path, plans: Mapping[str, Row]) -> dict[str, Any]:
         start_s, end_s = segment["start_s"], segment["end_s"]
-        crop = clip_crop(segment, faces, layout, size, self._settings.shape)
+        path = planned(segment, plans)
+        size = encoded_size(path, round(plans[segment["segment_id"]]["packed_short_px"]))
         step_s = (end_s - start_s) / self._settings.n_frames
         even = frames_on_grid(
             iter_frames(media, start_s, end_s), start_s + step_s / 2, self._settings.n_frames, 1 / step_s
         )
-        rows, columns = slice(crop.y, crop.y + crop.h), slice(crop.x, crop.x + crop.w)
-        frames = [Frame(f.pts_s, np.ascontiguousarray(f.rgb()[rows, columns])) for f in even]
+        frames = [
+            Frame(f.pts_s, cropped(f.rgb(), tuple(path.at(f.pts_s - start_s)), size, exact=path.moves)) for f in even
+        ]
         audio = read_audio(media, start_s, end_s, AUDIO_HZ)
         silence = np.zeros(round((end_s - start_s) * AUDIO_HZ), np.float32)
         verdict = self._verifier.judge(frames, start_s, silence if audio is None else audio)

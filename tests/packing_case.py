@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import tarfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -17,9 +17,10 @@ from table_rows import row, source_row
 
 from curation.media.encode import decode_flac
 from curation.memory import MemoryInputs
-from curation.stage import UnitError, WorkItem
+from curation.stage import Outputs, UnitError, WorkItem
 from schemas import tables as t
 from schemas.table import Table
+from stages.clip_plan import ClipPlan, ClipPlanSettings
 from stages.packing import Packing, PackingSettings
 
 SOURCE = "ab" * 8
@@ -37,23 +38,27 @@ def segment_row(start_s: float, end_s: float, *, person: int = 0, shot: int = 0,
 def case(
     size: tuple[int, int],
     duration_s: float,
-    people: Sequence[tuple[float, float, float, float]],
+    people: Sequence[tuple[float, float, float, float] | Callable[[float], tuple[float, float, float, float]]],
     segments: Sequence[Mapping[str, Any]],
     states: Sequence[tuple[float, float, str]],
     cuts: Sequence[float] = (),
     layout: Sequence[Mapping[str, Any]] = (),
 ) -> dict[Table, list[pa.Table]]:
-    """Return packing's input tables. `people` are still face boxes (x, y, w, h); `states` is person 0's timeline."""
+    """Return packing's input tables; `states` is person 0's timeline.
+
+    `people` are face boxes (x, y, w, h), still ones or as functions of time.
+    """
     borders = [0.0, *cuts, duration_s]
     shots = [
         row(t.SHOTS, shot_id=f"{SOURCE}-s{i:05d}", source_id=SOURCE, start_s=a, end_s=b, duration_s=b - a)
         for i, (a, b) in enumerate(pairwise(borders))
     ]
     tracklets, faces = [], []
-    for p, (x, y, w, h) in enumerate(people):
+    for p, person in enumerate(people):
         name = f"{SOURCE}-w0000-{p:05d}"
         tracklets.append(row(t.TRACKLETS, tracklet_id=name, source_id=SOURCE, track_id=f"{SOURCE}-t{p:05d}"))
         for k in range(round(duration_s * 25)):
+            x, y, w, h = person(k / 25) if callable(person) else person
             faces.append(row(t.FACE_FRAMES, source_id=SOURCE, tracklet_id=name, k=k, t_s=k / 25, x=x, y=y, w=w, h=h))
     runs = [
         row(t.TIMELINE, track_id=f"{SOURCE}-t00000", source_id=SOURCE, start_s=a, end_s=b, state=s)
@@ -77,11 +82,25 @@ class Packed:
     files: dict[str, bytes]
 
 
-def pack(media: Path, parts: dict[Table, list[pa.Table]], **settings: Any) -> Packed:
-    """Run the stage on every segment of a case."""
-    inputs = MemoryInputs(media, parts)
+def plan(parts: dict[Table, list[pa.Table]], **settings: Any) -> Outputs:
+    """Plan every segment of a case."""
+    inputs = MemoryInputs(Path("none"), parts)
     units = tuple(inputs.read(t.SEGMENTS)["segment_id"].to_pylist())
-    quick = {"preset": "ultrafast", **settings}
+    return ClipPlan(ClipPlanSettings(**settings)).run(WorkItem(SOURCE, units=units), inputs)
+
+
+def planned(parts: dict[Table, list[pa.Table]], **settings: Any) -> dict[Table, list[pa.Table]]:
+    """Return a case with the planned clips in it."""
+    tables = plan(parts, **settings).tables
+    return {**parts, t.CLIP_PLANS: [tables.get(t.CLIP_PLANS, t.CLIP_PLANS.empty())]}
+
+
+def pack(media: Path, parts: dict[Table, list[pa.Table]], **settings: Any) -> Packed:
+    """Plan and pack every segment of a case; settings go to the stage that has them."""
+    framing = {k: v for k, v in settings.items() if k in ClipPlanSettings.model_fields}
+    inputs = MemoryInputs(media, planned(parts, **framing))
+    units = tuple(inputs.read(t.SEGMENTS)["segment_id"].to_pylist())
+    quick = {"preset": "ultrafast", **{k: v for k, v in settings.items() if k not in framing}}
     out = Packing(PackingSettings(**quick)).run(WorkItem(SOURCE, units=units), inputs)
     return Packed(out.tables, out.errors, inputs.files)
 

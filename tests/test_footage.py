@@ -55,16 +55,26 @@ def test_no_good_footage_is_lost(dataset: Dataset) -> None:
     assert states["session_listener"] == {"listen"}
 
 
-def test_every_defect_is_left_out_by_a_rule_of_its_kind(dataset: Dataset) -> None:
+def test_every_defect_is_cropped_away_or_left_out_by_a_rule_of_its_kind(dataset: Dataset) -> None:
     sources = sources_of(dataset)
     expected = {
         "blur": {"sharp_face"}, "dark": {"luminance", "not_black"}, "frozen": {"not_frozen"},
-        "letterbox": {"no_bars"}, "logo": {"no_logo", "no_text"}, "subtitles": {"no_text"},
         "no_audio": {"audio_present"}, "tiny_face": {"face_size", "people_present"},
     }  # fmt: skip
     for kind, rules in expected.items():
         outcome, rule = sources[f"defect_{kind}"]
         assert outcome == "filtered" and rule in rules, (kind, outcome, rule)
+    # The crop keeps clear of these: seen from the planned crop, and from where each file carries its defect.
+    sql = (
+        "SELECT crop_x, crop_y, crop_w, crop_h, width, height, text_in_crop + logo_in_crop + bars_in_crop AS dirt "
+        "FROM clip_plans JOIN inputs USING (source_id) JOIN sources USING (source_id) WHERE name = 'defect_{}.mp4'"
+    )
+    for kind in ("letterbox", "logo", "subtitles"):
+        assert sources[f"defect_{kind}"][0] == "kept", kind
+        rows = dataset.query(sql.format(kind)).fetchall()
+        assert rows and all(dirt == 0 for *_, dirt in rows)
+        for _, y, _, h, _, height, _ in rows if kind == "letterbox" else []:
+            assert y > 0 and y + h < height
 
 
 def test_broken_files_are_quarantined_with_their_reasons(dataset: Dataset) -> None:
@@ -131,7 +141,7 @@ def test_second_run_does_nothing_and_questions_are_answered(dataset: Dataset) ->
 def test_a_stricter_policy_decides_again_without_decoding(dataset: Dataset, tmp_path: Path) -> None:
     policy = Path(__file__).parents[1] / "workflows" / "policies" / "default.yaml"
     strict = tmp_path / "strict.yaml"
-    strict.write_text(policy.read_text().replace("median_face_px >= 96", "median_face_px >= 200"))
+    strict.write_text(policy.read_text().replace("median_face_px >= 40", "median_face_px >= 200"))
     out = dataset.store.root
     changes = lpm_well("decide", out, "--policy", str(strict), "--dry-run").stdout
     assert "face_size" in changes and "filtered" in changes

@@ -207,3 +207,20 @@ def test_overlap_of_a_face() -> None:
     assert overlap_share(Box(10, 10, 20, 20), half, 100, 100) == 0
     with pytest.raises(ValueError, match="size"):
         overlap_share(Box(0, 0, 0, 5), half, 100, 100)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(200, 440), st.integers(4, 11), st.integers(0, 2**32 - 1))
+def test_a_drawn_strip_parts_two_panels(at: int, wide: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    meter = OverlayMeter(None)
+    smooth = cv2.GaussianBlur(rng.random((360, 640, 3)), (0, 0), 8)
+    base = np.asarray(40 + 120 * (smooth - smooth.min()) / np.ptp(smooth), np.uint8)
+    shot = []
+    for k in range(6):
+        picture = np.roll(base, 7 * k, axis=0)
+        picture[:, at : at + wide] = 245
+        shot.append(np.ascontiguousarray(picture))
+    found = layout(meter, shot)
+    assert len(found.panels) == 2
+    assert found.panels[0].x1 * 640 == pytest.approx(at + wide / 2, abs=2.5)

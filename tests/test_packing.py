@@ -11,7 +11,7 @@ from typing import Any
 import hostile
 import numpy as np
 import pytest
-from packing_case import SOURCE, case, frames, members, pack, segment_row, sound
+from packing_case import SOURCE, case, frames, members, pack, plan, segment_row, sound
 
 from schemas import tables as t
 
@@ -170,14 +170,56 @@ def test_a_segment_that_fails_leaves_no_file_and_harms_no_neighbour(tmp_path: Pa
     rows = [segment_row(0.0, 1.0), segment_row(1.0, 2.0, person=1)]  # nobody ever saw person 1
     out = pack(media, case(SIZE, 3.0, [FACE], rows, [(0.0, 3.0, "speak")]))
     assert [e.unit_id for e in out.errors] == [rows[1]["segment_id"]]
-    assert "no face box" in out.errors[0].message
+    assert "no planned crop" in out.errors[0].message
     assert [r["segment_id"] for r in out.tables[t.CLIPS].to_pylist()] == [rows[0]["segment_id"]]
     assert len(out.files) == 1
 
 
 def test_small_people_are_not_blown_up(tmp_path: Path) -> None:
     media = hostile.make_plain(tmp_path / "a.mp4", 1.0)
-    out = pack(media, case(SIZE, 1.0, [FACE], [segment_row(0.0, 1.0)], [(0.0, 1.0, "speak")]), max_upscale=1.5)
+    parts = case(SIZE, 1.0, [FACE], [segment_row(0.0, 1.0)], [(0.0, 1.0, "speak")])
+    out = pack(media, parts, max_upscale=1.5, margin_below_body=0)
     row = out.tables[t.CLIPS].to_pylist()[0]
     assert row["crop_xywh"][2:] == [84, 84]  # 3.5 faces of 24 px
     assert (row["width"], row["height"]) == (126, 126)
+
+
+def test_a_crop_that_follows_keeps_the_person_in_place_and_in_time(tmp_path: Path) -> None:
+    def x_of(at_s: float) -> float:
+        return 20 + 110 * at_s / 3
+
+    ticks = [n / 25 for n in range(75)]
+    images = []
+    for at_s in ticks:
+        lit = any(a - 1e-6 <= at_s < b - 1e-6 for a, b in FLASHES)
+        image = np.full((SIZE[1], SIZE[0], 3), 160 if lit else 20, np.uint8)
+        left = round(x_of(at_s))
+        image[40:64, left : left + 24, 0] = 255  # the face is red
+        images.append(image)
+    clock = np.arange(round(3.0 * 48_000)) / 48_000
+    beep = np.zeros(len(clock), np.float32)
+    for a, b in FLASHES:
+        on = (clock >= a) & (clock < b)
+        beep[on] = 0.5 * np.sin(2 * np.pi * 1000 * clock[on])
+    media = hostile.write(tmp_path / "walk.mp4", images, ticks, sound=beep, codec_options={"bf": "3"})
+    person = lambda at_s: (x_of(at_s), 40.0, 24.0, 24.0)  # noqa: E731
+    parts = case(SIZE, 3.0, [person], [segment_row(0.04, 2.96)], [(0.0, 3.0, "speak")])
+    row = plan(parts, margin_below_body=0).tables[t.CLIP_PLANS].to_pylist()[0]
+    assert row["crop_moves"] and row["crop_w"] < 100 and 0.2 < row["crop_speed"] < 0.8
+    out = pack(media, parts, margin_below_body=0, short_side_px=96)
+    (tar,) = out.files.values()
+    times, pictures = frames(members(tar)["mp4"])
+    assert len(times) == 73 and {p.shape for p in pictures} == {pictures[0].shape}
+    centres = []
+    for p in pictures:
+        red = p[..., 0].astype(int) - p[..., 1] > 60
+        centres.append(np.argwhere(red).mean(axis=0))
+    steps = np.abs(np.diff(np.array(centres), axis=0))
+    assert (
+        np.ptp(np.array(centres)[5:-5, 1]) < 6 and steps.max() < 3.5
+    )  # of 96 px, and the marker steps by whole pixels: no jump, hardly a drift
+    background = np.array([np.median(p[..., 2]) for p in pictures])
+    seen = np.array(times)[_edges(background > 90)]
+    loud = np.abs(sound(members(tar)["speak.flac"]))
+    envelope = np.array([loud[max(0, i - 24) : i + 25].max() for i in range(0, len(loud), 8)])
+    assert np.abs(_edges(envelope > 0.25) * 8 / 48_000 - seen).max() < 0.0015

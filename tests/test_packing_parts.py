@@ -1,4 +1,4 @@
-"""Crop geometry, bounds, sound gains and tars: properties that hold for every input."""
+"""Bounds, sound gains and tars: properties that hold for every input."""
 
 from __future__ import annotations
 
@@ -15,82 +15,10 @@ from table_rows import row
 from schemas import tables as t
 from stages.packing_audio import Run, level_db, offset_shift_s, role_gain
 from stages.packing_bounds import person_bounds
-from stages.packing_crop import CropShape, Rect, face_union, output_size, person_crop
+from stages.packing_crop import Rect
 from stages.packing_tar import clip_tar
 
 PICTURE = Rect(0, 0, 1280, 720)
-
-
-def _box(x: float, y: float, w: float, h: float) -> np.ndarray:
-    return np.array([[x, y, w, h]], np.float64)
-
-
-# ------------------------------------------------------------------ crops
-
-
-_faces = st.lists(
-    st.tuples(st.floats(0, 1100), st.floats(0, 600), st.floats(20, 180), st.floats(20, 120)), min_size=1, max_size=8
-)
-_others = st.lists(st.tuples(st.floats(0, 1200), st.floats(0, 650), st.floats(20, 80), st.floats(20, 70)), max_size=3)
-
-
-@given(_faces, _others, st.sampled_from([0.75, 1.0, 16 / 9]))
-def test_a_crop_holds_the_face_inside_the_picture(
-    faces: list[tuple[float, ...]], others: list[tuple[float, ...]], aspect: float
-) -> None:
-    boxes = np.array(faces)
-    rects = [Rect(x, y, x + w, y + h) for x, y, w, h in others]
-    crop = person_crop(boxes, rects, PICTURE, CropShape(aspect))
-    area = Rect(crop.x, crop.y, crop.x + crop.w, crop.y + crop.h)
-    assert PICTURE.holds(area)
-    face = face_union(boxes)
-    assert Rect(area.x0 - 1, area.y0 - 1, area.x1 + 1, area.y1 + 1).holds(face)  # whole pixels
-    assert crop.other_faces == sum(r.meets(area) for r in rects)
-    if not rects and face.w < 700 * aspect and face.h < 700 / max(1, aspect / 1.7):
-        assert crop.w == pytest.approx(crop.h * aspect, abs=2)
-
-
-def test_the_default_crop_is_head_and_shoulders() -> None:
-    crop = person_crop(_box(600, 200, 100, 100), [], PICTURE, CropShape())
-    assert (crop.x, crop.y, crop.w, crop.h) == (475, 110, 350, 350)
-
-
-def test_a_face_at_the_edge_moves_the_crop_not_the_aspect() -> None:
-    crop = person_crop(_box(1180, 10, 100, 100), [], PICTURE, CropShape())
-    assert (crop.x, crop.y, crop.w, crop.h) == (930, 0, 350, 350)
-
-
-def test_a_neighbour_is_left_out_where_there_is_room() -> None:
-    other = Rect(760, 200, 860, 300)
-    crop = person_crop(_box(600, 200, 100, 100), [other], PICTURE, CropShape())
-    assert crop.other_faces == 0 and crop.x + crop.w <= 730 and crop.w == crop.h == 350
-    below = person_crop(_box(600, 100, 100, 100), [Rect(600, 320, 700, 420)], PICTURE, CropShape())
-    assert below.other_faces == 0 and below.y + below.h <= 260
-
-
-def test_a_neighbour_in_front_is_counted() -> None:
-    crop = person_crop(_box(600, 200, 100, 100), [Rect(650, 250, 750, 350)], PICTURE, CropShape())
-    assert crop.other_faces == 1 and crop.w == crop.h == 350
-
-
-def test_a_face_that_walks_through_the_picture_keeps_all_of_its_way() -> None:
-    boxes = np.array([[x, 300.0, 60.0, 60.0] for x in range(20, 1200, 40)])
-    crop = person_crop(boxes, [], PICTURE, CropShape())
-    assert (crop.x, crop.w, crop.h) == (20, 1220, 720)  # a square cannot hold it
-
-
-def test_a_crop_needs_a_face() -> None:
-    with pytest.raises(ValueError, match="no face box"):
-        person_crop(np.zeros((0, 4)), [], PICTURE, CropShape())
-
-
-@given(st.integers(8, 4000), st.integers(8, 4000), st.integers(32, 1024), st.floats(1, 4))
-def test_sizes_are_even_and_never_enlarge_too_much(w: int, h: int, short: int, upscale: float) -> None:
-    width, height = output_size(w, h, short, upscale)
-    assert width % 2 == height % 2 == 0
-    assert min(width, height) <= short + 1
-    assert width <= w * upscale + 1 and height <= h * upscale + 1
-    assert abs(width - w * min(short / min(w, h), upscale)) <= 1
 
 
 # ------------------------------------------------------------------ bounds
@@ -105,8 +33,6 @@ def test_bars_and_panels_bound_a_crop() -> None:
     left = person_bounds(split, Rect(200, 200, 300, 300), 1280, 720)
     assert left == Rect(0, 72, 640, 720)
     assert person_bounds(split, Rect(900, 200, 1000, 300), 1280, 720) == Rect(640, 72, 1280, 720)
-    crop = person_crop(_box(520, 200, 100, 100), [], left, CropShape())
-    assert crop.x + crop.w <= 640 and crop.y >= 72
 
 
 def test_a_border_seen_once_is_no_border() -> None:

@@ -21,6 +21,7 @@ from curation.memory import MemoryInputs
 from curation.stage import Outputs, WorkItem
 from schemas import tables as t
 from schemas.caption import PerformanceCaption, time_words
+from stages.clip_plan import ClipPlan, ClipPlanSettings
 from stages.performance import Performance, PerformanceSettings, partner_place, track_baselines
 
 SOURCE = "ef" * 8
@@ -66,9 +67,12 @@ def _parts(
     }
 
 
-def _run(stage: Performance, parts: dict[Any, list[pa.Table]], media: Path = Path("none")) -> Outputs:
-    inputs = MemoryInputs(media, parts)
-    return stage.run(WorkItem(SOURCE, units=tuple(inputs.read(t.SEGMENTS)["segment_id"].to_pylist())), inputs)
+def _run(stage: Performance, parts: dict[Any, list[pa.Table]], media: Path = Path("none"), **framing: float) -> Outputs:
+    shot = row(t.SHOTS, source_id=SOURCE, end_s=60.0, duration_s=60.0)
+    inputs = MemoryInputs(media, {**parts, t.SHOTS: [t.SHOTS.from_rows([shot])]})
+    item = WorkItem(SOURCE, units=tuple(inputs.read(t.SEGMENTS)["segment_id"].to_pylist()))
+    plans = ClipPlan(ClipPlanSettings(**framing)).run(item, inputs).tables.get(t.CLIP_PLANS, t.CLIP_PLANS.empty())
+    return stage.run(item, MemoryInputs(media, {**parts, t.CLIP_PLANS: [plans]}))
 
 
 def _smiling() -> FaceSignals:
@@ -92,11 +96,9 @@ def test_captions_describe_their_segment_on_the_sources_clock() -> None:
 
 def test_the_shot_type_is_that_of_the_crop() -> None:
     far = face(4.0, face_share=0.08)
-    out = _run(Performance(PerformanceSettings()), _parts([far], [_segment(0.0, 4.0, "speak")]))
-    wide = _run(
-        Performance(PerformanceSettings(margin_above=8, margin_below=8, margin_beside=8)),
-        _parts([far], [_segment(0.0, 4.0, "speak")]),
-    )
+    out = _run(Performance(PerformanceSettings()), _parts([far], [_segment(0.0, 4.0, "speak")]), margin_below_body=0)
+    parts = _parts([far], [_segment(0.0, 4.0, "speak")])
+    wide = _run(Performance(PerformanceSettings()), parts, margin_above=8, margin_below=8, margin_beside=8)
     shots = [o.tables[t.CAPTIONS]["shot_type"].to_pylist()[0] for o in (out, wide)]
     assert shots[0] in ("close_up", "medium_close_up") and shots[1] in ("medium", "medium_full", "full")
 

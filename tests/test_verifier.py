@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
-from packing_case import SOURCE, case, segment_row
+from packing_case import SOURCE, case, planned, segment_row
 from test_captioner_openai import FRAMES, Server, answer, completion, direct, serving  # noqa: F401
 from test_packing import FACE, SIZE, _flash_and_beep
 
@@ -78,7 +78,7 @@ def test_the_stage_judges_each_segment_on_its_own(tmp_path: Path) -> None:
     answers: list[Any] = [answer(b"refused", 400), answer(completion(GOOD))]
     with serving(*answers) as server:
         settings = VerificationSettings(base_url=url(server), model="m", n_frames=3)
-        out = Verification(settings).run(WorkItem(SOURCE, units=units), MemoryInputs(media, parts))
+        out = Verification(settings).run(WorkItem(SOURCE, units=units), MemoryInputs(media, planned(parts)))
     rows = out.tables[t.VERDICTS].to_pylist()
     assert [(r["segment_id"], r["verdict"], r["verdict_agrees"]) for r in rows] == [(units[1], "Listen_dialogue", True)]
     assert [(e.unit_id, e.error) for e in out.errors] == [(units[0], "VerdictFailedError")]

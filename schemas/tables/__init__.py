@@ -33,6 +33,7 @@ from schemas.tables.people import (
     TRACK_IDENTITIES,
 )
 from schemas.tables.performance import CAPTIONS
+from schemas.tables.plans import CLIP_PLANS
 from schemas.tables.registry import FORGOTTEN, INPUTS, SOURCES
 from schemas.tables.scan import CUTS, FACE_CROPS, FACE_FRAMES, FRAMES, LAYOUT, PORTRAITS
 from schemas.tables.sessions import SESSION_PAIRS, SESSIONS, SOUND_SIGNATURES
@@ -73,6 +74,7 @@ TABLES: dict[str, Table] = {
         LABELS,
         TIMELINE,
         SEGMENTS,
+        CLIP_PLANS,
         VERDICTS,
         CAPTIONS,
         FACE_EMBEDDINGS,
@@ -109,6 +111,7 @@ __all__ = [
     "BINDINGS",
     "CAPTIONS",
     "CLIPS",
+    "CLIP_PLANS",
     "CUTS",
     "DECISIONS",
     "DOUBTFUL_MERGES",

@@ -37,8 +37,7 @@ CLIPS = Table(
         index("n_frames", "video frames at 25 fps"),
         count("n_audio_samples", "samples of each audio at 48 kHz"),
         real("audio_shift_ms", "sound moved by this much to correct a constant lip-audio offset", "ms"),
-        reals("crop_xywh", "the person crop in the picture", "px"),
-        index("other_faces", "faces of other tracks that the crop could not leave out"),
+        reals("crop_xywh", "the person crop in the picture; the mean of one that moves", "px"),
         real("speak_level_db", "RMS of the speak audio", "dBFS", null=True),
         real("listen_level_db", "RMS of the listen audio", "dBFS", null=True),
         real(

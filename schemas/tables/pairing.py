@@ -67,7 +67,6 @@ SEGMENTS = Table(
         ),
         real("visible_ratio", "share of grid points with a confirmed face", "0-1"),
         real("median_face_px", "median shorter side of the face box", "px"),
-        real("crop_short_px", "shorter side of the person crop before scaling", "px"),
         real("frozen_ratio", "share of frozen frames", "0-1"),
         flag("cuts_word", "a border lies inside a recognised word"),
     ),

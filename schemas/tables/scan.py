@@ -44,7 +44,7 @@ FRAMES = Table(
 
 LAYOUT = Table(
     "layout",
-    "bars and overlays, measured about every two seconds",
+    "bars and overlays, measured about once a second",
     ("source_id", "k"),
     (
         SOURCE,
