@@ -116,7 +116,9 @@ def listen_prose(shown: Performance, hears: bool, off_screen: bool = False) -> s
     if hears and shown.gaze in ("camera", "partner"):
         adjectives.append("attentive")
     article = "an" if adjectives[0][0] in "aeiou" else "a"
-    parts = [f"{_SHOTS[shown.shot_type]} of a {subject} with {article} {', '.join(adjectives)} expression"]
+    parts = [f"{_SHOTS[shown.shot_type]} of a {subject}"]
+    if _says_face(shown):
+        parts[0] += f" with {article} {', '.join(adjectives)} expression"
     if shown.gaze in _FACING:
         parts.append(_FACING[shown.gaze])
     habits = _habits(shown)
@@ -125,6 +127,11 @@ def listen_prose(shown: Performance, hears: bool, off_screen: bool = False) -> s
     elif shown.head_motion == ("still",):
         parts.append("holding the head still")
     return ", ".join(parts) + "."
+
+
+def _says_face(shown: Performance) -> bool:
+    """Say whether the face is large and clear enough for any word on its expression."""
+    return bool(shown.expressions)
 
 
 def _lasting(shown: Performance) -> list[str]:
@@ -140,6 +147,8 @@ def _mood(shown: Performance) -> str:
     if felt:
         return f"shows {' and '.join(felt)}" + (f", {faces}" if faces else "")
     moves = any(e.kind == "facial_action" for e in _telling(shown))
+    if not _says_face(shown):
+        return ""
     return "" if moves and not faces else f"the expression is {faces or 'neutral'}"
 
 

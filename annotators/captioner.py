@@ -60,7 +60,7 @@ class Captioner(Protocol):
     """How many frames, spread over the segment, the captioner wants to see; 0 = none."""
 
     def caption(self, clip: ClipContext, frames: Sequence[Frame] = ()) -> PerformanceCaption:
-        """Return the caption; raise ValueError where the face was measured in no frame."""
+        """Return the caption; raise ValueError where the segment has no face box."""
         ...
 
 
@@ -74,7 +74,8 @@ class SignalCaptioner:
     def caption(self, clip: ClipContext, frames: Sequence[Frame] = ()) -> PerformanceCaption:
         """Return the caption of a segment; `frames` are not looked at.
 
-        Raises ValueError when the face was measured in no frame.
+        Of a face that was measured in no frame it says the shot and the state alone. Raises ValueError when there is
+        not even a face box.
         """
         shown = measure(clip.signals, clip.baseline, clip.speaking, clip.partner_side)
         invariant = not clip.speaking
@@ -86,7 +87,7 @@ class SignalCaptioner:
             state=clip.state,
             emotions=shown.emotions,
             expressions=shown.expressions,
-            stance=listening_stance(shown, clip.signals) if clip.state == "listen" else None,
+            stance=listening_stance(shown, clip.signals) if clip.state == "listen" and shown.expressions else None,
             gaze=shown.gaze,
             head_motion=shown.head_motion,
             body_motion=shown.body_motion,

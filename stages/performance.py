@@ -70,7 +70,7 @@ class Performance:
     """Stage: caption the live segments."""
 
     name: ClassVar[str] = "performance"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     unit: ClassVar[Unit] = "source"
     reads: ClassVar[tuple[Table, ...]] = (SOURCES, TRACKLETS, FACE_FRAMES, LAYOUT, SEGMENTS)
     writes: ClassVar[tuple[Table, ...]] = (CAPTIONS,)
@@ -111,11 +111,12 @@ class Performance:
     def _caption(self, segment: Row, source: _Source) -> list[Row]:
         if segment["state"] not in get_args(State):
             return []  # nobody's performance: a discarded stretch
-        crop = clip_crop(segment, source.faces, source.layout, source.size, self._settings.shape)
+        place = seen_part(segment, source.faces[segment["track_id"]])
+        crop = clip_crop(place, source.faces, source.layout, source.size, self._settings.shape)
         ks = grid_range(Interval(segment["start_s"], segment["end_s"]))
         signals = face_signals(source.faces[segment["track_id"]], ks, crop)
         baseline = source.baselines.get(segment["track_id"])
-        partner, side = partner_place(segment, source.faces, source.layout, source.size)
+        partner, side = partner_place(place, source.faces, source.layout, source.size)
         clip = ClipContext(segment["state"], signals, baseline, segment["text"], partner, side)
         caption = self._captioner.caption(clip, self._frames(segment, crop, source.media))
         summary = measure(signals, baseline, clip.speaking, side).summary
@@ -132,11 +133,33 @@ class Performance:
         return [Frame(frame.pts_s, np.ascontiguousarray(frame.rgb()[rows, columns])) for frame in chosen]
 
 
+def seen_part(segment: Row, series: Columns) -> Row:
+    """Return the segment, widened to the nearest face box where it lies wholly in a gap of its track."""
+    ks = grid_range(Interval(segment["start_s"], segment["end_s"]))
+    if len(between(series, ks)["k"]):
+        return segment
+    k = int(series["k"][_nearest(series, ks)])
+    return {
+        **segment,
+        "start_s": min(segment["start_s"], k / GRID_HZ),
+        "end_s": max(segment["end_s"], (k + 1) / GRID_HZ),
+    }
+
+
+def _nearest(series: Columns, ks: range) -> int:
+    """Return the position of the row whose `k` is nearest to the middle of a range."""
+    return int(np.argmin(np.abs(series["k"] - (ks.start + ks.stop - 1) / 2)))
+
+
 def face_signals(series: Columns, ks: range, crop: Crop) -> FaceSignals:
-    """Return a track's signals over grid points `ks`, boxes in pixels of the crop; gaps are not valid."""
+    """Return a track's signals over grid points `ks`, boxes in pixels of the crop; gaps are not valid.
+
+    Where no box lies in the range, the nearest one stands for all, so that the size of the shot is known.
+    """
     n = len(ks)
     part = between(series, ks)
     at = part["k"] - ks.start
+    corner = np.array([crop.x, crop.y, 0, 0])
     finite = np.isfinite(part["blendshapes"]).all(axis=1) & np.isfinite(part["yaw_deg"])
     valid = np.zeros(n, bool)
     valid[at] = part["has_mesh"] & finite
@@ -146,6 +169,9 @@ def face_signals(series: Columns, ks: range, crop: Crop) -> FaceSignals:
         out[at] = values
         return out
 
+    box = spread(boxes(part) - corner)
+    if not len(at):
+        box[:] = boxes(series)[_nearest(series, ks)] - corner
     return FaceSignals(
         t_s=np.arange(ks.start, ks.stop) / GRID_HZ,
         blendshapes=spread(part["blendshapes"]),
@@ -153,7 +179,7 @@ def face_signals(series: Columns, ks: range, crop: Crop) -> FaceSignals:
         pitch_deg=spread(part["pitch_deg"]),
         roll_deg=spread(part["roll_deg"]),
         mouth_open=spread(part["mouth_open"]),
-        box_xywh=spread(boxes(part) - np.array([crop.x, crop.y, 0, 0])),
+        box_xywh=box,
         frame_wh=(crop.w, crop.h),
         valid=valid,
     )

@@ -100,9 +100,20 @@ def test_tags_are_on_the_signals_clock() -> None:
     assert smile.annotator == "signal-rules-v1"
 
 
-def test_no_face_is_an_error() -> None:
-    with pytest.raises(ValueError, match="in no frame"):
-        caption("listen", replace(face(), valid=np.zeros(len(T), np.bool_)))
+@pytest.mark.parametrize("state", ["speak", "listen", "idle", "both"])
+def test_of_a_face_that_was_never_read_only_the_shot_and_the_state_are_said(state: Any) -> None:
+    said = caption(state, replace(face(), valid=np.zeros(len(T), np.bool_)))
+    assert said.emotions == said.expressions == said.tags == ()
+    assert said.stance is None and said.gaze == said.body_motion == "unknown"
+    assert (
+        said.prose
+        == {
+            "speak": "Medium close-up of a person speaking.",
+            "both": "Medium close-up of a person speaking at the same time as another voice.",
+            "listen": "Medium close-up of a person listening silently.",
+            "idle": "Medium close-up of a silent person.",
+        }[state]
+    )
 
 
 @settings(max_examples=60, deadline=None)

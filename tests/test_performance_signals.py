@@ -12,12 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from signal_factory import bump, face, time_axis
 
+from annotators.face_sizes import LEAST_PX, part_of
 from annotators.facial_actions import RULES
 from annotators.head_gestures import swings
 from annotators.performance_signals import Performance, measure
 from annotators.shot_type import SHOT_LIMITS, shot_type
 from annotators.signal_series import Event, baseline_of, low_pass, spans
-from schemas.vocabulary import SHOT_TYPES
+from schemas.vocabulary import FACIAL_ACTIONS, SHOT_TYPES
 
 T = time_axis(6)
 
@@ -86,6 +87,34 @@ def test_bias_of_a_person_is_taken_off() -> None:
 def test_a_lasting_broad_smile_is_no_bias() -> None:
     smiling = face(shapes={"mouthSmile": 0.8})
     assert measure(smiling, baseline_of(smiling)).expressions == ("smiling",)
+
+
+ALL_AT_ONCE = {
+    "mouthSmile": bump(T, 1, 3, 0.8),
+    "browDown": bump(T, 3.5, 5.5, 0.6),
+    "eyeBlink": bump(T, 1, 3, 0.8),
+    "eyeLookDown": bump(T, 3.5, 5.5, 0.9),
+}
+
+
+@settings(max_examples=30, deadline=None)
+@given(px=st.floats(10, 300))
+def test_nothing_is_said_of_what_a_face_is_too_small_for(px: float) -> None:
+    shown = measure(face(shapes=ALL_AT_ONCE, box_xywh=np.tile([100.0, 100.0, px, 1.2 * px], (len(T), 1))))
+    for event in shown.events:
+        if event.kind == "facial_action":
+            assert px >= LEAST_PX[part_of(event.name)]
+        if event.kind == "gaze":
+            assert px >= LEAST_PX["eyes"]
+    assert (shown.gaze == "unknown") == (px < LEAST_PX["eyes"])
+    if px < min(LEAST_PX["brows"], LEAST_PX["mouth"], LEAST_PX["eyes"]):
+        assert shown.expressions == shown.emotions == ()
+    if px < LEAST_PX["brows"]:
+        assert "neutral" not in (*shown.expressions, *shown.emotions)
+
+
+def test_every_facial_action_is_read_from_a_part_of_the_face() -> None:
+    assert {name for name in FACIAL_ACTIONS.names if part_of(name) == "pose"} == set()
 
 
 @pytest.mark.parametrize("count", [1, 3])
@@ -238,10 +267,14 @@ def test_gaps_are_bridged_but_are_no_evidence() -> None:
     assert only(measure(gapped), "smile").confidence < only(measure(smiling), "smile").confidence
 
 
-def test_no_face_at_all_is_an_error() -> None:
+def test_a_face_measured_in_no_frame_leaves_the_shot_alone() -> None:
     nobody = replace(face(), valid=np.zeros(len(T), np.bool_))
-    with pytest.raises(ValueError, match="in no frame"):
-        measure(nobody)
+    shown = measure(nobody)
+    assert shown.shot_type == measure(face()).shot_type
+    assert shown.events == shown.emotions == shown.expressions == shown.head_motion == ()
+    assert (shown.gaze, shown.body_motion, shown.valid_ratio) == ("unknown", "unknown", 0.0)
+    with pytest.raises(ValueError, match="no face box"):
+        measure(replace(nobody, box_xywh=np.full((len(T), 4), np.nan)))
     with pytest.raises(ValueError, match="no baseline"):
         baseline_of(nobody)
 

@@ -118,13 +118,25 @@ def _series(signals: FaceSignals) -> dict[str, Any]:
     return track_series([table], {f"{SOURCE}-w0000-000": "x"}, columns)["x"]
 
 
-def test_a_face_never_measured_fails_alone_and_discards_get_no_caption() -> None:
+def test_a_face_never_measured_is_no_error_and_discards_get_no_caption() -> None:
     gone = face(12.0, valid=np.arange(300) < 150)
     segments = [_segment(0.0, 6.0, "idle"), _segment(6.0, 9.0, "listen"), _segment(9.0, 12.0, "discard")]
     out = _run(Performance(PerformanceSettings()), _parts([gone], segments))
-    assert [r["segment_id"] for r in out.tables[t.CAPTIONS].to_pylist()] == [segments[0]["segment_id"]]
-    assert [e.unit_id for e in out.errors] == [segments[1]["segment_id"]]
-    assert "no frame" in out.errors[0].message
+    assert not out.errors
+    seen, unseen = out.tables[t.CAPTIONS].to_pylist()
+    assert seen["expressions"] == ["neutral"] and unseen["expressions"] == unseen["emotions"] == []
+    assert (unseen["gaze"], unseen["body_motion"], unseen["stance"]) == ("unknown", "unknown", None)
+    assert unseen["shot_type"] == seen["shot_type"] and json.loads(unseen["tags"]) == []
+
+
+def test_a_segment_in_a_gap_of_its_track_takes_the_nearest_box() -> None:
+    parts = _parts([face(12.0)], [_segment(5.0, 6.0, "listen"), _segment(6.0, 12.0, "listen")])
+    (frames,) = parts[t.FACE_FRAMES]
+    parts[t.FACE_FRAMES] = [t.FACE_FRAMES.from_rows([r for r in frames.to_pylist() if not 120 <= r["k"] < 155])]
+    out = _run(Performance(PerformanceSettings()), parts)
+    assert not out.errors
+    hidden, shown = out.tables[t.CAPTIONS].to_pylist()
+    assert hidden["expressions"] == [] and hidden["shot_type"] == shown["shot_type"]
 
 
 def test_partners_are_placed() -> None:
