@@ -76,14 +76,16 @@ def measure(
     readable = readable_parts(face_px(signals))
     filled = signals.filled()
     gestures = [e for e in head_gestures(filled, baseline, speaking) if part_of(e.name) in readable]
-    looks = gaze_events(filled, baseline, partner) if "eyes" in readable else []
+    looks = gaze_events(filled, baseline, partner) if "gaze" in readable else []
     actions = [e for e in facial_actions(filled, baseline, speaking) if part_of(e.name) in readable]
     actions = sorted([*actions, *(e for e in looks if e.kind == "facial_action")], key=lambda e: (e.start_s, e.name))
     shown, felt = expressions(actions), emotions(actions, speaking)
     start_s, end_s = float(filled.t_s[0]), end_time(filled, len(filled.t_s))
     duration_s = end_s - start_s
-    ratios = gaze_ratios(gaze_targets(filled, baseline, partner), signals.valid) if "eyes" in readable else {}
-    neutral = ("neutral",) if NEUTRAL_NEEDS <= readable else ()
+    ratios = gaze_ratios(gaze_targets(filled, baseline, partner), signals.valid) if "gaze" in readable else {}
+    if "closed" in ratios and "lids" not in readable:
+        ratios = {}
+    neutral = ("neutral",) if readable >= NEUTRAL_NEEDS else ()
     still_ratio = event_ratio(gestures, "still", filled)
     shot = segment_shot_type(signals)
     blinks = sum(e.name == "blink" for e in actions)
@@ -102,7 +104,7 @@ def measure(
         gaze_ratios=ratios,
         body_motion=body_motion_level(filled),
         shot_type=shot,
-        blinks_per_min=60 * blinks / duration_s if "eyes" in readable else np.nan,
+        blinks_per_min=60 * blinks / duration_s if "lids" in readable else np.nan,
         head_speed_deg_s=float(np.median(angular_speed(filled))),
         face_speed=float(np.median(face_speed(filled))),
         valid_ratio=signals.valid_ratio,

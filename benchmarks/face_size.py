@@ -26,11 +26,13 @@ import record
 
 from annotators.faces import CROP_SIZE_PX, FaceDetector, FaceLandmarker
 from annotators.faces_boxes import crop_box, cut_square
-from annotators.faces_mesh import BLENDSHAPES, mesh_box, to_frame
+from annotators.faces_mesh import BLENDSHAPES, gaze, mesh_box, to_frame
+from annotators.gaze_targets import EYE_DEG_PER_UNIT
 from annotators.protocols import Box, FaceMesh, Image
 from curation.media.video import iter_frames
 
 SIZES_PX = (24, 32, 40, 48, 56, 64, 80, 96, 128)
+ANGLES = ("yaw_deg", "pitch_deg", "roll_deg", "gaze_yaw_deg", "gaze_pitch_deg")
 LARGE_PX, SCALE, EVERY_S, MARGIN = 150.0, 1.7, 1 / 3, 1.0
 ACTIONS = {
     "eyes_closed": (("eyeBlink",), 0.45),
@@ -49,6 +51,16 @@ def action(mesh: FaceMesh, names: tuple[str, ...]) -> float:
     values = dict(zip(BLENDSHAPES, mesh.blendshapes.tolist(), strict=True))
     sides = [v for n, v in values.items() if n in names or n.removesuffix("Left").removesuffix("Right") in names]
     return float(np.mean(sides))
+
+
+def angle_of(mesh: FaceMesh, name: str) -> float:
+    """Return an angle of the head, or of head and eyes together, in degrees."""
+    x, y = gaze(mesh.blendshapes)
+    if name == "gaze_yaw_deg":
+        return mesh.yaw_deg + EYE_DEG_PER_UNIT * x
+    if name == "gaze_pitch_deg":
+        return mesh.pitch_deg + EYE_DEG_PER_UNIT * y
+    return float(getattr(mesh, name))
 
 
 def measured(landmarker: FaceLandmarker, rgb: Image, box: Box) -> tuple[FaceMesh, Box] | None:
@@ -101,12 +113,10 @@ def figures(pairs: list[tuple[FaceMesh, FaceMesh | None]]) -> dict[str, Any]:
             "precision": round(hits / max(1, int((small >= on).sum())), 3),
             "correlation": round(float(np.corrcoef(large, small)[0, 1]), 3),
         }
-    for angle in ("yaw_deg", "pitch_deg", "roll_deg"):
-        errors = [abs(getattr(a, angle) - getattr(b, angle)) for a, b in kept]
-        out[angle] = {
-            "median_error": round(float(np.median(errors)), 2),
-            "p90": round(float(np.percentile(errors, 90)), 2),
-        }
+    for angle in ANGLES:
+        errors = [abs(angle_of(a, angle) - angle_of(b, angle)) for a, b in kept]
+        median, most = np.percentile(errors, [50, 90])
+        out[angle] = {"median_error": round(float(median), 2), "p90": round(float(most), 2)}
     return out
 
 

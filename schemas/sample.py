@@ -77,7 +77,7 @@ class Audio(_Model):
 
 
 class WordRef(_Model):
-    """A recognised word inside the clip."""
+    """A recognised word inside the clip; words that are not known are left out."""
 
     word: str
     start_s: float
@@ -150,7 +150,7 @@ class Sample(_Model):
     category: str = Field(default="Unknown", description="LPM 1.0's class of the clip, e.g. Listen_dialogue")
     split: str
     identity_id: str
-    text: str
+    text: str | None = Field(description="words spoken or heard; null where they are not known")
     language: str | None
     source: SourceRef
     rights: Rights

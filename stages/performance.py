@@ -117,7 +117,7 @@ class Performance:
         signals = face_signals(source.faces[segment["track_id"]], ks, crop)
         baseline = source.baselines.get(segment["track_id"])
         partner, side = partner_place(place, source.faces, source.layout, source.size)
-        clip = ClipContext(segment["state"], signals, baseline, segment["text"], partner, side)
+        clip = ClipContext(segment["state"], signals, baseline, segment["text"] or "", partner, side)
         caption = self._captioner.caption(clip, self._frames(segment, crop, source.media))
         summary = measure(signals, baseline, clip.speaking, side).summary
         return [caption_row(segment, caption, contradictions(caption, clip.state, summary))]

@@ -105,11 +105,11 @@ def test_nothing_is_said_of_what_a_face_is_too_small_for(px: float) -> None:
         if event.kind == "facial_action":
             assert px >= LEAST_PX[part_of(event.name)]
         if event.kind == "gaze":
-            assert px >= LEAST_PX["eyes"]
-    assert (shown.gaze == "unknown") == (px < LEAST_PX["eyes"])
-    if px < min(LEAST_PX["brows"], LEAST_PX["mouth"], LEAST_PX["eyes"]):
+            assert px >= LEAST_PX["gaze"]
+    assert (shown.gaze == "unknown") == (px < LEAST_PX["gaze"])
+    if px < LEAST_PX["mouth"] and px < LEAST_PX["raised_brows"]:
         assert shown.expressions == shown.emotions == ()
-    if px < LEAST_PX["brows"]:
+    if px < LEAST_PX["knit_brows"]:
         assert "neutral" not in (*shown.expressions, *shown.emotions)
 
 
