@@ -26,8 +26,8 @@ LEAST_PX: dict[Part, float] = {
 
 From 80 px four of five frames with shut lids or knit brows are so in the large face too; at 48 px it is one of two, at
 32 px one of six. Smiles and raised brows are seldom false at any size (0.91 and more at 24 px and more; 0.85), only
-missed: two of three smiles are found at 48 px. Head and gaze directions are within 5 degrees in nine of ten frames
-from 32 and 64 px on. Frames, not events: an event lasts several.
+missed: two of three smiles are found at 48 px. In nine of ten frames head angles are within 5 degrees from 32 px on,
+and gaze within 8 from 64 px on (15 at 32 px, where "to the camera" means 12). Frames, not events: these last several.
 """
 
 NEUTRAL_NEEDS: frozenset[Part] = frozenset({"knit_brows", "raised_brows", "mouth"})

@@ -79,7 +79,8 @@ class TranscribedSegment:
 class Transcript:
     """All words of one audio, with its main language (ISO 639-1) and the likeliest language's probability.
 
-    The language is None without speech and where nothing is sure. The probability is nan where the model knows one language only and so did not measure it.
+    The language is None without speech and where nothing is sure. The probability is nan where the model knows one
+    language only and so did not measure it.
     """
 
     segments: tuple[TranscribedSegment, ...]

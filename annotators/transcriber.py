@@ -1,8 +1,9 @@
 """Words with times and probabilities: Whisper through faster-whisper (CTranslate2), offline.
 
 Whisper invents text where nobody speaks, so it is given speech only, in pieces of at most 30 s (its window), and
-every decoded segment keeps the three scores by which a hallucination is told (see `known_words`). Decoding is deterministic: beam search at temperature 0 without the random
-fallbacks, no text carried from one piece to the next, one thread.
+every decoded segment keeps the three scores by which a hallucination is told (see `known_words`). Decoding is
+deterministic: beam search at temperature 0 without the random fallbacks, no text carried from one piece to the next,
+one thread.
 
 Cost on one core: tiny.en about 1/20 of real time and 0.3 GB, base 1/5 to 1/12 and 0.5 GB. tiny.en
 hears every language as English and then repeats itself (compression ratio 5 and more): where the language is not known

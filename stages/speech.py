@@ -49,7 +49,7 @@ class SpeechSettings(StageSettings):
     min_mean_word: float = Field(0.5, ge=0, le=1, description="and only where its segment's words have this mean")
     min_avg_logprob: float = Field(-1.0, le=0, description="and this mean log probability (Whisper's default)")
     max_compression: float = Field(2.4, gt=0, description="text more repetitive than this is not known (Whisper's)")
-    max_no_speech: float = Field(0.8, ge=0, le=1, description="nor is text more likely than this of no speech (LPM 1.0)")
+    max_no_speech: float = Field(0.8, ge=0, le=1, description="nor is text this likely to be no speech (LPM 1.0)")
     voice_clip_s: float = Field(3.0, gt=0.5, description="longest piece of a turn used for a speaker's embedding")
 
 

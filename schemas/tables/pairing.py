@@ -50,7 +50,7 @@ SEGMENTS = Table(
         text("pair_id", "groups segments of one exchange: same source, overlapping time", null=True),
         text(
             "text",
-            "words spoken by this person (speak) or heard (listen), \"…\" for those not known; null where less than half "
+            "words spoken by this person (speak) or heard (listen), … for those not known; null where less than half "
             "is known, empty in idle",
             null=True,
         ),
