@@ -27,8 +27,8 @@ import record
 from annotators.faces import CROP_SIZE_PX, FaceDetector, FaceLandmarker
 from annotators.faces_boxes import crop_box, cut_square
 from annotators.faces_mesh import BLENDSHAPES, gaze, mesh_box, to_frame
-from annotators.gaze_targets import EYE_DEG_PER_UNIT
 from annotators.protocols import Box, FaceMesh, Image
+from annotators.signal_series import EYE_DEG_PER_UNIT
 from curation.media.video import iter_frames
 
 SIZES_PX = (24, 32, 40, 48, 56, 64, 80, 96, 128)
