@@ -39,14 +39,14 @@ class ReferencesSettings(StageSettings):
     )
     max_views: int = Field(4, ge=0, le=4, description="view references a segment")
     max_expressions: int = Field(8, ge=0, le=8, description="expression references a segment")
-    min_expression_score: float = Field(0.5, ge=0, le=1, description="less clear expressions are not taken")
+    min_expression_score: float = Field(0.6, ge=0, le=1, description="less clear expressions are not taken")
 
 
 class References:
     """Stage: choose each live segment's reference images."""
 
     name: ClassVar[str] = "references"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     unit: ClassVar[Unit] = "dataset"
     reads: ClassVar[tuple[Table, ...]] = (SEGMENTS, FACE_EMBEDDINGS, TRACK_IDENTITIES)
     writes: ClassVar[tuple[Table, ...]] = (REFERENCES,)
@@ -129,6 +129,7 @@ def person_images(
                     view=r["view"],
                     expression=r["expression"],
                     expression_score=r["expression_score"],
+                    text_area=r["text_area"],
                 )
             )
     return {person: sorted(found, key=lambda i: i.key) for person, found in sorted(out.items())}
@@ -155,6 +156,7 @@ def reference_rows(segment_id: str, person: str, clip: Clip, chosen: Iterable[tu
                 "expression": image.expression,
                 "expression_score": image.expression_score,
                 "quality": image.quality,
+                "text_area": image.text_area,
                 "overlaps_clip": inside(image, clip),
             }
         )
