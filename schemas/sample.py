@@ -121,6 +121,9 @@ class Performance(_Model):
     stance: str | None
     shot_type: str
     body_motion: str
+    speaking_style: list[str] = Field(default_factory=list, description="heuristics on pitch, level and rate")
+    camera: str = Field(default="unknown", description="camera motion term")
+    clothing: str | None = Field(default=None, description="colour below the chin, by a heuristic; null = not clear")
     contradictions: list[str]
     annotator: str
 

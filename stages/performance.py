@@ -17,23 +17,37 @@ from typing import Any, ClassVar, Literal, get_args
 import numpy as np
 from pydantic import Field, model_validator
 
+from annotators.camera_moves import CameraSeries, camera_move
 from annotators.captioner import ClipContext, Frame, Partner, SignalCaptioner
 from annotators.captioner_openai import OpenAICaptioner
 from annotators.chat_endpoint import ChatEndpoint
 from annotators.gaze_targets import Side
 from annotators.performance_signals import measure
 from annotators.signal_series import Baseline, FaceSignals, baseline_of
+from annotators.speaking_style import SpeakingStyle
 from curation.media.grid import frames_on_grid
 from curation.media.video import iter_frames
 from curation.stage import Gate, GateMode, Inputs, Outputs, Unit, WorkItem, each_unit
 from schemas.caption import PerformanceCaption, State
 from schemas.caption_checks import contradictions
 from schemas.table import Table
-from schemas.tables import CAPTIONS, FACE_FRAMES, LAYOUT, SEGMENTS, SOURCES, TRACKLETS
+from schemas.tables import (
+    CAPTIONS,
+    FACE_FRAMES,
+    FRAMES,
+    LAYOUT,
+    PORTRAITS,
+    SEGMENTS,
+    SOURCES,
+    SPEECH_FRAMES,
+    TRACKLETS,
+    TURNS,
+)
 from schemas.time import GRID_HZ, Interval, grid_range
 from stages.clip_crop import CropSettings, Row, clip_bounds, clip_crop
 from stages.face_series import Columns, between, boxes, track_series, tracklets_of
 from stages.packing_crop import Crop, face_union
+from stages.performance_context import Voices, camera_part, camera_series, clothing_of
 
 _COLUMNS = ("k", "x", "y", "w", "h", "has_mesh", "yaw_deg", "pitch_deg", "roll_deg", "mouth_open", "blendshapes")
 
@@ -64,15 +78,28 @@ class _Source:
     faces: Mapping[str, Columns]
     layout: Sequence[Row]
     baselines: Mapping[str, Baseline]
+    voices: Voices
+    camera: CameraSeries
+    clothing: Mapping[str, str | None]
 
 
 class Performance:
     """Stage: caption the live segments."""
 
     name: ClassVar[str] = "performance"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     unit: ClassVar[Unit] = "source"
-    reads: ClassVar[tuple[Table, ...]] = (SOURCES, TRACKLETS, FACE_FRAMES, LAYOUT, SEGMENTS)
+    reads: ClassVar[tuple[Table, ...]] = (
+        SOURCES,
+        FRAMES,
+        TRACKLETS,
+        FACE_FRAMES,
+        PORTRAITS,
+        LAYOUT,
+        SPEECH_FRAMES,
+        TURNS,
+        SEGMENTS,
+    )
     writes: ClassVar[tuple[Table, ...]] = (CAPTIONS,)
     gate: ClassVar[Gate | None] = "segments"
     gate_mode: ClassVar[GateMode] = "each"
@@ -99,12 +126,17 @@ class Performance:
         source = inputs.read(SOURCES).to_pylist()[0]
         faces = track_series(inputs.parts(FACE_FRAMES), tracklets_of(inputs.read(TRACKLETS)), _COLUMNS)
         wanted = {segments[unit]["track_id"] for unit in item.units}
+        layout = inputs.read(LAYOUT).to_pylist()
+        size = (source["width"], source["height"])
         shared = _Source(
             media=inputs.media if self._captioner.n_frames else None,
-            size=(source["width"], source["height"]),
+            size=size,
             faces=faces,
-            layout=inputs.read(LAYOUT).to_pylist(),
+            layout=layout,
             baselines=track_baselines({t: faces[t] for t in sorted(wanted & faces.keys())}),
+            voices=Voices(inputs.read(SPEECH_FRAMES), inputs.read(TURNS)),
+            camera=camera_series(inputs.read(FRAMES)),
+            clothing=clothing_of(inputs.parts(PORTRAITS), inputs.read(TRACKLETS), wanted, faces, layout, size),
         )
         return each_unit(item.units, lambda unit: {CAPTIONS: self._caption(segments[unit], shared)})
 
@@ -117,10 +149,14 @@ class Performance:
         signals = face_signals(source.faces[segment["track_id"]], ks, crop)
         baseline = source.baselines.get(segment["track_id"])
         partner, side = partner_place(place, source.faces, source.layout, source.size)
-        clip = ClipContext(segment["state"], signals, baseline, segment["text"] or "", partner, side)
+        clip = ClipContext(
+            segment["state"], signals, baseline, segment["text"] or "", partner, side,
+            voice=source.voices.style(segment, ks), camera=camera_move(camera_part(source.camera, ks)),
+            clothing=source.clothing.get(segment["track_id"]),
+        )  # fmt: skip
         caption = self._captioner.caption(clip, self._frames(segment, crop, source.media))
         summary = measure(signals, baseline, clip.speaking, side).summary
-        return [caption_row(segment, caption, contradictions(caption, clip.state, summary))]
+        return [caption_row(segment, caption, contradictions(caption, clip.state, summary), clip.voice)]
 
     def _frames(self, segment: Row, crop: Crop, media: Path | None) -> list[Frame]:
         n = self._captioner.n_frames
@@ -216,7 +252,7 @@ def partner_place(
     return "on_screen", "left" if x < (face.x0 + face.x1) / 2 else "right"
 
 
-def caption_row(segment: Row, caption: PerformanceCaption, found: Sequence[str]) -> Row:
+def caption_row(segment: Row, caption: PerformanceCaption, found: Sequence[str], voice: SpeakingStyle) -> Row:
     """Return the CAPTIONS row; tags carry times on the source's clock."""
     return {
         "segment_id": segment["segment_id"],
@@ -229,6 +265,13 @@ def caption_row(segment: Row, caption: PerformanceCaption, found: Sequence[str])
         "stance": caption.stance,
         "shot_type": caption.shot_type,
         "body_motion": caption.body_motion,
+        "speaking_style": list(caption.speaking_style),
+        "pitch_hz": voice.pitch_hz,
+        "pitch_range_st": voice.pitch_range_st,
+        "syllables_per_s": voice.syllables_per_s,
+        "level_over_usual_db": voice.level_over_usual_db,
+        "camera": caption.camera,
+        "clothing": caption.clothing,
         "tags": json.dumps([tag.model_dump() for tag in caption.tags], separators=(",", ":")),
         "contradictions": list(found),
         "annotator": caption.annotator,

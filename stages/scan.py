@@ -56,7 +56,7 @@ class Scan:
     """Stage: the single decode pass."""
 
     name: ClassVar[str] = "scan"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     unit: ClassVar[Unit] = "window"
     reads: ClassVar[tuple[Table, ...]] = (SOURCES,)
     writes: ClassVar[tuple[Table, ...]] = (CUTS, FRAMES, LAYOUT, FACE_FRAMES, FACE_CROPS, PORTRAITS)

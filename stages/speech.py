@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 from pydantic import Field
 
 from annotators import weights
@@ -25,6 +26,7 @@ from annotators.protocols_speech import Segment, SpeechProbability, Transcript, 
 from annotators.sound_signature import RATE_HZ, sound_signature
 from annotators.transcriber import WhisperTranscriber
 from annotators.vad import SegmentRule, SileroVoiceActivity, speech_segments
+from annotators.voice_signals import pitch_hz, syllables
 from annotators.voices import CamPlusPlusEmbedder
 from curation.media.audio import iter_audio_blocks
 from curation.stage import Gate, GateMode, Inputs, Outputs, StageSettings, Unit, WorkItem
@@ -239,7 +241,7 @@ def _silent(sid: str) -> dict[str, Any]:
 
 
 def _grid(sid: str, audio: FloatArray, probability: SpeechProbability) -> dict[str, Any]:
-    """Return SPEECH_FRAMES columns: probability at each grid point's middle, and level of its 40 ms."""
+    """Return SPEECH_FRAMES columns: probability at each grid point's middle; level, pitch, syllables of its 40 ms."""
     n = len(audio) // _PER_FRAME
     times = (np.arange(n) + 0.5) / GRID_HZ
     steps = np.minimum((times / probability.step_s).astype(int), len(probability.values) - 1)
@@ -248,7 +250,15 @@ def _grid(sid: str, audio: FloatArray, probability: SpeechProbability) -> dict[s
         block = audio[a * _PER_FRAME : min(n, a + 4096) * _PER_FRAME].reshape(-1, _PER_FRAME)
         power = np.mean(np.square(block, dtype=np.float64), axis=1)
         level[a : a + len(block)] = 10 * np.log10(np.maximum(power, 10 ** (_FLOOR_DB / 10)))
-    return {"source_id": [sid] * n, "k": np.arange(n), "speech": probability.values[steps], "level_db": level}
+    pitch = pitch_hz(audio)
+    return {
+        "source_id": [sid] * n,
+        "k": np.arange(n),
+        "speech": probability.values[steps],
+        "level_db": level,
+        "pitch_hz": pa.array(pitch, pa.float32(), from_pandas=True),
+        "syllables": syllables(audio, pitch),
+    }
 
 
 def _speech_rows(

@@ -14,8 +14,10 @@ from signal_factory import bump, face, time_axis
 
 from annotators.captioner import Captioner, ClipContext, SignalCaptioner
 from annotators.performance_signals import measure
+from annotators.speaking_style import SpeakingStyle
 from schemas.caption import PerformanceCaption, time_words
 from schemas.caption_checks import contradictions
+from schemas.vocabulary import CAMERA_MOTIONS
 
 T = time_axis(6)
 NEVER = re.compile(r"\b(?:he|she|his|her|him|man|woman|boy|girl|young|old|wear\w*|hair|beautiful|sitting|standing)\b")
@@ -84,6 +86,36 @@ def test_a_question_is_heard() -> None:
     assert "asking a question" in caption("speak", text="Do you know that?").prose
     assert "asking a question" not in caption("speak", text="I see. Do you?").prose
     assert "asking" not in caption("listen", text="Do you know that?").prose
+
+
+@pytest.mark.parametrize(
+    ("terms", "words"),
+    [
+        ((), "person speaking to"),
+        (("fast",), "person speaking fast to"),
+        (("energetic", "fast"), "person speaking energetically and fast to"),
+        (("slow", "soft", "monotone"), "person speaking slowly, softly and in a monotone to"),
+    ],
+)
+def test_how_a_person_speaks_is_said(terms: tuple[str, ...], words: str) -> None:
+    said = caption("speak", voice=SpeakingStyle(terms=terms))
+    assert words in said.prose and said.speaking_style == terms
+    assert "fast" not in caption("listen", voice=SpeakingStyle(terms=terms)).prose
+
+
+@pytest.mark.parametrize("state", ["speak", "listen", "idle", "both"])
+@pytest.mark.parametrize("camera", [c for c in CAMERA_MOTIONS.names if c != "unknown"])
+def test_the_cameras_motion_is_said_of_any_state(state: Any, camera: str) -> None:
+    said = caption(state, camera=camera)
+    assert said.camera == camera and ". The camera " in said.prose
+    assert contradictions(said, state, measure(face(), speaking=state in ("speak", "both")).summary) == []
+
+
+def test_what_is_not_measured_of_looks_and_camera_is_not_said() -> None:
+    assert "The camera" not in caption("speak").prose and caption("speak").clothing is None
+    assert caption("idle", clothing="dark").prose.startswith("Medium close-up of a silent person in dark clothes with")
+    assert "person in red listening silently" in caption("listen", clothing="red").prose
+    assert "person in red speaking" in caption("speak", clothing="red").prose
 
 
 def test_overlap_is_named() -> None:

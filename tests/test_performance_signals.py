@@ -89,6 +89,37 @@ def test_a_lasting_broad_smile_is_no_bias() -> None:
     assert measure(smiling, baseline_of(smiling)).expressions == ("smiling",)
 
 
+def test_a_grin_is_neither_frown_nor_disgust() -> None:
+    grin = {"mouthSmile": 0.97, "browDown": 0.87, "mouthUpperUp": 0.8, "noseSneer": 0.4, "mouthFrown": 0.5}
+    shown = measure(face(shapes={name: bump(T, 1, 5, value) for name, value in grin.items()}))
+    assert {e.name for e in shown.events} & {"frown", "frowning", "nose_wrinkle", "disgust", "mouth_frown"} == set()
+    assert "smiling" in shown.expressions
+
+
+def test_heavy_brows_at_rest_are_no_frown() -> None:
+    heavy = face(shapes={"browDown": 0.58})
+    assert "frown" not in names(measure(heavy, baseline_of(heavy)), "facial_action")
+
+
+def test_stretched_vowels_are_no_smile() -> None:
+    talking = face(shapes={"mouthSmile": bump(T, 1, 5, 0.55)})
+    assert "smile" in names(measure(talking), "facial_action")
+    assert "smile" not in names(measure(talking, speaking=True), "facial_action")
+
+
+def test_lowered_eyes_are_not_closed() -> None:
+    down = measure(face(shapes={"eyeBlink": bump(T, 1, 5, 0.7), "eyeLookDown": bump(T, 1, 5, 0.8)}))
+    assert "downcast" in names(down, "facial_action") and "eyes_closed" not in names(down, "facial_action")
+    assert down.gaze == "down"
+    bowed = measure(face(shapes={"eyeBlink": 0.7}, pitch_deg=np.full(len(T), -25.0)))
+    assert "eyes_closed" not in names(bowed, "facial_action") and bowed.gaze == "down"
+
+
+def test_pursed_lips_are_no_pout() -> None:
+    shown = measure(face(shapes={"mouthPucker": bump(T, 1, 5, 0.9)}))
+    assert "pucker" in names(shown, "facial_action") and "pouting" not in shown.expressions
+
+
 ALL_AT_ONCE = {
     "mouthSmile": bump(T, 1, 3, 0.8),
     "browDown": bump(T, 3.5, 5.5, 0.6),

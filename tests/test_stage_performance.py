@@ -17,6 +17,7 @@ from table_rows import row, source_row
 
 from annotators.captioner import ClipContext, Frame, SignalCaptioner
 from annotators.signal_series import FaceSignals
+from curation.media.encode import encode_jpeg
 from curation.memory import MemoryInputs
 from curation.stage import Outputs, WorkItem
 from schemas import tables as t
@@ -137,6 +138,56 @@ def test_a_segment_in_a_gap_of_its_track_takes_the_nearest_box() -> None:
     assert not out.errors
     hidden, shown = out.tables[t.CAPTIONS].to_pylist()
     assert hidden["expressions"] == [] and hidden["shot_type"] == shown["shot_type"]
+
+
+def _sound(quiet_from_s: float) -> dict[Any, list[pa.Table]]:
+    """Twelve seconds of one voice, 12 dB quieter from some time on, with seven syllables a second."""
+    frames = [
+        row(
+            t.SPEECH_FRAMES, source_id=SOURCE, k=k, speech=0.9, level_db=-20.0 if k < 25 * quiet_from_s else -32.0,
+            pitch_hz=150.0 if k % 2 else None, syllables=int(k % 4 == 0),
+        )
+        for k in range(300)
+    ]  # fmt: skip
+    turn = row(t.TURNS, speaker_id="v", source_id=SOURCE, start_s=0.0, end_s=12.0)
+    return {t.SPEECH_FRAMES: [t.SPEECH_FRAMES.from_rows(frames)], t.TURNS: [t.TURNS.from_rows([turn])]}
+
+
+def test_voice_camera_and_clothes_stand_in_the_caption() -> None:
+    red = np.full((300, 300, 3), 128, np.uint8)
+    red[60:180, 110:190], red[190:] = (205, 160, 135), (190, 30, 35)
+    names = {"source_id": SOURCE, "tracklet_id": f"{SOURCE}-w0000-000"}
+    portraits = [
+        row(t.PORTRAITS, **names, k=k, t_s=k / 25, image=encode_jpeg(red), face_xywh=[110.0, 60.0, 80.0, 120.0])
+        for k in (0, 100, 200)
+    ]
+    camera = {"camera_motion": 0.05, "camera_x": -0.05, "camera_y": 0.0, "camera_zoom": 0.0}
+    frames = [row(t.FRAMES, source_id=SOURCE, k=k, t_s=k / 25, **camera) for k in range(300)]
+    parts = _parts(
+        [face(12.0)],
+        [_segment(0.0, 6.0, "listen"), _segment(6.0, 12.0, "speak", text=None)],
+    )
+    parts |= {t.PORTRAITS: [t.PORTRAITS.from_rows(portraits)], t.FRAMES: [t.FRAMES.from_rows(frames)]} | _sound(6.0)
+    out = _run(Performance(PerformanceSettings()), parts)
+    assert not out.errors
+    listens, speaks = out.tables[t.CAPTIONS].to_pylist()
+    assert speaks["speaking_style"] == ["fast", "soft"] and listens["speaking_style"] == []
+    assert speaks["syllables_per_s"] == pytest.approx(6.25, abs=0.3) and listens["syllables_per_s"] is None
+    assert speaks["level_over_usual_db"] < -6
+    assert listens["camera"] == speaks["camera"] == "pan_right"
+    assert listens["clothing"] == speaks["clothing"] == "red"
+    assert "person in red speaking fast and softly" in speaks["caption"]
+    assert speaks["caption"].endswith("The camera pans to frame right.")
+
+
+def test_a_segment_with_two_voices_or_music_has_no_style() -> None:
+    segments = [
+        _segment(0.0, 4.0, "speak", overlap_ratio=0.5),
+        _segment(4.0, 8.0, "speak", music=0.6),
+        _segment(8.0, 12.0, "both"),
+    ]
+    out = _run(Performance(PerformanceSettings()), _parts([face(12.0)], segments) | _sound(6.0))
+    assert [r["syllables_per_s"] for r in out.tables[t.CAPTIONS].to_pylist()] == [None] * 3
 
 
 def test_partners_are_placed() -> None:

@@ -14,6 +14,8 @@ SPEECH_FRAMES = Table(
         K,
         real("speech", "speech probability", "0-1"),
         real("level_db", "RMS level", "dBFS"),
+        real("pitch_hz", "pitch of the clearest voice; null = none", "Hz", null=True),
+        index("syllables", "syllable nuclei (peaks of the speech band's level) in these 40 ms, a heuristic"),
     ),
 )
 
