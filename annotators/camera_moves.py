@@ -16,11 +16,11 @@ Series = npt.NDArray[np.float64]
 
 STILL_SPEED, STILL_PEAK = 0.008, 0.03
 """Median and 90th percentile of the speed below which a camera stands still, in picture widths a second."""
-LEAST_WAY, LEAST_ZOOM = 0.06, 0.05
+LEAST_WAY, LEAST_ZOOM = 0.12, 0.05
 """Least way of a pan or tilt in picture widths, and least growth of a zoom, over the whole segment."""
 _ZOOM_RADIUS = 0.5
 """A zoom moves the picture's edge by this share of its growth: the larger motion gives the name."""
-ONE_WAY = 0.7
+ONE_WAY = 0.75
 """Least share of the way that goes in the move's direction."""
 MIN_KNOWN = 0.5
 

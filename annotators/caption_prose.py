@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from annotators.face_sizes import NEUTRAL_NEEDS
 from annotators.performance_signals import Performance
 from annotators.signal_series import Event
 
@@ -146,12 +147,16 @@ def listen_prose(shown: Performance, hears: bool, off_screen: bool = False, clot
     if hears and off_screen:
         subject += " to someone off screen"
     passing = [name for name in shown.expressions if name in _ADJECTIVES]
-    adjectives = [_ADJECTIVES[name][0] for name in _lasting(shown)] or ["changing" if len(passing) >= 2 else "neutral"]
-    if hears and shown.gaze in ("camera", "partner"):
+    adjectives = [_ADJECTIVES[name][0] for name in _lasting(shown)]
+    if not adjectives and len(passing) >= 2:
+        adjectives = ["changing"]
+    elif not adjectives and shown.readable >= NEUTRAL_NEEDS:
+        adjectives = ["neutral"]
+    if adjectives and hears and shown.gaze in ("camera", "partner"):
         adjectives.append("attentive")
-    article = "an" if adjectives[0][0] in "aeiou" else "a"
     parts = [f"{_SHOTS[shown.shot_type]} of a {subject}"]
-    if _says_face(shown):
+    if adjectives:
+        article = "an" if adjectives[0][0] in "aeiou" else "a"
         parts[0] += f" with {article} {', '.join(adjectives)} expression"
     if shown.gaze in _FACING:
         parts.append(_FACING[shown.gaze])
@@ -179,11 +184,6 @@ def _listed(words: Sequence[str]) -> str:
     return (" " + " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))) if words else ""
 
 
-def _says_face(shown: Performance) -> bool:
-    """Say whether the face is large and clear enough for any word on its expression."""
-    return bool(shown.expressions)
-
-
 def _lasting(shown: Performance) -> list[str]:
     """Return at most two expression terms that hold for half of the clip or more and have an adjective."""
     return [n for n in shown.expressions if n in _ADJECTIVES and shown.share("expression", n) >= _LASTING][:2]
@@ -197,7 +197,7 @@ def _mood(shown: Performance) -> str:
     if felt:
         return f"shows {' and '.join(felt)}" + (f", {faces}" if faces else "")
     moves = any(e.kind == "facial_action" for e in _telling(shown))
-    if not _says_face(shown):
+    if not faces and not (shown.readable >= NEUTRAL_NEEDS):
         return ""
     return "" if moves and not faces else f"the expression is {faces or 'neutral'}"
 

@@ -59,7 +59,7 @@ def colour_names(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.str_]:
     names[(names == "orange") & (value < 150)] = "brown"
     names[(names == "yellow") & (saturation < 110)] = "beige"
     names[(names == "orange") & (saturation < 110)] = "beige"
-    plain = (saturation < 45) | ((value < 90) & (saturation < 80))
+    plain = (saturation < 60) | ((value < 90) & (saturation < 80))
     names[plain] = "grey"
     names[plain & (value >= 150)] = "white"
     names[(plain & (value < 80)) | (value < 65)] = "dark"

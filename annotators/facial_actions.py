@@ -66,8 +66,8 @@ _CLOSED, _CLOSED_OFF = 0.45, 0.35
 _SMILES = 0.45
 """From this smile on, brows, nose and lip corners tell nothing else: a grin lowers the brows and wrinkles the nose."""
 _NOT_SMILING = ("frown", "nose_wrinkle", "mouth_frown", "lip_press", "pucker")
-_SPEAKING_SMILE = (0.6, 0.45)
-"""On and off while speaking: stretched vowels alone hold the smile coefficient at 0.5."""
+_SPEAKING_SMILE = (0.75, 0.5)
+"""On and off while speaking: stretched vowels alone bring the smile coefficient to 0.7."""
 _LOOKS_DOWN_DEG = 12.0
 """Head and eyes lowered by this together: the lids follow the eyes, and may look shut when they are not."""
 _LAUGH_BAND_HZ = (3.0, 6.5)  # laughter's notes come about every 210 ms (Provine, "Laughter", Am. Scientist 1996)

@@ -174,3 +174,11 @@ def test_any_series_gives_a_caption_without_contradiction(
     assert said.prose[0].isupper() and said.prose.endswith(".") and "  " not in said.prose
     if state in ("listen", "idle"):
         assert time_words(said.prose) == []
+
+
+def test_a_face_too_small_for_a_frown_is_not_called_neutral() -> None:
+    box = np.tile([100.0, 100.0, 60.0, 75.0], (len(T), 1))
+    smiling = face(shapes={"mouthSmile": bump(T, 1, 2, 0.8)}, box_xywh=box)
+    said = caption("listen", smiling)
+    assert "neutral" not in said.prose and "an occasional smile" in said.prose
+    assert "neutral" not in caption("speak", smiling).prose

@@ -73,7 +73,7 @@ def _run(stage: Performance, parts: dict[Any, list[pa.Table]], media: Path = Pat
 
 
 def _smiling() -> FaceSignals:
-    return face(12.0, {"mouthSmile": bump(time_axis(12.0), 6.5, 9.0, 0.7)})
+    return face(12.0, {"mouthSmile": bump(time_axis(12.0), 6.5, 9.0, 0.9)})
 
 
 def test_captions_describe_their_segment_on_the_sources_clock() -> None:
