@@ -22,6 +22,8 @@ _ZOOM_RADIUS = 0.5
 """A zoom moves the picture's edge by this share of its growth: the larger motion gives the name."""
 ONE_WAY = 0.75
 """Least share of the way that goes in the move's direction."""
+BOTH_WAYS = 0.2
+"""A hand shakes in both directions: least way along one axis, as a share of the other's. Overlays slide along one."""
 MIN_KNOWN = 0.5
 
 
@@ -52,7 +54,9 @@ def camera_move(series: CameraSeries) -> str:
         return "pan_left" if right > 0 else "pan_right"  # the background goes the other way
     if abs(down) >= LEAST_WAY and upright:
         return "tilt_up" if down > 0 else "tilt_down"
-    return "handheld" if np.median(speed) >= STILL_SPEED else "unknown"
+    ways = [float(np.abs(v[np.isfinite(v)]).sum()) for v in (series.x, series.y)]
+    shaken = np.median(speed) >= STILL_SPEED and min(ways) >= BOTH_WAYS * max(ways)
+    return "handheld" if shaken else "unknown"
 
 
 def _one_way(rate: Series, rate_hz: float) -> tuple[float, bool]:

@@ -23,7 +23,7 @@ from annotators.captioner_openai import OpenAICaptioner
 from annotators.chat_endpoint import ChatEndpoint
 from annotators.gaze_targets import Side
 from annotators.performance_signals import measure
-from annotators.signal_series import Baseline, FaceSignals, baseline_of
+from annotators.signal_series import SIGNAL_RULES, Baseline, Event, FaceSignals, baseline_of
 from annotators.speaking_style import SpeakingStyle
 from curation.media.grid import frames_on_grid
 from curation.media.video import iter_frames
@@ -33,6 +33,7 @@ from schemas.caption_checks import contradictions
 from schemas.table import Table
 from schemas.tables import (
     CAPTIONS,
+    EVENTS,
     FACE_FRAMES,
     FRAMES,
     LAYOUT,
@@ -100,7 +101,7 @@ class Performance:
         TURNS,
         SEGMENTS,
     )
-    writes: ClassVar[tuple[Table, ...]] = (CAPTIONS,)
+    writes: ClassVar[tuple[Table, ...]] = (CAPTIONS, EVENTS)
     gate: ClassVar[Gate | None] = "segments"
     gate_mode: ClassVar[GateMode] = "each"
     Settings: ClassVar[type[PerformanceSettings]] = PerformanceSettings
@@ -138,11 +139,11 @@ class Performance:
             camera=camera_series(inputs.read(FRAMES)),
             clothing=clothing_of(inputs.parts(PORTRAITS), inputs.read(TRACKLETS), wanted, faces, layout, size),
         )
-        return each_unit(item.units, lambda unit: {CAPTIONS: self._caption(segments[unit], shared)})
+        return each_unit(item.units, lambda unit: self._caption(segments[unit], shared))
 
-    def _caption(self, segment: Row, source: _Source) -> list[Row]:
+    def _caption(self, segment: Row, source: _Source) -> dict[Table, list[Row]]:
         if segment["state"] not in get_args(State):
-            return []  # nobody's performance: a discarded stretch
+            return {}  # nobody's performance: a discarded stretch
         place = seen_part(segment, source.faces[segment["track_id"]])
         crop = clip_crop(place, source.faces, source.layout, source.size, self._settings.shape)
         ks = grid_range(Interval(segment["start_s"], segment["end_s"]))
@@ -155,8 +156,12 @@ class Performance:
             clothing=source.clothing.get(segment["track_id"]),
         )  # fmt: skip
         caption = self._captioner.caption(clip, self._frames(segment, crop, source.media))
-        summary = measure(signals, baseline, clip.speaking, side).summary
-        return [caption_row(segment, caption, contradictions(caption, clip.state, summary), clip.voice)]
+        shown = measure(signals, baseline, clip.speaking, side)
+        found = contradictions(caption, clip.state, shown.summary)
+        return {
+            CAPTIONS: [caption_row(segment, caption, found, clip.voice)],
+            EVENTS: event_rows(segment, shown.events),
+        }
 
     def _frames(self, segment: Row, crop: Crop, media: Path | None) -> list[Frame]:
         n = self._captioner.n_frames
@@ -250,6 +255,28 @@ def partner_place(
     if not (bounds.x0 <= x < bounds.x1 and bounds.y0 <= y < bounds.y1):
         return "on_screen", None
     return "on_screen", "left" if x < (face.x0 + face.x1) / 2 else "right"
+
+
+def event_rows(segment: Row, events: Sequence[Event]) -> list[Row]:
+    """Return the EVENTS rows of a segment: what was seen to happen, without what it may mean."""
+    seen = [e for e in events if e.kind in ("facial_action", "head_motion", "gaze")]
+    return [
+        {
+            "segment_id": segment["segment_id"],
+            "source_id": segment["source_id"],
+            "track_id": segment["track_id"],
+            "n": n,
+            "event": e.name,
+            "kind": e.kind,
+            "start_s": e.start_s,
+            "end_s": e.end_s,
+            "confidence": e.confidence,
+            "strength": e.strength,
+            "count": e.count,
+            "annotator": SIGNAL_RULES,
+        }
+        for n, e in enumerate(seen)
+    ]
 
 
 def caption_row(segment: Row, caption: PerformanceCaption, found: Sequence[str], voice: SpeakingStyle) -> Row:

@@ -35,10 +35,10 @@ SHAKE = 0.03 * np.sin(2 * np.pi * 1.5 * np.arange(100) / 25)
         (series(y=-0.05), "tilt_down"),
         (series(zoom=0.1), "zoom_in"),
         (series(zoom=-0.1), "zoom_out"),
-        (series(x=SHAKE), "handheld"),
+        (series(x=SHAKE, y=0.5 * SHAKE), "handheld"),
+        (series(x=SHAKE), "unknown"),  # a sliding overlay
         (series(x=0.1, zoom=0.05), "pan_left"),
         (series(speed=np.nan), "unknown"),
-        (series(x=np.nan, y=np.nan, zoom=np.nan, speed=0.02), "handheld"),
         (series(seconds=0.0), "unknown"),
     ],
 )

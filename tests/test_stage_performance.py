@@ -91,6 +91,18 @@ def test_captions_describe_their_segment_on_the_sources_clock() -> None:
     assert still["gaze"] == smiling["gaze"] == "camera"
 
 
+def test_events_are_rows_with_times_on_the_sources_clock() -> None:
+    out = _run(Performance(PerformanceSettings()), _parts([_smiling()], [_segment(5.0, 11.0, "listen")]))
+    rows = out.tables[t.EVENTS].to_pylist()
+    assert [r["n"] for r in rows] == list(range(len(rows))) and [r["start_s"] for r in rows] == sorted(
+        r["start_s"] for r in rows
+    )
+    (smile,) = [r for r in rows if r["event"] == "smile"]
+    assert (smile["start_s"], smile["end_s"]) == pytest.approx((6.5, 9.0), abs=0.2)
+    assert 0 < smile["confidence"] <= 1 and smile["count"] == 1
+    assert {r["kind"] for r in rows} <= {"facial_action", "head_motion", "gaze"}
+
+
 def test_the_shot_type_is_that_of_the_crop() -> None:
     far = face(4.0, face_share=0.08)
     out = _run(Performance(PerformanceSettings()), _parts([far], [_segment(0.0, 4.0, "speak")]))
@@ -123,7 +135,7 @@ def test_a_face_never_measured_is_no_error_and_discards_get_no_caption() -> None
     gone = face(12.0, valid=np.arange(300) < 150)
     segments = [_segment(0.0, 6.0, "idle"), _segment(6.0, 9.0, "listen"), _segment(9.0, 12.0, "discard")]
     out = _run(Performance(PerformanceSettings()), _parts([gone], segments))
-    assert not out.errors
+    assert not out.errors and {r["segment_id"] for r in out.tables[t.EVENTS].to_pylist()} == {segments[0]["segment_id"]}
     seen, unseen = out.tables[t.CAPTIONS].to_pylist()
     assert seen["expressions"] == ["neutral"] and unseen["expressions"] == unseen["emotions"] == []
     assert (unseen["gaze"], unseen["body_motion"], unseen["stance"]) == ("unknown", "unknown", None)

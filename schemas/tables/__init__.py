@@ -21,7 +21,7 @@ from schemas.tables.labels import LABEL_STATES, LABELS
 from schemas.tables.output import CLIPS, DECISIONS, ERRORS, MANIFEST
 from schemas.tables.pairing import SEGMENTS, TIMELINE, VERDICTS
 from schemas.tables.people import DUPLICATES, FACE_EMBEDDINGS, IDENTITIES, REFERENCES, TRACK_IDENTITIES
-from schemas.tables.performance import CAPTIONS
+from schemas.tables.performance import CAPTIONS, EVENTS
 from schemas.tables.registry import FORGOTTEN, INPUTS, SOURCES
 from schemas.tables.scan import CUTS, FACE_CROPS, FACE_FRAMES, FRAMES, LAYOUT, PORTRAITS
 from schemas.tables.sessions import SESSION_PAIRS, SESSIONS, SOUND_SIGNATURES
@@ -64,6 +64,7 @@ TABLES: dict[str, Table] = {
         SEGMENTS,
         VERDICTS,
         CAPTIONS,
+        EVENTS,
         FACE_EMBEDDINGS,
         IDENTITIES,
         TRACK_IDENTITIES,
@@ -93,6 +94,7 @@ __all__ = [
     "DECISIONS",
     "DUPLICATES",
     "ERRORS",
+    "EVENTS",
     "FACE_CROPS",
     "FACE_EMBEDDINGS",
     "FACE_FRAMES",
