@@ -95,18 +95,19 @@ def facial_actions(signals: FaceSignals, baseline: Baseline | None = None, speak
     closed = eyes_closed(signals, baseline)
     events += closed
     down = lowered(signals)
-    smiles = np.asarray(median_filter(signals.shape("mouthSmile"), size=5, mode="nearest")) >= _SMILES
+    smile = np.asarray(median_filter(signals.shape("mouthSmile"), size=5, mode="nearest"))
     for rule in RULES:
         if speaking and rule.name in ("jaw_open", "pucker", "lip_press", "mouth_frown"):
             continue
         series = level(signals, baseline, rule)
         if rule.name in _NOT_SMILING:
-            series = np.where(smiles, 0.0, series)
+            series = np.where(smile >= _SMILES, 0.0, series)
         if rule.name == "squint":
             series = np.where(down, 0.0, series)
         on, off, min_s = rule.on, rule.off, rule.min_s
         if speaking and rule.name == "smile":
             (on, off), min_s = _SPEAKING_SMILE, 1.5 * rule.min_s
+            series = smile  # as it is: who smiles a lot still smiles
         for span in spans(series, on, off, round(min_s * GRID_HZ)):
             strength = float(series[slice(*span)].max())
             event = span_event(signals, span, rule.name, "facial_action", _confidence(series, span, rule), strength)

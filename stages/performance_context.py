@@ -81,8 +81,8 @@ def camera_series(frames: pa.Table) -> CameraSeries:
         out[ks] = frames[name].to_numpy().astype(np.float64)
         return out
 
-    names = ("camera_motion", "camera_x", "camera_y", "camera_zoom")
-    return CameraSeries(*(column(name) for name in names), rate_hz=GRID_HZ)
+    x, y, zoom = (column(f"camera_{name}") for name in ("x", "y", "zoom"))
+    return CameraSeries(column("camera_motion"), x, y, zoom, GRID_HZ)
 
 
 def camera_part(series: CameraSeries, ks: range) -> CameraSeries:
