@@ -39,7 +39,8 @@ MAX_PIECE_S = 30.0
 _MIN_PIECE_S = 0.1  # less holds no word
 MAX_PAUSE_S = 1.0  # inside a piece; longer silence invites invented text
 _EARLIEST_CUT_S = 20.0
-_LANGUAGE_MIN_S, MIN_LANGUAGE = 3.0, 0.5
+_LANGUAGE_MIN_S, MIN_LANGUAGE = 3.0, 0.65
+"""Least share of the vote: related languages (Tamil, Telugu) share it at 0.5, right ones have 0.9 and more."""
 _OTHER_LANGUAGE = 0.8
 """A piece is taken for another language than the whole only from this probability on: whisper base calls accents,
 shouting and short replies Welsh, Turkish or Polish at 0.3 to 0.6."""
@@ -84,8 +85,8 @@ class WhisperTranscriber:
 
         No piece crosses a time in `breaks_s`. The language is heard in every piece of 3 s and more, and of each voice
         (`turns`) with shorter ones in up to 15 s of that voice put together; all these windows, weighted by their
-        length, vote. Where the vote is sure (0.5), another language must be surer (0.8) in its own piece or voice;
-        where it is not, a piece or voice needs 0.5. What has no sure language is decoded in the likeliest one and says
+        length, vote. Where the vote is sure (0.65), another language must be surer (0.8) in its own piece or voice;
+        where it is not, a piece or voice needs 0.65. What has no sure language is decoded in the likeliest one and says
         None: its words are guesses.
         """
         pieces = [piece for piece in speech_pieces(audio, segments, breaks_s) if piece.duration_s >= _MIN_PIECE_S]

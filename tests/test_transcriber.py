@@ -85,7 +85,7 @@ def test_the_language_is_a_vote_over_windows_by_length() -> None:
 
 
 def test_another_language_must_be_surer_than_the_vote() -> None:
-    doubtful, sure = Window((0,), 4.0, {"cy": 0.6, "en": 0.3}), Window((0,), 4.0, {"ru": 0.95, "en": 0.02})
+    doubtful, sure = Window((0,), 4.0, {"cy": 0.7, "en": 0.3}), Window((0,), 4.0, {"ru": 0.95, "en": 0.02})
     assert (doubtful.sure("en"), sure.sure("en")) == (None, "ru")
     assert (doubtful.sure(None), doubtful.sure("cy")) == ("cy", "cy")
 
@@ -96,7 +96,7 @@ def test_another_language_must_be_surer_than_the_vote() -> None:
         min_size=1,
     )
 )
-def test_a_vote_names_a_language_only_when_it_holds_half(windows: list[tuple[float, dict[str, float]]]) -> None:
+def test_a_vote_names_a_language_only_when_it_is_sure(windows: list[tuple[float, dict[str, float]]]) -> None:
     vote = _vote(*windows)
     assert 0 <= vote.probability <= 1
     assert (vote.language is None) == (vote.probability < MIN_LANGUAGE)
