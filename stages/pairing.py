@@ -75,7 +75,7 @@ class Pairing:
     """Stage: timelines and segments of one source."""
 
     name: ClassVar[str] = "pairing"
-    version: ClassVar[int] = 11
+    version: ClassVar[int] = 12
     unit: ClassVar[Unit] = "source"
     reads: ClassVar[tuple[Table, ...]] = (
         t.SOURCES, t.SHOTS, t.TRACKS, t.TRACKLETS, t.FRAMES, t.FACE_FRAMES, t.SPEECH, t.SPEECH_FRAMES, t.AUDIO_EVENTS,
