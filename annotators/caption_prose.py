@@ -1,14 +1,18 @@
-"""One English sentence from a measured performance.
+"""One English sentence from a measured performance, and one on the camera.
 
-For a speaker: the shot, the mood, then what happens in order. For a listener or an idle person: only what holds for
-the whole clip, with rates ("occasional nods") instead of moments. Left and right are the picture's ("frame left").
+For a speaker: the shot, how they speak, the mood, then what happens in order. For a listener or an idle person: only
+what holds for the whole clip, with rates ("occasional nods") instead of moments. Left and right are the picture's
+("frame left").
 Pure and deterministic.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
+from annotators.face_sizes import NEUTRAL_NEEDS
 from annotators.performance_signals import Performance
 from annotators.signal_series import Event
 
@@ -40,6 +44,25 @@ _FACING = {
     "wandering": "with a wandering gaze",
     "closed": "with eyes closed",
 }
+_STYLES = {
+    "energetic": "energetically",
+    "fast": "fast",
+    "slow": "slowly",
+    "raised": "in a raised voice",
+    "soft": "softly",
+    "monotone": "in a monotone",
+    "lively": "with a lively intonation",
+}
+_CAMERA = {
+    "static": "The camera is static.",
+    "pan_left": "The camera pans to frame left.",
+    "pan_right": "The camera pans to frame right.",
+    "tilt_up": "The camera tilts up.",
+    "tilt_down": "The camera tilts down.",
+    "zoom_in": "The camera zooms in.",
+    "zoom_out": "The camera zooms out.",
+    "handheld": "The camera is handheld.",
+}
 # Adjective of an expression term, and the facial action that it would repeat.
 _ADJECTIVES = {
     "smiling": ("smiling", "smile"),
@@ -48,7 +71,6 @@ _ADJECTIVES = {
     "wide_eyed": ("wide-eyed", "wide_eyes"),
     "surprise": ("surprised", "wide_eyes"),
     "tight_lipped": ("tight-lipped", "lip_press"),
-    "pouting": ("pouting", "pucker"),
     "downcast": ("downcast", "downcast"),
 }
 # Verb phrase of an event and how much it matters to a reader, against its confidence.
@@ -89,10 +111,22 @@ _LASTING, _OCCASIONAL = 0.5, 0.08
 _SMALL_NOD_DEG, _FREQUENT_PER_MIN, _LIVELY_DEG_S = 6.0, 20.0, 18.0
 
 
-def speak_prose(shown: Performance, text: str = "", over_other: bool = False) -> str:
-    """Return the caption of a speaker; `text`, the words, only tells a question from a statement."""
-    act = " at the same time as another voice" if over_other else ""
-    opening = f"{_SHOTS[shown.shot_type]} of a person speaking{act}{_SPEAK_GAZE.get(shown.gaze, '')}"
+def speak_prose(
+    shown: Performance,
+    text: str = "",
+    over_other: bool = False,
+    style: Sequence[str] = (),
+    clothing: str | None = None,
+) -> str:
+    """Return the caption of a speaker; `text`, the words, only tells a question from a statement.
+
+    `style` are speaking style terms, `clothing` the colour of the clothes where it is known.
+    """
+    act = _listed([_STYLES[name] for name in style if name in _STYLES])
+    act += " at the same time as another voice" if over_other else ""
+    opening = (
+        f"{_SHOTS[shown.shot_type]} of a person{_dressed(clothing)} speaking{act}{_SPEAK_GAZE.get(shown.gaze, '')}"
+    )
     if _is_question(text):
         opening += ", asking a question"
     parts = [opening, _mood(shown)]
@@ -106,17 +140,24 @@ def speak_prose(shown: Performance, text: str = "", over_other: bool = False) ->
     return "; ".join(part for part in parts if part) + "."
 
 
-def listen_prose(shown: Performance, hears: bool, off_screen: bool = False) -> str:
+def listen_prose(shown: Performance, hears: bool, off_screen: bool = False, clothing: str | None = None) -> str:
     """Return the caption of a listener (`hears`) or of an idle person, without a word of time."""
-    subject = "person listening silently" if hears else "silent person"
+    dressed = _dressed(clothing)
+    subject = f"person{dressed} listening silently" if hears else f"silent person{dressed}"
     if hears and off_screen:
         subject += " to someone off screen"
     passing = [name for name in shown.expressions if name in _ADJECTIVES]
-    adjectives = [_ADJECTIVES[name][0] for name in _lasting(shown)] or ["changing" if len(passing) >= 2 else "neutral"]
-    if hears and shown.gaze in ("camera", "partner"):
+    adjectives = [_ADJECTIVES[name][0] for name in _lasting(shown)]
+    if not adjectives and len(passing) >= 2:
+        adjectives = ["changing"]
+    elif not adjectives and shown.readable >= NEUTRAL_NEEDS:
+        adjectives = ["neutral"]
+    if adjectives and hears and shown.gaze in ("camera", "partner"):
         adjectives.append("attentive")
-    article = "an" if adjectives[0][0] in "aeiou" else "a"
-    parts = [f"{_SHOTS[shown.shot_type]} of a {subject} with {article} {', '.join(adjectives)} expression"]
+    parts = [f"{_SHOTS[shown.shot_type]} of a {subject}"]
+    if adjectives:
+        article = "an" if adjectives[0][0] in "aeiou" else "a"
+        parts[0] += f" with {article} {', '.join(adjectives)} expression"
     if shown.gaze in _FACING:
         parts.append(_FACING[shown.gaze])
     habits = _habits(shown)
@@ -125,6 +166,22 @@ def listen_prose(shown: Performance, hears: bool, off_screen: bool = False) -> s
     elif shown.head_motion == ("still",):
         parts.append("holding the head still")
     return ", ".join(parts) + "."
+
+
+def camera_prose(camera: str) -> str:
+    """Return the sentence on the camera's motion; empty where it is not known."""
+    return _CAMERA.get(camera, "")
+
+
+def _dressed(clothing: str | None) -> str:
+    if clothing is None:
+        return ""
+    return " in dark clothes" if clothing == "dark" else f" in {clothing}"
+
+
+def _listed(words: Sequence[str]) -> str:
+    """Return ` a`, ` a and b` or ` a, b and c`; empty without words."""
+    return (" " + " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))) if words else ""
 
 
 def _lasting(shown: Performance) -> list[str]:
@@ -140,6 +197,8 @@ def _mood(shown: Performance) -> str:
     if felt:
         return f"shows {' and '.join(felt)}" + (f", {faces}" if faces else "")
     moves = any(e.kind == "facial_action" for e in _telling(shown))
+    if not faces and not (shown.readable >= NEUTRAL_NEEDS):
+        return ""
     return "" if moves and not faces else f"the expression is {faces or 'neutral'}"
 
 

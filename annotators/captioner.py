@@ -1,7 +1,7 @@
 """Captions: the protocol, and the captioner that writes what was measured and nothing else.
 
 `SignalCaptioner` needs no model beyond the face landmarks: it turns events into terms, tags and one English sentence.
-It never speaks of gender, age, clothes or place, because nothing here measures them. Deterministic; about ten
+It never speaks of gender, age, hair, glasses or place, because nothing here measures them. Deterministic; about ten
 milliseconds a segment.
 """
 
@@ -11,11 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from annotators.caption_prose import listen_prose, speak_prose
+from annotators.caption_prose import camera_prose, listen_prose, speak_prose
 from annotators.gaze_targets import Side
 from annotators.performance_signals import Performance, measure
 from annotators.protocols import Image
 from annotators.signal_series import SIGNAL_RULES, Baseline, FaceSignals, event_ratio
+from annotators.speaking_style import NO_STYLE, SpeakingStyle
 from schemas.caption import PerformanceCaption, State
 
 Partner = Literal["on_screen", "off_screen"]
@@ -27,7 +28,8 @@ class ClipContext:
 
     `signals` are in the picture that the caption will stand beside (the person crop where there is one). `text` are
     the words spoken by this person, or heard by this person, without time. `partner` says whether the other person
-    is seen in the same source picture, `partner_side` on which side; None = not known or nobody.
+    is seen in the same source picture, `partner_side` on which side; None = not known or nobody. `voice`, `camera` and
+    `clothing` were measured beside the face: see `speaking_style`, `camera_moves` and `clothing`.
     """
 
     state: State
@@ -36,6 +38,9 @@ class ClipContext:
     text: str = ""
     partner: Partner | None = None
     partner_side: Side | None = None
+    voice: SpeakingStyle = NO_STYLE
+    camera: str = "unknown"
+    clothing: str | None = None
 
     @property
     def speaking(self) -> bool:
@@ -60,7 +65,7 @@ class Captioner(Protocol):
     """How many frames, spread over the segment, the captioner wants to see; 0 = none."""
 
     def caption(self, clip: ClipContext, frames: Sequence[Frame] = ()) -> PerformanceCaption:
-        """Return the caption; raise ValueError where the face was measured in no frame."""
+        """Return the caption; raise ValueError where the segment has no face box."""
         ...
 
 
@@ -74,24 +79,28 @@ class SignalCaptioner:
     def caption(self, clip: ClipContext, frames: Sequence[Frame] = ()) -> PerformanceCaption:
         """Return the caption of a segment; `frames` are not looked at.
 
-        Raises ValueError when the face was measured in no frame.
+        Of a face that was measured in no frame it says the shot and the state alone. Raises ValueError when there is
+        not even a face box.
         """
         shown = measure(clip.signals, clip.baseline, clip.speaking, clip.partner_side)
         invariant = not clip.speaking
         if invariant:
-            prose = listen_prose(shown, clip.state == "listen", clip.partner == "off_screen")
+            prose = listen_prose(shown, clip.state == "listen", clip.partner == "off_screen", clip.clothing)
         else:
-            prose = speak_prose(shown, clip.text, over_other=clip.state == "both")
+            prose = speak_prose(shown, clip.text, clip.state == "both", clip.voice.terms, clip.clothing)
         return PerformanceCaption(
             state=clip.state,
             emotions=shown.emotions,
             expressions=shown.expressions,
-            stance=listening_stance(shown, clip.signals) if clip.state == "listen" else None,
+            stance=listening_stance(shown, clip.signals) if clip.state == "listen" and shown.expressions else None,
             gaze=shown.gaze,
             head_motion=shown.head_motion,
             body_motion=shown.body_motion,
             shot_type=shown.shot_type,
-            prose=prose,
+            speaking_style=clip.voice.terms,
+            camera=clip.camera,
+            clothing=clip.clothing,
+            prose=" ".join(part for part in (prose, camera_prose(clip.camera)) if part),
             tags=tuple(event.tag() for event in shown.events),
             annotator=self.name,
             time_invariant=invariant,

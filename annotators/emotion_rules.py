@@ -20,11 +20,13 @@ _SHOWS = {
     "wide_eyes": ("wide_eyed", 0.8),
     "brow_raise": ("brow_raised", 0.8),
     "lip_press": ("tight_lipped", 0.9),
-    "pucker": ("pouting", 0.7),
     "downcast": ("downcast", 0.8),
     "nose_wrinkle": ("disgust", 0.5),
 }
-"""Expression term of a facial action, and how much of the action's confidence it keeps."""
+"""Expression term of a facial action, and how much of the action's confidence it keeps.
+
+Pursed lips have none: in real talk they are vowels, drinks and hands before the mouth, hardly ever a pout.
+"""
 
 Found = list[Event]
 
@@ -45,7 +47,7 @@ def emotions(actions: Sequence[Event], speaking: bool = False) -> Found:
     """Return emotion events in order of time; empty where the face shows nothing that speaks for one.
 
     Rules: laugh = amusement; smile with tightened lids = happiness, without = contentment; surprise = open jaw (not
-    while speaking) or raised brows, with wide eyes; frown or lowered gaze with lip corners down = sadness; frown with
+    while speaking) or raised brows, with wide eyes; frown with lip corners down = sadness; frown with
     pressed lips = irritation; wrinkled nose without a smile = disgust. The terms cover what a caption may say at all.
     """
     found: Found = []
@@ -57,7 +59,7 @@ def emotions(actions: Sequence[Event], speaking: bool = False) -> Found:
             duchenne = _covered(action, actions, ("squint",)) >= 0.3
             term, cap = ("happiness", 0.55) if duchenne or sure >= 0.75 else ("contentment", 0.4)
             found.append(_event(term, "emotion", start_s, end_s, min(cap, 0.7 * sure)))
-        elif action.name == "mouth_frown" and _covered(action, actions, ("frown", "downcast")) >= 0.3:
+        elif action.name == "mouth_frown" and _covered(action, actions, ("frown",)) >= 0.3:
             found.append(_event("sadness", "emotion", start_s, end_s, min(0.45, 0.7 * sure)))
         elif action.name == "frown" and _covered(action, actions, ("lip_press",)) >= 0.3 and not speaking:
             found.append(_event("irritation", "emotion", start_s, end_s, min(0.4, 0.6 * sure)))

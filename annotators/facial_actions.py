@@ -13,7 +13,18 @@ import numpy as np
 from scipy.ndimage import median_filter
 from scipy.signal import butter, find_peaks, sosfiltfilt
 
-from annotators.signal_series import Baseline, Event, FaceSignals, Series, end_time, low_pass, span_event, spans
+from annotators.signal_series import (
+    EYE_DEG_PER_UNIT,
+    Baseline,
+    Event,
+    FaceSignals,
+    Mask,
+    Series,
+    end_time,
+    low_pass,
+    span_event,
+    spans,
+)
 from schemas.time import GRID_HZ
 
 
@@ -38,7 +49,7 @@ class Rule:
 RULES = (
     Rule("smile", {"mouthSmile": 1.0}, on=0.35, off=0.22, full=0.75, min_s=0.4, bias_cap=0.2),
     Rule("brow_raise", {"browInnerUp": 0.5, "browOuterUp": 0.5}, 0.25, 0.15, 0.6, 0.2, np.inf),
-    Rule("frown", {"browDown": 1.0}, 0.25, 0.15, 0.6, 0.3, 0.15),
+    Rule("frown", {"browDown": 1.0}, 0.25, 0.15, 0.6, 0.3, 0.4),  # heavy brows at rest measure up to 0.6
     Rule("squint", {"eyeSquint": 1.0}, 0.35, 0.25, 0.6, 0.3, 0.3),
     Rule("wide_eyes", {"eyeWide": 1.0}, 0.06, 0.04, 0.2, 0.2, 0.03),
     Rule("lip_press", {"mouthPress": 1.0, "mouthRollLower": 0.5, "mouthRollUpper": 0.5}, 0.35, 0.25, 0.7, 0.3, 0.15),
@@ -52,6 +63,13 @@ RULES = (
 _BLINK_PROMINENCE = 0.25
 _BLINK_MAX_S = 0.5  # Blinks last 0.1-0.4 s; longer closures are eyes closed.
 _CLOSED, _CLOSED_OFF = 0.45, 0.35
+_SMILES = 0.45
+"""From this smile on, brows, nose and lip corners tell nothing else: a grin lowers the brows and wrinkles the nose."""
+_NOT_SMILING = ("frown", "nose_wrinkle", "mouth_frown", "lip_press", "pucker")
+_SPEAKING_SMILE = (0.75, 0.5)
+"""On and off while speaking: stretched vowels alone bring the smile coefficient to 0.7."""
+_LOOKS_DOWN_DEG = 12.0
+"""Head and eyes lowered by this together: the lids follow the eyes, and may look shut when they are not."""
 _LAUGH_BAND_HZ = (3.0, 6.5)  # laughter's notes come about every 210 ms (Provine, "Laughter", Am. Scientist 1996)
 LAUGH_JAW = 0.05
 LAUGH_MIN_S = 0.6
@@ -70,17 +88,27 @@ def facial_actions(signals: FaceSignals, baseline: Baseline | None = None, speak
     """Return the facial actions of a segment in order of time.
 
     While the person speaks, mouth shapes are mostly speech: open jaw, pursed and pressed lips are left out, a smile
-    must last longer, and laughter must be stronger. `signals` must be `filled()`.
+    must be stronger and last longer, and laughter must be stronger. A smile excludes a frown, a wrinkled nose and
+    lips pressed, pursed or drawn down, frame by frame. `signals` must be `filled()`.
     """
     events: list[Event] = []
     closed = eyes_closed(signals, baseline)
     events += closed
+    down = lowered(signals)
+    smile = np.asarray(median_filter(signals.shape("mouthSmile"), size=5, mode="nearest"))
     for rule in RULES:
         if speaking and rule.name in ("jaw_open", "pucker", "lip_press", "mouth_frown"):
             continue
         series = level(signals, baseline, rule)
-        min_frames = round(rule.min_s * GRID_HZ * (1.5 if speaking and rule.name == "smile" else 1.0))
-        for span in spans(series, rule.on, rule.off, min_frames):
+        if rule.name in _NOT_SMILING:
+            series = np.where(smile >= _SMILES, 0.0, series)
+        if rule.name == "squint":
+            series = np.where(down, 0.0, series)
+        on, off, min_s = rule.on, rule.off, rule.min_s
+        if speaking and rule.name == "smile":
+            (on, off), min_s = _SPEAKING_SMILE, 1.5 * rule.min_s
+            series = smile  # as it is: who smiles a lot still smiles
+        for span in spans(series, on, off, round(min_s * GRID_HZ)):
             strength = float(series[slice(*span)].max())
             event = span_event(signals, span, rule.name, "facial_action", _confidence(series, span, rule), strength)
             if event is not None and not _hidden(event, closed):
@@ -112,9 +140,16 @@ def blinks(signals: FaceSignals, baseline: Baseline | None = None) -> list[Event
     return found
 
 
+def lowered(signals: FaceSignals) -> Mask:
+    """Return [T] True where head and eyes together point down so far that the lids tell nothing."""
+    down = signals.pitch_deg + EYE_DEG_PER_UNIT * (signals.shape("eyeLookUp") - signals.shape("eyeLookDown"))
+    return np.asarray(median_filter(down, size=5, mode="nearest") < -_LOOKS_DOWN_DEG)
+
+
 def eyes_closed(signals: FaceSignals, baseline: Baseline | None = None) -> list[Event]:
-    """Return stretches longer than a blink with both eyes shut."""
+    """Return stretches longer than a blink with both eyes shut, but for those in which the person looks down."""
     both = np.minimum(signals.shape("eyeBlinkLeft"), signals.shape("eyeBlinkRight"))
+    both = np.where(lowered(signals), 0.0, both)
     bias = 0.0 if baseline is None else min(baseline.shape("eyeBlink"), 0.15)
     series = np.asarray(median_filter(both - bias, size=5, mode="nearest"))
     found = []

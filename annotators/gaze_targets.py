@@ -1,9 +1,6 @@
 """Where the person looks: head pose plus the eyes' turn within the head, as directions, targets and spans.
 
-The eyes' look coefficients are turned into degrees by the vestibulo-ocular reflex: people who talk into a lens hold
-their gaze while the head turns, so head angle against coefficient gives the scale. Two such clips gave 27 and 22
-degrees a unit sideways (r = -0.98, -0.92) and 31 and 26 up and down (r = -0.92, -0.91), lower bounds because of
-noise; 28 is used for both. Pure functions; microseconds a frame.
+Pure functions; microseconds a frame.
 """
 
 from __future__ import annotations
@@ -13,11 +10,10 @@ from typing import Literal
 import numpy as np
 from scipy.ndimage import median_filter
 
-from annotators.signal_series import Baseline, Event, FaceSignals, Mask, Series, span_event, spans
+from annotators.facial_actions import lowered
+from annotators.signal_series import EYE_DEG_PER_UNIT, Baseline, Event, FaceSignals, Mask, Series, span_event, spans
 from schemas.time import GRID_HZ
 
-EYE_DEG_PER_UNIT = 28.0
-"""Turn of the eyes in degrees at a look coefficient difference of 1; see above."""
 CAMERA_DEG = 12.0
 """Gaze within this angle of the lens counts as camera; the two talkers stay within 10 in 90 % of their frames."""
 DOWNCAST_DEG = 14.0
@@ -44,8 +40,12 @@ def gaze_angles(signals: FaceSignals, baseline: Baseline | None = None) -> tuple
 
 
 def eyes_shut(signals: FaceSignals) -> Mask:
-    """Return [T] True where both lids are down; the look coefficients mean nothing there."""
-    return np.asarray(np.minimum(signals.shape("eyeBlinkLeft"), signals.shape("eyeBlinkRight")) > _SHUT)
+    """Return [T] True where both lids are down and the person does not look down; they say nothing of gaze there.
+
+    Lids that follow lowered eyes raise the same coefficient.
+    """
+    shut = np.minimum(signals.shape("eyeBlinkLeft"), signals.shape("eyeBlinkRight")) > _SHUT
+    return np.asarray(shut & ~lowered(signals))
 
 
 def gaze_targets(signals: FaceSignals, baseline: Baseline | None = None, partner: Side | None = None) -> list[str]:

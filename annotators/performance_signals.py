@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from annotators.emotion_rules import emotions, expressions, ranked
+from annotators.face_sizes import NEUTRAL_NEEDS, Part, face_px, part_of, readable_parts
 from annotators.facial_actions import facial_actions
 from annotators.gaze_targets import Side, gaze_events, gaze_ratios, gaze_targets, main_gaze
 from annotators.head_gestures import angular_speed, body_motion_level, face_speed, head_gestures
@@ -24,8 +25,9 @@ from schemas.caption_checks import SignalSummary
 class Performance:
     """The measured performance of one segment; times are on the signals' clock.
 
-    `events` are in order of time and of all kinds; term lists are strongest first. `head_speed_deg_s` and
-    `face_speed` (face widths a second) are medians.
+    `events` are in order of time and of all kinds; term lists are strongest first, and empty where nothing can be
+    said. `head_speed_deg_s` and `face_speed` (face widths a second) are medians. `readable` are the parts of the face
+    that its size lets speak (see `face_sizes`); none where no mesh was found in any frame.
     """
 
     start_s: float
@@ -42,6 +44,7 @@ class Performance:
     head_speed_deg_s: float
     face_speed: float
     valid_ratio: float
+    readable: frozenset[Part]
     summary: SignalSummary
 
     @property
@@ -64,18 +67,25 @@ def measure(
     """Return everything the rules find in a segment.
 
     `baseline` is what is usual in the person's track (see `baseline_of`). `speaking` tells that the mouth's motion is
-    speech. `partner` is the side of the picture on which the other person is. Raises ValueError when the face was
-    measured in no frame.
+    speech. `partner` is the side of the picture on which the other person is. A face of which no frame was measured
+    gives a performance without terms, whose gaze and motion are unknown; what a face is too small for is left out
+    likewise. Raises ValueError where there is not even a face box.
     """
+    if not signals.valid.any():
+        return _unread(signals)
+    readable = readable_parts(face_px(signals))
     filled = signals.filled()
-    actions = facial_actions(filled, baseline, speaking)
-    gestures = head_gestures(filled, baseline, speaking)
-    looks = gaze_events(filled, baseline, partner)
+    gestures = [e for e in head_gestures(filled, baseline, speaking) if part_of(e.name) in readable]
+    looks = gaze_events(filled, baseline, partner) if "gaze" in readable else []
+    actions = [e for e in facial_actions(filled, baseline, speaking) if part_of(e.name) in readable]
     actions = sorted([*actions, *(e for e in looks if e.kind == "facial_action")], key=lambda e: (e.start_s, e.name))
     shown, felt = expressions(actions), emotions(actions, speaking)
     start_s, end_s = float(filled.t_s[0]), end_time(filled, len(filled.t_s))
     duration_s = end_s - start_s
-    ratios = gaze_ratios(gaze_targets(filled, baseline, partner), signals.valid)
+    ratios = gaze_ratios(gaze_targets(filled, baseline, partner), signals.valid) if "gaze" in readable else {}
+    if "closed" in ratios and "lids" not in readable:
+        ratios = {}
+    neutral = ("neutral",) if readable >= NEUTRAL_NEEDS else ()
     still_ratio = event_ratio(gestures, "still", filled)
     shot = segment_shot_type(signals)
     blinks = sum(e.name == "blink" for e in actions)
@@ -87,25 +97,49 @@ def measure(
         start_s=start_s,
         end_s=end_s,
         events=tuple(events),
-        emotions=tuple(ranked(felt, duration_s)) or ("neutral",),
-        expressions=tuple(ranked(shown, duration_s)) or ("neutral",),
+        emotions=tuple(ranked(felt, duration_s)) or neutral,
+        expressions=tuple(ranked(shown, duration_s)) or neutral,
         head_motion=tuple(_head_terms(gestures, duration_s, still_ratio)),
         gaze=main_gaze(ratios),
         gaze_ratios=ratios,
         body_motion=body_motion_level(filled),
         shot_type=shot,
-        blinks_per_min=60 * blinks / duration_s,
+        blinks_per_min=60 * blinks / duration_s if "lids" in readable else np.nan,
         head_speed_deg_s=float(np.median(angular_speed(filled))),
         face_speed=float(np.median(face_speed(filled))),
         valid_ratio=signals.valid_ratio,
+        readable=readable,
         summary=SignalSummary(
-            smile_ratio=event_ratio(actions, "smile", filled),
-            camera_gaze_ratio=None if "closed" in ratios else ratios.get("camera", 0.0),
+            smile_ratio=event_ratio(actions, "smile", filled) if "mouth" in readable else None,
+            camera_gaze_ratio=ratios.get("camera", 0.0) if ratios and "closed" not in ratios else None,
             still_ratio=still_ratio,
             n_nods=sum(e.count for e in gestures if e.name == "nod"),
             n_shakes=sum(e.count for e in gestures if e.name == "shake"),
             shot_type=shot,
         ),
+    )
+
+
+def _unread(signals: FaceSignals) -> Performance:
+    """Return what is known of a segment in none of whose frames a mesh was found: the shot, by the detector's box."""
+    shot = segment_shot_type(signals)
+    return Performance(
+        start_s=float(signals.t_s[0]),
+        end_s=end_time(signals, len(signals.t_s)),
+        events=(),
+        emotions=(),
+        expressions=(),
+        head_motion=(),
+        gaze="unknown",
+        gaze_ratios={},
+        body_motion="unknown",
+        shot_type=shot,
+        blinks_per_min=np.nan,
+        head_speed_deg_s=np.nan,
+        face_speed=np.nan,
+        valid_ratio=0.0,
+        readable=frozenset(),
+        summary=SignalSummary(shot_type=shot),
     )
 
 

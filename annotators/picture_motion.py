@@ -7,7 +7,9 @@ motion 0.8 ms a frame.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from itertools import groupby
 
 import cv2
@@ -20,6 +22,7 @@ _WORK_PX = 320
 _BLOCK_PX = 4
 _FROZEN_LEVEL = 2.5
 _MIN_POINTS = 5
+_ZOOM_LEAST = 0.15
 _KEY_FRAMES_APART = 10
 
 
@@ -71,6 +74,20 @@ def longest_run_s(frozen: Iterable[bool], rate_hz: float = 25.0, bridge: int = 1
     return best / rate_hz
 
 
+@dataclass(frozen=True, slots=True)
+class CameraMotion:
+    """What the background does between two pictures; nan where too few points can be followed.
+
+    `speed` is the median displacement in picture widths a second, `x` and `y` the median displacement to the right and
+    down likewise, `zoom` the growth of distances to the picture's centre, a second (> 0: nearer).
+    """
+
+    speed: float = math.nan
+    x: float = math.nan
+    y: float = math.nan
+    zoom: float = math.nan
+
+
 class CameraMeter:
     """Measures how far the background moves from frame to frame, by tracking points outside the people."""
 
@@ -85,21 +102,37 @@ class CameraMeter:
         picture and where fewer than 5 points can be followed (a plain wall tells nothing). A resting camera measures
         below 0.005; a slow pan (the picture's width in 10 s) 0.1; zoom and shake count as well.
         """
+        return self.measure(gray, faces, rate_hz).speed
+
+    def measure(self, gray: Image, faces: Sequence[Box] = (), rate_hz: float = 25.0) -> CameraMotion:
+        """Return the motion of background points since the last picture; see `add`."""
         check_gray(gray)
         small = scale_to(gray, _WORK_PX)
         previous, self._previous = self._previous, small.copy() if small is gray else small
         if previous is None or previous.shape != small.shape:
-            return float("nan")
+            return CameraMotion()
         mask = _background(small.shape, faces, small.shape[1] / gray.shape[1])
         points = cv2.goodFeaturesToTrack(previous, self._max_points, 0.005, 8, mask=mask, blockSize=3)
         if points is None or len(points) < _MIN_POINTS:
-            return float("nan")
+            return CameraMotion()
         moved, found, _ = cv2.calcOpticalFlowPyrLK(previous, small, points, None, winSize=(13, 13), maxLevel=2)
-        shift = (moved - points).reshape(-1, 2)[found.ravel() == 1]
+        kept = found.ravel() == 1
+        shift = (moved - points).reshape(-1, 2)[kept].astype(np.float64)
         if len(shift) < _MIN_POINTS:
-            return float("nan")
-        displacement_px = float(np.median(np.hypot(shift[:, 0], shift[:, 1])))
-        return displacement_px * rate_hz / int(small.shape[1])
+            return CameraMotion()
+        scale = rate_hz / int(small.shape[1])
+        x, y = np.median(shift, axis=0)
+        middle = np.array([small.shape[1] / 2, small.shape[0] / 2])
+        away = points.reshape(-1, 2)[kept] - middle
+        # Points near the middle hardly move in a zoom; their quotients would be noise.
+        far = np.hypot(away[:, 0], away[:, 1]) >= _ZOOM_LEAST * small.shape[1]
+        growth = ((shift - (x, y)) * away).sum(axis=1)[far] / (away**2).sum(axis=1)[far]
+        return CameraMotion(
+            speed=float(np.median(np.hypot(shift[:, 0], shift[:, 1]))) * scale,
+            x=float(x) * scale,
+            y=float(y) * scale,
+            zoom=float(np.median(growth)) * rate_hz if len(growth) >= _MIN_POINTS else math.nan,
+        )
 
     def reset(self) -> None:
         """Forget the past, at a cut."""

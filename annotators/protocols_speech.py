@@ -60,7 +60,10 @@ class Word:
 
 @dataclass(frozen=True)
 class TranscribedSegment:
-    """One decoded stretch of speech with the scores that tell a hallucination; nothing is dropped on them here."""
+    """One decoded stretch of speech with the scores that tell a hallucination; nothing is dropped on them here.
+
+    `language` is None where it was not told with confidence; the text is then a guess.
+    """
 
     start_s: float
     end_s: float
@@ -69,14 +72,15 @@ class TranscribedSegment:
     avg_log_prob: float
     no_speech_prob: float
     compression_ratio: float
-    language: str
+    language: str | None
 
 
 @dataclass(frozen=True)
 class Transcript:
-    """All words of one audio, with its main language (ISO 639-1; None without speech) and that one's probability.
+    """All words of one audio, with its main language (ISO 639-1) and the likeliest language's probability.
 
-    The probability is nan where the model knows one language only and so did not measure it.
+    The language is None without speech and where nothing is sure. The probability is nan where the model knows one
+    language only and so did not measure it.
     """
 
     segments: tuple[TranscribedSegment, ...]

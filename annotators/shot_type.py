@@ -39,10 +39,12 @@ def shot_type(face_height_px: float, frame_height_px: float) -> str:
 
 
 def segment_shot_type(signals: FaceSignals) -> str:
-    """Return the shot type of a segment, by its median face height over measured frames.
+    """Return the shot type of a segment, by its median face height over measured frames, else over detected boxes.
 
-    Raises ValueError when no frame is valid.
+    Raises ValueError when there is no box at all.
     """
-    if not signals.valid.any():
-        raise ValueError("the face was measured in no frame: the shot type is unknown")
-    return shot_type(float(np.median(signals.box_xywh[signals.valid, 3])), signals.frame_wh[1])
+    heights = signals.box_xywh[signals.valid, 3] if signals.valid.any() else signals.box_xywh[:, 3]
+    heights = heights[np.isfinite(heights)]
+    if not len(heights):
+        raise ValueError("the segment has no face box: the shot type is unknown")
+    return shot_type(float(np.median(heights)), signals.frame_wh[1])

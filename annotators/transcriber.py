@@ -1,10 +1,9 @@
 """Words with times and probabilities: Whisper through faster-whisper (CTranslate2), offline.
 
 Whisper invents text where nobody speaks, so it is given speech only, in pieces of at most 30 s (its window), and
-every decoded segment keeps the three scores by which a hallucination is told. They are written, not acted on;
-a policy may cut at the published values: average log probability >= -1.5, no-speech probability <= 0.8,
-compression ratio <= 2.5 (LPM 1.0). Decoding is deterministic: beam search at temperature 0 without the random
-fallbacks, no text carried from one piece to the next, one thread.
+every decoded segment keeps the three scores by which a hallucination is told (see `known_words`). Decoding is
+deterministic: beam search at temperature 0 without the random fallbacks, no text carried from one piece to the next,
+one thread.
 
 Cost on one core: tiny.en about 1/20 of real time and 0.3 GB, base 1/5 to 1/12 and 0.5 GB. tiny.en
 hears every language as English and then repeats itself (compression ratio 5 and more): where the language is not known
@@ -15,7 +14,8 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
@@ -39,7 +39,11 @@ MAX_PIECE_S = 30.0
 _MIN_PIECE_S = 0.1  # less holds no word
 MAX_PAUSE_S = 1.0  # inside a piece; longer silence invites invented text
 _EARLIEST_CUT_S = 20.0
-_LANGUAGE_MIN_S, _LANGUAGE_MIN_PROBABILITY = 3.0, 0.5
+_LANGUAGE_MIN_S, MIN_LANGUAGE = 3.0, 0.65
+"""Least share of the vote: related languages (Tamil, Telugu) share it at 0.5, right ones have 0.9 and more."""
+_OTHER_LANGUAGE = 0.8
+"""A piece is taken for another language than the whole only from this probability on: whisper base calls accents,
+shouting and short replies Welsh, Turkish or Polish at 0.3 to 0.6."""
 _LANGUAGE_VOICE_S = 15.0
 # A runaway repetition otherwise fills the decoder's 448 tokens and costs more than all real text. Fast speech has
 # about 5 words a second, of up to 3 tokens in languages that Whisper's alphabet spells out.
@@ -79,59 +83,61 @@ class WhisperTranscriber:
     ) -> Transcript:
         """Return the words spoken inside `segments` (speech, in order of time) of audio [N].
 
-        No piece crosses a time in `breaks_s`. The language is detected for each piece of 3 s and more; a shorter or
-        doubtful piece takes the language of its voice (`turns`), heard in up to 15 s of that voice put together, and
-        where that is doubtful too the main language: the one with the most probability over all that was asked.
+        No piece crosses a time in `breaks_s`. The language is heard in every piece of 3 s and more, and of each voice
+        (`turns`) with shorter ones in up to 15 s of that voice put together; all these windows, weighted by their
+        length, vote. Where the vote is sure (0.65), another language must be surer (0.8) in its own piece or voice;
+        where it is not, a piece or voice needs 0.65. What has no sure language is decoded in the likeliest one and says
+        None: its words are guesses.
         """
         pieces = [piece for piece in speech_pieces(audio, segments, breaks_s) if piece.duration_s >= _MIN_PIECE_S]
         if not pieces:
             return Transcript((), None, math.nan)
-        main, probability, languages = self._languages(audio, pieces, turns)
+        vote, likeliest, languages = self._languages(audio, pieces, turns)
         decoded = [
             part
             for piece, language in zip(pieces, languages, strict=True)
-            for part in self._decode(audio, piece, language)
+            for part in self._decode(audio, piece, language, likeliest)
         ]
-        return Transcript(tuple(decoded), main, probability)
+        return Transcript(tuple(decoded), vote.language, vote.probability)
 
     def _languages(
         self, audio: FloatArray, pieces: Sequence[Segment], turns: Sequence[Turn]
-    ) -> tuple[str, float, list[str]]:
-        """Return the main language, its probability, and the language of each piece.
+    ) -> tuple[Vote, str, list[str | None]]:
+        """Return the vote, the likeliest language, and the language of each piece (None = unsure).
 
         A detection costs as much as encoding 30 s of sound, so short pieces are not asked one by one.
         """
         if not self._model.model.is_multilingual:
-            return "en", math.nan, ["en"] * len(pieces)
+            return Vote("en", math.nan), "en", ["en"] * len(pieces)
         voices = [_voice_of(p, turns) for p in pieces]
         groups: list[list[int]] = [[i] for i, p in enumerate(pieces) if p.duration_s >= _LANGUAGE_MIN_S]
         short = {v for v, p in zip(voices, pieces, strict=True) if p.duration_s < _LANGUAGE_MIN_S}
         groups += [_longest(pieces, [i for i, v in enumerate(voices) if v == voice]) for voice in sorted(short)]
-        total: dict[str, float] = defaultdict(float)
-        of_piece: dict[int, str] = {}
-        of_voice: dict[str, str] = {}
-        asked_s = 0.0
+        heard: list[Window] = []
         for group in groups:
             clip = np.concatenate([_cut(audio, pieces[i]) for i in group])
-            language, probability, probabilities = self._model.detect_language(clip)
-            seconds = sum(pieces[i].duration_s for i in group)
-            asked_s += seconds
-            for name, share in probabilities:
-                total[name] += share * seconds
-            if probability < _LANGUAGE_MIN_PROBABILITY:
+            _, _, probabilities = self._model.detect_language(clip)
+            heard.append(Window(tuple(group), sum(pieces[i].duration_s for i in group), dict(probabilities)))
+        vote, likeliest = vote_of(heard)
+        of_piece: dict[int, str] = {}
+        of_voice: dict[str, str] = {}
+        for window in heard:
+            language = window.sure(vote.language)
+            if language is None:
                 continue
-            if len(group) == 1 and pieces[group[0]].duration_s >= _LANGUAGE_MIN_S and group[0] not in of_piece:
-                of_piece[group[0]] = language
+            first = window.pieces[0]
+            if len(window.pieces) == 1 and pieces[first].duration_s >= _LANGUAGE_MIN_S and first not in of_piece:
+                of_piece[first] = language
             else:
-                of_voice[voices[group[0]]] = language
-        main = max(total, key=lambda language: total[language])
-        languages = [of_piece.get(i, of_voice.get(voice, main)) for i, voice in enumerate(voices)]
-        return main, total[main] / asked_s, languages
+                of_voice[voices[first]] = language
+        return vote, likeliest, [of_piece.get(i, of_voice.get(v, vote.language)) for i, v in enumerate(voices)]
 
-    def _decode(self, audio: FloatArray, piece: Segment, language: str) -> list[TranscribedSegment]:
+    def _decode(
+        self, audio: FloatArray, piece: Segment, language: str | None, likeliest: str
+    ) -> list[TranscribedSegment]:
         found, _ = self._model.transcribe(
             _cut(audio, piece),
-            language=language,
+            language=language or likeliest,
             beam_size=self._beam_size,
             temperature=0.0,
             condition_on_previous_text=False,
@@ -142,6 +148,40 @@ class WhisperTranscriber:
             compression_ratio_threshold=None,
         )
         return [_to_segment(part, piece, language) for part in found]
+
+
+@dataclass(frozen=True, slots=True)
+class Vote:
+    """The language of a whole sound, None when unsure, and the share of the vote of the likeliest one."""
+
+    language: str | None
+    probability: float
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """What language was heard in some pieces put together: seconds of sound, probability by language."""
+
+    pieces: tuple[int, ...]
+    seconds: float
+    probabilities: Mapping[str, float]
+
+    def sure(self, main: str | None) -> str | None:
+        """Return this window's own language, None where it does not stand against `main`, the vote's."""
+        best = max(sorted(self.probabilities), key=lambda name: self.probabilities[name])
+        least = MIN_LANGUAGE if main is None or best == main else _OTHER_LANGUAGE
+        return best if self.probabilities[best] >= least else None
+
+
+def vote_of(windows: Sequence[Window]) -> tuple[Vote, str]:
+    """Return the vote of windows, weighted by their length, and the likeliest language, sure or not."""
+    total: dict[str, float] = defaultdict(float)
+    for window in windows:
+        for name, share in window.probabilities.items():
+            total[name] += share * window.seconds
+    best = max(sorted(total), key=lambda name: total[name])
+    probability = total[best] / sum(window.seconds for window in windows)
+    return Vote(best if probability >= MIN_LANGUAGE else None, probability), best
 
 
 def _voice_of(piece: Segment, turns: Sequence[Turn]) -> str:
@@ -213,7 +253,7 @@ def _cut(audio: FloatArray, segment: Segment) -> FloatArray:
     return np.ascontiguousarray(audio[start:stop], dtype=np.float32)
 
 
-def _to_segment(part: Any, piece: Segment, language: str) -> TranscribedSegment:
+def _to_segment(part: Any, piece: Segment, language: str | None) -> TranscribedSegment:
     """Turn faster-whisper's segment, timed from the piece's start, into ours, inside the piece."""
 
     def at(time_s: float) -> float:

@@ -98,7 +98,7 @@ def kept_entries(
                 rate_hz=PACKED_AUDIO_HZ, n_samples=clip["n_audio_samples"], shift_ms=clip["audio_shift_ms"],
                 **{k: clip[k] for k in _SOUND_SCORES},
             ),
-            words=[_word(w, seg) for w in words[sid] if _middle_inside(w, seg)],
+            words=[_word(w, seg) for w in words[sid] if w["word"] is not None and _middle_inside(w, seg)],
             states=[_run(r, seg) for r in runs[seg["track_id"]] if _overlaps(r, seg)],
             partner=seg["partner"],
             partner_track_id=seg["partner_track_id"],

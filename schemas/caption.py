@@ -14,6 +14,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchem
 
 from schemas.vocabulary import (
     BODY_MOTIONS,
+    CAMERA_MOTIONS,
+    CLOTHING_COLOURS,
     EMOTIONS,
     EXPRESSIONS,
     GAZES,
@@ -21,6 +23,7 @@ from schemas.vocabulary import (
     PERSONALITIES,
     RELATIONSHIPS,
     SHOT_TYPES,
+    SPEAKING_STYLES,
     STANCES,
     VOCABULARIES,
     Vocabulary,
@@ -50,6 +53,9 @@ ShotType = Annotated[str, *_term(SHOT_TYPES)]
 Gaze = Annotated[str, *_term(GAZES)]
 HeadMotion = Annotated[str, *_term(HEAD_MOTIONS)]
 BodyMotion = Annotated[str, *_term(BODY_MOTIONS)]
+SpeakingStyleTerm = Annotated[str, *_term(SPEAKING_STYLES)]
+CameraMotionTerm = Annotated[str, *_term(CAMERA_MOTIONS)]
+ClothingColour = Annotated[str, *_term(CLOTHING_COLOURS)]
 
 # Words that place something within the clip or count its occurrences. "next to" is a place, "still" mostly a posture.
 _TIME_WORDS = re.compile(
@@ -114,6 +120,9 @@ class PerformanceCaption(BaseModel):
     head_motion: tuple[HeadMotion, ...] = ()
     body_motion: BodyMotion = "unknown"
     shot_type: ShotType
+    speaking_style: tuple[SpeakingStyleTerm, ...] = ()
+    camera: CameraMotionTerm = "unknown"
+    clothing: ClothingColour | None = Field(default=None, description="colour below the chin; null = not measured")
     relationship: Relationship | None = None
     personality: tuple[Personality, ...] = ()
     prose: str = Field(min_length=1, max_length=1000, description="one caption, to be read beside the picture")
@@ -123,7 +132,7 @@ class PerformanceCaption(BaseModel):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        for name in ("emotions", "expressions", "head_motion", "personality"):
+        for name in ("emotions", "expressions", "head_motion", "speaking_style", "personality"):
             terms = getattr(self, name)
             if len(set(terms)) != len(terms):
                 raise ValueError(f"{name} holds a term twice: {list(terms)}")

@@ -82,7 +82,7 @@ class Audio(_Model):
 
 
 class WordRef(_Model):
-    """A recognised word inside the clip."""
+    """A recognised word inside the clip; words that are not known are left out."""
 
     word: str
     start_s: float
@@ -126,6 +126,9 @@ class Performance(_Model):
     stance: str | None
     shot_type: str
     body_motion: str
+    speaking_style: list[str] = Field(default_factory=list, description="heuristics on pitch, level and rate")
+    camera: str = Field(default="unknown", description="camera motion term")
+    clothing: str | None = Field(default=None, description="colour below the chin, by a heuristic; null = not clear")
     contradictions: list[str]
     annotator: str
 
@@ -155,7 +158,7 @@ class Sample(_Model):
     category: str = Field(default="Unknown", description="LPM 1.0's class of the clip, e.g. Listen_dialogue")
     split: str
     identity_id: str
-    text: str
+    text: str | None = Field(description="words spoken or heard; null where they are not known")
     language: str | None
     source: SourceRef
     rights: Rights

@@ -171,6 +171,47 @@ BODY_MOTIONS = Vocabulary(
     ),
 )
 
+SPEAKING_STYLES = Vocabulary(
+    "speaking_style",
+    "how a person speaks, by limits on pitch, level and syllable rate: heuristics",
+    _defined(
+        {
+            "energetic": "a wide pitch range, fast or raised",
+            "fast": "many syllables a second",
+            "slow": "few syllables a second",
+            "raised": "louder than this voice usually is",
+            "soft": "quieter than this voice usually is",
+            "monotone": "hardly any change of pitch",
+            "lively": "a wide pitch range",
+        }
+    ),
+)
+
+CAMERA_MOTIONS = Vocabulary(
+    "camera_motion",
+    "how the camera moves, by the background; left and right are the picture's",
+    _defined(
+        {
+            "static": "no motion beyond noise",
+            "pan_left": "turns or moves to the left",
+            "pan_right": "turns or moves to the right",
+            "tilt_up": "turns or moves up",
+            "tilt_down": "turns or moves down",
+            "zoom_in": "zooms in or comes nearer",
+            "zoom_out": "zooms out or draws back",
+            "handheld": "moves without a direction",
+            "unknown": "not measured: too little background to follow",
+        }
+    ),
+)
+
+CLOTHING_COLOURS = Vocabulary(
+    "clothing_colour",
+    "the colour below the chin, by a heuristic on portraits",
+    _own("white grey beige red orange yellow green blue purple pink brown")
+    + _defined({"dark": "black, navy or dark grey, which look alike on video"}),
+)
+
 FACIAL_ACTIONS = Vocabulary(
     "facial_action",
     "single movements of the face, near the action units (AU) of the facial action coding system",
@@ -206,6 +247,9 @@ VOCABULARIES: dict[str, Vocabulary] = {
         GAZES,
         HEAD_MOTIONS,
         BODY_MOTIONS,
+        SPEAKING_STYLES,
+        CAMERA_MOTIONS,
+        CLOTHING_COLOURS,
         FACIAL_ACTIONS,
     )
 }

@@ -41,7 +41,7 @@ def conversation(source_id: str, turns: Sequence[Mapping[str, Any]], words: Sequ
             "start_s": utterances[i].start_s,
             "end_s": utterances[i].end_s,
             "n_words": len(spoken[i]),
-            "text": " ".join(w["word"] for w in spoken[i]),
+            "text": " ".join(w["word"] or "…" for w in spoken[i]),
             "annotator": _METHOD,
         }
         for i in backchannels(utterances)

@@ -80,11 +80,11 @@ def clip_bounds(
 ) -> tuple[Rect, Rect]:
     """Return (rectangle around the person's face over the segment, where the crop may lie) in pixels.
 
-    Raises ValueError when the person has no face box inside the segment.
+    A segment that lies wholly in a gap of its track takes the nearest box. Raises ValueError for a track without any.
     """
     ks = grid_range(Interval(segment["start_s"], segment["end_s"]))
     track = segment["track_id"]
-    mine = boxes(between(faces[track], ks)) if track in faces else np.zeros((0, 4))
+    mine = boxes(seen(faces[track], ks)) if track in faces else np.zeros((0, 4))
     if not len(mine):
         raise ValueError(f"segment {segment['segment_id']} has no face box of {track}")
     face = face_union(mine)
@@ -109,7 +109,7 @@ def clip_scene(
     """Return what is in the picture during a segment.
 
     `faces` are the tracks' series (k, x, y, w, h) of the whole source; `layout` its LAYOUT rows; `usual` the
-    `usual_here` of its shot. Raises ValueError when the person has no face box inside the segment.
+    `usual_here` of its shot. Raises ValueError for a track without a face box.
     """
     _, bounds = clip_bounds(segment, faces, layout, size)
     ks = grid_range(Interval(segment["start_s"], segment["end_s"]))
@@ -129,9 +129,18 @@ def clip_scene(
     )
 
 
+def seen(series: Columns, ks: range) -> Columns:
+    """Return the rows of a series at some grid points; where there are none, the one nearest to their middle."""
+    part = between(series, ks)
+    if len(part["k"]) or not len(series["k"]):
+        return part
+    nearest = int(np.argmin(np.abs(series["k"] - (ks.start + ks.stop - 1) / 2)))
+    return {name: a[nearest : nearest + 1] for name, a in series.items()}
+
+
 def on_grid(series: Columns, ks: range, gaps: bool) -> FloatArray:
     """Return face boxes [len(ks), 4] as edges; grid points without one are nan, or filled in where not `gaps`."""
-    part = between(series, ks)
+    part = between(series, ks) if gaps else seen(series, ks)
     edges = boxes(part)
     edges[:, 2:] += edges[:, :2]
     if not gaps and len(edges):

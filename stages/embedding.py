@@ -6,7 +6,7 @@ a portrait, dlib's 84. Portrait images are read window by window and only the ch
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -23,8 +23,9 @@ from annotators.views import expression_of, portrait_quality, view_from_yaw
 from curation.media.encode import decode_jpeg
 from curation.stage import Gate, GateMode, Inputs, Outputs, StageSettings, Unit, WorkItem, each_unit
 from schemas.table import Table
-from schemas.tables import FACE_EMBEDDINGS, FACE_FRAMES, PORTRAITS, TRACKLETS, TRACKS
+from schemas.tables import FACE_EMBEDDINGS, FACE_FRAMES, LAYOUT, PORTRAITS, SOURCES, TRACKLETS, TRACKS
 from stages.face_series import Columns, track_series, tracklets_of
+from stages.portrait_text import portrait_rect, text_share
 from stages.portraits import Candidate, choose, light_factor
 
 _UNALIGNED = 0.3
@@ -54,7 +55,7 @@ class Embedding:
     name: ClassVar[str] = "embedding"
     version: ClassVar[int] = 2
     unit: ClassVar[Unit] = "source"
-    reads: ClassVar[tuple[Table, ...]] = (TRACKS, TRACKLETS, PORTRAITS, FACE_FRAMES)
+    reads: ClassVar[tuple[Table, ...]] = (SOURCES, TRACKS, TRACKLETS, PORTRAITS, FACE_FRAMES, LAYOUT)
     writes: ClassVar[tuple[Table, ...]] = (FACE_EMBEDDINGS,)
     gate: ClassVar[Gate | None] = "tracks"
     gate_mode: ClassVar[GateMode] = "each"
@@ -77,13 +78,15 @@ class Embedding:
         """Embed the item's tracks; one that fails harms no other."""
         live = set(item.units)
         track_of = {k: v for k, v in tracklets_of(inputs.read(TRACKLETS)).items() if v in live}
-        columns = ("k", "yaw_deg", "pitch_deg", "eye_open", "blendshapes")
+        columns = ("k", "x", "y", "w", "h", "yaw_deg", "pitch_deg", "eye_open", "blendshapes")
+        source = inputs.read(SOURCES).to_pylist()[0]
+        layout, size = inputs.read(LAYOUT).to_pylist(), (source["width"], source["height"])
         faces = track_series(inputs.parts(FACE_FRAMES), track_of, columns)
         facts = track_series(inputs.parts(PORTRAITS), track_of, ("k", "t_s", "face_px", "sharpness", "luma_mean"))
         chosen: dict[str, list[Candidate]] = {}
         labels: dict[str, Labels] = {}
         for track, portraits in facts.items():
-            labels[track] = portrait_labels(portraits, faces[track])
+            labels[track] = portrait_labels(portraits, faces[track], layout, size)
             candidates = [_candidate(k, v) for k, v in labels[track].items()]
             chosen[track] = choose(candidates, self._settings.n_portraits)
         images = _images(inputs, track_of, {track: {c.k for c in found} for track, found in chosen.items()})
@@ -112,6 +115,7 @@ class Embedding:
             "view": label["view"],
             "expression": label["expression"],
             "expression_score": label["expression_score"],
+            "text_area": label["text_area"],
             "annotator": self._embedder.name,
         }
 
@@ -133,13 +137,17 @@ def _embedder(settings: EmbeddingSettings) -> PortraitEmbedder:
             return ArcFacePortraits(settings.model)
 
 
-def portrait_labels(portraits: Columns, faces: Columns) -> dict[int, dict[str, Any]]:
+def portrait_labels(
+    portraits: Columns, faces: Columns, layout: Sequence[Row] = (), size: tuple[int, int] = (1, 1)
+) -> dict[int, dict[str, Any]]:
     """Return pose, labels and quality of each portrait by k.
 
     Args:
         portraits: columns k, t_s, face_px, sharpness, luma_mean of a track's portraits.
         faces: columns k, yaw_deg, pitch_deg, eye_open, blendshapes of the same track, whole: their median is the
-            person's baseline.
+            person's baseline; with x, y, w, h (pixels) where `layout` is given.
+        layout: LAYOUT rows of the source.
+        size: width and height of the source's picture in pixels.
     """
     shapes: npt.NDArray[np.float32] = faces["blendshapes"]
     meshed: npt.NDArray[np.bool_] = np.asarray(np.isfinite(shapes).all(axis=1))
@@ -153,7 +161,7 @@ def portrait_labels(portraits: Columns, faces: Columns) -> dict[int, dict[str, A
         facts: dict[str, Any] = {"t_s": float(portraits["t_s"][i])}
         if known:
             yaw, pitch = float(faces["yaw_deg"][row]), float(faces["pitch_deg"][row])
-            expression = expression_of(shapes[row].astype(np.float64), baseline)
+            expression = expression_of(shapes[row].astype(np.float64), baseline, pitch, px)
             quality = light * portrait_quality(sharp, float(faces["eye_open"][row]), px, yaw)
             facts |= {"yaw_deg": yaw, "pitch_deg": pitch, "view": view_from_yaw(yaw), "quality": quality}
             facts |= {"expression": expression.name, "expression_score": expression.score}
@@ -161,7 +169,7 @@ def portrait_labels(portraits: Columns, faces: Columns) -> dict[int, dict[str, A
             quality = _UNALIGNED * light * portrait_quality(sharp, 1.0, px)
             facts |= {"yaw_deg": np.nan, "pitch_deg": np.nan, "view": "unknown", "quality": quality}
             facts |= {"expression": "unknown", "expression_score": 0.0}
-        out[k] = facts
+        out[k] = facts | {"text_area": text_share(layout, k, portrait_rect(faces, row, size))}
     return out
 
 

@@ -27,7 +27,7 @@ from stages.pairing_faces import NO_FACE, LaughRule, face_series, laughing
 from stages.pairing_heard import Heard
 from stages.pairing_labels import apply_labels, labelled_runs, name_partners
 from stages.pairing_lips import lip_evidence
-from stages.pairing_segments import cut_run, inside_word
+from stages.pairing_segments import clip_text, cut_run, inside_word
 from stages.pairing_states import Codes, Reason, State, frame_states, runs, smooth
 
 Floats = npt.NDArray[np.float32]
@@ -75,7 +75,7 @@ class Pairing:
     """Stage: timelines and segments of one source."""
 
     name: ClassVar[str] = "pairing"
-    version: ClassVar[int] = 11
+    version: ClassVar[int] = 12
     unit: ClassVar[Unit] = "source"
     reads: ClassVar[tuple[Table, ...]] = (
         t.SOURCES, t.SHOTS, t.TRACKS, t.TRACKLETS, t.FRAMES, t.FACE_FRAMES, t.SPEECH, t.SPEECH_FRAMES, t.AUDIO_EVENTS,
@@ -205,7 +205,7 @@ class Pairing:
             "partner_track_id": partner.removeprefix("track:") if partner and partner.startswith("track:") else None,
             "partner": partner,
             "pair_id": None,
-            "text": " ".join(w["word"] for w in words) if speaking else "",
+            "text": clip_text(heard.rows, start_s, end_s) if speaking else "",
             "word_probability": float(np.mean([w["probability"] for w in words])) if words and speaking else None,
             "speech_ratio": float(sound.speech.mean()),
             "overlap_ratio": float(sound.overlapped.mean()),

@@ -115,7 +115,7 @@ def laughing(
     for word in words:
         if word["end_s"] * GRID_HZ < ks.start or word["start_s"] * GRID_HZ > ks.stop:
             continue
-        if not _HAHA.fullmatch(re.sub(r"\W", "", word["word"])):
+        if not _HAHA.fullmatch(re.sub(r"\W", "", word["guess"])):
             inside = grid_range(Interval(word["start_s"], max(word["start_s"], word["end_s"])))
             rhythm[max(0, inside.start - ks.start) : max(0, inside.stop - ks.start)] = 0.0
     for start, end in spans(rhythm, LAUGH_JAW, LAUGH_JAW / 2, round(LAUGH_MIN_S * GRID_HZ)):

@@ -56,7 +56,7 @@ class Heard:
         self._nearest = nearest_voices(self._voices, turn_gap)
         self._spans = {r["track_id"]: Interval(r["start_s"], r["end_s"]) for r in inputs.read(t.TRACKS).to_pylist()}
         self.rows: Sequence[dict[str, Any]] = inputs.read(t.WORDS).to_pylist()
-        self.words = [SpokenWord(r["start_s"], r["end_s"], r["word"]) for r in self.rows]
+        self.words = [SpokenWord(r["start_s"], r["end_s"], r["word"], r["speaker_id"]) for r in self.rows]
         self._owners: dict[str, set[str]] = {}
         self._unsynced: dict[str, set[str]] = {}
         self._sync: dict[tuple[str, str], float] = {}

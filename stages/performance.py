@@ -17,23 +17,39 @@ from typing import Any, ClassVar, Literal, get_args
 import numpy as np
 from pydantic import Field, model_validator
 
+from annotators.camera_moves import CameraSeries, camera_move
 from annotators.captioner import ClipContext, Frame, Partner, SignalCaptioner
 from annotators.captioner_openai import OpenAICaptioner
 from annotators.chat_endpoint import ChatEndpoint
 from annotators.gaze_targets import Side
 from annotators.performance_signals import measure
-from annotators.signal_series import Baseline, FaceSignals, baseline_of
+from annotators.signal_series import SIGNAL_RULES, Baseline, Event, FaceSignals, baseline_of
+from annotators.speaking_style import SpeakingStyle
 from curation.media.grid import frames_on_grid
 from curation.media.video import iter_frames
 from curation.stage import Gate, GateMode, Inputs, Outputs, StageSettings, Unit, WorkItem, each_unit
 from schemas.caption import PerformanceCaption, State
 from schemas.caption_checks import contradictions
 from schemas.table import Table
-from schemas.tables import CAPTIONS, CLIP_PLANS, FACE_FRAMES, LAYOUT, SEGMENTS, SOURCES, TRACKLETS
+from schemas.tables import (
+    CAPTIONS,
+    CLIP_PLANS,
+    EVENTS,
+    FACE_FRAMES,
+    FRAMES,
+    LAYOUT,
+    PORTRAITS,
+    SEGMENTS,
+    SOURCES,
+    SPEECH_FRAMES,
+    TRACKLETS,
+    TURNS,
+)
 from schemas.time import GRID_HZ, Interval, grid_range
 from stages.clip_crop import Row, clip_bounds, planned, whole_crop
 from stages.face_series import Columns, between, boxes, track_series, tracklets_of
 from stages.packing_crop import Crop, face_union
+from stages.performance_context import Voices, camera_part, camera_series, clothing_of
 
 _COLUMNS = ("k", "x", "y", "w", "h", "has_mesh", "yaw_deg", "pitch_deg", "roll_deg", "mouth_open", "blendshapes")
 
@@ -65,16 +81,30 @@ class _Source:
     layout: Sequence[Row]
     plans: Mapping[str, Row]
     baselines: Mapping[str, Baseline]
+    voices: Voices
+    camera: CameraSeries
+    clothing: Mapping[str, str | None]
 
 
 class Performance:
     """Stage: caption the live segments."""
 
     name: ClassVar[str] = "performance"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 4
     unit: ClassVar[Unit] = "source"
-    reads: ClassVar[tuple[Table, ...]] = (SOURCES, TRACKLETS, FACE_FRAMES, LAYOUT, SEGMENTS, CLIP_PLANS)
-    writes: ClassVar[tuple[Table, ...]] = (CAPTIONS,)
+    reads: ClassVar[tuple[Table, ...]] = (
+        SOURCES,
+        FRAMES,
+        TRACKLETS,
+        FACE_FRAMES,
+        PORTRAITS,
+        LAYOUT,
+        SPEECH_FRAMES,
+        TURNS,
+        SEGMENTS,
+        CLIP_PLANS,
+    )
+    writes: ClassVar[tuple[Table, ...]] = (CAPTIONS, EVENTS)
     gate: ClassVar[Gate | None] = "segments"
     gate_mode: ClassVar[GateMode] = "each"
     Settings: ClassVar[type[PerformanceSettings]] = PerformanceSettings
@@ -100,28 +130,41 @@ class Performance:
         source = inputs.read(SOURCES).to_pylist()[0]
         faces = track_series(inputs.parts(FACE_FRAMES), tracklets_of(inputs.read(TRACKLETS)), _COLUMNS)
         wanted = {segments[unit]["track_id"] for unit in item.units}
+        layout = inputs.read(LAYOUT).to_pylist()
+        size = (source["width"], source["height"])
         shared = _Source(
             media=inputs.media if self._captioner.n_frames else None,
-            size=(source["width"], source["height"]),
+            size=size,
             faces=faces,
-            layout=inputs.read(LAYOUT).to_pylist(),
+            layout=layout,
             plans={r["segment_id"]: r for r in inputs.read(CLIP_PLANS).to_pylist()},
             baselines=track_baselines({t: faces[t] for t in sorted(wanted & faces.keys())}),
+            voices=Voices(inputs.read(SPEECH_FRAMES), inputs.read(TURNS)),
+            camera=camera_series(inputs.read(FRAMES)),
+            clothing=clothing_of(inputs.parts(PORTRAITS), inputs.read(TRACKLETS), wanted, faces, layout, size),
         )
-        return each_unit(item.units, lambda unit: {CAPTIONS: self._caption(segments[unit], shared)})
+        return each_unit(item.units, lambda unit: self._caption(segments[unit], shared))
 
-    def _caption(self, segment: Row, source: _Source) -> list[Row]:
+    def _caption(self, segment: Row, source: _Source) -> dict[Table, list[Row]]:
         if segment["state"] not in get_args(State):
-            return []  # nobody's performance: a discarded stretch
+            return {}  # nobody's performance: a discarded stretch
         crop = whole_crop(planned(segment, source.plans), source.size)
         ks = grid_range(Interval(segment["start_s"], segment["end_s"]))
         signals = face_signals(source.faces[segment["track_id"]], ks, crop)
         baseline = source.baselines.get(segment["track_id"])
         partner, side = partner_place(segment, source.faces, source.layout, source.size)
-        clip = ClipContext(segment["state"], signals, baseline, segment["text"], partner, side)
+        clip = ClipContext(
+            segment["state"], signals, baseline, segment["text"] or "", partner, side,
+            voice=source.voices.style(segment, ks), camera=camera_move(camera_part(source.camera, ks)),
+            clothing=source.clothing.get(segment["track_id"]),
+        )  # fmt: skip
         caption = self._captioner.caption(clip, self._frames(segment, crop, source.media))
-        summary = measure(signals, baseline, clip.speaking, side).summary
-        return [caption_row(segment, caption, contradictions(caption, clip.state, summary))]
+        shown = measure(signals, baseline, clip.speaking, side)
+        found = contradictions(caption, clip.state, shown.summary)
+        return {
+            CAPTIONS: [caption_row(segment, caption, found, clip.voice)],
+            EVENTS: event_rows(segment, shown.events),
+        }
 
     def _frames(self, segment: Row, crop: Crop, media: Path | None) -> list[Frame]:
         n = self._captioner.n_frames
@@ -134,11 +177,20 @@ class Performance:
         return [Frame(frame.pts_s, np.ascontiguousarray(frame.rgb()[rows, columns])) for frame in chosen]
 
 
+def _nearest(series: Columns, ks: range) -> int:
+    """Return the position of the row whose `k` is nearest to the middle of a range."""
+    return int(np.argmin(np.abs(series["k"] - (ks.start + ks.stop - 1) / 2)))
+
+
 def face_signals(series: Columns, ks: range, crop: Crop) -> FaceSignals:
-    """Return a track's signals over grid points `ks`, boxes in pixels of the crop; gaps are not valid."""
+    """Return a track's signals over grid points `ks`, boxes in pixels of the crop; gaps are not valid.
+
+    Where no box lies in the range, the nearest one stands for all, so that the size of the shot is known.
+    """
     n = len(ks)
     part = between(series, ks)
     at = part["k"] - ks.start
+    corner = np.array([crop.x, crop.y, 0, 0])
     finite = np.isfinite(part["blendshapes"]).all(axis=1) & np.isfinite(part["yaw_deg"])
     valid = np.zeros(n, bool)
     valid[at] = part["has_mesh"] & finite
@@ -148,6 +200,9 @@ def face_signals(series: Columns, ks: range, crop: Crop) -> FaceSignals:
         out[at] = values
         return out
 
+    box = spread(boxes(part) - corner)
+    if not len(at):
+        box[:] = boxes(series)[_nearest(series, ks)] - corner
     return FaceSignals(
         t_s=np.arange(ks.start, ks.stop) / GRID_HZ,
         blendshapes=spread(part["blendshapes"]),
@@ -155,7 +210,7 @@ def face_signals(series: Columns, ks: range, crop: Crop) -> FaceSignals:
         pitch_deg=spread(part["pitch_deg"]),
         roll_deg=spread(part["roll_deg"]),
         mouth_open=spread(part["mouth_open"]),
-        box_xywh=spread(boxes(part) - np.array([crop.x, crop.y, 0, 0])),
+        box_xywh=box,
         frame_wh=(crop.w, crop.h),
         valid=valid,
     )
@@ -192,7 +247,29 @@ def partner_place(
     return "on_screen", "left" if x < (face.x0 + face.x1) / 2 else "right"
 
 
-def caption_row(segment: Row, caption: PerformanceCaption, found: Sequence[str]) -> Row:
+def event_rows(segment: Row, events: Sequence[Event]) -> list[Row]:
+    """Return the EVENTS rows of a segment: what was seen to happen, without what it may mean."""
+    seen = [e for e in events if e.kind in ("facial_action", "head_motion", "gaze")]
+    return [
+        {
+            "segment_id": segment["segment_id"],
+            "source_id": segment["source_id"],
+            "track_id": segment["track_id"],
+            "n": n,
+            "event": e.name,
+            "kind": e.kind,
+            "start_s": e.start_s,
+            "end_s": e.end_s,
+            "confidence": e.confidence,
+            "strength": e.strength,
+            "count": e.count,
+            "annotator": SIGNAL_RULES,
+        }
+        for n, e in enumerate(seen)
+    ]
+
+
+def caption_row(segment: Row, caption: PerformanceCaption, found: Sequence[str], voice: SpeakingStyle) -> Row:
     """Return the CAPTIONS row; tags carry times on the source's clock."""
     return {
         "segment_id": segment["segment_id"],
@@ -205,6 +282,13 @@ def caption_row(segment: Row, caption: PerformanceCaption, found: Sequence[str])
         "stance": caption.stance,
         "shot_type": caption.shot_type,
         "body_motion": caption.body_motion,
+        "speaking_style": list(caption.speaking_style),
+        "pitch_hz": voice.pitch_hz,
+        "pitch_range_st": voice.pitch_range_st,
+        "syllables_per_s": voice.syllables_per_s,
+        "level_over_usual_db": voice.level_over_usual_db,
+        "camera": caption.camera,
+        "clothing": caption.clothing,
         "tags": json.dumps([tag.model_dump() for tag in caption.tags], separators=(",", ":")),
         "contradictions": list(found),
         "annotator": caption.annotator,

@@ -1,7 +1,9 @@
 """Which images of a person go beside one clip: global, views, expressions. Pure.
 
-Images outside the clip come before images inside it, verified ones before doubtful ones, good ones before poor ones;
-no image is given twice, and two from one track lie some time apart unless they show another view or expression.
+Images outside the clip come before images inside it, clean ones before ones with burnt-in text, verified ones before
+doubtful ones, good ones before poor ones; only the global one may lie in the clip or hold text, where there is no
+other. No image is given twice, and two from one track lie some time apart unless they show another view or expression.
+Expressions are those that a person would name so, and of two kinds at least: one alone shows no range.
 Costs about a tenth of a millisecond a segment: a person's pool is cut down once, not looked through each time.
 """
 
@@ -15,6 +17,13 @@ from typing import Literal
 from schemas.time import Interval
 
 Kind = Literal["global", "view", "expression"]
+
+NAMED = {"neutral": "neutral", "smile": "smile", "open_smile": "smile", "surprise": "surprise", "frown": "frown"}
+"""Expressions that serve as references, and the kind each is of. An open mouth is speech and closed eyes are mostly a
+blink; neither would be named an expression."""
+MIN_EXPRESSIONS = 2
+MAX_TEXT = 0.005
+"""Share of an image under text from which the text counts: a tenth of its width, a twentieth of its height."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +40,12 @@ class Image:
     view: str
     expression: str
     expression_score: float
+    text_area: float | None = None
+
+    @property
+    def clean(self) -> bool:
+        """Whether no burnt-in text was found in it."""
+        return self.text_area is None or self.text_area <= MAX_TEXT
 
     @property
     def key(self) -> tuple[str, int]:
@@ -104,16 +119,22 @@ def choose(clip: Clip, own: Sequence[Image], person: Sequence[Image], rules: Rul
     sure = [i for i in known.values() if i.distance <= rules.max_distance]
     # The clip's own track shows the right person by construction, however far an embedding lies.
     near = {i.key: nearness(i, clip, rules.clip_margin_s) for i in [*sure, *own]}
-    candidates = sorted(sure or own, key=lambda i: (near[i.key], *_rank(i)))
-    if not candidates:
+    everything = sorted(sure or own, key=lambda i: (near[i.key], *_rank(i)))
+    if not everything:
         return []
-    first = min(candidates, key=lambda i: (near[i.key], i.view != "frontal", _eyes_shut(i), *_rank(i)))
-    chosen: list[tuple[Kind, Image]] = [("global", first)]
+
+    def order(i: Image) -> tuple[object, ...]:
+        return (near[i.key] == 2, not i.clean, near[i.key], i.view != "frontal", _eyes_shut(i), *_rank(i))
+
+    chosen: list[tuple[Kind, Image]] = [("global", min(everything, key=order))]
+    candidates = [i for i in everything if near[i.key] < 2 and i.clean]
     _add(chosen, "view", candidates, [i.view for i in candidates if i.view != "unknown"], rules.max_views, rules)
-    clear = [i for i in candidates if i.expression_score >= rules.min_expression_score and i.expression != "unknown"]
+    clear = [i for i in candidates if i.expression_score >= rules.min_expression_score and i.expression in NAMED]
     clear.sort(key=lambda i: (near[i.key], -i.expression_score * i.quality, i.key))
+    n = len(chosen)
     _add(chosen, "expression", clear, [i.expression for i in clear], rules.max_expressions, rules)
-    return chosen
+    shown = {NAMED[i.expression] for _, i in (chosen[0], *chosen[n:]) if i.expression in NAMED}
+    return chosen if len(shown) >= MIN_EXPRESSIONS else chosen[:n]
 
 
 def _add(

@@ -58,7 +58,7 @@ class ReferencesSettings(StageSettings):
     )
     max_views: int = Field(4, ge=0, le=4, description="view references a segment")
     max_expressions: int = Field(8, ge=0, le=8, description="expression references a segment")
-    min_expression_score: float = Field(0.5, ge=0, le=1, description="less clear expressions are not taken")
+    min_expression_score: float = Field(0.6, ge=0, le=1, description="less clear expressions are not taken")
 
 
 class References:
@@ -181,6 +181,7 @@ def person_images(
                     view=r["view"],
                     expression=r["expression"],
                     expression_score=r["expression_score"],
+                    text_area=r["text_area"],
                 )
             )
     return {person: sorted(found, key=lambda i: i.key) for person, found in sorted(out.items())}
@@ -221,6 +222,7 @@ def reference_rows(
                 "expression": image.expression,
                 "expression_score": image.expression_score,
                 "quality": image.quality,
+                "text_area": image.text_area,
                 "overlaps_clip": inside(image, clip),
             }
         )

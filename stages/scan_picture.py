@@ -12,7 +12,7 @@ import numpy as np
 from annotators import picture
 from annotators.overlay import Layout, OverlayMeter
 from annotators.panels import Region
-from annotators.picture_motion import CameraMeter, FreezeMeter
+from annotators.picture_motion import CameraMeter, CameraMotion, FreezeMeter
 from annotators.protocols import Box
 from schemas.time import GRID_HZ
 from stages.scan_grid import Image, Shown
@@ -31,7 +31,7 @@ class PictureMeter:
         self._freeze, self._camera = FreezeMeter(), CameraMeter()
         self._previous: Image | None = None
         self._sharpness = 0.0
-        self._camera_motion: float | None = None
+        self._camera_motion = CameraMotion()
         self._since_camera = self._since_overlay = self._since_sharp = 10**6
         self._sample: tuple[Image, float, int] | None = None
         self._shot_samples = 0
@@ -68,8 +68,7 @@ class PictureMeter:
         if self._since_camera >= _CAMERA_EVERY:
             scale = small.shape[1] / shown.rgb.shape[1]
             boxes = [Box(f.x * scale, f.y * scale, f.w * scale, f.h * scale) for f in faces]
-            value = self._camera.add(small, boxes, GRID_HZ / min(self._since_camera, GRID_HZ))
-            self._camera_motion = None if math.isnan(value) else value
+            self._camera_motion = self._camera.measure(small, boxes, GRID_HZ / min(self._since_camera, GRID_HZ))
             self._since_camera = 0
         self._since_sharp += step
         if self._since_sharp >= _SHARP_EVERY:
@@ -91,7 +90,10 @@ class PictureMeter:
                         "sharpness": self._sharpness,
                         # A frame held over several grid points moves at the first of them only.
                         "motion": moved if n == 0 else 0.0,
-                        "camera_motion": self._camera_motion,
+                        "camera_motion": _known(self._camera_motion.speed),
+                        "camera_x": _known(self._camera_motion.x),
+                        "camera_y": _known(self._camera_motion.y),
+                        "camera_zoom": _known(self._camera_motion.zoom),
                         "is_black": stats.is_black,
                         "is_frozen": frozen,
                         "n_faces": len(faces),
@@ -148,3 +150,7 @@ def layout_row(source_id: str, k: int, t_s: float, layout: Layout, annotator: st
 
 def _flat(regions: Sequence[Region]) -> list[float]:
     return [v for r in regions for v in (r.x0, r.y0, r.x1, r.y1)]
+
+
+def _known(value: float) -> float | None:
+    return None if math.isnan(value) else value

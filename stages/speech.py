@@ -14,16 +14,19 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 from pydantic import Field
 
 from annotators import weights
 from annotators.audio_events import EVENTS, HOP_S, WINDOW_S, YAMNET_WEIGHT, AudioEvents, YamnetAudioEvents
 from annotators.audio_quality import audio_quality
 from annotators.diarizer import ClusteringDiarizer
+from annotators.known_words import KnownRule, known_segment, known_word
 from annotators.protocols_speech import Segment, SpeechProbability, Transcript, Turn
 from annotators.sound_signature import RATE_HZ, sound_signature
 from annotators.transcriber import WhisperTranscriber
 from annotators.vad import SegmentRule, SileroVoiceActivity, speech_segments
+from annotators.voice_signals import pitch_hz, syllables
 from annotators.voices import CamPlusPlusEmbedder
 from curation.media.audio import iter_audio_blocks
 from curation.stage import Gate, GateMode, Inputs, Outputs, StageSettings, Unit, WorkItem
@@ -44,6 +47,11 @@ class SpeechSettings(StageSettings):
     on_threshold: float = Field(0.5, gt=0, lt=1, description="speech begins at this probability (Silero's default)")
     off_threshold: float = Field(0.35, gt=0, lt=1, description="and ends below this (Silero's default - 0.15)")
     event_score: float = Field(0.3, gt=0, lt=1, description="a window counts as music, singing, ... from this score")
+    min_word: float = Field(0.3, ge=0, le=1, description="a word is known from this probability on")
+    min_mean_word: float = Field(0.5, ge=0, le=1, description="and only where its segment's words have this mean")
+    min_avg_logprob: float = Field(-1.0, le=0, description="and this mean log probability (Whisper's default)")
+    max_compression: float = Field(2.4, gt=0, description="text more repetitive than this is not known (Whisper's)")
+    max_no_speech: float = Field(0.8, ge=0, le=1, description="nor is text this likely to be no speech (LPM 1.0)")
     voice_clip_s: float = Field(3.0, gt=0.5, description="longest piece of a turn used for a speaker's embedding")
 
 
@@ -51,7 +59,7 @@ class Speech:
     """Stage: speech of one source."""
 
     name: ClassVar[str] = "speech"
-    version: ClassVar[int] = 7
+    version: ClassVar[int] = 8
     unit: ClassVar[Unit] = "source"
     reads: ClassVar[tuple[Table, ...]] = (SOURCES,)
     writes: ClassVar[tuple[Table, ...]] = (
@@ -71,6 +79,10 @@ class Speech:
     def __init__(self, settings: SpeechSettings) -> None:
         """Load the models. Raises WeightsNotFound."""
         self._settings = settings
+        self._known = KnownRule(
+            settings.min_word, settings.min_mean_word, settings.min_avg_logprob, settings.max_compression,
+            settings.max_no_speech,
+        )  # fmt: skip
         self._activity = SileroVoiceActivity()
         self._events = YamnetAudioEvents()
         self._recogniser = WhisperTranscriber(settings.recogniser)
@@ -106,7 +118,7 @@ class Speech:
                 SPEECH: SPEECH.from_rows(_speech_rows(sid, segments, probability, self._activity.name)),
                 SPEAKERS: SPEAKERS.from_rows(speakers),
                 TURNS: TURNS.from_rows(_turn_rows(sid, turns, ids, embedded, self._diarizer.name)),
-                WORDS: WORDS.from_rows(_word_rows(sid, transcript, turns, ids, self._recogniser.name)),
+                WORDS: WORDS.from_rows(_word_rows(sid, transcript, turns, ids, self._recogniser.name, self._known)),
                 SOUND_SIGNATURES: SOUND_SIGNATURES.from_rows(_signature_rows(sid, audio)),
                 AUDIO_EVENTS: AUDIO_EVENTS.from_rows(_event_rows(sid, events, duration_s, self._events.name)),
                 AUDIO: AUDIO.from_rows([self._summary(sid, audio, segments, transcript, events, len(ids))]),
@@ -229,7 +241,7 @@ def _silent(sid: str) -> dict[str, Any]:
 
 
 def _grid(sid: str, audio: FloatArray, probability: SpeechProbability) -> dict[str, Any]:
-    """Return SPEECH_FRAMES columns: probability at each grid point's middle, and level of its 40 ms."""
+    """Return SPEECH_FRAMES columns: probability at each grid point's middle; level, pitch, syllables of its 40 ms."""
     n = len(audio) // _PER_FRAME
     times = (np.arange(n) + 0.5) / GRID_HZ
     steps = np.minimum((times / probability.step_s).astype(int), len(probability.values) - 1)
@@ -238,7 +250,15 @@ def _grid(sid: str, audio: FloatArray, probability: SpeechProbability) -> dict[s
         block = audio[a * _PER_FRAME : min(n, a + 4096) * _PER_FRAME].reshape(-1, _PER_FRAME)
         power = np.mean(np.square(block, dtype=np.float64), axis=1)
         level[a : a + len(block)] = 10 * np.log10(np.maximum(power, 10 ** (_FLOOR_DB / 10)))
-    return {"source_id": [sid] * n, "k": np.arange(n), "speech": probability.values[steps], "level_db": level}
+    pitch = pitch_hz(audio)
+    return {
+        "source_id": [sid] * n,
+        "k": np.arange(n),
+        "speech": probability.values[steps],
+        "level_db": level,
+        "pitch_hz": pa.array(pitch, pa.float32(), from_pandas=True),
+        "syllables": syllables(audio, pitch),
+    }
 
 
 def _speech_rows(
@@ -287,10 +307,11 @@ def _cosine(a: FloatArray, b: npt.NDArray[np.floating]) -> float:
 
 
 def _word_rows(
-    sid: str, transcript: Transcript, turns: Sequence[Turn], ids: Mapping[str, str], name: str
+    sid: str, transcript: Transcript, turns: Sequence[Turn], ids: Mapping[str, str], name: str, rule: KnownRule
 ) -> list[dict[str, Any]]:
     rows = []
     for segment in transcript.segments:
+        known = known_segment(segment, rule)
         for w in segment.words:
             middle = (w.start_s + w.end_s) / 2
             owner = next((t for t in turns if t.start_s <= middle < t.end_s), None)
@@ -300,9 +321,11 @@ def _word_rows(
                     "n": 0,
                     "start_s": w.start_s,
                     "end_s": w.end_s,
-                    "word": w.text.strip(),
+                    "word": w.text.strip() if known and known_word(w, rule) else None,
+                    "guess": w.text.strip(),
                     "probability": w.probability,
                     "speaker_id": None if owner is None else ids[owner.speaker],
+                    "language": segment.language,
                     "avg_logprob": segment.avg_log_prob,
                     "no_speech_prob": segment.no_speech_prob,
                     "compression_ratio": segment.compression_ratio,

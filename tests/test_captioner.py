@@ -14,8 +14,10 @@ from signal_factory import bump, face, time_axis
 
 from annotators.captioner import Captioner, ClipContext, SignalCaptioner
 from annotators.performance_signals import measure
+from annotators.speaking_style import SpeakingStyle
 from schemas.caption import PerformanceCaption, time_words
 from schemas.caption_checks import contradictions
+from schemas.vocabulary import CAMERA_MOTIONS
 
 T = time_axis(6)
 NEVER = re.compile(r"\b(?:he|she|his|her|him|man|woman|boy|girl|young|old|wear\w*|hair|beautiful|sitting|standing)\b")
@@ -86,6 +88,36 @@ def test_a_question_is_heard() -> None:
     assert "asking" not in caption("listen", text="Do you know that?").prose
 
 
+@pytest.mark.parametrize(
+    ("terms", "words"),
+    [
+        ((), "person speaking to"),
+        (("fast",), "person speaking fast to"),
+        (("energetic", "fast"), "person speaking energetically and fast to"),
+        (("slow", "soft", "monotone"), "person speaking slowly, softly and in a monotone to"),
+    ],
+)
+def test_how_a_person_speaks_is_said(terms: tuple[str, ...], words: str) -> None:
+    said = caption("speak", voice=SpeakingStyle(terms=terms))
+    assert words in said.prose and said.speaking_style == terms
+    assert "fast" not in caption("listen", voice=SpeakingStyle(terms=terms)).prose
+
+
+@pytest.mark.parametrize("state", ["speak", "listen", "idle", "both"])
+@pytest.mark.parametrize("camera", [c for c in CAMERA_MOTIONS.names if c != "unknown"])
+def test_the_cameras_motion_is_said_of_any_state(state: Any, camera: str) -> None:
+    said = caption(state, camera=camera)
+    assert said.camera == camera and ". The camera " in said.prose
+    assert contradictions(said, state, measure(face(), speaking=state in ("speak", "both")).summary) == []
+
+
+def test_what_is_not_measured_of_looks_and_camera_is_not_said() -> None:
+    assert "The camera" not in caption("speak").prose and caption("speak").clothing is None
+    assert caption("idle", clothing="dark").prose.startswith("Medium close-up of a silent person in dark clothes with")
+    assert "person in red listening silently" in caption("listen", clothing="red").prose
+    assert "person in red speaking" in caption("speak", clothing="red").prose
+
+
 def test_overlap_is_named() -> None:
     said = caption("both")
     assert "at the same time as another voice" in said.prose
@@ -100,9 +132,20 @@ def test_tags_are_on_the_signals_clock() -> None:
     assert smile.annotator == "signal-rules-v1"
 
 
-def test_no_face_is_an_error() -> None:
-    with pytest.raises(ValueError, match="in no frame"):
-        caption("listen", replace(face(), valid=np.zeros(len(T), np.bool_)))
+@pytest.mark.parametrize("state", ["speak", "listen", "idle", "both"])
+def test_of_a_face_that_was_never_read_only_the_shot_and_the_state_are_said(state: Any) -> None:
+    said = caption(state, replace(face(), valid=np.zeros(len(T), np.bool_)))
+    assert said.emotions == said.expressions == said.tags == ()
+    assert said.stance is None and said.gaze == said.body_motion == "unknown"
+    assert (
+        said.prose
+        == {
+            "speak": "Medium close-up of a person speaking.",
+            "both": "Medium close-up of a person speaking at the same time as another voice.",
+            "listen": "Medium close-up of a person listening silently.",
+            "idle": "Medium close-up of a silent person.",
+        }[state]
+    )
 
 
 @settings(max_examples=60, deadline=None)
@@ -131,3 +174,11 @@ def test_any_series_gives_a_caption_without_contradiction(
     assert said.prose[0].isupper() and said.prose.endswith(".") and "  " not in said.prose
     if state in ("listen", "idle"):
         assert time_words(said.prose) == []
+
+
+def test_a_face_too_small_for_a_frown_is_not_called_neutral() -> None:
+    box = np.tile([100.0, 100.0, 60.0, 75.0], (len(T), 1))
+    smiling = face(shapes={"mouthSmile": bump(T, 1, 2, 0.8)}, box_xywh=box)
+    said = caption("listen", smiling)
+    assert "neutral" not in said.prose and "an occasional smile" in said.prose
+    assert "neutral" not in caption("speak", smiling).prose

@@ -11,7 +11,7 @@ import pytest
 from footage import frames
 from hypothesis import given
 from hypothesis import strategies as st
-from table_rows import row
+from table_rows import row, source_row
 
 from annotators.face_alignment import eye_corners_and_nose_from_five
 from annotators.faces import FaceDetector, FaceLandmarker
@@ -24,6 +24,8 @@ from curation.stage import WorkItem
 from schemas import tables as t
 from stages.embedding import Embedding, EmbeddingSettings
 from stages.identity import Identity, IdentitySettings
+from stages.packing_crop import Rect
+from stages.portrait_text import portrait_rect, text_share
 from stages.portraits import Candidate, choose, light_factor
 
 SOURCE = "cd" * 8
@@ -57,6 +59,39 @@ def test_poses_that_were_not_measured_do_not_matter() -> None:
 def test_light_is_a_ramp_that_spares_dark_skin() -> None:
     assert light_factor(4) == 0 and light_factor(50) == 1 and light_factor(200) == 1
     assert 0 < light_factor(30) < 1 and light_factor(250) == pytest.approx(0.2)
+
+
+# ------------------------------------------------------------------ text over a portrait
+
+
+def _column(**values: float) -> dict[str, Any]:
+    return {"k": np.array([50]), **{name: np.array([v]) for name, v in values.items()}}
+
+
+def test_a_portraits_place_is_that_of_the_scan() -> None:
+    rect = portrait_rect(_column(x=500.0, y=300.0, w=80.0, h=100.0), 0, (1000, 1000))
+    assert rect is not None
+    assert (rect.x0, rect.x1) == pytest.approx((0.43, 0.65)) and (rect.y0, rect.y1) == pytest.approx((0.25, 0.47))
+    edge = portrait_rect(_column(x=0.0, y=0.0, w=80.0, h=100.0), 0, (1000, 1000))
+    assert edge is not None and edge.x0 == edge.y0 == 0
+    assert portrait_rect(_column(x=0.0, y=0.0, w=1.0, h=1.0), 1, (10, 10)) is None
+
+
+@given(st.lists(st.tuples(st.floats(0, 0.9), st.floats(0, 0.9), st.floats(0, 0.1)), max_size=5), st.integers(0, 200))
+def test_text_over_a_portrait_is_a_share_of_it(spots: list[tuple[float, float, float]], k: int) -> None:
+    boxes = [x for a, b, d in spots for x in (a, b, a + d, b + d)]
+    layout = [{"k": 0, "text_boxes": boxes}, {"k": 100, "text_boxes": []}]
+    share = text_share(layout, k, Rect(0.4, 0.2, 0.7, 0.5))
+    assert share is not None and 0 <= share <= 1
+    if k > 100 or all(b >= 0.5 or a >= 0.7 for a, b, _ in spots):
+        assert share == 0
+    assert text_share(layout, k, None) is None and text_share([], k, Rect(0, 0, 1, 1)) is None
+
+
+def test_text_on_either_side_in_time_counts() -> None:
+    layout = [{"k": 0, "text_boxes": []}, {"k": 50, "text_boxes": [0.4, 0.4, 0.6, 0.5]}, {"k": 100, "text_boxes": []}]
+    rect = Rect(0.3, 0.2, 0.7, 0.6)
+    assert [text_share(layout, k, rect) for k in (0, 20, 50, 80, 100)] == pytest.approx([0, 0.125, 0.125, 0.125, 0])
 
 
 # ------------------------------------------------------------------ real faces
@@ -113,7 +148,10 @@ def _track(faces: Any, dark: bool = False) -> dict[Any, list[pa.Table]]:
         pose = {"yaw_deg": mesh.yaw_deg, "pitch_deg": mesh.pitch_deg, "eye_open": 0.3}
         shown.append(row(t.FACE_FRAMES, **ids, **pose, has_mesh=True, blendshapes=mesh.blendshapes))
     shown.append(row(t.FACE_FRAMES, source_id=SOURCE, tracklet_id=tracklet, k=999))  # a frame without a mesh
+    height, width = faces[0][0].shape[:2]
     return {
+        t.SOURCES: [t.SOURCES.from_rows([source_row(SOURCE, width=width, height=height)])],
+        t.LAYOUT: [t.LAYOUT.empty()],
         t.TRACKLETS: [t.TRACKLETS.from_rows([{"tracklet_id": tracklet, "source_id": SOURCE, "track_id": "one"}])],
         t.PORTRAITS: [t.PORTRAITS.from_rows(portraits)],
         t.FACE_FRAMES: [t.FACE_FRAMES.from_rows(shown)],

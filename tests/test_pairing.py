@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from stages.pairing_exchange import link_exchanges
 from stages.pairing_heard import nearest_voices
-from stages.pairing_segments import SpokenWord, cut_points, cut_run, inside_word
+from stages.pairing_segments import SpokenWord, clip_text, cut_points, cut_run, inside_word, voice_changes
 from stages.pairing_states import Lips, Sound, State, bridged, frame_states, runs, smooth
 
 SHORTEST = {
@@ -157,6 +157,57 @@ def test_cuts_fall_between_words_and_prefer_sentence_ends() -> None:
     spoken = [SpokenWord(0.1, 4.6, "long"), SpokenWord(4.7, 5.4, "end."), SpokenWord(5.6, 9.9, "next")]
     ((_, cut), _) = cut_run(spoken, 0.0, 10.0, 3.0, 8.0)
     assert 5.4 <= cut <= 5.6 and not inside_word(spoken, cut)
+
+
+voiced = st.builds(
+    lambda pairs, voices: [
+        SpokenWord(a, a + d, "word", v) for (a, d), v in zip(sorted(pairs), itertools.cycle(voices), strict=False)
+    ],
+    st.lists(st.tuples(st.floats(0, 45), st.floats(0.05, 1.0)), max_size=40),
+    st.lists(st.sampled_from(["a", "b", None]), min_size=1, max_size=12),
+)
+
+
+@settings(deadline=None, max_examples=60)
+@given(voiced, st.integers(1, 1200))
+def test_borders_at_voices_keep_the_limits_and_no_beginning_of_an_answer(spoken: list[SpokenWord], length: int) -> None:
+    pieces = cut_run(spoken, 0.0, length / 25, 3.0, 8.0)
+    assert pieces[0][0] == 0.0 and pieces[-1][1] == length / 25
+    assert all(a == b for (_, a), (b, _) in itertools.pairwise(pieces))
+    assert all(0 < b - a <= 8.0 + 1e-6 for a, b in pieces)
+    changes = voice_changes(spoken)
+    assert all(a <= b for a, b in changes)
+    assert all(any(w.start_s == b for w in spoken) for _, b in changes)
+
+
+QUESTION = [SpokenWord(0.2, 1.0, "Is", "a"), SpokenWord(1.1, 3.9, "it?", "a")]
+ANSWER = [SpokenWord(4.3, 4.8, "No,", "b"), SpokenWord(5.0, 7.5, "never.", "b")]
+
+
+def test_a_run_is_cut_between_two_voices_even_if_it_is_short_enough() -> None:
+    ((_, cut), _) = cut_run([*QUESTION, *ANSWER], 0.0, 7.6, 3.0, 8.0)
+    assert 3.9 <= cut <= 4.3
+    early = [SpokenWord(3.5, 4.8, "No,", "b"), ANSWER[1]]
+    ((_, cut), _) = cut_run([*QUESTION, *early], 0.0, 7.6, 3.0, 8.0)
+    assert 3.4 <= cut <= 3.5  # voices overlap: the answer is whole
+
+
+def test_a_backchannel_and_a_voice_too_short_for_a_clip_cut_nothing() -> None:
+    nod = SpokenWord(3.95, 4.2, "Mhm.", "c")
+    assert voice_changes([*QUESTION, nod]) == []
+    assert cut_run([*QUESTION, *ANSWER], 0.0, 6.0, 3.0, 8.0) == [(0.0, 6.0)]
+
+
+def _row(start_s: float, end_s: float, word: str | None) -> dict[str, Any]:
+    return {"start_s": start_s, "end_s": end_s, "word": word}
+
+
+def test_a_clips_text_holds_known_words_inside_it_alone() -> None:
+    rows = [_row(0.0, 1.0, "one"), _row(1.0, 2.0, None), _row(2.0, 2.5, None), _row(2.5, 3.0, "two"), _row(3, 4, "out")]
+    assert clip_text(rows, 0.0, 3.5) == "one … two"
+    assert clip_text(rows, 0.5, 4.0) == "… two out"
+    assert clip_text(rows, 1.0, 3.0) is None
+    assert clip_text(rows, 5.0, 9.0) is None
 
 
 def segment(i: str, track: str, state: str, start: float, end: float, speaker: str | None, partner: str | None) -> Any:

@@ -20,7 +20,7 @@ def face(smile: float = 0.8, hz: float = 4.8, swing: float = 0.15) -> FaceSeries
 
 
 def word(start_s: float, end_s: float, text: str = "hello") -> dict[str, object]:
-    return {"start_s": start_s, "end_s": end_s, "word": text}
+    return {"start_s": start_s, "end_s": end_s, "guess": text}
 
 
 def test_a_smile_with_the_jaw_in_laughters_rhythm() -> None:

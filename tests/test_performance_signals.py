@@ -12,12 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from signal_factory import bump, face, time_axis
 
+from annotators.face_sizes import LEAST_PX, part_of
 from annotators.facial_actions import RULES
 from annotators.head_gestures import swings
 from annotators.performance_signals import Performance, measure
 from annotators.shot_type import SHOT_LIMITS, shot_type
 from annotators.signal_series import Event, baseline_of, low_pass, spans
-from schemas.vocabulary import SHOT_TYPES
+from schemas.vocabulary import FACIAL_ACTIONS, SHOT_TYPES
 
 T = time_axis(6)
 
@@ -86,6 +87,65 @@ def test_bias_of_a_person_is_taken_off() -> None:
 def test_a_lasting_broad_smile_is_no_bias() -> None:
     smiling = face(shapes={"mouthSmile": 0.8})
     assert measure(smiling, baseline_of(smiling)).expressions == ("smiling",)
+
+
+def test_a_grin_is_neither_frown_nor_disgust() -> None:
+    grin = {"mouthSmile": 0.97, "browDown": 0.87, "mouthUpperUp": 0.8, "noseSneer": 0.4, "mouthFrown": 0.5}
+    shown = measure(face(shapes={name: bump(T, 1, 5, value) for name, value in grin.items()}))
+    assert {e.name for e in shown.events} & {"frown", "frowning", "nose_wrinkle", "disgust", "mouth_frown"} == set()
+    assert "smiling" in shown.expressions
+
+
+def test_heavy_brows_at_rest_are_no_frown() -> None:
+    heavy = face(shapes={"browDown": 0.58})
+    assert "frown" not in names(measure(heavy, baseline_of(heavy)), "facial_action")
+
+
+def test_stretched_vowels_are_no_smile() -> None:
+    talking = face(shapes={"mouthSmile": bump(T, 1, 5, 0.55)})
+    assert "smile" in names(measure(talking), "facial_action")
+    assert "smile" not in names(measure(talking, speaking=True), "facial_action")
+
+
+def test_lowered_eyes_are_not_closed() -> None:
+    down = measure(face(shapes={"eyeBlink": bump(T, 1, 5, 0.7), "eyeLookDown": bump(T, 1, 5, 0.8)}))
+    assert "downcast" in names(down, "facial_action") and "eyes_closed" not in names(down, "facial_action")
+    assert down.gaze == "down"
+    bowed = measure(face(shapes={"eyeBlink": 0.7}, pitch_deg=np.full(len(T), -25.0)))
+    assert "eyes_closed" not in names(bowed, "facial_action") and bowed.gaze == "down"
+
+
+def test_pursed_lips_are_no_pout() -> None:
+    shown = measure(face(shapes={"mouthPucker": bump(T, 1, 5, 0.9)}))
+    assert "pucker" in names(shown, "facial_action") and "pouting" not in shown.expressions
+
+
+ALL_AT_ONCE = {
+    "mouthSmile": bump(T, 1, 3, 0.8),
+    "browDown": bump(T, 3.5, 5.5, 0.6),
+    "eyeBlink": bump(T, 1, 3, 0.8),
+    "eyeLookDown": bump(T, 3.5, 5.5, 0.9),
+}
+
+
+@settings(max_examples=30, deadline=None)
+@given(px=st.floats(10, 300))
+def test_nothing_is_said_of_what_a_face_is_too_small_for(px: float) -> None:
+    shown = measure(face(shapes=ALL_AT_ONCE, box_xywh=np.tile([100.0, 100.0, px, 1.2 * px], (len(T), 1))))
+    for event in shown.events:
+        if event.kind == "facial_action":
+            assert px >= LEAST_PX[part_of(event.name)]
+        if event.kind == "gaze":
+            assert px >= LEAST_PX["gaze"]
+    assert (shown.gaze == "unknown") == (px < LEAST_PX["gaze"])
+    if px < LEAST_PX["mouth"] and px < LEAST_PX["raised_brows"]:
+        assert shown.expressions == shown.emotions == ()
+    if px < LEAST_PX["knit_brows"]:
+        assert "neutral" not in (*shown.expressions, *shown.emotions)
+
+
+def test_every_facial_action_is_read_from_a_part_of_the_face() -> None:
+    assert {name for name in FACIAL_ACTIONS.names if part_of(name) == "pose"} == set()
 
 
 @pytest.mark.parametrize("count", [1, 3])
@@ -238,10 +298,14 @@ def test_gaps_are_bridged_but_are_no_evidence() -> None:
     assert only(measure(gapped), "smile").confidence < only(measure(smiling), "smile").confidence
 
 
-def test_no_face_at_all_is_an_error() -> None:
+def test_a_face_measured_in_no_frame_leaves_the_shot_alone() -> None:
     nobody = replace(face(), valid=np.zeros(len(T), np.bool_))
-    with pytest.raises(ValueError, match="in no frame"):
-        measure(nobody)
+    shown = measure(nobody)
+    assert shown.shot_type == measure(face()).shot_type
+    assert shown.events == shown.emotions == shown.expressions == shown.head_motion == ()
+    assert (shown.gaze, shown.body_motion, shown.valid_ratio) == ("unknown", "unknown", 0.0)
+    with pytest.raises(ValueError, match="no face box"):
+        measure(replace(nobody, box_xywh=np.full((len(T), 4), np.nan)))
     with pytest.raises(ValueError, match="no baseline"):
         baseline_of(nobody)
 

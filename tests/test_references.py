@@ -15,7 +15,7 @@ from curation.memory import MemoryInputs
 from curation.stage import WorkItem
 from schemas import tables as t
 from schemas.time import Interval
-from stages.reference_choice import Clip, Image, choose, inside, nearness, pool
+from stages.reference_choice import NAMED, Clip, Image, choose, inside, nearness, pool
 from stages.references import References, ReferencesSettings, rules_of
 
 RULES = rules_of(ReferencesSettings(), 0.52)
@@ -70,6 +70,28 @@ def test_views_and_expressions_are_one_a_label_and_verified() -> None:
     assert not any(k == "expression" and i.expression in ("surprise", "frown") for k, i in chosen)
 
 
+def test_one_expression_is_no_range() -> None:
+    smiles = [_image(1.0, expression="smile"), _image(3.0, expression="open_smile"), _image(5.0, expression="smile")]
+    assert "expression" not in [k for k, _ in choose(CLIP, smiles, [], RULES)]
+    chosen = choose(CLIP, [*smiles, _image(7.0, expression="frown", quality=0.5)], [], RULES)
+    assert {NAMED[i.expression] for k, i in chosen if k != "view"} == {"smile", "frown"}
+
+
+@pytest.mark.parametrize("expression", ["eyes_closed", "open_mouth", "pout", "unknown"])
+def test_what_nobody_would_name_an_expression_is_none(expression: str) -> None:
+    images = [_image(1.0), _image(3.0, expression="smile"), _image(5.0, expression=expression)]
+    assert expression not in [i.expression for k, i in choose(CLIP, images, [], RULES) if k == "expression"]
+
+
+def test_no_burnt_in_text_and_no_image_of_the_clip_but_for_want_of_any_other() -> None:
+    texty, inner = _image(2.0, quality=0.95, text_area=0.1), _image(12.0, quality=0.95)
+    clean = _image(5.0, quality=0.4, text_area=0.001)
+    assert choose(CLIP, [texty, inner, clean], [], RULES)[0] == ("global", clean)
+    assert choose(CLIP, [texty, inner], [], RULES) == [("global", texty)]
+    side = [_image(s, view="left_profile", text_area=a) for s, a in ((3.0, 0.1), (11.0, 0.0))]
+    assert [k for k, _ in choose(CLIP, [clean, *side], [], RULES)] == ["global"]
+
+
 def test_near_identical_frames_are_left_out() -> None:
     images = [_image(1.0), _image(1.5), _image(2.0)]
     assert choose(CLIP, images, [], RULES) == [("global", images[0])]
@@ -89,8 +111,9 @@ _images = st.lists(
         st.floats(0, 1),
         distance=st.floats(0, 1),
         view=st.sampled_from(["frontal", "left_profile", "unknown"]),
-        expression=st.sampled_from(["neutral", "smile", "eyes_closed"]),
+        expression=st.sampled_from(["neutral", "smile", "open_smile", "frown", "eyes_closed"]),
         expression_score=st.floats(0, 1),
+        text_area=st.sampled_from([None, 0.0, 0.2]),
     ),
     max_size=25,
     unique_by=lambda i: i.key,
@@ -107,6 +130,10 @@ def test_every_choice_is_legal_and_does_not_depend_on_order(images: list[Image])
     assert len(set(keys)) == len(keys)
     kinds = [k for k, _ in chosen]
     assert kinds.count("global") == min(1, len(chosen))
+    assert all(not inside(i, CLIP) and i.clean for k, i in chosen if k != "global")
+    assert all(i.expression in NAMED for k, i in chosen if k == "expression")
+    if "expression" in kinds:
+        assert len({NAMED[i.expression] for k, i in chosen if k != "view" and i.expression in NAMED}) >= 2
     assert kinds.count("view") <= 4 and kinds.count("expression") <= 8
     if any(nearness(i, CLIP, 1.0) == 0 and i.distance <= RULES.max_distance for i in own):
         assert not inside(chosen[0][1], CLIP)

@@ -1,4 +1,4 @@
-"""Evidence of speaking: what it reads, that its sequence is the most likely one, and that weights are as they should be."""
+"""Evidence of speaking: what it reads, that its sequence is the most likely one, and that every scorer has weights."""
 
 from __future__ import annotations
 
@@ -23,7 +23,9 @@ def worth(log_odds: np.ndarray, path: tuple[bool, ...], change: float) -> float:
 @given(odds, st.floats(0, 4))
 def test_no_other_sequence_is_more_likely(log_odds: np.ndarray, change: float) -> None:
     found = worth(log_odds, tuple(speaking(log_odds, change)), change)
-    assert found >= max(worth(log_odds, p, change) for p in itertools.product((False, True), repeat=len(log_odds))) - 1e-9
+    assert (
+        found >= max(worth(log_odds, p, change) for p in itertools.product((False, True), repeat=len(log_odds))) - 1e-9
+    )
 
 
 def test_frames_without_evidence_go_with_their_neighbours() -> None:

@@ -17,6 +17,7 @@ from table_rows import row, source_row
 
 from annotators.captioner import ClipContext, Frame, SignalCaptioner
 from annotators.signal_series import FaceSignals
+from curation.media.encode import encode_jpeg
 from curation.memory import MemoryInputs
 from curation.stage import Outputs, WorkItem
 from schemas import tables as t
@@ -76,7 +77,7 @@ def _run(stage: Performance, parts: dict[Any, list[pa.Table]], media: Path = Pat
 
 
 def _smiling() -> FaceSignals:
-    return face(12.0, {"mouthSmile": bump(time_axis(12.0), 6.5, 9.0, 0.7)})
+    return face(12.0, {"mouthSmile": bump(time_axis(12.0), 6.5, 9.0, 0.9)})
 
 
 def test_captions_describe_their_segment_on_the_sources_clock() -> None:
@@ -92,6 +93,18 @@ def test_captions_describe_their_segment_on_the_sources_clock() -> None:
     assert {tag["annotator"] for tag in tags.values()} == {SignalCaptioner.name}
     assert still["contradictions"] == smiling["contradictions"] == []
     assert still["gaze"] == smiling["gaze"] == "camera"
+
+
+def test_events_are_rows_with_times_on_the_sources_clock() -> None:
+    out = _run(Performance(PerformanceSettings()), _parts([_smiling()], [_segment(5.0, 11.0, "listen")]))
+    rows = out.tables[t.EVENTS].to_pylist()
+    assert [r["n"] for r in rows] == list(range(len(rows))) and [r["start_s"] for r in rows] == sorted(
+        r["start_s"] for r in rows
+    )
+    (smile,) = [r for r in rows if r["event"] == "smile"]
+    assert (smile["start_s"], smile["end_s"]) == pytest.approx((6.5, 9.0), abs=0.2)
+    assert 0 < smile["confidence"] <= 1 and smile["count"] == 1
+    assert {r["kind"] for r in rows} <= {"facial_action", "head_motion", "gaze"}
 
 
 def test_the_shot_type_is_that_of_the_crop() -> None:
@@ -120,13 +133,75 @@ def _series(signals: FaceSignals) -> dict[str, Any]:
     return track_series([table], {f"{SOURCE}-w0000-000": "x"}, columns)["x"]
 
 
-def test_a_face_never_measured_fails_alone_and_discards_get_no_caption() -> None:
+def test_a_face_never_measured_is_no_error_and_discards_get_no_caption() -> None:
     gone = face(12.0, valid=np.arange(300) < 150)
     segments = [_segment(0.0, 6.0, "idle"), _segment(6.0, 9.0, "listen"), _segment(9.0, 12.0, "discard")]
     out = _run(Performance(PerformanceSettings()), _parts([gone], segments))
-    assert [r["segment_id"] for r in out.tables[t.CAPTIONS].to_pylist()] == [segments[0]["segment_id"]]
-    assert [e.unit_id for e in out.errors] == [segments[1]["segment_id"]]
-    assert "no frame" in out.errors[0].message
+    assert not out.errors and {r["segment_id"] for r in out.tables[t.EVENTS].to_pylist()} == {segments[0]["segment_id"]}
+    seen, unseen = out.tables[t.CAPTIONS].to_pylist()
+    assert seen["expressions"] == ["neutral"] and unseen["expressions"] == unseen["emotions"] == []
+    assert (unseen["gaze"], unseen["body_motion"], unseen["stance"]) == ("unknown", "unknown", None)
+    assert unseen["shot_type"] == seen["shot_type"] and json.loads(unseen["tags"]) == []
+
+
+def test_a_segment_in_a_gap_of_its_track_takes_the_nearest_box() -> None:
+    parts = _parts([face(12.0)], [_segment(5.0, 6.0, "listen"), _segment(6.0, 12.0, "listen")])
+    (frames,) = parts[t.FACE_FRAMES]
+    parts[t.FACE_FRAMES] = [t.FACE_FRAMES.from_rows([r for r in frames.to_pylist() if not 120 <= r["k"] < 155])]
+    out = _run(Performance(PerformanceSettings()), parts)
+    assert not out.errors
+    hidden, shown = out.tables[t.CAPTIONS].to_pylist()
+    assert hidden["expressions"] == [] and hidden["shot_type"] == shown["shot_type"]
+
+
+def _sound(quiet_from_s: float) -> dict[Any, list[pa.Table]]:
+    """Twelve seconds of one voice, 12 dB quieter from some time on, with seven syllables a second."""
+    frames = [
+        row(
+            t.SPEECH_FRAMES, source_id=SOURCE, k=k, speech=0.9, level_db=-20.0 if k < 25 * quiet_from_s else -32.0,
+            pitch_hz=150.0 if k % 2 else None, syllables=int(k % 4 == 0),
+        )
+        for k in range(300)
+    ]  # fmt: skip
+    turn = row(t.TURNS, speaker_id="v", source_id=SOURCE, start_s=0.0, end_s=12.0)
+    return {t.SPEECH_FRAMES: [t.SPEECH_FRAMES.from_rows(frames)], t.TURNS: [t.TURNS.from_rows([turn])]}
+
+
+def test_voice_camera_and_clothes_stand_in_the_caption() -> None:
+    red = np.full((300, 300, 3), 128, np.uint8)
+    red[60:180, 110:190], red[190:] = (205, 160, 135), (190, 30, 35)
+    names = {"source_id": SOURCE, "tracklet_id": f"{SOURCE}-w0000-000"}
+    portraits = [
+        row(t.PORTRAITS, **names, k=k, t_s=k / 25, image=encode_jpeg(red), face_xywh=[110.0, 60.0, 80.0, 120.0])
+        for k in (0, 100, 200)
+    ]
+    camera = {"camera_motion": 0.05, "camera_x": -0.05, "camera_y": 0.0, "camera_zoom": 0.0}
+    frames = [row(t.FRAMES, source_id=SOURCE, k=k, t_s=k / 25, **camera) for k in range(300)]
+    parts = _parts(
+        [face(12.0)],
+        [_segment(0.0, 6.0, "listen"), _segment(6.0, 12.0, "speak", text=None)],
+    )
+    parts |= {t.PORTRAITS: [t.PORTRAITS.from_rows(portraits)], t.FRAMES: [t.FRAMES.from_rows(frames)]} | _sound(6.0)
+    out = _run(Performance(PerformanceSettings()), parts)
+    assert not out.errors
+    listens, speaks = out.tables[t.CAPTIONS].to_pylist()
+    assert speaks["speaking_style"] == ["fast", "soft"] and listens["speaking_style"] == []
+    assert speaks["syllables_per_s"] == pytest.approx(6.25, abs=0.3) and listens["syllables_per_s"] is None
+    assert speaks["level_over_usual_db"] < -6
+    assert listens["camera"] == speaks["camera"] == "pan_right"
+    assert listens["clothing"] == speaks["clothing"] == "red"
+    assert "person in red speaking fast and softly" in speaks["caption"]
+    assert speaks["caption"].endswith("The camera pans to frame right.")
+
+
+def test_a_segment_with_two_voices_or_music_has_no_style() -> None:
+    segments = [
+        _segment(0.0, 4.0, "speak", overlap_ratio=0.5),
+        _segment(4.0, 8.0, "speak", music=0.6),
+        _segment(8.0, 12.0, "both"),
+    ]
+    out = _run(Performance(PerformanceSettings()), _parts([face(12.0)], segments) | _sound(6.0))
+    assert [r["syllables_per_s"] for r in out.tables[t.CAPTIONS].to_pylist()] == [None] * 3
 
 
 def test_partners_are_placed() -> None:

@@ -16,6 +16,7 @@ from table_rows import source_row
 
 from annotators import weights
 from annotators.diarization_score import diarization_error_rate
+from annotators.known_words import KnownRule
 from annotators.protocols_speech import TranscribedSegment, Transcript, Turn, Word
 from curation.media.encode import encode_flac
 from curation.memory import MemoryInputs
@@ -79,7 +80,7 @@ def test_words_are_numbered_in_time_and_belong_to_the_turn_around_their_middle(
     words = tuple(Word(a, a + d, f" w{i} ", 0.9) for i, (a, d) in enumerate(spans))
     turns = [Turn(a, b, f"s{i % 2}") for i, (a, b) in enumerate(itertools.pairwise(sorted(marks)))]
     segment = TranscribedSegment(0.0, 51.0, "", words, -0.2, 0.1, 1.2, "en")
-    rows = _word_rows(SOURCE, Transcript((segment,), "en", 0.9), turns, {"s0": "v0", "s1": "v1"}, "name")
+    rows = _word_rows(SOURCE, Transcript((segment,), "en", 0.9), turns, {"s0": "v0", "s1": "v1"}, "name", KnownRule())
     assert [r["n"] for r in rows] == list(range(len(words)))
     assert all(a["start_s"] <= b["start_s"] for a, b in itertools.pairwise(rows))
     assert sorted(r["word"] for r in rows) == sorted(w.text.strip() for w in words)
@@ -87,6 +88,33 @@ def test_words_are_numbered_in_time_and_belong_to_the_turn_around_their_middle(
         middle = (r["start_s"] + r["end_s"]) / 2
         inside = [x for x in turns if x.start_s <= middle < x.end_s]
         assert r["speaker_id"] == ({"s0": "v0", "s1": "v1"}[inside[0].speaker] if inside else None)
+
+
+def _words(probabilities: list[float], **scores: Any) -> list[str | None]:
+    """Return the words that are known of one segment whose words are "w0", "w1", ..."""
+    words = tuple(Word(i, i + 0.5, f"w{i}", p) for i, p in enumerate(probabilities))
+    facts = {"avg_log_prob": -0.3, "no_speech_prob": 0.1, "compression_ratio": 1.2, "language": "en", **scores}
+    segment = TranscribedSegment(0.0, len(words), "", words, **facts)
+    rows = _word_rows(SOURCE, Transcript((segment,), "en", 0.9), [], {}, "name", KnownRule())
+    assert [r["guess"] for r in rows] == [w.text for w in words]
+    assert [r["probability"] for r in rows] == probabilities
+    return [r["word"] for r in rows]
+
+
+def test_a_doubtful_word_is_null_and_its_guess_kept() -> None:
+    assert _words([0.9, 0.1, 0.8]) == ["w0", None, "w2"]
+
+
+@pytest.mark.parametrize(
+    "scores",
+    [{"avg_log_prob": -1.1}, {"no_speech_prob": 0.9}, {"compression_ratio": 3.6}, {"language": None}],
+)
+def test_no_word_of_a_doubtful_segment_is_known(scores: dict[str, Any]) -> None:
+    assert _words([0.9, 0.9], **scores) == [None, None]
+
+
+def test_no_word_is_known_where_their_mean_is_low() -> None:
+    assert _words([0.9, 0.2, 0.2, 0.3]) == [None] * 4
 
 
 @pytest.mark.slow

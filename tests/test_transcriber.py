@@ -12,7 +12,15 @@ from hypothesis import strategies as st
 from speech_media import cut, load_audio, need
 
 from annotators.protocols_speech import Segment, Transcriber
-from annotators.transcriber import MAX_PIECE_S, WhisperTranscriber, speech_pieces
+from annotators.transcriber import (
+    MAX_PIECE_S,
+    MIN_LANGUAGE,
+    Vote,
+    WhisperTranscriber,
+    Window,
+    speech_pieces,
+    vote_of,
+)
 
 CALL = "this is diane in new jersey and i'm sheila in texas originally from chicago"
 
@@ -64,6 +72,34 @@ def test_invented_text_shows_in_the_scores(tiny: WhisperTranscriber) -> None:
     noise = np.random.default_rng(0).normal(0, 0.02, 160_000).astype(np.float32)
     parts = tiny.transcribe(noise, [Segment(0.0, 10.0)]).segments
     assert all(part.no_speech_prob > 0.8 or part.compression_ratio > 2.5 or part.avg_log_prob < -1.5 for part in parts)
+
+
+def _vote(*windows: tuple[float, dict[str, float]]) -> Vote:
+    return vote_of([Window((i,), seconds, shares) for i, (seconds, shares) in enumerate(windows)])[0]
+
+
+def test_the_language_is_a_vote_over_windows_by_length() -> None:
+    assert _vote((20.0, {"en": 0.9, "cy": 0.1}), (3.0, {"cy": 0.9, "en": 0.1})).language == "en"
+    unsure = _vote((5.0, {"cy": 0.22, "en": 0.2}), (5.0, {"en": 0.22, "de": 0.2}))
+    assert unsure.language is None and unsure.probability == pytest.approx(0.21)
+
+
+def test_another_language_must_be_surer_than_the_vote() -> None:
+    doubtful, sure = Window((0,), 4.0, {"cy": 0.7, "en": 0.3}), Window((0,), 4.0, {"ru": 0.95, "en": 0.02})
+    assert (doubtful.sure("en"), sure.sure("en")) == (None, "ru")
+    assert (doubtful.sure(None), doubtful.sure("cy")) == ("cy", "cy")
+
+
+@given(
+    st.lists(
+        st.tuples(st.floats(0.1, 30), st.dictionaries(st.sampled_from("abc"), st.floats(0, 1 / 3), min_size=1)),
+        min_size=1,
+    )
+)
+def test_a_vote_names_a_language_only_when_it_is_sure(windows: list[tuple[float, dict[str, float]]]) -> None:
+    vote = _vote(*windows)
+    assert 0 <= vote.probability <= 1
+    assert (vote.language is None) == (vote.probability < MIN_LANGUAGE)
 
 
 def test_no_speech_has_no_words(tiny: WhisperTranscriber) -> None:

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from annotators.face_sizes import LEAST_PX
 from annotators.faces_mesh import BLENDSHAPES
 from annotators.views import expression_of, portrait_quality, view_from_orientation, view_from_yaw
 
@@ -26,7 +27,9 @@ def shapes(**values: float) -> npt.NDArray[np.float64]:
     [
         (180, 0, "frontal"),
         (155, -1, "frontal"),
-        (154.9, -1, "left_profile"),
+        (154.9, -1, "left_three_quarter"),
+        (135.1, 1, "right_three_quarter"),
+        (135, 1, "right_profile"),
         (90, 1, "right_profile"),
         (45.1, 1, "right_profile"),
         (45, 1, "rear"),
@@ -39,15 +42,18 @@ def test_the_papers_angles(theta_deg: float, side: float, view: str) -> None:
 
 @given(st.floats(-180, 180))
 def test_mirroring_swaps_profiles(yaw_deg: float) -> None:
-    swapped = {"left_profile": "right_profile", "right_profile": "left_profile"}
+    sides = {"left": "right", "right": "left"}
+    swapped = {f"{a}_{v}": f"{b}_{v}" for a, b in sides.items() for v in ("profile", "three_quarter")}
     view = view_from_yaw(yaw_deg)
     assert view_from_yaw(-yaw_deg) == swapped.get(view, view)
 
 
-def test_yaw_to_image_right_is_a_right_profile() -> None:
-    assert [view_from_yaw(v) for v in (0, 25, 26, -26, 170)] == [
+def test_a_profile_begins_at_45_degrees_of_yaw() -> None:
+    assert [view_from_yaw(v) for v in (0, 25, 26, -44.9, 45, -60, 170)] == [
         "frontal",
         "frontal",
+        "right_three_quarter",
+        "left_three_quarter",
         "right_profile",
         "left_profile",
         "rear",
@@ -64,13 +70,18 @@ def test_impossible_angles_are_refused(theta_deg: float) -> None:
     ("values", "label"),
     [
         ({}, "neutral"),
-        ({"mouthSmile": 0.6}, "smile"),
+        ({"mouthSmile": 0.8}, "smile"),
+        ({"mouthSmile": 0.65}, "neutral"),  # a stretched vowel
+        ({"mouthSmile": 0.97, "browDown": 0.87}, "smile"),  # a grin lowers the brows
+        ({"mouthSmile": 0.5, "browDown": 0.9, "mouthFrown": 0.6}, "neutral"),  # contradictory
         ({"mouthSmile": 0.8, "jawOpen": 0.3, "mouthUpperUp": 0.5}, "open_smile"),
         ({"jawOpen": 0.6}, "open_mouth"),
         ({"jawOpen": 0.6, "eyeWide": 0.2}, "surprise"),
         ({"browDown": 0.6}, "frown"),
-        ({"mouthPucker": 0.8}, "pout"),
+        ({"mouthFrown": 0.5}, "pout"),
+        ({"mouthPucker": 0.9}, "neutral"),  # a vowel or a drink, not a pout
         ({"eyeBlink": 0.7}, "eyes_closed"),
+        ({"eyeBlink": 0.7, "eyeLookDown": 0.8}, "neutral"),  # lids that follow lowered eyes
         ({"eyeBlinkLeft": 0.9}, "neutral"),
     ],
 )
@@ -79,9 +90,23 @@ def test_expression_labels(values: dict[str, float], label: str) -> None:
 
 
 def test_bias_is_taken_off() -> None:
-    resting = shapes(mouthSmile=0.45)
-    assert expression_of(resting).name == "smile"
+    resting = shapes(browDown=0.6)
+    assert expression_of(resting).name == "frown"
     assert expression_of(resting, baseline=resting).name == "neutral"
+    assert expression_of(shapes(browDown=0.9), baseline=resting).name == "frown"
+
+
+def test_a_lowered_head_is_no_closed_eye() -> None:
+    assert expression_of(shapes(eyeBlink=0.7), pitch_deg=-20).name == "neutral"
+
+
+@given(st.floats(1, 300), st.lists(st.floats(0, 1), min_size=52, max_size=52))
+def test_a_small_face_has_no_expression(face_px: float, values: list[float]) -> None:
+    label = expression_of(np.array(values), face_px=face_px)
+    if face_px < LEAST_PX["knit_brows"] or face_px < LEAST_PX["mouth"]:
+        assert (label.name, label.score) == ("unknown", 0.0)
+    else:
+        assert label.name != "unknown"
 
 
 @given(st.lists(st.floats(0, 1), min_size=52, max_size=52))

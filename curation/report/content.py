@@ -199,7 +199,7 @@ def timelines(dataset: Dataset, pictures: Pictures, sources: list[str]) -> list[
                 lanes.runs(heard, 10)
         if words[s]:
             lanes.label("words", 11)
-            lanes.words([(w["start_s"], w["end_s"], w["word"]) for w in words[s]])
+            lanes.words([(w["start_s"], w["end_s"], w["word"] or f"({w['guess']}?)") for w in words[s]])
         cuts = [r["start_s"] for r in shots[s][1:]]
         drawing = lanes.finish(cuts, f"timeline of {names.get(s, s)}")
         outcome = decided.get(s, {})

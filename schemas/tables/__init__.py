@@ -32,7 +32,7 @@ from schemas.tables.people import (
     SPLITS,
     TRACK_IDENTITIES,
 )
-from schemas.tables.performance import CAPTIONS
+from schemas.tables.performance import CAPTIONS, EVENTS
 from schemas.tables.plans import CLIP_PLANS
 from schemas.tables.registry import FORGOTTEN, INPUTS, SOURCES
 from schemas.tables.scan import CUTS, FACE_CROPS, FACE_FRAMES, FRAMES, LAYOUT, PORTRAITS
@@ -77,6 +77,7 @@ TABLES: dict[str, Table] = {
         CLIP_PLANS,
         VERDICTS,
         CAPTIONS,
+        EVENTS,
         FACE_EMBEDDINGS,
         IDENTITIES,
         TRACK_IDENTITIES,
@@ -117,6 +118,7 @@ __all__ = [
     "DOUBTFUL_MERGES",
     "DUPLICATES",
     "ERRORS",
+    "EVENTS",
     "FACE_CROPS",
     "FACE_EMBEDDINGS",
     "FACE_FRAMES",

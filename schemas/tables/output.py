@@ -78,7 +78,7 @@ MANIFEST = Table(
         index("n_frames", "video frames"),
         count("n_audio_samples", "samples of each audio at 48 kHz"),
         text("language", "language of the source's speech", null=True),
-        text("text", "words spoken or heard"),
+        text("text", "words spoken or heard; null where they are not known", null=True),
         text("caption", "prose caption"),
         texts("emotions", "emotion terms"),
         texts("expressions", "expression terms"),

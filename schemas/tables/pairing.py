@@ -48,8 +48,13 @@ SEGMENTS = Table(
         text("partner_track_id", "face of the other person, where one is seen", null=True),
         text("partner", "off-screen voice or track of the other person", null=True),
         text("pair_id", "groups segments of one exchange: same source, overlapping time", null=True),
-        text("text", "words spoken by this person (speak) or heard (listen)"),
-        real("word_probability", "mean word confidence", "0-1", null=True),
+        text(
+            "text",
+            "words spoken by this person (speak) or heard (listen), … for those not known; null where less than half "
+            "is known, empty in idle",
+            null=True,
+        ),
+        real("word_probability", "mean confidence of all words, known or not", "0-1", null=True),
         real("speech_ratio", "share of the segment with speech", "0-1"),
         real("overlap_ratio", "share of the segment with two voices at once", "0-1"),
         real("asd_mean", "mean active speaker score", null=True),

@@ -34,9 +34,14 @@ FACE_EMBEDDINGS = Table(
         real("quality", "portrait quality used for choosing and weighting", "0-1"),
         real("yaw_deg", "head yaw", "deg", null=True),
         real("pitch_deg", "head pitch", "deg", null=True),
-        text("view", "view label: frontal, left_profile, right_profile, rear"),
-        text("expression", "expression label"),
-        real("expression_score", "its score", "0-1"),
+        text(
+            "view",
+            "frontal, left_three_quarter and right_three_quarter (25 to 45 degrees of yaw), left_profile and "
+            "right_profile (beyond), rear, unknown",
+        ),
+        text("expression", "expression label, by rules on blendshapes; unknown where the face is too small"),
+        real("expression_score", "its score, not calibrated", "0-1"),
+        real("text_area", "share of the portrait under burnt-in text; null = not measured", "0-1", null=True),
         ANNOTATOR,
     ),
 )
@@ -180,6 +185,7 @@ REFERENCES = Table(
         text("expression", "expression label"),
         real("expression_score", "its score", "0-1"),
         real("quality", "portrait quality", "0-1"),
+        real("text_area", "share of the image under burnt-in text; null = not measured", "0-1", null=True),
         flag("overlaps_clip", "the image lies inside the segment's own time"),
     ),
     grain="dataset",

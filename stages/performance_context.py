@@ -1,0 +1,129 @@
+"""What a caption tells beside the face: how the person speaks, how the camera moves, the colour of the clothes.
+
+Each is looked up for a segment in what earlier stages measured of the whole source; only a few portraits a track are
+decoded. A voice is compared with itself: all of its turns in the source, whichever segments are alive.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from annotators.camera_moves import CameraSeries
+from annotators.clothing import clothing_colour, patch_colour
+from annotators.speaking_style import NO_STYLE, SpeakingStyle, speaking_style, usual_level
+from curation.media.encode import decode_jpeg
+from schemas.time import GRID_HZ, Interval, grid_range
+from stages.face_series import Columns, tracklets_of
+from stages.portrait_text import portrait_rect, text_share
+from stages.reference_choice import MAX_TEXT
+
+Row = Mapping[str, Any]
+
+SPEECH = 0.5
+"""Speech probability from which a frame counts as speech."""
+MAX_OVERLAP, MAX_MUSIC = 0.3, 0.3
+"""Above these shares of two voices at once, and this score of music, the pitch may be somebody or something else's."""
+N_PORTRAITS = 5
+
+
+class Voices:
+    """The sound of a source on its grid, and what is usual of each of its voices."""
+
+    def __init__(self, frames: pa.Table, turns: pa.Table) -> None:
+        self._speech = frames["speech"].to_numpy() >= SPEECH
+        self._level = frames["level_db"].to_numpy().astype(np.float64)
+        self._pitch = frames["pitch_hz"].to_numpy().astype(np.float64)
+        self._syllables = frames["syllables"].to_numpy().astype(np.float64)
+        self._turns: dict[str, list[range]] = defaultdict(list)
+        for r in turns.to_pylist():
+            self._turns[r["speaker_id"]].append(grid_range(Interval(r["start_s"], r["end_s"])))
+
+    def style(self, segment: Row, ks: range) -> SpeakingStyle:
+        """Return how the person of a segment speaks; nothing where another voice or music is heard as well."""
+        noisy = segment["overlap_ratio"] > MAX_OVERLAP or (segment["music"] or 0.0) > MAX_MUSIC
+        if segment["state"] != "speak" or noisy:
+            return NO_STYLE
+        part = slice(ks.start, ks.stop)
+        return speaking_style(
+            self._speech[part], self._level[part], self._pitch[part], self._syllables[part], self._usual(ks)
+        )
+
+    def _usual(self, ks: range) -> float | None:
+        """Return the usual level of the voice heard most in a stretch, by its turns that reach beyond the stretch."""
+        shared = {v: sum(len(_common(r, ks)) for r in spans) for v, spans in self._turns.items()}
+        voice = max(sorted(shared), key=lambda v: shared[v], default=None)
+        if voice is None or shared[voice] == 0:
+            return None
+        mine = np.zeros(len(self._speech), bool)
+        for span in self._turns[voice]:
+            mine[span.start : span.stop] = True
+        # A voice that is heard nowhere else is always as loud as usual: that says nothing.
+        elsewhere = mine.copy()
+        elsewhere[ks.start : ks.stop] = False
+        if usual_level(self._level, elsewhere & self._speech) is None:
+            return None
+        return usual_level(self._level, mine & self._speech)
+
+
+def camera_series(frames: pa.Table) -> CameraSeries:
+    """Return the camera's motion over a source, on its grid from 0 to the last row."""
+    ks = frames["k"].to_numpy()
+    n = int(ks[-1]) + 1 if len(ks) else 0
+
+    def column(name: str) -> np.ndarray[Any, Any]:
+        out = np.full(n, np.nan)
+        out[ks] = frames[name].to_numpy().astype(np.float64)
+        return out
+
+    x, y, zoom = (column(f"camera_{name}") for name in ("x", "y", "zoom"))
+    return CameraSeries(column("camera_motion"), x, y, zoom, GRID_HZ)
+
+
+def camera_part(series: CameraSeries, ks: range) -> CameraSeries:
+    """Return the part of a series over a range of grid points."""
+    part = slice(ks.start, ks.stop)
+    return CameraSeries(series.speed[part], series.x[part], series.y[part], series.zoom[part], series.rate_hz)
+
+
+def clothing_of(
+    parts: Iterable[pa.Table],
+    tracklets: pa.Table,
+    tracks: set[str],
+    faces: Mapping[str, Columns],
+    layout: Sequence[Row],
+    size: tuple[int, int],
+) -> dict[str, str | None]:
+    """Return the clothes' colour of each track, by up to five portraits of it without burnt-in text."""
+    track_of = {k: v for k, v in tracklets_of(tracklets).items() if v in tracks}
+    known = pa.array(sorted(track_of), pa.string())
+    found: dict[str, list[Row]] = defaultdict(list)
+    for part in parts:
+        mine = part.filter(pc.is_in(part["tracklet_id"], known)).select(["tracklet_id", "k", "image", "face_xywh"])
+        for row in mine.to_pylist():
+            track = track_of[row["tracklet_id"]]
+            at = int(np.searchsorted(faces[track]["k"], row["k"])) if track in faces else 0
+            rect = portrait_rect(faces[track], at, size) if track in faces else None
+            if (text_share(layout, row["k"], rect) or 0.0) <= MAX_TEXT:
+                found[track].append(row)
+    return {track: clothing_colour([_colour(r) for r in _spread(rows)]) for track, rows in sorted(found.items())}
+
+
+def _spread(rows: Sequence[Row]) -> list[Row]:
+    """Return up to five rows, evenly spread over time."""
+    ordered = sorted(rows, key=lambda r: int(r["k"]))
+    wanted = sorted({round(i * (len(ordered) - 1) / (N_PORTRAITS - 1)) for i in range(N_PORTRAITS)})
+    return [ordered[i] for i in wanted]
+
+
+def _colour(row: Row) -> str | None:
+    return patch_colour(decode_jpeg(row["image"]), row["face_xywh"])
+
+
+def _common(a: range, b: range) -> range:
+    return range(max(a.start, b.start), min(a.stop, b.stop))

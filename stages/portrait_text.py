@@ -1,0 +1,52 @@
+"""How much of a portrait is under burnt-in text: where the portrait lay in the picture, against the layout's boxes.
+
+The layout is measured about every two seconds and subtitles change in between, so the text of the measurements on both
+sides of a portrait counts. Pure; microseconds a portrait.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from stages.face_series import Columns
+from stages.packing_crop import Rect
+
+SIDE, DOWN = 2.2, 0.6
+"""A portrait's side in longer sides of the face box, and how far down the box its centre lies (see the scan)."""
+
+
+def portrait_rect(faces: Columns, row: int, size: tuple[int, int]) -> Rect | None:
+    """Return a portrait's place in the picture as shares of it, from its face's row; None without a row."""
+    if "x" not in faces or row >= len(faces["k"]):
+        return None
+    x, y, w, h = (float(faces[c][row]) for c in "xywh")
+    half = SIDE * max(w, h) / 2
+    cx, cy = x + w / 2, y + DOWN * h
+    width, height = size
+    return Rect(
+        max(0.0, cx - half) / width,
+        max(0.0, cy - half) / height,
+        min(float(width), cx + half) / width,
+        min(float(height), cy + half) / height,
+    )
+
+
+def text_share(layout: Sequence[Mapping[str, Any]], k: int, rect: Rect | None) -> float | None:
+    """Return the share of a rectangle that text covers in the measurements next to grid point `k`; None if unknown."""
+    if rect is None or not layout or rect.x1 <= rect.x0 or rect.y1 <= rect.y0:
+        return None
+    before = max((r["k"] for r in layout if r["k"] <= k), default=None)
+    after = min((r["k"] for r in layout if r["k"] >= k), default=None)
+    near = [r for r in layout if r["k"] in (before, after)]
+    return max(_covered(np.reshape(r["text_boxes"], (-1, 4)), rect) for r in near)
+
+
+def _covered(boxes: np.ndarray[Any, Any], rect: Rect) -> float:
+    """Return the share of a rectangle under boxes; overlapping ones count twice, up to the whole."""
+    area = (rect.x1 - rect.x0) * (rect.y1 - rect.y0)
+    wide = np.minimum(boxes[:, 2], rect.x1) - np.maximum(boxes[:, 0], rect.x0)
+    high = np.minimum(boxes[:, 3], rect.y1) - np.maximum(boxes[:, 1], rect.y0)
+    return float(min(1.0, (np.maximum(wide, 0.0) * np.maximum(high, 0.0)).sum() / area))
