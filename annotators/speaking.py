@@ -131,8 +131,8 @@ def model_of(kind: str, found: Mapping[str, Any]) -> SpeakingModel:
     """Return a model from its JSON form. Raises ValueError where the features differ."""
     if tuple(found["features"]) != FEATURES:
         raise ValueError(f"{MODEL_FILE} was fitted on other features: {found['features']}")
-    numbers = (np.array(found[x], np.float64) for x in ("mean", "scale", "weights"))
-    return SpeakingModel(f"speaking-logistic-{kind}", *numbers, float(found["offset"]))
+    mean, scale, weights_ = (np.array(found[x], np.float64) for x in ("mean", "scale", "weights"))
+    return SpeakingModel(f"speaking-logistic-{kind}", mean, scale, weights_, float(found["offset"]))
 
 
 def model_path() -> Path:

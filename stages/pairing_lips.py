@@ -102,13 +102,14 @@ def _series(asd: pa.Table, tracks: Sequence[Mapping[str, Any]]) -> tuple[dict[st
         for c in ("score", "score_highest", "mouth_motion", "mouth_motion_beside")
     ]
     annotators = asd["annotator"].to_pylist()
-    out, names = {}, {}
+    out: dict[str, _Series] = {}
+    names: dict[str, str] = {}
     for track in tracks:
         name = track["track_id"]
         grid = grid_range(Interval(track["start_s"], track["end_s"]))
         mine = np.flatnonzero(ids == name)
         mine = mine[np.argsort(ks[mine], kind="stable")]
-        names[name] = annotators[int(mine[0])] if len(mine) else ""
+        names[name] = str(annotators[int(mine[0])]) if len(mine) else ""
         filled = [_nearest(ks[mine], column[mine], grid) for column in columns]
         out[name] = _Series(grid, *filled)
     return out, names
