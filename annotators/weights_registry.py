@@ -115,7 +115,7 @@ class WeightFile:
 class Weight:
     """One model (or one piece of demo media): a file, or a directory of files when `is_directory`.
 
-    `stand_in` names the weaker back-end that does its work where it is missing, as `annotator` columns do; such a
+    `stand_in` names the weaker back-ends of which one does its work where it is missing, as `annotator` columns do; such a
     weight is fetched with the required ones.
     """
 
@@ -126,7 +126,7 @@ class Weight:
     optional: bool
     is_directory: bool
     files: tuple[WeightFile, ...]
-    stand_in: str | None = None
+    stand_in: tuple[str, ...] = ()
 
     @property
     def size(self) -> int:
@@ -189,7 +189,7 @@ def _weight(name: str, entry: Mapping[str, Any], packages: Mapping[str, Package]
         optional=entry.get("optional", False),
         is_directory=is_directory,
         files=tuple(_file(file_name, file, packages) for file_name, file in named.items()),
-        stand_in=entry.get("stand_in"),
+        stand_in=tuple(entry.get("stand_in", ())),
     )
 
 

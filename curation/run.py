@@ -55,6 +55,8 @@ class Job:
     pipeline: Pipeline
     policy: Policy
     retry: bool = False
+    warnings: tuple[str, ...] = ()
+    """what the run said at its start, for `status` and the report"""
 
     def stepper(self) -> Stepper:
         """Open the store and return a stepper without models."""
@@ -252,6 +254,7 @@ class _Log:
             "pipeline": json.loads(describe(job.pipeline)),
             "policy": job.policy.model_dump(mode="json"),
             "policy_id": job.policy.policy_id,
+            "warnings": list(job.warnings),
         }
         store.write_json(f"runs/{run_id}/run.json", facts)
 

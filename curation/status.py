@@ -12,6 +12,7 @@ from curation.account import expected_units
 from curation.dataset import Dataset
 from curation.funnel import Funnel, funnel
 from curation.ledger import OUTCOMES, balances
+from curation.run_warnings import run_warnings
 from curation.splits import split_warnings
 from schemas import tables as t
 
@@ -27,6 +28,7 @@ def render_status(dataset: Dataset) -> list[RichTable | str]:
         _reasons(dataset),
         *_labels(dataset),
         *_splits(dataset),
+        *(f"warning: {said}" for said in run_warnings(dataset)),
         _speed(dataset),
     ]
 

@@ -132,7 +132,10 @@ def test_fetching_all_tries_what_something_weaker_stands_in_for(use: Callable[[s
 
     from workflows.commands_models import models_fetch
 
-    use(entry("model.bin", ONE, '[{url = "https://127.0.0.1:1/model.bin"}]') + 'optional = true\nstand_in = "weaker"\n')
+    use(
+        entry("model.bin", ONE, '[{url = "https://127.0.0.1:1/model.bin"}]')
+        + 'optional = true\nstand_in = ["weaker"]\n'
+    )
     said = StringIO()
     models_fetch(Console(file=said, width=200), [])
     assert "model.bin: weaker stands in for it" in said.getvalue() and "127.0.0.1:1" in said.getvalue()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -70,8 +71,9 @@ def run(
     named = expand(inputs, None if "://" in target else str(Path(target).absolute()))
     if named:
         err.print(f"{len(named)} files named", highlight=False)
-    for weight, weaker in stand_ins(job.pipeline).items():
-        err.print(f"warning: {sentence(weight, weaker)}", markup=False, highlight=False)
+    job = replace(job, warnings=tuple(sentence(weight, weaker) for weight, weaker in stand_ins(job.pipeline).items()))
+    for said in job.warnings:
+        err.print(f"warning: {said}", markup=False, highlight=False, style="yellow")
     packer = pack_shards if job.pipeline.writer(t.CLIPS) is not None else None
     with RunProgress(err, job.pipeline) as progress:
         outcome = run_job(job, _engine(engine, address, wait_for_nodes), named, packer=packer, event=progress.event)

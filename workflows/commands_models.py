@@ -39,7 +39,7 @@ def models_fetch(out: Console, names: list[str]) -> None:
         except weights.WeightsNotFound as e:
             if names or not known[name].optional:
                 raise
-            said = f"{known[name].stand_in} stands in for it. {e}"
+            said = f"{' or '.join(known[name].stand_in)} stands in for it. {e}"
         out.print(said, markup=False, highlight=False)
 
 

@@ -15,7 +15,7 @@ def stand_ins(pipeline: Pipeline) -> dict[str, str]:
     if not missing:
         return {}
     at_work = {value for stage in pipeline.stages for value in stage.cls.identity(stage.settings).values()}
-    return {name: weaker for name, weaker in missing.items() if weaker in at_work}
+    return {name: weaker for name, known in missing.items() for weaker in known if weaker in at_work}
 
 
 def sentence(weight: str, weaker: str) -> str:

@@ -15,6 +15,7 @@ from curation.ledger import OUTCOMES, balances
 from curation.report import svg
 from curation.report.pictures import Pictures
 from curation.rules import thresholds_of
+from curation.run_warnings import run_warnings
 from curation.splits import split_warnings
 from curation.status import stage_speed
 from schemas import tables as t
@@ -61,6 +62,7 @@ def overview(dataset: Dataset) -> dict[str, Any]:
         "outcomes": OUTCOMES,
         "splits": dataset.table(t.SPLIT_SHARES).to_pylist(),
         "split_warnings": split_warnings(dataset),
+        "run_warnings": run_warnings(dataset),
         "balances": balances(dataset.table(t.DECISIONS), expected_units(dataset)),
         "reasons": [(*k, len(v), sum(v)) for k, v in sorted(reasons.items())],
     }
