@@ -43,13 +43,11 @@ class ShotNetwork:
         """
         out = np.zeros(len(thumbs))
         for first, last in windows(wanted):
-            middle = (first + last) // 2
-            start = middle - WINDOW // 2
+            start = first - (WINDOW - (last - first + 1)) // 2
             index = np.clip(np.arange(start - _CONTEXT, start + WINDOW + _CONTEXT), 0, len(thumbs) - 1)
             # The network marks the last frame of the old shot; here the first of the new one is meant.
             found = np.r_[0.0, self._pass(thumbs[index])][_CONTEXT : _CONTEXT + WINDOW]
-            asked = np.arange(max(first, start), min(last + 1, start + WINDOW))
-            out[asked] = found[asked - start]
+            out[first : last + 1] = found[first - start : last + 1 - start]
         return np.where(wanted, out, 0.0)
 
     def _pass(self, thumbs: Thumbnails) -> npt.NDArray[np.float64]:

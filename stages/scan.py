@@ -29,13 +29,14 @@ from schemas.table import Table
 from schemas.tables import CUTS, FACE_CROPS, FACE_FRAMES, FRAMES, LAYOUT, PORTRAITS, SOURCES
 from schemas.time import grid_index
 from stages import scan_people
+from stages.scan_evidence import face_shift
 from stages.scan_faces import FaceMeter, FaceRules
 from stages.scan_grid import read
 from stages.scan_jumps import NAME as JUMP_NAME
 from stages.scan_jumps import Candidate, is_candidate, jump_cuts, split, stands_alone, steps
 from stages.scan_people import Portrait, comparable, divide, embed_row, turns
 from stages.scan_picture import PictureMeter
-from stages.scan_shots import DETECTOR, ShotMeter, face_shift
+from stages.scan_shots import DETECTOR, ShotMeter
 
 
 class ScanSettings(StageSettings):
