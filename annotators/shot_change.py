@@ -59,7 +59,7 @@ class Pictures:
     def luma_steps(self) -> Series:
         """Return the change of mean luma [N] since the frame before, 0-255."""
         mean = self.luma.mean(axis=(1, 2), dtype=np.float64)
-        return np.abs(np.diff(mean, prepend=mean[:1]))
+        return np.asarray(np.abs(np.diff(mean, prepend=mean[:1])), np.float64)
 
     def difference(self, i: int, first: int, last: int) -> float:
         """Return how far the colours before and after frame `i` differ, 0 (equal) to 1 (none in common).
