@@ -91,6 +91,14 @@ class Clip:
         asked = self.network if network else None
         return [self.times[i] for i, _, _ in decide(self.content, self.flagged, self.pictures, shift, asked, limits)]
 
+    def detector(self, confirmed: bool | None = None) -> list[float]:
+        """Return PySceneDetect's times: all, or those that TransNetV2 everywhere confirms, or those it does not."""
+        found: list[float] = self.times[self.flagged].tolist()
+        if confirmed is None:
+            return found
+        others = self.everywhere()
+        return [f for f in found if (min((abs(f - g) for g in others), default=9.0) <= OTHER_S) == confirmed]
+
     def everywhere(self) -> list[float]:
         """Return the times at which TransNetV2 alone finds a cut, asked about every frame."""
         chance = self.network(self.pictures.thumbs, np.ones(len(self.times), bool))
@@ -143,7 +151,7 @@ def load(clips: Path, dataset: Path) -> list[Clip]:
     crops: dict[str, list[dict[str, Any]]] = {}
     for row in data.table(t.FACE_CROPS).select(["source_id", "k", "landmarks"]).to_pylist():
         crops.setdefault(names[row["source_id"]], []).append(row)
-    settings, out = ScanSettings(), []
+    settings, out = ScanSettings.model_validate({}), []
     for file in sorted(clips.glob("*.truth.json")):
         name = file.name.removesuffix(".truth.json")
         path = next((p for p in clips.glob(f"{name}.*") if not p.name.endswith(".json")), None)
@@ -229,18 +237,16 @@ def main() -> None:
     chosen = arguments.parse_args()
     clips = load(chosen.clips, chosen.dataset)
     seconds = sum(c.duration_s for c in clips)
-    detector: Callable[[Clip], list[float]] = lambda c: c.times[c.flagged].tolist()  # noqa: E731
     ways: dict[str, Any] = {"scan": score(clips, lambda c: c.ours())}
     cost = sum(c.network.cpu_s for c in clips) / seconds
     ways["scan, limits chosen without the clip"] = left_out(clips)
     ways["scan without faces"] = score(clips, lambda c: c.ours(faces=False))
     ways["scan without TransNetV2"] = score(clips, lambda c: c.ours(network=False))
-    ways["PySceneDetect"] = score(clips, detector)
+    ways["PySceneDetect"] = score(clips, Clip.detector)
     if chosen.everywhere:
-        both = lambda c, far: [f for f in detector(c) if far(min((abs(f - g) for g in c.everywhere()), default=9.0))]  # noqa: E731
-        ways["TransNetV2 everywhere"] = score(clips, lambda c: c.everywhere())
-        ways["union"] = score(clips, lambda c: [*c.everywhere(), *both(c, lambda d: d > OTHER_S)])
-        ways["intersection"] = score(clips, lambda c: both(c, lambda d: d <= OTHER_S))
+        ways["TransNetV2 everywhere"] = score(clips, Clip.everywhere)
+        ways["union"] = score(clips, lambda c: [*c.everywhere(), *c.detector(confirmed=False)])
+        ways["intersection"] = score(clips, lambda c: c.detector(confirmed=True))
     for name, way in ways.items():
         print(
             f"{name:40} {way['right']:3} right of {way['found']:3} found and {way['true']:3} true, F1 {way['f1']:.3f}"

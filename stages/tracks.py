@@ -152,7 +152,7 @@ class _Others:
 
 
 def _rows_of(part: pa.Table, tracklet: str) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = part.filter(pc.equal(part["tracklet_id"], tracklet)).to_pylist()
+    rows: list[dict[str, Any]] = part.filter(pc.is_in(part["tracklet_id"], pa.array([tracklet]))).to_pylist()
     return rows
 
 

@@ -28,7 +28,7 @@ def scene(seed: int, n: int = 60) -> Frames:
     rng = np.random.default_rng(seed)
     coarse = (rng.uniform(0, 255, (6, 10, 3)) * np.roll([1.0, 0.6, 0.3], seed)).astype(np.float32)
     still = cv2.resize(coarse, (160, 90), interpolation=cv2.INTER_CUBIC)
-    return np.clip(still + rng.normal(0, 1.0, (n, 1, 1, 3)), 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(still + rng.normal(0, 1.0, (n, 1, 1, 3)), 0, 255), np.uint8)
 
 
 def mixed(a: Frames, b: Frames, weight: float) -> Frames:
