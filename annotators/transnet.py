@@ -35,6 +35,11 @@ class Factored(nn.Module):
             ]
         )
 
+    def weights(self) -> tuple[Tensor, Tensor]:
+        """Return the spatial and the temporal convolution's weights."""
+        spatial, temporal = (p.detach() for p in self.parameters())
+        return spatial, temporal
+
     def forward(self, x: Tensor) -> Tensor:
         """Map [B, width_in, T, H, W] to [B, width, T, H, W]."""
         for layer in self.layers:
@@ -168,15 +173,14 @@ def _fold(layer: Layer) -> _Folding:
     if norm.running_mean is None or norm.running_var is None:
         raise ValueError("a batch norm without running statistics cannot be folded")
     branches = layer.branches()
-    spatial = torch.cat([b.layers[0].weight.detach().squeeze(2) for b in branches])
+    spatial = torch.cat([b.weights()[0].squeeze(2) for b in branches])
     scale = (norm.weight / torch.sqrt(norm.running_var + norm.eps)).detach()
     shift = (norm.bias - norm.running_mean * scale).detach()
-    width = len(scale) // len(branches)
     weights = [
-        (b.layers[1].weight.detach().squeeze(-1) * s[:, None, None, None]).contiguous(memory_format=torch.channels_last)
-        for b, s in zip(branches, scale.split(width), strict=True)
+        (b.weights()[1].squeeze(-1) * s[:, None, None, None]).contiguous(memory_format=torch.channels_last)
+        for b, s in zip(branches, torch.chunk(scale, len(branches)), strict=True)
     ]
-    return spatial.contiguous(memory_format=torch.channels_last), weights, list(shift.split(width))
+    return spatial.contiguous(memory_format=torch.channels_last), weights, list(torch.chunk(shift, len(branches)))
 
 
 def _layer(x: Tensor, spatial: Tensor, temporal: list[Tensor], bias: list[Tensor], batch: int) -> Tensor:
@@ -184,7 +188,7 @@ def _layer(x: Tensor, spatial: Tensor, temporal: list[Tensor], bias: list[Tensor
     x = functional.conv2d(x, spatial, padding=1)
     count, channels, height, width = x.shape
     x = x.permute(0, 2, 3, 1).reshape(batch, count // batch, height * width, channels).permute(0, 3, 1, 2)
-    parts = x.split(channels // len(_DILATIONS), dim=1)
+    parts = torch.chunk(x, len(_DILATIONS), dim=1)
     out = [
         functional.conv2d(part, w, b, padding=(d, 0), dilation=(d, 1))
         for part, w, b, d in zip(parts, temporal, bias, _DILATIONS, strict=True)
