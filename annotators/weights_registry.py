@@ -115,8 +115,8 @@ class WeightFile:
 class Weight:
     """One model (or one piece of demo media): a file, or a directory of files when `is_directory`.
 
-    `stand_in` names the weaker back-ends of which one does its work where it is missing, as `annotator` columns do; such a
-    weight is fetched with the required ones.
+    `stand_in` names the weaker back-ends of which one does its work where it is missing, as `annotator` columns do;
+    such a weight is fetched with the required ones.
     """
 
     name: str

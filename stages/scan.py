@@ -1,15 +1,16 @@
 """Stage `scan`: one decode pass over a window of a source feeds every per-frame measurer.
 
 Cuts, picture quality, overlays, faces with landmarks and blendshapes, crops and portraits all come from it, so that
-no later stage decodes again but to pack. Cost: decoding, about 6 ms a face and grid frame for landmarks, and about
-3 ms a grid frame for all else. Memory is bounded by the window.
+no later stage decodes again but to pack. Where shots begin, and whether a tracklet shows one person, is settled at the
+window's end. Cost: decoding, about 6 ms a face and grid frame for landmarks, about 3 ms a grid frame for all else,
+17 ms a portrait, a second for each doubt about a cut. Memory is bounded by the window.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import cv2
 import numpy as np
@@ -17,19 +18,25 @@ from pydantic import Field
 
 from annotators import overlay, weights
 from annotators.faces import FaceDetector, FaceLandmarker
+from annotators.portrait_embedder import ReidPortraits
+from annotators.shots import NAME as SHOT_NETWORK
+from annotators.shots import WEIGHT as SHOT_WEIGHT
+from annotators.shots import ShotNetwork, at_hand
 from curation.media.errors import MediaError
 from curation.media.video import frame_times
 from curation.stage import Gate, GateMode, Inputs, Outputs, StageSettings, Unit, WorkItem
 from schemas.table import Table
 from schemas.tables import CUTS, FACE_CROPS, FACE_FRAMES, FRAMES, LAYOUT, PORTRAITS, SOURCES
 from schemas.time import grid_index
+from stages import scan_people
+from stages.scan_evidence import face_shift
 from stages.scan_faces import FaceMeter, FaceRules
 from stages.scan_grid import read
 from stages.scan_jumps import NAME as JUMP_NAME
-from stages.scan_jumps import Candidate, is_candidate, jump_cuts, split
+from stages.scan_jumps import Candidate, is_candidate, jump_cuts, split, stands_alone, steps
+from stages.scan_people import Portrait, comparable, divide, embed_row, turns
 from stages.scan_picture import PictureMeter
-
-_CUT_NAME = "pyscenedetect-adaptive"
+from stages.scan_shots import DETECTOR, ShotMeter
 
 
 class ScanSettings(StageSettings):
@@ -37,6 +44,12 @@ class ScanSettings(StageSettings):
 
     cut_threshold: float = Field(3.0, gt=0, description="AdaptiveDetector's ratio to its neighbours (its default)")
     cut_min_content: float = Field(15.0, ge=0, description="AdaptiveDetector's least content change (its default)")
+    shot_network: Literal["auto", "transnetv2", "none"] = Field(
+        "auto", description="second opinion on doubtful cuts; auto: TransNetV2 where its weights can be had"
+    )
+    people: Literal["auto", "face-reid", "none"] = Field(
+        "auto", description="divides what follows two people; auto: by faces where the embedder's weights can be had"
+    )
     max_side_px: int = Field(1280, ge=256, description="pictures are analysed at this size at most, longer side")
     detect_every_s: float = Field(0.4, gt=0, description="face detection while all faces are being followed")
     detect_every_lost_s: float = Field(0.2, gt=0, description="face detection while a face is lost or none is there")
@@ -72,13 +85,18 @@ class Scan:
         self._tiled = FaceDetector(settings.min_detection, settings.tiles) if settings.tiles > 1 else None
         self._landmarker = FaceLandmarker()
         self._overlay = overlay.open_meter()
+        self._network = ShotNetwork() if at_hand(settings.shot_network) else None
+        self._people = ReidPortraits() if scan_people.at_hand(settings.people) else None
 
     @classmethod
     def identity(cls, settings: ScanSettings) -> Mapping[str, str]:
         """Name detectors, landmarker and text model with their weights' hashes."""
         names = [*FaceDetector.weights, *FaceLandmarker.weights, "ppocr_v4_det.onnx"]
+        network = at_hand(settings.shot_network)
+        names += [SHOT_WEIGHT] if network else []
         out = {n: weights.sha256(n) for n in dict.fromkeys(names)}
-        return {"cuts": _CUT_NAME, "faces": FaceDetector.name, "mesh": FaceLandmarker.name, **out}
+        out |= {"shots": SHOT_NETWORK if network else "none", **scan_people.identity(settings.people)}
+        return {"cuts": DETECTOR, "faces": FaceDetector.name, "mesh": FaceLandmarker.name, **out}
 
     def close(self) -> None:
         """Release the models."""
@@ -96,7 +114,7 @@ class Scan:
         picture = PictureMeter(item.source_id, self._overlay, s.layout_every_s)
         prefix = f"{item.source_id}-w{item.window_index:04d}"
         faces = FaceMeter(prefix, item.source_id, self._detector, self._tiled, self._landmarker, self._rules())
-        cuts: list[dict[str, Any]] = []
+        shots = ShotMeter()
         candidates: list[Candidate] = []
         n_frames = 0
         for shown in read(
@@ -104,11 +122,10 @@ class Scan:
         ):
             inside = window.start_s <= shown.t_s < window.end_s
             n_frames += inside
+            shots.add(shown.t_s, shown.grid.start, shown.index, shown.small, shown.content, shown.cut)
             if shown.cut:
                 picture.cut(keep=shown.grid.start > first)
                 faces.cut()
-                if inside:
-                    cuts.append(_cut(item.source_id, shown.t_s, shown.index, shown.content, _CUT_NAME))
             elif inside and shown.grid and is_candidate(shown.content, shown.around):
                 candidates.append(Candidate(shown.grid[0], shown.t_s, shown.index, shown.content))
             grid = range(max(first, shown.grid.start), min(last, shown.grid.stop))
@@ -123,10 +140,17 @@ class Scan:
         faces.finish()
         if n_frames == 0 and item.window_index == 0:
             raise MediaError("decode_failed", "no frame could be decoded; the file is damaged or of an unknown coding")
-        jumps = jump_cuts(candidates, faces.face_crops)
+        network = None if self._network is None else self._network.probabilities
+        found = shots.changes(face_shift(faces.face_crops), network)
+        times, content = shots.quiet(found)
+        jumps = jump_cuts([c for c in candidates if stands_alone(c, times, content)], faces.face_crops)
+        changes = [c for c in found if window.start_s <= c.t_s < window.end_s]
+        cuts = [_cut(item.source_id, c.t_s, c.frame, c.score, c.annotator) for c in changes]
         cuts += [_cut(item.source_id, c.t_s, c.frame, c.content, JUMP_NAME) for c in jumps]
+        crossed = sorted([c.k for c in changes if c.followed] + [c.k for c in jumps])
         for rows in (faces.face_frames, faces.face_crops, faces.portraits):
-            split(rows, jumps, prefix)
+            split(rows, crossed, prefix)
+        self._divide(faces)
         _number(cuts, inputs.media)
         tables = {
             CUTS: cuts,
@@ -137,6 +161,25 @@ class Scan:
             PORTRAITS: faces.portraits,
         }
         return Outputs({table: table.from_rows(rows) for table, rows in tables.items()})
+
+    def _divide(self, faces: FaceMeter) -> None:
+        """Give what a tracklet shows of a second person a tracklet of its own."""
+        if self._people is None:
+            return
+        rows = {(r["tracklet_id"], r["k"]): r for r in faces.face_frames}
+        portraits: dict[str, list[dict[str, Any]]] = {}
+        for p in faces.portraits:
+            if comparable(p, rows.get((p["tracklet_id"], p["k"]))):
+                portraits.setdefault(p["tracklet_id"], []).append(p)
+        moved = steps(faces.face_crops)
+        places = {}
+        for tracklet, mine in portraits.items():
+            if len(mine) > 1:
+                mine.sort(key=lambda p: p["k"])
+                series = [Portrait(p["k"], embed_row(self._people, p)) for p in mine]
+                places[tracklet] = turns(series, {k: step for k, (step, _) in moved.get(tracklet, {}).items()})
+        for table in (faces.face_frames, faces.face_crops, faces.portraits):
+            divide(table, places)
 
     def _rules(self) -> FaceRules:
         s = self._settings

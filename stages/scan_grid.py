@@ -24,7 +24,7 @@ from schemas.time import GRID_HZ, Interval
 Image = npt.NDArray[np.uint8]
 
 LEAD_S = 1.0
-"""Decoded before a window, so that detectors which look back know what was there, in seconds."""
+"""Decoded before and after a window, so that detectors which look around know what was there, in seconds."""
 
 _WINDOW = 2  # frames the adaptive detector looks to either side
 _CUT_SIDE_PX = 256
@@ -88,7 +88,9 @@ class CutFeed:
     def rest(self) -> Iterator[Shown]:
         """Yield the frames that are still waiting, at the end of the stream."""
         while self._waiting:
-            yield self._waiting.popleft()
+            decided = self._waiting.popleft()
+            decided.content = self._scores[-1 - len(self._waiting)]
+            yield decided
 
 
 def content_change(hsv: Image, previous: Image) -> float:
@@ -107,8 +109,8 @@ def read(path: Path, window: Interval, *, max_side: int, threshold: float, min_c
     """
     feed = CutFeed(threshold, min_content)
     start_s = max(0.0, window.start_s - LEAD_S)
-    # Enough frames after the window for the detector to decide about its last ones, at 5 frames a second and above.
-    end_s = window.end_s + (_WINDOW + 1) / 5.0
+    # Frames after the window tell what its last ones begin; the detector needs three, at 5 a second and above.
+    end_s = window.end_s + LEAD_S
     held: tuple[Shown, float] | None = None
     for frame in iter_frames(path, start_s, end_s):
         size = (frame.width, frame.height)

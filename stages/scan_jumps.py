@@ -29,6 +29,7 @@ _MIN_JUMP_PX = 1.5  # and in pixels: on a small face the landmarks of a refreshe
 _REACH = 3
 _MAX_HOLD = 5  # grid points a frame may be held; longer ones are gaps
 _LANDMARK_SCALE = 8.0
+_BESIDE_S, _REFRESH_S = 0.1, 1.2  # key frames come at least every 1.2 s where they are a nuisance
 _FLOOR = 0.002  # landmark noise
 
 
@@ -54,24 +55,36 @@ def is_candidate(content: float, around: Sequence[float]) -> bool:
     return content >= _MIN_CONTENT and content / float(np.mean(own)) >= _MIN_CONTENT_RATIO
 
 
+def stands_alone(candidate: Candidate, times: npt.NDArray[np.float64], content: npt.NDArray[np.float64]) -> bool:
+    """Say whether no change as large lies near a candidate, as where key frames refresh the picture at intervals.
+
+    Args:
+        candidate: a frame that stands out from its neighbours.
+        times: of frames, in seconds [N].
+        content: change of content at each [N]; NaN at cuts and beside them, where no candidate stands alone.
+    """
+    away = np.abs(times - candidate.t_s)
+    if len(times) == 0 or np.isnan(content[int(np.argmin(away))]):
+        return False
+    others = content[(away > _BESIDE_S) & (away <= _REFRESH_S)]
+    return bool(np.nanmax(others, initial=0.0) <= candidate.content)
+
+
 def jump_cuts(candidates: Sequence[Candidate], crops: Sequence[dict[str, Any]]) -> list[Candidate]:
     """Return the candidates at which every face in view jumps; `crops` are FACE_CROPS rows with landmarks."""
     if not candidates:
         return []
-    steps = _steps(crops)
+    moved = steps(crops)
     out = []
     for c in candidates:
-        here = [s for s in steps.values() if c.k in s]
+        here = [s for s in moved.values() if c.k in s]
         if here and all(_jumps(s, c.k) for s in here):
             out.append(c)
     return out
 
 
-def split(rows: list[dict[str, Any]], cuts: Sequence[Candidate], prefix: str) -> None:
-    """Give the part of each tracklet after a cut an id of its own, in place; ids stay in order of first use."""
-    if not cuts:
-        return
-    ks = sorted(c.k for c in cuts)
+def split(rows: list[dict[str, Any]], ks: Sequence[int], prefix: str) -> None:
+    """Give the part of each tracklet from a cut's grid point on an id of its own, in place."""
     for row in rows:
         part = sum(k <= row["k"] for k in ks)
         if part:
@@ -79,7 +92,7 @@ def split(rows: list[dict[str, Any]], cuts: Sequence[Candidate], prefix: str) ->
             row["tracklet_id"] = f"{prefix}-{number}j{part}"
 
 
-def _steps(crops: Sequence[dict[str, Any]]) -> dict[str, dict[int, tuple[float, float]]]:
+def steps(crops: Sequence[dict[str, Any]]) -> dict[str, dict[int, tuple[float, float]]]:
     """Per tracklet and grid index, how far the landmarks moved since the frame before: (face widths, pixels).
 
     A frame that is held over several grid points counts once, at the first of them.

@@ -1,8 +1,8 @@
-"""Join a scan's tracklets into tracks: across window borders and short gaps, inside one shot. Pure geometry."""
+"""Join a scan's tracklets into tracks: across window borders and short gaps, inside one shot. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from annotators.protocols import Box
@@ -31,11 +31,17 @@ def shot_of(t_s: float, starts: Sequence[float]) -> int:
     return index
 
 
-def join(pieces: Sequence[Piece], max_gap: int, min_near: float = 0.35) -> list[list[Piece]]:
+def join(
+    pieces: Sequence[Piece],
+    max_gap: int,
+    min_near: float = 0.35,
+    others: Callable[[str, str], bool] = lambda a, b: False,
+) -> list[list[Piece]]:
     """Group pieces of one face: a piece goes on where an earlier one ended, at most `max_gap` grid points before.
 
     Pieces are matched best first by how near their end and begin lie; each end and each begin is used once. The
-    result does not depend on the order of the pieces.
+    result does not depend on the order of the pieces. `others` says of two tracklets, the earlier first, that they
+    show different people: it is asked only of pieces that would be joined.
     """
     pairs = []
     for a in pieces:
@@ -48,7 +54,7 @@ def join(pieces: Sequence[Piece], max_gap: int, min_near: float = 0.35) -> list[
     following: dict[str, str] = {}
     taken: set[str] = set()
     for _, _, a_id, b_id in sorted(pairs):
-        if a_id not in following and b_id not in taken:
+        if a_id not in following and b_id not in taken and not others(a_id, b_id):
             following[a_id] = b_id
             taken.add(b_id)
     by_id = {p.tracklet_id: p for p in pieces}

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import numpy as np
+import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
 from annotators.protocols import Box, FaceBox
 from stages.scan_jumps import is_candidate
+from stages.scan_people import Portrait, divide, turns
 from stages.scan_tracker import Followed, associate, doubles, iou, near
+from stages.tracks import _cuts
 from stages.tracks_join import Piece, join, shot_of
 
 boxes = st.builds(Box, st.floats(0, 1000), st.floats(0, 600), st.floats(20, 300), st.floats(20, 300))
@@ -61,6 +65,54 @@ def test_pieces_join_across_windows_and_short_gaps_but_not_across_cuts() -> None
     groups = [[p.tracklet_id for p in g] for g in join(pieces, 15)]
     assert groups == [["w0-0", "w1-0", "w1-1"], ["w0-1"], ["w1-2"]]
     assert [[p.tracklet_id for p in g] for g in join(pieces[::-1], 15)] == groups
+
+
+def test_pieces_of_different_people_are_not_joined() -> None:
+    pieces = [piece("a", 0, 0, 99, 100), piece("b", 0, 100, 199, 100), piece("c", 0, 105, 199, 110)]
+    assert [[p.tracklet_id for p in g] for g in join(pieces, 15)] == [["a", "b"], ["c"]]
+    groups = join(pieces, 15, others=lambda before, after: (before, after) == ("a", "b"))
+    assert [[p.tracklet_id for p in g] for g in groups] == [["a", "c"], ["b"]]
+
+
+def test_cuts_lie_apart_but_may_lie_at_the_ends_of_the_file() -> None:
+    rows = [{"t_s": s, "frame": n, "score": score} for n, (s, score) in enumerate(
+        [(0.0, 9.0), (0.04, 50.0), (4.0, 20.0), (4.1, 30.0), (9.96, 40.0), (10.0, 9.0)]
+    )]  # fmt: skip
+    assert _cuts(pa.Table.from_pylist(rows), 10.0, 0.2) == [(0.04, 1), (4.1, 3), (9.96, 4)]
+
+
+PEOPLE = np.linalg.qr(np.random.default_rng(0).normal(size=(64, 64)))[0]
+
+
+def portrait(k: int, person: int, seed: int = 0, spread: float = 0.5) -> Portrait:
+    """A vector of length 1 near a person's own; those of two people are about 1.4 apart."""
+    vector = PEOPLE[person] + spread * np.random.default_rng(seed + k).normal(size=64) / 8.0
+    return Portrait(k, np.asarray(vector / np.linalg.norm(vector), np.float32))
+
+
+def test_a_tracklet_that_goes_on_to_another_person_is_divided_where_the_face_moves_most() -> None:
+    series = [portrait(25 * i, person) for i, person in enumerate([0, 0, 0, 1, 1, 1])]
+    steps = dict.fromkeys(range(150), 0.01) | {61: 0.6, 20: 0.9}
+    assert turns(series, steps) == [61]
+    assert turns(series, {}) == [75]
+
+
+def test_one_odd_portrait_does_not_divide_a_tracklet() -> None:
+    series = [portrait(25 * i, person) for i, person in enumerate([0, 0, 1, 0, 0])]
+    assert turns(series, {}) == []
+    assert turns([portrait(25 * i, 0) for i in range(8)], dict.fromkeys(range(200), 0.3)) == []
+
+
+def test_a_single_portrait_of_another_person_counts_where_the_face_jumps() -> None:
+    series = [portrait(0, 0), portrait(25, 0), portrait(50, 1)]
+    assert turns(series, {}) == []
+    assert turns(series, dict.fromkeys(range(60), 0.01) | {33: 0.4}) == [33]
+
+
+def test_rows_after_a_turn_get_a_tracklet_of_their_own() -> None:
+    rows = [{"tracklet_id": name, "k": k} for name in ("a", "b") for k in (0, 10, 20, 30)]
+    divide(rows, {"a": [10, 30]})
+    assert [r["tracklet_id"] for r in rows] == ["a", "ap1", "ap1", "ap2", "b", "b", "b", "b"]
 
 
 def test_shot_of_a_time() -> None:
