@@ -36,6 +36,8 @@ class DiarizationRule:
     similar one. `min_turn_s` and `max_gap_s`: shorter turns are dropped as noise of the segmentation, shorter
     pauses of one speaker bridged (as in pyannote's own settings, whose shortest pause is 0-0.1 s). `step_s`: hop of
     the windows. `speech_margin_s`: how far a turn may reach beyond the speech that voice activity found.
+    `apart_s`: two local speakers of a window who talk at once for so long are two people, however alike their voices
+    are: sound of both has an embedding of neither.
     """
 
     same_voice_similarity: float = 0.5
@@ -44,10 +46,11 @@ class DiarizationRule:
     max_gap_s: float = 0.1
     step_s: float = 2.5
     speech_margin_s: float = 0.25
+    apart_s: float = 0.5
 
 
 @dataclass(frozen=True)
-class _LocalVoice:
+class LocalVoice:
     """One speaker of one window: its frames, its clip for the embedding, and how much of that is solo speech."""
 
     first_frame: int
@@ -82,12 +85,12 @@ class ClusteringDiarizer:
         if not voices:
             return []
         solo_s = np.array([voice.solo_s for voice in voices])
-        labels = cluster_voices(embeddings, solo_s, self._rule)
+        labels = kept_apart(voices, embeddings, cluster_voices(embeddings, solo_s, self._rule), self._rule)
         frames = round(len(audio) / SAMPLE_RATE_HZ / FRAME_STEP_S) + 1
         return _turns(_vote(voices, labels, frames), speech, len(audio) / SAMPLE_RATE_HZ, self._rule)
 
-    def _local_voices(self, audio: FloatArray, speech: Sequence[Segment]) -> tuple[list[_LocalVoice], FloatArray]:
-        voices: list[_LocalVoice] = []
+    def _local_voices(self, audio: FloatArray, speech: Sequence[Segment]) -> tuple[list[LocalVoice], FloatArray]:
+        voices: list[LocalVoice] = []
         embeddings = []
         for first_frame in _window_starts(len(audio) / SAMPLE_RATE_HZ, speech, self._rule.step_s):
             start = round(first_frame * FRAME_STEP_S * SAMPLE_RATE_HZ)
@@ -96,7 +99,7 @@ class ClusteringDiarizer:
             if found:
                 embeddings.append(self._embedder.embed([voice.clip for voice in found]))
                 empty = np.zeros(0, np.float32)
-                voices += [_LocalVoice(voice.first_frame, voice.active, empty, voice.solo_s) for voice in found]
+                voices += [LocalVoice(voice.first_frame, voice.active, empty, voice.solo_s) for voice in found]
         width = self._embedder.dimension
         return voices, np.concatenate(embeddings) if embeddings else np.zeros((0, width), np.float32)
 
@@ -123,6 +126,34 @@ def cluster_voices(embeddings: FloatArray, solo_s: NDArray[np.float64], rule: Di
     return np.argsort(np.argsort(first))[inverse].astype(np.int64)
 
 
+def kept_apart(
+    voices: Sequence[LocalVoice], embeddings: FloatArray, labels: NDArray[np.int64], rule: DiarizationRule
+) -> NDArray[np.int64]:
+    """Return the labels [V] with no two people who talk at once in a window under one of them.
+
+    Of such two the one with more solo speech keeps the label; the other takes the most similar one that is free, or,
+    where none is half as similar as one speaker's voices are, a new one, which later windows may join.
+    """
+    out = labels.copy()
+    means = [embeddings[labels == label].mean(axis=0) for label in range(int(labels.max()) + 1)]
+    for start in dict.fromkeys(v.first_frame for v in voices):
+        mine = sorted((i for i, v in enumerate(voices) if v.first_frame == start), key=lambda i: -voices[i].solo_s)
+        for n, i in enumerate(mine):
+            taken = {int(out[j]) for j in mine[:n] if _at_once_s(voices[i], voices[j]) >= rule.apart_s}
+            if int(out[i]) not in taken:
+                continue
+            alike = cosine_similarity(embeddings[i : i + 1], np.stack(means))[0]
+            free = [c for c in range(len(means)) if c not in taken and alike[c] >= rule.same_voice_similarity / 2]
+            if not free:
+                means.append(embeddings[i])
+            out[i] = max(free, key=lambda c: float(alike[c]), default=len(means) - 1)
+    return out
+
+
+def _at_once_s(a: LocalVoice, b: LocalVoice) -> float:
+    return float((a.active & b.active).sum()) * FRAME_STEP_S
+
+
 def _window_starts(duration_s: float, speech: Sequence[Segment], step_s: float) -> list[int]:
     """Return the first frames of the windows that hold speech; the windows cover the whole audio, the last one too."""
     last_s = max(0.0, duration_s - WINDOW_S)
@@ -134,7 +165,7 @@ def _window_starts(duration_s: float, speech: Sequence[Segment], step_s: float) 
     ]
 
 
-def _voices_of_window(window: FloatArray, first_frame: int, activity: _Frames) -> list[_LocalVoice]:
+def _voices_of_window(window: FloatArray, first_frame: int, activity: _Frames) -> list[LocalVoice]:
     """Return the local speakers of a window; their clips are solo speech where there is enough of it."""
     frame_of_sample = np.minimum(
         (np.arange(len(window)) / (FRAME_STEP_S * SAMPLE_RATE_HZ)).astype(np.int64), len(activity) - 1
@@ -147,11 +178,11 @@ def _voices_of_window(window: FloatArray, first_frame: int, activity: _Frames) -
         if len(clip) < MIN_CLIP_SAMPLES:
             clip = window[activity[frame_of_sample, local]]
         if len(clip) >= MIN_CLIP_SAMPLES:
-            voices.append(_LocalVoice(first_frame, activity[:, local], clip, solo_s))
+            voices.append(LocalVoice(first_frame, activity[:, local], clip, solo_s))
     return voices
 
 
-def _vote(voices: Sequence[_LocalVoice], labels: NDArray[np.int64], frames: int) -> _Frames:
+def _vote(voices: Sequence[LocalVoice], labels: NDArray[np.int64], frames: int) -> _Frames:
     """Return [frames, speakers] who talks: as many speakers as the windows find on average, those with most votes."""
     votes = np.zeros((frames, int(labels.max()) + 1), np.float32)
     talking = np.zeros(frames, np.float32)

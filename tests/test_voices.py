@@ -10,7 +10,7 @@ from speech_media import cut, load_audio, need, read_rttm
 
 from annotators import voices
 from annotators.diarization_score import diarization_error_rate
-from annotators.diarizer import ClusteringDiarizer, DiarizationRule, cluster_voices
+from annotators.diarizer import ClusteringDiarizer, DiarizationRule, LocalVoice, cluster_voices, kept_apart
 from annotators.protocols_speech import Diarizer, FloatArray, Segment, SpeakerEmbedder, Turn
 from annotators.speaker_segmentation import SEGMENTATION_WEIGHT, SpeakerSegmenter, frame_times_s, levelled
 from annotators.voices import CAMPPLUS_WEIGHT, CamPlusPlusEmbedder, cosine_similarity
@@ -152,3 +152,26 @@ def test_short_voices_join_the_most_similar_speaker_and_found_none() -> None:
     assert labels[:5].tolist() == [0, 1, 0, 1, 1]
     assert labels.max() == 1
     assert cluster_voices(noisy[:1], np.array([0.2]), DiarizationRule()).tolist() == [0]
+
+
+def local(first_frame: int, active: slice, solo_s: float) -> LocalVoice:
+    frames = np.zeros(589, bool)
+    frames[active] = True
+    return LocalVoice(first_frame, frames, np.zeros(0, np.float32), solo_s)
+
+
+def test_two_who_talk_at_once_are_two_however_alike_they_sound() -> None:
+    alike = np.array([[1.0, 0.0], [0.99, 0.1], [0.98, 0.12], [1.0, 0.01]], np.float32)
+    both = [local(0, slice(0, 400), 3.0), local(0, slice(100, 500), 1.5), local(147, slice(0, 300), 1.5)]
+    voices = [*both, local(147, slice(300, 500), 2.0)]
+    labels = kept_apart(voices, alike, np.zeros(4, np.int64), DiarizationRule())
+    assert labels[0] == 0 and labels[1] == 1  # the one with more solo speech keeps the name
+    assert labels[3] == 0  # after one another: the window's second voice may be the first's
+    assert kept_apart(voices, alike, np.zeros(4, np.int64), DiarizationRule(apart_s=60.0)).tolist() == [0, 0, 0, 0]
+
+
+def test_a_voice_kept_apart_is_known_again_in_the_next_window() -> None:
+    a, b = [1.0, 0.0, 0.0], [0.9, 0.43, 0.0]
+    voices = [local(n * 147, slice(0, 400), solo) for n in range(3) for solo in (3.0, 1.0)]
+    labels = kept_apart(voices, np.array([a, b] * 3, np.float32), np.zeros(6, np.int64), DiarizationRule())
+    assert labels.tolist() == [0, 1] * 3
