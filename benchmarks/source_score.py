@@ -19,12 +19,15 @@ CAUGHT_BY = {
     "dark": {"luminance", "not_black"},
     "frozen": {"not_frozen"},
     "letterbox": {"no_bars"},
-    "logo": {"no_logo", "no_text"},  # a logo may hold letters
-    "subtitles": {"no_text", "no_logo"},
+    "logo": {"no_logo", "no_text", "no_usual_text"},  # a logo may hold letters
+    "subtitles": {"no_text", "no_usual_text", "no_logo"},
     "no_audio": {"audio_present"},
-    "tiny_face": {"face_size", "people_present"},
+    "tiny_face": {"face_size", "clip_face_size", "people_present"},
 }
 """Rules of the default policy that match a kind of defect."""
+
+CROPPED_AWAY = {"letterbox": "bars_in_crop", "logo": "logo_in_crop", "subtitles": "text_in_crop"}
+"""Defects that a crop may leave out: the column of CLIP_PLANS that must be 0 in every kept clip."""
 
 
 def session_result(dataset: Dataset, media: Path) -> dict[str, Any]:
@@ -92,14 +95,19 @@ def sync_errors(dataset: Dataset, truths: Mapping[str, Truth]) -> dict[str, floa
 
 
 def defects(dataset: Dataset, truths: Mapping[str, Truth]) -> dict[str, Any]:
-    """Return which known defects were caught by a rule that stands for them."""
+    """Return which known defects were caught by a rule that stands for them, or left out by every kept clip's crop."""
     outcome = {r["unit_id"]: r for r in dataset.table(t.DECISIONS).to_pylist() if r["unit"] == "sources"}
+    kept = [r["sample_id"] for r in dataset.table(t.MANIFEST, ["sample_id"]).to_pylist()]
+    plans = [r for r in dataset.table(t.CLIP_PLANS).to_pylist() if r["segment_id"] in set(kept)]
     out: dict[str, str] = {}
     for source, truth in truths.items():
         if "defect" in truth.facts and source in outcome:
-            row = outcome[source]
-            hit = row["outcome"] == "quarantined" or row["rule"] in CAUGHT_BY.get(truth.facts["defect"], set())
-            out[truth.video] = f"{'caught' if hit else 'MISSED'}: {row['outcome']} by {row['rule']}"
+            row, kind = outcome[source], truth.facts["defect"]
+            hit = row["outcome"] == "quarantined" or row["rule"] in CAUGHT_BY.get(kind, set())
+            mine = [r[CROPPED_AWAY[kind]] for r in plans if r["source_id"] == source and kind in CROPPED_AWAY]
+            clean = row["outcome"] == "kept" and bool(mine) and max(mine) == 0
+            said = "caught: cropped away" if clean else "caught" if hit else "MISSED"
+            out[truth.video] = f"{said}: {row['outcome']} by {row['rule']}"
     return {"caught": sum(v.startswith("caught") for v in out.values()), "total": len(out), "per_clip": out}
 
 

@@ -27,6 +27,7 @@ from stages.pairing_faces import NO_FACE, LaughRule, face_series, laughing
 from stages.pairing_heard import Heard
 from stages.pairing_labels import apply_labels, labelled_runs, name_partners
 from stages.pairing_lips import lip_evidence
+from stages.pairing_rivals import followed_better, sync_now
 from stages.pairing_segments import clip_text, cut_run, inside_word
 from stages.pairing_states import Codes, Reason, State, frame_states, runs, smooth
 
@@ -79,7 +80,7 @@ class Pairing:
     unit: ClassVar[Unit] = "source"
     reads: ClassVar[tuple[Table, ...]] = (
         t.SOURCES, t.SHOTS, t.TRACKS, t.TRACKLETS, t.FRAMES, t.FACE_FRAMES, t.SPEECH, t.SPEECH_FRAMES, t.AUDIO_EVENTS,
-        t.VOICE_TURNS, t.WORDS, t.ASD_FRAMES, t.SYNC, t.BINDINGS, t.BACKCHANNELS, t.LABELS,
+        t.VOICE_TURNS, t.WORDS, t.ASD_FRAMES, t.SYNC, t.SYNC_FRAMES, t.BINDINGS, t.BACKCHANNELS, t.LABELS,
     )  # fmt: skip
     writes: ClassVar[tuple[Table, ...]] = (t.TIMELINE, t.SEGMENTS)
     gate: ClassVar[Gate | None] = "tracks"
@@ -125,19 +126,22 @@ class Pairing:
         for name, seen in evidence.items():
             for i in np.flatnonzero(seen.lips.speaks):
                 moving.setdefault(seen.ks[int(i)], set()).add(name)
+        now = sync_now(inputs.read(t.SYNC_FRAMES))
         laugh_rule = LaughRule(s.laughter_heard, s.laughter_smile)
         people = []
         for track in tracks:
             name = track["track_id"]
             ks, lips, values = evidence[name].ks, evidence[name].lips, evidence[name].score
             face = faces.get(name, NO_FACE)
+            sound = heard.on(ks)
             foreign = heard.foreign(name, ks, moving)
+            foreign |= followed_better(name, ks, moving, now, s.min_foreign) & ~sound.overlapped
             together = np.array([bool(moving.get(k, set()) - {name}) for k in ks], bool)
             nods = heard.nods(name, ks)
             laughs = laughing(face, ks, heard.rows, heard.events_on("laughter", ks), laugh_rule)
             own = heard.own(name, ks)
             state, reason, confidence = frame_states(
-                lips, heard.on(ks), own, foreign, nods, laughs, together, round(s.near_speech_s * GRID_HZ)
+                lips, sound, own, foreign, nods, laughs, together, round(s.near_speech_s * GRID_HZ)
             )
             shortest = {int(x): round(s.min_run_s * GRID_HZ) for x in State}
             shortest[int(State.IDLE)] = round(s.min_idle_s * GRID_HZ)

@@ -57,7 +57,8 @@ def test_the_four_states_of_the_paper() -> None:
 
 
 def test_speech_that_voice_activity_missed_is_speech() -> None:
-    assert states(2.0, sound(100)) == ["speak"]
+    assert states(2.0, sound(100, slice(20, 80))) == ["speak"]
+    assert states(2.0, sound(100)) == ["discard"]  # nothing is heard anywhere near
 
 
 def test_two_faces_that_both_speak_speak_together() -> None:
