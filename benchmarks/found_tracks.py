@@ -135,8 +135,10 @@ def _apart(face: Face, box: Box) -> float:
     return 10 * outside + abs(box.x - sum(face.x) / 2) - box.size
 
 
-def found_tracks(dataset: Dataset, source_ids: Sequence[str]) -> dict[str, FoundTracks]:
-    """Read what was found in some sources."""
+def found_tracks(
+    dataset: Dataset, source_ids: Sequence[str], timeline: Sequence[Mapping[str, Any]] | None = None
+) -> dict[str, FoundTracks]:
+    """Read what was found in some sources; with `timeline`, those TIMELINE rows stand for the dataset's own."""
     of = {r["tracklet_id"]: r["track_id"] for r in dataset.table(t.TRACKLETS).to_pylist()}
     size = {r["source_id"]: (r["width"], r["height"]) for r in dataset.table(t.SOURCES).to_pylist()}
     boxes: dict[str, list[tuple[float, ...]]] = defaultdict(list)
@@ -160,7 +162,9 @@ def found_tracks(dataset: Dataset, source_ids: Sequence[str]) -> dict[str, Found
         ids = {r["track_id"] for r in mine}
         out[source] = FoundTracks(
             mine,
-            runs.filter(pc.field("source_id") == source).to_pylist(),
+            [r for r in timeline if r["source_id"] == source]
+            if timeline is not None
+            else runs.filter(pc.field("source_id") == source).to_pylist(),
             {i: np.array(boxes[i], float) for i in ids if boxes[i]},
             {i: scores[i] for i in ids},
             speech[source],

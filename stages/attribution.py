@@ -66,8 +66,8 @@ class AttributionSettings(StageSettings):
     max_unsynced_per_s: float = Field(
         -1.5,
         le=0,
-        description="and log-odds a second: what a person's lips lack for the model, they lack all the time. Of talkers "
-        "never seen, no window of 5 s fell below; half of other people's voices did",
+        description="and log-odds a second: what lips lack for the model, they lack all the time. Of talkers "
+        "never seen no window of 5 s fell below; half of other people's voices did",
     )
     min_unsynced_s: float = Field(2.0, ge=0, description="and so much of the voice alone over moving lips")
 

@@ -39,16 +39,16 @@ class PairingSettings(StageSettings):
 
     change_nats: float = Field(CHANGE_NATS, ge=0, description="log-odds that a change between speaking and not costs")
     mouthing_score: float = Field(
-        1.0, description="without a voice, lips move as speech does from this mean of the networks' highest score"
+        1.5, description="without a voice, lips move as speech does from this mean of the networks' highest score"
     )
     near_speech_s: float = Field(1.0, ge=0, description="lips may speak so far from any voice that was heard")
-    pause_s: float = Field(0.72, ge=0, description="a shorter silence of all voices belongs to what goes on around it")
+    pause_s: float = Field(0.6, ge=0, description="a shorter silence of all voices belongs to what goes on around it")
     min_foreign: float = Field(
-        6.0, ge=0, description="log-odds by which another face must follow a voice better, for it to be foreign here"
+        9.0, ge=0, description="log-odds by which another face must follow a voice better, for it to be foreign here"
     )
     turn_gap_s: float = Field(0.5, ge=0, description="speech this near a turn is taken for the voice of that turn")
     min_run_s: float = Field(0.4, ge=0, description="a state lasts at least this long")
-    min_idle_s: float = Field(1.0, ge=0, description="a shorter silence is a pause of what goes on around it")
+    min_idle_s: float = Field(0.6, ge=0, description="a shorter silence is a pause of what goes on around it")
     min_discard_s: float = Field(0.6, ge=0, description="a shorter contradiction is taken for a slip of the measures")
     laughter_heard: float = Field(0.3, ge=0, le=1, description="laughter counts as heard from this score")
     laughter_smile: float = Field(0.3, ge=0, le=1, description="and is a face's own with this much of a smile")
@@ -76,7 +76,7 @@ class Pairing:
     """Stage: timelines and segments of one source."""
 
     name: ClassVar[str] = "pairing"
-    version: ClassVar[int] = 12
+    version: ClassVar[int] = 13
     unit: ClassVar[Unit] = "source"
     reads: ClassVar[tuple[Table, ...]] = (
         t.SOURCES, t.SHOTS, t.TRACKS, t.TRACKLETS, t.FRAMES, t.FACE_FRAMES, t.SPEECH, t.SPEECH_FRAMES, t.AUDIO_EVENTS,

@@ -133,8 +133,8 @@ def frame_states(
     if nods is not None:
         put(sound.speech & nods, State.LISTEN, Reason.BACKCHANNEL)  # whoever gives one is listening
     if laughs is not None:
-        put(sound.speech & laughs & ~own, State.LISTEN, Reason.LAUGHTER)
-        reason[laughs & (own | ~sound.speech)] = Reason.LAUGHTER
+        put(sound.speech & laughs & ~own & ~foreign, State.LISTEN, Reason.LAUGHTER)
+        reason[laughs & ~foreign & (own | ~sound.speech)] = Reason.LAUGHTER
     put(unknown, State.DISCARD, Reason.UNSURE)
     return state, reason, np.where(unknown, np.float32(0.0), confidence(state, lips.log_odds, sound))
 
