@@ -52,6 +52,9 @@ class PairingSettings(StageSettings):
     min_discard_s: float = Field(0.6, ge=0, description="a shorter contradiction is taken for a slip of the measures")
     laughter_heard: float = Field(0.3, ge=0, le=1, description="laughter counts as heard from this score")
     laughter_smile: float = Field(0.3, ge=0, le=1, description="and is a face's own with this much of a smile")
+    clip_pause_s: float = Field(
+        1.0, ge=0, description="a clip goes on through a shorter idle stretch; the timeline has it all the same"
+    )
     min_clip_s: float = Field(3.0, gt=0, description="clips are cut no shorter than this (LPM 1.0: 3-8 s)")
     max_clip_s: float = Field(8.0, gt=0, description="and no longer than this")
 
@@ -76,7 +79,7 @@ class Pairing:
     """Stage: timelines and segments of one source."""
 
     name: ClassVar[str] = "pairing"
-    version: ClassVar[int] = 13
+    version: ClassVar[int] = 14
     unit: ClassVar[Unit] = "source"
     reads: ClassVar[tuple[Table, ...]] = (
         t.SOURCES, t.SHOTS, t.TRACKS, t.TRACKLETS, t.FRAMES, t.FACE_FRAMES, t.SPEECH, t.SPEECH_FRAMES, t.AUDIO_EVENTS,
@@ -108,7 +111,7 @@ class Pairing:
         segments: list[dict[str, Any]] = []
         for person in people:
             timeline += [self._run(person, *r, heard) for r in labelled_runs(person.state, person.reason)]
-            for a, b, code in runs(person.state):
+            for a, b, code in runs(_through_pauses(person, round(s.clip_pause_s * GRID_HZ))):
                 start, end = _time(person, a), _time(person, b)
                 words = heard.words if code != State.IDLE else []
                 for start_s, end_s in cut_run(words, start, end, self._settings.min_clip_s, self._settings.max_clip_s):
@@ -146,6 +149,8 @@ class Pairing:
             shortest = {int(x): round(s.min_run_s * GRID_HZ) for x in State}
             shortest[int(State.IDLE)] = round(s.min_idle_s * GRID_HZ)
             shortest[int(State.DISCARD)] = round(s.min_discard_s * GRID_HZ)
+            if track["end_s"] - track["start_s"] < 1 / GRID_HZ:  # shorter than a frame: nobody can say
+                state[:], reason[:], confidence[:] = State.DISCARD, Reason.UNSURE, 0.0
             smoothed = smooth(state, shortest, confidence)
             odds = lips.log_odds
             people.append(_Person(track, ks, values, odds, face.seen(ks), smoothed, state, reason, confidence))
@@ -223,6 +228,14 @@ class Pairing:
             "frozen_ratio": sum(k in frozen for k in ks) / len(ks),
             "cuts_word": speaking and any(inside_word(heard.words, x) for x in (start_s, end_s)),
         }
+
+
+def _through_pauses(person: _Person, pause: int) -> Codes:
+    """Return a person's states for cutting clips: idle stretches shorter than `pause` frames join what is around them.
+
+    LPM 1.0 merges short idle states likewise.
+    """
+    return smooth(person.state, {int(State.IDLE): pause}, person.confidence)
 
 
 def _time(person: _Person, i: int) -> float:
