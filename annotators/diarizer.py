@@ -158,11 +158,12 @@ def _window_starts(duration_s: float, speech: Sequence[Segment], step_s: float) 
     """Return the first frames of the windows that hold speech; the windows cover the whole audio, the last one too."""
     last_s = max(0.0, duration_s - WINDOW_S)
     starts_s = np.append(np.arange(0.0, last_s, step_s), last_s)
-    return [
+    frames = [
         round(start_s / FRAME_STEP_S)
         for start_s in starts_s
         if any(part.start_s < start_s + WINDOW_S and part.end_s > start_s for part in speech)
     ]
+    return list(dict.fromkeys(frames))  # the last window may begin within a frame of the one before
 
 
 def _voices_of_window(window: FloatArray, first_frame: int, activity: _Frames) -> list[LocalVoice]:

@@ -42,6 +42,9 @@ class PairingSettings(StageSettings):
         1.5, description="without a voice, lips move as speech does from this mean of the networks' highest score"
     )
     near_speech_s: float = Field(1.0, ge=0, description="lips may speak so far from any voice that was heard")
+    min_sync_face_px: float = Field(
+        90.0, ge=0, description="lip sync takes no voice from a smaller face: its lips are too few pixels to be read"
+    )
     pause_s: float = Field(0.6, ge=0, description="a shorter silence of all voices belongs to what goes on around it")
     min_foreign: float = Field(
         9.0, ge=0, description="log-odds by which another face must follow a voice better, for it to be foreign here"
@@ -79,7 +82,7 @@ class Pairing:
     """Stage: timelines and segments of one source."""
 
     name: ClassVar[str] = "pairing"
-    version: ClassVar[int] = 14
+    version: ClassVar[int] = 15
     unit: ClassVar[Unit] = "source"
     reads: ClassVar[tuple[Table, ...]] = (
         t.SOURCES, t.SHOTS, t.TRACKS, t.TRACKLETS, t.FRAMES, t.FACE_FRAMES, t.SPEECH, t.SPEECH_FRAMES, t.AUDIO_EVENTS,
@@ -139,6 +142,7 @@ class Pairing:
             sound = heard.on(ks)
             foreign = heard.foreign(name, ks, moving)
             foreign |= followed_better(name, ks, moving, now, s.min_foreign) & ~sound.overlapped
+            foreign &= track["median_face_px"] >= s.min_sync_face_px
             together = np.array([bool(moving.get(k, set()) - {name}) for k in ks], bool)
             nods = heard.nods(name, ks)
             laughs = laughing(face, ks, heard.rows, heard.events_on("laughter", ks), laugh_rule)

@@ -59,7 +59,7 @@ class Speech:
     """Stage: speech of one source."""
 
     name: ClassVar[str] = "speech"
-    version: ClassVar[int] = 9
+    version: ClassVar[int] = 10
     unit: ClassVar[Unit] = "source"
     reads: ClassVar[tuple[Table, ...]] = (SOURCES,)
     writes: ClassVar[tuple[Table, ...]] = (

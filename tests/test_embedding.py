@@ -159,7 +159,7 @@ def _track(faces: Any, dark: bool = False) -> dict[Any, list[pa.Table]]:
 
 
 def test_the_stage_embeds_labels_and_reports(faces: Any) -> None:
-    stage = Embedding(EmbeddingSettings(n_portraits=2))
+    stage = Embedding(EmbeddingSettings(backend="dlib", n_portraits=2))
     out = stage.run(WorkItem(SOURCE, units=("one", "none")), MemoryInputs(Path("none"), _track(faces)))
     rows = out.tables[t.FACE_EMBEDDINGS].to_pylist()
     assert len(rows) == 2 and {r["track_id"] for r in rows} == {"one"}
