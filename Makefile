@@ -34,7 +34,7 @@ toy: setup
 	@$(BIN)/python -m lpm_train.proof.toy build/toy
 
 test: models
-	@$(BIN)/pytest
+	@$(BIN)/pytest -n 2 --dist loadfile
 
 test-slow: models
 	@$(BIN)/pytest -m slow

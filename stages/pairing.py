@@ -29,7 +29,7 @@ from stages.pairing_labels import apply_labels, labelled_runs, name_partners
 from stages.pairing_lips import lip_evidence
 from stages.pairing_rivals import followed_better, sync_now
 from stages.pairing_segments import clip_text, cut_run, inside_word
-from stages.pairing_states import Codes, Reason, State, frame_states, runs, smooth
+from stages.pairing_states import Codes, Reason, State, frame_states, runs, smooth, through_pauses
 
 Floats = npt.NDArray[np.float32]
 
@@ -82,7 +82,7 @@ class Pairing:
     """Stage: timelines and segments of one source."""
 
     name: ClassVar[str] = "pairing"
-    version: ClassVar[int] = 15
+    version: ClassVar[int] = 16
     unit: ClassVar[Unit] = "source"
     reads: ClassVar[tuple[Table, ...]] = (
         t.SOURCES, t.SHOTS, t.TRACKS, t.TRACKLETS, t.FRAMES, t.FACE_FRAMES, t.SPEECH, t.SPEECH_FRAMES, t.AUDIO_EVENTS,
@@ -114,7 +114,7 @@ class Pairing:
         segments: list[dict[str, Any]] = []
         for person in people:
             timeline += [self._run(person, *r, heard) for r in labelled_runs(person.state, person.reason)]
-            for a, b, code in runs(_through_pauses(person, round(s.clip_pause_s * GRID_HZ))):
+            for a, b, code in runs(through_pauses(person.state, round(s.clip_pause_s * GRID_HZ))):
                 start, end = _time(person, a), _time(person, b)
                 words = heard.words if code != State.IDLE else []
                 for start_s, end_s in cut_run(words, start, end, self._settings.min_clip_s, self._settings.max_clip_s):
@@ -232,14 +232,6 @@ class Pairing:
             "frozen_ratio": sum(k in frozen for k in ks) / len(ks),
             "cuts_word": speaking and any(inside_word(heard.words, x) for x in (start_s, end_s)),
         }
-
-
-def _through_pauses(person: _Person, pause: int) -> Codes:
-    """Return a person's states for cutting clips: idle stretches shorter than `pause` frames join what is around them.
-
-    LPM 1.0 merges short idle states likewise.
-    """
-    return smooth(person.state, {int(State.IDLE): pause}, person.confidence)
 
 
 def _time(person: _Person, i: int) -> float:

@@ -191,3 +191,16 @@ def smooth(state: Codes, shortest: Mapping[int, int], confidences: Floats) -> Co
         sides = [found[j] for j in (i - 1, i + 1) if 0 <= j < len(found)]
         best = max(sides, key=lambda r: (r[1] - r[0], float(confidences[r[0] : r[1]].sum()), -r[0]))
         out[a:b] = best[2]
+
+
+def through_pauses(state: Codes, pause: int) -> Codes:
+    """Return states for cutting clips: an idle stretch shorter than `pause` frames within one state is part of it.
+
+    LPM 1.0 merges short idle states likewise. Idleness before the first word or after the last one stays outside.
+    """
+    out = state.copy()
+    found = runs(state)
+    for (_, _, before), (a, b, code), (_, _, after) in zip(found, found[1:], found[2:], strict=False):
+        if code == State.IDLE and b - a < pause and before == after:
+            out[a:b] = before
+    return out

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from stages.pairing_exchange import link_exchanges
 from stages.pairing_heard import nearest_voices
 from stages.pairing_segments import SpokenWord, clip_text, cut_points, cut_run, inside_word, voice_changes
-from stages.pairing_states import Lips, Sound, State, bridged, frame_states, runs, smooth
+from stages.pairing_states import Lips, Sound, State, bridged, frame_states, runs, smooth, through_pauses
 
 SHORTEST = {
     int(State.DISCARD): 15,
@@ -249,3 +249,12 @@ def test_a_reaction_shot_belongs_to_the_speakers_shot_next_to_it() -> None:
 @pytest.mark.parametrize("n", [1, 50, 1000])
 def test_silence_without_faces_moving_is_idle_at_any_length(n: int) -> None:
     assert states(-1.0, sound(n)) == ["idle"]
+
+
+def test_a_clip_goes_on_through_a_pause_and_begins_with_the_first_word() -> None:
+    idle, speak, listen = (np.full(20, s, np.int8) for s in (State.IDLE, State.SPEAK, State.LISTEN))
+    found = runs(through_pauses(np.concatenate([idle, speak, idle, speak, idle, listen, idle]), 25))
+    assert [(b - a, State(c).label) for a, b, c in found] == [
+        (20, "idle"), (60, "speak"), (20, "idle"), (20, "listen"), (20, "idle")
+    ]  # fmt: skip
+    assert len(runs(through_pauses(np.concatenate([speak, idle, idle, speak]), 25))) == 3
