@@ -69,14 +69,14 @@ class AttributionSettings(StageSettings):
         description="and log-odds a second: what lips lack for the model, they lack all the time. Of talkers "
         "never seen no window of 5 s fell below; half of other people's voices did",
     )
-    min_unsynced_s: float = Field(2.0, ge=0, description="and so much of the voice alone over moving lips")
+    min_unsynced_s: float = Field(3.0, ge=0, description="and so much of the voice alone over moving lips")
 
 
 class Attribution:
     """Stage: voices and faces of one source."""
 
     name: ClassVar[str] = "attribution"
-    version: ClassVar[int] = 6
+    version: ClassVar[int] = 7
     unit: ClassVar[Unit] = "source"
     reads: ClassVar[tuple[Table, ...]] = (TRACKS, ASD_FRAMES, SYNC_FRAMES, TURNS, SPEAKERS, WORDS)
     writes: ClassVar[tuple[Table, ...]] = (VOICE_TURNS, BINDINGS, VOICES, BACKCHANNELS, TURN_TAKING)
