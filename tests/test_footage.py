@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -141,7 +142,9 @@ def test_second_run_does_nothing_and_questions_are_answered(dataset: Dataset) ->
 def test_a_stricter_policy_decides_again_without_decoding(dataset: Dataset, tmp_path: Path) -> None:
     policy = Path(__file__).parents[1] / "workflows" / "policies" / "default.yaml"
     strict = tmp_path / "strict.yaml"
-    strict.write_text(policy.read_text().replace("median_face_px >= 40", "median_face_px >= 200"))
+    text = policy.read_text()
+    strict.write_text(re.sub(r"median_face_px >= \d+", "median_face_px >= 200", text))
+    assert strict.read_text() != text
     out = dataset.store.root
     changes = lpm_well("decide", out, "--policy", str(strict), "--dry-run").stdout
     assert "face_size" in changes and "filtered" in changes
