@@ -20,15 +20,16 @@ from schemas import tables as t
 def render_status(dataset: Dataset) -> list[RichTable | str]:
     """Return what `lpm status` prints, in order."""
     decisions = dataset.table(t.DECISIONS)
+    warnings = [f"warning: {said}" for said in run_warnings(dataset)]
     if decisions.num_rows == 0:
-        return ["nothing is decided yet: run `lpm run`"]
+        return ["nothing is decided yet: run `lpm run`", *warnings]
     return [
         _funnel(funnel(dataset)),
         _ledger(dataset),
         _reasons(dataset),
         *_labels(dataset),
         *_splits(dataset),
-        *(f"warning: {said}" for said in run_warnings(dataset)),
+        *warnings,
         _speed(dataset),
     ]
 

@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from schemas.time import GRID_HZ, Interval, grid_index, grid_range
 from stages.attribution_sync import Evidence, SyncFrames
+from stages.nearest import nearest_index
 
 METHOD = "lip-sync-viterbi"
 
@@ -86,14 +87,7 @@ def owners(ks: Sequence[int], faces: Sequence[Face], usual_lag: int, rule: Split
     parts = heard[heard > 0]
     if len(parts) < 2 or best - single < rule.min_gain or parts.min() < rule.min_part_s:
         return None
-    return np.asarray(path[_nearest(at, np.asarray(ks))], np.int64)
-
-
-def _nearest(known: Ints, ks: Ints) -> Ints:
-    """Return for each of `ks` the index of the nearest of the increasing `known` ones; of two, the earlier."""
-    right = np.clip(np.searchsorted(known, ks), 0, len(known) - 1)
-    left = np.maximum(right - 1, 0)
-    return np.where(np.abs(known[left] - ks) <= np.abs(known[right] - ks), left, right)
+    return np.asarray(path[nearest_index(at, np.asarray(ks))], np.int64)
 
 
 def _best_lag(curve: Floats, usual_lag: int) -> int:
@@ -201,7 +195,7 @@ def _cut(
     if not len(inside):
         yield row
         return
-    owner = path[_nearest(ks, np.asarray(inside))]
+    owner = path[nearest_index(ks, np.asarray(inside))]
     changes = (np.flatnonzero(np.diff(owner)) + 1).tolist()
     cuts = [(inside[i] / GRID_HZ, names[int(owner[i])]) for i in [0, *changes]]
     if inside.start / GRID_HZ - row["start_s"] <= 1 / GRID_HZ:  # nothing of the turn lies before the shot

@@ -18,7 +18,7 @@ from curation.stage import StageSettings
 from schemas.time import Interval, grid_range
 from stages.crop_path import CropPath, FloatArray
 from stages.crop_search import Scene
-from stages.face_series import Columns, between, boxes
+from stages.face_series import Columns, between, between_or_nearest, boxes
 from stages.packing_bounds import person_bounds
 from stages.packing_crop import Crop, CropShape, Rect, face_union
 
@@ -84,7 +84,7 @@ def clip_bounds(
     """
     ks = grid_range(Interval(segment["start_s"], segment["end_s"]))
     track = segment["track_id"]
-    mine = boxes(seen(faces[track], ks)) if track in faces else np.zeros((0, 4))
+    mine = boxes(between_or_nearest(faces[track], ks)) if track in faces else np.zeros((0, 4))
     if not len(mine):
         raise ValueError(f"segment {segment['segment_id']} has no face box of {track}")
     face = face_union(mine)
@@ -129,18 +129,9 @@ def clip_scene(
     )
 
 
-def seen(series: Columns, ks: range) -> Columns:
-    """Return the rows of a series at some grid points; where there are none, the one nearest to their middle."""
-    part = between(series, ks)
-    if len(part["k"]) or not len(series["k"]):
-        return part
-    nearest = int(np.argmin(np.abs(series["k"] - (ks.start + ks.stop - 1) / 2)))
-    return {name: a[nearest : nearest + 1] for name, a in series.items()}
-
-
 def on_grid(series: Columns, ks: range, gaps: bool) -> FloatArray:
     """Return face boxes [len(ks), 4] as edges; grid points without one are nan, or filled in where not `gaps`."""
-    part = between(series, ks) if gaps else seen(series, ks)
+    part = between(series, ks) if gaps else between_or_nearest(series, ks)
     edges = boxes(part)
     edges[:, 2:] += edges[:, :2]
     if not gaps and len(edges):

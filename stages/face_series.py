@@ -53,6 +53,15 @@ def between(series: Columns, ks: range) -> Columns:
     return {name: a[lo:hi] for name, a in series.items()}
 
 
+def between_or_nearest(series: Columns, ks: range) -> Columns:
+    """Return the rows whose `k` lies in a range of grid points; where there are none, the one nearest to its middle."""
+    part = between(series, ks)
+    if len(part["k"]) or not len(series["k"]):
+        return part
+    nearest = int(np.argmin(np.abs(series["k"] - (ks.start + ks.stop - 1) / 2)))
+    return {name: a[nearest : nearest + 1] for name, a in series.items()}
+
+
 def boxes(series: Columns) -> npt.NDArray[np.float64]:
     """Return face boxes [n, 4] (x, y, w, h) in pixels from columns x, y, w, h."""
     return np.stack([series[c] for c in "xywh"], axis=1)

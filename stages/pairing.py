@@ -69,7 +69,6 @@ class _Person:
     track: Mapping[str, Any]
     ks: range
     scores: Floats
-    log_odds: Floats
     visible: npt.NDArray[np.bool_]
     state: Codes
     raw: Codes
@@ -156,8 +155,7 @@ class Pairing:
             if track["end_s"] - track["start_s"] < 1 / GRID_HZ:  # shorter than a frame: nobody can say
                 state[:], reason[:], confidence[:] = State.DISCARD, Reason.UNSURE, 0.0
             smoothed = smooth(state, shortest, confidence)
-            odds = lips.log_odds
-            people.append(_Person(track, ks, values, odds, face.seen(ks), smoothed, state, reason, confidence))
+            people.append(_Person(track, ks, values, face.seen(ks), smoothed, state, reason, confidence))
         return people
 
     @staticmethod

@@ -17,6 +17,7 @@ from annotators.audio_events import EVENTS, on_grid
 from curation.stage import Inputs
 from schemas import tables as t
 from schemas.time import GRID_HZ, Interval, grid_range
+from stages.nearest import nearest_index
 from stages.pairing_category import voices_in_dialogue
 from stages.pairing_segments import SpokenWord
 from stages.pairing_states import Bools, Floats, Sound, State, bridged
@@ -177,8 +178,5 @@ def nearest_voices(voices: Sequence[set[str]], reach: int) -> list[set[str]]:
     known = np.flatnonzero([bool(v) for v in voices])
     if not len(known):
         return list(voices)
-    at = np.arange(len(voices))
-    right = known[np.clip(np.searchsorted(known, at), 0, len(known) - 1)]
-    left = known[np.clip(np.searchsorted(known, at, side="right") - 1, 0, len(known) - 1)]
-    best = np.where(np.abs(at - left) <= np.abs(right - at), left, right)
+    best = known[nearest_index(known, np.arange(len(voices)))]
     return [voices[b] if abs(b - i) <= reach else set() for i, b in enumerate(best.tolist())]

@@ -16,6 +16,7 @@ import pyarrow as pa
 from annotators.lip_signals import moving_mean
 from annotators.speaking import features, smoothed_score, speaking, speaking_model
 from schemas.time import Interval, grid_range
+from stages.nearest import nearest_index
 from stages.pairing_states import Lips
 
 Floats = npt.NDArray[np.float64]
@@ -110,20 +111,16 @@ def _series(asd: pa.Table, tracks: Sequence[Mapping[str, Any]]) -> tuple[dict[st
         mine = np.flatnonzero(ids == name)
         mine = mine[np.argsort(ks[mine], kind="stable")]
         names[name] = str(annotators[int(mine[0])]) if len(mine) else ""
-        filled = [_nearest(ks[mine], column[mine], grid) for column in columns]
+        filled = [_on_grid(ks[mine], column[mine], grid) for column in columns]
         out[name] = _Series(grid, *filled)
     return out, names
 
 
-def _nearest(known: npt.NDArray[np.int64], values: Floats, grid: range) -> Floats:
+def _on_grid(known: npt.NDArray[np.int64], values: Floats, grid: range) -> Floats:
     """Return [T] values; a grid point without one takes the nearest, a track without any is nan."""
     if not len(known):
         return np.full(len(grid), np.nan)
-    wanted = np.asarray(grid)
-    right = np.clip(np.searchsorted(known, wanted), 0, len(known) - 1)
-    left = np.maximum(right - 1, 0)
-    nearer = np.where(np.abs(known[left] - wanted) <= np.abs(known[right] - wanted), left, right)
-    return np.asarray(values[nearer], np.float64)
+    return np.asarray(values[nearest_index(known, np.asarray(grid))], np.float64)
 
 
 def _mean(x: Floats) -> Floats:

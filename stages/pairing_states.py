@@ -79,9 +79,6 @@ class Lips:
     """lips move as speech does, whatever is heard"""
 
 
-NEAR_FRAMES = 25
-
-
 def spread(mask: Bools, reach: int) -> Bools:
     """Return the mask widened by `reach` frames to both sides."""
     if reach <= 0 or not mask.any():
@@ -98,7 +95,7 @@ def frame_states(
     nods: Bools | None = None,
     laughs: Bools | None = None,
     together: Bools | None = None,
-    near: int = NEAR_FRAMES,
+    near: int = 0,
 ) -> tuple[Codes, Codes, Floats]:
     """Return [T] states, reasons and confidences of one track.
 

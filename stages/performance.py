@@ -47,7 +47,7 @@ from schemas.tables import (
 )
 from schemas.time import GRID_HZ, Interval, grid_range
 from stages.clip_crop import Row, clip_bounds, planned, whole_crop
-from stages.face_series import Columns, between, boxes, track_series, tracklets_of
+from stages.face_series import Columns, between, between_or_nearest, boxes, track_series, tracklets_of
 from stages.packing_crop import Crop, face_union
 from stages.performance_context import Voices, camera_part, camera_series, clothing_of
 
@@ -177,11 +177,6 @@ class Performance:
         return [Frame(frame.pts_s, np.ascontiguousarray(frame.rgb()[rows, columns])) for frame in chosen]
 
 
-def _nearest(series: Columns, ks: range) -> int:
-    """Return the position of the row whose `k` is nearest to the middle of a range."""
-    return int(np.argmin(np.abs(series["k"] - (ks.start + ks.stop - 1) / 2)))
-
-
 def face_signals(series: Columns, ks: range, crop: Crop) -> FaceSignals:
     """Return a track's signals over grid points `ks`, boxes in pixels of the crop; gaps are not valid.
 
@@ -202,7 +197,7 @@ def face_signals(series: Columns, ks: range, crop: Crop) -> FaceSignals:
 
     box = spread(boxes(part) - corner)
     if not len(at):
-        box[:] = boxes(series)[_nearest(series, ks)] - corner
+        box[:] = boxes(between_or_nearest(series, ks)) - corner
     return FaceSignals(
         t_s=np.arange(ks.start, ks.stop) / GRID_HZ,
         blendshapes=spread(part["blendshapes"]),

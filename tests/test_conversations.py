@@ -114,9 +114,11 @@ def test_lips_that_move_on_long_after_the_voice_have_none_there() -> None:
 
 
 def test_a_segment_says_how_much_of_it_is_in_its_state() -> None:
-    lips = Face("s0", 0, 7, [(0, 3, TALK), (3, 3.6, -1.5), (3.6, 7, TALK)])
-    segments = solve(Case({"l": lips}, {"a": [(0, 3), (3.6, 7)]})).of("l")
-    assert all(s["state_ratio"] <= 1 for s in segments) and segments[0]["state"] == "speak"
+    lips = Face("s0", 0, 7, [(0, 3, TALK), (3, 3.8, STILL), (3.8, 7, TALK)])
+    (segment,) = solve(Case({"l": lips}, {"a": [(0, 3), (3.8, 7)]})).of("l")
+    assert segment["state"] == "speak" and segment["state_ratio"] == pytest.approx(6.2 / 7, abs=0.06)
+    whole = solve(Case({"l": face(0, 7, TALK)}, {"a": [(0, 7)]})).of("l")
+    assert [s["state_ratio"] for s in whole] == [1.0]
 
 
 def test_a_voice_of_ones_own_is_nobody_to_listen_to() -> None:

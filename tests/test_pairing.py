@@ -43,7 +43,7 @@ def states(log_odds: float, heard: Sound, own: bool = False, foreign: bool = Fal
     flags = np.full(n, own), np.full(n, foreign)
     together = np.full(n, more.get("together", False))
     seen = lips(n, log_odds, more.get("mouthing", False))
-    state, _, confidence = frame_states(seen, heard, *flags, together=together)
+    state, _, confidence = frame_states(seen, heard, *flags, together=together, near=25)
     assert ((confidence >= 0) & (confidence <= 1)).all()
     return sorted({State(int(s)).label for s in state})
 
