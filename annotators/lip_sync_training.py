@@ -243,14 +243,14 @@ def calibrated(tower: SyncTowers, clips: Sequence[TalkerClip], held_out: dict[st
     for seconds in (1, 2, 3, 5, 7):
         found = evaluate(clips, held_out, seconds)
         free.append((found.own, found.other))
-        fixed.append(_at_one_lag(clips, held_out, seconds))
+        fixed.append(at_one_lag(clips, held_out, seconds))
     slope, offset, _ = _logistic(fixed, intercept=False)
     scaled = [tuple(np.stack([slope * x[:, 0] + offset, x[:, 1]], 1) for x in pair) for pair in free]
     own_voice = _logistic([(a, b) for a, b in scaled], intercept=True)
     return replace(tower, correlation=r, per_frame=(slope, offset), own_voice=own_voice)
 
 
-def _at_one_lag(
+def at_one_lag(
     clips: Sequence[TalkerClip], towers: dict[str, SyncTowers], window_s: float, seed: int = 2
 ) -> tuple[Doubles, Doubles]:
     """Return [n, 2] mean evidence at the clip's own constant lag and frames, with own sound and with others'."""

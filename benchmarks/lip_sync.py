@@ -39,6 +39,7 @@ from annotators.lip_sync_training import (
     TAPS,
     HeldOut,
     TalkerClip,
+    at_one_lag,
     calibrated,
     evaluate,
     fit,
@@ -49,6 +50,7 @@ from curation.dataset import Dataset
 from curation.media.audio import read_audio
 from schemas import tables as t
 from schemas.time import AUDIO_HZ, GRID_HZ
+from stages.attribution import AttributionSettings
 from stages.face_series import tracklets_of
 from stages.lip_series import LipSeries, lips_of_tracks, trace
 from workflows.cli import main as lpm
@@ -130,6 +132,22 @@ def shown(found: HeldOut) -> dict[str, Any]:
         "windows": {"own": len(found.own), "other": len(found.other)},
         "median_lag_ms": median,
     }
+
+
+def dubbing_limit(clips: list[TalkerClip], held_out: dict[str, SyncTowers], towers: SyncTowers) -> dict[str, Any]:
+    """Return by window the shares of people's own voices and of others' that `attribution` would call dubbed."""
+    rule = AttributionSettings()
+    slope, offset = towers.per_frame
+    out = {}
+    for seconds in (3, 5, 7):
+        shares = {}
+        for whose, found in zip(("own", "other"), at_one_lag(clips, held_out, seconds), strict=True):
+            a_second = (slope * found[:, 0] + offset) * GRID_HZ
+            below = (a_second < rule.max_unsynced_per_s) & (a_second * seconds < rule.max_unsynced)
+            shares[whose] = {"share": round(float(below.mean()), 3), "windows": len(below),
+                             "lowest_per_s": round(float(a_second.min()), 2)}  # fmt: skip
+        out[f"{seconds}_s"] = shares
+    return out
 
 
 def _steady(found: HeldOut) -> float:
@@ -245,6 +263,7 @@ def measured(
         if real[kind] and without is None:
             found = [shown(evaluate(real[kind], held_out, s)) for s in (7, 3, 2)]
             result[kind]["leave_one_conversation_out"] = found
+        result[kind]["below_dubbing_limit"] = dubbing_limit([*of_kind, *real[kind]], held_out, towers[kind])
         strangers = fit([c for c in everyone if c.person not in EDITED], TAPS[kind])
         full = towers[kind]
         strangers = replace(strangers, correlation=full.correlation, per_frame=full.per_frame, own_voice=full.own_voice)
