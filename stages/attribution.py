@@ -57,17 +57,13 @@ class AttributionSettings(StageSettings):
     min_split_gain: float = Field(
         6.0, gt=0, description="log-odds by which two owners of one diarized voice must beat one; inf = never divide"
     )
-    max_unsynced: float = Field(
-        -4.0,
-        le=0,
-        description="log-odds below which lips do not belong to the voice",
-    )
+    max_unsynced: float = Field(-4.0, le=0, description="log-odds below which lips do not belong to the voice")
     max_unsynced_per_s: float = Field(
         -1.5,
         le=0,
-        description="and log-odds a second: what lips lack for the model, they lack all the time. Of 177 windows of 3 s "
-        "of talkers that the sync model never saw none fell below both, of other people's voices 45 % by spectrum alone "
-        "and 96 % with Whisper's features (benchmarks/lip_sync.py)",
+        description="and log-odds a second: what lips lack for the model, they lack all the time. Of 177 windows of "
+        "3 s of talkers that the sync model never saw none fell below both, of other people's voices 45 % by spectrum "
+        "alone and 96 % with Whisper's features (benchmarks/lip_sync.py)",
     )
     min_unsynced_s: float = Field(3.0, ge=0, description="and so much of the voice alone over moving lips")
 
