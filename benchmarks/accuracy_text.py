@@ -105,6 +105,7 @@ def _yield(y: dict[str, Any]) -> list[str]:
         f"kept {y['kept_s']:.1f} s in {y['kept_segments']} segments, right {y['kept_right_s']:.1f}, "
         f"wrong {y['kept_wrong_s']:.2f}, unsure {y['kept_unsure_s']:.1f}, of nobody labelled {y['kept_nobody_s']:.1f}"
     ]
+    lines.append("  precision of the kept: " + ", ".join(f"{k} {_share(v)}" for k, v in y["kept_precision"].items()))
     lines.append("  labelled seconds by what became of them, and what they would be worth")
     lines += [
         f"    {rule:<20} {', '.join(f'{what} {s:.1f} s' for what, s in worth.items())}"

@@ -137,7 +137,8 @@ def yield_score(
     """Return usable and kept seconds, the usable seconds each rule took, and what the kept and the taken is worth.
 
     `rules` counts every labelled second by its fate and worth, so the share of `good` in what a rule takes is its
-    error; `kept_nobody_s` was kept of tracks that stand for no labelled person there.
+    error; `kept_nobody_s` was kept of tracks that stand for no labelled person there. `kept_precision`: share of the
+    kept labelled seconds of a state that are in it, which is what a trainer receives.
 
     Args:
         points: truth and finding of every clip.
@@ -151,6 +152,7 @@ def yield_score(
     per_clip: dict[str, Counter[str]] = defaultdict(Counter)
     rules: dict[str, Counter[str]] = defaultdict(Counter)
     wrong_segments: Counter[str] = Counter()
+    received: dict[str, Counter[str]] = defaultdict(Counter)
     for p in points:
         segment = at.get(p.track or "", {}).get(p.k)
         what, is_usable = fate(p, segment, decided), (p.clip, p.person, p.k) in good
@@ -160,6 +162,8 @@ def yield_score(
         if is_usable:
             by_rule[what] += 1
             per_clip[p.clip].update({"usable": 1, "kept": int(what == "kept")})
+        if what == "kept" and state is not None and value != "unsure":
+            received["speak" if state == "both" else state][value] += 1
         if what == "kept" and value == "wrong":
             wrong_segments[f"{p.clip} {segment} {state} for {p.true}"] += 1
     kept = {s for s, o in decided.items() if o.outcome == "kept"}
@@ -176,6 +180,7 @@ def yield_score(
         "kept_unsure_s": mine["unsure"] / GRID_HZ,
         "kept_nobody_s": max(0.0, kept_s - mine.total() / GRID_HZ),
         "kept_segments": len(kept),
+        "kept_precision": {state: 1 - c["wrong"] / c.total() for state, c in sorted(received.items())},
         "wrong_segments": _seconds(wrong_segments),
         "rules": {rule: _seconds(c) for rule, c in sorted(rules.items(), key=lambda x: -x[1].total())},
         "per_clip": {clip: _seconds(c) for clip, c in sorted(per_clip.items())},

@@ -10,9 +10,10 @@ from cut_score import cut_score, match_cuts
 from hypothesis import given
 from hypothesis import strategies as st
 from identity_score import b_cubed
+from points import Point
 from state_score import figures
 from truth_people import SHORT_IDLE, Cut, parse, read_truths
-from yield_score import PAUSE, stretches
+from yield_score import PAUSE, Outcome, stretches, yield_score
 
 
 def person(name: str, state: str | None, x: tuple[float, float] = (0.4, 0.6)) -> dict[str, object]:
@@ -124,3 +125,20 @@ def test_stretches_hold_every_claimed_frame_once(labels: list[str | None]) -> No
     assert len(inside) == len(set(inside))
     assert {k for k, label in enumerate(labels) if label in ("speak", "listen")} <= set(inside)
     assert all(labels[k] in (state, PAUSE) for state, ks in found for k in ks)
+
+
+def test_what_is_kept_is_judged_by_state_and_what_a_rule_took_by_its_worth() -> None:
+    def at(k: int, true: str, scored: bool = True) -> Point:
+        return Point("x", k, "a", true, False, scored, "", "t0", True, "speak", "", 1.0, 1.0, "speak")
+
+    said = [at(k, "speak") for k in range(80)] + [at(k, "listen") for k in range(80, 100)]
+    said += [at(k, "speak", scored=False) for k in range(100, 110)] + [at(k, "listen") for k in range(110, 210)]
+    segments = [
+        {"segment_id": name, "track_id": "t0", "start_s": a / 25, "end_s": b / 25, "duration_s": (b - a) / 25}
+        for name, a, b in (("s0", 0, 110), ("s1", 110, 210))
+    ]
+    decided = {"s0": Outcome("kept", None, "both"), "s1": Outcome("filtered", "no_text", "listen")}
+    found = yield_score(said, {"x": parse("x.mp4", {"shots": [], "cuts": []})}, segments, decided)
+    assert found["kept_precision"] == {"speak": 0.8}
+    assert (found["usable_s"], found["kept_usable_s"], found["by_rule"]) == (7.2, 3.2, {"no_text": 4.0})
+    assert found["wrong_segments"] == {"x s0 both for listen": 0.8}
