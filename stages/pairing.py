@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -21,14 +22,16 @@ from curation.stage import Gate, GateMode, Inputs, Outputs, StageSettings, Unit,
 from schemas import tables as t
 from schemas.table import Table
 from schemas.time import GRID_HZ, Interval, grid_range
+from stages.clip_fit import Framer
 from stages.pairing_category import categorise
+from stages.pairing_clean import clean_run
 from stages.pairing_exchange import link_exchanges
 from stages.pairing_faces import NO_FACE, LaughRule, face_series, laughing
 from stages.pairing_heard import Heard
 from stages.pairing_labels import apply_labels, labelled_runs, name_partners
 from stages.pairing_lips import lip_evidence
 from stages.pairing_rivals import followed_better, sync_now
-from stages.pairing_segments import clip_text, cut_run, inside_word
+from stages.pairing_segments import clip_text, inside_word
 from stages.pairing_states import Codes, Reason, State, frame_states, runs, smooth, through_pauses
 
 Floats = npt.NDArray[np.float32]
@@ -59,6 +62,10 @@ class PairingSettings(StageSettings):
         1.0, ge=0, description="a clip goes on through a shorter idle stretch; the timeline has it all the same"
     )
     min_clip_s: float = Field(3.0, gt=0, description="clips are cut no shorter than this (LPM 1.0: 3-8 s)")
+    cut_around: bool = Field(
+        True, description="a clip ends before, and begins after, what no crop of the person can leave out"
+    )
+    min_seen: float = Field(0.9, ge=0, le=1, description="and its face is confirmed in this share of it")
     max_clip_s: float = Field(8.0, gt=0, description="and no longer than this")
 
 
@@ -81,11 +88,12 @@ class Pairing:
     """Stage: timelines and segments of one source."""
 
     name: ClassVar[str] = "pairing"
-    version: ClassVar[int] = 16
+    version: ClassVar[int] = 17
     unit: ClassVar[Unit] = "source"
     reads: ClassVar[tuple[Table, ...]] = (
-        t.SOURCES, t.SHOTS, t.TRACKS, t.TRACKLETS, t.FRAMES, t.FACE_FRAMES, t.SPEECH, t.SPEECH_FRAMES, t.AUDIO_EVENTS,
-        t.VOICE_TURNS, t.WORDS, t.ASD_FRAMES, t.SYNC, t.SYNC_FRAMES, t.BINDINGS, t.BACKCHANNELS, t.LABELS,
+        t.SOURCES, t.SHOTS, t.TRACKS, t.TRACKLETS, t.FRAMES, t.FACE_FRAMES, t.LAYOUT, t.SPEECH, t.SPEECH_FRAMES,
+        t.AUDIO_EVENTS, t.VOICE_TURNS, t.WORDS, t.ASD_FRAMES, t.SYNC, t.SYNC_FRAMES, t.BINDINGS,
+        t.BACKCHANNELS, t.LABELS,
     )  # fmt: skip
     writes: ClassVar[tuple[Table, ...]] = (t.TIMELINE, t.SEGMENTS)
     gate: ClassVar[Gate | None] = "tracks"
@@ -109,6 +117,7 @@ class Pairing:
         apply_labels(labels, people)
         sync = {r["track_id"]: r for r in inputs.read(t.SYNC).to_pylist()}
         frozen = {r["k"] for r in inputs.read(t.FRAMES).select(["k", "is_frozen"]).to_pylist() if r["is_frozen"]}
+        framer = Framer.of(inputs)
         timeline: list[dict[str, Any]] = []
         segments: list[dict[str, Any]] = []
         for person in people:
@@ -116,11 +125,23 @@ class Pairing:
             for a, b, code in runs(through_pauses(person.state, round(s.clip_pause_s * GRID_HZ))):
                 start, end = _time(person, a), _time(person, b)
                 words = heard.words if code != State.IDLE else []
-                for start_s, end_s in cut_run(words, start, end, self._settings.min_clip_s, self._settings.max_clip_s):
+                fits = partial(self._fits, person, framer if code != State.DISCARD else None)
+                for start_s, end_s in clean_run(words, start, end, s.min_clip_s, s.max_clip_s, fits):
                     segments.append(self._segment(person, start_s, end_s, code, heard, sync, frozen))
         name_partners(labels, [*timeline, *segments], [p.track for p in people])
         link_exchanges(item.source_id, segments)
         return Outputs({t.TIMELINE: t.TIMELINE.from_rows(timeline), t.SEGMENTS: t.SEGMENTS.from_rows(segments)})
+
+    def _fits(self, person: _Person, framer: Framer | None, start_s: float, end_s: float) -> bool:
+        """Say whether a clip would show the person all the time, and nothing that does not belong to them."""
+        if framer is None or not self._settings.cut_around:
+            return True
+        ks = grid_range(Interval(start_s, end_s))
+        at = slice(max(0, ks.start - person.ks.start), max(0, ks.stop - person.ks.start))
+        seen = person.visible[at]
+        if not len(seen) or seen.mean() < self._settings.min_seen:
+            return False
+        return framer.fits(person.track["track_id"], person.track["shot_id"], start_s, end_s)
 
     def _people(self, inputs: Inputs, heard: Heard) -> list[_Person]:
         s = self._settings

@@ -104,13 +104,13 @@ def cut_run(
     neighbour. Other borders move from the even places to sentence ends and pauses, as far as both limits allow.
     """
     pieces: list[tuple[float, float]] = []
-    borders = [start_s, *_voice_borders(words, start_s, end_s, min_s), end_s]
+    borders = [start_s, *voice_borders(words, start_s, end_s, min_s), end_s]
     for a, b in pairwise(borders):
-        pieces += _cut_evenly(words, a, b, min_s, max_s)
+        pieces += cut_evenly(words, a, b, min_s, max_s)
     return pieces
 
 
-def _voice_borders(words: Sequence[SpokenWord], start_s: float, end_s: float, min_s: float) -> list[float]:
+def voice_borders(words: Sequence[SpokenWord], start_s: float, end_s: float, min_s: float) -> list[float]:
     """Return the grid times between two voices at which both sides keep `min_s`, in order."""
     out: list[float] = []
     for a, b in voice_changes([w for w in words if w.end_s > start_s and w.start_s < end_s]):
@@ -127,9 +127,10 @@ def _grid_times(a_s: float, b_s: float) -> list[float]:
     return [k / GRID_HZ for k in ks] or [math.floor(b_s * GRID_HZ + 1e-6) / GRID_HZ]
 
 
-def _cut_evenly(
+def cut_evenly(
     words: Sequence[SpokenWord], start_s: float, end_s: float, min_s: float, max_s: float
 ) -> list[tuple[float, float]]:
+    """Cut a stretch that is longer than `max_s` into nearly equal pieces, as `cut_run` says."""
     length = end_s - start_s
     if length <= max_s + 1e-6:
         return [(start_s, end_s)]
