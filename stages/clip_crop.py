@@ -38,6 +38,8 @@ _CLOSE_S = 8.0
 """Text of one shot alone may come back within this time."""
 _USUAL, _USUAL_SHARE = 3, 0.1
 """A place is usual when text stood there in this many measurements, and this share of all."""
+_STEADY = 0.8
+"""Text of one shot in this share of its measurements is a title or a page of that shot: it cannot come in others."""
 
 
 class CropSettings(StageSettings):
@@ -51,7 +53,7 @@ class CropSettings(StageSettings):
     )
     margin_beside: float = Field(0.9, ge=0, description="room at each side of the face box, in face widths")
     least_above: float = Field(0.35, ge=0, description="least room above, where the picture has it: the hair")
-    least_below: float = Field(0.2, ge=0, description="least room below: the neck")
+    least_below: float = Field(0.06, ge=0, description="least room below: the chin's outline")
     least_beside: float = Field(0.15, ge=0, description="least room at each side: the ears")
     max_speed: float = Field(0.8, ge=0, description="a following crop's centre moves no faster (crop heights / s)")
     max_zoom: float = Field(0.5, ge=0, description="and its size changes no faster (share / s)")
@@ -158,11 +160,15 @@ def foreign_insets(rows: Sequence[Row], face: FloatArray, size: tuple[int, int])
 
 @dataclass(frozen=True)
 class Place:
-    """Where text comes back: edges [4] in shares of the picture, the shots that have it (by index), and when."""
+    """Where text comes back: edges [4] in shares of the picture, the shots that have it (by index), and when.
+
+    `only` is the shot that it stands in throughout, where it stands in no other.
+    """
 
     box: FloatArray
     shots: frozenset[int]
     times_s: tuple[float, ...]
+    only: Interval | None = None
 
 
 def usual_text(layout: Sequence[Row], shots: Sequence[Interval]) -> list[Place]:
@@ -186,14 +192,27 @@ def usual_text(layout: Sequence[Row], shots: Sequence[Interval]) -> list[Place]:
             box = [np.quantile(edges[:, 0], 0.1), np.median(edges[:, 1]),
                    np.quantile(edges[:, 2], 0.9), np.median(edges[:, 3])]  # fmt: skip
             times = tuple(float(layout[n]["t_s"]) for n in sorted(rows))
-            found.append(Place(np.array(box), frozenset(bisect_right(starts, x + 1e-6) - 1 for x in times), times))
+            homes = frozenset(bisect_right(starts, x + 1e-6) - 1 for x in times)
+            first = min(homes)
+            only = shots[first] if len(homes) == 1 and 0 <= first < len(shots) else None
+            looks = 0 if only is None else sum(only.contains(r["t_s"]) for r in layout)
+            steady = len(rows) >= _STEADY * looks
+            found.append(Place(np.array(box), homes, times, only if steady else None))
     return found
 
 
 def usual_here(places: Sequence[Place], span: Interval) -> FloatArray:
-    """Return the places [n, 4] where text may come during a clip: those of several shots, or with text close by."""
+    """Return the places [n, 4] where text may come during a clip: those of several shots, or with text close by.
+
+    Text that stands throughout one shot alone is no caption that comes and goes: it counts in that shot only.
+    """
     near = Interval(max(0.0, span.start_s - _CLOSE_S), span.end_s + _CLOSE_S)
-    found = [p.box for p in places if len(p.shots) > 1 or any(near.contains(x) for x in p.times_s)]
+    found = [
+        p.box
+        for p in places
+        if (p.only is None or (p.only.start_s < span.end_s and span.start_s < p.only.end_s))
+        and (len(p.shots) > 1 or any(near.contains(x) for x in p.times_s))
+    ]
     return np.asarray(found, np.float64).reshape(-1, 4)
 
 

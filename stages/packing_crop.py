@@ -65,7 +65,7 @@ class CropShape:
     below_body: float = 3.1
     beside: float = 0.9
     least_above: float = 0.35
-    least_below: float = 0.2
+    least_below: float = 0.06
     least_beside: float = 0.15
     max_speed: float = 0.8
     max_zoom: float = 0.5

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from itertools import pairwise
 
 from schemas.time import GRID_HZ
@@ -39,7 +39,8 @@ def clean_run(
         if b - a < min_s - 1e-6 or all(fits(*p) for p in whole):
             pieces += whole
             continue
-        chosen = best_spans(border_times(words, a, b), min_s, max_s, fits)
+        known = [p for p in whole if p[1] - p[0] >= min_s - 1e-6 and fits(*p)]
+        chosen = best_spans(border_times(words, a, b, {t for p in known for t in p}), min_s, max_s, fits, known)
         if not chosen:
             pieces += whole
             continue
@@ -53,27 +54,40 @@ def clean_run(
     return pieces
 
 
-def border_times(words: Sequence[SpokenWord], start_s: float, end_s: float) -> dict[float, float]:
+def border_times(
+    words: Sequence[SpokenWord], start_s: float, end_s: float, always: Container[float] = ()
+) -> dict[float, float]:
     """Return the times at which a clip of a run may begin or end, with what that costs in seconds of clip.
 
-    One grid point of every five, and both ends, which cost nothing.
+    One grid point of every five, those of `always`, and both ends, which cost nothing.
     """
     best: dict[int, tuple[float, float, float]] = {}
-    for t_s, cost in cut_points(words, start_s, end_s).items():
+    points = cut_points(words, start_s, end_s)
+    for t_s, cost in points.items():
         block = round(t_s * GRID_HZ) // _STEP
         middle = abs(round(t_s * GRID_HZ) - block * _STEP - _STEP // 2)
         best[block] = min(best.get(block, (math.inf, 0.0, 0.0)), (cost, float(middle), t_s))
     inner = {t_s: _BORDER_COST * cost for cost, _, t_s in sorted(best.values(), key=lambda x: x[2])}
+    inner |= {t_s: _BORDER_COST * cost for t_s, cost in points.items() if t_s in always}
     return {start_s: 0.0, **inner, end_s: 0.0}
 
 
-def best_spans(borders: Mapping[float, float], min_s: float, max_s: float, fits: Fits) -> list[tuple[float, float]]:
+def best_spans(
+    borders: Mapping[float, float],
+    min_s: float,
+    max_s: float,
+    fits: Fits,
+    known: Sequence[tuple[float, float]] = (),
+) -> list[tuple[float, float]]:
     """Return disjoint clean spans between borders, of `min_s` to `max_s`, that together are worth most, in order.
 
-    A part of a clean span is taken to be clean. `fits` is asked at most twice a border.
+    A part of a clean span is taken to be clean; `known` ones are. `fits` is asked at most twice a border.
     """
     times = sorted(borders)
     reach = _reach(times, min_s, max_s, fits)
+    for first, last in known:
+        i = bisect_left(times, first - 1e-6)
+        reach[i] = max(reach[i], bisect_left(times, last - 1e-6))
     value, taken = [0.0] * len(times), [-1] * len(times)
     for j in range(1, len(times)):
         value[j] = value[j - 1]

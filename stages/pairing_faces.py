@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from annotators.faces_mesh import BLENDSHAPES
 from annotators.facial_actions import LAUGH_JAW, LAUGH_MIN_S, laugh_rhythm
@@ -25,6 +27,8 @@ from schemas.time import GRID_HZ, Interval, grid_range
 Bools = npt.NDArray[np.bool_]
 
 MIN_SMILE = 0.5
+SURE = 0.7
+"""Detector score from which a face is seen though no landmarks fit it: in profile, or looking down at a table."""
 _HAHA = re.compile(r"(?:[hx]?[aeio]h?){2,}|lol|", re.IGNORECASE)
 """What recognisers write for laughter; it is no word."""
 _SMILE = [BLENDSHAPES.index(f"mouthSmile{side}") for side in ("Left", "Right")]
@@ -41,25 +45,34 @@ class LaughRule:
 
 @dataclass(frozen=True, slots=True)
 class FaceSeries:
-    """Where one track's face was confirmed: increasing grid points [N], smile and open jaw there [N], 0-1."""
+    """Where one track's face was confirmed: increasing grid points [N], smile and open jaw there [N], 0-1.
+
+    `sure` are grid points where the detector was sure, landmarks or not.
+    """
 
     ks: npt.NDArray[np.int64]
     smile: npt.NDArray[np.float32]
     jaw: npt.NDArray[np.float32]
+    sure: npt.NDArray[np.int64]
 
     def seen(self, ks: range) -> Bools:
-        """Return [T] whether the face was confirmed."""
-        return np.isin(np.asarray(ks), self.ks)
+        """Return [T] whether the face was seen: confirmed by landmarks, or the detector was sure of it."""
+        grid = np.asarray(ks)
+        return np.isin(grid, self.ks) | np.isin(grid, self.sure)
 
 
-NO_FACE = FaceSeries(np.zeros(0, np.int64), np.zeros(0, np.float32), np.zeros(0, np.float32))
+NO_FACE = FaceSeries(np.zeros(0, np.int64), np.zeros(0, np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64))
 
 
 def face_series(inputs: Inputs) -> dict[str, FaceSeries]:
-    """Return each track's face where landmarks confirmed it."""
+    """Return each track's face where landmarks confirmed it or the detector was sure of it."""
     owner = {r["tracklet_id"]: r["track_id"] for r in inputs.read(t.TRACKLETS).to_pylist()}
     parts: dict[str, list[npt.NDArray[np.float64]]] = {}
+    sure: dict[str, list[npt.NDArray[np.int64]]] = {}
     for part in inputs.parts(t.FACE_FRAMES):
+        clear = part.filter(pc.greater_equal(part["score"], SURE))
+        for name, points in _by_track(clear, owner).items():
+            sure.setdefault(name, []).append(points)
         rows = part.filter(part["has_mesh"]).combine_chunks()
         if not rows.num_rows:
             continue
@@ -69,12 +82,19 @@ def face_series(inputs: Inputs) -> dict[str, FaceSeries]:
         for name in sorted(set(names) - {""}):
             parts.setdefault(name, []).append(values[names == name])
     out = {}
-    for name, pieces in parts.items():
-        whole = np.concatenate(pieces)
+    for name in sorted({*parts, *sure}):
+        whole = np.concatenate(parts.get(name, [np.zeros((0, 3))]))
         _, first = np.unique(whole[:, 0], return_index=True)
         ks, smile, jaw = whole[first].T
-        out[name] = FaceSeries(ks.astype(np.int64), smile.astype(np.float32), jaw.astype(np.float32))
+        clearly = np.unique(np.concatenate(sure.get(name, [np.zeros(0, np.int64)])))
+        out[name] = FaceSeries(ks.astype(np.int64), smile.astype(np.float32), jaw.astype(np.float32), clearly)
     return out
+
+
+def _by_track(rows: pa.Table, owner: Mapping[str, str]) -> dict[str, npt.NDArray[np.int64]]:
+    names = np.array([owner.get(x, "") for x in rows["tracklet_id"].to_pylist()], object)
+    ks = np.asarray(rows["k"].to_numpy(), np.int64)
+    return {name: ks[names == name] for name in sorted(set(names) - {""})}
 
 
 def _shapes(column: Any, rows: int) -> npt.NDArray[np.float64]:

@@ -70,7 +70,7 @@ SEGMENTS = Table(
             real(name, f"mean score of {name} in the sound; null where there is none", "0-1", null=True)
             for name in ("music", "singing", "laughter", "noise")
         ),
-        real("visible_ratio", "share of grid points with a confirmed face", "0-1"),
+        real("visible_ratio", "share of grid points with a face: landmarks fit it, or the detector was sure", "0-1"),
         real("median_face_px", "median shorter side of the face box", "px"),
         real("frozen_ratio", "share of frozen frames", "0-1"),
         flag("cuts_word", "a border lies inside a recognised word"),
