@@ -19,6 +19,9 @@ from stages.crop_search import Scene, overlap
 DIGITAL_SILENCE_DB = -90.0
 """Level below which sound has less than one step of 16 bits: no microphone in a room gives that."""
 
+EDGE = 0.05
+"""A face box this near to the picture's left or right edge, in its own width, is that of a face cut off there."""
+
 
 def content(path: CropPath, scene: Scene, rows: Sequence[Row], size: tuple[int, int]) -> dict[str, Any]:
     """Return the columns of CLIP_PLANS that say what a crop shows; `rows` are the clip's LAYOUT rows."""
@@ -37,10 +40,12 @@ def content(path: CropPath, scene: Scene, rows: Sequence[Row], size: tuple[int, 
         parts = sum(overlap(edges, box[None]) for box in boxes) / area
         return float(min(1.0, np.max(parts)))
 
+    at_edge = (face[:, 0] <= EDGE * width) | (face[:, 2] >= size[0] - EDGE * width) | (face[:, 3] >= size[1])
     others = [float(np.max(overlap(edges, scene.others[:, i]) / area)) for i in range(scene.others.shape[1])]
     beside = np.minimum(face[:, 0] - edges[:, 0], edges[:, 2] - face[:, 2]) / width
     return {
         "face_in_crop": float(np.quantile(held, 0.01)),
+        "face_at_edge": float(at_edge.mean()),
         "room_above": float(np.median((face[:, 1] - edges[:, 1]) / height)),
         "room_below": float(np.median((edges[:, 3] - face[:, 3]) / height)),
         "room_beside": float(np.median(beside)),

@@ -29,7 +29,9 @@ _SPARE_PX = 2.0
 _BORDER = 0.01
 """A panel's, inset's or bar's edge is known to this share of the picture's width; a strip may be drawn along it."""
 _GLYPHS = 0.3
-"""Boxes of text hold the letters; what they are printed on reaches this share of their height further."""
+"""Boxes of text hold the letters; what they are printed on reaches this share of a line's height further,"""
+_PLATE = 0.01
+"""and not more than this share of the picture's width: tall boxes hold several lines."""
 _BAND = 0.5
 """Lines of text that overlap by this share of the lower one's height, and at all in width, stand in one place."""
 _GLIMPSE = 5
@@ -120,7 +122,7 @@ def clip_scene(
     seen = [o for o in others if np.isfinite(o[:, 0]).sum() >= _GLIMPSE and _inside(o, bounds)]
     near = near_rows(layout, ks, shot)
     text, outward = overlays(near, "text_boxes", size), np.array([-1.0, -1.0, 1.0, 1.0])
-    text = text + outward * _GLYPHS * (text[:, 3:] - text[:, 1:2])
+    text = text + outward * np.minimum(_GLYPHS * (text[:, 3:] - text[:, 1:2]), _PLATE * size[0])
     unwanted = [text, overlays(near, "logo_boxes", size), foreign_insets(near, own, size)]
     return Scene(
         face=own,

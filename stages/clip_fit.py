@@ -8,16 +8,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from curation.stage import Inputs
 from stages.clip_content import content
 from stages.clip_crop import CropSettings
 from stages.clip_source import ClipSource, clip_source
-from stages.crop_search import best_crop
+from stages.crop_search import best_crop, blocked
 
-_HELD = 0.95
-"""Share of the face that lies in the crop, at its least: as the default policy's `face_held`."""
+_HELD, _AT_EDGE, _USUAL = 0.95, 0.05, 0.0005
+"""Least share of the face in the crop, most of the time at the picture's edge, most of the crop under places where
+text usually stands: as the default policy's `face_held` and `no_usual_text`."""
+_SHAPE = CropSettings().shape
 
 
 @dataclass(frozen=True)
@@ -43,10 +43,13 @@ class Framer:
         segment = {"segment_id": "", "track_id": track, "shot_id": shot, "start_s": start_s, "end_s": end_s}
         try:
             scene = self.source.scene(segment)
-            found = best_crop(scene, CropSettings().shape)
+            if blocked(scene, _SHAPE):
+                return False
+            found = best_crop(scene, _SHAPE)
         except ValueError:  # no face box there, or outside the picture
             return False
         if not found.clean or found.framing == "tight":
             return False
         shown = content(found.path, scene, [], self.source.size)
-        return bool(shown["face_in_crop"] >= _HELD and shown["usual_text_in_crop"] <= np.finfo(float).eps)
+        held = shown["face_in_crop"] >= _HELD and shown["face_at_edge"] <= _AT_EDGE
+        return bool(held and shown["usual_text_in_crop"] <= _USUAL)

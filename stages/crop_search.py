@@ -117,6 +117,23 @@ def best_crop(scene: Scene, shape: CropShape) -> Found:
     return fixed
 
 
+def blocked(scene: Scene, shape: CropShape) -> bool:
+    """Say whether what is unwanted comes so near the face at some time that no crop with the least margins is clean."""
+    limits = np.array([scene.bounds.x0, scene.bounds.y0] * 2), np.array([scene.bounds.x1, scene.bounds.y1] * 2)
+    need = np.clip(_least(scene.face, shape), *limits)[:, None]
+    return bool(
+        (overlap(need, scene.unwanted[None]) > 0).any() or (overlap(need, _grown(scene.others, _BESIDE)) > 0).any()
+    )
+
+
+def _least(face: FloatArray, shape: CropShape) -> FloatArray:
+    """Return what a crop must hold of faces [n, 4]: them with the least margins."""
+    size = face[:, 2:] - face[:, :2]
+    grow = np.column_stack([size[:, 0] * shape.least_beside, size[:, 1] * shape.least_above,
+                            size[:, 0] * shape.least_beside, size[:, 1] * shape.least_below])  # fmt: skip
+    return np.asarray(face + grow * np.array([-1, -1, 1, 1]))
+
+
 def _wanders(face: FloatArray, fixed: Found, shape: CropShape) -> bool:
     heights = smoothed(face[:, 3:] - face[:, 1:2], 0.3)[:, 0]
     low, high = np.quantile(heights, [0.05, 0.95])
@@ -198,10 +215,7 @@ def _unsquare(scene: Scene, base: _Base, shape: CropShape) -> Found:
 def _normal(scene: Scene, base: _Base, shape: CropShape) -> tuple[Rect, Rect]:
     """Return, in the base's coordinates, all places of the face and what a crop must hold: it with least margins."""
     b, face = scene.bounds, scene.face
-    size = face[:, 2:] - face[:, :2]
-    grow = np.column_stack([size[:, 0] * shape.least_beside, size[:, 1] * shape.least_above,
-                            size[:, 0] * shape.least_beside, size[:, 1] * shape.least_below])  # fmt: skip
-    need = face + grow * np.array([-1, -1, 1, 1])
+    need = _least(face, shape)
     limits = np.array([b.x0, b.y0, b.x0, b.y0]), np.array([b.x1, b.y1, b.x1, b.y1])
     k = np.arange(len(face))
     centre = np.column_stack([np.interp(k, base.places, base.centre[:, i]) for i in range(2)])

@@ -27,6 +27,7 @@ CLIP_PLANS = Table(
         real("clip_face_px", "median shorter side of the face box within the clip, in the source", "px"),
         real("packed_face_px", "the same in the encoded picture", "px"),
         real("face_in_crop", "least share of the face box inside the crop, 1st percentile of frames", "0-1"),
+        real("face_at_edge", "share of grid points at which the picture's left, right or lower edge cuts it", "0-1"),
         real("room_above", "room above the face in the crop, median, face heights"),
         real("room_below", "room below the face in the crop, likewise"),
         real("room_beside", "room at the narrower side of the face, likewise, face widths"),
