@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -53,7 +53,7 @@ class FaceSeries:
     ks: npt.NDArray[np.int64]
     smile: npt.NDArray[np.float32]
     jaw: npt.NDArray[np.float32]
-    sure: npt.NDArray[np.int64]
+    sure: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
 
     def seen(self, ks: range) -> Bools:
         """Return [T] whether the face was seen: confirmed by landmarks, or the detector was sure of it."""
@@ -61,7 +61,7 @@ class FaceSeries:
         return np.isin(grid, self.ks) | np.isin(grid, self.sure)
 
 
-NO_FACE = FaceSeries(np.zeros(0, np.int64), np.zeros(0, np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64))
+NO_FACE = FaceSeries(np.zeros(0, np.int64), np.zeros(0, np.float32), np.zeros(0, np.float32))
 
 
 def face_series(inputs: Inputs) -> dict[str, FaceSeries]:

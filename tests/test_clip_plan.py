@@ -80,6 +80,24 @@ def test_usual_text_is_what_comes_back() -> None:
     assert len(usual_here(one_shot, Interval(1.0, 4.0))) == 1 and not len(usual_here(one_shot, Interval(30.0, 34.0)))
 
 
+def test_a_title_of_one_shot_is_no_caption_of_the_next() -> None:
+    shots = [Interval(10.0 * i, 10.0 * (i + 1)) for i in range(2)]
+    page = [0.1, 0.2, 0.9, 0.3]
+    rows = [row(t.LAYOUT, source_id=SOURCE, **_text(25 * k, *(page if k >= 11 else ()))) for k in range(20)]
+    places = usual_text(rows, shots)
+    assert not len(usual_here(places, Interval(5.0, 9.0))) and len(usual_here(places, Interval(12.0, 16.0))) == 1
+    captions = usual_text([*rows[:11], *(r for r in rows[11:] if r["k"] % 50), *rows[:4]], shots)
+    assert len(usual_here(captions, Interval(12.0, 16.0))) == len(captions)
+
+
+def test_a_face_at_the_pictures_edge_is_counted() -> None:
+    def leaving(at_s: float) -> tuple[float, float, float, float]:
+        return (600.0 if at_s < 3.0 else 1.0, 200.0, 100.0, 100.0)
+
+    assert planned([_text(25)])["face_at_edge"] == 0
+    assert planned([_text(25)], [leaving])["face_at_edge"] == pytest.approx(0.25)
+
+
 def test_overlays_next_to_a_clip_count_within_its_shot() -> None:
     rows = [row(t.LAYOUT, source_id=SOURCE, **_text(k)) for k in (10, 60, 110, 160)]
     assert [r["k"] for r in near_rows(rows, range(70, 100), Interval(0.0, 10.0))] == [60, 110]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from stages.clip_content import encoded_size, packed
 from stages.crop_path import CropPath, knot_places, smoothed
-from stages.crop_search import Found, Scene, best_crop, overlap
+from stages.crop_search import Found, Scene, best_crop, blocked, overlap
 from stages.packing_crop import CropShape, Rect
 from stages.packing_picture import cropped
 
@@ -191,3 +191,12 @@ def test_a_moving_cut_trembles_less_than_a_pixel() -> None:
         ]
         assert means == pytest.approx([float(np.mean((50 + s / 10 + np.arange(100)) / 2)) for s in range(40)], abs=0.8)
         assert np.diff(means).min() >= -1e-6  # it never steps back
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(0, 10**6), st.floats(300, 1000), st.floats(50, 600))
+def test_a_blocked_crop_is_never_clean(seed: int, x: float, y: float) -> None:
+    face = wander(seed, 60, 0.1)
+    sign = np.array([[x, y, x + 60, y + 40]])
+    if blocked(scene(face, sign), CropShape()):
+        assert not best_crop(scene(face, sign), CropShape()).clean

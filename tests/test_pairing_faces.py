@@ -67,3 +67,9 @@ def test_laughing_under_anothers_voice_is_listening_and_alone_it_is_named() -> N
     assert states(speech=True, own=False) == ({State.LISTEN}, {Reason.LAUGHTER})
     assert states(speech=True, own=True) == ({State.SPEAK}, {Reason.LAUGHTER})
     assert states(speech=False, own=False) == ({State.DISCARD}, {Reason.LAUGHTER})
+
+
+def test_a_face_without_landmarks_is_seen_where_the_detector_is_sure() -> None:
+    half = FaceSeries(np.arange(50), np.zeros(50, np.float32), np.zeros(50, np.float32), np.arange(40, 80))
+    assert half.seen(range(100)).tolist() == [k < 80 for k in range(100)]
+    assert not NO_FACE.seen(range(3)).any()
