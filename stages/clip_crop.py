@@ -122,7 +122,7 @@ def clip_scene(
     seen = [o for o in others if np.isfinite(o[:, 0]).sum() >= _GLIMPSE and _inside(o, bounds)]
     near = near_rows(layout, ks, shot)
     text, outward = overlays(near, "text_boxes", size), np.array([-1.0, -1.0, 1.0, 1.0])
-    text = text + outward * np.minimum(_GLYPHS * (text[:, 3:] - text[:, 1:2]), _PLATE * size[0])
+    plates = text + outward * np.minimum(_GLYPHS * (text[:, 3:] - text[:, 1:2]), _PLATE * size[0])
     unwanted = [text, overlays(near, "logo_boxes", size), foreign_insets(near, own, size)]
     return Scene(
         face=own,
@@ -130,6 +130,7 @@ def clip_scene(
         unwanted=np.concatenate(unwanted) + _SPARE_PX * outward,
         usual=usual * np.tile(np.asarray(size, np.float64), 2),
         bounds=bounds,
+        margins=plates + _SPARE_PX * outward,
     )
 
 

@@ -6,17 +6,23 @@ shows is measured there, and policies decide on that.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from curation.stage import Inputs
+from schemas.time import Interval, grid_range
 from stages.clip_content import content
-from stages.clip_crop import CropSettings
+from stages.clip_crop import CropSettings, near_rows
 from stages.clip_source import ClipSource, clip_source
 from stages.crop_search import best_crop, blocked
 
-_HELD, _AT_EDGE, _USUAL = 0.95, 0.05, 0.0005
-"""Least share of the face in the crop, most of the time at the picture's edge, most of the crop under places where
-text usually stands: as the default policy's `face_held` and `no_usual_text`."""
+_HELD, _AT_EDGE = 0.95, 0.05
+"""Least share of the face in the crop, and most of the time at the picture's edge: the default policy's `face_held`."""
+_MOST: Mapping[str, float] = {
+    "text_in_crop": 0.0005, "usual_text_in_crop": 0.0005, "logo_in_crop": 0.0005, "inset_in_crop": 0.0005,
+    "bars_in_crop": 0.002, "other_face_in_crop": 0.002,
+}  # fmt: skip
+"""Most of the crop that each may take: as its rules on overlays, bars and other people."""
 _SHAPE = CropSettings().shape
 
 
@@ -48,8 +54,8 @@ class Framer:
             found = best_crop(scene, _SHAPE)
         except ValueError:  # no face box there, or outside the picture
             return False
-        if not found.clean or found.framing == "tight":
-            return False
-        shown = content(found.path, scene, [], self.source.size)
-        held = shown["face_in_crop"] >= _HELD and shown["face_at_edge"] <= _AT_EDGE
-        return bool(held and shown["usual_text_in_crop"] <= _USUAL)
+        ks = grid_range(Interval(start_s, end_s))
+        near = near_rows(self.source.layout, ks, self.source.shots[shot])
+        shown = content(found.path, scene, near, self.source.size)
+        held = shown["face_in_crop"] >= _HELD and shown["face_at_edge"] <= _AT_EDGE and found.framing != "tight"
+        return bool(held and all(shown[column] <= most for column, most in _MOST.items()))

@@ -1,15 +1,15 @@
 """The best crop of one person: the framing nearest to the wanted one that leaves out what does not belong. Pure.
 
-Crops of several sizes and places are compared. Every one holds the face with the least margins and stays in its
-bounds; those that show overlaid text, a graphic, an inset or another face are taken only when all do. A wide framing
-(half body) is tried first, then head and shoulders, then narrower ones. A still crop is preferred; where it would have
-to be much wider than the person, because they move or the camera zooms, or where no still one is clean, the crop
-follows. 5 to 50 milliseconds a clip.
+Crops of several sizes and places are compared. Every one holds the face throughout, with the least margins but for
+moments, and stays in its bounds; those that show overlaid text, a graphic, an inset or another face are taken only
+when all do. A wide framing (half body) is tried first, then head and shoulders, then narrower ones. A still crop is
+preferred; where it would have to be much wider than the person, because they move or the camera zooms, or where no
+still one is clean, the crop follows. 5 to 50 milliseconds a clip.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Literal
 
@@ -41,6 +41,8 @@ _CLEAR = 1e-6
 """Room between a crop and what it stands flush with, in units: rounding must not make them meet."""
 _DIRTY = 50.0
 """Cost of what must not be seen, a share of the crop: only a choice among crops that all show some."""
+_NOD = 0.05
+"""The least margin at a side may be short in this share of a clip: a quick nod must not decide. The face never is."""
 _WANDERS = 1.45
 """A still crop this much higher than a following one needs to be is too wide."""
 _ZOOMS = 1.3
@@ -52,7 +54,8 @@ class Scene:
     """What is in the picture during a clip; rectangles are x0, y0, x1, y1 in pixels.
 
     `face` [n, 4] is the person's face on each grid point; `others` [n, m, 4] other faces, nan where not seen;
-    `unwanted` [k, 4] what must not be in the crop; `usual` [k, 4] places where text usually stands.
+    `unwanted` [k, 4] what must not be in the crop; `usual` [k, 4] places where text usually stands; `margins` [k, 4]
+    what had better not be in it either, as it stands close around what is unwanted.
     """
 
     face: FloatArray
@@ -60,6 +63,7 @@ class Scene:
     unwanted: FloatArray
     usual: FloatArray
     bounds: Rect
+    margins: FloatArray = field(default_factory=lambda: np.zeros((0, 4)))
 
 
 @dataclass(frozen=True)
@@ -120,10 +124,13 @@ def best_crop(scene: Scene, shape: CropShape) -> Found:
 def blocked(scene: Scene, shape: CropShape) -> bool:
     """Say whether what is unwanted comes so near the face at some time that no crop with the least margins is clean."""
     limits = np.array([scene.bounds.x0, scene.bounds.y0] * 2), np.array([scene.bounds.x1, scene.bounds.y1] * 2)
-    need = np.clip(_least(scene.face, shape), *limits)[:, None]
-    return bool(
-        (overlap(need, scene.unwanted[None]) > 0).any() or (overlap(need, _grown(scene.others, _BESIDE)) > 0).any()
-    )
+    # At each of its four sides the margin may be short for as long as a nod lasts.
+    for boxes, most in ((scene.face, 0.0), (_least(scene.face, shape), 4 * _NOD)):
+        held = np.clip(boxes, *limits)[:, None]
+        met = np.concatenate([overlap(held, scene.unwanted[None]), overlap(held, scene.others)], axis=1) > 0
+        if met.shape[1] and float(met.mean(axis=0).max()) > most:
+            return True
+    return False
 
 
 def _least(face: FloatArray, shape: CropShape) -> FloatArray:
@@ -220,11 +227,12 @@ def _normal(scene: Scene, base: _Base, shape: CropShape) -> tuple[Rect, Rect]:
     k = np.arange(len(face))
     centre = np.column_stack([np.interp(k, base.places, base.centre[:, i]) for i in range(2)])
     unit = np.interp(k, base.places, base.unit)[:, None]
-    rects = []
-    for boxes in (np.clip(face, *limits), np.clip(need, *limits)):
-        local = (boxes - np.tile(centre, 2)) / unit
-        rects.append(Rect(*(float(v) for v in (*local[:, :2].min(axis=0), *local[:, 2:].max(axis=0)))))
-    return rects[0], rects[1]
+    own, wide = ((np.clip(boxes, *limits) - np.tile(centre, 2)) / unit for boxes in (face, need))
+    low, high = own[:, :2].min(axis=0), own[:, 2:].max(axis=0)
+    low_wide = np.minimum(low, np.quantile(wide[:, :2], _NOD, axis=0))
+    high_wide = np.maximum(high, np.quantile(wide[:, 2:], 1 - _NOD, axis=0))
+    held, needed = ((*(float(v) for v in a), *(float(v) for v in b)) for a, b in ((low, high), (low_wide, high_wide)))
+    return Rect(*held), Rect(*needed)
 
 
 def _spots(low: float, high: float, wish: float, size: float, scene: Scene, base: _Base, axis: int) -> FloatArray:
@@ -234,7 +242,7 @@ def _spots(low: float, high: float, wish: float, size: float, scene: Scene, base
         c, u = float(base.centre[0, axis]), float(base.unit[0])
         edges = (scene.bounds.x0, scene.bounds.x1) if axis == 0 else (scene.bounds.y0, scene.bounds.y1)
         low, high = max(low, (edges[0] - c) / u), min(high, (edges[1] - c) / u - size)
-    blocks = (scene.unwanted[None], scene.usual[None], _grown(_seen(scene, base), _BESIDE))
+    blocks = (scene.unwanted[None], scene.margins[None], scene.usual[None], _grown(_seen(scene, base), _BESIDE))
     for block in blocks:
         local = (block[..., axis::2] - base.centre[:, None, axis, None]) / base.unit[:, None, None]
         if local.size:
@@ -280,7 +288,7 @@ def _dirt(scene: Scene, base: _Base, rects: FloatArray) -> tuple[FloatArray, Flo
 
     faces = share(_grown(others, _BESIDE))
     dirt = share(scene.unwanted[None]) + faces
-    usual = share(scene.usual[None])
+    usual = share(scene.usual[None]) + share(scene.margins[None])
     soft = np.where(usual > 0, _UNWANTED + _UNWANTED_AREA * usual, 0) + _NEAR * share(_grown(others, _HAIR))
     return np.where(dirt > 1e-9, dirt, 0.0), soft
 
