@@ -81,13 +81,27 @@ def best_spans(
 ) -> list[tuple[float, float]]:
     """Return disjoint clean spans between borders, of `min_s` to `max_s`, that together are worth most, in order.
 
-    A part of a clean span is taken to be clean; `known` ones are. `fits` is asked at most twice a border.
+    A part of a clean span is taken to be clean at first; `known` ones are. What is chosen is asked for, and shortened
+    where it is not: a share of time that is spoilt may be small enough in a longer span alone.
     """
     times = sorted(borders)
     reach = _reach(times, min_s, max_s, fits)
     for first, last in known:
         i = bisect_left(times, first - 1e-6)
         reach[i] = max(reach[i], bisect_left(times, last - 1e-6))
+    while True:
+        chosen = _most(times, [borders[t] for t in times], reach, min_s, max_s)
+        wrong = [(i, j) for i, j in chosen if not fits(times[i], times[j])]
+        if not wrong:
+            return [(times[i], times[j]) for i, j in chosen]
+        for i, j in wrong:
+            reach[i] = j - 1
+
+
+def _most(
+    times: Sequence[float], costs: Sequence[float], reach: Sequence[int], min_s: float, max_s: float
+) -> list[tuple[int, int]]:
+    """Return the disjoint spans (indices of borders) within reach that are worth most."""
     value, taken = [0.0] * len(times), [-1] * len(times)
     for j in range(1, len(times)):
         value[j] = value[j - 1]
@@ -95,13 +109,13 @@ def best_spans(
             length = times[j] - times[i]
             if length < min_s - 1e-6 or reach[i] < j:
                 continue
-            worth = value[i] + length - _CLIP_COST_S - borders[times[i]] - borders[times[j]]
+            worth = value[i] + length - _CLIP_COST_S - costs[i] - costs[j]
             if worth > value[j] + 1e-9:
                 value[j], taken[j] = worth, i
     out, j = [], len(times) - 1
     while j > 0:
         if taken[j] >= 0:
-            out.append((times[taken[j]], times[j]))
+            out.append((taken[j], j))
             j = taken[j]
         else:
             j -= 1
