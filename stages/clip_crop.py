@@ -18,7 +18,7 @@ from curation.stage import StageSettings
 from schemas.time import Interval, grid_range
 from stages.crop_path import CropPath, FloatArray
 from stages.crop_search import Scene
-from stages.face_series import Columns, between, between_or_nearest, boxes
+from stages.face_series import SURE, Columns, between, between_or_nearest, boxes
 from stages.packing_bounds import person_bounds
 from stages.packing_crop import Crop, CropShape, Rect, face_union
 
@@ -34,8 +34,9 @@ _PLATE = 0.01
 """and not more than this share of the picture's width: tall boxes hold several lines."""
 _BAND = 0.5
 """Lines of text that overlap by this share of the lower one's height, and at all in width, stand in one place."""
-_GLIMPSE = 5
-"""Grid points for which a face must be seen to count as somebody (0.2 s): shorter ones are slips of the detector."""
+_GLIMPSE, _DOUBTFUL = 5, 12
+"""Grid points for which a face must be seen to count as somebody (0.2 s): shorter ones are slips of the detector. One
+that no landmarks fit and the detector was never sure of needs more (0.5 s)."""
 _CLOSE_S = 8.0
 """Text of one shot alone may come back within this time."""
 _USUAL, _USUAL_SHARE = 3, 0.1
@@ -118,8 +119,9 @@ def clip_scene(
     _, bounds = clip_bounds(segment, faces, layout, size)
     ks = grid_range(Interval(segment["start_s"], segment["end_s"]))
     own = on_grid(faces[segment["track_id"]], ks, gaps=False)
-    others = [on_grid(s, ks, gaps=True) for name, s in sorted(faces.items()) if name != segment["track_id"]]
-    seen = [o for o in others if np.isfinite(o[:, 0]).sum() >= _GLIMPSE and _inside(o, bounds)]
+    strangers = [between(s, ks) for name, s in sorted(faces.items()) if name != segment["track_id"]]
+    others = [on_grid(s, ks, gaps=True) for s in strangers if somebody(s)]
+    seen = [o for o in others if _inside(o, bounds)]
     near = near_rows(layout, ks, shot)
     text, outward = overlays(near, "text_boxes", size), np.array([-1.0, -1.0, 1.0, 1.0])
     plates = text + outward * np.minimum(_GLYPHS * (text[:, 3:] - text[:, 1:2]), _PLATE * size[0])
@@ -132,6 +134,14 @@ def clip_scene(
         bounds=bounds,
         margins=plates + _SPARE_PX * outward,
     )
+
+
+def somebody(face: Columns) -> bool:
+    """Say whether what was seen of a face (`k`, and where known `has_mesh` and `score`) is more than a slip."""
+    sure = np.ones(len(face["k"]), bool)
+    if "has_mesh" in face:
+        sure = (face["has_mesh"] | (face["score"] >= SURE)).astype(bool)
+    return len(face["k"]) >= (_GLIMPSE if sure.any() else _DOUBTFUL)
 
 
 def on_grid(series: Columns, ks: range, gaps: bool) -> FloatArray:

@@ -21,6 +21,8 @@ from stages.crop_search import Scene
 from stages.face_series import Columns, track_series, tracklets_of
 from stages.tracks_overlay import without_features
 
+_FACE = ("k", "x", "y", "w", "h", "has_mesh", "score")
+
 
 @dataclass(frozen=True)
 class ClipSource:
@@ -44,7 +46,7 @@ def clip_source(inputs: Inputs) -> ClipSource:
     """Read a source; a stage that calls this reads the tables named above."""
     source = inputs.read(SOURCES).to_pylist()[0]
     size = (source["width"], source["height"])
-    faces = track_series(inputs.parts(FACE_FRAMES), tracklets_of(inputs.read(TRACKLETS)), ("k", "x", "y", "w", "h"))
+    faces = track_series(inputs.parts(FACE_FRAMES), tracklets_of(inputs.read(TRACKLETS)), _FACE)
     layout = inputs.read(LAYOUT).to_pandas()
     if len(layout) and faces:
         layout = without_features(layout, _faces_at(faces, set(layout["k"])), *size)

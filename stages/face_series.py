@@ -17,6 +17,9 @@ import pyarrow.compute as pc
 
 Columns = dict[str, npt.NDArray[Any]]
 
+SURE = 0.7
+"""Detector score from which a face is seen though no landmarks fit it: in profile, or looking down at a table."""
+
 
 def tracklets_of(tracklets: pa.Table) -> dict[str, str]:
     """Return track_id by tracklet_id."""

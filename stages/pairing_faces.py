@@ -23,12 +23,11 @@ from annotators.signal_series import spans
 from curation.stage import Inputs
 from schemas import tables as t
 from schemas.time import GRID_HZ, Interval, grid_range
+from stages.face_series import SURE
 
 Bools = npt.NDArray[np.bool_]
 
 MIN_SMILE = 0.5
-SURE = 0.7
-"""Detector score from which a face is seen though no landmarks fit it: in profile, or looking down at a table."""
 _HAHA = re.compile(r"(?:[hx]?[aeio]h?){2,}|lol|", re.IGNORECASE)
 """What recognisers write for laughter; it is no word."""
 _SMILE = [BLENDSHAPES.index(f"mouthSmile{side}") for side in ("Left", "Right")]

@@ -14,7 +14,7 @@ from schemas import tables as t
 from schemas.policy import parse_policy
 from schemas.time import Interval
 from stages.clip_content import digital_silence
-from stages.clip_crop import near_rows, usual_here, usual_text
+from stages.clip_crop import near_rows, somebody, usual_here, usual_text
 
 SIZE = (1280, 720)
 FACE = (600.0, 200.0, 100.0, 100.0)
@@ -66,6 +66,14 @@ def test_other_faces_count_and_slips_of_the_detector_do_not() -> None:
     assert planned([_text(25)], [FACE, (650.0, 230.0, 90.0, 90.0)])["other_faces"] == 1
     brief = planned([_text(25)], [FACE, lambda at_s: (650.0 if at_s < 0.12 else 5000.0, 230.0, 90.0, 90.0)])
     assert brief["other_faces"] in (0, 1)  # seen throughout, inside for 0.12 s
+
+
+def test_a_face_that_nothing_confirms_must_last_to_be_somebody() -> None:
+    def seen(n: int, score: float, mesh: bool) -> bool:
+        return somebody({"k": np.arange(n), "score": np.full(n, score), "has_mesh": np.full(n, mesh)})
+
+    assert not seen(4, 0.9, True) and seen(5, 0.9, False) and seen(5, 0.5, True)
+    assert not seen(11, 0.5, False) and seen(12, 0.5, False)
 
 
 def test_usual_text_is_what_comes_back() -> None:
