@@ -32,6 +32,8 @@ _GLYPHS = 0.3
 """Boxes of text hold the letters; what they are printed on reaches this share of a line's height further,"""
 _PLATE = 0.01
 """and not more than this share of the picture's width: tall boxes hold several lines."""
+_AGREE = 0.8
+"""Boxes that share this much of the rectangle around both are one thing, measured twice."""
 _BAND = 0.5
 """Lines of text that overlap by this share of the lower one's height, and at all in width, stand in one place."""
 _GLIMPSE, _DOUBTFUL = 5, 12
@@ -125,14 +127,14 @@ def clip_scene(
     near = near_rows(layout, ks, shot)
     text, outward = overlays(near, "text_boxes", size), np.array([-1.0, -1.0, 1.0, 1.0])
     plates = text + outward * np.minimum(_GLYPHS * (text[:, 3:] - text[:, 1:2]), _PLATE * size[0])
-    unwanted = [text, overlays(near, "logo_boxes", size), foreign_insets(near, own, size)]
+    unwanted = [merged(x) for x in (text, overlays(near, "logo_boxes", size), foreign_insets(near, own, size))]
     return Scene(
         face=own,
         others=np.stack(seen, axis=1) if seen else np.full((len(own), 0, 4), np.nan),
         unwanted=np.concatenate(unwanted) + _SPARE_PX * outward,
         usual=usual * np.tile(np.asarray(size, np.float64), 2),
         bounds=bounds,
-        margins=plates + _SPARE_PX * outward,
+        margins=merged(plates) + _SPARE_PX * outward,
     )
 
 
@@ -161,6 +163,22 @@ def overlays(rows: Sequence[Row], column: str, size: tuple[int, int]) -> FloatAr
     flat = [v for r in rows for v in r[column]]
     boxes_ = np.asarray(flat, np.float64).reshape(-1, 4)
     return boxes_ * np.tile(np.asarray(size, np.float64), 2)
+
+
+def merged(boxes_: FloatArray) -> FloatArray:
+    """Return boxes [n, 4] (edges) with those that nearly agree as one around them: what stands is measured often."""
+    out: list[FloatArray] = []
+    for box in boxes_:
+        for i, known in enumerate(out):
+            low, high = np.minimum(known, box), np.maximum(known, box)
+            shared = np.prod(np.clip(low[2:] - high[:2], 0, None))
+            around = np.concatenate([low[:2], high[2:]])
+            if shared >= _AGREE * np.prod(around[2:] - around[:2]):
+                out[i] = around
+                break
+        else:
+            out.append(box)
+    return np.asarray(out, np.float64).reshape(-1, 4)
 
 
 def foreign_insets(rows: Sequence[Row], face: FloatArray, size: tuple[int, int]) -> FloatArray:

@@ -14,7 +14,7 @@ from schemas import tables as t
 from schemas.policy import parse_policy
 from schemas.time import Interval
 from stages.clip_content import digital_silence
-from stages.clip_crop import near_rows, somebody, usual_here, usual_text
+from stages.clip_crop import merged, near_rows, somebody, usual_here, usual_text
 
 SIZE = (1280, 720)
 FACE = (600.0, 200.0, 100.0, 100.0)
@@ -104,6 +104,14 @@ def test_a_face_at_the_pictures_edge_is_counted() -> None:
 
     assert planned([_text(25)])["face_at_edge"] == 0
     assert planned([_text(25)], [leaving])["face_at_edge"] == pytest.approx(0.25)
+
+
+def test_what_is_measured_twice_is_one_thing_and_stays_covered() -> None:
+    boxes = np.array([[0.0, 0, 100, 20], [1, 0, 101, 20], [0, 1, 99, 21], [50, 0, 150, 20], [300, 0, 400, 20]])
+    found = merged(boxes)
+    assert len(found) == 3
+    assert all(any((f[:2] <= b[:2]).all() and (f[2:] >= b[2:]).all() for f in found) for b in boxes)
+    assert merged(np.zeros((0, 4))).shape == (0, 4)
 
 
 def test_overlays_next_to_a_clip_count_within_its_shot() -> None:
