@@ -10,15 +10,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from curation.stage import Inputs
-from schemas.time import GRID_HZ, Interval, grid_range
+from schemas.time import Interval, grid_range
 from stages.clip_content import content
 from stages.clip_crop import CropSettings, near_rows
 from stages.clip_source import ClipSource, clip_source
 from stages.crop_search import best_crop, blocked
 
-_HELD, _AT_EDGE_S = 0.95, 0.15
-"""Least share of the face in the crop, and longest time at the picture's edge: the default policy's `face_held`, whose
-share of the time is that of the shortest clip."""
+_HELD, _AT_EDGE = 0.95, 1
+"""Least share of the face in the crop, as the default policy's `face_held`, and most grid points at the picture's edge:
+a clip begins when the face is in, and ends before it goes."""
 _MOST: Mapping[str, float] = {
     "text_in_crop": 0.0005, "usual_text_in_crop": 0.0005, "logo_in_crop": 0.0005, "inset_in_crop": 0.0005,
     "bars_in_crop": 0.002, "other_face_in_crop": 0.002,
@@ -58,5 +58,5 @@ class Framer:
         ks = grid_range(Interval(start_s, end_s))
         near = near_rows(self.source.layout, ks, self.source.shots[shot])
         shown = content(found.path, scene, near, self.source.size)
-        held = shown["face_in_crop"] >= _HELD and shown["face_at_edge"] * len(ks) <= _AT_EDGE_S * GRID_HZ
+        held = shown["face_in_crop"] >= _HELD and shown["face_at_edge"] * len(ks) <= _AT_EDGE + 0.5
         return bool(held and found.framing != "tight" and all(shown[column] <= most for column, most in _MOST.items()))

@@ -32,7 +32,7 @@ class ClipPlan:
     """Stage: plan the live segments' clips."""
 
     name: ClassVar[str] = "clip_plan"
-    version: ClassVar[int] = 6
+    version: ClassVar[int] = 7
     unit: ClassVar[Unit] = "source"
     reads: ClassVar[tuple[Table, ...]] = (
         SOURCES, SHOTS, FRAMES, TRACKLETS, FACE_FRAMES, LAYOUT, SPEECH_FRAMES, SEGMENTS,
