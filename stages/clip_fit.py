@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 from curation.stage import Inputs
 from schemas.time import Interval, grid_range
 from stages.clip_content import content
-from stages.clip_crop import CropSettings, near_rows
+from stages.clip_crop import near_rows
 from stages.clip_source import ClipSource, clip_source
 from stages.crop_search import best_crop, blocked
+from stages.packing_crop import CropShape
 
 _HELD, _AT_EDGE = 0.95, 1
 """Least share of the face in the crop, as the default policy's `face_held`, and most grid points at the picture's edge:
@@ -24,7 +25,7 @@ _MOST: Mapping[str, float] = {
     "bars_in_crop": 0.002, "other_face_in_crop": 0.002,
 }  # fmt: skip
 """Most of the crop that each may take: as its rules on overlays, bars and other people."""
-_SHAPE = CropSettings().shape
+_SHAPE = CropShape()
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from annotators.faces_mesh import BLENDSHAPES
 from annotators.facial_actions import LAUGH_JAW, LAUGH_MIN_S, laugh_rhythm
@@ -69,7 +68,7 @@ def face_series(inputs: Inputs) -> dict[str, FaceSeries]:
     parts: dict[str, list[npt.NDArray[np.float64]]] = {}
     sure: dict[str, list[npt.NDArray[np.int64]]] = {}
     for part in inputs.parts(t.FACE_FRAMES):
-        clear = part.filter(pc.greater_equal(part["score"], SURE))
+        clear = part.filter(np.asarray(part["score"].to_numpy(), np.float64) >= SURE)
         for name, points in _by_track(clear, owner).items():
             sure.setdefault(name, []).append(points)
         rows = part.filter(part["has_mesh"]).combine_chunks()
@@ -91,9 +90,13 @@ def face_series(inputs: Inputs) -> dict[str, FaceSeries]:
 
 
 def _by_track(rows: pa.Table, owner: Mapping[str, str]) -> dict[str, npt.NDArray[np.int64]]:
-    names = np.array([owner.get(x, "") for x in rows["tracklet_id"].to_pylist()], object)
     ks = np.asarray(rows["k"].to_numpy(), np.int64)
-    return {name: ks[names == name] for name in sorted(set(names) - {""})}
+    at: dict[str, list[int]] = {}
+    for i, tracklet in enumerate(rows["tracklet_id"].to_pylist()):
+        name = owner.get(str(tracklet))
+        if name is not None:
+            at.setdefault(name, []).append(i)
+    return {name: ks[rows_] for name, rows_ in sorted(at.items())}
 
 
 def _shapes(column: Any, rows: int) -> npt.NDArray[np.float64]:
