@@ -18,6 +18,9 @@ from stages.pairing import Pairing, PairingSettings
 
 SOURCE = "0" * 16
 
+_APART = 600
+"""Width of each person's place in the picture (px), so that nobody is in another one's crop."""
+
 Spans = Sequence[tuple[float, float, float]]
 """(start_s, end_s, value) stretches."""
 
@@ -50,8 +53,14 @@ class Case:
         heard = merge(Interval(a, b) for a, b in (self.speech if self.speech is not None else [x[:2] for x in turns]))
         on = {k for i in heard for k in grid_range(i)}
         rows: dict[Table, list[dict[str, Any]]] = {
-            t.SOURCES: [row(t.SOURCES, source_id=SOURCE, duration_s=end_s, has_audio=True)],
-            t.SHOTS: [],
+            t.SOURCES: [
+                row(t.SOURCES, source_id=SOURCE, duration_s=end_s, has_audio=True, width=_APART * len(self.faces),
+                    height=_APART)
+            ],
+            t.SHOTS: [
+                row(t.SHOTS, shot_id=shot, source_id=SOURCE, end_s=max(f.end_s for f in self.faces.values()))
+                for shot in sorted({f.shot for f in self.faces.values()})
+            ],
             t.TRACKS: [
                 row(t.TRACKS, track_id=n, source_id=SOURCE, shot_id=f.shot, start_s=f.start_s, end_s=f.end_s,
                     duration_s=f.end_s - f.start_s, median_face_px=120.0)
@@ -59,8 +68,9 @@ class Case:
             ],
             t.TRACKLETS: [row(t.TRACKLETS, tracklet_id=f"{n}-0", source_id=SOURCE, track_id=n) for n in self.faces],
             t.FACE_FRAMES: [
-                row(t.FACE_FRAMES, source_id=SOURCE, tracklet_id=f"{n}-0", k=k, t_s=k / GRID_HZ, has_mesh=True)
-                for n, f in self.faces.items() for k in grid_range(Interval(f.start_s, f.end_s))
+                row(t.FACE_FRAMES, source_id=SOURCE, tracklet_id=f"{n}-0", k=k, t_s=k / GRID_HZ, has_mesh=True,
+                    x=_APART * (i + 0.4), y=0.4 * _APART, w=0.2 * _APART, h=0.2 * _APART)
+                for i, (n, f) in enumerate(self.faces.items()) for k in grid_range(Interval(f.start_s, f.end_s))
             ],
             t.SPEECH: [
                 row(t.SPEECH, source_id=SOURCE, start_s=i.start_s, end_s=i.end_s, probability=0.95) for i in heard
