@@ -8,17 +8,14 @@ video gives the same numbers wherever it starts. Costs on one core of a 2 GHz se
 
 from __future__ import annotations
 
-import threading
-import weakref
 from typing import Any, Self
 
-import mediapipe as mp
 import numpy as np
 from mediapipe.tasks.python import vision
 
 from annotators.faces_boxes import merge, tile_grid, whole_in_tile
 from annotators.faces_mesh import BLENDSHAPES, head_pose
-from annotators.mediapipe_runtime import local_options, quiet_stderr
+from annotators.mediapipe_runtime import Task, local_options, quiet_stderr
 from annotators.protocols import FaceBox, FaceMesh, FloatArray, Image
 from annotators.weights import resolve
 
@@ -32,40 +29,6 @@ _LANDMARKER = "face_landmarker.task"
 # Above this share of the image's longer side the short-range model (128 px input, faces within 2 m) is the better
 # of two boxes of one face: on a 386 px face of a 1280 px frame the full-range box was off by up to 80 px.
 _LARGE_FACE = 0.2
-
-
-class _Task:
-    """A MediaPipe task that closes once, silently, and is a context manager."""
-
-    def __init__(self, task: Any) -> None:
-        self.task: Any | None = task
-        _open_tasks.add(self)
-
-    def detect(self, rgb: Image) -> Any:
-        if self.task is None:
-            raise RuntimeError("this face model is closed: make a new one")
-        if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.size == 0:
-            raise ValueError(f"expected an RGB image uint8 [height, width, 3], got {rgb.dtype} {rgb.shape}")
-        return self.task.detect(mp.Image(image_format=mp.ImageFormat.SRGB, data=np.ascontiguousarray(rgb)))
-
-    def close(self) -> None:
-        task, self.task = self.task, None
-        if task is not None:
-            with quiet_stderr():
-                task.close()
-
-
-_open_tasks: weakref.WeakSet[_Task] = weakref.WeakSet()
-
-
-def _close_all() -> None:
-    for task in list(_open_tasks):
-        task.close()
-
-
-# MediaPipe closes a task through a thread pool, which is gone by the time destructors or atexit handlers run; this
-# hook, the one thread pools themselves use, runs just before.
-threading._register_atexit(_close_all)  # type: ignore[attr-defined]
 
 
 class FaceDetector:
@@ -132,7 +95,7 @@ class FaceLandmarker:
             output_facial_transformation_matrixes=True,
         )
         with quiet_stderr():
-            self._task = _Task(vision.FaceLandmarker.create_from_options(options))
+            self._task = Task(vision.FaceLandmarker.create_from_options(options))
             self._task.detect(np.zeros((CROP_SIZE_PX, CROP_SIZE_PX, 3), np.uint8))
 
     def landmarks(self, rgb_crop: Image) -> FaceMesh | None:
@@ -168,19 +131,19 @@ class FaceLandmarker:
         self.close()
 
 
-def _open_detector(weight: str, min_score: float) -> _Task:
+def _open_detector(weight: str, min_score: float) -> Task:
     options = vision.FaceDetectorOptions(
         base_options=local_options(resolve(weight)),
         running_mode=vision.RunningMode.IMAGE,
         min_detection_confidence=min_score,
     )
     with quiet_stderr():
-        task = _Task(vision.FaceDetector.create_from_options(options))
+        task = Task(vision.FaceDetector.create_from_options(options))
         task.detect(np.zeros((128, 128, 3), np.uint8))  # the first call loads the rest, and says so
     return task
 
 
-def _boxes(detector: _Task, rgb: Image) -> list[FaceBox]:
+def _boxes(detector: Task, rgb: Image) -> list[FaceBox]:
     boxes = []
     for detection in detector.detect(rgb).detections:
         box = detection.bounding_box

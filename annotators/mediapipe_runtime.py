@@ -9,16 +9,22 @@ model loads, whatever the logging variables say; they are held back unless loadi
 
 from __future__ import annotations
 
+import concurrent.futures.thread  # noqa: F401  (must register its hook before the one below)
 import os
 import sys
 import tempfile
 import threading
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import mediapipe as mp
+import numpy as np
 from mediapipe.tasks.python import BaseOptions
+
+from annotators.protocols import Image
 
 _stderr_lock = threading.RLock()
 
@@ -36,6 +42,11 @@ class LocalOptions(BaseOptions):  # type: ignore[misc]  # the library is untyped
 def local_options(model: Path) -> LocalOptions:
     """Return task options for a model file, on the CPU, without usage metrics."""
     return LocalOptions(model_asset_path=str(model))
+
+
+def local_buffer(model: bytes) -> LocalOptions:
+    """Return the same for a model that is in memory."""
+    return LocalOptions(model_asset_buffer=model)
 
 
 @contextmanager
@@ -57,3 +68,39 @@ def quiet_stderr() -> Iterator[None]:
         finally:
             os.dup2(saved, 2)
             os.close(saved)
+
+
+class Task:
+    """A MediaPipe vision task that closes once, silently, and is a context manager."""
+
+    def __init__(self, task: Any) -> None:
+        self.task: Any | None = task
+        _open_tasks.add(self)
+
+    def detect(self, rgb: Image) -> Any:
+        """Return what the task finds in a picture. Raises RuntimeError when closed, ValueError for no RGB picture."""
+        if self.task is None:
+            raise RuntimeError("this model is closed: make a new one")
+        if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.size == 0:
+            raise ValueError(f"expected an RGB image uint8 [height, width, 3], got {rgb.dtype} {rgb.shape}")
+        return self.task.detect(mp.Image(image_format=mp.ImageFormat.SRGB, data=np.ascontiguousarray(rgb)))
+
+    def close(self) -> None:
+        """Release the model."""
+        task, self.task = self.task, None
+        if task is not None:
+            with quiet_stderr():
+                task.close()
+
+
+_open_tasks: weakref.WeakSet[Task] = weakref.WeakSet()
+
+
+def _close_all() -> None:
+    for task in list(_open_tasks):
+        task.close()
+
+
+# MediaPipe closes a task through a thread pool, which is gone by the time destructors or atexit handlers run; this
+# hook, the one thread pools themselves use, runs just before.
+threading._register_atexit(_close_all)  # type: ignore[attr-defined]
