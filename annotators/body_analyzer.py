@@ -20,6 +20,9 @@ from annotators.mediapipe_tasks import HANDS, POSE, task_bundle
 from annotators.protocols import Box, FloatArray, Image
 from annotators.protocols_body import NOSE, WRISTS, Body
 
+WEIGHTS = tuple(part.weight for part in (*POSE, *HANDS))
+"""The networks of `MediaPipeBody`, by their names in the registry."""
+
 MIN_VISIBILITY = 0.5
 """From here on a point counts as seen: MediaPipe's own limit where it draws one."""
 
@@ -40,7 +43,7 @@ class MediaPipeBody:
     """BlazePose for the body, MediaPipe's palm detector and hand landmarks for the hands."""
 
     name = "mediapipe-pose-and-hands"
-    weights: tuple[str, ...] = tuple(part.weight for part in (*POSE, *HANDS))
+    weights: tuple[str, ...] = WEIGHTS
 
     def __init__(self, min_score: float = 0.5) -> None:
         """Load the four networks. Raises WeightsNotFound."""

@@ -17,6 +17,7 @@ from schemas.tables.attribution import (
     VOICE_TURNS,
     VOICES,
 )
+from schemas.tables.body import BODIES, BODY_FRAMES
 from schemas.tables.labels import IDENTITY_DECISIONS, LABEL_STATES, LABELS
 from schemas.tables.output import CLIPS, DECISIONS, ERRORS, MANIFEST
 from schemas.tables.pairing import SEGMENTS, TIMELINE, VERDICTS
@@ -76,6 +77,8 @@ TABLES: dict[str, Table] = {
         SEGMENTS,
         CLIP_PLANS,
         VERDICTS,
+        BODY_FRAMES,
+        BODIES,
         CAPTIONS,
         EVENTS,
         FACE_EMBEDDINGS,
@@ -110,6 +113,8 @@ __all__ = [
     "AUDIO_EVENTS",
     "BACKCHANNELS",
     "BINDINGS",
+    "BODIES",
+    "BODY_FRAMES",
     "CAPTIONS",
     "CLIPS",
     "CLIP_PLANS",

@@ -1,0 +1,217 @@
+"""Stage `body`: posture and hands of every segment's person, a few times a second.
+
+Only what may be kept is looked at, and only around the person's face. The pictures are decoded here a second time (1.6
+ms a frame of 1280 x 720), since no other stage sees the frames of live segments before captions are written; all people
+of a picture share one decoding. Without the networks the tables stay empty and the run goes on.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from pydantic import Field
+
+from annotators import weights
+from annotators.body_analyzer import WEIGHTS, MediaPipeBody
+from annotators.body_measures import body_yaw_deg, posture, shoulder_width_px, shoulders_seen, wrist
+from annotators.body_series import BODY_RULES, BodySignals, summary
+from annotators.protocols import Box
+from annotators.protocols_body import SHOULDERS, Body, BodyAnalyzer
+from curation.media.grid import frames_on_grid
+from curation.media.video import iter_frames
+from curation.stage import Gate, GateMode, Inputs, Outputs, StageSettings, Unit, WorkItem, each_unit
+from schemas.table import Table
+from schemas.tables import BODIES, BODY_FRAMES, FACE_FRAMES, SEGMENTS, SOURCES, TRACKLETS
+from schemas.time import GRID_HZ, Interval, grid_range
+from stages.face_series import Columns, track_series, tracklets_of
+
+NO_BODY = "no-body-measures"
+"""What is at work where the networks are missing."""
+_GAP_S = 2.0
+"""Looked-at times nearer than this are decoded in one go: seeking costs about as much."""
+
+Row = Mapping[str, Any]
+Faces = Mapping[str, Columns]
+
+
+class BodySettings(StageSettings):
+    """How often bodies are looked at."""
+
+    backend: Literal["auto", "mediapipe", "none"] = Field(
+        "auto", description="mediapipe: pose and hand networks; auto: these where their weights are, else none"
+    )
+    every: int = Field(5, ge=1, description="grid points (40 ms) from one measurement to the next")
+    max_side_px: int = Field(1280, ge=256, description="pictures are analysed at this size at most, longer side")
+
+
+def at_hand(backend: str) -> bool:
+    """Say whether the networks are to be used and can be."""
+    if backend == "none":
+        return False
+    return backend == "mediapipe" or all(weights.find(name) is not None for name in WEIGHTS)
+
+
+class BodyStage:
+    """Stage: measure the bodies of the live segments."""
+
+    name: ClassVar[str] = "body"
+    version: ClassVar[int] = 1
+    unit: ClassVar[Unit] = "source"
+    reads: ClassVar[tuple[Table, ...]] = (SOURCES, TRACKLETS, FACE_FRAMES, SEGMENTS)
+    writes: ClassVar[tuple[Table, ...]] = (BODY_FRAMES, BODIES)
+    gate: ClassVar[Gate | None] = "segments"
+    gate_mode: ClassVar[GateMode] = "each"
+    Settings: ClassVar[type[BodySettings]] = BodySettings
+
+    def __init__(self, settings: BodySettings, analyzer: BodyAnalyzer | None = None) -> None:
+        """Load the networks, or take an analyzer. Raises WeightsNotFound where they are asked for by name."""
+        self._settings = settings
+        self._analyzer = analyzer or (MediaPipeBody() if at_hand(settings.backend) else None)
+
+    @classmethod
+    def identity(cls, settings: BodySettings) -> Mapping[str, str]:
+        """Name the networks and their weights' hashes."""
+        if not at_hand(settings.backend):
+            return {"body": NO_BODY}
+        return {"body": MediaPipeBody.name, **{n: weights.sha256(n) for n in WEIGHTS}}
+
+    def close(self) -> None:
+        """Release the models."""
+        if self._analyzer is not None:
+            self._analyzer.close()
+
+    def run(self, item: WorkItem, inputs: Inputs) -> Outputs:
+        """Measure the item's segments. Raises MediaError where the media cannot be read."""
+        if self._analyzer is None or not item.units:
+            return Outputs({t: t.empty() for t in self.writes})
+        segments = {r["segment_id"]: r for r in inputs.read(SEGMENTS).to_pylist()}
+        source = inputs.read(SOURCES).to_pylist()[0]
+        faces = track_series(inputs.parts(FACE_FRAMES), tracklets_of(inputs.read(TRACKLETS)), ("k", "x", "y", "w", "h"))
+        size = (source["width"], source["height"])
+        ks = {unit: looked_at(segments[unit], self._settings.every) for unit in item.units}
+        found = self._look(inputs.media, {u: (segments[u], ks[u]) for u in item.units}, faces, size)
+
+        def rows(unit: str) -> dict[Table, list[dict[str, Any]]]:
+            mine = found[unit]
+            return {BODY_FRAMES: mine, BODIES: [segment_row(segments[unit], mine, len(ks[unit]))]}
+
+        return each_unit(item.units, rows)
+
+    def _look(
+        self, media: Path, wanted: Mapping[str, tuple[Row, Sequence[int]]], faces: Faces, size: tuple[int, int]
+    ) -> dict[str, list[dict[str, Any]]]:
+        assert self._analyzer is not None
+        units: dict[int, list[str]] = defaultdict(list)
+        for unit, (_, ks) in wanted.items():
+            for k in ks:
+                units[k].append(unit)
+        out: dict[str, list[dict[str, Any]]] = {unit: [] for unit in wanted}
+        for k, t_s, rgb in pictures(media, sorted(units), self._settings):
+            scale = size[0] / rgb.shape[1]
+            here = {track: box for track, s in faces.items() if (box := _face_at(s, k, scale)) is not None}
+            shown = {str(wanted[unit][0]["track_id"]) for unit in units[k]} & here.keys()
+            bodies = {
+                track: self._analyzer.measure(rgb, here[track], [b for t, b in here.items() if t != track])
+                for track in sorted(shown)
+            }
+            for unit in units[k]:
+                segment = wanted[unit][0]
+                body = bodies.get(segment["track_id"])
+                if body is not None:
+                    picture = (rgb.shape[1], rgb.shape[0])
+                    out[unit].append(frame_row(segment, k, t_s, body, picture, scale, self._analyzer.name))
+        return out
+
+
+def looked_at(segment: Row, every: int) -> list[int]:
+    """Return the grid points of a segment at which its body is looked at: multiples of `every` on the source's grid."""
+    ks = grid_range(Interval(segment["start_s"], segment["end_s"]))
+    return list(range(-(-ks.start // every) * every, ks.stop, every))
+
+
+def pictures(media: Path, ks: Sequence[int], settings: BodySettings) -> Iterator[tuple[int, float, Any]]:
+    """Yield grid point, time and RGB picture of sorted grid points; stretches far from all of them are skipped."""
+    breaks = np.flatnonzero(np.diff(ks) > _GAP_S * GRID_HZ) + 1
+    for part in np.split(np.asarray(ks, np.int64), breaks):
+        if not len(part):
+            continue
+        first, last, chosen = int(part[0]), int(part[-1]), set(part.tolist())
+        span = iter_frames(media, first / GRID_HZ - 0.2, last / GRID_HZ + 0.2, max_side=settings.max_side_px)
+        n = (last - first) // settings.every + 1
+        shown = frames_on_grid(span, first / GRID_HZ, n, GRID_HZ / settings.every)
+        for k, frame in zip(range(first, last + 1, settings.every), shown, strict=True):
+            if k in chosen:
+                yield k, frame.pts_s, frame.rgb()
+
+
+def frame_row(
+    segment: Row, k: int, t_s: float, body: Body, picture: tuple[int, int], scale: float, annotator: str
+) -> dict[str, Any]:
+    """Return a BODY_FRAMES row, in pixels of the source; `scale` is source pixels a pixel of the analysed picture."""
+    wide = shoulders_seen(body, picture)
+    wrists = [wrist(body, side, picture) for side in (0, 1)]
+    return {
+        **{name: segment[name] for name in ("segment_id", "source_id", "track_id")},
+        "k": k,
+        "t_s": t_s,
+        "shoulders_xy": (body.points[list(SHOULDERS)] * scale).ravel().tolist() if wide else [],
+        "shoulder_width": shoulder_width_px(body) * scale if wide else None,
+        "body_yaw_deg": body_yaw_deg(body, picture),
+        "left_wrist_xy": [scale * v for v in wrists[0] or ()],
+        "right_wrist_xy": [scale * v for v in wrists[1] or ()],
+        "left_hand": body.hands[0],
+        "right_hand": body.hands[1],
+        "posture": posture(body, picture),
+        "annotator": annotator,
+    }
+
+
+def body_signals(rows: Sequence[Row], face: Columns | None = None) -> BodySignals:
+    """Return BODY_FRAMES rows of one segment as series; `face` are columns k, x, y, w, h of its track."""
+    n = len(rows)
+    middle = np.full((n, 3), np.nan)
+    if face is not None:
+        for i, r in enumerate(rows):
+            at = int(np.searchsorted(face["k"], r["k"]))
+            if at < len(face["k"]) and face["k"][at] == r["k"]:
+                x, y, w, h = (float(face[c][at]) for c in "xywh")
+                middle[i] = x + w / 2, y + h / 2, h
+    return BodySignals(
+        t_s=np.array([r["t_s"] for r in rows], np.float64),
+        shoulders=np.array([_points(r["shoulders_xy"], 2) for r in rows]).reshape(n, 2, 2),
+        wrists=np.array([[_points(r[c], 1)[0] for c in ("left_wrist_xy", "right_wrist_xy")] for r in rows]).reshape(
+            n, 2, 2
+        ),
+        width=np.array([r["shoulder_width"] for r in rows], np.float64),
+        yaw_deg=np.array([r["body_yaw_deg"] for r in rows], np.float64),
+        hands=np.array([(r["left_hand"], r["right_hand"]) for r in rows], np.float64).reshape(n, 2),
+        face=middle,
+        postures=tuple(r["posture"] for r in rows),
+    )
+
+
+def segment_row(segment: Row, rows: Sequence[Row], looked_at: int) -> dict[str, Any]:
+    """Return the BODIES row of a segment."""
+    told = summary(body_signals(rows), looked_at)
+    return {
+        **{name: segment[name] for name in ("segment_id", "source_id", "track_id")},
+        "measured_ratio": len(rows) / max(1, looked_at),
+        **{name: getattr(told, name) for name in told.__slots__},
+        "annotator": BODY_RULES,
+    }
+
+
+def _points(values: Sequence[float], n: int) -> np.ndarray[Any, Any]:
+    return np.reshape(values, (n, 2)) if len(values) else np.full((n, 2), np.nan)
+
+
+def _face_at(series: Columns, k: int, scale: float) -> Box | None:
+    """Return a track's face at a grid point, in pixels of the analysed picture; None where it has none there."""
+    at = int(np.searchsorted(series["k"], k))
+    if at >= len(series["k"]) or series["k"][at] != k:
+        return None
+    return Box(*(float(series[c][at]) / scale for c in "xywh"))
