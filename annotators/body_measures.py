@@ -11,10 +11,15 @@ from typing import Literal
 
 import numpy as np
 
+from annotators.protocols import FloatArray
 from annotators.protocols_body import HIPS, KNEES, SHOULDERS, WRISTS, Body
 
 SEEN = 0.5
 """Visibility from which a point counts: the network's even chance."""
+
+YAW_BIAS_DEG = 6.5
+"""The network sees people turned to image right by this much: the mean of a picture's yaw and its mirror image's, which
+should be 0, has a median of 6.5 degrees over 207 faces of 23 clips (by clip 0.2 to 11.8, all on that side)."""
 
 _MOST_STRETCH = 2.5
 """Shoulders seen from the side are short in the picture; their width is not drawn out by more than this."""
@@ -44,8 +49,8 @@ def body_yaw_deg(body: Body, size: tuple[int, int]) -> float | None:
     if not shoulders_seen(body, size):
         return None
     line = body.world[SHOULDERS[0]] - body.world[SHOULDERS[1]]
-    yaw = float(np.degrees(np.arctan2(line[2], line[0])))
-    return 180.0 if yaw <= -180.0 else yaw
+    yaw = float(np.degrees(np.arctan2(line[2], line[0]))) - YAW_BIAS_DEG
+    return yaw + 360.0 if yaw <= -180.0 else yaw
 
 
 def shoulder_width_px(body: Body) -> float:
@@ -57,12 +62,10 @@ def shoulder_width_px(body: Body) -> float:
     return float(np.linalg.norm(body.points[left] - body.points[right])) * stretch
 
 
-def wrist(body: Body, side: int, size: tuple[int, int]) -> tuple[float, float] | None:
+def wrist(body: Body, side: int, size: tuple[int, int]) -> FloatArray | None:
     """Return a wrist (side 0 = the subject's left) in picture pixels, None where it is not seen."""
     index = WRISTS[side]
-    if not seen(body, index, size):
-        return None
-    return float(body.points[index][0]), float(body.points[index][1])
+    return body.points[index] if seen(body, index, size) else None
 
 
 def posture(body: Body, size: tuple[int, int]) -> Posture | None:

@@ -15,8 +15,6 @@ import numpy as np
 from annotators.signal_series import Series
 from annotators.views import View, view_from_yaw
 
-BODY_RULES = "body-rules-v1"
-"""The annotator name of what is derived from body points by hand-set thresholds: no trained model."""
 HAND = 0.5
 """Probability from which a hand counts as seen."""
 _RAISED, _JOINED = 0.0, 0.6

@@ -9,9 +9,11 @@ Pure and deterministic.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
+from annotators.body_shown import NOT_MEASURED, BodyShown
 from annotators.face_sizes import NEUTRAL_NEEDS
 from annotators.performance_signals import Performance
 from annotators.signal_series import Event
@@ -98,7 +100,17 @@ _PHRASES = {
     "right": ("looks to frame right", 0.8),
     "up": ("looks up", 0.8),
     "down": ("looks down", 0.8),
+    "gesture": ("gestures with the hands", 1.3),
+    "lean": ("leans to and fro", 1.1),
 }
+_LEANS = {
+    "forward": "leans forward",
+    "back": "leans back",
+    "left": "leans to frame left",
+    "right": "leans to frame right",
+}
+_HANDS = {"gesturing": "gesturing with the hands", "raised": "hands raised", "joined": "hands together"}
+_SHOWS_LEGS = ("medium_full", "full")
 _RECURRING = (
     ("smile", "an occasional smile"),
     ("frown", "an occasional frown"),
@@ -117,16 +129,23 @@ def speak_prose(
     over_other: bool = False,
     style: Sequence[str] = (),
     clothing: str | None = None,
+    body: BodyShown = NOT_MEASURED,
 ) -> str:
     """Return the caption of a speaker; `text`, the words, only tells a question from a statement.
 
-    `style` are speaking style terms, `clothing` the colour of the clothes where it is known.
+    `style` are speaking style terms, `clothing` the colour of the clothes where it is known, `body` what is seen of the
+    hands and the posture; its events are among those of `shown`.
     """
+    if body.hands == "gesturing":  # said of the whole clip, so not once more
+        shown = replace(shown, events=tuple(e for e in shown.events if e.name != "gesture"))
     act = _listed([_STYLES[name] for name in style if name in _STYLES])
     act += " at the same time as another voice" if over_other else ""
     opening = (
-        f"{_SHOTS[shown.shot_type]} of a person{_dressed(clothing)} speaking{act}{_SPEAK_GAZE.get(shown.gaze, '')}"
+        f"{_SHOTS[shown.shot_type]} of a {_standing(shown, body)}person{_dressed(clothing)} speaking{act}"
+        f"{_SPEAK_GAZE.get(shown.gaze, '')}"
     )
+    if body.hands in _HANDS:
+        opening += f", {_HANDS[body.hands]}"
     if _is_question(text):
         opening += ", asking a question"
     parts = [opening, _mood(shown)]
@@ -140,10 +159,16 @@ def speak_prose(
     return "; ".join(part for part in parts if part) + "."
 
 
-def listen_prose(shown: Performance, hears: bool, off_screen: bool = False, clothing: str | None = None) -> str:
+def listen_prose(
+    shown: Performance,
+    hears: bool,
+    off_screen: bool = False,
+    clothing: str | None = None,
+    body: BodyShown = NOT_MEASURED,
+) -> str:
     """Return the caption of a listener (`hears`) or of an idle person, without a word of time."""
-    dressed = _dressed(clothing)
-    subject = f"person{dressed} listening silently" if hears else f"silent person{dressed}"
+    dressed, pose = _dressed(clothing), _standing(shown, body)
+    subject = f"{pose}person{dressed} listening silently" if hears else f"silent {pose}person{dressed}"
     if hears and off_screen:
         subject += " to someone off screen"
     passing = [name for name in shown.expressions if name in _ADJECTIVES]
@@ -160,6 +185,8 @@ def listen_prose(shown: Performance, hears: bool, off_screen: bool = False, clot
         parts[0] += f" with {article} {', '.join(adjectives)} expression"
     if shown.gaze in _FACING:
         parts.append(_FACING[shown.gaze])
+    if body.hands in _HANDS:
+        parts.append(_HANDS[body.hands])
     habits = _habits(shown)
     if habits:
         parts.append("with " + " and ".join(habits))
@@ -171,6 +198,13 @@ def listen_prose(shown: Performance, hears: bool, off_screen: bool = False, clot
 def camera_prose(camera: str) -> str:
     """Return the sentence on the camera's motion; empty where it is not known."""
     return _CAMERA.get(camera, "")
+
+
+def _standing(shown: Performance, body: BodyShown) -> str:
+    """Return `seated ` or `standing `, where the picture is wide enough to see it."""
+    if body.posture is None or shown.shot_type not in _SHOWS_LEGS:
+        return ""
+    return "seated " if body.posture == "sitting" else "standing "
 
 
 def _dressed(clothing: str | None) -> str:
@@ -243,7 +277,7 @@ def _telling(shown: Performance) -> list[Event]:
         e
         for e in shown.events
         if e.name in _PHRASES
-        and e.kind in ("facial_action", "head_motion", "gaze")
+        and e.kind in ("facial_action", "head_motion", "gaze", "body_action")
         and e.confidence >= 0.5
         and e.duration_s <= 0.6 * shown.duration_s
         and not (e.kind == "gaze" and e.name == shown.gaze)
@@ -257,7 +291,7 @@ def _repeated(shown: Performance) -> list[str]:
 
 
 def _phrase(event: Event) -> str:
-    phrase = _PHRASES[event.name][0]
+    phrase = _LEANS[event.direction] if event.direction in _LEANS else _PHRASES[event.name][0]
     if event.name == "nod":
         phrase += _TIMES.get(event.count, " repeatedly" if event.count > 3 else "")
     return phrase

@@ -8,9 +8,10 @@ milliseconds a segment.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
+from annotators.body_shown import NOT_MEASURED, BodyShown
 from annotators.caption_prose import camera_prose, listen_prose, speak_prose
 from annotators.gaze_targets import Side
 from annotators.performance_signals import Performance, measure
@@ -28,8 +29,8 @@ class ClipContext:
 
     `signals` are in the picture that the caption will stand beside (the person crop where there is one). `text` are
     the words spoken by this person, or heard by this person, without time. `partner` says whether the other person
-    is seen in the same source picture, `partner_side` on which side; None = not known or nobody. `voice`, `camera` and
-    `clothing` were measured beside the face: see `speaking_style`, `camera_moves` and `clothing`.
+    is seen in the same source picture, `partner_side` on which side; None = not known or nobody. `voice`, `camera`,
+    `clothing` and `body` were measured beside the face: see `speaking_style`, `camera_moves`, `clothing`, `body_shown`.
     """
 
     state: State
@@ -41,6 +42,7 @@ class ClipContext:
     voice: SpeakingStyle = NO_STYLE
     camera: str = "unknown"
     clothing: str | None = None
+    body: BodyShown = NOT_MEASURED
 
     @property
     def speaking(self) -> bool:
@@ -83,11 +85,12 @@ class SignalCaptioner:
         not even a face box.
         """
         shown = measure(clip.signals, clip.baseline, clip.speaking, clip.partner_side)
+        shown = replace(shown, events=tuple(sorted((*shown.events, *clip.body.events), key=lambda e: e.start_s)))
         invariant = not clip.speaking
         if invariant:
-            prose = listen_prose(shown, clip.state == "listen", clip.partner == "off_screen", clip.clothing)
+            prose = listen_prose(shown, clip.state == "listen", clip.partner == "off_screen", clip.clothing, clip.body)
         else:
-            prose = speak_prose(shown, clip.text, clip.state == "both", clip.voice.terms, clip.clothing)
+            prose = speak_prose(shown, clip.text, clip.state == "both", clip.voice.terms, clip.clothing, clip.body)
         return PerformanceCaption(
             state=clip.state,
             emotions=shown.emotions,
@@ -96,6 +99,8 @@ class SignalCaptioner:
             gaze=shown.gaze,
             head_motion=shown.head_motion,
             body_motion=shown.body_motion,
+            hands=clip.body.hands,
+            posture=clip.body.posture,
             shot_type=shown.shot_type,
             speaking_style=clip.voice.terms,
             camera=clip.camera,

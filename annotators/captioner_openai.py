@@ -157,6 +157,8 @@ class OpenAICaptioner:
                 gaze=reply.gaze,
                 head_motion=tuple(dict.fromkeys(reply.head_motion)),
                 body_motion=reply.body_motion,
+                hands=clip.body.hands,
+                posture=clip.body.posture,
                 shot_type=segment_shot_type(clip.signals),
                 speaking_style=clip.voice.terms,
                 camera=clip.camera,

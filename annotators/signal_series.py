@@ -23,6 +23,9 @@ Mask = npt.NDArray[np.bool_]
 SIGNAL_RULES = "signal-rules-v1"
 """The annotator name of everything derived here: rules with hand-set thresholds, no trained model."""
 
+BODY_RULES = "body-rules-v1"
+"""The same of what is derived from body points."""
+
 EYE_DEG_PER_UNIT = 28.0
 """Turn of the eyes in degrees at a look coefficient difference of 1.
 
@@ -146,7 +149,8 @@ def baseline_of(track: FaceSignals) -> Baseline:
 class Event:
     """Something that happened: a vocabulary term with its evidence span [start_s, end_s) on the signals' clock.
 
-    `strength` is in the measure's own unit (degrees or blendshape share); `count` is how many cycles it holds.
+    `strength` is in the measure's own unit (degrees or blendshape share); `count` is how many cycles it holds;
+    `direction` tells where a lean goes.
     """
 
     name: str
@@ -156,6 +160,7 @@ class Event:
     confidence: float
     strength: float
     count: int = 1
+    direction: str | None = None
 
     @property
     def duration_s(self) -> float:
@@ -170,7 +175,7 @@ class Event:
             start_s=round(self.start_s + offset_s, 3),
             end_s=round(self.end_s + offset_s, 3),
             confidence=round(self.confidence, 3),
-            annotator=SIGNAL_RULES,
+            annotator=BODY_RULES if self.kind == "body_action" else SIGNAL_RULES,
         )
 
 

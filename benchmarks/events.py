@@ -1,11 +1,11 @@
-"""Whether measured events (smiles, laughs, blinks, frowns, nods, shakes) are those that a person sees.
+"""Whether measured events (smiles, blinks, nods, gestures and others) are those that a person sees.
 
     python benchmarks/events.py DATASET [--labels FILE] [--json FILE]
 
 DATASET is a finished dataset of the labelled clips, made with `benchmarks/measure_all.yaml`. The labels are stretches
-in which all events of the listed kinds were marked by eye. An event is right when it meets a label of its name, 0.15 s
-beside it included; a label is found when an event meets it. What touches a stretch marked as
-unsure counts neither way. Stretches of discarded segments have no events and lower the recall.
+in which all events of the listed kinds were marked by eye (kinds of its own where a stretch names them). An event is
+right when it meets a label of its name, 0.15 s beside it included; a label is found when an event meets it. What
+touches a stretch marked as unsure counts neither way. Stretches of discarded segments have no events and lower the recall.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def compare(labels: Sequence[Span], unsure: Sequence[Span], measured: Sequence[S
 
 def scores(labels: Mapping[str, Any], events: Sequence[Mapping[str, Any]]) -> dict[str, Score]:
     """Return a score for each kind of event; `events` are rows with clip, x, event, start_s and end_s."""
-    out = {name: Score() for name in labels["complete"]}
+    out: dict[str, Score] = {}
     for stretch in labels["stretches"]:
         here = [
             Span(e["event"], e["start_s"], e["end_s"])
@@ -86,9 +86,9 @@ def scores(labels: Mapping[str, Any], events: Sequence[Mapping[str, Any]]) -> di
             and e["end_s"] > stretch["start_s"]
         ]
         seen, unsure = ([Span(*s) for s in stretch[key]] for key in ("events", "unsure"))
-        for name, score in out.items():
+        for name in stretch.get("complete", labels["complete"]):
             of_name = [[s for s in spans if s.name == name] for spans in (seen, unsure, here)]
-            compare(*of_name, score)
+            compare(*of_name, out.setdefault(name, Score()))
     return out
 
 

@@ -19,6 +19,7 @@ from schemas.vocabulary import (
     EMOTIONS,
     EXPRESSIONS,
     GAZES,
+    HANDS,
     HEAD_MOTIONS,
     PERSONALITIES,
     RELATIONSHIPS,
@@ -31,7 +32,16 @@ from schemas.vocabulary import (
 
 State = Literal["speak", "listen", "idle", "both"]
 TagKind = Literal[
-    "emotion", "expression", "facial_action", "head_motion", "body_motion", "gaze", "stance", "shot_type", "motion"
+    "emotion",
+    "expression",
+    "facial_action",
+    "head_motion",
+    "body_motion",
+    "body_action",
+    "gaze",
+    "stance",
+    "shot_type",
+    "motion",
 ]
 
 
@@ -54,6 +64,7 @@ Gaze = Annotated[str, *_term(GAZES)]
 HeadMotion = Annotated[str, *_term(HEAD_MOTIONS)]
 BodyMotion = Annotated[str, *_term(BODY_MOTIONS)]
 SpeakingStyleTerm = Annotated[str, *_term(SPEAKING_STYLES)]
+HandsTerm = Annotated[str, *_term(HANDS)]
 CameraMotionTerm = Annotated[str, *_term(CAMERA_MOTIONS)]
 ClothingColour = Annotated[str, *_term(CLOTHING_COLOURS)]
 
@@ -119,6 +130,8 @@ class PerformanceCaption(BaseModel):
     gaze: Gaze = "unknown"
     head_motion: tuple[HeadMotion, ...] = ()
     body_motion: BodyMotion = "unknown"
+    hands: HandsTerm = "unknown"
+    posture: Literal["standing", "sitting"] | None = Field(default=None, description="null = legs not seen")
     shot_type: ShotType
     speaking_style: tuple[SpeakingStyleTerm, ...] = ()
     camera: CameraMotionTerm = "unknown"

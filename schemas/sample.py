@@ -126,6 +126,8 @@ class Performance(_Model):
     stance: str | None
     shot_type: str
     body_motion: str
+    hands: str = Field(default="unknown", description="what is seen of the hands in the clip")
+    posture: str | None = Field(default=None, description="standing or sitting; null = legs not seen")
     speaking_style: list[str] = Field(default_factory=list, description="heuristics on pitch, level and rate")
     camera: str = Field(default="unknown", description="camera motion term")
     clothing: str | None = Field(default=None, description="colour below the chin, by a heuristic; null = not clear")

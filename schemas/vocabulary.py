@@ -235,6 +235,33 @@ FACIAL_ACTIONS = Vocabulary(
     ),
 )
 
+BODY_ACTIONS = Vocabulary(
+    "body_action",
+    "what trunk and hands do, by limits on body points",
+    _defined(
+        {
+            "gesture": "a hand strokes through the air while it is seen",
+            "lean": "the trunk stays nearer, farther or to one side of where it is in most of the clip",
+        }
+    ),
+)
+
+HANDS = Vocabulary(
+    "hands",
+    "what is seen of the hands in the clip's picture",
+    _defined(
+        {
+            "gesturing": "in strokes for a quarter of the time or more",
+            "raised": "a hand above the shoulders for half of the time or more",
+            "joined": "together likewise",
+            "resting": "seen likewise, and neither of these",
+            "sometimes_visible": "seen in less than half of the time",
+            "out_of_view": "no hand is seen",
+            "unknown": "not measured",
+        }
+    ),
+)
+
 VOCABULARIES: dict[str, Vocabulary] = {
     v.kind: v
     for v in (
@@ -251,6 +278,8 @@ VOCABULARIES: dict[str, Vocabulary] = {
         CAMERA_MOTIONS,
         CLOTHING_COLOURS,
         FACIAL_ACTIONS,
+        BODY_ACTIONS,
+        HANDS,
     )
 }
 """Controlled vocabularies by kind. One more kind of tag, `motion`, is open: the paper has 5,000+ motion descriptors."""

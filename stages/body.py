@@ -1,14 +1,16 @@
 """Stage `body`: posture and hands of every segment's person, a few times a second.
 
-Only what may be kept is looked at, and only around the person's face. The pictures are decoded here a second time (1.6
-ms a frame of 1280 x 720), since no other stage sees the frames of live segments before captions are written; all people
-of a picture share one decoding. Without the networks the tables stay empty and the run goes on.
+Only what may be kept is looked at, and only around the person's face, in the panel in which it lies. The pictures are
+decoded here a second time (1.6 ms a frame of 1280 x 720), since no other stage sees the frames of live segments before
+captions are written; all people of a picture share one decoding. Without the networks the tables stay empty and the
+run goes on.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -18,16 +20,19 @@ from pydantic import Field
 from annotators import weights
 from annotators.body_analyzer import WEIGHTS, MediaPipeBody
 from annotators.body_measures import body_yaw_deg, posture, shoulder_width_px, shoulders_seen, wrist
-from annotators.body_series import BODY_RULES, BodySignals, summary
+from annotators.body_series import BodySignals, summary
 from annotators.protocols import Box
 from annotators.protocols_body import SHOULDERS, Body, BodyAnalyzer
+from annotators.signal_series import BODY_RULES
 from curation.media.grid import frames_on_grid
 from curation.media.video import iter_frames
 from curation.stage import Gate, GateMode, Inputs, Outputs, StageSettings, Unit, WorkItem, each_unit
 from schemas.table import Table
-from schemas.tables import BODIES, BODY_FRAMES, FACE_FRAMES, SEGMENTS, SOURCES, TRACKLETS
+from schemas.tables import BODIES, BODY_FRAMES, FACE_FRAMES, LAYOUT, SEGMENTS, SOURCES, TRACKLETS
 from schemas.time import GRID_HZ, Interval, grid_range
+from stages.clip_crop import clip_bounds
 from stages.face_series import Columns, track_series, tracklets_of
+from stages.packing_crop import Crop, Rect
 
 NO_BODY = "no-body-measures"
 """What is at work where the networks are missing."""
@@ -61,7 +66,7 @@ class BodyStage:
     name: ClassVar[str] = "body"
     version: ClassVar[int] = 1
     unit: ClassVar[Unit] = "source"
-    reads: ClassVar[tuple[Table, ...]] = (SOURCES, TRACKLETS, FACE_FRAMES, SEGMENTS)
+    reads: ClassVar[tuple[Table, ...]] = (SOURCES, TRACKLETS, FACE_FRAMES, LAYOUT, SEGMENTS)
     writes: ClassVar[tuple[Table, ...]] = (BODY_FRAMES, BODIES)
     gate: ClassVar[Gate | None] = "segments"
     gate_mode: ClassVar[GateMode] = "each"
@@ -93,7 +98,9 @@ class BodyStage:
         faces = track_series(inputs.parts(FACE_FRAMES), tracklets_of(inputs.read(TRACKLETS)), ("k", "x", "y", "w", "h"))
         size = (source["width"], source["height"])
         ks = {unit: looked_at(segments[unit], self._settings.every) for unit in item.units}
-        found = self._look(inputs.media, {u: (segments[u], ks[u]) for u in item.units}, faces, size)
+        layout = inputs.read(LAYOUT).to_pylist()
+        wanted = {u: _Wanted(segments[u], ks[u], panel(segments[u], faces, layout, size)) for u in item.units}
+        found = self._look(inputs.media, wanted, faces, size)
 
         def rows(unit: str) -> dict[Table, list[dict[str, Any]]]:
             mine = found[unit]
@@ -102,29 +109,45 @@ class BodyStage:
         return each_unit(item.units, rows)
 
     def _look(
-        self, media: Path, wanted: Mapping[str, tuple[Row, Sequence[int]]], faces: Faces, size: tuple[int, int]
+        self, media: Path, wanted: Mapping[str, _Wanted], faces: Faces, size: tuple[int, int]
     ) -> dict[str, list[dict[str, Any]]]:
         assert self._analyzer is not None
         units: dict[int, list[str]] = defaultdict(list)
-        for unit, (_, ks) in wanted.items():
-            for k in ks:
+        for unit, one in wanted.items():
+            for k in one.ks:
                 units[k].append(unit)
         out: dict[str, list[dict[str, Any]]] = {unit: [] for unit in wanted}
         for k, t_s, rgb in pictures(media, sorted(units), self._settings):
             scale = size[0] / rgb.shape[1]
             here = {track: box for track, s in faces.items() if (box := _face_at(s, k, scale)) is not None}
-            shown = {str(wanted[unit][0]["track_id"]) for unit in units[k]} & here.keys()
-            bodies = {
-                track: self._analyzer.measure(rgb, here[track], [b for t, b in here.items() if t != track])
-                for track in sorted(shown)
-            }
             for unit in units[k]:
-                segment = wanted[unit][0]
-                body = bodies.get(segment["track_id"])
+                one = wanted[unit]
+                track = str(one.segment["track_id"])
+                if track not in here:
+                    continue
+                place = _within(one.panel, scale, rgb.shape)
+                part = rgb[place.y : place.y + place.h, place.x : place.x + place.w]
+                near = {t: Box(b.x - place.x, b.y - place.y, b.w, b.h) for t, b in here.items()}
+                body = self._analyzer.measure(part, near[track], [b for t, b in near.items() if t != track])
                 if body is not None:
-                    picture = (rgb.shape[1], rgb.shape[0])
-                    out[unit].append(frame_row(segment, k, t_s, body, picture, scale, self._analyzer.name))
+                    out[unit].append(frame_row(one.segment, k, t_s, body, place, scale, self._analyzer.name))
         return out
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """A segment, the grid points at which it is looked at, and the part of the source's picture that is its own."""
+
+    segment: Row
+    ks: Sequence[int]
+    panel: Rect
+
+
+def panel(segment: Row, faces: Faces, layout: Sequence[Row], size: tuple[int, int]) -> Rect:
+    """Return the part of the picture that is a segment's own: its panel of a split screen, else all of it."""
+    if segment["track_id"] not in faces:
+        return Rect(0.0, 0.0, *map(float, size))
+    return clip_bounds(segment, faces, layout, size)[1]
 
 
 def looked_at(segment: Row, every: int) -> list[int]:
@@ -149,20 +172,25 @@ def pictures(media: Path, ks: Sequence[int], settings: BodySettings) -> Iterator
 
 
 def frame_row(
-    segment: Row, k: int, t_s: float, body: Body, picture: tuple[int, int], scale: float, annotator: str
+    segment: Row, k: int, t_s: float, body: Body, place: Crop, scale: float, annotator: str
 ) -> dict[str, Any]:
-    """Return a BODY_FRAMES row, in pixels of the source; `scale` is source pixels a pixel of the analysed picture."""
+    """Return a BODY_FRAMES row, in pixels of the source.
+
+    `body` is measured in the part `place` of the analysed picture, whose pixels are `scale` source pixels each.
+    """
+    picture = (place.w, place.h)
     wide = shoulders_seen(body, picture)
+    corner = np.array([place.x, place.y])
     wrists = [wrist(body, side, picture) for side in (0, 1)]
     return {
         **{name: segment[name] for name in ("segment_id", "source_id", "track_id")},
         "k": k,
         "t_s": t_s,
-        "shoulders_xy": (body.points[list(SHOULDERS)] * scale).ravel().tolist() if wide else [],
+        "shoulders_xy": ((body.points[list(SHOULDERS)] + corner) * scale).ravel().tolist() if wide else [],
         "shoulder_width": shoulder_width_px(body) * scale if wide else None,
         "body_yaw_deg": body_yaw_deg(body, picture),
-        "left_wrist_xy": [scale * v for v in wrists[0] or ()],
-        "right_wrist_xy": [scale * v for v in wrists[1] or ()],
+        "left_wrist_xy": [] if wrists[0] is None else ((wrists[0] + corner) * scale).tolist(),
+        "right_wrist_xy": [] if wrists[1] is None else ((wrists[1] + corner) * scale).tolist(),
         "left_hand": body.hands[0],
         "right_hand": body.hands[1],
         "posture": posture(body, picture),
@@ -199,10 +227,18 @@ def segment_row(segment: Row, rows: Sequence[Row], looked_at: int) -> dict[str, 
     told = summary(body_signals(rows), looked_at)
     return {
         **{name: segment[name] for name in ("segment_id", "source_id", "track_id")},
+        "n_looked_at": looked_at,
         "measured_ratio": len(rows) / max(1, looked_at),
         **{name: getattr(told, name) for name in told.__slots__},
         "annotator": BODY_RULES,
     }
+
+
+def _within(panel: Rect, scale: float, shape: Sequence[int]) -> Crop:
+    """Return a panel, in source pixels, as whole pixels of an analysed picture [height, width, ...]."""
+    x0, y0 = max(0, round(panel.x0 / scale)), max(0, round(panel.y0 / scale))
+    x1, y1 = min(shape[1], round(panel.x1 / scale)), min(shape[0], round(panel.y1 / scale))
+    return Crop(x0, y0, max(1, x1 - x0), max(1, y1 - y0))
 
 
 def _points(values: Sequence[float], n: int) -> np.ndarray[Any, Any]:

@@ -23,7 +23,7 @@ from annotators.captioner_openai import OpenAICaptioner
 from annotators.chat_endpoint import ChatEndpoint
 from annotators.gaze_targets import Side
 from annotators.performance_signals import measure
-from annotators.signal_series import SIGNAL_RULES, Baseline, Event, FaceSignals, baseline_of
+from annotators.signal_series import BODY_RULES, SIGNAL_RULES, Baseline, Event, FaceSignals, baseline_of
 from annotators.speaking_style import SpeakingStyle
 from curation.media.grid import frames_on_grid
 from curation.media.video import iter_frames
@@ -32,6 +32,8 @@ from schemas.caption import PerformanceCaption, State
 from schemas.caption_checks import contradictions
 from schemas.table import Table
 from schemas.tables import (
+    BODIES,
+    BODY_FRAMES,
     CAPTIONS,
     CLIP_PLANS,
     EVENTS,
@@ -49,7 +51,7 @@ from schemas.time import GRID_HZ, Interval, grid_range
 from stages.clip_crop import Row, clip_bounds, planned, whole_crop
 from stages.face_series import Columns, between, between_or_nearest, boxes, track_series, tracklets_of
 from stages.packing_crop import Crop, face_union
-from stages.performance_context import Voices, camera_part, camera_series, clothing_of
+from stages.performance_context import Bodies, Voices, camera_part, camera_series, clothing_of
 
 _COLUMNS = ("k", "x", "y", "w", "h", "has_mesh", "yaw_deg", "pitch_deg", "roll_deg", "mouth_open", "blendshapes")
 
@@ -84,13 +86,14 @@ class _Source:
     voices: Voices
     camera: CameraSeries
     clothing: Mapping[str, str | None]
+    bodies: Bodies
 
 
 class Performance:
     """Stage: caption the live segments."""
 
     name: ClassVar[str] = "performance"
-    version: ClassVar[int] = 4
+    version: ClassVar[int] = 5
     unit: ClassVar[Unit] = "source"
     reads: ClassVar[tuple[Table, ...]] = (
         SOURCES,
@@ -103,6 +106,8 @@ class Performance:
         TURNS,
         SEGMENTS,
         CLIP_PLANS,
+        BODY_FRAMES,
+        BODIES,
     )
     writes: ClassVar[tuple[Table, ...]] = (CAPTIONS, EVENTS)
     gate: ClassVar[Gate | None] = "segments"
@@ -141,6 +146,7 @@ class Performance:
             baselines=track_baselines({t: faces[t] for t in sorted(wanted & faces.keys())}),
             voices=Voices(inputs.read(SPEECH_FRAMES), inputs.read(TURNS)),
             camera=camera_series(inputs.read(FRAMES)),
+            bodies=Bodies(inputs.read(BODY_FRAMES), inputs.read(BODIES)),
             clothing=clothing_of(inputs.parts(PORTRAITS), inputs.read(TRACKLETS), wanted, faces, layout, size),
         )
         return each_unit(item.units, lambda unit: self._caption(segments[unit], shared))
@@ -148,22 +154,25 @@ class Performance:
     def _caption(self, segment: Row, source: _Source) -> dict[Table, list[Row]]:
         if segment["state"] not in get_args(State):
             return {}  # nobody's performance: a discarded stretch
-        crop = whole_crop(planned(segment, source.plans), source.size)
+        path = planned(segment, source.plans)
+        crop = whole_crop(path, source.size)
         ks = grid_range(Interval(segment["start_s"], segment["end_s"]))
         signals = face_signals(source.faces[segment["track_id"]], ks, crop)
         baseline = source.baselines.get(segment["track_id"])
         partner, side = partner_place(segment, source.faces, source.layout, source.size)
+        camera = camera_move(camera_part(source.camera, ks))
+        body = source.bodies.of(segment, source.faces[segment["track_id"]], camera)
         clip = ClipContext(
             segment["state"], signals, baseline, segment["text"] or "", partner, side,
-            voice=source.voices.style(segment, ks), camera=camera_move(camera_part(source.camera, ks)),
-            clothing=source.clothing.get(segment["track_id"]),
+            voice=source.voices.style(segment, ks), camera=camera,
+            clothing=source.clothing.get(segment["track_id"]), body=body.in_picture(path),
         )  # fmt: skip
         caption = self._captioner.caption(clip, self._frames(segment, crop, source.media))
         shown = measure(signals, baseline, clip.speaking, side)
         found = contradictions(caption, clip.state, shown.summary)
         return {
             CAPTIONS: [caption_row(segment, caption, found, clip.voice)],
-            EVENTS: event_rows(segment, shown.events),
+            EVENTS: event_rows(segment, [*shown.events, *body.whole.events]),
         }
 
     def _frames(self, segment: Row, crop: Crop, media: Path | None) -> list[Frame]:
@@ -244,7 +253,8 @@ def partner_place(
 
 def event_rows(segment: Row, events: Sequence[Event]) -> list[Row]:
     """Return the EVENTS rows of a segment: what was seen to happen, without what it may mean."""
-    seen = [e for e in events if e.kind in ("facial_action", "head_motion", "gaze")]
+    kinds = ("facial_action", "head_motion", "gaze", "body_action")
+    seen = sorted((e for e in events if e.kind in kinds), key=lambda e: (e.start_s, e.end_s, e.kind, e.name))
     return [
         {
             "segment_id": segment["segment_id"],
@@ -258,7 +268,8 @@ def event_rows(segment: Row, events: Sequence[Event]) -> list[Row]:
             "confidence": e.confidence,
             "strength": e.strength,
             "count": e.count,
-            "annotator": SIGNAL_RULES,
+            "direction": e.direction,
+            "annotator": BODY_RULES if e.kind == "body_action" else SIGNAL_RULES,
         }
         for n, e in enumerate(seen)
     ]
@@ -277,6 +288,8 @@ def caption_row(segment: Row, caption: PerformanceCaption, found: Sequence[str],
         "stance": caption.stance,
         "shot_type": caption.shot_type,
         "body_motion": caption.body_motion,
+        "hands": caption.hands,
+        "posture": caption.posture,
         "speaking_style": list(caption.speaking_style),
         "pitch_hz": voice.pitch_hz,
         "pitch_range_st": voice.pitch_range_st,

@@ -1,4 +1,4 @@
-"""What a caption tells beside the face: how the person speaks, how the camera moves, the colour of the clothes.
+"""What a caption tells beside the face: how the person speaks, the camera moves, the hands, the clothes' colour.
 
 Each is looked up for a segment in what earlier stages measured of the whole source; only a few portraits a track are
 decoded. A voice is compared with itself: all of its turns in the source, whichever segments are alive.
@@ -8,17 +8,22 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from annotators.body_series import BodySignals
+from annotators.body_shown import NOT_MEASURED, BodyShown, body_shown, in_crop
 from annotators.camera_moves import CameraSeries
 from annotators.clothing import clothing_colour, patch_colour
 from annotators.speaking_style import NO_STYLE, SpeakingStyle, speaking_style, usual_level
 from curation.media.encode import decode_jpeg
 from schemas.time import GRID_HZ, Interval, grid_range
+from stages.body import body_signals
+from stages.crop_path import CropPath
 from stages.face_series import Columns, tracklets_of
 from stages.portrait_text import portrait_rect, text_share
 from stages.reference_choice import MAX_TEXT
@@ -69,6 +74,46 @@ class Voices:
         if usual_level(self._level, elsewhere & self._speech) is None:
             return None
         return usual_level(self._level, mine & self._speech)
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentBody:
+    """A segment's body: what is seen of it in the source's picture, and what in the clip's own."""
+
+    whole: BodyShown
+    signals: BodySignals | None = None
+    looked_at: int = 0
+    start_s: float = 0.0
+    duration_s: float = 0.0
+    still_camera: bool = False
+
+    def in_picture(self, path: CropPath) -> BodyShown:
+        """Return what is seen of the body in a clip that is cropped along a path."""
+        if self.signals is None:
+            return NOT_MEASURED
+        crops = path.at(self.signals.t_s - self.start_s)
+        shown = in_crop(self.signals, crops)
+        return body_shown(shown, self.looked_at, self.duration_s, self.still_camera)
+
+
+class Bodies:
+    """The bodies of a source's segments; nothing where the body was not measured."""
+
+    def __init__(self, frames: pa.Table, bodies: pa.Table) -> None:
+        self._rows: dict[str, list[Row]] = defaultdict(list)
+        for r in sorted(frames.to_pylist(), key=lambda r: int(r["k"])):
+            self._rows[r["segment_id"]].append(r)
+        self._looked_at = {r["segment_id"]: int(r["n_looked_at"]) for r in bodies.to_pylist()}
+
+    def of(self, segment: Row, face: Columns, camera: str) -> SegmentBody:
+        """Return the body of a segment; `face` is its track's series, `camera` the term of its camera's motion."""
+        rows, n = self._rows.get(segment["segment_id"], []), self._looked_at.get(segment["segment_id"], 0)
+        if not rows:
+            return SegmentBody(NOT_MEASURED)
+        signals = body_signals(rows, face)
+        start_s = float(segment["start_s"])
+        duration_s, still = float(segment["end_s"]) - start_s, camera == "static"
+        return SegmentBody(body_shown(signals, n, duration_s, still), signals, n, start_s, duration_s, still)
 
 
 def camera_series(frames: pa.Table) -> CameraSeries:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from schemas.columns import ANNOTATOR, SEGMENT, SOURCE, TRACK, K, T, real, reals, text
+from schemas.columns import ANNOTATOR, SEGMENT, SOURCE, TRACK, K, T, count, real, reals, text
 from schemas.table import Table
 
 BODY_FRAMES = Table(
@@ -36,6 +36,7 @@ BODIES = Table(
         SEGMENT,
         SOURCE,
         TRACK,
+        count("n_looked_at", "grid points looked at"),
         real("measured_ratio", "share of the looked-at grid points at which a body fitted the face", "0-1"),
         real("hands_visible_ratio", "share of them with a hand found at a wrist", "0-1"),
         real("gesture_energy", "mean speed of the faster seen wrist against the shoulders; null = none seen",
