@@ -9,11 +9,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
+from annotators.body_measures import Posture
 from annotators.signal_series import Series
 from annotators.views import View, view_from_yaw
+
+Term = TypeVar("Term", bound=str)
 
 HAND = 0.5
 """Probability from which a hand counts as seen."""
@@ -37,7 +41,7 @@ class BodySignals:
     yaw_deg: Series
     hands: Series
     face: Series
-    postures: tuple[str | None, ...] = ()
+    postures: tuple[Posture | None, ...] = ()
 
     @property
     def scale(self) -> float:
@@ -69,7 +73,7 @@ class BodySummary:
     gesture_energy: float | None
     body_yaw_deg: float | None
     body_view: View | None
-    posture: str | None
+    posture: Posture | None
     arms: str | None
 
 
@@ -114,7 +118,7 @@ def _arms(body: BodySignals) -> list[str | None]:
     return out
 
 
-def _mostly(terms: Sequence[str | None], n: int) -> str | None:
+def _mostly(terms: Sequence[Term | None], n: int) -> Term | None:
     """Return the term that holds in half of n times or more."""
     name, count = Counter(terms).most_common(1)[0] if terms else (None, 0)
     return name if name is not None and count >= n / 2 else None

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from annotators.body_gestures import gestures, leans
+from annotators.body_measures import Posture
 from annotators.body_series import BodySignals, summary
 from annotators.signal_series import Event, Series
 
@@ -20,7 +21,7 @@ class BodyShown:
 
     events: tuple[Event, ...] = ()
     hands: str = "unknown"
-    posture: str | None = None
+    posture: Posture | None = None
 
 
 NOT_MEASURED = BodyShown()
@@ -46,7 +47,7 @@ def body_shown(body: BodySignals, looked_at: int, duration_s: float, still_camer
 def in_crop(body: BodySignals, crops: Series) -> BodySignals:
     """Return the signals without wrists and hands outside the clip's picture; `crops` [n, 4] are x, y, w, h."""
     low, high = crops[:, None, :2], crops[:, None, :2] + crops[:, None, 2:]
-    inside = ((body.wrists >= low) & (body.wrists < high)).all(axis=2)
+    inside = np.asarray(((body.wrists >= low) & (body.wrists < high)).all(axis=2), np.bool_)
     return replace(
         body,
         wrists=np.where(inside[:, :, None], body.wrists, np.nan),

@@ -39,10 +39,11 @@ class BodyAnalyzer(Protocol):
     name: str
     weights: tuple[str, ...]
 
-    def measure(self, rgb: Image, face: Box, others: Sequence[Box] = ()) -> Body | None:
+    def measure(self, rgb: Image, face: Box, others: Sequence[Box] = (), hands: bool = True) -> Body | None:
         """Return the body of the person with this face; None where no body fits it.
 
-        `others` are the other faces of the picture, so that two people are not confused.
+        `others` are the other faces of the picture, so that two people are not confused. Without `hands` none is
+        looked for.
         """
         ...
 

@@ -1,8 +1,9 @@
 """What a portrait shows as a reference: from which side, with which expression, and how good the picture is.
 
 The paper (arXiv 2604.07823, reference extraction) sorts body views by the angle between body and camera: frontal from
-155 degrees, rear up to 45, else a profile. A face gives its head's yaw instead, 180 minus that angle. Here a profile
-begins where a person would call it one, at 45 degrees of yaw; between 25 and 45 it is a three-quarter view.
+155 degrees, rear up to 45, else a profile. The body's yaw (by the shoulders) is 180 minus that angle; where a picture
+shows no shoulders the head's yaw stands for it. Here a profile begins where a person would call it one, at 45 degrees
+of yaw; between 25 and 45 it is a three-quarter view.
 Pure functions; microseconds.
 """
 
@@ -54,7 +55,7 @@ def view_from_orientation(theta_deg: float, side: float) -> View:
 
 
 def view_from_yaw(yaw_deg: float) -> View:
-    """Return the view from head yaw, in degrees, > 0 = turned to image right; |yaw| up to 25 is frontal.
+    """Return the view from the yaw of body or head, in degrees, > 0 = to image right; |yaw| up to 25 is frontal.
 
     Raises ValueError outside [-180, 180].
     """

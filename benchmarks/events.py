@@ -5,7 +5,8 @@
 DATASET is a finished dataset of the labelled clips, made with `benchmarks/measure_all.yaml`. The labels are stretches
 in which all events of the listed kinds were marked by eye (kinds of its own where a stretch names them). An event is
 right when it meets a label of its name, 0.15 s beside it included; a label is found when an event meets it. What
-touches a stretch marked as unsure counts neither way. Stretches of discarded segments have no events and lower the recall.
+touches a stretch marked as unsure counts neither way. Stretches of discarded segments have no events and lower the
+recall.
 """
 
 from __future__ import annotations

@@ -17,8 +17,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from annotators import weights
-from annotators.body_analyzer import WEIGHTS, MediaPipeBody
+from annotators.body_analyzer import MediaPipeBody, at_hand, identity
 from annotators.body_measures import body_yaw_deg, posture, shoulder_width_px, shoulders_seen, wrist
 from annotators.body_series import BodySignals, summary
 from annotators.protocols import Box
@@ -34,8 +33,6 @@ from stages.clip_crop import clip_bounds
 from stages.face_series import Columns, track_series, tracklets_of
 from stages.packing_crop import Crop, Rect
 
-NO_BODY = "no-body-measures"
-"""What is at work where the networks are missing."""
 _GAP_S = 2.0
 """Looked-at times nearer than this are decoded in one go: seeking costs about as much."""
 
@@ -51,13 +48,6 @@ class BodySettings(StageSettings):
     )
     every: int = Field(5, ge=1, description="grid points (40 ms) from one measurement to the next")
     max_side_px: int = Field(1280, ge=256, description="pictures are analysed at this size at most, longer side")
-
-
-def at_hand(backend: str) -> bool:
-    """Say whether the networks are to be used and can be."""
-    if backend == "none":
-        return False
-    return backend == "mediapipe" or all(weights.find(name) is not None for name in WEIGHTS)
 
 
 class BodyStage:
@@ -80,9 +70,7 @@ class BodyStage:
     @classmethod
     def identity(cls, settings: BodySettings) -> Mapping[str, str]:
         """Name the networks and their weights' hashes."""
-        if not at_hand(settings.backend):
-            return {"body": NO_BODY}
-        return {"body": MediaPipeBody.name, **{n: weights.sha256(n) for n in WEIGHTS}}
+        return identity(settings.backend)
 
     def close(self) -> None:
         """Release the models."""

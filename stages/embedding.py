@@ -1,7 +1,7 @@
 """Identity embeddings, view and expression of each track's best portraits.
 
 Portraits were cut during the scan, so nothing is decoded but a few JPEGs. On one core the default network costs 14 ms
-a portrait, dlib's 84. Portrait images are read window by window and only the chosen kept.
+a portrait, dlib's 84; the body's view 31. Portrait images are read window by window and only the chosen kept.
 """
 
 from __future__ import annotations
@@ -15,10 +15,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field
 
-from annotators import weights
+from annotators import body_analyzer, weights
+from annotators.body_analyzer import MediaPipeBody
+from annotators.body_measures import body_yaw_deg
 from annotators.face_reid import WEIGHT as FACE_REID
 from annotators.portrait_embedder import ArcFacePortraits, DlibPortraits, PortraitEmbedder, ReidPortraits
-from annotators.protocols import Box
+from annotators.protocols import Box, Image
+from annotators.protocols_body import BodyAnalyzer
 from annotators.views import expression_of, portrait_quality, view_from_yaw
 from curation.media.encode import decode_jpeg
 from curation.stage import Gate, GateMode, Inputs, Outputs, StageSettings, Unit, WorkItem, each_unit
@@ -46,6 +49,9 @@ class EmbeddingSettings(StageSettings):
     model: str = Field(
         "w600k_r50.onnx", description="for arcface: an ONNX file, by path or by its name in OPENLPM_MODELS"
     )
+    body: Literal["auto", "mediapipe", "none"] = Field(
+        "auto", description="tells the body's view where a portrait shows the shoulders; auto: where the weights are"
+    )
     n_portraits: int = Field(16, ge=1, le=64, description="portraits embedded a track, by quality and variety")
 
 
@@ -53,7 +59,7 @@ class Embedding:
     """Stage: embed the best portraits of each live track."""
 
     name: ClassVar[str] = "embedding"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     unit: ClassVar[Unit] = "source"
     reads: ClassVar[tuple[Table, ...]] = (SOURCES, TRACKS, TRACKLETS, PORTRAITS, FACE_FRAMES, LAYOUT)
     writes: ClassVar[tuple[Table, ...]] = (FACE_EMBEDDINGS,)
@@ -65,14 +71,17 @@ class Embedding:
         """Load the network. Raises WeightsNotFound; ImportError where arcface is asked for without insightface."""
         self._settings = settings
         self._embedder = _embedder(settings)
+        self._body: BodyAnalyzer | None = MediaPipeBody() if body_analyzer.at_hand(settings.body) else None
 
     @classmethod
     def identity(cls, settings: EmbeddingSettings) -> Mapping[str, str]:
-        """Name the embedder and its weights' hashes."""
-        chosen = _choice(settings)
-        if chosen == "arcface":
-            return ArcFacePortraits.identity_of(settings.model)
-        return ReidPortraits.identity() if chosen == "retail" else DlibPortraits.identity()
+        """Name the embedder and the body networks with their weights' hashes."""
+        return {**_embedder_identity(settings), **body_analyzer.identity(settings.body)}
+
+    def close(self) -> None:
+        """Release the body networks."""
+        if self._body is not None:
+            self._body.close()
 
     def run(self, item: WorkItem, inputs: Inputs) -> Outputs:
         """Embed the item's tracks; one that fails harms no other."""
@@ -103,6 +112,7 @@ class Embedding:
         rgb = decode_jpeg(portrait["image"])
         five = np.asarray(portrait["points_xy"], np.float32).reshape(-1, 2)
         embedding = self._embedder.embed(rgb, five if len(five) else None, Box(*portrait["face_xywh"]))
+        body_yaw = self._body_yaw(rgb, Box(*portrait["face_xywh"]))
         return {
             "track_id": track,
             "source_id": source_id,
@@ -112,12 +122,25 @@ class Embedding:
             "quality": candidate.quality,
             "yaw_deg": _or_none(candidate.yaw_deg),
             "pitch_deg": _or_none(candidate.pitch_deg),
-            "view": label["view"],
+            "body_yaw_deg": body_yaw,
+            "view": label["view"] if body_yaw is None else view_from_yaw(body_yaw),
             "expression": label["expression"],
             "expression_score": label["expression_score"],
             "text_area": label["text_area"],
             "annotator": self._embedder.name,
         }
+
+    def _body_yaw(self, rgb: Image, face: Box) -> float | None:
+        """Return where the chest faces, where a portrait shows both shoulders."""
+        body = None if self._body is None else self._body.measure(rgb, face, hands=False)
+        return None if body is None else body_yaw_deg(body, (rgb.shape[1], rgb.shape[0]))
+
+
+def _embedder_identity(settings: EmbeddingSettings) -> Mapping[str, str]:
+    chosen = _choice(settings)
+    if chosen == "arcface":
+        return ArcFacePortraits.identity_of(settings.model)
+    return ReidPortraits.identity() if chosen == "retail" else DlibPortraits.identity()
 
 
 def _choice(settings: EmbeddingSettings) -> Literal["retail", "dlib", "arcface"]:

@@ -91,7 +91,7 @@ class SegmentBody:
         """Return what is seen of the body in a clip that is cropped along a path."""
         if self.signals is None:
             return NOT_MEASURED
-        crops = path.at(self.signals.t_s - self.start_s)
+        crops = np.asarray(path.at(self.signals.t_s - self.start_s), np.float64)
         shown = in_crop(self.signals, crops)
         return body_shown(shown, self.looked_at, self.duration_s, self.still_camera)
 

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from annotators.views import FRONTAL_LEAST_DEG
 from schemas.time import Interval
 
 Kind = Literal["global", "view", "expression"]
@@ -124,7 +125,7 @@ def choose(clip: Clip, own: Sequence[Image], person: Sequence[Image], rules: Rul
         return []
 
     def order(i: Image) -> tuple[object, ...]:
-        return (near[i.key] == 2, not i.clean, near[i.key], i.view != "frontal", _eyes_shut(i), *_rank(i))
+        return (near[i.key] == 2, not i.clean, near[i.key], not _faces_us(i), _eyes_shut(i), *_rank(i))
 
     chosen: list[tuple[Kind, Image]] = [("global", min(everything, key=order))]
     candidates = [i for i in everything if near[i.key] < 2 and i.clean]
@@ -161,6 +162,11 @@ def _fresh(image: Image, other: Image, rules: Rules) -> bool:
     if image.track_id != other.track_id or abs(image.t_s - other.t_s) >= rules.min_gap_s:
         return True
     return image.view != other.view or image.expression != other.expression
+
+
+def _faces_us(image: Image) -> bool:
+    """Say whether body and head face the camera: a chest that does says nothing of a head turned aside."""
+    return image.view == "frontal" and abs(image.yaw_deg or 0.0) <= 180.0 - FRONTAL_LEAST_DEG
 
 
 def _eyes_shut(image: Image) -> bool:

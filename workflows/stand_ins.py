@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from annotators import weights
+from annotators.body_analyzer import NO_BODY
 from curation.workflow import Pipeline
 
 
@@ -20,7 +21,7 @@ def stand_ins(pipeline: Pipeline) -> dict[str, str]:
 
 def sentence(weight: str, weaker: str) -> str:
     """Say it, with the way out."""
-    return (
-        f"{weight} is not here: {weaker} stands in, which errs more (docs/models.md). "
-        f"`lpm models fetch {weight}` gets it."
-    )
+    instead = f"{weaker} stands in, which errs more"
+    if weaker == NO_BODY:
+        instead = "body posture, hands and gestures are not measured"
+    return f"{weight} is not here: {instead} (docs/models.md). `lpm models fetch {weight}` gets it."

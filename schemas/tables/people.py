@@ -34,8 +34,15 @@ FACE_EMBEDDINGS = Table(
         real("quality", "portrait quality used for choosing and weighting", "0-1"),
         real("yaw_deg", "head yaw", "deg", null=True),
         real("pitch_deg", "head pitch", "deg", null=True),
+        real(
+            "body_yaw_deg",
+            "where the chest faces, > 0 = image right; null = shoulders not in the portrait",
+            "deg",
+            null=True,
+        ),
         text(
             "view",
+            "by the body's yaw, else by the head's: "
             "frontal, left_three_quarter and right_three_quarter (25 to 45 degrees of yaw), left_profile and "
             "right_profile (beyond), rear, unknown",
         ),
