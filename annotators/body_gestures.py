@@ -64,11 +64,12 @@ def _confidence(peak: float, stroke: float, hand: float) -> float:
     return float(np.clip(0.5 + 0.2 * (peak / stroke - 1.0), 0.5, 0.9)) * float(np.clip(hand, 0.0, 1.0))
 
 
-NEARER, ASIDE = 1.12, 0.3
+NEARER, ASIDE = 1.08, 0.15
 """A lean makes shoulders and face larger or smaller by this factor, or moves both aside by this many shoulder widths.
 
-Bending the trunk by 15 degrees brings the head of a seated person about 0.2 m nearer and 0.2 m lower; at a metre and a
-half from the camera that is a factor of 1.15. Shoulders are about 0.38 m wide, so 0.3 of it is 0.11 m."""
+About 0.1 m towards a camera at a metre and a half, and 0.06 m aside (shoulders are about 0.38 m wide). Both are above
+what people who sit and talk do by themselves: under still cameras 95 % of 77 segments of 23 clips stay within 1.06 and
+0.14."""
 _LEAN_S = 0.6
 
 

@@ -21,8 +21,9 @@ Term = TypeVar("Term", bound=str)
 
 HAND = 0.5
 """Probability from which a hand counts as seen."""
-_RAISED, _JOINED = 0.0, 0.6
-"""Wrists above the shoulders' line; wrists nearer to each other than this share of the shoulders' width."""
+_RAISED, _JOINED, _AT_FACE = 0.0, 0.6, 1.3
+"""Wrists above the shoulders' line; nearer to each other than this share of the shoulders' width; nearer to the face's
+middle than this many face heights, which a hand's length reaches over."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,9 +108,13 @@ def middle_angle(degrees: Series) -> float:
 
 def _arms(body: BodySignals) -> list[str | None]:
     out: list[str | None] = []
-    for (left, right), hands in zip(body.relative_wrists(), body.hands, strict=True):
+    far = np.linalg.norm(body.wrists - body.face[:, None, :2], axis=2) / body.face[:, 2:]
+    for (left, right), hands, gaps in zip(body.relative_wrists(), np.nan_to_num(body.hands), far, strict=True):
         found = [side for side in (left, right) if np.isfinite(side).all()]
-        if any(side[1] < _RAISED for side in found) and np.nanmax(np.nan_to_num(hands)) >= HAND:
+        high = [i for i, side in enumerate((left, right)) if side[1] < _RAISED and hands[i] >= HAND]
+        if any(gaps[i] <= _AT_FACE for i in high):
+            out.append("at_face")
+        elif high:
             out.append("raised")
         elif len(found) < 2:
             out.append(None)

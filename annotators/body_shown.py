@@ -59,5 +59,5 @@ def _hands(strokes: float, visible: float, arms: str | None) -> str:
     if strokes >= _GESTURING:
         return "gesturing"
     if visible >= _MOSTLY:
-        return arms if arms in ("raised", "joined") else "resting"
+        return arms if arms in ("raised", "joined", "at_face") else "resting"
     return "sometimes_visible" if visible >= _HARDLY else "out_of_view"

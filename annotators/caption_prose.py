@@ -109,7 +109,12 @@ _LEANS = {
     "left": "leans to frame left",
     "right": "leans to frame right",
 }
-_HANDS = {"gesturing": "gesturing with the hands", "raised": "hands raised", "joined": "hands together"}
+_HANDS = {
+    "gesturing": "gesturing with the hands",
+    "raised": "hands raised",
+    "joined": "hands together",
+    "at_face": "a hand at the face",
+}
 _SHOWS_LEGS = ("medium_full", "full")
 _RECURRING = (
     ("smile", "an occasional smile"),

@@ -253,6 +253,7 @@ HANDS = Vocabulary(
         {
             "gesturing": "in strokes for a quarter of the time or more",
             "raised": "a hand above the shoulders for half of the time or more",
+            "at_face": "a hand at the face or the head likewise",
             "joined": "together likewise",
             "resting": "seen likewise, and neither of these",
             "sometimes_visible": "seen in less than half of the time",

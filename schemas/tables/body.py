@@ -44,7 +44,7 @@ BODIES = Table(
         real("body_yaw_deg", "median of body_frames; null = shoulders seen in less than half", "deg", null=True),
         text("body_view", "frontal, left or right three_quarter or profile, or rear by that yaw", null=True),
         text("posture", "standing or sitting, where it was told in half of the grid points; else null", null=True),
-        text("arms", "raised (a wrist above the shoulders), joined (hands together) or apart, for most of the time "
+        text("arms", "raised (a hand above the shoulders), at_face, joined (hands together) or apart, most of the time "
              "that both wrists are seen, or one above the shoulders; null = seen in less than half", null=True),
         ANNOTATOR,
     ),
