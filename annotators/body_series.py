@@ -1,7 +1,6 @@
 """One person's body over one segment, five measurements a second, and what holds of all of it. Pure numpy.
 
-Lengths are in shoulder widths, which no camera distance changes, and wrists are taken against the middle of the
-shoulders, so that neither the camera's motion nor the person's is a gesture. Gaps stay gaps: nothing is interpolated.
+Lengths are in shoulder widths, which no camera distance changes. Gaps stay gaps: nothing is interpolated.
 """
 
 from __future__ import annotations
@@ -58,10 +57,16 @@ class BodySignals:
 
 
 def wrist_speeds(body: BodySignals) -> Series:
-    """Return the speed [n - 1, 2] of both wrists between measurements, in shoulder widths a second; nan = not seen."""
+    """Return the speed [n - 1, 2] of both wrists between measurements, in shoulder widths a second; nan = not seen.
+
+    The smaller of that against the shoulders and that in the picture: a hand that lies on a table does not stroke when
+    the trunk moves, nor does one that the camera passes.
+    """
     if len(body.t_s) < 2:
         return np.zeros((0, 2))
-    steps = np.linalg.norm(np.diff(body.relative_wrists(), axis=0), axis=2)
+    against, shown = body.relative_wrists(), body.wrists / body.scale
+    steps = np.fmin(*(np.linalg.norm(np.diff(place, axis=0), axis=2) for place in (against, shown)))
+    steps[~np.isfinite(against[1:]).all(axis=2) | ~np.isfinite(against[:-1]).all(axis=2)] = np.nan
     out: Series = steps / np.diff(body.t_s)[:, None]
     return out
 
