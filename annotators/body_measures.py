@@ -19,7 +19,8 @@ SEEN = 0.5
 
 YAW_BIAS_DEG = 6.2
 """The network sees people turned to image right by this much: the mean of a picture's yaw and its mirror image's, which
-should be 0, has a median of 6.2 degrees over 208 faces of 23 clips, and is above 0 in 22 of them (`benchmarks/body_yaw.py`)."""
+should be 0, has a median of 6.2 degrees over 208 faces of 23 clips, and is above 0 in 22 of them
+(`benchmarks/body_yaw.py`)."""
 
 _MOST_STRETCH = 2.5
 """Shoulders seen from the side are short in the picture; their width is not drawn out by more than this."""

@@ -102,6 +102,8 @@ _JOINS = (
     ("voice_turns", "speaker_id", "voices", "speaker_id"),
     ("bindings", "speaker_id", "voices", "speaker_id"),
     ("bindings", "track_id", "tracks", "track_id"),
+    ("body_frames", "segment_id", "segments", "segment_id"),
+    ("bodies", "segment_id", "segments", "segment_id"),
     ("captions", "segment_id", "segments", "segment_id"),
     ("clips", "segment_id", "segments", "segment_id"),
     ("face_embeddings", "track_id", "tracks", "track_id"),
