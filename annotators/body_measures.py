@@ -22,6 +22,9 @@ YAW_BIAS_DEG = 6.2
 should be 0, has a median of 6.2 degrees over 208 faces of 23 clips, and is above 0 in 22 of them
 (`benchmarks/body_yaw.py`)."""
 
+_NECK_DEG, _AWAY_DEG = 90.0, 135.0
+"""A head turns about 80 degrees against the shoulders; from 135 degrees on a chest faces away (`views`)."""
+
 _MOST_STRETCH = 2.5
 """Shoulders seen from the side are short in the picture; their width is not drawn out by more than this."""
 _SITTING_DEG, _STANDING_DEG = 50.0, 30.0
@@ -52,6 +55,19 @@ def body_yaw_deg(body: Body, size: tuple[int, int]) -> float | None:
     line = body.world[SHOULDERS[0]] - body.world[SHOULDERS[1]]
     yaw = float(np.degrees(np.arctan2(line[2], line[0]))) - YAW_BIAS_DEG
     return yaw + 360.0 if yaw <= -180.0 else yaw
+
+
+def plausible_yaw(body_deg: float | None, head_deg: float | None) -> float | None:
+    """Return the chest's yaw where a visible face allows it, else None: the network at times swaps the shoulders.
+
+    `head_deg` is None for a face that was found and not measured; a chest turned away from the camera is then taken
+    for such a swap.
+    """
+    if body_deg is None:
+        return None
+    if head_deg is None:
+        return body_deg if abs(body_deg) <= _AWAY_DEG else None
+    return body_deg if abs((body_deg - head_deg + 180.0) % 360.0 - 180.0) <= _NECK_DEG else None
 
 
 def shoulder_width_px(body: Body) -> float:

@@ -17,7 +17,7 @@ from pydantic import Field
 
 from annotators import body_analyzer, weights
 from annotators.body_analyzer import MediaPipeBody
-from annotators.body_measures import body_yaw_deg
+from annotators.body_measures import body_yaw_deg, plausible_yaw
 from annotators.face_reid import WEIGHT as FACE_REID
 from annotators.portrait_embedder import ArcFacePortraits, DlibPortraits, PortraitEmbedder, ReidPortraits
 from annotators.protocols import Box, Image
@@ -112,7 +112,7 @@ class Embedding:
         rgb = decode_jpeg(portrait["image"])
         five = np.asarray(portrait["points_xy"], np.float32).reshape(-1, 2)
         embedding = self._embedder.embed(rgb, five if len(five) else None, Box(*portrait["face_xywh"]))
-        body_yaw = self._body_yaw(rgb, Box(*portrait["face_xywh"]))
+        body_yaw = plausible_yaw(self._body_yaw(rgb, Box(*portrait["face_xywh"])), _or_none(candidate.yaw_deg))
         return {
             "track_id": track,
             "source_id": source_id,

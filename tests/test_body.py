@@ -15,6 +15,7 @@ from annotators.body_gestures import ASIDE, NEARER, gestures, leans
 from annotators.body_measures import (
     YAW_BIAS_DEG,
     body_yaw_deg,
+    plausible_yaw,
     posture,
     shoulder_width_px,
     wrist,
@@ -37,6 +38,12 @@ def test_yaw_follows_the_chest_and_the_width_does_not(turn_deg: float) -> None:
         flat = turned.points.copy()
         flat[list(SHOULDERS), 0] = 320 + np.array([50, -50]) * np.cos(np.radians(turn_deg))
         assert shoulder_width_px(replace(turned, points=flat)) == pytest.approx(100, rel=0.01)
+
+
+def test_a_chest_that_no_neck_allows_is_a_swap_of_shoulders() -> None:
+    assert plausible_yaw(60.0, -20.0) == 60.0 and plausible_yaw(170.0, 100.0) == 170.0
+    assert plausible_yaw(-175.0, 20.0) is plausible_yaw(-175.0, None) is plausible_yaw(None, 0.0) is None
+    assert plausible_yaw(-100.0, None) == -100.0
 
 
 def test_what_is_not_seen_says_nothing() -> None:
