@@ -64,19 +64,11 @@ class MediaPipeBody:
     weights: tuple[str, ...] = WEIGHTS
 
     def __init__(self, min_score: float = 0.5) -> None:
-        """Load the four networks. Raises WeightsNotFound."""
+        """Load the pose networks; those of hands when the first one is looked for. Raises WeightsNotFound."""
         self._pose_bundle = task_bundle(POSE)
         self._min_score = min_score
         self._poses: dict[int, Task] = {}
-        with quiet_stderr():
-            options = vision.HandLandmarkerOptions(
-                base_options=local_buffer(task_bundle(HANDS)),
-                num_hands=2,
-                min_hand_detection_confidence=min_score,
-                min_hand_presence_confidence=min_score,
-            )
-            self._hands = Task(vision.HandLandmarker.create_from_options(options))
-            self._hands.detect(np.zeros((_HAND_PX, _HAND_PX, 3), np.uint8))
+        self._hands: Task | None = None
         self._pose(1)
 
     def measure(self, rgb: Image, face: Box, others: Sequence[Box] = (), hands: bool = True) -> Body | None:
@@ -99,10 +91,11 @@ class MediaPipeBody:
         return Body(points, visibility, world, found_hands)
 
     def close(self) -> None:
-        """Release the models; the analyzer cannot be used afterwards."""
-        for task in (*self._poses.values(), self._hands):
+        """Release the models; they are opened again if the analyzer is used after that."""
+        for task in (*self._poses.values(), *([self._hands] if self._hands else [])):
             task.close()
         self._poses.clear()
+        self._hands = None
 
     def __enter__(self) -> Self:
         return self
@@ -124,6 +117,20 @@ class MediaPipeBody:
                 self._poses[n].detect(np.zeros((_POSE_PX, _POSE_PX, 3), np.uint8))
         return self._poses[n]
 
+    def _hand_task(self) -> Task:
+        """Return the hand task; opened when it is first needed."""
+        if self._hands is None:
+            options = vision.HandLandmarkerOptions(
+                base_options=local_buffer(task_bundle(HANDS)),
+                num_hands=2,
+                min_hand_detection_confidence=self._min_score,
+                min_hand_presence_confidence=self._min_score,
+            )
+            with quiet_stderr():
+                self._hands = Task(vision.HandLandmarker.create_from_options(options))
+                self._hands.detect(np.zeros((_HAND_PX, _HAND_PX, 3), np.uint8))
+        return self._hands
+
     def _find_hands(
         self, rgb: Image, points: FloatArray, visibility: FloatArray, face: Box
     ) -> tuple[float | None, float | None]:
@@ -136,7 +143,7 @@ class MediaPipeBody:
             box = _inside(boxes[side], size)
             if box.w < 8 or box.h < 8:
                 continue
-            result = self._hands.detect(_cut(rgb, box, _HAND_PX))
+            result = self._hand_task().detect(_cut(rgb, box, _HAND_PX))
             found[side] = 0.0
             for hand, label in zip(result.hand_landmarks, result.handedness, strict=True):
                 at = np.array([hand[0].x * box.w + box.x, hand[0].y * box.h + box.y])
