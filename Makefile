@@ -7,7 +7,7 @@ SHELL := /bin/bash
 export OMP_NUM_THREADS ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: setup models demo toy test test-slow lint bench clean
+.PHONY: setup setup-diarization models demo toy test test-slow lint bench clean
 
 # torch first and with its dependencies (they differ by platform); then the whole pinned set as it is: mediapipe and
 # scenedetect would otherwise pull a second OpenCV that needs a display.
@@ -23,6 +23,12 @@ $(STAMP): pyproject.toml constraints.txt
 
 setup: $(STAMP)
 	@echo "ready: $(BIN)/lpm"
+
+# pyannote.audio, for `speech.diarizer: pyannote`. Every torchaudio wheel is linked with CUDA: on a torch without it
+# its libraries are deleted, and it takes its own path without them.
+setup-diarization: setup
+	@$(BIN)/pip install --quiet --no-warn-script-location --no-deps -r constraints-diarization.txt
+	@$(BIN)/python -c "import torch; exit(torch.version.cuda is None)" || rm -f $(VENV)/lib/python*/site-packages/torchaudio/lib/*.so
 
 models: setup
 	@$(BIN)/lpm models fetch

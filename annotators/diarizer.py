@@ -87,7 +87,7 @@ class ClusteringDiarizer:
         solo_s = np.array([voice.solo_s for voice in voices])
         labels = kept_apart(voices, embeddings, cluster_voices(embeddings, solo_s, self._rule), self._rule)
         frames = round(len(audio) / SAMPLE_RATE_HZ / FRAME_STEP_S) + 1
-        return _turns(_vote(voices, labels, frames), speech, len(audio) / SAMPLE_RATE_HZ, self._rule)
+        return drawn_turns(_vote(voices, labels, frames), speech, len(audio) / SAMPLE_RATE_HZ, self._rule)
 
     def _local_voices(self, audio: FloatArray, speech: Sequence[Segment]) -> tuple[list[LocalVoice], FloatArray]:
         voices: list[LocalVoice] = []
@@ -203,8 +203,10 @@ def _vote(voices: Sequence[LocalVoice], labels: NDArray[np.int64], frames: int) 
     return chosen
 
 
-def _turns(talking: _Frames, speech: Sequence[Segment], duration_s: float, rule: DiarizationRule) -> list[Turn]:
-    """Turn frames [F, speakers] into turns inside speech, cut where overlap begins or ends."""
+def drawn_turns(
+    talking: NDArray[np.bool_], speech: Sequence[Segment], duration_s: float, rule: DiarizationRule
+) -> list[Turn]:
+    """Turn frames [F, speakers] of `frame_times_s` into turns inside speech, cut where overlap begins or ends."""
     centres = frame_times_s(len(talking))
     allowed = np.zeros(len(talking), bool)
     for part in speech:

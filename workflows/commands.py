@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table as RichTable
 
 from annotators import weights
+from annotators.optional_parts import PartNotInstalled
 from curation import account
 from curation import explain as ex
 from curation import verify as vf
@@ -46,7 +47,7 @@ from workflows.usage import UsageError
 
 EXPECTED = (
     DatasetError, ex.UnknownIdError, ForgetError, IdentityError, InputError, LabelError, LedgerError, PackError,
-    PolicyError, RunStoppedError, StageSetupError, StoreError, UsageError, WorkflowError, weights.WeightsMismatch,
+    PartNotInstalled, PolicyError, RunStoppedError, StageSetupError, StoreError, UsageError, WorkflowError, weights.WeightsMismatch,
     weights.WeightsNotFound,
 )  # fmt: skip
 

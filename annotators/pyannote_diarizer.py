@@ -1,0 +1,96 @@
+"""Who spoke when, by pyannote.audio's own pipeline on the weights at hand: an optional part, not installed by default.
+
+The same networks as the default diarizer, joined by pyannote's `SpeakerDiarization` with agglomerative clustering.
+Turns are drawn and kept inside speech by the same rule as the default's, so that the two differ in nothing else.
+Nothing is downloaded, and the library's usage reports are off before it is imported.
+
+Cost on one core: about 1/10 of real time with a window every second, and some seconds to import. Clustering takes
+memory that grows with the square of the recording: 0.4 GB for an hour.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import warnings
+from collections.abc import Mapping, Sequence
+from types import ModuleType
+
+import numpy as np
+
+from annotators import weights
+from annotators.diarizer import DiarizationRule, drawn_turns
+from annotators.optional_parts import PartNotInstalled
+from annotators.protocols_speech import SAMPLE_RATE_HZ, FloatArray, Segment, SpeakerEmbedder, Turn
+from annotators.speaker_segmentation import FRAME_STEP_S, SEGMENTATION_WEIGHT, frame_times_s
+from annotators.voices import CAMPPLUS_WEIGHT, CamPlusPlusEmbedder
+
+PYANNOTE_RULE = DiarizationRule(step_s=1.0)
+"""Windows every second, a tenth of a window: pyannote's own setting."""
+
+MIN_CLUSTER = 12
+"""Voices of windows that make a speaker, fewer in short recordings: that of pyannote's pipeline 3.1."""
+
+_HOW = (
+    "diarizer=pyannote needs pyannote.audio, which is not part of the small set: `make setup-diarization`, or "
+    "`pip install --no-deps -r constraints-diarization.txt` (on a torch without CUDA then delete torchaudio/lib/*.so, "
+    "which want CUDA); diarizer=clustering needs nothing more"
+)
+
+
+class PyannoteDiarizer:
+    """pyannote's pipeline; labels are "speaker_0", "speaker_1", ... in order of first appearance."""
+
+    name = "pyannote.audio+segmentation-3.0+campplus+ahc"
+    weights = (SEGMENTATION_WEIGHT, CAMPPLUS_WEIGHT)
+
+    def __init__(self, embedder: SpeakerEmbedder | None = None, rule: DiarizationRule = PYANNOTE_RULE) -> None:
+        """Build the pipeline. Raises PartNotInstalled and WeightsNotFound."""
+        parts = _parts()
+        self._rule = rule
+        self._pipeline = parts.Pipeline(
+            parts.segmentation(weights.resolve(SEGMENTATION_WEIGHT)),
+            embedder or CamPlusPlusEmbedder(),
+            step_s=rule.step_s,
+            max_distance=1.0 - rule.same_voice_similarity,
+            min_cluster=MIN_CLUSTER,
+        )
+
+    @staticmethod
+    def identity() -> Mapping[str, str]:
+        """Name the library's version, for fingerprints, without importing it. Raises PartNotInstalled."""
+        try:
+            return {"pyannote.audio": importlib.metadata.version("pyannote.audio")}
+        except importlib.metadata.PackageNotFoundError as e:
+            raise PartNotInstalled(_HOW) from e
+
+    def diarize(self, audio: FloatArray, speech: Sequence[Segment]) -> list[Turn]:
+        """Return the turns in audio [N] within `speech` (widened by the rule's margin), sorted by start.
+
+        Turns of different speakers may overlap in time; such stretches are turns of their own with `overlap` true.
+        """
+        if not speech:
+            return []
+        found: list[tuple[float, float, str]] = self._pipeline(audio.astype(np.float32, copy=False))
+        labels = sorted({label for _, _, label in found})
+        if not labels:
+            return []
+        duration_s = len(audio) / SAMPLE_RATE_HZ
+        times_s = frame_times_s(round(duration_s / FRAME_STEP_S) + 1)
+        talking = np.zeros((len(times_s), len(labels)), bool)
+        for start_s, end_s, label in found:
+            talking[(times_s >= start_s) & (times_s < end_s), labels.index(label)] = True
+        return drawn_turns(talking, speech, duration_s, self._rule)
+
+
+def _parts() -> ModuleType:
+    """Import pyannote with its usage reports off, and say what to do where it is missing."""
+    os.environ["PYANNOTE_METRICS_ENABLED"] = "0"  # read by the library at each use
+    try:
+        with warnings.catch_warnings():
+            # It warns that it cannot decode files without torchcodec; it is given decoded sound alone.
+            warnings.filterwarnings("ignore", r"\s*torchcodec is not installed correctly", UserWarning)
+            from annotators import pyannote_parts
+    except (ImportError, OSError) as e:  # OSError: a library of torchaudio that wants CUDA
+        raise PartNotInstalled(f"{_HOW} ({e})") from e
+    return pyannote_parts
