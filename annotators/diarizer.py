@@ -12,7 +12,7 @@ clustering by another 64 MB at most (4000 voices).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 
 import numpy as np
@@ -21,6 +21,7 @@ from scipy.cluster.hierarchy import fcluster, linkage
 
 from annotators.protocols_speech import SAMPLE_RATE_HZ, FloatArray, Segment, SpeakerEmbedder, Turn
 from annotators.speaker_segmentation import FRAME_STEP_S, WINDOW_S, SpeakerSegmenter, frame_times_s
+from annotators.voice_pieces import PieceRule, divided
 from annotators.voices import MIN_CLIP_SAMPLES, CamPlusPlusEmbedder, cosine_similarity
 
 _Frames = NDArray[np.bool_]
@@ -37,16 +38,17 @@ class DiarizationRule:
     pauses of one speaker bridged (as in pyannote's own settings, whose shortest pause is 0-0.1 s). `step_s`: hop of
     the windows. `speech_margin_s`: how far a turn may reach beyond the speech that voice activity found.
     `apart_s`: two local speakers of a window who talk at once for so long are two people, however alike their voices
-    are: sound of both has an embedding of neither.
+    are: sound of both has an embedding of neither. `pieces`: when a speaker is divided into several; None = never.
     """
 
     same_voice_similarity: float = 0.5
     reliable_s: float = 1.0
     min_turn_s: float = 0.15
     max_gap_s: float = 0.1
-    step_s: float = 2.5
+    step_s: float = 1.0
     speech_margin_s: float = 0.25
     apart_s: float = 0.5
+    pieces: PieceRule | None = field(default_factory=PieceRule)
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ class LocalVoice:
 class ClusteringDiarizer:
     """Segmentation and clustering; labels are "speaker_0", "speaker_1", ... in order of first appearance."""
 
-    name = "segmentation-3.0+campplus+ahc"
+    name = "segmentation-3.0+campplus+ahc+pieces"
 
     def __init__(
         self,
@@ -87,7 +89,10 @@ class ClusteringDiarizer:
         solo_s = np.array([voice.solo_s for voice in voices])
         labels = kept_apart(voices, embeddings, cluster_voices(embeddings, solo_s, self._rule), self._rule)
         frames = round(len(audio) / SAMPLE_RATE_HZ / FRAME_STEP_S) + 1
-        return drawn_turns(_vote(voices, labels, frames), speech, len(audio) / SAMPLE_RATE_HZ, self._rule)
+        talking = _vote(voices, labels, frames)
+        if self._rule.pieces is not None:
+            talking = divided(talking, audio, self._embedder, self._rule.pieces)
+        return drawn_turns(talking, speech, len(audio) / SAMPLE_RATE_HZ, self._rule)
 
     def _local_voices(self, audio: FloatArray, speech: Sequence[Segment]) -> tuple[list[LocalVoice], FloatArray]:
         voices: list[LocalVoice] = []

@@ -3,5 +3,5 @@
 from __future__ import annotations
 
 
-class PartNotInstalled(ImportError):
+class PartNotInstalledError(ImportError):
     """A part that was asked for is not installed, or cannot be loaded; the message says what to do."""

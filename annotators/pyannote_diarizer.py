@@ -1,7 +1,8 @@
 """Who spoke when, by pyannote.audio's own pipeline on the weights at hand: an optional part, not installed by default.
 
 The same networks as the default diarizer, joined by pyannote's `SpeakerDiarization` with agglomerative clustering.
-Turns are drawn and kept inside speech by the same rule as the default's, so that the two differ in nothing else.
+Speakers are divided, turns drawn and kept inside speech by the same rule as the default's, so that the two differ in
+nothing else.
 Nothing is downloaded, and the library's usage reports are off before it is imported.
 
 Cost on one core: about 1/10 of real time with a window every second, and some seconds to import. Clustering takes
@@ -20,13 +21,11 @@ import numpy as np
 
 from annotators import weights
 from annotators.diarizer import DiarizationRule, drawn_turns
-from annotators.optional_parts import PartNotInstalled
+from annotators.optional_parts import PartNotInstalledError
 from annotators.protocols_speech import SAMPLE_RATE_HZ, FloatArray, Segment, SpeakerEmbedder, Turn
 from annotators.speaker_segmentation import FRAME_STEP_S, SEGMENTATION_WEIGHT, frame_times_s
+from annotators.voice_pieces import divided
 from annotators.voices import CAMPPLUS_WEIGHT, CamPlusPlusEmbedder
-
-PYANNOTE_RULE = DiarizationRule(step_s=1.0)
-"""Windows every second, a tenth of a window: pyannote's own setting."""
 
 MIN_CLUSTER = 12
 """Voices of windows that make a speaker, fewer in short recordings: that of pyannote's pipeline 3.1."""
@@ -41,16 +40,17 @@ _HOW = (
 class PyannoteDiarizer:
     """pyannote's pipeline; labels are "speaker_0", "speaker_1", ... in order of first appearance."""
 
-    name = "pyannote.audio+segmentation-3.0+campplus+ahc"
+    name = "pyannote.audio+segmentation-3.0+campplus+ahc+pieces"
     weights = (SEGMENTATION_WEIGHT, CAMPPLUS_WEIGHT)
 
-    def __init__(self, embedder: SpeakerEmbedder | None = None, rule: DiarizationRule = PYANNOTE_RULE) -> None:
-        """Build the pipeline. Raises PartNotInstalled and WeightsNotFound."""
+    def __init__(self, embedder: SpeakerEmbedder | None = None, rule: DiarizationRule | None = None) -> None:
+        """Build the pipeline. Raises PartNotInstalledError and WeightsNotFound."""
         parts = _parts()
-        self._rule = rule
+        self._rule = rule = rule or DiarizationRule()
+        self._embedder = embedder or CamPlusPlusEmbedder()
         self._pipeline = parts.Pipeline(
             parts.segmentation(weights.resolve(SEGMENTATION_WEIGHT)),
-            embedder or CamPlusPlusEmbedder(),
+            self._embedder,
             step_s=rule.step_s,
             max_distance=1.0 - rule.same_voice_similarity,
             min_cluster=MIN_CLUSTER,
@@ -58,11 +58,11 @@ class PyannoteDiarizer:
 
     @staticmethod
     def identity() -> Mapping[str, str]:
-        """Name the library's version, for fingerprints, without importing it. Raises PartNotInstalled."""
+        """Name the library's version, for fingerprints, without importing it. Raises PartNotInstalledError."""
         try:
             return {"pyannote.audio": importlib.metadata.version("pyannote.audio")}
         except importlib.metadata.PackageNotFoundError as e:
-            raise PartNotInstalled(_HOW) from e
+            raise PartNotInstalledError(_HOW) from e
 
     def diarize(self, audio: FloatArray, speech: Sequence[Segment]) -> list[Turn]:
         """Return the turns in audio [N] within `speech` (widened by the rule's margin), sorted by start.
@@ -80,6 +80,8 @@ class PyannoteDiarizer:
         talking = np.zeros((len(times_s), len(labels)), bool)
         for start_s, end_s, label in found:
             talking[(times_s >= start_s) & (times_s < end_s), labels.index(label)] = True
+        if self._rule.pieces is not None:
+            talking = divided(talking, audio, self._embedder, self._rule.pieces)
         return drawn_turns(talking, speech, duration_s, self._rule)
 
 
@@ -92,5 +94,5 @@ def _parts() -> ModuleType:
             warnings.filterwarnings("ignore", r"\s*torchcodec is not installed correctly", UserWarning)
             from annotators import pyannote_parts
     except (ImportError, OSError) as e:  # OSError: a library of torchaudio that wants CUDA
-        raise PartNotInstalled(f"{_HOW} ({e})") from e
+        raise PartNotInstalledError(f"{_HOW} ({e})") from e
     return pyannote_parts

@@ -5,6 +5,7 @@ Import it through `annotators.pyannote_diarizer`, which turns usage reports off 
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -103,8 +104,11 @@ class Pipeline:
 
     def __call__(self, audio: FloatArray) -> Intervals:
         """Return (start_s, end_s, label) in audio [N] at 16 kHz."""
-        heard: Any = self._pipeline(
-            {"waveform": torch.from_numpy(audio)[None], "sample_rate": SAMPLE_RATE_HZ, "uri": "sound"}
-        )
+        sound = {"waveform": torch.from_numpy(audio)[None], "sample_rate": SAMPLE_RATE_HZ, "uri": "sound"}
+        with warnings.catch_warnings():
+            # Of voices too short for an embedding it takes the mean, which it then does not use.
+            warnings.filterwarnings("ignore", "Mean of empty slice", RuntimeWarning)
+            warnings.filterwarnings("ignore", "invalid value encountered in", RuntimeWarning, "numpy")
+            heard: Any = self._pipeline(sound)
         found = heard.speaker_diarization.itertracks(yield_label=True)
         return [(float(part.start), float(part.end), str(label)) for part, _, label in found]

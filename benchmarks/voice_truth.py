@@ -51,7 +51,7 @@ def voice_truths(media: Path) -> dict[Path, VoiceTruth]:
 
 
 def told_apart(truths: Mapping[Path, VoiceTruth]) -> dict[Path, VoiceTruth]:
-    """Return the truths without those that call two people's voices by one name: that of the file they were cut from."""
+    """Return the truths without those that call two people's voices by one name, the file's they were cut from."""
     several = {file.stem for file, truth in truths.items() if len(truth.voices) > 1}
     return {file: truth for file, truth in truths.items() if not truth.voices & several}
 

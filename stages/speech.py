@@ -83,7 +83,7 @@ class Speech:
     Settings: ClassVar[type[StageSettings]] = SpeechSettings
 
     def __init__(self, settings: SpeechSettings) -> None:
-        """Load the models. Raises WeightsNotFound; PartNotInstalled where pyannote is asked for and not there."""
+        """Load the models. Raises WeightsNotFound; PartNotInstalledError where pyannote is asked for and not there."""
         self._settings = settings
         self._known = KnownRule(
             settings.min_word, settings.min_mean_word, settings.min_avg_logprob, settings.max_compression,

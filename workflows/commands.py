@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table as RichTable
 
 from annotators import weights
-from annotators.optional_parts import PartNotInstalled
+from annotators.optional_parts import PartNotInstalledError
 from curation import account
 from curation import explain as ex
 from curation import verify as vf
@@ -47,8 +47,8 @@ from workflows.usage import UsageError
 
 EXPECTED = (
     DatasetError, ex.UnknownIdError, ForgetError, IdentityError, InputError, LabelError, LedgerError, PackError,
-    PartNotInstalled, PolicyError, RunStoppedError, StageSetupError, StoreError, UsageError, WorkflowError, weights.WeightsMismatch,
-    weights.WeightsNotFound,
+    PartNotInstalledError, PolicyError, RunStoppedError, StageSetupError, StoreError, UsageError, WorkflowError,
+    weights.WeightsMismatch, weights.WeightsNotFound,
 )  # fmt: skip
 
 
