@@ -45,6 +45,8 @@ class PieceRule:
 
 def divided(talking: Frames, audio: FloatArray, embedder: SpeakerEmbedder, rule: PieceRule) -> Frames:
     """Return talking [F, S] as [F, S + n], where n speakers more were found in the S; nothing else changes."""
+    if not talking.size:
+        return talking
     columns = []
     solo = talking & (talking.sum(axis=1, keepdims=True) == 1)
     for column, alone in zip(talking.T, solo.T, strict=True):

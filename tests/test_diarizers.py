@@ -127,7 +127,7 @@ def test_a_diarizer_that_is_not_installed_stops_the_run_before_it_starts(
         cli.main([*command, "speech.diarizer=pyannote"])
     assert stopped.value.code == 1
     assert "make setup-diarization" in capsys.readouterr().err.replace("\n", " ")
-    assert not [p for p in (tmp_path / "out").rglob("*") if p.is_file()]
+    assert not (tmp_path / "out" / "tables").exists() and not (tmp_path / "out" / "runs").exists()
 
 
 def pinned(file: str) -> set[str]:
@@ -138,3 +138,9 @@ def pinned(file: str) -> set[str]:
 def test_what_diarization_adds_changes_no_pin() -> None:
     assert "pyannote-audio" in pinned("constraints-diarization.txt")
     assert not pinned("constraints-diarization.txt") & pinned("constraints.txt")
+
+
+def test_a_chosen_diarizer_is_part_of_the_fingerprint(monkeypatch: pytest.MonkeyPatch) -> None:
+    need(SEGMENTATION_WEIGHT, CAMPPLUS_WEIGHT)
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: "4.0.7")
+    assert Speech.identity(SpeechSettings(diarizer="pyannote"))["pyannote.audio"] == "4.0.7"
