@@ -1,12 +1,12 @@
 """Who spoke when against the truth: both diarizers and the default's limits, on every directory of footage named.
 
-    python benchmarks/diarization.py MEDIA_DIR... [--json FILE]
+    python benchmarks/diarization.py MEDIA_DIR... [--judge DIR...] [--json FILE]
 
 Reads .rttm files and the voices of .truth.json (`voice_truth.py`). Voice activity and diarizers as stage `speech` runs
 them; no collar, overlapped speech scored, what nobody could tell left out. Each directory's sound files count as a
 set of their own, and those with .rttm as another. `left_out`: the limit below which pieces of speech are two people's,
-chosen by least error on all other files, and the error on the files left out. pyannote is left out where it is not
-installed (`make setup-diarization`).
+chosen by least error on all other files, and the error on the files left out; directories of `--judge` have no say in
+that. pyannote is left out where it is not installed (`make setup-diarization`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import os
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -129,11 +129,17 @@ def figures_of(e: DiarizationErrors) -> dict[str, float | None]:
     return rate | {k: round(v / e.true_s, 4) if e.true_s else None for k, v in shares.items()} | seconds
 
 
-def left_out(limits: Mapping[float, Mapping[str, Any]], found: Mapping[str, Sound]) -> dict[str, Any]:
-    """Return, by set, the error on each file with the limit that is best on all others; and the limits chosen."""
+def left_out(
+    limits: Mapping[float, Mapping[str, Any]], found: Mapping[str, Sound], judges: Collection[str]
+) -> dict[str, Any]:
+    """Return, by set, the error on each file with the limit that is best on all others; and the limits chosen.
+
+    Sets named in `judges` have no say.
+    """
     chosen: dict[str, float] = {}
     for name in found:
-        rates = {x: summed(e for n, (e, _) in rows.items() if n != name).rate for x, rows in limits.items()}
+        say = [n for n, sound in found.items() if n != name and sound.group not in judges]
+        rates = {x: summed(rows[n][0] for n in say).rate for x, rows in limits.items()}
         chosen[name] = min(rates, key=lambda x: (rates[x], x))
     groups = sorted({sound.group for sound in found.values()})
     return {
@@ -144,12 +150,29 @@ def left_out(limits: Mapping[float, Mapping[str, Any]], found: Mapping[str, Soun
     }
 
 
+def limit_left_out(found: Mapping[str, Sound], judges: Collection[str]) -> dict[str, Any]:
+    """Run the default diarizer with every limit; return `left_out` and each limit's error, by set."""
+    kept, limits, said = Remembered(), {}, {}
+    for x in LIMITS:
+        rule = DiarizationRule(pieces=PieceRule(min_similarity=x))
+        limits[x] = rows = errors_of(ClusteringDiarizer(kept, kept, rule), found)[0]
+        said[str(x)] = {
+            g: round(summed(rows[n][0] for n, s in found.items() if s.group == g).rate, 4)
+            for g in sorted({s.group for s in found.values()})
+        }
+        print(f"pieces less alike than {x:.2f} are two people's: {said[str(x)]}", flush=True)
+    result = left_out(limits, found, judges) | {"by_limit": said}
+    print(f"with the limit of the other files: {result['error_rate']}")
+    return result
+
+
 def main() -> int:
     parser = record.parser(__doc__)
     parser.add_argument("media", type=Path, nargs="+")
+    parser.add_argument("--judge", type=Path, nargs="*", default=[])
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
-    found = sounds(args.media)
+    found = sounds([*args.media, *args.judge])
     if not found:
         print("no voices are known of any sound there", file=sys.stderr)
         return 1
@@ -179,15 +202,7 @@ def main() -> int:
             for file, (errors, speakers) in rows.items():
                 facts = {"speakers": speakers, "true_speakers": len(found[file].truth.voices)}
                 result["files"].setdefault(file, {})[name] = facts | figures_of(errors)
-    kept = Remembered()
-    limits = {}
-    for x in LIMITS:
-        rule = DiarizationRule(pieces=PieceRule(min_similarity=x))
-        limits[x] = errors_of(ClusteringDiarizer(kept, kept, rule), found)[0]
-        total = summed(errors for errors, _ in limits[x].values())
-        print(f"pieces less alike than {x:.2f} are two people's: {total.rate:.3f} in all", flush=True)
-    result["left_out"] = left_out(limits, found)
-    print(f"with the limit of the other files: {result['left_out']['error_rate']}")
+    result["left_out"] = limit_left_out(found, {folder.name for folder in args.judge})
     record.write(args.json, result | {"run": record.today_here()})
     return 0
 
