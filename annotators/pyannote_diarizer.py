@@ -5,7 +5,7 @@ Speakers are divided, turns drawn and kept inside speech by the same rule as the
 nothing else.
 Nothing is downloaded, and the library's usage reports are off before it is imported.
 
-Cost on one core: about 1/10 of real time with a window every second, and some seconds to import. Clustering takes
+Cost on one core: about 1/6 of real time where people talk all the time, and some seconds to import. Clustering takes
 memory that grows with the square of the recording: 0.4 GB for an hour.
 """
 
