@@ -6,8 +6,8 @@ in each 17 ms of a 10 s window, every local speaker's solo speech becomes a voic
 edges come from the segmentation, so they are finer than any embedding window could be. Two people whom the
 segmentation took for one are then told apart by the pieces of their speech (`voice_pieces.py`).
 
-Cost on one core: about 1/6 of real time where people talk all the time. Memory beside the models grows by about 1.2 MB a minute of audio, and
-clustering by another 64 MB at most (4000 voices).
+Cost on one core: about 1/6 of real time where people talk all the time. Memory beside the models grows by about
+1.2 MB a minute of audio, and clustering by another 64 MB at most (4000 voices).
 """
 
 from __future__ import annotations
