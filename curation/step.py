@@ -126,7 +126,7 @@ class Stepper(SourceState):
         if cls.gate is not None:
             units = alive(self.verdicts(item.source_id, cls.gate), cls.gate)
             if not units:
-                return "gated", ""
+                return self._gated(resolved, item, path)
             if cls.gate_mode != "any":
                 item = replace(item, units=units)
                 keep[UNIT_IDS[cls.gate]] = frozenset(units)
@@ -142,6 +142,23 @@ class Stepper(SourceState):
         if self._dry:
             return "ran", ""
         return self._run_whole(resolved, item, path, name, key, keep)
+
+    def _gated(self, resolved: ResolvedStage, item: WorkItem, path: str) -> tuple[Status, str]:
+        """Leave a stage out whose units the policy all stops; what it wrote of units that are no more goes."""
+        cls = resolved.cls
+        name = commit_file(resolved.name, item, cls.unit == "window")
+        commit = self.commit(name)
+        if cls.gate is None or commit is None or not commit.units:
+            return "gated", ""
+        if commit.units.keys() <= self.verdicts(item.source_id, cls.gate)[cls.gate].keys():
+            return "gated", ""
+        if cls.gate_mode == "each":
+            return self._each(resolved, item, path, name, commit, {})
+        if not self._dry:
+            empty = Commit(resolved.name, item.source_id, self._fingerprint(resolved, item, {}))
+            self._write(resolved, item, Outputs(), empty)
+            write_commit(self.store, name, empty)
+        return "ran", ""
 
     def _run_whole(
         self,

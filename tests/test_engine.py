@@ -170,6 +170,28 @@ def test_replaced_file_leaves_no_orphans(tmp_path: Path) -> None:
     assert Dataset(str(tmp_path / "out")).query("SELECT count(*) FROM sources").fetchall() == [(1,)]
 
 
+def test_units_that_are_no_more_leave_no_rows_behind_even_where_the_policy_stops_all_new_ones(tmp_path: Path) -> None:
+    folder = write_sources(tmp_path / "in", a=GOOD, b={**GOOD, "duration_s": 7.0})
+    out = tmp_path / "out"
+    counts = "SELECT (SELECT count(*) FROM segments), (SELECT count(*) FROM clips), (SELECT count(*) FROM asd_frames)"
+    go(folder, out)
+    assert Dataset(str(out)).query(counts).fetchall() == [(4, 2, 2)]
+    # Every segment is another now, and none of them usable.
+    go(folder, out, sets=("toy_pairing.tweak=3",))
+    assert Dataset(str(out)).query(counts).fetchall() == [(2, 0, 2)]
+    assert not list((out / "clips").rglob("*.tar"))
+    # Every track is another now, and too small.
+    go(folder, out, sets=("toy_tracks.tweak=1.1",), face_size="median_face_px >= 1000")
+    assert Dataset(str(out)).query(counts).fetchall() == [(0, 0, 0)]
+    go(folder, out, sets=("toy_tracks.tweak=1.1",), face_size="median_face_px >= 1000")
+    assert not CALLS
+    go(folder, out)
+    assert Dataset(str(out)).query(counts).fetchall() == [(4, 2, 2)]
+    # A stricter policy alone throws nothing away.
+    go(folder, out, face_size="median_face_px >= 1000")
+    assert Dataset(str(out)).query(counts).fetchall() == [(4, 2, 2)]
+
+
 def test_changed_window_length_leaves_no_stale_windows(tmp_path: Path) -> None:
     folder = write_sources(tmp_path / "in", a={**GOOD, "duration_s": 20.0})
     go(folder, tmp_path / "out")

@@ -119,7 +119,12 @@ class ToyTracks(_Toy):
         faces = spec.get("faces", [])
         shots = [filled(t.SHOTS, **time, n_people_max=len(faces), luma_mean=spec.get("luma", 100.0))]
         tracks = [
-            filled(t.TRACKS, **time, track_id=f"{s}-t{i:04d}", median_face_px=px * self.settings.tweak)
+            filled(
+                t.TRACKS,
+                **time,
+                track_id=f"{s}-t{i + round(1000 * self.settings.tweak) - 1000:04d}",
+                median_face_px=px * self.settings.tweak,
+            )
             for i, px in enumerate(faces)
         ]
         return Outputs({t.SHOTS: t.SHOTS.from_rows(shots), t.TRACKS: t.TRACKS.from_rows(tracks)})
@@ -158,8 +163,9 @@ class ToyPairing(_Toy):
         rows = []
         for track in inputs.read(t.TRACKS).to_pylist():
             d = track["duration_s"]
-            for n, state in enumerate(("speak", "discard")):
-                a, b = n * d / 2, (n + 1) * d / 2
+            states = ("speak", "discard") if self.settings.tweak < 3 else ("discard",)
+            for n, state in enumerate(states):
+                a, b = n * d / 2 + self.settings.tweak - 1, (n + 1) * d / 2
                 rows.append(
                     filled(
                         t.SEGMENTS, segment_id=f"{track['track_id']}-{round(a * 1000):08d}", state=state,
