@@ -91,7 +91,7 @@ class Pairing:
     """Stage: timelines and segments of one source."""
 
     name: ClassVar[str] = "pairing"
-    version: ClassVar[int] = 24
+    version: ClassVar[int] = 25
     unit: ClassVar[Unit] = "source"
     reads: ClassVar[tuple[Table, ...]] = (
         t.SOURCES, t.SHOTS, t.TRACKS, t.TRACKLETS, t.FRAMES, t.FACE_FRAMES, t.LAYOUT, t.SPEECH, t.SPEECH_FRAMES,
@@ -165,13 +165,14 @@ class Pairing:
             sound = heard.on(ks)
             foreign = heard.foreign(name, ks, moving)
             foreign |= followed_better(name, ks, moving, now, s.min_foreign) & ~sound.overlapped
-            foreign &= track["median_face_px"] >= s.min_sync_face_px
+            readable = track["median_face_px"] >= s.min_sync_face_px
+            foreign, doubted = foreign & readable, foreign & (not readable)
             together = np.array([bool(moving.get(k, set()) - {name}) for k in ks], bool)
             nods = heard.nods(name, ks)
             laughs = laughing(face, ks, heard.rows, heard.events_on("laughter", ks), laugh_rule)
             own = heard.own(name, ks)
             state, reason, confidence = frame_states(
-                lips, sound, own, foreign, nods, laughs, together, round(s.near_speech_s * GRID_HZ)
+                lips, sound, own, foreign, nods, laughs, together, doubted, round(s.near_speech_s * GRID_HZ)
             )
             shortest = {int(x): round(s.min_run_s * GRID_HZ) for x in State}
             shortest[int(State.IDLE)] = round(s.min_idle_s * GRID_HZ)

@@ -95,6 +95,7 @@ def frame_states(
     nods: Bools | None = None,
     laughs: Bools | None = None,
     together: Bools | None = None,
+    doubted: Bools | None = None,
     near: int = 0,
 ) -> tuple[Codes, Codes, Floats]:
     """Return [T] states, reasons and confidences of one track.
@@ -108,6 +109,7 @@ def frame_states(
         laughs: [T] this face laughs. Under somebody else's voice that is listening; alone it stays what it was, and the
             reason tells it from speech.
         together: [T] another face in view speaks as well.
+        doubted: [T] sync would have it foreign, but the face is one whose lips sync reads badly.
         near: frames around what was heard in which lips may speak all the same: voice activity misses soft speech.
     """
     n = len(lips.log_odds)
@@ -133,7 +135,14 @@ def frame_states(
         put(sound.speech & laughs & ~own & ~foreign, State.LISTEN, Reason.LAUGHTER)
         reason[laughs & ~foreign & (own | ~sound.speech)] = Reason.LAUGHTER
     put(unknown, State.DISCARD, Reason.UNSURE)
-    return state, reason, np.where(unknown, np.float32(0.0), confidence(state, lips.log_odds, sound))
+    sure = confidence(state, lips.log_odds, sound)
+    if doubted is not None:
+        sure = np.where(doubted & np.isin(state, (State.SPEAK, State.BOTH)), sure * np.float32(CONFLICT), sure)
+    return state, reason, np.where(unknown, np.float32(0.0), sure)
+
+
+CONFLICT = 0.5
+"""What is left of the confidence where two measures contradict one another: either may be right."""
 
 
 def confidence(state: Codes, log_odds: Floats, sound: Sound) -> Floats:

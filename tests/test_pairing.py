@@ -70,6 +70,16 @@ def test_lips_under_a_voice_that_measurably_is_not_theirs_are_not_speaking() -> 
     assert states(-2.0, sound(100, slice(0, 100)), foreign=True) == ["listen"]
 
 
+def test_a_doubt_about_a_small_face_lowers_the_confidence_of_speech_and_takes_nothing() -> None:
+    heard, no, yes = sound(100, slice(0, 100)), np.zeros(100, bool), np.ones(100, bool)
+    for odds in (3.0, -3.0):
+        sure = frame_states(lips(100, odds), heard, no, no)
+        doubted = frame_states(lips(100, odds), heard, no, no, doubted=yes)
+        assert (doubted[0] == sure[0]).all()
+        expected = sure[2] / 2 if odds > 0 else sure[2]
+        np.testing.assert_allclose(doubted[2], expected)
+
+
 def test_still_lips_under_ones_own_voice_contradict() -> None:
     assert states(-2.0, sound(100, slice(0, 100)), own=True) == ["discard"]
 
