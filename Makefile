@@ -7,7 +7,7 @@ SHELL := /bin/bash
 export OMP_NUM_THREADS ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: setup setup-diarization models demo toy test test-slow lint bench clean
+.PHONY: setup setup-diarization models demo toy test test-slow test-diarization lint bench clean
 
 # torch first and with its dependencies (they differ by platform); then the whole pinned set as it is: mediapipe and
 # scenedetect would otherwise pull a second OpenCV that needs a display.
@@ -44,6 +44,9 @@ test: models
 
 test-slow: models
 	@$(BIN)/pytest -m slow
+
+test-diarization: setup-diarization models
+	@$(BIN)/pytest tests/test_diarizers.py
 
 lint: setup
 	@$(BIN)/ruff check .
