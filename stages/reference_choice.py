@@ -165,8 +165,9 @@ def _fresh(image: Image, other: Image, rules: Rules) -> bool:
 
 
 def _faces_us(image: Image) -> bool:
-    """Say whether body and head face the camera: a chest that does says nothing of a head turned aside."""
-    return image.view == "frontal" and abs(image.yaw_deg or 0.0) <= 180.0 - FRONTAL_LEAST_DEG
+    """Say whether body and head face the camera: a chest that does says nothing of a head turned aside, and no yaw is
+    measured of a head in profile."""
+    return image.view == "frontal" and image.yaw_deg is not None and abs(image.yaw_deg) <= 180.0 - FRONTAL_LEAST_DEG
 
 
 def _eyes_shut(image: Image) -> bool:

@@ -53,6 +53,12 @@ def test_the_global_one_is_frontal_with_open_eyes() -> None:
     assert choose(CLIP, images, [], RULES)[0] == ("global", images[2])
 
 
+@pytest.mark.parametrize("yaw_deg", [None, 60.0, -60.0])
+def test_a_chest_towards_the_camera_with_the_head_aside_is_not_the_global_one(yaw_deg: float | None) -> None:
+    images = [_image(1.0, quality=0.9, yaw_deg=yaw_deg), _image(5.0, quality=0.6)]
+    assert choose(CLIP, images, [], RULES)[0] == ("global", images[1])
+
+
 def test_views_and_expressions_are_one_a_label_and_verified() -> None:
     images = [
         _image(1.0),
