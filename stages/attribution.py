@@ -61,9 +61,9 @@ class AttributionSettings(StageSettings):
     max_unsynced_per_s: float = Field(
         -1.5,
         le=0,
-        description="and those of the median second: what lips lack for the model, they lack all the time. Of 177 "
-        "windows of 3 s of talkers that the sync model never saw none fell below both on average, of other people's "
-        "voices 45 % by spectrum alone and 96 % with Whisper's features (benchmarks/lip_sync.py)",
+        description="and log-odds a second: what lips lack for the model, they lack all the time. Of 177 windows of "
+        "3 s of talkers that the sync model never saw none fell below both, of other people's voices 45 % by spectrum "
+        "alone and 96 % with Whisper's features (benchmarks/lip_sync.py)",
     )
     min_unsynced_s: float = Field(3.0, ge=0, description="and so much of the voice alone over moving lips")
 
@@ -72,7 +72,7 @@ class Attribution:
     """Stage: voices and faces of one source."""
 
     name: ClassVar[str] = "attribution"
-    version: ClassVar[int] = 8
+    version: ClassVar[int] = 7
     unit: ClassVar[Unit] = "source"
     reads: ClassVar[tuple[Table, ...]] = (TRACKS, ASD_FRAMES, SYNC_FRAMES, TURNS, SPEAKERS, WORDS)
     writes: ClassVar[tuple[Table, ...]] = (VOICE_TURNS, BINDINGS, VOICES, BACKCHANNELS, TURN_TAKING)
@@ -141,8 +141,8 @@ class Attribution:
         odds, lag = found.at(usual)
         unsynced = (
             seconds >= limits.min_unsynced_s
-            and found.curve[lag] < limits.max_unsynced
-            and found.typical_per_s(lag) < limits.max_unsynced_per_s
+            and odds < limits.max_unsynced
+            and odds / seconds < limits.max_unsynced_per_s
         )
         return {
             "sync_s": seconds,

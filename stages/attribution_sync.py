@@ -8,7 +8,7 @@ that voice's face from the others in view, and a dubbed face from a speaking one
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -28,18 +28,10 @@ Curve = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """How a voice fits a face: log-odds over lags [31] summed over `frames` frames; `by_second` [S, 31] in parts."""
+    """How a voice fits a face: log-odds over lags [31] summed over `frames` frames."""
 
     curve: Curve
     frames: int
-    by_second: Curve = field(default_factory=lambda: np.zeros((0, N_LAGS)))
-
-    def typical_per_s(self, lag: int) -> float:
-        """Return the median log-odds of a second at a lag: where a voice is taken for one with another's for a part of
-        the time, that part decides the sum, and not this. Raises ValueError for less than half a second."""
-        if not len(self.by_second):
-            raise ValueError(f"{self.frames} frames are too few for the evidence of a second")
-        return float(np.median(self.by_second[:, lag]))
 
     def at(self, usual_lag: int) -> tuple[float, int]:
         """Return (log-odds, lag index) at the best lag, where lags off the source's usual one cost something."""
@@ -98,15 +90,8 @@ def pair_evidence(
         for voice, ks in heard.items():
             both = moving & np.isin(sync.ks, list(ks))
             if both.any():
-                odds = sync.odds[both]
-                out[voice, track] = Evidence(odds.sum(axis=0), len(odds), _by_second(odds))
+                out[voice, track] = Evidence(sync.odds[both].sum(axis=0), int(both.sum()))
     return out
-
-
-def _by_second(odds: Curve) -> Curve:
-    """Return log-odds [S, 31] of each second of frames [N, 31]; a rest of half a second counts as one."""
-    parts = [odds[i : i + GRID_HZ] for i in range(0, len(odds), GRID_HZ)]
-    return np.array([p.mean(axis=0) * GRID_HZ for p in parts if 2 * len(p) >= GRID_HZ]).reshape(-1, N_LAGS)
 
 
 def usual_lag(pairs: Mapping[tuple[str, str], Evidence]) -> int:
