@@ -28,7 +28,7 @@ from curation.stage import Gate, GateMode, Inputs, Outputs, StageSettings, Unit,
 from schemas.table import Table
 from schemas.tables import FACE_EMBEDDINGS, FACE_FRAMES, LAYOUT, PORTRAITS, SOURCES, TRACKLETS, TRACKS
 from stages.face_series import Columns, track_series, tracklets_of
-from stages.portrait_text import portrait_rect, text_share
+from stages.portrait_text import AROUND, portrait_rect, text_share
 from stages.portraits import Candidate, choose, light_factor
 
 _UNALIGNED = 0.3
@@ -59,7 +59,7 @@ class Embedding:
     """Stage: embed the best portraits of each live track."""
 
     name: ClassVar[str] = "embedding"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     unit: ClassVar[Unit] = "source"
     reads: ClassVar[tuple[Table, ...]] = (SOURCES, TRACKS, TRACKLETS, PORTRAITS, FACE_FRAMES, LAYOUT)
     writes: ClassVar[tuple[Table, ...]] = (FACE_EMBEDDINGS,)
@@ -192,7 +192,7 @@ def portrait_labels(
             quality = _UNALIGNED * light * portrait_quality(sharp, 1.0, px)
             facts |= {"yaw_deg": np.nan, "pitch_deg": np.nan, "view": "unknown", "quality": quality}
             facts |= {"expression": "unknown", "expression_score": 0.0}
-        out[k] = facts | {"text_area": text_share(layout, k, portrait_rect(faces, row, size))}
+        out[k] = facts | {"text_area": text_share(layout, k, portrait_rect(faces, row, size), AROUND)}
     return out
 
 

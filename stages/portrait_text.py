@@ -1,7 +1,8 @@
 """How much of a portrait is under burnt-in text: where the portrait lay in the picture, against the layout's boxes.
 
-The layout is measured about every two seconds and subtitles change in between, so the text of the measurements on both
-sides of a portrait counts. Pure; microseconds a portrait.
+The layout is measured once a second, subtitles change in between, and the detector misses some of their words; so the
+text of the measurements on both sides of a portrait counts, and where it must be clean, that of some seconds around it:
+captions come back in one place. Pure; microseconds a portrait.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from stages.packing_crop import Rect
 
 SIDE, DOWN = 2.2, 0.6
 """A portrait's side in longer sides of the face box, and how far down the box its centre lies (see the scan)."""
+AROUND = 100
+"""Grid points (4 s) to both sides: a sentence of captions."""
 
 
 def portrait_rect(faces: Columns, row: int, size: tuple[int, int]) -> Rect | None:
@@ -34,13 +37,16 @@ def portrait_rect(faces: Columns, row: int, size: tuple[int, int]) -> Rect | Non
     )
 
 
-def text_share(layout: Sequence[Mapping[str, Any]], k: int, rect: Rect | None) -> float | None:
-    """Return the share of a rectangle that text covers in the measurements next to grid point `k`; None if unknown."""
+def text_share(layout: Sequence[Mapping[str, Any]], k: int, rect: Rect | None, around: int = 0) -> float | None:
+    """Return the largest share of a rectangle that text covers next to grid point `k`; None if unknown.
+
+    What counts are the measurements on both sides, and all within `around` grid points.
+    """
     if rect is None or not layout or rect.x1 <= rect.x0 or rect.y1 <= rect.y0:
         return None
     before = max((r["k"] for r in layout if r["k"] <= k), default=None)
     after = min((r["k"] for r in layout if r["k"] >= k), default=None)
-    near = [r for r in layout if r["k"] in (before, after)]
+    near = [r for r in layout if r["k"] in (before, after) or abs(r["k"] - k) <= around]
     return max(_covered(np.reshape(r["text_boxes"], (-1, 4)), rect) for r in near)
 
 

@@ -92,6 +92,8 @@ def test_text_on_either_side_in_time_counts() -> None:
     layout = [{"k": 0, "text_boxes": []}, {"k": 50, "text_boxes": [0.4, 0.4, 0.6, 0.5]}, {"k": 100, "text_boxes": []}]
     rect = Rect(0.3, 0.2, 0.7, 0.6)
     assert [text_share(layout, k, rect) for k in (0, 20, 50, 80, 100)] == pytest.approx([0, 0.125, 0.125, 0.125, 0])
+    assert [text_share(layout, k, rect, 25) for k in (0, 24, 100)] == pytest.approx([0, 0.125, 0])
+    assert [text_share(layout, k, rect, 50) for k in (0, 100)] == pytest.approx([0.125, 0.125])
 
 
 # ------------------------------------------------------------------ real faces
