@@ -65,14 +65,16 @@ class AttributionSettings(StageSettings):
         "3 s of talkers that the sync model never saw none fell below both, of other people's voices 45 % by spectrum "
         "alone and 96 % with Whisper's features (benchmarks/lip_sync.py)",
     )
-    min_unsynced_s: float = Field(3.0, ge=0, description="and so much of the voice alone over moving lips")
+    min_unsynced_s: float = Field(
+        3.0, ge=0, description="and so much of the voice alone over moving lips; over less it is a doubt"
+    )
 
 
 class Attribution:
     """Stage: voices and faces of one source."""
 
     name: ClassVar[str] = "attribution"
-    version: ClassVar[int] = 7
+    version: ClassVar[int] = 9
     unit: ClassVar[Unit] = "source"
     reads: ClassVar[tuple[Table, ...]] = (TRACKS, ASD_FRAMES, SYNC_FRAMES, TURNS, SPEAKERS, WORDS)
     writes: ClassVar[tuple[Table, ...]] = (VOICE_TURNS, BINDINGS, VOICES, BACKCHANNELS, TURN_TAKING)
@@ -137,18 +139,16 @@ class Attribution:
         limits = self._settings
         seconds = 0.0 if found is None else found.frames / GRID_HZ
         if found is None or seconds < limits.min_sync_s:
-            return {"sync_s": seconds, "sync_log_odds": None, "sync_lag_ms": None, "verdict": "other"}
+            nothing = {"sync_log_odds": None, "sync_lag_ms": None, "doubted": False}
+            return {"sync_s": seconds, **nothing, "verdict": "other"}
         odds, lag = found.at(usual)
-        unsynced = (
-            seconds >= limits.min_unsynced_s
-            and odds < limits.max_unsynced
-            and odds / seconds < limits.max_unsynced_per_s
-        )
+        doubted = odds < limits.max_unsynced and odds / seconds < limits.max_unsynced_per_s
         return {
             "sync_s": seconds,
             "sync_log_odds": odds,
             "sync_lag_ms": lag_ms(lag),
-            "verdict": "unsynced" if unsynced else "other",
+            "doubted": doubted,
+            "verdict": "unsynced" if doubted and seconds >= limits.min_unsynced_s else "other",
         }
 
     @staticmethod

@@ -91,7 +91,7 @@ class Pairing:
     """Stage: timelines and segments of one source."""
 
     name: ClassVar[str] = "pairing"
-    version: ClassVar[int] = 25
+    version: ClassVar[int] = 26
     unit: ClassVar[Unit] = "source"
     reads: ClassVar[tuple[Table, ...]] = (
         t.SOURCES, t.SHOTS, t.TRACKS, t.TRACKLETS, t.FRAMES, t.FACE_FRAMES, t.LAYOUT, t.SPEECH, t.SPEECH_FRAMES,
@@ -166,7 +166,8 @@ class Pairing:
             foreign = heard.foreign(name, ks, moving)
             foreign |= followed_better(name, ks, moving, now, s.min_foreign) & ~sound.overlapped
             readable = track["median_face_px"] >= s.min_sync_face_px
-            foreign, doubted = foreign & readable, foreign & (not readable)
+            doubted = heard.doubted(name, ks) | (foreign & (not readable))
+            foreign &= readable
             together = np.array([bool(moving.get(k, set()) - {name}) for k in ks], bool)
             nods = heard.nods(name, ks)
             laughs = laughing(face, ks, heard.rows, heard.events_on("laughter", ks), laugh_rule)

@@ -60,6 +60,7 @@ class Heard:
         self.words = [SpokenWord(r["start_s"], r["end_s"], r["word"], r["speaker_id"]) for r in self.rows]
         self._owners: dict[str, set[str]] = {}
         self._unsynced: dict[str, set[str]] = {}
+        self._doubted: dict[str, set[str]] = {}
         self._sync: dict[tuple[str, str], float] = {}
         self._min_foreign = min_foreign
         for r in inputs.read(t.BINDINGS).to_pylist():
@@ -67,6 +68,8 @@ class Heard:
                 self._owners.setdefault(r["speaker_id"], set()).add(r["track_id"])
             if r["verdict"] == "unsynced":
                 self._unsynced.setdefault(r["track_id"], set()).add(r["speaker_id"])
+            if r["doubted"]:
+                self._doubted.setdefault(r["track_id"], set()).add(r["speaker_id"])
             if r["sync_log_odds"] is not None:
                 self._sync[r["speaker_id"], r["track_id"]] = r["sync_log_odds"]
 
@@ -107,6 +110,12 @@ class Heard:
             rivals = moving.get(k, set()) - {track_id}
             out[i] = bool(near) and all(v in never or self._belongs(v, rivals, track_id) for v in near)
         return out
+
+    def doubted(self, track_id: str, ks: range) -> Bools:
+        """Return [T]: sync speaks against these lips and every voice heard, if over too little time to be believed."""
+        against = self._doubted.get(track_id, set())
+        near = (self._nearest[k] if against and k < len(self._nearest) else set() for k in ks)
+        return np.array([bool(voices) and voices <= against for voices in near], bool)
 
     def _belongs(self, voice: str, rivals: set[str], track_id: str) -> bool:
         """Say whether a voice is a rival's rather than this face's, by sync; False where either is unknown."""

@@ -109,7 +109,7 @@ def frame_states(
         laughs: [T] this face laughs. Under somebody else's voice that is listening; alone it stays what it was, and the
             reason tells it from speech.
         together: [T] another face in view speaks as well.
-        doubted: [T] sync would have it foreign, but the face is one whose lips sync reads badly.
+        doubted: [T] sync would have it foreign, but over too little time, or on a face whose lips it reads badly.
         near: frames around what was heard in which lips may speak all the same: voice activity misses soft speech.
     """
     n = len(lips.log_odds)

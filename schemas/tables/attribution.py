@@ -103,6 +103,7 @@ BINDINGS = Table(
         ),
         real("sync_lag_ms", "lag at which they fit best; positive = the sound is late", "ms", null=True),
         text("verdict", "bound; contested: another face fits as well; unsynced: not these lips' voice; or other"),
+        flag("doubted", "sync speaks as clearly against the pair as for unsynced, over whatever time there is"),
         flag("bound", "this face is taken for the voice's owner here"),
     ),
 )
