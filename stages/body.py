@@ -47,9 +47,6 @@ class BodySettings(StageSettings):
         "auto", description="mediapipe: pose and hand networks; auto: these where their weights are, else none"
     )
     every: int = Field(5, ge=1, description="grid points (40 ms) from one measurement to the next")
-    min_s: float = Field(
-        3.0, ge=0, description="shorter segments are not looked at: they are no clips by the default policy (LPM 1.0)"
-    )
     max_side_px: int = Field(1280, ge=256, description="pictures are analysed at this size at most, longer side")
 
 
@@ -57,7 +54,7 @@ class BodyStage:
     """Stage: measure the bodies of the live segments."""
 
     name: ClassVar[str] = "body"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 1
     unit: ClassVar[Unit] = "source"
     reads: ClassVar[tuple[Table, ...]] = (SOURCES, TRACKLETS, FACE_FRAMES, LAYOUT, SEGMENTS)
     writes: ClassVar[tuple[Table, ...]] = (BODY_FRAMES, BODIES)
@@ -88,8 +85,7 @@ class BodyStage:
         source = inputs.read(SOURCES).to_pylist()[0]
         faces = track_series(inputs.parts(FACE_FRAMES), tracklets_of(inputs.read(TRACKLETS)), ("k", "x", "y", "w", "h"))
         size = (source["width"], source["height"])
-        settings = self._settings
-        ks = {u: looked_at(segments[u], settings.every, settings.min_s) for u in item.units}
+        ks = {unit: looked_at(segments[unit], self._settings.every) for unit in item.units}
         layout = inputs.read(LAYOUT).to_pylist()
         wanted = {u: _Wanted(segments[u], ks[u], panel(segments[u], faces, layout, size)) for u in item.units}
         found = self._look(inputs.media, wanted, faces, size)
@@ -142,13 +138,8 @@ def panel(segment: Row, faces: Faces, layout: Sequence[Row], size: tuple[int, in
     return clip_bounds(segment, faces, layout, size)[1]
 
 
-def looked_at(segment: Row, every: int, min_s: float = 0.0) -> list[int]:
-    """Return the grid points of a segment at which its body is looked at: multiples of `every` on the source's grid.
-
-    None of a segment shorter than `min_s`.
-    """
-    if segment["end_s"] - segment["start_s"] < min_s - 1e-6:
-        return []
+def looked_at(segment: Row, every: int) -> list[int]:
+    """Return the grid points of a segment at which its body is looked at: multiples of `every` on the source's grid."""
     ks = grid_range(Interval(segment["start_s"], segment["end_s"]))
     return list(range(-(-ks.start // every) * every, ks.stop, every))
 

@@ -102,10 +102,9 @@ def _item(segments: Sequence[dict[str, Any]]) -> WorkItem:
 def test_bodies_are_looked_at_five_times_a_second_in_source_pixels(clip: Path) -> None:
     segments = [_segment(0.1, 1.0), _segment(0.5, 1.0, person=1)]
     analyzer = Pretend()
-    stage = BodyStage(BodySettings(max_side_px=640, min_s=0), analyzer)
+    stage = BodyStage(BodySettings(max_side_px=640), analyzer)
     out = stage.run(_item(segments), _inputs(clip, segments, people=2))
     assert looked_at(segments[0], 5) == [5, 10, 15, 20] and looked_at(segments[1], 5) == [15, 20]
-    assert looked_at(segments[0], 5, 60.0) == []
     assert [shape for shape, _, _ in analyzer.shown] == [(480, 640, 3)] * 6
     assert {(face.x, face.w) for _, face, _ in analyzer.shown} == {(290.0, 60.0), (440.0, 60.0)}
     assert {others for _, _, others in analyzer.shown} == {1}
@@ -125,8 +124,8 @@ def test_a_segment_is_measured_alike_with_or_without_others(clip: Path) -> None:
             return body(points=points)
 
     segments = [_segment(0.0, 0.5), _segment(2.6, 3.0)]
-    both = BodyStage(BodySettings(min_s=0), Steady()).run(_item(segments), _inputs(clip, segments))
-    alone = BodyStage(BodySettings(min_s=0), Steady()).run(_item(segments[1:]), _inputs(clip, segments))
+    both = BodyStage(BodySettings(), Steady()).run(_item(segments), _inputs(clip, segments))
+    alone = BodyStage(BodySettings(), Steady()).run(_item(segments[1:]), _inputs(clip, segments))
     late = [r for r in both.tables[t.BODY_FRAMES].to_pylist() if r["segment_id"] == segments[1]["segment_id"]]
     assert late == alone.tables[t.BODY_FRAMES].to_pylist() and [r["k"] for r in late] == [65, 70]
     assert late[0]["t_s"] == pytest.approx(2.6)
@@ -135,7 +134,7 @@ def test_a_segment_is_measured_alike_with_or_without_others(clip: Path) -> None:
 def test_without_the_networks_the_run_goes_on_and_says_so(monkeypatch: pytest.MonkeyPatch, clip: Path) -> None:
     found = weights.find
     monkeypatch.setattr(weights, "find", lambda name: None if name in WEIGHTS else found(name))
-    stage = BodyStage(BodySettings(min_s=0))
+    stage = BodyStage(BodySettings())
     segments = [_segment(0.1, 1.0)]
     out = stage.run(_item(segments), _inputs(clip, segments))
     assert not out.errors and all(table.num_rows == 0 for table in out.tables.values())
