@@ -6,7 +6,6 @@ shows is measured there, and policies decide on that.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from curation.stage import Inputs
@@ -17,15 +16,22 @@ from stages.clip_source import ClipSource, clip_source
 from stages.crop_search import best_crop, blocked
 from stages.packing_crop import CropShape
 
-_HELD, _AT_EDGE = 0.95, 1
-"""Least share of the face in the crop, as the default policy's `face_held`, and most grid points at the picture's edge:
-a clip begins when the face is in, and ends before it goes."""
-_MOST: Mapping[str, float] = {
-    "text_in_crop": 0.0005, "usual_text_in_crop": 0.0005, "logo_in_crop": 0.0005, "inset_in_crop": 0.0005,
-    "bars_in_crop": 0.002, "other_face_in_crop": 0.002,
-}  # fmt: skip
-"""Most of the crop that each may take: as its rules on overlays, bars and other people."""
+_AT_EDGE = 1
+"""Most grid points at the picture's edge: a clip begins when the face is in, and ends before it goes."""
+OVERLAYS = ("text_in_crop", "usual_text_in_crop", "logo_in_crop", "inset_in_crop")
+INTRUDERS = ("bars_in_crop", "other_face_in_crop")
 _SHAPE = CropShape()
+
+
+@dataclass(frozen=True, slots=True)
+class CleanLimits:
+    """What a crop counts as clean by: most of it (0-1) that each of `OVERLAYS` and of `INTRUDERS` may take, and the
+    least share of the face in it. The stage that cuts has them as settings; they follow the default policy's rules.
+    """
+
+    overlay: float
+    intruder: float
+    face: float
 
 
 @dataclass(frozen=True)
@@ -33,12 +39,13 @@ class Framer:
     """Answers for one source; remembers its answers."""
 
     source: ClipSource
+    limits: CleanLimits
     _known: dict[tuple[str, float, float], bool] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, inputs: Inputs) -> Framer:
+    def of(cls, inputs: Inputs, limits: CleanLimits) -> Framer:
         """Read a source."""
-        return cls(clip_source(inputs))
+        return cls(clip_source(inputs), limits)
 
     def fits(self, track: str, shot: str, start_s: float, end_s: float) -> bool:
         """Say whether the best crop of a track from one time to another holds the face, and nothing unwanted."""
@@ -59,5 +66,9 @@ class Framer:
         ks = grid_range(Interval(start_s, end_s))
         near = near_rows(self.source.layout, ks, self.source.shots[shot])
         shown = content(found.path, scene, near, self.source.size)
-        held = shown["face_in_crop"] >= _HELD and shown["face_at_edge"] * len(ks) <= _AT_EDGE + 0.5
-        return bool(held and found.framing != "tight" and all(shown[column] <= most for column, most in _MOST.items()))
+        limits = self.limits
+        held = shown["face_in_crop"] >= limits.face and shown["face_at_edge"] * len(ks) <= _AT_EDGE + 0.5
+        clean = all(shown[c] <= limits.overlay for c in OVERLAYS) and all(
+            shown[c] <= limits.intruder for c in INTRUDERS
+        )
+        return bool(held and found.framing != "tight" and clean)

@@ -22,7 +22,7 @@ from curation.stage import Gate, GateMode, Inputs, Outputs, StageSettings, Unit,
 from schemas import tables as t
 from schemas.table import Table
 from schemas.time import GRID_HZ, Interval, grid_range
-from stages.clip_fit import Framer
+from stages.clip_fit import CleanLimits, Framer
 from stages.pairing_category import categorise
 from stages.pairing_clean import clean_run
 from stages.pairing_exchange import link_exchanges
@@ -69,6 +69,14 @@ class PairingSettings(StageSettings):
         True, description="a clip ends before, and begins after, what no crop of the person can leave out"
     )
     min_seen: float = Field(0.9, ge=0, le=1, description="and its face is confirmed in this share of it")
+    clean_overlay: float = Field(
+        0.0005,
+        ge=0,
+        le=1,
+        description="most of the crop under text, a graphic or an inset for a clip to be cut around it",
+    )
+    clean_intruder: float = Field(0.002, ge=0, le=1, description="and under another face or bars")
+    clean_face: float = Field(0.95, ge=0, le=1, description="and least share of the person's face inside the crop")
     max_clip_s: float = Field(8.0, gt=0, description="and no longer than this")
 
 
@@ -120,7 +128,7 @@ class Pairing:
         apply_labels(labels, people)
         sync = {r["track_id"]: r for r in inputs.read(t.SYNC).to_pylist()}
         frozen = {r["k"] for r in inputs.read(t.FRAMES).select(["k", "is_frozen"]).to_pylist() if r["is_frozen"]}
-        framer = Framer.of(inputs)
+        framer = Framer.of(inputs, CleanLimits(s.clean_overlay, s.clean_intruder, s.clean_face))
         timeline: list[dict[str, Any]] = []
         segments: list[dict[str, Any]] = []
         for person in people:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,8 @@ from hypothesis import strategies as st
 from packing_case import SOURCE, case
 
 from curation.memory import MemoryInputs
-from stages.clip_fit import Framer
+from stages.clip_fit import INTRUDERS, OVERLAYS, CleanLimits, Framer
+from stages.pairing import PairingSettings
 from stages.pairing_clean import Fits, best_spans, border_times, clean_run
 from stages.pairing_segments import SpokenWord, cut_run, inside_word
 
@@ -84,11 +86,23 @@ def passer_by(at_s: float) -> tuple[float, float, float, float]:
     return (640.0 if 4.0 <= at_s < 5.0 else 1100.0, 220.0, 90.0, 90.0)
 
 
+def limits_of(s: PairingSettings) -> CleanLimits:
+    return CleanLimits(s.clean_overlay, s.clean_intruder, s.clean_face)
+
+
+def test_runs_are_cut_by_the_limits_that_the_default_policy_judges_by() -> None:
+    text = Path(str(files("workflows") / "policies" / "default.yaml")).read_text(encoding="utf-8")
+    limits = limits_of(PairingSettings())
+    for columns, most in ((OVERLAYS, limits.overlay), (INTRUDERS, limits.intruder)):
+        assert all(f'keep: "{column} <= {most:g}"' in text for column in columns), (columns, most)
+    assert f'keep: "face_in_crop >= {limits.face:g} ' in text
+
+
 @pytest.fixture(scope="module")
 def framer() -> Framer:
     """A person of 10 s, before whom somebody stands from 4 to 5 s."""
     parts = case((1280, 720), 10.0, [(600.0, 200.0, 100.0, 100.0), passer_by], [], [])
-    return Framer.of(MemoryInputs(Path("none"), parts))
+    return Framer.of(MemoryInputs(Path("none"), parts), limits_of(PairingSettings()))
 
 
 def test_a_passer_by_cuts_a_run_in_two(framer: Framer) -> None:
