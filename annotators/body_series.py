@@ -31,7 +31,8 @@ class BodySignals:
 
     `t_s` [n] seconds, `shoulders` [n, 2, 2] and `wrists` [n, 2, 2] are (left, right) points in picture pixels,
     `width` [n] the shoulders' width in pixels, `yaw_deg` [n] where the chest faces, `hands` [n, 2] probabilities of a
-    hand at the wrists, `face` [n, 3] the face's middle and its height in pixels. `postures` [n] are terms or None.
+    hand at the wrists, `face` [n, 3] the face's middle and its height in pixels. `looks` [n] says how many looks each
+    row stands for. `postures` [n] are terms or None.
     """
 
     t_s: Series
@@ -41,6 +42,7 @@ class BodySignals:
     yaw_deg: Series
     hands: Series
     face: Series
+    looks: Series
     postures: tuple[Posture | None, ...] = ()
 
     @property
@@ -84,21 +86,21 @@ class BodySummary:
 
 
 def summary(body: BodySignals, looked_at: int) -> BodySummary:
-    """Return the summary of a segment in which `looked_at` times were looked at (those without a body included)."""
+    """Return the summary of a segment of `looked_at` looks (those without a body and those passed over included)."""
     n = max(1, looked_at)
     hands = (np.nan_to_num(body.hands) >= HAND).any(axis=1)
     speeds = wrist_speeds(body)
     known = np.isfinite(speeds).any(axis=1)
     energy = float(np.nanmax(speeds[known], axis=1).mean()) if known.any() else None
     turned = np.isfinite(body.yaw_deg)
-    yaw = middle_angle(body.yaw_deg[turned]) if turned.sum() >= n / 2 else None
+    yaw = middle_angle(body.yaw_deg[turned]) if body.looks[turned].sum() >= n / 2 else None
     return BodySummary(
-        hands_visible_ratio=float(hands.sum()) / n,
+        hands_visible_ratio=float(body.looks[hands].sum()) / n,
         gesture_energy=energy,
         body_yaw_deg=yaw,
         body_view=None if yaw is None else view_from_yaw(yaw),
-        posture=_mostly(body.postures, n),
-        arms=_mostly(_arms(body), n),
+        posture=_mostly(body.postures, body.looks, n),
+        arms=_mostly(_arms(body), body.looks, n),
     )
 
 
@@ -128,7 +130,10 @@ def _arms(body: BodySignals) -> list[str | None]:
     return out
 
 
-def _mostly(terms: Sequence[Term | None], n: int) -> Term | None:
-    """Return the term that holds in half of n times or more."""
-    name, count = Counter(terms).most_common(1)[0] if terms else (None, 0)
-    return name if name is not None and count >= n / 2 else None
+def _mostly(terms: Sequence[Term | None], looks: Series, n: int) -> Term | None:
+    """Return the term that holds in half of n looks or more."""
+    held: Counter[Term | None] = Counter()
+    for term, count in zip(terms, looks.tolist(), strict=True):
+        held[term] += count
+    name, most = held.most_common(1)[0] if held else (None, 0)
+    return name if name is not None and most >= n / 2 else None

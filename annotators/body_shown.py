@@ -32,7 +32,7 @@ def body_shown(body: BodySignals, looked_at: int, duration_s: float, still_camer
 
     Leans are told only under a camera that stands still.
     """
-    if looked_at < 1 or len(body.t_s) < 0.5 * looked_at:
+    if looked_at < 1 or body.looks.sum() < 0.5 * looked_at:
         return NOT_MEASURED
     strokes = gestures(body)
     events = [*strokes, *(leans(body) if still_camera else ())]

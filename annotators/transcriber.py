@@ -12,6 +12,7 @@ to be English, take base.
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -70,7 +71,7 @@ class WhisperTranscriber:
         self.name = f"faster-whisper-{model}-int8"
         self.weights: tuple[str, ...] = (MODEL_WEIGHTS[model],)
         self._beam_size = beam_size
-        self._model = WhisperModel(
+        self._model = _RememberingModel(
             str(directory), device="cpu", compute_type="int8", cpu_threads=1, local_files_only=True
         )
 
@@ -92,20 +93,25 @@ class WhisperTranscriber:
         pieces = [piece for piece in speech_pieces(audio, segments, breaks_s) if piece.duration_s >= _MIN_PIECE_S]
         if not pieces:
             return Transcript((), None, math.nan)
-        vote, likeliest, languages = self._languages(audio, pieces, turns)
-        decoded = [
-            part
-            for piece, language in zip(pieces, languages, strict=True)
-            for part in self._decode(audio, piece, language, likeliest)
-        ]
-        return Transcript(tuple(decoded), vote.language, vote.probability)
+        decoded: dict[int, list[TranscribedSegment]] = {}
+        vote, likeliest, languages = self._languages(audio, pieces, turns, decoded)
+        for i, (piece, language) in enumerate(zip(pieces, languages, strict=True)):
+            if i not in decoded:
+                decoded[i] = self._decode(audio, piece, language or likeliest, language)
+        parts = tuple(part for i in range(len(pieces)) for part in decoded[i])
+        return Transcript(parts, vote.language, vote.probability)
 
     def _languages(
-        self, audio: FloatArray, pieces: Sequence[Segment], turns: Sequence[Turn]
+        self,
+        audio: FloatArray,
+        pieces: Sequence[Segment],
+        turns: Sequence[Turn],
+        decoded: dict[int, list[TranscribedSegment]],
     ) -> tuple[Vote, str, list[str | None]]:
         """Return the vote, the likeliest language, and the language of each piece (None = unsure).
 
-        A detection costs as much as encoding 30 s of sound, so short pieces are not asked one by one.
+        A detection costs as much as encoding 30 s of sound, so short pieces are not asked one by one; and a piece whose
+        language no vote will change is decoded into `decoded` at once, while its encoding is at hand.
         """
         if not self._model.model.is_multilingual:
             return Vote("en", math.nan), "en", ["en"] * len(pieces)
@@ -116,8 +122,12 @@ class WhisperTranscriber:
         heard: list[Window] = []
         for group in groups:
             clip = np.concatenate([_cut(audio, pieces[i]) for i in group])
-            _, _, probabilities = self._model.detect_language(clip)
+            # Without the last frame, which decoding leaves out too, so that both read the same encoding.
+            features = self._model.feature_extractor(clip)[..., :-1]
+            _, _, probabilities = self._model.detect_language(features=features)
             heard.append(Window(tuple(group), sum(pieces[i].duration_s for i in group), dict(probabilities)))
+            if pieces[group[0]].duration_s >= _LANGUAGE_MIN_S and (language := heard[-1].certain()):
+                decoded[group[0]] = self._decode(audio, pieces[group[0]], language, language)
         vote, likeliest = vote_of(heard)
         of_piece: dict[int, str] = {}
         of_voice: dict[str, str] = {}
@@ -133,11 +143,11 @@ class WhisperTranscriber:
         return vote, likeliest, [of_piece.get(i, of_voice.get(v, vote.language)) for i, v in enumerate(voices)]
 
     def _decode(
-        self, audio: FloatArray, piece: Segment, language: str | None, likeliest: str
+        self, audio: FloatArray, piece: Segment, heard_as: str, language: str | None
     ) -> list[TranscribedSegment]:
         found, _ = self._model.transcribe(
             _cut(audio, piece),
-            language=language or likeliest,
+            language=heard_as,
             beam_size=self._beam_size,
             temperature=0.0,
             condition_on_previous_text=False,
@@ -148,6 +158,19 @@ class WhisperTranscriber:
             compression_ratio_threshold=None,
         )
         return [_to_segment(part, piece, language) for part in found]
+
+
+class _RememberingModel(WhisperModel):  # type: ignore[misc]
+    """Whisper that encodes the same sound once when it is asked twice in a row: for its language, then its words."""
+
+    _last: tuple[bytes, Any] = (b"", None)
+
+    def encode(self, features: Any) -> Any:
+        """Return the encoder's output for log-mel features [mels, 3000]."""
+        key = hashlib.sha256(features.tobytes()).digest()
+        if key != self._last[0]:
+            self._last = (key, super().encode(features))
+        return self._last[1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,9 +189,18 @@ class Window:
     seconds: float
     probabilities: Mapping[str, float]
 
+    @property
+    def best(self) -> str:
+        """The likeliest language."""
+        return max(sorted(self.probabilities), key=lambda name: self.probabilities[name])
+
+    def certain(self) -> str | None:
+        """Return this window's own language if it stands whatever the vote says."""
+        return self.best if self.probabilities[self.best] >= _OTHER_LANGUAGE else None
+
     def sure(self, main: str | None) -> str | None:
         """Return this window's own language, None where it does not stand against `main`, the vote's."""
-        best = max(sorted(self.probabilities), key=lambda name: self.probabilities[name])
+        best = self.best
         least = MIN_LANGUAGE if main is None or best == main else _OTHER_LANGUAGE
         return best if self.probabilities[best] >= least else None
 

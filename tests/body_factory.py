@@ -41,6 +41,7 @@ def still(n: int = 20) -> dict[str, Any]:
         "yaw_deg": np.zeros(n),
         "hands": np.full((n, 2), 0.9),
         "face": np.tile([320.0, 110.0, 60.0], (n, 1)),
+        "looks": np.ones(n),
         "postures": (None,) * n,
     }
 

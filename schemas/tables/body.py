@@ -7,7 +7,7 @@ from schemas.table import Table
 
 BODY_FRAMES = Table(
     "body_frames",
-    "a segment's person at some grid points (five a second): shoulders, wrists, hands; only where a body fits the face",
+    "a segment's person, up to five times a second: shoulders, wrists, hands; only where a body fits the face",
     ("segment_id", "k"),
     (
         SEGMENT,
@@ -24,6 +24,7 @@ BODY_FRAMES = Table(
         real("left_hand", "probability that a hand is seen at the left wrist; null = wrist not seen", "0-1", null=True),
         real("right_hand", "the same at the right wrist", "0-1", null=True),
         text("posture", "standing or sitting, where hips and knees are seen and agree; else null", null=True),
+        count("looks", "grid points that this row stands for: while no wrist is in view, every second is passed over"),
         ANNOTATOR,
     ),
 )  # fmt: skip
@@ -36,8 +37,8 @@ BODIES = Table(
         SEGMENT,
         SOURCE,
         TRACK,
-        count("n_looked_at", "grid points looked at"),
-        real("measured_ratio", "share of the looked-at grid points at which a body fitted the face", "0-1"),
+        count("n_looked_at", "grid points looked at, those passed over (see body_frames.looks) included"),
+        real("measured_ratio", "share of these grid points at which a body fitted the face", "0-1"),
         real("hands_visible_ratio", "share of them with a hand found at a wrist", "0-1"),
         real("gesture_energy", "mean speed of the faster seen wrist against the shoulders; null = none seen",
              "shoulder widths / s", null=True),
