@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Literal, Protocol
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict
 
-from schemas.table import Table
+from schemas.table import Row, Table
 from schemas.time import Interval
 
 Unit = Literal["source", "window", "dataset"]
@@ -144,7 +144,7 @@ def _strip_directory(line: str) -> str:
     return f'{head}  File "{"/".join(Path(path).parts[-2:])}"{tail}'
 
 
-Rows = Mapping[Table, Iterable[Mapping[str, Any]]]
+Rows = Mapping[Table, Iterable[Row] | Iterable[Mapping[str, Any]]]
 
 
 def each_unit(units: Iterable[str], measure: Callable[[str], Rows]) -> Outputs:

@@ -2,64 +2,136 @@
 
 from __future__ import annotations
 
+from typing import Any, Literal, overload
+
 import pyarrow as pa
 
-from schemas.table import Column
+from schemas.column import Column
 
 
-def text(name: str, doc: str, *, null: bool = False) -> Column:
+@overload
+def text(doc: str, *, null: Literal[False] = False) -> Column[str]: ...
+@overload
+def text(doc: str, *, null: Literal[True]) -> Column[str | None]: ...
+def text(doc: str, *, null: bool = False) -> Column[Any]:
     """Declare a UTF-8 string column."""
-    return Column(name, pa.string(), doc, nullable=null)
+    return Column(pa.string(), doc, nullable=null)
 
 
-def texts(name: str, doc: str) -> Column:
+def texts(doc: str) -> Column[list[str]]:
     """Declare a list-of-strings column."""
-    return Column(name, pa.list_(pa.string()), doc)
+    return Column(pa.list_(pa.string()), doc)
 
 
-def real(name: str, doc: str, unit: str = "", *, null: bool = False) -> Column:
+@overload
+def real(doc: str, unit: str = "", *, null: Literal[False] = False) -> Column[float]: ...
+@overload
+def real(doc: str, unit: str = "", *, null: Literal[True]) -> Column[float | None]: ...
+def real(doc: str, unit: str = "", *, null: bool = False) -> Column[Any]:
     """Declare a float32 column: scores, ratios, pixels."""
-    return Column(name, pa.float32(), doc, unit, null)
+    return Column(pa.float32(), doc, unit, null)
 
 
-def seconds(name: str, doc: str, *, null: bool = False) -> Column:
+@overload
+def seconds(doc: str, *, null: Literal[False] = False) -> Column[float]: ...
+@overload
+def seconds(doc: str, *, null: Literal[True]) -> Column[float | None]: ...
+def seconds(doc: str, *, null: bool = False) -> Column[Any]:
     """Declare a float64 column of seconds on the source's clock."""
-    return Column(name, pa.float64(), doc, "s", null)
+    return Column(pa.float64(), doc, "s", null)
 
 
-def count(name: str, doc: str, unit: str = "", *, null: bool = False) -> Column:
+@overload
+def count(doc: str, unit: str = "", *, null: Literal[False] = False) -> Column[int]: ...
+@overload
+def count(doc: str, unit: str = "", *, null: Literal[True]) -> Column[int | None]: ...
+def count(doc: str, unit: str = "", *, null: bool = False) -> Column[Any]:
     """Declare an int64 column."""
-    return Column(name, pa.int64(), doc, unit, null)
+    return Column(pa.int64(), doc, unit, null)
 
 
-def index(name: str, doc: str) -> Column:
+def index(doc: str) -> Column[int]:
     """Declare an int32 column of indices on a grid."""
-    return Column(name, pa.int32(), doc)
+    return Column(pa.int32(), doc)
 
 
-def flag(name: str, doc: str, *, null: bool = False) -> Column:
+@overload
+def flag(doc: str, *, null: Literal[False] = False) -> Column[bool]: ...
+@overload
+def flag(doc: str, *, null: Literal[True]) -> Column[bool | None]: ...
+def flag(doc: str, *, null: bool = False) -> Column[Any]:
     """Declare a boolean column."""
-    return Column(name, pa.bool_(), doc, nullable=null)
+    return Column(pa.bool_(), doc, nullable=null)
 
 
-def blob(name: str, doc: str, *, null: bool = False) -> Column:
+@overload
+def blob(doc: str, *, null: Literal[False] = False) -> Column[bytes]: ...
+@overload
+def blob(doc: str, *, null: Literal[True]) -> Column[bytes | None]: ...
+def blob(doc: str, *, null: bool = False) -> Column[Any]:
     """Declare a binary column."""
-    return Column(name, pa.binary(), doc, nullable=null)
+    return Column(pa.binary(), doc, nullable=null)
 
 
-def reals(name: str, doc: str, unit: str = "", *, null: bool = False) -> Column:
+@overload
+def reals(doc: str, unit: str = "", *, null: Literal[False] = False) -> Column[list[float]]: ...
+@overload
+def reals(doc: str, unit: str = "", *, null: Literal[True]) -> Column[list[float] | None]: ...
+def reals(doc: str, unit: str = "", *, null: bool = False) -> Column[Any]:
     """Declare a list-of-float32 column."""
-    return Column(name, pa.list_(pa.float32()), doc, unit, null)
+    return Column(pa.list_(pa.float32()), doc, unit, null)
 
 
-SOURCE = text("source_id", "first 16 hex digits of the SHA-256 of the source file's bytes")
-SHOT = text("shot_id", "shot, `<source_id>-s<n>` in order of time")
-TRACK = text("track_id", "face track, `<source_id>-t<n>`; never crosses a cut")
-TRACKLET = text("tracklet_id", "a window's piece of a track, `<source_id>-w<window>-<n>`")
-SEGMENT = text("segment_id", "segment of a track, `<track_id>-<start in ms>`; also the sample's key")
-K = index("k", "index on the source's 25 Hz grid; time = k / 25 s")
-T = seconds("t_s", "presentation time of the frame that was measured for this grid point")
-START = seconds("start_s", "start, inclusive")
-END = seconds("end_s", "end, exclusive")
-DURATION = seconds("duration_s", "end_s - start_s")
-ANNOTATOR = text("annotator", "which annotator measured this row; a heuristic says so in its name")
+def source_id() -> Column[str]:
+    """Declare the id of a source."""
+    return text("first 16 hex digits of the SHA-256 of the source file's bytes")
+
+
+def shot_id() -> Column[str]:
+    """Declare the id of a shot."""
+    return text("shot, `<source_id>-s<n>` in order of time")
+
+
+def track_id() -> Column[str]:
+    """Declare the id of a face track."""
+    return text("face track, `<source_id>-t<n>`; never crosses a cut")
+
+
+def tracklet_id() -> Column[str]:
+    """Declare the id of a tracklet."""
+    return text("a window's piece of a track, `<source_id>-w<window>-<n>`")
+
+
+def segment_id() -> Column[str]:
+    """Declare the id of a segment."""
+    return text("segment of a track, `<track_id>-<start in ms>`; also the sample's key")
+
+
+def grid_index() -> Column[int]:
+    """Declare a point of the 25 Hz grid."""
+    return index("index on the source's 25 Hz grid; time = k / 25 s")
+
+
+def frame_time() -> Column[float]:
+    """Declare the time of a frame."""
+    return seconds("presentation time of the frame that was measured for this grid point")
+
+
+def start_s() -> Column[float]:
+    """Declare the start of an interval."""
+    return seconds("start, inclusive")
+
+
+def end_s() -> Column[float]:
+    """Declare the end of an interval."""
+    return seconds("end, exclusive")
+
+
+def duration_s() -> Column[float]:
+    """Declare the length of an interval."""
+    return seconds("end_s - start_s")
+
+
+def annotator() -> Column[str]:
+    """Declare what measured a row."""
+    return text("which annotator measured this row; a heuristic says so in its name")

@@ -6,8 +6,10 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
-from schemas.table import Column, Table
+from schemas.column import Column
+from schemas.table import Table
 from schemas.tables import TABLES
 
 _HEAD = """# Data contract
@@ -36,12 +38,10 @@ def data_contract() -> str:
 
 
 def _sentence(table: Table) -> str:
-    return (
-        f"{table.doc[0].upper()}{table.doc[1:]}. Key: {', '.join(f'`{k}`' for k in table.key)}. Grain: {table.grain}."
-    )
+    return f"{table.doc}. Key: {', '.join(f'`{k}`' for k in table.key)}. Grain: {table.grain}."
 
 
-def _line(c: Column) -> str:
+def _line(c: Column[Any]) -> str:
     kind = str(c.type).replace("|", "\\|") + (", null" if c.nullable else "")
     return f"| `{c.name}` | {kind} | {c.unit} | {c.doc} |".replace("<", "&lt;")
 

@@ -7,10 +7,14 @@ companion tables (same key, measured by other stages), and its parents' columns 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
+from schemas import columns as c
 from schemas import tables as t
+from schemas.column import Column
 from schemas.policy import UnitKind
-from schemas.table import Column, Table
+from schemas.row import Row
+from schemas.table import Table
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,12 +29,16 @@ class Unit:
     companions: tuple[Table, ...]
 
 
-RIGHTS = Table(
-    "rights",
-    "rights of a source, joined from the inputs (the first path given for it)",
-    ("source_id",),
-    tuple(c for c in t.INPUTS.columns if c.name in {"source_id", "license", "rights_holder", "consent"}),
-)
+class RightsRow(Row):
+    """Rights of a source, joined from the inputs (the first path given for it)."""
+
+    source_id: Column[str] = c.source_id()
+    license: Column[str | None] = c.text("licence identifier from the sidecar or list; null = unknown", null=True)
+    rights_holder: Column[str | None] = c.text("who holds the rights", null=True)
+    consent: Column[str | None] = c.text("consent record of the people shown, as given", null=True)
+
+
+RIGHTS = Table(RightsRow, "rights", (RightsRow.source_id,))
 
 UNITS: dict[UnitKind, Unit] = {
     "sources": Unit("sources", t.SOURCES, "source_id", None, "source_", (RIGHTS, t.AUDIO, t.TURN_TAKING, t.DUPLICATES)),
@@ -54,22 +62,22 @@ def chain(kind: UnitKind) -> list[UnitKind]:
     return kinds[: kinds.index(kind) + 1]
 
 
-def view_columns(kind: UnitKind) -> dict[str, tuple[Table, Column, str]]:
+def view_columns(kind: UnitKind) -> dict[str, tuple[Table, Column[Any], str]]:
     """Map each column of a unit's view to (table it comes from, column, alias prefix of the owner's join).
 
     Own columns keep their names; a companion's column that repeats a name is left out; parents' get prefixes.
     """
     unit = UNITS[kind]
-    out: dict[str, tuple[Table, Column, str]] = {}
+    out: dict[str, tuple[Table, Column[Any], str]] = {}
     for table in (unit.table, *unit.companions):
-        for c in table.columns:
-            out.setdefault(c.name, (table, c, ""))
+        for column in table.columns:
+            out.setdefault(column.name, (table, column, ""))
     parent = unit.parent
     while parent is not None:
         up = UNITS[parent]
         for table in (up.table, *up.companions):
-            for c in table.columns:
-                if c.name not in {u.id for u in UNITS.values()}:
-                    out.setdefault(up.prefix + c.name, (table, c, up.prefix))
+            for column in table.columns:
+                if column.name not in {u.id for u in UNITS.values()}:
+                    out.setdefault(up.prefix + column.name, (table, column, up.prefix))
         parent = up.parent
     return out

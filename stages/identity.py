@@ -15,6 +15,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, ClassVar
 
+import pyarrow as pa
 from pydantic import Field, model_validator
 
 from curation.stage import Gate, GateMode, Inputs, Outputs, StageSettings, Unit, WorkItem
@@ -111,8 +112,10 @@ class Identity:
             for d in self.doubts(named.people.parts, faces, single, tracks)
             if frozenset({owner[d.a], owner[d.b]}) not in named.people.parted
         ]
-        out = {TRACK_IDENTITIES: TRACK_IDENTITIES.from_rows(rows), DOUBTFUL_MERGES: DOUBTFUL_MERGES.from_rows(doubted)}
-        return Outputs({**out, **named.tables, **dealt})
+        tables: dict[Table, pa.Table] = {**named.tables, **dealt}
+        tables[TRACK_IDENTITIES] = TRACK_IDENTITIES.from_rows(rows)
+        tables[DOUBTFUL_MERGES] = DOUBTFUL_MERGES.from_rows(doubted)
+        return Outputs(tables)
 
     def cluster(
         self,

@@ -152,7 +152,7 @@ class Scan:
             split(rows, crossed, prefix)
         self._divide(faces)
         _number(cuts, inputs.media)
-        tables = {
+        tables: dict[Table, Any] = {
             CUTS: cuts,
             FRAMES: picture.frames,
             LAYOUT: picture.layouts,

@@ -83,7 +83,7 @@ class Tracks:
             )
         others = (lambda a, b: False) if self._people is None else _Others(self._people, inputs, faces).say
         tracks, tracklets = self._tracks(item.source_id, faces, layout, starts, ends, source, others)
-        tables = {SHOTS: shots, TRACKS: tracks, TRACKLETS: tracklets}
+        tables: dict[Table, Any] = {SHOTS: shots, TRACKS: tracks, TRACKLETS: tracklets}
         return Outputs({table: table.from_rows(rows) for table, rows in tables.items()})
 
     def _tracks(

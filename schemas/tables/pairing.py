@@ -2,92 +2,94 @@
 
 from __future__ import annotations
 
-from schemas.columns import DURATION, END, SEGMENT, SHOT, SOURCE, START, TRACK, flag, real, text
+from schemas import columns as c
+from schemas.column import Column
+from schemas.row import Row
 from schemas.table import Table
 
-TIMELINE = Table(
-    "timeline",
-    "each track's states over time; runs partition the track",
-    ("track_id", "start_s"),
-    (
-        TRACK,
-        SOURCE,
-        START,
-        END,
-        text("state", "speak, listen, idle, both, or discard"),
-        text(
-            "reason",
-            "what decided it: e.g. synced_voice, heard_voice, silence, lips_without_voice, foreign_voice, human_label",
-        ),
-        real("confidence", "mean confidence of the run", "0-1"),
-        text("partner", "track or voice this person listens or speaks to", null=True),
-    ),
-)
 
-SEGMENTS = Table(
-    "segments",
-    "candidate clips: they partition each track, discarded stretches included",
-    ("segment_id",),
-    (
-        SEGMENT,
-        SOURCE,
-        SHOT,
-        TRACK,
-        START,
-        END,
-        DURATION,
-        text("state", "speak, listen, idle, both, or discard"),
-        text("reason", "why this state"),
-        text(
-            "category",
-            "Speak, Conversation, Listen_dialogue, Listen_nondialogue, Silence or Unknown: LPM 1.0's classes, by rule",
-        ),
-        real("confidence", "mean state confidence", "0-1"),
-        real("state_ratio", "share of the segment in its own state", "0-1"),
-        text("speaker_id", "the voice heard most", null=True),
-        text("partner_track_id", "face of the other person, where one is seen", null=True),
-        text("partner", "off-screen voice or track of the other person", null=True),
-        text("pair_id", "groups segments of one exchange: same source, overlapping time", null=True),
-        text(
-            "text",
-            "words spoken by this person (speak) or heard (listen), … for those not known; null where less than half "
-            "is known, empty in idle",
-            null=True,
-        ),
-        real("word_probability", "mean confidence of all words, known or not", "0-1", null=True),
-        real("speech_ratio", "share of the segment with speech", "0-1"),
-        real("overlap_ratio", "share of the segment with two voices at once", "0-1"),
-        real("asd_mean", "mean active speaker score", null=True),
-        real(
-            "sync_offset_ms",
-            "lip-audio offset of the track; null where the voice heard is not its own",
-            "ms",
-            null=True,
-        ),
-        real("sync_confidence", "its confidence", null=True),
-        real("level_db", "RMS level of the sound", "dBFS", null=True),
-        *(
-            real(name, f"mean score of {name} in the sound; null where there is none", "0-1", null=True)
-            for name in ("music", "singing", "laughter", "noise")
-        ),
-        real("visible_ratio", "share of grid points with a face: landmarks fit it, or the detector was sure", "0-1"),
-        real("median_face_px", "median shorter side of the face box", "px"),
-        real("frozen_ratio", "share of frozen frames", "0-1"),
-        flag("cuts_word", "a border lies inside a recognised word"),
-    ),
-)
+class TimelineRow(Row):
+    """Each track's states over time; runs partition the track."""
 
-VERDICTS = Table(
-    "verdicts",
-    "a served audio-visual model's opinion of each segment's class (optional stage `verification`)",
-    ("segment_id",),
-    (
-        SEGMENT,
-        SOURCE,
-        text("verdict", "Speak, Conversation, Listen_dialogue, Listen_nondialogue, Silence or Unknown"),
-        real("verdict_confidence", "as the model says", "0-1"),
-        flag("verdict_agrees", "it is the class that the rules found"),
-        text("verdict_note", "what speaks for it, in the model's words"),
-        text("verifier", "the model"),
-    ),
-)
+    track_id: Column[str] = c.track_id()
+    source_id: Column[str] = c.source_id()
+    start_s: Column[float] = c.start_s()
+    end_s: Column[float] = c.end_s()
+    state: Column[str] = c.text("speak, listen, idle, both, or discard")
+    reason: Column[str] = c.text(
+        "what decided it: e.g. synced_voice, heard_voice, silence, lips_without_voice, foreign_voice, human_label"
+    )
+    confidence: Column[float] = c.real("mean confidence of the run", "0-1")
+    partner: Column[str | None] = c.text("track or voice this person listens or speaks to", null=True)
+
+
+TIMELINE = Table(TimelineRow, "timeline", (TimelineRow.track_id, TimelineRow.start_s))
+
+
+class SegmentRow(Row):
+    """Candidate clips: they partition each track, discarded stretches included."""
+
+    segment_id: Column[str] = c.segment_id()
+    source_id: Column[str] = c.source_id()
+    shot_id: Column[str] = c.shot_id()
+    track_id: Column[str] = c.track_id()
+    start_s: Column[float] = c.start_s()
+    end_s: Column[float] = c.end_s()
+    duration_s: Column[float] = c.duration_s()
+    state: Column[str] = c.text("speak, listen, idle, both, or discard")
+    reason: Column[str] = c.text("why this state")
+    category: Column[str] = c.text(
+        "Speak, Conversation, Listen_dialogue, Listen_nondialogue, Silence or Unknown: LPM 1.0's classes, by rule"
+    )
+    confidence: Column[float] = c.real("mean state confidence", "0-1")
+    state_ratio: Column[float] = c.real("share of the segment in its own state", "0-1")
+    speaker_id: Column[str | None] = c.text("the voice heard most", null=True)
+    partner_track_id: Column[str | None] = c.text("face of the other person, where one is seen", null=True)
+    partner: Column[str | None] = c.text("off-screen voice or track of the other person", null=True)
+    pair_id: Column[str | None] = c.text("groups segments of one exchange: same source, overlapping time", null=True)
+    text: Column[str | None] = c.text(
+        "words spoken by this person (speak) or heard (listen), … for those not known; null where less than "
+        "half is known, empty in idle",
+        null=True,
+    )
+    word_probability: Column[float | None] = c.real("mean confidence of all words, known or not", "0-1", null=True)
+    speech_ratio: Column[float] = c.real("share of the segment with speech", "0-1")
+    overlap_ratio: Column[float] = c.real("share of the segment with two voices at once", "0-1")
+    asd_mean: Column[float | None] = c.real("mean active speaker score", null=True)
+    sync_offset_ms: Column[float | None] = c.real(
+        "lip-audio offset of the track; null where the voice heard is not its own", "ms", null=True
+    )
+    sync_confidence: Column[float | None] = c.real("its confidence", null=True)
+    level_db: Column[float | None] = c.real("RMS level of the sound", "dBFS", null=True)
+    music: Column[float | None] = c.real("mean score of music in the sound; null where there is none", "0-1", null=True)
+    singing: Column[float | None] = c.real(
+        "mean score of singing in the sound; null where there is none", "0-1", null=True
+    )
+    laughter: Column[float | None] = c.real(
+        "mean score of laughter in the sound; null where there is none", "0-1", null=True
+    )
+    noise: Column[float | None] = c.real("mean score of noise in the sound; null where there is none", "0-1", null=True)
+    visible_ratio: Column[float] = c.real(
+        "share of grid points with a face: landmarks fit it, or the detector was sure", "0-1"
+    )
+    median_face_px: Column[float] = c.real("median shorter side of the face box", "px")
+    frozen_ratio: Column[float] = c.real("share of frozen frames", "0-1")
+    cuts_word: Column[bool] = c.flag("a border lies inside a recognised word")
+
+
+SEGMENTS = Table(SegmentRow, "segments", (SegmentRow.segment_id,))
+
+
+class VerdictRow(Row):
+    """A served audio-visual model's opinion of each segment's class (optional stage `verification`)."""
+
+    segment_id: Column[str] = c.segment_id()
+    source_id: Column[str] = c.source_id()
+    verdict: Column[str] = c.text("Speak, Conversation, Listen_dialogue, Listen_nondialogue, Silence or Unknown")
+    verdict_confidence: Column[float] = c.real("as the model says", "0-1")
+    verdict_agrees: Column[bool] = c.flag("it is the class that the rules found")
+    verdict_note: Column[str] = c.text("what speaks for it, in the model's words")
+    verifier: Column[str] = c.text("the model")
+
+
+VERDICTS = Table(VerdictRow, "verdicts", (VerdictRow.segment_id,))

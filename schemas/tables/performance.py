@@ -2,56 +2,74 @@
 
 from __future__ import annotations
 
-from schemas.columns import ANNOTATOR, END, SEGMENT, SOURCE, START, TRACK, index, real, text, texts
+from schemas import columns as c
+from schemas.column import Column
+from schemas.row import Row
 from schemas.table import Table
 
-CAPTIONS = Table(
-    "captions",
-    "performance annotation of a segment",
-    ("segment_id",),
-    (
-        SEGMENT,
-        SOURCE,
-        text("caption", "one prose caption; for listen only what does not change over time"),
-        texts("emotions", "emotion terms, strongest first"),
-        texts("expressions", "expression terms, strongest first"),
-        texts("head_motion", "head motion terms"),
-        text("gaze", "main gaze target"),
-        text("stance", "listening stance", null=True),
-        text("shot_type", "shot type term"),
-        text("body_motion", "level of body motion"),
-        text("hands", "what is seen of the hands in the clip's picture"),
-        text("posture", "standing or sitting; null = legs not seen", null=True),
-        texts("speaking_style", "terms of how the person speaks, by heuristics on the four measures that follow"),
-        real("pitch_hz", "median pitch of the speaker; null = not measured", "Hz", null=True),
-        real("pitch_range_st", "10th to 90th percentile of it; null likewise", "semitones", null=True),
-        real("syllables_per_s", "syllable nuclei a second of speech, about two thirds of syllables", "1/s", null=True),
-        real("level_over_usual_db", "level against the same voice's in all of the source", "dB", null=True),
-        text("camera", "camera motion term"),
-        text("clothing", "colour below the chin, by a heuristic; null = not clear", null=True),
-        text("tags", "JSON list of tags with name, kind, start_s, end_s (source clock), confidence, annotator"),
-        texts("contradictions", "where the caption disagrees with the timeline; empty = none found"),
-        ANNOTATOR,
-    ),
-)
 
-EVENTS = Table(
-    "events",
-    "what a person does in a segment, one row a time: nods, smiles, blinks, looks and other measured actions",
-    ("segment_id", "n"),
-    (
-        SEGMENT,
-        SOURCE,
-        TRACK,
-        index("n", "position in the segment, in order of time"),
-        text("event", "term, such as nod, shake, smile, laugh, blink, brow_raise, gesture, lean"),
-        text("kind", "facial_action, head_motion, gaze or body_action"),
-        START,
-        END,
-        real("confidence", "grows with strength and with the share of measured frames; not calibrated", "0-1"),
-        real("strength", "size in the rule's own measure: degrees, share of a coefficient, shoulder widths (a second)"),
-        index("count", "cycles it holds, for nods and shakes; else 1"),
-        text("direction", "of a lean: forward, back, left or right of the picture; else null", null=True),
-        ANNOTATOR,
-    ),
-)
+class CaptionRow(Row):
+    """Performance annotation of a segment."""
+
+    segment_id: Column[str] = c.segment_id()
+    source_id: Column[str] = c.source_id()
+    caption: Column[str] = c.text("one prose caption; for listen only what does not change over time")
+    emotions: Column[list[str]] = c.texts("emotion terms, strongest first")
+    expressions: Column[list[str]] = c.texts("expression terms, strongest first")
+    head_motion: Column[list[str]] = c.texts("head motion terms")
+    gaze: Column[str] = c.text("main gaze target")
+    stance: Column[str | None] = c.text("listening stance", null=True)
+    shot_type: Column[str] = c.text("shot type term")
+    body_motion: Column[str] = c.text("level of body motion")
+    hands: Column[str] = c.text("what is seen of the hands in the clip's picture")
+    posture: Column[str | None] = c.text("standing or sitting; null = legs not seen", null=True)
+    speaking_style: Column[list[str]] = c.texts(
+        "terms of how the person speaks, by heuristics on the four measures that follow"
+    )
+    pitch_hz: Column[float | None] = c.real("median pitch of the speaker; null = not measured", "Hz", null=True)
+    pitch_range_st: Column[float | None] = c.real(
+        "10th to 90th percentile of it; null likewise", "semitones", null=True
+    )
+    syllables_per_s: Column[float | None] = c.real(
+        "syllable nuclei a second of speech, about two thirds of syllables", "1/s", null=True
+    )
+    level_over_usual_db: Column[float | None] = c.real(
+        "level against the same voice's in all of the source", "dB", null=True
+    )
+    camera: Column[str] = c.text("camera motion term")
+    clothing: Column[str | None] = c.text("colour below the chin, by a heuristic; null = not clear", null=True)
+    tags: Column[str] = c.text(
+        "JSON list of tags with name, kind, start_s, end_s (source clock), confidence, annotator"
+    )
+    contradictions: Column[list[str]] = c.texts("where the caption disagrees with the timeline; empty = none found")
+    annotator: Column[str] = c.annotator()
+
+
+CAPTIONS = Table(CaptionRow, "captions", (CaptionRow.segment_id,))
+
+
+class EventRow(Row):
+    """What a person does in a segment, one row a time: nods, smiles, blinks, looks and other measured actions."""
+
+    segment_id: Column[str] = c.segment_id()
+    source_id: Column[str] = c.source_id()
+    track_id: Column[str] = c.track_id()
+    n: Column[int] = c.index("position in the segment, in order of time")
+    event: Column[str] = c.text("term, such as nod, shake, smile, laugh, blink, brow_raise, gesture, lean")
+    kind: Column[str] = c.text("facial_action, head_motion, gaze or body_action")
+    start_s: Column[float] = c.start_s()
+    end_s: Column[float] = c.end_s()
+    confidence: Column[float] = c.real(
+        "grows with strength and with the share of measured frames; not calibrated", "0-1"
+    )
+    strength: Column[float] = c.real(
+        "size in the rule's own measure: degrees, share of a coefficient, shoulder widths (a second)"
+    )
+    count: Column[int] = c.index("cycles it holds, for nods and shakes; else 1")
+    direction: Column[str | None] = c.text(
+        "of a lean: forward, back, left or right of the picture; else null", null=True
+    )
+    annotator: Column[str] = c.annotator()
+
+
+EVENTS = Table(EventRow, "events", (EventRow.segment_id, EventRow.n))

@@ -2,72 +2,82 @@
 
 from __future__ import annotations
 
-from schemas.columns import DURATION, END, SHOT, SOURCE, START, TRACK, TRACKLET, count, index, real
+from schemas import columns as c
+from schemas.column import Column
+from schemas.row import Row
 from schemas.table import Table
 
-SHOTS = Table(
-    "shots",
-    "stretches between cuts with their picture measures; they partition the source",
-    ("shot_id",),
-    (
-        SHOT,
-        SOURCE,
-        START,
-        END,
-        DURATION,
-        count("start_frame", "index of the first frame within the file"),
-        real("luma_mean", "mean luma over the shot", "0-255"),
-        real("luma_std", "mean spatial standard deviation of luma", "0-255"),
-        real("sharpness", "median sharpness over the shot (Laplacian variance at 128 px)"),
-        real("black_ratio", "share of black frames", "0-1"),
-        real("frozen_ratio", "share of frozen frames", "0-1"),
-        real("longest_freeze_s", "longest run of frozen frames", "s"),
-        real("bar_area", "share of the picture under flat bars, median", "0-1"),
-        real("text_area", "share under overlaid text, 75th percentile over the shot", "0-1"),
-        real("logo_area", "share under a static graphic, median", "0-1"),
-        real("motion", "mean of frame-to-frame motion", "0-255"),
-        real("camera_motion", "median camera motion; null = nothing to follow", "picture widths/s", null=True),
-        index("n_people_max", "most faces at once (frames with a confirmed face)"),
-        real("n_people_mean", "mean number of faces"),
-        real("people_ratio", "share of frames with at least one face", "0-1"),
-    ),
-)
 
-TRACKS = Table(
-    "tracks",
-    "one person's face through one shot",
-    ("track_id",),
-    (
-        TRACK,
-        SOURCE,
-        SHOT,
-        START,
-        END,
-        DURATION,
-        index("n_frames", "grid points with a box"),
-        real("visible_ratio", "share of the track's grid points whose face the landmarker confirmed", "0-1"),
-        real("shot_ratio", "track's length / shot's length", "0-1"),
-        real("median_face_px", "median of the face box's shorter side", "px"),
-        real("min_face_px", "10th percentile of the face box's shorter side", "px"),
-        real("face_area", "median share of the picture inside the face box", "0-1"),
-        real("center_x", "median horizontal centre", "0-1"),
-        real("center_y", "median vertical centre", "0-1"),
-        real("cropped_ratio", "share of frames whose face box leaves the picture", "0-1"),
-        real("inset_ratio", "share of frames in which the face stands in a picture within the picture", "0-1"),
-        real("sharpness", "median face sharpness (Laplacian variance at 128 px)"),
-        real("yaw_abs_median_deg", "median of |yaw|", "deg", null=True),
-        real("pitch_abs_median_deg", "median of |pitch|", "deg", null=True),
-        real("text_overlap", "largest share of the face box under overlaid text or a graphic", "0-1"),
-        real("face_motion", "mean speed of the face's centre", "face widths/s"),
-        real("mouth_motion", "standard deviation of mouth opening", null=True),
-        real("blendshape_variation", "mean standard deviation over the 52 blendshapes", null=True),
-        real("score", "mean detector confidence", "0-1"),
-    ),
-)
+class ShotRow(Row):
+    """Stretches between cuts with their picture measures; they partition the source."""
 
-TRACKLETS = Table(
-    "tracklets",
-    "which window pieces make up which track",
-    ("tracklet_id",),
-    (TRACKLET, SOURCE, TRACK),
-)
+    shot_id: Column[str] = c.shot_id()
+    source_id: Column[str] = c.source_id()
+    start_s: Column[float] = c.start_s()
+    end_s: Column[float] = c.end_s()
+    duration_s: Column[float] = c.duration_s()
+    start_frame: Column[int] = c.count("index of the first frame within the file")
+    luma_mean: Column[float] = c.real("mean luma over the shot", "0-255")
+    luma_std: Column[float] = c.real("mean spatial standard deviation of luma", "0-255")
+    sharpness: Column[float] = c.real("median sharpness over the shot (Laplacian variance at 128 px)")
+    black_ratio: Column[float] = c.real("share of black frames", "0-1")
+    frozen_ratio: Column[float] = c.real("share of frozen frames", "0-1")
+    longest_freeze_s: Column[float] = c.real("longest run of frozen frames", "s")
+    bar_area: Column[float] = c.real("share of the picture under flat bars, median", "0-1")
+    text_area: Column[float] = c.real("share under overlaid text, 75th percentile over the shot", "0-1")
+    logo_area: Column[float] = c.real("share under a static graphic, median", "0-1")
+    motion: Column[float] = c.real("mean of frame-to-frame motion", "0-255")
+    camera_motion: Column[float | None] = c.real(
+        "median camera motion; null = nothing to follow", "picture widths/s", null=True
+    )
+    n_people_max: Column[int] = c.index("most faces at once (frames with a confirmed face)")
+    n_people_mean: Column[float] = c.real("mean number of faces")
+    people_ratio: Column[float] = c.real("share of frames with at least one face", "0-1")
+
+
+SHOTS = Table(ShotRow, "shots", (ShotRow.shot_id,))
+
+
+class TrackRow(Row):
+    """One person's face through one shot."""
+
+    track_id: Column[str] = c.track_id()
+    source_id: Column[str] = c.source_id()
+    shot_id: Column[str] = c.shot_id()
+    start_s: Column[float] = c.start_s()
+    end_s: Column[float] = c.end_s()
+    duration_s: Column[float] = c.duration_s()
+    n_frames: Column[int] = c.index("grid points with a box")
+    visible_ratio: Column[float] = c.real("share of the track's grid points whose face the landmarker confirmed", "0-1")
+    shot_ratio: Column[float] = c.real("track's length / shot's length", "0-1")
+    median_face_px: Column[float] = c.real("median of the face box's shorter side", "px")
+    min_face_px: Column[float] = c.real("10th percentile of the face box's shorter side", "px")
+    face_area: Column[float] = c.real("median share of the picture inside the face box", "0-1")
+    center_x: Column[float] = c.real("median horizontal centre", "0-1")
+    center_y: Column[float] = c.real("median vertical centre", "0-1")
+    cropped_ratio: Column[float] = c.real("share of frames whose face box leaves the picture", "0-1")
+    inset_ratio: Column[float] = c.real(
+        "share of frames in which the face stands in a picture within the picture", "0-1"
+    )
+    sharpness: Column[float] = c.real("median face sharpness (Laplacian variance at 128 px)")
+    yaw_abs_median_deg: Column[float | None] = c.real("median of |yaw|", "deg", null=True)
+    pitch_abs_median_deg: Column[float | None] = c.real("median of |pitch|", "deg", null=True)
+    text_overlap: Column[float] = c.real("largest share of the face box under overlaid text or a graphic", "0-1")
+    face_motion: Column[float] = c.real("mean speed of the face's centre", "face widths/s")
+    mouth_motion: Column[float | None] = c.real("standard deviation of mouth opening", null=True)
+    blendshape_variation: Column[float | None] = c.real("mean standard deviation over the 52 blendshapes", null=True)
+    score: Column[float] = c.real("mean detector confidence", "0-1")
+
+
+TRACKS = Table(TrackRow, "tracks", (TrackRow.track_id,))
+
+
+class TrackletRow(Row):
+    """Which window pieces make up which track."""
+
+    tracklet_id: Column[str] = c.tracklet_id()
+    source_id: Column[str] = c.source_id()
+    track_id: Column[str] = c.track_id()
+
+
+TRACKLETS = Table(TrackletRow, "tracklets", (TrackletRow.tracklet_id,))
