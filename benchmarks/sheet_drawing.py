@@ -37,8 +37,7 @@ class Tile:
 
 def write(canvas: Image, text: str, x: int, y: int) -> None:
     """Write one line with its upper left corner at x, y."""
-    plain = text.encode("ascii", "replace").decode()
-    cv2.putText(canvas, plain, (x, y + 12), cv2.FONT_HERSHEY_SIMPLEX, 0.4, INK, 1, cv2.LINE_AA)
+    cv2.putText(canvas, text, (x, y + 12), cv2.FONT_HERSHEY_SIMPLEX, 0.4, INK, 1, cv2.LINE_AA)
 
 
 def fit(picture: Image, side: int = TILE_PX) -> Image:

@@ -20,7 +20,7 @@ from pydantic import Field
 from annotators.body_analyzer import MediaPipeBody, at_hand, identity
 from annotators.body_measures import body_yaw_deg, posture, shoulder_width_px, shoulders_seen, wrist
 from annotators.body_series import BodySignals, summary
-from annotators.protocols import Box
+from annotators.protocols import Box, Image
 from annotators.protocols_body import SHOULDERS, Body, BodyAnalyzer
 from annotators.signal_series import BODY_RULES
 from curation.media.grid import frames_on_grid
@@ -54,7 +54,7 @@ class BodyStage:
     """Stage: measure the bodies of the live segments."""
 
     name: ClassVar[str] = "body"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     unit: ClassVar[Unit] = "source"
     reads: ClassVar[tuple[Table, ...]] = (SOURCES, TRACKLETS, FACE_FRAMES, LAYOUT, SEGMENTS)
     writes: ClassVar[tuple[Table, ...]] = (BODY_FRAMES, BODIES)
@@ -104,33 +104,80 @@ class BodyStage:
         for unit, one in wanted.items():
             for k in one.ks:
                 units[k].append(unit)
-        out: dict[str, list[dict[str, Any]]] = {unit: [] for unit in wanted}
-        quiet: dict[str, dict[str, Any] | None] = {}  # units to be passed over once, with the row that stands for it
+        looks = {unit: _Looks(one.segment, self._analyzer) for unit, one in wanted.items()}
         for k, t_s, rgb in pictures(media, sorted(units), self._settings):
             scale = size[0] / rgb.shape[1]
             here = {track: box for track, s in faces.items() if (box := _face_at(s, k, scale)) is not None}
             for unit in units[k]:
-                one = wanted[unit]
-                track = str(one.segment["track_id"])
+                track = str(wanted[unit].segment["track_id"])
                 if track not in here:
                     continue
-                if unit in quiet:
-                    last = quiet.pop(unit)
-                    if last is not None:
-                        last["looks"] += 1
-                    continue
-                place = _within(one.panel, scale, rgb.shape)
+                place = _within(wanted[unit].panel, scale, rgb.shape)
                 part = rgb[place.y : place.y + place.h, place.x : place.x + place.w]
                 near = {t: Box(b.x - place.x, b.y - place.y, b.w, b.h) for t, b in here.items()}
-                body = self._analyzer.measure(part, near[track], [b for t, b in near.items() if t != track])
-                if body is None:
-                    quiet[unit] = None
-                    continue
-                row = frame_row(one.segment, k, t_s, body, place, scale, self._analyzer.name)
-                out[unit].append(row)
-                if not (row["left_wrist_xy"] or row["right_wrist_xy"]):
-                    quiet[unit] = row
-        return out
+                others = [b for t, b in near.items() if t != track]
+                looks[unit].add(_Look(k, t_s, part, near[track], others, place, scale))
+        return {unit: one.close() for unit, one in looks.items()}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Look:
+    """One picture of one person: the part `place` of it, the face and other faces in it, source pixels per pixel."""
+
+    k: int
+    t_s: float
+    rgb: Image
+    face: Box
+    others: Sequence[Box]
+    place: Crop
+    scale: float
+
+
+class _Looks:
+    """The looks at one segment's body: every second one is passed over while no wrist is in view before and after it.
+
+    So hands that come into view are followed from the first look on, and a close-up costs half.
+    """
+
+    def __init__(self, segment: Row, analyzer: BodyAnalyzer) -> None:
+        self._segment, self._analyzer = segment, analyzer
+        self._rows: list[dict[str, Any]] = []
+        self._stands: dict[str, Any] | None = None  # row of the last look that was measured
+        self._hands = True
+        self._held: _Look | None = None
+
+    def add(self, look: _Look) -> None:
+        """Measure a look, or hold it until the next one has been seen."""
+        if not self._hands and self._held is None:
+            self._held = look
+            return
+        row = self._measure(look)
+        hands = row is not None and bool(row["left_wrist_xy"] or row["right_wrist_xy"])
+        if self._held is not None and hands:
+            self._keep(self._measure(self._held))
+        self._pass_over()
+        self._keep(row)
+        self._hands = hands
+
+    def close(self) -> list[dict[str, Any]]:
+        """Return the rows."""
+        self._pass_over()
+        return self._rows
+
+    def _measure(self, look: _Look) -> dict[str, Any] | None:
+        body = self._analyzer.measure(look.rgb, look.face, look.others)
+        name = self._analyzer.name
+        return None if body is None else frame_row(self._segment, look.k, look.t_s, body, look.place, look.scale, name)
+
+    def _keep(self, row: dict[str, Any] | None) -> None:
+        self._held, self._stands = None, row
+        if row is not None:
+            self._rows.append(row)
+
+    def _pass_over(self) -> None:
+        if self._held is not None and self._stands is not None:
+            self._stands["looks"] += 1
+        self._held = None
 
 
 @dataclass(frozen=True, slots=True)

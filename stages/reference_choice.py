@@ -2,7 +2,7 @@
 
 Images outside the clip come before images inside it, clean ones before ones with burnt-in text, verified ones before
 doubtful ones, good ones before poor ones; only the global one may lie in the clip or hold text, where there is no
-other. No image is given twice, and two from one track lie some time apart unless they show another view or expression.
+other, and a clean one in the clip is better than much text. No image is given twice, and two from one track lie some time apart unless they show another view or expression.
 Expressions are those that a person would name so, and of two kinds at least: one alone shows no range.
 Costs about a tenth of a millisecond a segment: a person's pool is cut down once, not looked through each time.
 """
@@ -25,6 +25,8 @@ blink; neither would be named an expression."""
 MIN_EXPRESSIONS = 2
 MAX_TEXT = 0.005
 """Share of an image under text from which the text counts: a tenth of its width, a twentieth of its height."""
+MUCH_TEXT = 0.05
+"""And from which an image of the clip itself is the better reference: a line of captions over a third of the width."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,11 @@ class Image:
     def clean(self) -> bool:
         """Whether no burnt-in text was found in it."""
         return self.text_area is None or self.text_area <= MAX_TEXT
+
+    @property
+    def covered(self) -> bool:
+        """Whether so much text lies over it that it shows text and not a person."""
+        return self.text_area is not None and self.text_area > MUCH_TEXT
 
     @property
     def key(self) -> tuple[str, int]:
@@ -125,7 +132,7 @@ def choose(clip: Clip, own: Sequence[Image], person: Sequence[Image], rules: Rul
         return []
 
     def order(i: Image) -> tuple[object, ...]:
-        return (near[i.key] == 2, not i.clean, near[i.key], not _faces_us(i), _eyes_shut(i), *_rank(i))
+        return (i.covered, near[i.key] == 2, not i.clean, near[i.key], not _faces_us(i), _eyes_shut(i), *_rank(i))
 
     chosen: list[tuple[Kind, Image]] = [("global", min(everything, key=order))]
     candidates = [i for i in everything if near[i.key] < 2 and i.clean]

@@ -65,7 +65,7 @@ class References:
     """Stage: choose each live segment's reference images."""
 
     name: ClassVar[str] = "references"
-    version: ClassVar[int] = 4
+    version: ClassVar[int] = 5
     unit: ClassVar[Unit] = "dataset"
     reads: ClassVar[tuple[Table, ...]] = (SEGMENTS, FACE_EMBEDDINGS, TRACK_IDENTITIES)
     writes: ClassVar[tuple[Table, ...]] = (REFERENCES,)

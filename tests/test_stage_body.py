@@ -105,33 +105,37 @@ def test_bodies_are_looked_at_up_to_five_times_a_second_in_source_pixels(clip: P
     stage = BodyStage(BodySettings(max_side_px=640), analyzer)
     out = stage.run(_item(segments), _inputs(clip, segments, people=2))
     assert looked_at(segments[0], 5) == [5, 10, 15, 20] and looked_at(segments[1], 5) == [15, 20]
-    assert [shape for shape, _, _ in analyzer.shown] == [
-        (480, 640, 3)
-    ] * 4  # no body at the first look at each: the second one is passed over
+    assert [shape for shape, _, _ in analyzer.shown] == [(480, 640, 3)] * 6
     assert {(face.x, face.w) for _, face, _ in analyzer.shown} == {(290.0, 60.0), (440.0, 60.0)}
     assert {others for _, _, others in analyzer.shown} == {1}
     rows = out.tables[t.BODY_FRAMES].to_pylist()
-    assert len(rows) == 2 and {r["annotator"] for r in rows} == {"pretend"}
+    assert len(rows) == 3 and {r["annotator"] for r in rows} == {"pretend"}
     assert rows[0]["shoulders_xy"] == [740.0, 360.0, 540.0, 360.0] and rows[0]["shoulder_width"] == pytest.approx(200)
     told = {r["segment_id"]: r for r in out.tables[t.BODIES].to_pylist()}
     assert [told[s["segment_id"]]["n_looked_at"] for s in segments] == [4, 2]
     ratios = [told[s["segment_id"]]["measured_ratio"] for s in segments]
-    assert ratios == [0.5, 0.0] == [told[s["segment_id"]]["hands_visible_ratio"] for s in segments]
+    assert ratios == [0.25, 1.0] == [told[s["segment_id"]]["hands_visible_ratio"] for s in segments]
 
 
 def test_while_no_wrist_is_in_view_every_second_look_is_passed_over(clip: Path) -> None:
     class HandsRise(Pretend):
         def measure(self, rgb: Image, face: Box, others: Sequence[Box] = (), hands: bool = True) -> Body | None:
             self.shown.append((rgb.shape, face, len(others)))
-            return body() if len(self.shown) > 2 else body(visibility=np.zeros(33, np.float32), hands=(None, None))
+            return (
+                body()
+                if len(self.shown) in {4, 5, 6}
+                else body(visibility=np.zeros(33, np.float32), hands=(None, None))
+            )
 
-    segment = _segment(0.0, 1.2)
-    out = BodyStage(BodySettings(), HandsRise()).run(_item([segment]), _inputs(clip, [segment]))
+    segment = _segment(0.0, 2.0)
+    analyzer = HandsRise()
+    out = BodyStage(BodySettings(), analyzer).run(_item([segment]), _inputs(clip, [segment]))
     rows = out.tables[t.BODY_FRAMES].to_pylist()
-    assert [(r["k"], r["looks"]) for r in rows] == [(0, 2), (10, 2), (20, 1), (25, 1)]
+    assert [(r["k"], r["looks"]) for r in rows] == [(0, 2), (10, 2), (20, 1), (25, 1), (30, 1), (35, 1), (40, 2)]
+    assert len(analyzer.shown) == 7  # 25 is measured after 30, where wrists are seen
     told = out.tables[t.BODIES].to_pylist()[0]
-    assert told["n_looked_at"] == 6 and told["measured_ratio"] == 1.0
-    assert told["hands_visible_ratio"] == pytest.approx(2 / 6)
+    assert told["n_looked_at"] == 10 and told["measured_ratio"] == 1.0
+    assert told["hands_visible_ratio"] == pytest.approx(3 / 10)
 
 
 def test_a_segment_is_measured_alike_with_or_without_others(clip: Path) -> None:
