@@ -116,7 +116,7 @@ def _write_shard(store: Store, name: str, batch: list[Entry], images: _Images) -
                 *read_members(store.read(e.clip_file)),
                 (f"{key}.json", e.sample.model_dump_json(indent=1).encode()),
             ]
-            members += [(f"{key}.{suffix}", images.get(sid, track, k)) for suffix, sid, track, k in e.refs]
+            members += [(f"{key}.{suffix}", images.get(sid, track, k, part)) for suffix, sid, track, k, part in e.refs]
             index = write_members(out, members, offset)
             offset += stored_size(len(data) for _, data in members)
             rows.append(manifest_row(e.sample, name, index))
@@ -143,12 +143,17 @@ class _Images:
                     out[self._track.get(r["tracklet_id"], ""), r["k"]] = r["image"]
         return out
 
-    def get(self, source_id: str, track_id: str, k: int) -> bytes:
-        """Return the JPEG of one portrait.
+    def get(self, source_id: str, track_id: str, k: int, part_xywh: tuple[float, ...]) -> bytes:
+        """Return the JPEG of one portrait, or of a part of it (shares of its width and height).
 
         Raises:
             PackError: there is no such portrait.
         """
         with contextlib.suppress(KeyError):
-            return self._load(source_id)[track_id, k]
+            image = self._load(source_id)[track_id, k]
+            if not part_xywh:
+                return image
+            from curation.media.encode import jpeg_part  # only who packs cut images needs the codecs
+
+            return jpeg_part(image, part_xywh)
         raise PackError(f"no portrait of track {track_id} at grid index {k}; run `lpm run` again")

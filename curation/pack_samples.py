@@ -27,8 +27,8 @@ class Entry:
 
     sample: s.Sample
     clip_file: str
-    refs: tuple[tuple[str, str, str, int], ...]
-    """(member suffix, source_id, track_id, grid index) of each reference image"""
+    refs: tuple[tuple[str, str, str, int, tuple[float, ...]], ...]
+    """(member suffix, source_id, track_id, grid index, part of the portrait) of each reference image"""
 
 
 def kept_entries(
@@ -115,7 +115,9 @@ def kept_entries(
             annotators=dict(identities),
             policy_id=policy_id,
         )  # fmt: skip
-        keys = tuple((member[id(r)], r["ref_source_id"], r["ref_track_id"], r["ref_k"]) for r in mine)
+        keys = tuple(
+            (member[id(r)], r["ref_source_id"], r["ref_track_id"], r["ref_k"], tuple(r["part_xywh"])) for r in mine
+        )
         out.append(Entry(sample, clip["file"], keys))
     return out
 

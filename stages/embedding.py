@@ -28,7 +28,7 @@ from curation.stage import Gate, GateMode, Inputs, Outputs, StageSettings, Unit,
 from schemas.table import Table
 from schemas.tables import FACE_EMBEDDINGS, FACE_FRAMES, LAYOUT, PORTRAITS, SOURCES, TRACKLETS, TRACKS
 from stages.face_series import Columns, track_series, tracklets_of
-from stages.portrait_text import AROUND, portrait_rect, text_share
+from stages.portrait_text import AROUND, clear_part, face_rect, portrait_rect, text_share
 from stages.portraits import Candidate, choose, light_factor
 
 _UNALIGNED = 0.3
@@ -59,7 +59,7 @@ class Embedding:
     """Stage: embed the best portraits of each live track."""
 
     name: ClassVar[str] = "embedding"
-    version: ClassVar[int] = 4
+    version: ClassVar[int] = 5
     unit: ClassVar[Unit] = "source"
     reads: ClassVar[tuple[Table, ...]] = (SOURCES, TRACKS, TRACKLETS, PORTRAITS, FACE_FRAMES, LAYOUT)
     writes: ClassVar[tuple[Table, ...]] = (FACE_EMBEDDINGS,)
@@ -127,6 +127,7 @@ class Embedding:
             "expression": label["expression"],
             "expression_score": label["expression_score"],
             "text_area": label["text_area"],
+            "part_xywh": label["part_xywh"],
             "annotator": self._embedder.name,
         }
 
@@ -192,8 +193,21 @@ def portrait_labels(
             quality = _UNALIGNED * light * portrait_quality(sharp, 1.0, px)
             facts |= {"yaw_deg": np.nan, "pitch_deg": np.nan, "view": "unknown", "quality": quality}
             facts |= {"expression": "unknown", "expression_score": 0.0}
-        out[k] = facts | {"text_area": text_share(layout, k, portrait_rect(faces, row, size), AROUND)}
+        out[k] = facts | _text(layout, k, faces, row, size)
     return out
+
+
+def _text(layout: Sequence[Row], k: int, faces: Columns, row: int, size: tuple[int, int]) -> dict[str, Any]:
+    """Return the part of a portrait that text leaves free (empty = all of it) and the share of that under text."""
+    rect, face = portrait_rect(faces, row, size), face_rect(faces, row, size)
+    share = text_share(layout, k, rect, AROUND)
+    if rect is None or face is None or not share:
+        return {"text_area": share, "part_xywh": []}
+    part = clear_part(layout, k, rect, face, AROUND)
+    if part is None:
+        return {"text_area": share, "part_xywh": []}
+    shares = ((part.x0 - rect.x0) / rect.w, (part.y0 - rect.y0) / rect.h, part.w / rect.w, part.h / rect.h)
+    return {"text_area": text_share(layout, k, part, AROUND), "part_xywh": list(shares)}
 
 
 def _candidate(k: int, facts: Row) -> Candidate:

@@ -1,4 +1,5 @@
-"""How much of a portrait is under burnt-in text: where the portrait lay in the picture, against the layout's boxes.
+"""How much of a portrait is under burnt-in text, and which part of it is not: where the portrait lay in the picture,
+against the layout's boxes.
 
 The layout is measured once a second, subtitles change in between, and the detector misses some of their words; so the
 text of the measurements on both sides of a portrait counts, and where it must be clean, that of some seconds around it:
@@ -37,6 +38,15 @@ def portrait_rect(faces: Columns, row: int, size: tuple[int, int]) -> Rect | Non
     )
 
 
+def face_rect(faces: Columns, row: int, size: tuple[int, int]) -> Rect | None:
+    """Return the face of a portrait in the picture as shares of it; None without a row."""
+    if "x" not in faces or row >= len(faces["k"]):
+        return None
+    x, y, w, h = (float(faces[c][row]) for c in "xywh")
+    width, height = size
+    return Rect(x / width, y / height, (x + w) / width, (y + h) / height)
+
+
 def text_share(layout: Sequence[Mapping[str, Any]], k: int, rect: Rect | None, around: int = 0) -> float | None:
     """Return the largest share of a rectangle that text covers next to grid point `k`; None if unknown.
 
@@ -44,10 +54,42 @@ def text_share(layout: Sequence[Mapping[str, Any]], k: int, rect: Rect | None, a
     """
     if rect is None or not layout or rect.x1 <= rect.x0 or rect.y1 <= rect.y0:
         return None
+    return max(_covered(boxes, rect) for boxes in _near(layout, k, around))
+
+
+def clear_part(layout: Sequence[Mapping[str, Any]], k: int, rect: Rect, face: Rect, around: int = 0) -> Rect | None:
+    """Return the part of a rectangle that no text of `text_share` reaches and that shows the whole head.
+
+    Each side is drawn in until the text on it is out. None where there is no text, or where it leaves too little.
+    """
+    x0, y0, x1, y1 = rect.x0, rect.y0, rect.x1, rect.y1
+    for boxes in _near(layout, k, around):
+        for left, top, right, bottom in boxes.tolist():
+            if left >= x1 or right <= x0 or top >= y1 or bottom <= y0:
+                continue
+            room = {"y1": top - face.y1, "y0": face.y0 - bottom, "x0": face.x0 - right, "x1": left - face.x1}
+            side = max(room, key=lambda s: room[s] / (face.h if s[0] == "y" else face.w))
+            if side == "y1":
+                y1 = top
+            elif side == "y0":
+                y0 = bottom
+            elif side == "x0":
+                x0 = right
+            else:
+                x1 = left
+    part = Rect(x0, y0, x1, y1)
+    head = Rect(face.x0 - 0.2 * face.w, face.y0 - 0.3 * face.h, face.x1 + 0.2 * face.w, face.y1 + 0.1 * face.h)
+    whole = x0 <= max(head.x0, rect.x0) and y0 <= max(head.y0, rect.y0)
+    whole &= x1 >= min(head.x1, rect.x1) and y1 >= min(head.y1, rect.y1)
+    return part if whole and part != rect else None
+
+
+def _near(layout: Sequence[Mapping[str, Any]], k: int, around: int) -> list[np.ndarray[Any, Any]]:
+    """Return the text boxes [N, 4] of the measurements on both sides of a grid point and within `around` of it."""
     before = max((r["k"] for r in layout if r["k"] <= k), default=None)
     after = min((r["k"] for r in layout if r["k"] >= k), default=None)
     near = [r for r in layout if r["k"] in (before, after) or abs(r["k"] - k) <= around]
-    return max(_covered(np.reshape(r["text_boxes"], (-1, 4)), rect) for r in near)
+    return [np.reshape(r["text_boxes"], (-1, 4)) for r in near]
 
 
 def _covered(boxes: np.ndarray[Any, Any], rect: Rect) -> float:

@@ -1,10 +1,11 @@
 """Which images of a person go beside one clip: global, views, expressions. Pure.
 
 Images outside the clip come before images inside it, clean ones before ones with burnt-in text, verified ones before
-doubtful ones, good ones before poor ones; only the global one may lie in the clip or hold text, where there is no
-other, and a clean one in the clip is better than much text. No image is given twice, and two from one track lie some time apart unless they show another view or expression.
-Expressions are those that a person would name so, and of two kinds at least: one alone shows no range.
-Costs about a tenth of a millisecond a segment: a person's pool is cut down once, not looked through each time.
+doubtful ones, whole ones before those from which text was cut off, good ones before poor ones; only the global one may
+lie in the clip or hold text, where there is no other, and a clean one in the clip is better than much text. No image is
+given twice, and two from one track lie some time apart unless they show another view or expression. Expressions are
+those that a person would name so, and of two kinds at least: one alone shows no range. Costs about a tenth of a
+millisecond a segment: a person's pool is cut down once, not looked through each time.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ class Image:
     expression: str
     expression_score: float
     text_area: float | None = None
+    part_xywh: tuple[float, ...] = ()
 
     @property
     def clean(self) -> bool:
@@ -132,7 +134,8 @@ def choose(clip: Clip, own: Sequence[Image], person: Sequence[Image], rules: Rul
         return []
 
     def order(i: Image) -> tuple[object, ...]:
-        return (i.covered, near[i.key] == 2, not i.clean, near[i.key], not _faces_us(i), _eyes_shut(i), *_rank(i))
+        placed = (i.covered, near[i.key] == 2, not i.clean, near[i.key])
+        return (*placed, not _faces_us(i), _eyes_shut(i), bool(i.part_xywh), *_rank(i))
 
     chosen: list[tuple[Kind, Image]] = [("global", min(everything, key=order))]
     candidates = [i for i in everything if near[i.key] < 2 and i.clean]

@@ -182,6 +182,7 @@ def person_images(
                     expression=r["expression"],
                     expression_score=r["expression_score"],
                     text_area=r["text_area"],
+                    part_xywh=tuple(r["part_xywh"]),
                 )
             )
     return {person: sorted(found, key=lambda i: i.key) for person, found in sorted(out.items())}
@@ -223,6 +224,7 @@ def reference_rows(
                 "expression_score": image.expression_score,
                 "quality": image.quality,
                 "text_area": image.text_area,
+                "part_xywh": list(image.part_xywh),
                 "overlaps_clip": inside(image, clip),
             }
         )

@@ -25,7 +25,7 @@ from schemas import tables as t
 from stages.embedding import Embedding, EmbeddingSettings
 from stages.identity import Identity, IdentitySettings
 from stages.packing_crop import Rect
-from stages.portrait_text import portrait_rect, text_share
+from stages.portrait_text import clear_part, portrait_rect, text_share
 from stages.portraits import Candidate, choose, light_factor
 
 SOURCE = "cd" * 8
@@ -189,3 +189,29 @@ def test_people_of_real_footage(media: Path) -> None:
     first, second, third, fourth, fifth, garden, other = [who[k] for k in sorted(who)]
     assert first == garden and second == fourth == fifth  # talker; listener in three shots
     assert len({first, second, third, other}) == 4
+
+
+_places = st.tuples(st.floats(0, 1), st.floats(0, 1), st.floats(0, 1), st.floats(0, 1)).map(
+    lambda p: (min(p[0], p[2]), min(p[1], p[3]), max(p[0], p[2]), max(p[1], p[3]))
+)
+
+
+@given(st.lists(_places, min_size=1, max_size=5))
+def test_the_clear_part_of_a_portrait_holds_the_head_and_no_text(
+    boxes: list[tuple[float, float, float, float]],
+) -> None:
+    layout = [{"k": 0, "text_boxes": [v for box in boxes for v in box]}]
+    rect, face = Rect(0.1, 0.1, 0.9, 0.9), Rect(0.4, 0.3, 0.6, 0.5)
+    part = clear_part(layout, 0, rect, face)
+    if part is not None:
+        assert text_share(layout, 0, part) == pytest.approx(0)
+        assert rect.x0 <= part.x0 <= face.x0 and face.x1 <= part.x1 <= rect.x1
+        assert rect.y0 <= part.y0 <= face.y0 and face.y1 <= part.y1 <= rect.y1
+
+
+def test_captions_below_a_face_are_cut_off_and_text_on_it_is_not() -> None:
+    rect, face = Rect(0.1, 0.1, 0.9, 0.9), Rect(0.4, 0.3, 0.6, 0.5)
+    captions = [{"k": 0, "text_boxes": [0.2, 0.7, 0.8, 0.75]}]
+    assert clear_part(captions, 10, rect, face) == Rect(0.1, 0.1, 0.9, 0.7)
+    assert clear_part([{"k": 0, "text_boxes": [0.3, 0.4, 0.7, 0.45]}], 0, rect, face) is None
+    assert clear_part([{"k": 0, "text_boxes": []}], 0, rect, face) is None

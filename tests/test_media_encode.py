@@ -22,6 +22,7 @@ from curation.media.encode import (
     encode_clip_bytes,
     encode_flac,
     encode_jpeg,
+    jpeg_part,
 )
 from curation.media.errors import MediaError
 from curation.media.grid import frames_on_grid, nearest_frames
@@ -187,3 +188,12 @@ def test_grid_of_its_own_rate_is_the_identity() -> None:
     for call in (lambda: nearest_frames(np.zeros(0), 0, 1, 25), lambda: list(frames_on_grid([], 0, 1, 25))):
         with pytest.raises(ValueError, match="no frame"):
             call()
+
+
+def test_a_part_of_a_picture_leaves_the_rest_out() -> None:
+    rgb = np.zeros((100, 200, 3), np.uint8)
+    rgb[60:] = 255
+    whole = encode_jpeg(rgb)
+    assert jpeg_part(whole, ()) == whole
+    part = decode_jpeg(jpeg_part(whole, (0.25, 0.0, 0.5, 0.6)))
+    assert part.shape == (60, 100, 3) and int(part[:58].max()) < 40

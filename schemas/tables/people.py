@@ -29,7 +29,10 @@ class FaceEmbeddingRow(Row):
     expression: Column[str] = c.text("expression label, by rules on blendshapes; unknown where the face is too small")
     expression_score: Column[float] = c.real("its score, not calibrated", "0-1")
     text_area: Column[float | None] = c.real(
-        "share of the portrait under burnt-in text; null = not measured", "0-1", null=True
+        "share of the portrait, or of its part, under burnt-in text; null = not measured", "0-1", null=True
+    )
+    part_xywh: Column[list[float]] = c.reals(
+        "part of the portrait that burnt-in text leaves free and that shows the head; empty = all of it", "0-1"
     )
     annotator: Column[str] = c.annotator()
 
@@ -182,6 +185,7 @@ class ReferenceRow(Row):
     text_area: Column[float | None] = c.real(
         "share of the image under burnt-in text; null = not measured", "0-1", null=True
     )
+    part_xywh: Column[list[float]] = c.reals("part of the portrait that is the image; empty = all of it", "0-1")
     overlaps_clip: Column[bool] = c.flag("the image lies inside the segment's own time")
 
 
