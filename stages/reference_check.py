@@ -118,6 +118,7 @@ def verdicts(vectors: Mapping[Key, Array], own: Own, rivals: Array) -> dict[Key,
 
 
 def outside_first(clip: Clip, images: Iterable[Image]) -> list[Image]:
-    """Return the images outside the clip; those inside it only where there is no other."""
+    """Return the images outside the clip; those inside it too where no other is without much text."""
     everything = list(images)
-    return [i for i in everything if not inside(i, clip)] or everything
+    outside = [i for i in everything if not inside(i, clip)]
+    return everything if all(i.covered for i in outside) else outside
