@@ -1,7 +1,8 @@
 """Check a dataset from the outside: hashes, member offsets, audio and video lengths, conservation, ids that join.
 
 Every check reads what a user would read; none trusts the engine's own bookkeeping twice. Costs one pass over the
-tables and, with `media=True`, one decode of every packed sample.
+tables and, with `media=True`, one decode of every packed sample; only that needs the decoders, which the core of the
+distribution does without.
 """
 
 from __future__ import annotations
@@ -10,9 +11,6 @@ import io
 import tarfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-
-import av
-import soundfile
 
 from curation.account import expected_units
 from curation.commits import read_commit
@@ -179,16 +177,24 @@ def _sample(dataset: Dataset, shard: str, whole: int, row: dict[str, object], me
     for ref in sample.references:
         if ref.member not in members:
             yield f"sample {key} lists {ref.member} but does not carry it"
+    if media:
+        yield from _sounds(key, sample, members)
+        yield from _picture(key, sample, members["mp4"])
+
+
+def _sounds(key: str, sample: Sample, members: dict[str, bytes]) -> Iterator[str]:
+    import soundfile
+
     for track in ("speak.flac", "listen.flac"):
         info = soundfile.info(io.BytesIO(members[track]))
         expected = sample.video.n_frames * SAMPLES_PER_FRAME
         if (info.frames, info.samplerate, info.channels) != (expected, PACKED_AUDIO_HZ, 1):
             yield f"sample {key}: {track} has {info.frames} samples at {info.samplerate} Hz, video needs {expected}"
-    if media:
-        yield from _picture(key, sample, members["mp4"])
 
 
 def _picture(key: str, sample: Sample, data: bytes) -> Iterator[str]:
+    import av
+
     try:
         with av.open(io.BytesIO(data)) as container:
             stream = container.streams.video[0]

@@ -1,7 +1,7 @@
 """`lpm`: the command line. Each command is a thin edge over the engine; every expected error is one sentence.
 
-Exit codes: 0 all well, 1 the request could not be carried out (the sentence says why), 2 wrong usage,
-3 done, but some items are in quarantine (`--allow-quarantine` turns that into 0).
+Exit codes: 0 all well, 1 the request could not be carried out (the sentence says why), 2 wrong usage or a package that
+is not installed, 3 done, but some items are in quarantine (`--allow-quarantine` turns that into 0).
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from curation import extras
 from lpm_train.tools import cli as trainer
 from workflows import (
     commands,
@@ -150,7 +151,9 @@ def forget(
 @app.command()
 def verify(
     dataset: Target,
-    media: Annotated[bool, typer.Option(help="also decode every packed sample")] = True,
+    media: Annotated[
+        bool | None, typer.Option(help="decode every packed sample too; default: where the packages for it are here")
+    ] = None,
 ) -> None:
     """Check hashes, offsets, audio and video lengths, conservation, and that every id joins."""
     if commands.verify(out, dataset, media):
@@ -222,9 +225,13 @@ def main(arguments: list[str] | None = None) -> Any:
     """Run the command line and exit."""
     try:
         app(args=arguments, prog_name="lpm")
-    except commands.EXPECTED as e:
-        err.print(f"lpm: {e}", markup=False, highlight=False, style="red")
-        sys.exit(1)
+    except (*commands.EXPECTED, ImportError) as e:
+        command = (arguments or sys.argv[1:])[:1]
+        absent = extras.absence(e, prefer="train" if command in (["train"], ["stream"]) else None)
+        if absent is None and not isinstance(e, commands.EXPECTED):
+            raise
+        err.print(f"lpm: {absent or e}", markup=False, highlight=False, style="red")
+        sys.exit(1 if absent is None else 2)
     except KeyboardInterrupt:
         err.print("lpm: stopped; finished work is kept, run the same command to go on", markup=False)
         sys.exit(130)

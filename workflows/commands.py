@@ -9,6 +9,7 @@ import json
 import sys
 from collections import Counter
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from curation import verify as vf
 from curation.compaction import tidy
 from curation.dataset import Dataset, DatasetError
 from curation.engine_local import LocalEngine
+from curation.extras import not_installed
 from curation.forget import ForgetError
 from curation.identities import IdentityError
 from curation.label_formats import LabelError
@@ -38,11 +40,10 @@ from curation.step import StageSetupError
 from curation.store import Store, StoreError
 from curation.workflow import WorkflowError, resolve
 from schemas import tables as t
-from schemas.policy import PolicyError, parse_policy
+from schemas.policy import Policy, PolicyError, parse_policy
 from schemas.workflow import Workflow
 from workflows import catalog
 from workflows.progress import RunProgress
-from workflows.stand_ins import sentence, stand_ins
 from workflows.usage import UsageError
 
 EXPECTED = (
@@ -67,6 +68,8 @@ def run(
     wait_for_nodes: bool,
 ) -> int:
     """Run a workflow; return how many units are in quarantine."""
+    from workflows.stand_ins import sentence, stand_ins  # its models' runtimes take a second to import
+
     job = _job(target, workflow, policy, overrides, retry)
     check_policy(job.policy)
     named = expand(inputs, None if "://" in target else str(Path(target).absolute()))
@@ -107,7 +110,7 @@ def _job(target: str, workflow: str | None, policy: str | None, overrides: list[
     stored = _stored(target)
     if workflow is None and stored is not None:
         spec = Workflow.model_validate(stored["workflow"])
-        kept = parse_policy(stored["policy"], "workflow.json")
+        kept = _policy(stored)
     else:
         spec, kept = catalog.workflow(workflow or "conversation"), None
     pipeline = resolve(spec, overrides)
@@ -123,9 +126,19 @@ def _stored(target: str) -> dict[str, Any] | None:
 def existing(target: str, policy: str | None = None) -> Job:
     """Return the job of a dataset that was run before, under its own workflow, or under another policy."""
     Dataset(target)
-    if _stored(target) is None:
-        raise DatasetError(f"{target} has no workflow.json; run `lpm run` on it first")
+    _stored_or_refused(target)
     return _job(target, None, policy, [], retry=False)
+
+
+def _stored_or_refused(target: str) -> dict[str, Any]:
+    stored = _stored(target)
+    if stored is None:
+        raise DatasetError(f"{target} has no workflow.json; run `lpm run` on it first")
+    return stored
+
+
+def _policy(stored: dict[str, Any]) -> Policy:
+    return parse_policy(stored["policy"], "workflow.json")
 
 
 def _print_split_warnings(err: Console, target: str) -> None:
@@ -155,9 +168,10 @@ def status(out: Console, target: str) -> None:
 
 def explain(out: Console, target: str, unit_id: str, policy: str | None, as_json: bool) -> None:
     """Print everything known of one unit."""
-    job = existing(target, policy)
-    check_policy(job.policy)
-    answer = ex.explain(Dataset(target), unit_id, job.policy)
+    dataset = Dataset(target)
+    asked = catalog.policy(policy) if policy is not None else _policy(_stored_or_refused(target))
+    check_policy(asked)
+    answer = ex.explain(dataset, unit_id, asked)
     if as_json:
         sys.stdout.write(json.dumps(answer, default=str, ensure_ascii=False, indent=1) + "\n")
     else:
@@ -224,8 +238,15 @@ def compact(out: Console, target: str, min_files: int) -> None:
     out.print(f"{done.gathered} small files gathered into {done.written} larger ones; {done.cleared} old parts cleared")
 
 
-def verify(out: Console, target: str, media: bool) -> bool:
-    """Check a dataset; return whether problems were found."""
+def verify(out: Console, target: str, media: bool | None) -> bool:
+    """Check a dataset; return whether problems were found. None: its media too where the packages for it are here."""
+    without = next((p for p in ("av", "soundfile") if find_spec(p) is None), None)
+    if media is None:
+        media = without is None
+        if without is not None:
+            out.print(f"packed samples are not decoded: {not_installed(without)}", markup=False, highlight=False)
+    elif media and without is not None:
+        raise ModuleNotFoundError(name=without)
     problems = vf.verify(
         Dataset(target), media=media, progress=lambda name: out.print(f"checking {name}", highlight=False)
     )
