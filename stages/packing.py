@@ -88,7 +88,7 @@ class Packing:
     """Stage: encode the live segments."""
 
     name: ClassVar[str] = "packing"
-    version: ClassVar[int] = 5
+    version: ClassVar[int] = 6
     unit: ClassVar[Unit] = "source"
     reads: ClassVar[tuple[Table, ...]] = (
         SOURCES, SHOTS, CLIP_PLANS, VOICE_TURNS, SPEAKERS, BINDINGS, TIMELINE, SEGMENTS,

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import subprocess
+import sys
+import time
 from fractions import Fraction
 from pathlib import Path
 
@@ -126,6 +129,41 @@ def test_clip_refusals_leave_no_file(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="source failed"):
         encode_clip(tmp_path / "x.mp4", broken())  # type: ignore[arg-type]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_ffmpeg_refuses_is_told_in_its_words(tmp_path: Path) -> None:
+    with pytest.raises(MediaError, match="No such file or directory"):
+        encode_clip(tmp_path / "none" / "x.mp4", [np.zeros((64, 64, 3), np.uint8)] * 9)
+
+
+def test_colours_are_tagged_and_no_frame_waits_for_another(tmp_path: Path) -> None:
+    encode_clip(tmp_path / "x.mp4", hostile.pictures(1.2))
+    with av.open(str(tmp_path / "x.mp4")) as container:
+        stream = container.streams.video[0]
+        c = stream.codec_context
+        assert (c.color_range, c.colorspace, c.color_primaries, c.color_trc) == (1, 1, 1, 1)
+        assert (c.pix_fmt, stream.average_rate, stream.start_time, c.has_b_frames) == ("yuv420p", 25, 0, False)
+
+
+def test_a_killed_process_leaves_no_clip_and_no_ffmpeg(tmp_path: Path) -> None:
+    program = f"""
+import os, signal, sys, numpy as np
+from pathlib import Path
+from curation.media.encode import encode_clip
+def frames():
+    for i in range(9):
+        yield np.zeros((64, 64, 3), np.uint8)
+        if i == 5:
+            print(Path(f"/proc/self/task/{{os.getpid()}}/children").read_text(), flush=True)
+            os.kill(os.getpid(), signal.SIGKILL)
+encode_clip(Path({str(tmp_path / "x.mp4")!r}), frames())
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == -9
+    (child,) = done.stdout.split()
+    while Path(f"/proc/{child}").exists() and "Z" not in Path(f"/proc/{child}/stat").read_text():
+        time.sleep(0.01)
+    assert not (tmp_path / "x.mp4").exists()
 
 
 def test_flac_is_exact_to_sixteen_bits() -> None:
