@@ -14,9 +14,8 @@ from typing import Any, ClassVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from annotators.captioner import ClipContext, Frame
-from annotators.chat_endpoint import ChatEndpoint, ChatError
+from annotators.chat import Attempt, ChatEndpoint, ChatError, NoAnswerError, Patience, ask
 from annotators.chat_reply import frame_parts, structured_request, unfit
-from annotators.chat_retry import Attempt, NoAnswerError, Patience, ask
 from annotators.shot_type import segment_shot_type
 from annotators.signal_series import end_time
 from schemas.caption import (
@@ -148,7 +147,7 @@ class OpenAICaptioner:
             reply = Reply.model_validate_json(text)
             late = [m.name for m in reply.motions if m.end_s > length_s + 0.5]
             if late:
-                raise ChatError("invalid", f"motions {late} end after the clip's {length_s:.2f} s")
+                raise ChatError("invalid", f"motions {late} end after the clip's {length_s:.2f} s", text)
             return PerformanceCaption(
                 state=clip.state,
                 emotions=tuple(dict.fromkeys(reply.emotions)),
@@ -171,7 +170,7 @@ class OpenAICaptioner:
                 time_invariant=not clip.speaking,
             )
         except ValidationError as e:
-            raise unfit(e) from e
+            raise unfit(e, text) from e
 
     def _tag(self, motion: Motion, start_s: float) -> Tag:
         return Tag(

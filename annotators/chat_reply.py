@@ -16,7 +16,7 @@ import numpy as np
 from pydantic import BaseModel, ValidationError
 
 from annotators.captioner import Frame
-from annotators.chat_endpoint import ChatError
+from annotators.chat import ChatError
 from annotators.protocols import Image
 
 Reply = TypeVar("Reply", bound=BaseModel)
@@ -41,14 +41,14 @@ def parse_reply(text: str, reply: type[Reply]) -> Reply:
     try:
         return reply.model_validate_json(text)
     except ValidationError as e:
-        raise unfit(e) from e
+        raise unfit(e, text) from e
 
 
-def unfit(e: ValidationError) -> ChatError:
+def unfit(e: ValidationError, reply: str) -> ChatError:
     """Return what to tell the model of a reply that does not fit: the first three problems and where they are."""
     malformed = any(error["type"] == "json_invalid" for error in e.errors())
     problems = "; ".join(f"{'.'.join(map(str, p['loc']))}: {p['msg']}" for p in e.errors()[:3])
-    return ChatError("malformed" if malformed else "invalid", problems)
+    return ChatError("malformed" if malformed else "invalid", problems, reply)
 
 
 def frame_parts(frames: Sequence[Frame], start_s: float) -> list[dict[str, Any]]:

@@ -19,9 +19,8 @@ import soundfile
 from pydantic import BaseModel, ConfigDict, Field
 
 from annotators.captioner import Frame
-from annotators.chat_endpoint import ChatEndpoint
+from annotators.chat import ChatEndpoint, Message, NoAnswerError, Patience, ask
 from annotators.chat_reply import frame_parts, parse_reply, structured_request
-from annotators.chat_retry import Message, NoAnswerError, Patience, ask
 from annotators.protocols_speech import SAMPLE_RATE_HZ, FloatArray
 
 Verdict = Literal["Speak", "Conversation", "Listen_dialogue", "Listen_nondialogue", "Silence", "Unknown"]

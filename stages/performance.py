@@ -20,7 +20,7 @@ from pydantic import Field, model_validator
 from annotators.camera_moves import CameraSeries, camera_move
 from annotators.captioner import ClipContext, Frame, Partner, SignalCaptioner
 from annotators.captioner_openai import OpenAICaptioner
-from annotators.chat_endpoint import ChatEndpoint
+from annotators.chat import ChatEndpoint
 from annotators.gaze_targets import Side
 from annotators.performance_signals import measure
 from annotators.signal_series import BODY_RULES, SIGNAL_RULES, Baseline, Event, FaceSignals, baseline_of

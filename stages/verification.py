@@ -15,8 +15,7 @@ import numpy as np
 from pydantic import Field
 
 from annotators.captioner import Frame
-from annotators.chat_endpoint import ChatEndpoint
-from annotators.chat_retry import Patience
+from annotators.chat import ChatEndpoint, Patience
 from annotators.verifier import OpenAIVerifier
 from curation.media.audio import read_audio
 from curation.media.grid import frames_on_grid

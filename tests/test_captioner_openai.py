@@ -18,7 +18,7 @@ from signal_factory import face
 
 from annotators.captioner import ClipContext, Frame
 from annotators.captioner_openai import CaptionFailedError, OpenAICaptioner, frame_times
-from annotators.chat_endpoint import ChatEndpoint
+from annotators.chat import ChatEndpoint
 from annotators.chat_reply import data_url
 
 GOOD: dict[str, Any] = {
@@ -54,7 +54,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.server.requests.append({"path": self.path, "key": self.headers["Authorization"], "body": body})
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        self.server.requests.append({"path": self.path, "key": headers["authorization"], "body": body, "all": headers})
         self.server.answers.pop(0)(self)
 
     def log_message(self, format: str, *args: Any) -> None:
@@ -239,6 +240,18 @@ def test_nobody_listens() -> None:
     with serving() as server:
         pass
     assert outcomes(server, max_attempts=2) == ["connection"] * 2
+
+
+def test_the_key_is_told_to_the_server_alone(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("DEBUG")
+    with serving(answer(b"no such key", status=401)) as server:
+        endpoint = ChatEndpoint(f"http://127.0.0.1:{server.server_address[1]}/v1", api_key="hush-hush")
+        with pytest.raises(CaptionFailedError) as caught:
+            OpenAICaptioner(endpoint, "some/model").caption(listening(), FRAMES)
+    assert "hush-hush" not in caplog.text + repr(endpoint) + str(caught.value)
+    (request,) = server.requests
+    assert request["key"] == "Bearer hush-hush"
+    assert not [name for name in request["all"] if name.startswith("x-stainless")]
 
 
 def test_settings_are_checked() -> None:

@@ -14,8 +14,7 @@ from packing_case import SOURCE, case, planned, segment_row
 from test_captioner_openai import FRAMES, Server, answer, completion, direct, serving  # noqa: F401
 from test_packing import FACE, SIZE, _flash_and_beep
 
-from annotators.chat_endpoint import ChatEndpoint
-from annotators.chat_retry import Patience
+from annotators.chat import ChatEndpoint, Patience
 from annotators.verifier import OpenAIVerifier, VerdictFailedError
 from curation.memory import MemoryInputs
 from curation.stage import WorkItem
