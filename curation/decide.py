@@ -1,7 +1,7 @@
 """Apply a policy to measured tables: one verdict a unit, by SQL, without touching media.
 
 The same code gates stages (one source's tables, inside a worker) and decides the whole dataset (the ledger).
-A rule whose measurement does not exist yet is skipped and reported as unmeasured; a rule that is null on existing
+A rule whose measurement does not exist yet is skipped; a rule that is null on existing
 measurements is `undecidable`, which is an error to look at, never a quiet filter.
 """
 
@@ -32,7 +32,6 @@ class Verdict:
     rule: Rule | None = None
     undecidable: bool = False
     measured: str | None = None
-    unmeasured: tuple[str, ...] = ()
 
     @property
     def passes(self) -> bool:
@@ -120,7 +119,6 @@ def _evaluate_kind(con: duckdb.DuckDBPyConnection, policy: Policy, kind: UnitKin
     out: dict[str, Verdict] = {}
     for unit_id, source_id, parent_id, duration_s, verdicts, measured in con.execute(sql).fetchall():
         v = Verdict(unit_id, source_id, parent_id, duration_s)
-        v.unmeasured = tuple(r.id for r, code in zip(chosen, verdicts, strict=True) if code == 3)
         for rule, code, value in zip(chosen, verdicts, measured, strict=True):
             if code in (1, 2):
                 v.rule, v.undecidable, v.measured = rule, code == 2, value

@@ -15,7 +15,7 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import pyarrow as pa
 
@@ -321,6 +321,3 @@ def _kind(message: str) -> str:
 def _is_exception(message: str) -> bool:
     """Exception class names are capitalised; media error codes are not."""
     return _kind(message)[:1].isupper()
-
-
-EngineName = Literal["ray", "local"]

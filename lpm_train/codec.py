@@ -157,29 +157,3 @@ def numbers(spec: str, form: str, example: str) -> list[int]:
     if len(out) != len(form.split("x")) or not all(n.isdecimal() for n in out):
         raise DataError(f"{spec!r}: write {form}, e.g. {example}")
     return [int(n) for n in out]
-
-
-def make_codec(spec: str) -> Codec:
-    """Make a codec from its name: patch:TxHxW, principal:FILE, tiny:FILE, wan:DIRECTORY or ltx:DIRECTORY.
-
-    Raises:
-        DataError: the name is none of these, or what it names cannot be loaded.
-    """
-    kind, _, rest = spec.partition(":")
-    if kind == "patch":
-        t, h, w = numbers(spec, "patch:TxHxW", "patch:1x4x4")
-        return PatchCodec((t, h, w))
-    if kind == "tiny" and rest:
-        from lpm_train.extras.codec_tiny import TinyVideoAE
-
-        return TinyVideoAE.load(rest)
-    if kind == "principal" and rest:
-        from lpm_train.proof.codec_principal import PrincipalCodec
-
-        return PrincipalCodec.load(rest)
-    if kind in ("wan", "ltx") and rest:
-        from lpm_train.extras.codec_public import load_public
-
-        return load_public(kind, rest)
-    known = "patch:TxHxW, principal:FILE, tiny:FILE, wan:DIRECTORY or ltx:DIRECTORY"
-    raise DataError(f"unknown codec {spec!r}: use {known}")

@@ -14,15 +14,15 @@ from pathlib import Path
 from lpm_train import loop
 from lpm_train.audio import make_audio, steps_per_latent
 from lpm_train.checkpoint import load_weights, steps
-from lpm_train.codec import latent_frames, make_codec
+from lpm_train.codec import latent_frames
 from lpm_train.config import PRESETS, Config, ConfigError, Data, Model, from_json, override
 from lpm_train.loader import Loader
 from lpm_train.make import Encoders
 from lpm_train.model import DiT
+from lpm_train.named import make_codec, make_stage
 from lpm_train.parallel import ranks
 from lpm_train.shards import Shards
 from lpm_train.stage import Weights
-from lpm_train.stages import make_stage
 from lpm_train.storage import DataError
 from lpm_train.text import make_text
 

@@ -1,7 +1,7 @@
 """The stages of training: each owns its models and optimizers and knows one thing, how to take a step.
 
 Pretrain (both directions) -> Causal (teacher forcing) -> optionally `extras.consistency` -> Distill (own rollouts).
-All share one transformer; each starts from the averaged weights of the one before: `make_stage(config, where, start)`.
+All share one transformer; each starts from the averaged weights of the one before (`named.make_stage`).
 `student` is what is trained, `teacher` and `critic` exist in distillation. `stage.generate` gives latents the way the
 stage's model is meant to be sampled.
 """
@@ -180,24 +180,3 @@ class Distill(Stage):
             Criterion("motion over time / data", ratio, ">=", 0.85),
             Criterion("motion over time / data", ratio, "<=", 1.15),
         ]
-
-
-def make_stage(
-    config: Config, where: Ranks | None = None, start: Weights | None = None, teacher: Weights | None = None
-) -> Stage:
-    """Make the stage that `config.run.stage` names, starting from weights of the one before.
-
-    Args:
-        config: everything.
-        where: this rank; None: one process on the CPU.
-        start: weights of the student; None: fresh.
-        teacher: weights of the teacher, distillation only; None: those of `start`.
-    """
-    where = where or Ranks(device=torch.device(config.run.device or "cpu"))
-    if config.run.stage == "distill":
-        return Distill(config, where, start, teacher)
-    if config.run.stage == "consistency":
-        from lpm_train.extras.consistency import Consistency
-
-        return Consistency(config, where, start)
-    return (Pretrain if config.run.stage == "pretrain" else Causal)(config, where, start)

@@ -38,7 +38,6 @@ class CropQueue:
     def __init__(self) -> None:
         self._items: deque[_Waiting] = deque()
         self._boxes: deque[Box] = deque(maxlen=2 * _HALF + 1)
-        self._ready = 0
         self.done: list[tuple[int, bytes]] = []
 
     def add(self, row: int, box: Box, rgb: Image) -> None:

@@ -146,7 +146,7 @@ class FaceMeter:
                 face.missed = 0
         room = self._rules.max_faces - len(self._tracks)
         for detection in sorted(new, key=lambda d: (-d.w * d.h, d.x, d.y))[: max(0, room)]:
-            face = Followed(self._number, Box(detection.x, detection.y, detection.w, detection.h), detection.score, k)
+            face = Followed(self._number, Box(detection.x, detection.y, detection.w, detection.h), detection.score)
             mesh = self._mesh(face.box, rgb)
             if mesh is not None:
                 if any(iou(mesh[1], t.face.box) > 0.5 for t in self._tracks):

@@ -19,7 +19,6 @@ class Followed:
     number: int
     box: Box
     score: float
-    born_k: int
     missed: int = 0
     """grid points since the landmarker or the detector last confirmed the face"""
     meshed: int = 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from importlib import metadata
 from pathlib import Path
 
@@ -46,6 +47,15 @@ def test_the_trainer_does_not_rest_on_the_tools_around_it() -> None:
         for line in file.read_text(encoding="utf-8").split("\n"):
             if line.lstrip().startswith(("from lpm_train.tools", "import lpm_train.tools")):
                 assert file.name == "cli.py" and line.startswith("    "), f"{file.name} imports a tool: {line}"
+
+
+def test_no_module_of_the_trainer_imports_in_a_circle() -> None:
+    files = {".".join(f.relative_to(ROOT).with_suffix("").parts): f for f in (ROOT / "lpm_train").rglob("*.py")}
+    needs = {}
+    for name, file in files.items():
+        found = [n for n in ast.walk(ast.parse(file.read_text(encoding="utf-8"))) if isinstance(n, ast.ImportFrom)]
+        needs[name] = {m for n in found for m in (n.module, *(f"{n.module}.{a.name}" for a in n.names)) if m in files}
+    TopologicalSorter(needs).prepare()
 
 
 def test_every_module_says_what_it_is() -> None:

@@ -18,7 +18,7 @@ boxes = st.builds(Box, st.floats(0, 1000), st.floats(0, 600), st.floats(20, 300)
 
 
 def followed(number: int, box: Box, meshed: int = 10) -> Followed:
-    return Followed(number, box, 0.9, 0, meshed=meshed)
+    return Followed(number, box, 0.9, meshed=meshed)
 
 
 def found(box: Box) -> FaceBox:

@@ -19,13 +19,13 @@ from lpm_train.codec import (
     latent_frames,
     latent_size,
     latent_span,
-    make_codec,
     picture_frames,
     whole_frames,
 )
 from lpm_train.extras.audio_public import to_16k
 from lpm_train.extras.codec_tiny import TinyConfig, TinyVideoAE, train_codec
 from lpm_train.extras.text_minilm import MiniLM
+from lpm_train.named import make_codec
 from lpm_train.storage import DataError
 from lpm_train.text import HashedWords, make_text
 

@@ -18,9 +18,9 @@ from lpm_train import checkpoint
 from lpm_train.checkpoint import find, load_weights
 from lpm_train.config import PRESETS, override, small, to_json
 from lpm_train.config import toy as toy_preset
+from lpm_train.named import make_stage
 from lpm_train.proof import toy
 from lpm_train.session import resolve, too_narrow
-from lpm_train.stages import make_stage
 from lpm_train.tools import cli as trainer
 from lpm_train.tools.faces import NoFaceModelsError
 from lpm_train.tools.provenance import SOURCE_TYPE

@@ -26,6 +26,7 @@ from lpm_train.config import Causal, Config, Data, Distill, Flow, Model, Optim, 
 from lpm_train.loader import Loader
 from lpm_train.make import Encoders
 from lpm_train.model import DiT
+from lpm_train.named import make_stage
 from lpm_train.parallel import Ranks
 from lpm_train.proof.codec_principal import PrincipalCodec
 from lpm_train.proof.metrics import nested
@@ -36,7 +37,6 @@ from lpm_train.rollout import roll, sample_clip
 from lpm_train.session import load_model
 from lpm_train.shards import Shards
 from lpm_train.stage import Weights
-from lpm_train.stages import make_stage
 from lpm_train.stream import StreamGenerator, StreamingAudio
 from lpm_train.text import make_text
 from lpm_train.tools.evaluate import condition_gaps
