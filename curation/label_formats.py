@@ -129,6 +129,7 @@ def _from_json(text: str, name: str) -> list[Entry]:
     return [entry(r, f"{name}, label {n}") for n, r in enumerate(rows, 1)]
 
 
+# RTTM is ten words a line; the libraries that read it (pyannote.database) bring a training stack along.
 def _rttm(rows: Sequence[Entry]) -> str:
     return "".join(
         f"SPEAKER {e.source_id or 'unknown'} 1 {e.start_s:.3f} {e.end_s - e.start_s:.3f} <NA> <NA> {e.track_id} "
@@ -171,6 +172,7 @@ def _from_audacity(text: str, name: str) -> list[Entry]:
     return out
 
 
+# pympi-ling stamps the hour into each file and meets a broken one with a bare KeyError; the tests read ours with it.
 def _elan(rows: Sequence[Entry], media: str) -> str:
     root = ElementTree.Element(
         "ANNOTATION_DOCUMENT",

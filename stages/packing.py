@@ -23,6 +23,7 @@ from curation.media.audio import AudioReader
 from curation.media.encode import encode_clip_bytes, encode_flac
 from curation.media.grid import frames_on_grid
 from curation.media.video import iter_frames
+from curation.shards import tar_bytes
 from curation.stage import Gate, GateMode, Inputs, Outputs, Rows, StageSettings, Unit, WorkItem, each_unit
 from schemas.sample import FPS, SAMPLES_PER_FRAME
 from schemas.table import Table
@@ -43,7 +44,6 @@ from stages.clip_crop import planned
 from stages.crop_path import CropPath
 from stages.packing_audio import Gain, Role, Run, level_db, offset_shift_s, role_gain
 from stages.packing_picture import cropped
-from stages.packing_tar import clip_tar
 from stages.packing_voices import Bools, Voices, load_separator, overlaps, separated, wrong_energy
 
 _LEAD_S = 1.0
@@ -137,7 +137,7 @@ class Packing:
         shift_s, sounds, scores = self._sounds(segment, span, n_frames * SAMPLES_PER_FRAME, source)
         name = segment["segment_id"]
         flacs = {f"{name}.{role}.flac": encode_flac(s, PACKED_AUDIO_HZ) for role, s in sounds.items()}
-        tar = clip_tar({f"{name}.mp4": video, **flacs})
+        tar = tar_bytes(sorted({f"{name}.mp4": video, **flacs}.items()))
         file = f"clips/bucket={segment['source_id'][:2]}/{name}.tar"
         row = {
             "segment_id": name,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -137,3 +138,26 @@ def test_a_folder_of_our_name_is_named(tmp_path: Path, name: str, program: tuple
     assert result.returncode == 1
     assert f"{theirs} stands before OpenLPM's own package {name!r}" in result.stderr
     assert ("Traceback" in result.stderr) == (program[0] == "-c")
+
+
+@pytest.mark.slow
+def test_the_wheel_alone_answers_queries(dataset: Path, tmp_path: Path) -> None:
+    def run(*command: str | Path) -> str:
+        env = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd="/", env=env)
+        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+        return done.stdout
+
+    pip: tuple[str | Path, ...] = (sys.executable, "-m", "pip")
+    run(*pip, "wheel", "--quiet", "--no-deps", "--wheel-dir", tmp_path, ROOT)
+    (wheel,) = tmp_path.glob("*.whl")
+    run(sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv")
+    pip = (*pip, "--python", tmp_path / "venv" / "bin" / "python")
+    run(*pip, "install", "--quiet", "--no-warn-script-location", "-c", ROOT / "constraints.txt", wheel)
+    installed = {d["name"].lower() for d in json.loads(run(*pip, "list", "--format", "json"))}
+    assert not installed & {"torch", "ray", "mediapipe", "av", "scipy", "pandas"} and "openlpm" in installed
+    assert "opencv" not in " ".join(installed)
+    lpm = tmp_path / "venv" / "bin" / "lpm"
+    said = run(lpm, "query", dataset, "SELECT count(*) AS n FROM segments", "--format", "csv")
+    assert int(said.split()[1]) > 0
+    assert "kept" in run(lpm, "status", dataset)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import tarfile
 from itertools import pairwise
 
 import numpy as np
@@ -16,7 +14,6 @@ from schemas import tables as t
 from stages.packing_audio import Run, level_db, offset_shift_s, role_gain
 from stages.packing_bounds import person_bounds
 from stages.packing_crop import Rect
-from stages.packing_tar import clip_tar
 
 PICTURE = Rect(0, 0, 1280, 720)
 
@@ -109,16 +106,3 @@ def test_offsets_are_corrected_with_care() -> None:
         assert offset_shift_s(*args, 0.4, 600) == 0.0
     assert offset_shift_s(-120, 0.9, True, 0.4, 600, 160) == 0.0  # too little to be worth a doubt
     assert offset_shift_s(-200, 0.9, True, 0.4, 600, 160) == pytest.approx(-0.2)
-
-
-# ------------------------------------------------------------------ tars
-
-
-def test_tars_depend_on_their_members_alone() -> None:
-    one = clip_tar({"a.mp4": b"1", "a.speak.flac": b"22"})
-    assert one == clip_tar({"a.speak.flac": b"22", "a.mp4": b"1"})
-    with tarfile.open(fileobj=io.BytesIO(one)) as tar:
-        infos = tar.getmembers()
-    assert [(i.name, i.size, i.mtime, i.uid, i.gid, i.uname) for i in infos] == [
-        ("a.mp4", 1, 0, 0, 0, ""), ("a.speak.flac", 2, 0, 0, 0, "")
-    ]  # fmt: skip

@@ -31,6 +31,16 @@ def test_members_read_back_by_tarfile_and_by_offset(items: list[tuple[str, bytes
     assert tar_bytes(items) == data
 
 
+@given(st.dictionaries(st.sampled_from(("mp4", "speak.flac", "json", "ref_0.jpg")), st.binary(max_size=2000)))
+def test_bytes_are_those_of_webdatasets_writer(parts: dict[str, bytes]) -> None:
+    theirs = io.BytesIO()
+    with webdataset.TarWriter(theirs, user="", group="", mode=0o644, mtime=0, encoder=False) as writer:
+        writer.write({"__key__": "a-0001", **parts})
+    ours = tar_bytes((f"a-0001.{suffix}", data) for suffix, data in sorted(parts.items()))
+    assert theirs.getvalue().startswith(ours)
+    assert not any(theirs.getvalue()[len(ours) :])  # it fills up its last 10 KiB with zeros
+
+
 def test_too_long_a_name_is_refused() -> None:
     with pytest.raises(ValueError, match="100 bytes"):
         member_header("x" * 101, 1)

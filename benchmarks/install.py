@@ -1,0 +1,95 @@
+"""What each extra costs: a fresh environment for each, plain pip, a wheel built from this tree.
+
+    python benchmarks/install.py [--constraint FILE] [--extras core,curate,...] [--json FILE]
+
+Counts distributions and MiB of site-packages (torch and CUDA apart, as their size is the machine's choice), names the
+OpenCV builds, runs `pip check`, imports what the extra is for, and says how much CPU that takes as a multiple of
+`import numpy` in the same environment (the least of five). A constraint file picks torch's build, and nothing else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+IMPORTS = {
+    "core": "workflows.cli",
+    "s3": "workflows.cli",
+    "curate": "stages.scan, stages.speech, stages.active_speaker, stages.embedding, stages.packing, curation.report",
+    "train": "lpm_train.session, lpm_train.loader, lpm_train.tools.perform",
+    "ray": "curation.engine_ray",
+    "encoders": "lpm_train.session, diffusers, transformers",
+    "all": "curation.engine_ray, stages.scan, stages.speech, lpm_train.session",
+}
+CPU = "import resource as r; u = r.getrusage(r.RUSAGE_SELF); print(u.ru_utime + u.ru_stime)"
+
+
+def run(*command: str | Path) -> str:
+    """Run a command away from this tree and return its output; its errors end the benchmark."""
+    done = subprocess.run([str(c) for c in command], capture_output=True, text=True, check=False, cwd="/")
+    if done.returncode:
+        raise SystemExit(f"{' '.join(map(str, command))}\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+    return done.stdout
+
+
+def mib(folder: Path, *names: str) -> float:
+    """Return the size of a folder's files, or of those whose first part below it begins with one of the names."""
+    files = (f for f in folder.rglob("*") if f.is_file() and not f.is_symlink())
+    wanted = (f for f in files if not names or f.relative_to(folder).parts[0].startswith(names))
+    return sum(f.stat().st_size for f in wanted) / 2**20
+
+
+def cpu_s(python: Path, modules: str) -> float:
+    """Return the CPU seconds of a process that imports modules, the least of five."""
+    return min(float(run(python, "-c", f"import {modules}\n{CPU}")) for _ in range(5))
+
+
+def measure(extra: str, wheel: Path, folder: Path, constraint: Path | None) -> dict[str, Any]:
+    """Install one extra into an environment of its own and measure it."""
+    run(sys.executable, "-m", "venv", "--without-pip", folder)
+    python = folder / "bin" / "python"
+    pip = [sys.executable, "-m", "pip", "--python", python]
+    chosen = ["-c", constraint] if constraint else []
+    run(*pip, "install", "--quiet", *chosen, str(wheel) if extra == "core" else f"{wheel}[{extra}]")
+    names = [d["name"] for d in json.loads(run(*pip, "list", "--format", "json"))]
+    site = Path(run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))").strip())
+    torch = mib(site, "torch", "nvidia", "triton", "functorch")
+    start, numpy = cpu_s(python, "sys"), cpu_s(python, "numpy")
+    return {
+        "distributions": len(names),
+        "mib_without_torch": round(mib(site) - torch),
+        "mib_torch": round(torch),
+        "opencv": [n for n in names if n.startswith("opencv")],
+        "pip_check": run(*pip, "check").strip(),
+        "imports": IMPORTS[extra],
+        "import_over_numpy": round((cpu_s(python, IMPORTS[extra]) - start) / (numpy - start), 1),
+    }
+
+
+def main() -> None:
+    """Measure the extras and print one line each."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--constraint", type=Path, help="a file for pip's -c, to choose torch's build")
+    parser.add_argument("--extras", default=",".join(IMPORTS))
+    parser.add_argument("--json", type=Path)
+    given = parser.parse_args()
+    found = {}
+    with tempfile.TemporaryDirectory(prefix="install-") as folder:
+        run(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", folder, ROOT)
+        (wheel,) = Path(folder).glob("*.whl")
+        constraint = given.constraint.absolute() if given.constraint else None
+        for extra in given.extras.split(","):
+            found[extra] = measure(extra, wheel, Path(folder) / extra, constraint)
+            print(extra, json.dumps(found[extra]), flush=True)
+    if given.json:
+        given.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
