@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -81,6 +82,7 @@ def main() -> None:
     given = parser.parse_args()
     found = {}
     with tempfile.TemporaryDirectory(prefix="install-") as folder:
+        shutil.rmtree(ROOT / "build" / "lib", ignore_errors=True)  # a wheel takes what an earlier one left there
         run(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", folder, ROOT)
         (wheel,) = Path(folder).glob("*.whl")
         constraint = given.constraint.absolute() if given.constraint else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -149,6 +150,7 @@ def test_the_wheel_alone_answers_queries(dataset: Path, tmp_path: Path) -> None:
         return done.stdout
 
     pip: tuple[str | Path, ...] = (sys.executable, "-m", "pip")
+    shutil.rmtree(ROOT / "build" / "lib", ignore_errors=True)  # a wheel takes what an earlier one left there
     run(*pip, "wheel", "--quiet", "--no-deps", "--wheel-dir", tmp_path, ROOT)
     (wheel,) = tmp_path.glob("*.whl")
     run(sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv")
