@@ -25,6 +25,7 @@ from schemas.time import GRID_HZ, Interval, grid_range
 from stages.clip_fit import CleanLimits, Framer
 from stages.pairing_category import categorise
 from stages.pairing_clean import clean_run
+from stages.pairing_contest import settled, speaking_at
 from stages.pairing_exchange import link_exchanges
 from stages.pairing_faces import NO_FACE, LaughRule, face_series, laughing
 from stages.pairing_heard import Heard
@@ -99,7 +100,7 @@ class Pairing:
     """Stage: timelines and segments of one source."""
 
     name: ClassVar[str] = "pairing"
-    version: ClassVar[int] = 26
+    version: ClassVar[int] = 27
     unit: ClassVar[Unit] = "source"
     reads: ClassVar[tuple[Table, ...]] = (
         t.SOURCES, t.SHOTS, t.TRACKS, t.TRACKLETS, t.FRAMES, t.FACE_FRAMES, t.LAYOUT, t.SPEECH, t.SPEECH_FRAMES,
@@ -159,11 +160,16 @@ class Pairing:
         tracks = inputs.read(t.TRACKS).to_pylist()
         evidence = lip_evidence(inputs.read(t.ASD_FRAMES), tracks, heard.probability, s.change_nats, s.mouthing_score)
         faces = face_series(inputs)
-        moving: dict[int, set[str]] = {}
-        for name, seen in evidence.items():
-            for i in np.flatnonzero(seen.lips.speaks):
-                moving.setdefault(seen.ks[int(i)], set()).add(name)
+        moving = speaking_at(evidence)
         now = sync_now(inputs.read(t.SYNC_FRAMES))
+        readable = {r["track_id"]: r["median_face_px"] >= s.min_sync_face_px for r in tracks}
+        against, foreign = {}, {}
+        for name, seen in evidence.items():
+            against[name] = heard.foreign(name, seen.ks, moving)
+            against[name] |= followed_better(name, seen.ks, moving, now, s.min_foreign) & ~heard.on(seen.ks).overlapped
+            foreign[name] = against[name] & readable[name]
+        evidence = settled(evidence, heard, foreign)
+        moving = speaking_at(evidence)
         laugh_rule = LaughRule(s.laughter_heard, s.laughter_smile)
         people = []
         for track in tracks:
@@ -171,17 +177,13 @@ class Pairing:
             ks, lips, values = evidence[name].ks, evidence[name].lips, evidence[name].score
             face = faces.get(name, NO_FACE)
             sound = heard.on(ks)
-            foreign = heard.foreign(name, ks, moving)
-            foreign |= followed_better(name, ks, moving, now, s.min_foreign) & ~sound.overlapped
-            readable = track["median_face_px"] >= s.min_sync_face_px
-            doubted = heard.doubted(name, ks) | (foreign & (not readable))
-            foreign &= readable
+            doubted = heard.doubted(name, ks) | (against[name] & (not readable[name]))
             together = np.array([bool(moving.get(k, set()) - {name}) for k in ks], bool)
             nods = heard.nods(name, ks)
             laughs = laughing(face, ks, heard.rows, heard.events_on("laughter", ks), laugh_rule)
             own = heard.own(name, ks)
             state, reason, confidence = frame_states(
-                lips, sound, own, foreign, nods, laughs, together, doubted, round(s.near_speech_s * GRID_HZ)
+                lips, sound, own, foreign[name], nods, laughs, together, doubted, round(s.near_speech_s * GRID_HZ)
             )
             shortest = {int(x): round(s.min_run_s * GRID_HZ) for x in State}
             shortest[int(State.IDLE)] = round(s.min_idle_s * GRID_HZ)

@@ -78,6 +78,10 @@ class Heard:
         overlapped = np.array([len(self._at(k)) > 1 for k in ks], bool)
         return Sound(_cut(self._speech, ks), _cut(self.probability, ks), overlapped)
 
+    def one_voice(self, ks: range) -> Bools:
+        """Return [T]: exactly one voice is heard."""
+        return np.array([len(self._at(k)) == 1 for k in ks], bool)
+
     def events_on(self, name: str, ks: range) -> Floats:
         """Return [T] how surely one of the sound's `EVENTS` is heard, 0-1."""
         return _cut(self._events[name], ks)
