@@ -6,8 +6,7 @@ names are refused before any work, with the names that would have been right.
 
 from __future__ import annotations
 
-import difflib
-import importlib
+import copy
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from curation.stage import Stage, StageSettings
 from schemas import yaml12
 from schemas.table import Table
 from schemas.tables import GIVEN
+from schemas.use import UseError, assign, code_sha256, load, near
 from schemas.workflow import Resources, Workflow
 
 
@@ -45,8 +45,10 @@ class ResolvedStage:
         return self.cls(self.settings)
 
     def identity(self) -> dict[str, str]:
-        """Name the back-ends and weights that determine its outputs, beside settings and version."""
-        return dict(self.cls.identity(self.settings))
+        """Name what determines its outputs beside its settings: version, back-ends, weights, code that is not ours."""
+        out = {"version": str(self.cls.version), **self.settings.identity()}
+        code = code_sha256(self.cls.__module__)
+        return out if code is None else {**out, "code": code}
 
 
 @dataclass(frozen=True)
@@ -76,10 +78,7 @@ def resolve(workflow: Workflow, overrides: Iterable[str] = ()) -> Pipeline:
         WorkflowError: a stage, setting, value or order that does not fit.
     """
     changed = _overrides(workflow, overrides)
-    specs = {
-        name: spec.model_copy(update={"settings": {**spec.settings, **changed.get(name, {})}})
-        for name, spec in workflow.stages.items()
-    }
+    specs = {name: spec.model_copy(update={"settings": changed[name]}) for name, spec in workflow.stages.items()}
     workflow = workflow.model_copy(update={"stages": specs})
     stages = []
     for name, spec in specs.items():
@@ -89,25 +88,23 @@ def resolve(workflow: Workflow, overrides: Iterable[str] = ()) -> Pipeline:
 
 
 def _import(name: str, use: str) -> type[Stage]:
-    module, _, attribute = use.partition(":")
     try:
-        return getattr(importlib.import_module(module), attribute)  # type: ignore[no-any-return]
-    except ModuleNotFoundError as e:
-        raise WorkflowError(f"stage {name!r} needs {use}, but {e}; run `make setup`, or correct the workflow") from e
-    except AttributeError as e:
-        raise WorkflowError(f"stage {name!r}: module {module} has no {attribute}") from e
+        return load(use)  # type: ignore[return-value]
+    except UseError as e:
+        raise WorkflowError(f"stage {name!r}: {e}") from e
 
 
 def _overrides(workflow: Workflow, overrides: Iterable[str]) -> dict[str, dict[str, Any]]:
-    out: dict[str, dict[str, Any]] = {}
+    """Return each stage's settings with `stage.setting=value`, or `stage.setting.inner=value`, laid over them."""
+    out: dict[str, dict[str, Any]] = {name: copy.deepcopy(spec.settings) for name, spec in workflow.stages.items()}
     for text in overrides:
         key, eq, value = text.partition("=")
         stage, dot, setting = key.strip().partition(".")
         if not (eq and dot and setting):
             raise WorkflowError(f"--set {text!r}: write it as stage.setting=value, e.g. scan.portrait_hz=2")
         if stage not in workflow.stages:
-            raise WorkflowError(f"--set {text!r}: no stage {stage!r}; {_near(stage, workflow.stages)}")
-        out.setdefault(stage, {})[setting] = yaml12.load(value)
+            raise WorkflowError(f"--set {text!r}: no stage {stage!r}; {near(stage, workflow.stages)}")
+        assign(out[stage], setting.split("."), yaml12.load(value))
     return out
 
 
@@ -115,19 +112,20 @@ def _settings(name: str, cls: type[Stage], values: Mapping[str, Any]) -> StageSe
     known = list(cls.Settings.model_fields)
     unknown = [k for k in values if k not in known]
     if unknown:
-        raise WorkflowError(f"stage {name!r} has no setting {unknown[0]!r}; {_near(unknown[0], known)}")
+        raise WorkflowError(f"stage {name!r} has no setting {unknown[0]!r}; {near(unknown[0], [*known, *_inner(cls)])}")
     try:
         return cls.Settings.model_validate(dict(values))
     except ValidationError as e:
         first = e.errors()[0]
-        where = ".".join(str(p) for p in first["loc"])
-        raise WorkflowError(f"stage {name!r}, setting {where}: {first['msg']} (got {first['input']!r})") from e
+        where = ".".join(str(p) for p in first["loc"]) or "them together"
+        said = first["msg"].removeprefix("Value error, ")
+        raise WorkflowError(f"stage {name!r}, setting {where}: {said} (got {first['input']!r})") from e
 
 
-def _near(word: str, known: Iterable[str]) -> str:
-    known = list(known)
-    near = difflib.get_close_matches(word, known, 1)
-    return f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(known) or 'none'}"
+def _inner(cls: type[Stage]) -> list[str]:
+    """Return the settings of a stage's back-ends, as `--set` names them."""
+    fields = cls.Settings.model_fields.items()
+    return [f"{f}.{s}" for f, info in fields for m in info.metadata for s in getattr(m, "settings", list)()]
 
 
 def _ordered(workflow: Workflow, stages: list[ResolvedStage]) -> Pipeline:
