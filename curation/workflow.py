@@ -9,14 +9,17 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from curation.stage import Stage, StageSettings
+from curation.user_code import FOLDER, Code, collect, install, words
 from schemas import yaml12
-from schemas.table import Table
+from schemas.extensions import declare
+from schemas.table import Table, TableError
 from schemas.tables import GIVEN
 from schemas.use import UseError, assign, code_sha256, load, near
 from schemas.workflow import Resources, Workflow
@@ -28,12 +31,19 @@ class WorkflowError(ValueError):
 
 @dataclass(frozen=True)
 class ResolvedStage:
-    """A stage class with its settings and resources. Picklable; models are loaded by `build` only."""
+    """A stage class with its settings and resources. Models are loaded by `build` only.
+
+    It travels to workers as plain data, with the user's own code that it needs.
+    """
 
     name: str
     use: str
     settings: StageSettings
     resources: Resources
+    code: Code = field(default_factory=dict, repr=False)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _arrived, (self.code, self.name, self.use, self.settings.model_dump(exclude_unset=True), self.resources)
 
     @property
     def cls(self) -> type[Stage]:
@@ -66,13 +76,31 @@ class Pipeline:
         """All stages in order."""
         return (*self.before, *self.windowed, *self.after, *self.dataset)
 
+    @property
+    def code(self) -> Code:
+        """The user's own modules that its stages and back-ends need."""
+        return self.stages[0].code if self.stages else {}
+
+    @property
+    def tables(self) -> list[Table]:
+        """Every table that its stages write."""
+        return [table for s in self.stages for table in s.cls.writes]
+
     def writer(self, table: Table) -> ResolvedStage | None:
         """Return the stage that writes a table, or None."""
         return next((s for s in self.stages if table in s.cls.writes), None)
 
 
-def resolve(workflow: Workflow, overrides: Iterable[str] = ()) -> Pipeline:
+def resolve(
+    workflow: Workflow, overrides: Iterable[str] = (), *, folder: Path | None = None, code: Code | None = None
+) -> Pipeline:
     """Import the stages of a workflow and validate their settings, with `stage.key=value` overrides applied.
+
+    Args:
+        workflow: the stages by name.
+        overrides: settings laid over the workflow's.
+        folder: where modules of the user's own are looked for.
+        code: such modules as a dataset keeps them; they come before the folder's.
 
     Raises:
         WorkflowError: a stage, setting, value or order that does not fit.
@@ -80,11 +108,26 @@ def resolve(workflow: Workflow, overrides: Iterable[str] = ()) -> Pipeline:
     changed = _overrides(workflow, overrides)
     specs = {name: spec.model_copy(update={"settings": changed[name]}) for name, spec in workflow.stages.items()}
     workflow = workflow.model_copy(update={"stages": specs})
-    stages = []
-    for name, spec in specs.items():
-        cls = _import(name, spec.use)
-        stages.append(ResolvedStage(name, spec.use, _settings(name, cls, spec.settings), spec.resources))
-    return _ordered(workflow, stages)
+    uses = list(words({n: [s.use, s.settings] for n, s in specs.items()}))
+    code = {**(collect(folder, uses) if folder is not None else {}), **(code or {})}
+    install(code, FOLDER if folder is None else str(folder))
+    return _ordered(workflow, [_stage(code, n, s.use, s.settings, s.resources) for n, s in specs.items()])
+
+
+def _arrived(code: Code, name: str, use: str, settings: Mapping[str, Any], resources: Resources) -> ResolvedStage:
+    install(code)
+    return _stage(code, name, use, settings, resources)
+
+
+def _stage(code: Code, name: str, use: str, settings: Mapping[str, Any], resources: Resources) -> ResolvedStage:
+    """Import a stage, make its tables known, and check its settings."""
+    cls = _import(name, use)
+    try:
+        for table in cls.writes:
+            declare(table)
+    except TableError as e:
+        raise WorkflowError(f"stage {name!r}: {e}") from e
+    return ResolvedStage(name, use, _settings(name, cls, settings), resources, code)
 
 
 def _import(name: str, use: str) -> type[Stage]:

@@ -31,6 +31,11 @@ def workflow(name: str) -> Workflow:
         raise WorkflowError(f"{path.name}, {where}: {first['msg']}") from e
 
 
+def folder(name: str) -> Path:
+    """Return where a workflow's own modules lie: beside its YAML; with a built-in one, in the working directory."""
+    return Path(name).absolute().parent if name.endswith((".yaml", ".yml")) else Path.cwd()
+
+
 def policy(name: str) -> Policy:
     """Return a policy by built-in name or path. Raises PolicyError."""
     if name.endswith((".yaml", ".yml")) or "/" in name:
