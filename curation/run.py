@@ -272,7 +272,7 @@ class _Log:
             self._flush()
 
     def _flush(self) -> None:
-        self._store.write(f"runs/{self._run_id}/log.jsonl", ("\n".join(self._lines) + "\n").encode())
+        self._store.write(f"runs/{self._run_id}/log.jsonl", "".join(f"{line}\n" for line in self._lines).encode())
         self._flushed = time.monotonic()
 
     def close(self, outcome: str, balances: list[Balance]) -> None:

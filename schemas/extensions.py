@@ -74,4 +74,5 @@ def _read(kind: Any) -> pa.DataType:
             return pa.list_(_read(inner))
         case {"struct": fields}:
             return pa.struct({name: _read(inner) for name, inner in fields.items()})
-    return pa.type_for_alias(kind)
+    simple: pa.DataType = pa.type_for_alias(kind)
+    return simple
