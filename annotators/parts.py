@@ -20,7 +20,7 @@ from pydantic import Field
 from pydantic_core import core_schema
 
 from annotators import weights
-from schemas.use import UseError, arguments, checked, code_sha256, load, near, owner
+from schemas.use import Shared, UseError, arguments, checked, code_sha256, load, near, owner
 
 T = TypeVar("T", covariant=True)
 AUTO = "auto"
@@ -79,7 +79,7 @@ def _options(source: Any) -> tuple[Any, ...]:
 
 def part(
     shipped: Mapping[str, Shipped], about: str, *, auto: tuple[str, ...] = (), fetch: bool = False,
-    offers: tuple[str, ...] = (), required: bool = False,
+    offers: tuple[str, ...] = (), required: bool = False, shared: str = "",
 ) -> Any:  # fmt: skip
     """Declare a part of a stage as a field of its settings, annotated `Part[Protocol]` (or `Part[Protocol | None]`).
 
@@ -89,12 +89,13 @@ def part(
         auto: short names that the default choice "auto" tries in order: the first whose weights are here is at work.
         fetch: whether "auto" may fetch weights that are not here.
         offers: arguments that the stage gives to a constructor that takes them, as `Part.build` gets them.
+        shared: name of the setting in the workflow's block `shared`, where other stages have the same one.
         required: there is no default, since every back-end needs settings.
     """
     default = None if required else AUTO if auto else next(iter(shipped))
     text = f"{about} ({', '.join([*([AUTO] if auto else []), *shipped])}, or `use:`)"
     out = Field(description=text) if required else Field(default=default, validate_default=True, description=text)
-    out.metadata.append(Declared(shipped, auto, fetch, offers, default))
+    out.metadata += [Declared(shipped, auto, fetch, offers, default), *([Shared(shared)] if shared else [])]
     return out
 
 

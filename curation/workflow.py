@@ -17,12 +17,14 @@ from pydantic import ValidationError
 
 from curation.stage import Stage, StageSettings
 from curation.user_code import FOLDER, Code, collect, install, words
-from schemas import yaml12
 from schemas.extensions import declare
 from schemas.table import Table, TableError
 from schemas.tables import GIVEN
-from schemas.use import UseError, assign, code_sha256, load, near
-from schemas.workflow import Resources, Workflow
+from schemas.use import Shared, UseError, assign, code_sha256, load, near, read_setting
+from schemas.workflow import Resources, StageSpec, Workflow
+
+SHARED = "shared"
+"""The block of a workflow with the settings that stages have in common."""
 
 
 class WorkflowError(ValueError):
@@ -105,13 +107,17 @@ def resolve(
     Raises:
         WorkflowError: a stage, setting, value or order that does not fit.
     """
-    changed = _overrides(workflow, overrides)
+    try:
+        changed, shared = _overrides(workflow, overrides)
+    except UseError as e:
+        raise WorkflowError(str(e)) from e
     specs = {name: spec.model_copy(update={"settings": changed[name]}) for name, spec in workflow.stages.items()}
-    workflow = workflow.model_copy(update={"stages": specs})
-    uses = list(words({n: [s.use, s.settings] for n, s in specs.items()}))
+    workflow = workflow.model_copy(update={"stages": specs, "shared": shared})
+    uses = list(words([shared, *([s.use, s.settings] for s in specs.values())]))
     code = {**(collect(folder, uses) if folder is not None else {}), **(code or {})}
     install(code, FOLDER if folder is None else str(folder))
-    return _ordered(workflow, [_stage(code, n, s.use, s.settings, s.resources) for n, s in specs.items()])
+    given = _given(specs, shared)
+    return _ordered(workflow, [_stage(code, n, s.use, given[n], s.resources) for n, s in specs.items()])
 
 
 def _arrived(code: Code, name: str, use: str, settings: Mapping[str, Any], resources: Resources) -> ResolvedStage:
@@ -137,17 +143,39 @@ def _import(name: str, use: str) -> type[Stage]:
         raise WorkflowError(f"stage {name!r}: {e}") from e
 
 
-def _overrides(workflow: Workflow, overrides: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """Return each stage's settings with `stage.setting=value`, or `stage.setting.inner=value`, laid over them."""
-    out: dict[str, dict[str, Any]] = {name: copy.deepcopy(spec.settings) for name, spec in workflow.stages.items()}
+def _overrides(workflow: Workflow, overrides: Iterable[str]) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
+    """Return each stage's settings, and the shared ones, with `stage.setting=value` (or deeper) laid over them."""
+    stages = {name: copy.deepcopy(spec.settings) for name, spec in workflow.stages.items()}
+    sections = {**stages, SHARED: copy.deepcopy(workflow.shared)}
     for text in overrides:
-        key, eq, value = text.partition("=")
-        stage, dot, setting = key.strip().partition(".")
-        if not (eq and dot and setting):
-            raise WorkflowError(f"--set {text!r}: write it as stage.setting=value, e.g. scan.portrait_hz=2")
-        if stage not in workflow.stages:
-            raise WorkflowError(f"--set {text!r}: no stage {stage!r}; {near(stage, workflow.stages)}")
-        assign(out[stage], setting.split("."), yaml12.load(value))
+        (section, *path), value = read_setting(text)
+        if section not in sections:
+            raise WorkflowError(f"--set {text!r}: no stage {section!r}; {near(section, sections)}")
+        assign(sections[section], path, value)
+    return stages, sections[SHARED]
+
+
+def _given(specs: Mapping[str, StageSpec], shared: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return each stage's settings with those that it has in common with others.
+
+    Raises WorkflowError for a shared setting that no stage has, and for one that a single stage sets on its own.
+    """
+    used: dict[str, list[tuple[str, str]]] = {}
+    for name, spec in specs.items():
+        for setting, info in _import(name, spec.use).Settings.model_fields.items():
+            for mark in (m for m in info.metadata if isinstance(m, Shared)):
+                used.setdefault(mark.name, []).append((name, setting))
+    unknown = [key for key in shared if key not in used]
+    if unknown:
+        raise WorkflowError(f"no stage has a shared setting {unknown[0]!r}; {near(unknown[0], used)}")
+    out = {name: dict(spec.settings) for name, spec in specs.items()}
+    for key, places in used.items():
+        for stage, setting in places:
+            if setting in out[stage]:
+                where = " and ".join(f"{s}.{x}" for s, x in places)
+                raise WorkflowError(f"{stage}.{setting} is one setting of {where}: write it as {SHARED}.{key}")
+            if key in shared:
+                out[stage][setting] = shared[key]
     return out
 
 

@@ -14,11 +14,14 @@ import importlib
 import inspect
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.errors import PydanticUserError
+
+from schemas import yaml12
 
 OURS = frozenset({"annotators", "curation", "lpm_train", "schemas", "stages", "workflows"})
 """Packages whose classes a version tells apart; code of others is known by its hash."""
@@ -58,6 +61,28 @@ def load(use: str) -> Callable[..., Any]:
     if not inspect.isclass(owner(found)):
         raise UseError(f"{use} is no class: it cannot be built")
     return found  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True)
+class Shared:
+    """Marks a setting that stages have in common: the workflow's block `shared` gives it, under this name."""
+
+    name: str
+
+
+def read_setting(text: str) -> tuple[list[str], Any]:
+    """Return path and value of `section.name=value`; the value is YAML, or a Python literal such as 1e-3 or (1, 2).
+
+    Raises UseError where it is not of that form.
+    """
+    path, eq, value = text.partition("=")
+    names = path.strip().split(".")
+    if not eq or len(names) < 2 or not all(names):
+        raise UseError(f"--set {text!r}: write it as section.setting=value, e.g. scan.portrait_hz=2 or optim.lr=1e-3")
+    read = yaml12.load(value)
+    with contextlib.suppress(ValueError, SyntaxError):
+        read = ast.literal_eval(read) if isinstance(read, str) else read
+    return names, read
 
 
 def assign(settings: dict[str, Any], path: Sequence[str], value: Any) -> None:

@@ -37,5 +37,6 @@ class Workflow(BaseModel):
     description: str = ""
     policy: str = Field(description="name of a built-in policy, or a path")
     window_s: float = Field(default=120.0, gt=1.0, description="length of scan windows for long sources, seconds")
+    shared: dict[str, Any] = Field(default_factory=dict, description="settings that stages have in common")
     stages: dict[str, StageSpec]
     pack: dict[str, Any] = Field(default_factory=dict, description="settings of shard assembly")

@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from pydantic import Field
@@ -30,6 +30,7 @@ from curation.stage import Gate, GateMode, Inputs, Outputs, StageSettings, Unit,
 from schemas.table import Table
 from schemas.tables import BODIES, BODY_FRAMES, FACE_FRAMES, LAYOUT, SEGMENTS, SOURCES, TRACKLETS
 from schemas.time import GRID_HZ, Interval, grid_range
+from schemas.use import Shared
 from stages.clip_crop import clip_bounds
 from stages.face_series import Columns, track_series, tracklets_of
 from stages.packing_crop import Crop, Rect
@@ -48,7 +49,9 @@ class BodySettings(StageSettings):
         BODY_ANALYZERS, "pose and hands; auto: these where their weights are, else none", auto=("mediapipe", "none")
     )
     every: int = Field(5, ge=1, description="grid points (40 ms) from one measurement to the next")
-    max_side_px: int = Field(1280, ge=256, description="pictures are analysed at this size at most, longer side")
+    max_side_px: Annotated[int, Shared("max_side_px")] = Field(
+        1280, ge=256, description="pictures are analysed at this size at most, longer side"
+    )
 
 
 class BodyStage:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from annotators.parts import Absent, Part, part
 from annotators.protocols_speech import SourceSeparator, SpeakerEmbedder
@@ -71,18 +71,12 @@ class PackingSettings(StageSettings):
     separator: Part[SourceSeparator | None] = part(
         {"none": Absent("none")}, "takes overlapped voices apart; none ships with the project"
     )
-    embedder: Part[SpeakerEmbedder] = part(VOICE_EMBEDDERS, "with a separator: tells whose voice is which")
+    embedder: Part[SpeakerEmbedder] = part(VOICE_EMBEDDERS, "with a separator: whose voice is which", shared="embedder")
     min_overlap_s: float = Field(0.2, gt=0, description="shorter overlaps are not worth separating (seconds)")
 
     def parts(self) -> dict[str, Exchangeable]:
         """Return the parts at work: without a separator no voice is embedded."""
         return super().parts() if self.separator.at_work else {}
-
-    @model_validator(mode="after")
-    def _used(self) -> PackingSettings:
-        if "embedder" in self.model_fields_set and not self.separator.at_work:
-            raise ValueError("embedder is used with a separator alone, and none is chosen")
-        return self
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ window's end. Cost: decoding, about 6 ms a face and grid frame for landmarks, ab
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import cv2
 import numpy as np
@@ -27,6 +27,7 @@ from curation.stage import Gate, GateMode, Inputs, Outputs, StageSettings, Unit,
 from schemas.table import Table
 from schemas.tables import CUTS, FACE_CROPS, FACE_FRAMES, FRAMES, LAYOUT, PORTRAITS, SOURCES
 from schemas.time import grid_index
+from schemas.use import Shared
 from stages.scan_evidence import face_shift
 from stages.scan_faces import FaceMeter, FaceRules
 from stages.scan_grid import read
@@ -53,6 +54,7 @@ class ScanSettings(StageSettings):
         "divides what follows two people; auto: by faces where the embedder's weights can be had",
         auto=("face-reid", "none"),
         fetch=True,
+        shared="people",
     )
     detector: Part[FaceDetecting] = part(
         {"mediapipe": "annotators.faces:FaceDetector"}, "finds faces", offers=("min_score", "tiles")
@@ -61,7 +63,9 @@ class ScanSettings(StageSettings):
         {"mediapipe": "annotators.faces:FaceLandmarker"}, "landmarks, expression and pose of a face"
     )
     text: Part[TextDetecting] = part({"ppocr": "annotators.text_detector:TextDetector"}, "finds lines of text")
-    max_side_px: int = Field(1280, ge=256, description="pictures are analysed at this size at most, longer side")
+    max_side_px: Annotated[int, Shared("max_side_px")] = Field(
+        1280, ge=256, description="pictures are analysed at this size at most, longer side"
+    )
     detect_every_s: float = Field(0.4, gt=0, description="face detection while all faces are being followed")
     detect_every_lost_s: float = Field(0.2, gt=0, description="face detection while a face is lost or none is there")
     tiles: int = Field(2, ge=1, description="tiles a side for small faces in wide shots; 1 = none")

@@ -67,7 +67,7 @@ class SpeechSettings(StageSettings):
         },
         "words with times: Whisper's multilingual base, or tiny.en",
     )
-    embedder: Part[SpeakerEmbedder] = part(VOICE_EMBEDDERS, "a voice as a vector")
+    embedder: Part[SpeakerEmbedder] = part(VOICE_EMBEDDERS, "a voice as a vector", shared="embedder")
     events: Part[EventDetector] = part(
         {"yamnet": "annotators.audio_events:YamnetAudioEvents"}, "music, singing, laughter, noise"
     )

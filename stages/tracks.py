@@ -38,6 +38,7 @@ class TracksSettings(StageSettings):
         "portraits are compared before pieces are joined; auto: where the embedder can be had",
         auto=("face-reid", "none"),
         fetch=True,
+        shared="people",
     )
     max_gap_s: float = Field(0.6, ge=0, description="a face that comes back after so long is the same track")
 

@@ -17,7 +17,11 @@ from annotators.optional_parts import PartNotInstalledError
 from annotators.parts import AUTO, Absent, Declared, Part, made_of, members, part
 from annotators.protocols_speech import VoiceActivity
 from curation.stage import StageSettings
-from schemas.use import load, owner
+from curation.workflow import WorkflowError, resolve
+from lpm_train.config import ConfigError, override, toy
+from schemas.use import Shared, load, owner, read_setting
+from stages.clip_crop import CropSettings
+from workflows import catalog
 
 INNER = {"SyncAudio", "Annotator"}
 """Protocols of what back-ends are made of, or that say what is common to them."""
@@ -141,3 +145,44 @@ def test_a_choice_that_cannot_be_used_is_refused_with_what_to_write(given: Any, 
         Toy.model_validate({"other": {"use": "auto", "path": "x"}})
     with pytest.raises(ValidationError, match="would be unused"):
         Toy.model_validate({"other": {"use": "none", "path": "x"}})
+
+
+def test_what_stages_share_is_set_once() -> None:
+    workflow = catalog.workflow("conversation")
+
+    def resolved(*sets: str) -> dict[str, Any]:
+        return {s.name: s.settings for s in resolve(workflow, sets).stages}
+
+    found = resolved("shared.max_side_px=640", "shared.people=none")
+    assert found["scan"].max_side_px == found["body"].max_side_px == 640
+    assert found["scan"].people == found["tracks"].people != resolved()["scan"].people
+    with pytest.raises(
+        WorkflowError, match=r"one setting of scan.max_side_px and body.max_side_px: .*shared.max_side_px"
+    ):
+        resolved("body.max_side_px=640")
+    with pytest.raises(WorkflowError, match="did you mean 'people'"):
+        resolved("shared.poeple=none")
+    with pytest.raises(WorkflowError, match="did you mean 'shared'"):
+        resolved("shard.people=none")
+
+
+def test_settings_of_the_same_name_are_shared_or_mean_different_things() -> None:
+    apart = {"backend", "max_distance", "min_margin", "min_overlap_s", "min_sync_s", "n_frames"}
+    names: dict[str, list[Any]] = {}
+    for settings in every_settings():
+        for name, info in settings.model_fields.items():
+            names.setdefault(name, []).append([m for m in info.metadata if isinstance(m, Shared)])
+    inherited = set(CropSettings.model_fields)
+    for name, marks in names.items():
+        assert len(marks) < 2 or all(marks) or name in apart | inherited, f"{name} is set in several stages"
+
+
+@pytest.mark.parametrize(
+    "text, value",
+    [("a.b=1e-3", 1e-3), ("a.b=true", True), ("a.b=[1, 2]", [1, 2]), ("a.b=(1, 2)", (1, 2)), ("a.b=x:Y", "x:Y")],
+)
+def test_a_setting_is_read_alike_everywhere(text: str, value: Any) -> None:
+    assert read_setting(text) == (["a", "b"], value)
+    assert override(toy(), [text.replace("a.b", "optim.lr")]).optim.lr == value if value == 1e-3 else True
+    with pytest.raises(ConfigError, match="did you mean 'lr'"):
+        override(toy(), ["optim.lrr=1e-3"])
