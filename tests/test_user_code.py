@@ -23,8 +23,9 @@ from curation.run import Engine, Job
 from curation.run import run as run_job
 from curation.user_code import collect, install
 from curation.workflow import WorkflowError, resolve
-from schemas.table import Table, TableError
-from schemas.tables import TRACKS
+from schemas import columns as c
+from schemas.table import Column, Row, Table, TableError
+from schemas.tables import TABLES
 from workflows import catalog, cli
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -235,9 +236,16 @@ def test_another_datasets_module_of_the_same_name_is_another(tmp_path: Path) -> 
 def test_a_table_of_ones_own_cannot_replace_one_of_ours(tmp_path: Path) -> None:
     from schemas.extensions import declare, from_json, to_json
 
+    class MineRow(Row):
+        """Mine."""
+
+        track_id: Column[str] = c.track_id()
+
     with pytest.raises(TableError, match="give yours another name"):
-        declare(Table("tracks", "mine", TRACKS.key, TRACKS.columns))
-    assert from_json(to_json(TRACKS)) == TRACKS
+        declare(Table(MineRow, "tracks", (MineRow.track_id,)))
+    for table in TABLES.values():
+        again = from_json(to_json(table))
+        assert (again, again.key, again.doc, again.grain) == (table, table.key, table.doc, table.grain)
     (tmp_path / "mine.yaml").write_text('name: m\npolicy: default\nstages: {a: {use: "nowhere:A"}}\n')
     with pytest.raises(WorkflowError, match=r"put nowhere.py beside the workflow's YAML"):
         resolve(catalog.workflow(str(tmp_path / "mine.yaml")), folder=tmp_path)

@@ -9,25 +9,31 @@ Its table is then in `lpm query`, and a policy's rules on tracks may use `yaw_sp
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field
 
-from curation.stage import Gate, GateMode, Inputs, Outputs, StageSettings, Unit, WorkItem, each_unit
-from schemas.columns import ANNOTATOR, TRACK, real
-from schemas.table import Table
+from curation.stage import Gate, GateMode, Inputs, Outputs, Rows, StageSettings, Unit, WorkItem, each_unit
+from schemas import columns as c
+from schemas.table import Column, Row, Table
 from schemas.tables import FACE_FRAMES, TRACKLETS, TRACKS
+from schemas.tables.scan import FaceFrameRow
+from schemas.tables.tracks import TrackletRow
 
-EXAMPLE_STAGE = Table(
-    "example_stage",
-    "how far each head turns",
-    ("track_id",),  # a unit's id alone: the table belongs to that unit, and rules see its columns
-    (TRACK, real("yaw_spread_deg", "between the shares `low` and 1 - `low` of its yaw", "deg", null=True), ANNOTATOR),
-)
+
+class ExampleStageRow(Row):
+    """How far a head turns."""
+
+    track_id: Column[str] = c.track_id()
+    yaw_spread_deg: Column[float | None] = c.real("its yaw from the share `low` to 1 - `low`", "deg", null=True)
+    annotator: Column[str] = c.annotator()
+
+
+EXAMPLE_STAGE = Table(ExampleStageRow, "example_stage", (ExampleStageRow.track_id,))
+"""Its key is a unit's id alone: the table belongs to that unit, and rules on it see the columns."""
 
 
 class ExampleStageSettings(StageSettings):
@@ -56,11 +62,14 @@ class ExampleStage:
         """Measure each track; one that raises harms no other."""
         pieces, faces = inputs.read(TRACKLETS), inputs.read(FACE_FRAMES)
 
-        def measure(track_id: str) -> Mapping[Table, list[dict[str, Any]]]:
-            mine = pieces["tracklet_id"].filter(pc.is_in(pieces["track_id"], pa.array([track_id]))).combine_chunks()
-            yaw = faces["yaw_deg"].filter(pc.is_in(faces["tracklet_id"], mine)).drop_null().to_numpy()
+        def measure(track_id: str) -> Rows:
+            mine = pieces.filter(pc.is_in(TrackletRow.track_id.of(pieces), pa.array([track_id])))
+            tracklets = pa.array(TrackletRow.tracklet_id.values(mine), pa.string())
+            seen = faces.filter(pc.is_in(FaceFrameRow.tracklet_id.of(faces), tracklets))
+            yaw = FaceFrameRow.yaw_deg.of(seen).drop_null().to_numpy()
             ends = np.quantile(yaw, [self._settings.low, 1 - self._settings.low]) if yaw.size else None
             spread = None if ends is None else float(ends[1] - ends[0])
-            return {EXAMPLE_STAGE: [{"track_id": track_id, "yaw_spread_deg": spread, "annotator": "yaw-quantiles"}]}
+            row = ExampleStageRow(track_id=track_id, yaw_spread_deg=spread, annotator="yaw-quantiles")
+            return {EXAMPLE_STAGE: [row]}
 
         return each_unit(item.units, measure)
