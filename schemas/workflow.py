@@ -23,7 +23,9 @@ class StageSpec(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    use: str = Field(pattern=r"^[\w.]+:\w+$", description="module:Class of the stage")
+    use: str = Field(
+        default="", pattern=r"^([\w.]+:\w+|\w*)$", description="a shipped stage, or module:Class; default: its own name"
+    )
     settings: dict[str, Any] = Field(default_factory=dict)
     resources: Resources = Resources()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
+from pathlib import Path
 from typing import Any, get_args
 
 import pytest
@@ -186,3 +187,22 @@ def test_a_setting_is_read_alike_everywhere(text: str, value: Any) -> None:
     assert override(toy(), [text.replace("a.b", "optim.lr")]).optim.lr == value if value == 1e-3 else True
     with pytest.raises(ConfigError, match="did you mean 'lr'"):
         override(toy(), ["optim.lrr=1e-3"])
+
+
+def test_shipped_stages_have_the_names_they_are_used_by() -> None:
+    found = set()
+    for module in pkgutil.iter_modules(stages.__path__, "stages."):
+        own = [
+            v
+            for v in vars(importlib.import_module(module.name)).values()
+            if getattr(v, "__module__", "") == module.name
+        ]
+        found |= {f"{module.name}:{v.__name__}" for v in own if inspect.isclass(v) and hasattr(v, "gate_mode")}
+    assert set(stages.SHIPPED.values()) == found
+    assert all(load(use).name == name for name, use in stages.SHIPPED.items())  # type: ignore[attr-defined]
+
+
+def test_a_stage_that_is_not_shipped_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("name: m\npolicy: default\nstages: {prob: {}, b: {use: scan}}\n")
+    with pytest.raises(WorkflowError, match="did you mean 'probe'"):
+        catalog.workflow(str(tmp_path / "mine.yaml"))

@@ -74,11 +74,11 @@ YAML = """
 name: mine
 policy: mine.policy.yaml
 stages:
-  probe: {use: "stages.probe:Probe"}
+  probe: {}
   seen: {use: "followed:Seen"}
   followed: {use: "followed:Followed"}
   head_turns: {use: "head_turns:HeadTurns", settings: {low: 0.0}}
-  speech: {use: "stages.speech:Speech", settings: {recogniser: tiny.en}}
+  speech: {settings: {recogniser: tiny.en}}
 """
 POLICY = """
 name: mine

@@ -2,7 +2,7 @@
 
 Put it beside a workflow's YAML and name it in the stage's settings:
 
-    speech: {use: "stages.speech:Speech", settings: {vad: {use: "example_annotator:ExampleAnnotator", loud_db: -40}}}
+    speech: {settings: {vad: {use: "example_annotator:ExampleAnnotator", loud_db: -40}}}
 """
 
 from __future__ import annotations
