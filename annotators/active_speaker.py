@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import python_speech_features
@@ -30,8 +29,9 @@ from annotators.lip_signals import (
     speech_band_level_db,
 )
 from annotators.lr_asd import AUDIO_FRAMES_PER_VIDEO_FRAME, CONTEXT_FRAMES, FoldedVisualEncoder, LrAsd
+from annotators.parts import Made
 from annotators.protocols import Box
-from annotators.protocols_speech import SAMPLE_RATE_HZ, VIDEO_FPS, ActiveSpeaker, ByteArray, FloatArray
+from annotators.protocols_speech import SAMPLE_RATE_HZ, VIDEO_FPS, ByteArray, FloatArray
 
 CROP_PX = 112
 LR_ASD_WEIGHT = "lr_asd_talkset.pt"
@@ -84,9 +84,15 @@ class LrAsdActiveSpeaker:
         """Load the weights by name. Raises WeightsNotFound; ValueError without a name."""
         if not weight_names:
             raise ValueError("LR-ASD needs at least one weight file")
-        self.weights = tuple(weight_names)
-        self.name = lr_asd_name(self.weights)
+        made = self.made_of(weight_names)
+        self.name, self.weights = made.name, made.weights
         self._networks = [_Network(weights.resolve(name)) for name in self.weights]
+
+    @classmethod
+    def made_of(cls, weight_names: Sequence[str] = LR_ASD_WEIGHTS) -> Made:
+        """Name LR-ASD with these weights, as it stands beside its scores: `lr-asd(talkset+ava)`."""
+        short = "+".join(name.removeprefix("lr_asd_").removesuffix(".pt") for name in weight_names)
+        return Made(f"lr-asd({short})", tuple(weight_names))
 
     def scores(self, crops: ByteArray, audio: FloatArray, mouth_opening: FloatArray | None = None) -> FloatArray:
         """Return the raw speaking score [T] (> 0 speaks) of crops [T, 112, 112] and audio [T * 640].
@@ -111,11 +117,6 @@ class LrAsdActiveSpeaker:
         """
         _check(crops, audio)
         return self._networks[0].features(crops, audio)
-
-
-def lr_asd_name(weight_names: Sequence[str]) -> str:
-    """Return the name of LR-ASD with these weights, as it stands beside its scores: `lr-asd(talkset+ava)`."""
-    return f"lr-asd({'+'.join(name.removeprefix('lr_asd_').removesuffix('.pt') for name in weight_names)})"
 
 
 class _Network:
@@ -216,23 +217,6 @@ class EnvelopeActiveSpeaker:
     def each(self, crops: ByteArray, audio: FloatArray, mouth_opening: FloatArray | None = None) -> FloatArray:
         """Return the one score [1, T]; see `scores`."""
         return self.scores(crops, audio, mouth_opening)[None]
-
-
-def lr_asd_weights() -> tuple[str, ...]:
-    """Return the LR-ASD weights that are here, without the network; empty where none is."""
-    return tuple(name for name in LR_ASD_WEIGHTS if weights.find(name) is not None)
-
-
-def active_speaker(choice: Literal["auto", "lr-asd", "heuristic"] = "auto") -> ActiveSpeaker:
-    """Return LR-ASD with both weights; for "auto" with those that are here, and without any the heuristic.
-
-    The `name` says which. Raises `weights.WeightsNotFound` for "lr-asd" without both weights, and whatever the choice
-    for wrong weights.
-    """
-    if choice == "lr-asd":
-        return LrAsdActiveSpeaker()
-    here = lr_asd_weights() if choice == "auto" else ()
-    return LrAsdActiveSpeaker(here) if here else EnvelopeActiveSpeaker()
 
 
 def _mfcc(audio: FloatArray, first_frame: int, frames: int) -> FloatArray:

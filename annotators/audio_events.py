@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -66,11 +67,22 @@ class AudioEvents:
         return len(next(iter(self.scores.values())))
 
 
+class EventDetector(Protocol):
+    """Hears music, laughter and the like over time."""
+
+    name: str
+    weights: tuple[str, ...]
+
+    def events(self, audio: FloatArray) -> AudioEvents:
+        """Return the events of audio [N] at 16 kHz in [-1, 1]."""
+        ...
+
+
 class YamnetAudioEvents:
     """YAMNet with 8-bit weights, through onnxruntime. Deterministic: one thread, one window at a time."""
 
     name = "yamnet-w8a8"
-    weights = (YAMNET_WEIGHT,)
+    weights: tuple[str, ...] = (YAMNET_WEIGHT,)
 
     def __init__(self, path: Path | None = None) -> None:
         """Load the model from the directory `path`, or through the weights resolver. Raises WeightsNotFound."""

@@ -15,7 +15,6 @@ import cv2
 import numpy as np
 from mediapipe.tasks.python import vision
 
-from annotators import weights
 from annotators.mediapipe_runtime import Task, local_buffer, quiet_stderr
 from annotators.mediapipe_tasks import HANDS, POSE, task_bundle
 from annotators.protocols import Box, FloatArray, Image
@@ -23,9 +22,6 @@ from annotators.protocols_body import NOSE, WRISTS, Body
 
 WEIGHTS = tuple(part.weight for part in (*POSE, *HANDS))
 """The networks of `MediaPipeBody`, by their names in the registry."""
-
-NO_BODY = "no-body-measures"
-"""What is at work where the networks are missing: nothing, and what they would measure stays empty."""
 
 MIN_VISIBILITY = 0.5
 """From here on a point counts as seen: MediaPipe's own limit where it draws one."""
@@ -41,20 +37,6 @@ _HAND_SIDE = 2.4
 _HAND_POINTS = ((15, 17, 19, 21), (16, 18, 20, 22))
 _AT_WRIST = 0.8
 """A hand belongs to a wrist within this many face heights of its own wrist point."""
-
-
-def at_hand(backend: str) -> bool:
-    """Say whether the networks are to be used: asked for by name ("mediapipe"), or here where "auto" leaves it open."""
-    if backend == "auto":
-        return all(weights.find(name) is not None for name in WEIGHTS)
-    return backend == "mediapipe"
-
-
-def identity(backend: str) -> dict[str, str]:
-    """Return name and weights' hashes of what is at work."""
-    if not at_hand(backend):
-        return {"body": NO_BODY}
-    return {"body": MediaPipeBody.name, **{name: weights.sha256(name) for name in WEIGHTS}}
 
 
 class MediaPipeBody:

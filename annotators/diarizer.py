@@ -20,8 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.cluster.hierarchy import fcluster, linkage
 
+from annotators.parts import Made
 from annotators.protocols_speech import SAMPLE_RATE_HZ, FloatArray, Segment, SpeakerEmbedder, Turn
-from annotators.speaker_segmentation import FRAME_STEP_S, WINDOW_S, SpeakerSegmenter, frame_times_s
+from annotators.speaker_segmentation import FRAME_STEP_S, SEGMENTATION_WEIGHT, WINDOW_S, SpeakerSegmenter, frame_times_s
 from annotators.voice_pieces import PieceRule, divided
 from annotators.voices import MIN_CLIP_SAMPLES, CamPlusPlusEmbedder, cosine_similarity
 
@@ -63,10 +64,18 @@ class LocalVoice:
     solo_s: float
 
 
+def voice_name(embedder: SpeakerEmbedder) -> str:
+    """Return an embedder's name as it stands in a diarizer's: the family of the network."""
+    return embedder.name.split("-")[0]
+
+
 class ClusteringDiarizer:
     """Segmentation and clustering; labels are "speaker_0", "speaker_1", ... in order of first appearance."""
 
-    name = "segmentation-3.0+campplus+ahc+pieces"
+    @classmethod
+    def made_of(cls, **_: object) -> Made:
+        """Name the scheme and its segmentation; the voice embedder is a part of its own."""
+        return Made("segmentation-3.0+ahc+pieces", (SEGMENTATION_WEIGHT,))
 
     def __init__(
         self,
@@ -78,6 +87,7 @@ class ClusteringDiarizer:
         self._embedder = embedder or CamPlusPlusEmbedder()
         self._segmenter = segmenter or SpeakerSegmenter()
         self._rule = rule or DiarizationRule()
+        self.name = f"segmentation-3.0+{voice_name(self._embedder)}+ahc+pieces"
         self.weights: tuple[str, ...] = (*self._segmenter.weights, *self._embedder.weights)
 
     def diarize(self, audio: FloatArray, speech: Sequence[Segment]) -> list[Turn]:

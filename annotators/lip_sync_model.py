@@ -10,14 +10,11 @@ length, at any lag. Positive offset: the sound comes late, after the lips. Cost:
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import dataclass
-from functools import cache
-from importlib.resources import as_file, files
 from itertools import pairwise
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
 from scipy.signal import sosfiltfilt
@@ -25,6 +22,7 @@ from scipy.signal import sosfiltfilt
 from annotators import weights
 from annotators.lip_shape import LIP_NUMBERS
 from annotators.lip_signals import MIN_FRAMES, SAMPLES_PER_FRAME, articulation_filter, check_sync_lengths, fill_gaps
+from annotators.parts import Made
 from annotators.protocols_speech import VIDEO_FPS, BoolArray, ByteArray, FloatArray, SyncMeasure
 from annotators.sync_audio import WHISPER_WEIGHT, MelSyncAudio, SyncAudio, WhisperSyncAudio
 
@@ -76,8 +74,24 @@ class LearnedLipSync:
 
     def __init__(self, towers: SyncTowers, audio: SyncAudio) -> None:
         self._towers, self._audio = towers, audio
-        self.name = f"lip-sync-cca-{audio.name}"
-        self.weights = (*audio.weights, MODEL_FILE)
+        made = self.made_of("mel" if audio.name == "mel" else "whisper-base")
+        self.name, self.weights = f"lip-sync-cca-{audio.name}", made.weights
+
+    @classmethod
+    def made_of(cls, audio: Literal["whisper-base", "mel"]) -> Made:
+        """Name the back-end and its files."""
+        return Made(f"lip-sync-cca-{audio}", (*((WHISPER_WEIGHT,) if audio == "whisper-base" else ()), MODEL_FILE))
+
+    @classmethod
+    def in_use(cls, audio: Literal["whisper-base", "mel"]) -> Self:
+        """Load the model in use for a kind of sound feature. Raises WeightsNotFound for Whisper's without its weights.
+
+        Raises ValueError where the model was not fitted on such features.
+        """
+        towers = load_towers(model_path())
+        if audio not in towers:
+            raise ValueError(f"{model_path()} holds no {audio} model: train it again with `lpm models train-sync`")
+        return cls(towers[audio], WhisperSyncAudio() if audio == "whisper-base" else MelSyncAudio())
 
     def trace(self, audio: FloatArray, lips: FloatArray, before: int = 0, after: int = 0) -> SyncTrace:
         """Return the evidence of lips [T, 80] (`lip_shape`, nan = unknown) against sound [(T + before + after) * 640].
@@ -272,35 +286,4 @@ def load_towers(path: Path) -> dict[str, SyncTowers]:
 
 def model_path() -> Path:
     """Return the model in use: `lip_sync.npz` in OPENLPM_MODELS or the cache, else the one in the package."""
-    for directory in [*weights.model_directories(), weights.cache_directory()]:
-        if (directory / MODEL_FILE).is_file():
-            return directory / MODEL_FILE
-    with as_file(files("annotators") / MODEL_FILE) as path:
-        return path
-
-
-@cache
-def _sha256(path: Path, changed_ns: int) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def model_sha256() -> str:
-    """Return the hash of the model in use, for fingerprints."""
-    path = model_path()
-    return _sha256(path, path.stat().st_mtime_ns)
-
-
-def learned_choice(choice: Literal["auto", "whisper-base", "mel"] = "auto") -> Literal["whisper-base", "mel"]:
-    """Settle "auto": Whisper's features where its weights are here, else log-mel; loads nothing."""
-    if choice != "auto":
-        return choice
-    return "whisper-base" if weights.find(WHISPER_WEIGHT) is not None else "mel"
-
-
-def learned_lip_sync(choice: Literal["auto", "whisper-base", "mel"] = "auto") -> LearnedLipSync:
-    """Return the learned lip sync. Raises WeightsNotFound for "whisper-base" without its weights."""
-    kind = learned_choice(choice)
-    towers = load_towers(model_path())
-    if kind not in towers:
-        raise ValueError(f"{model_path()} holds no {kind} model: train it again with `lpm models train-sync`")
-    return LearnedLipSync(towers[kind], WhisperSyncAudio() if kind == "whisper-base" else MelSyncAudio())
+    return weights.locate(MODEL_FILE)

@@ -21,7 +21,7 @@ from annotators.panels import Region, insets, panels
 from annotators.picture import scale_to
 from annotators.protocols import Box, Image
 from annotators.static_graphic import MIN_SAMPLES, NAME, graphics
-from annotators.text_detector import TextDetector, TextLine
+from annotators.text_detector import TextLine
 
 _MERGE = 0.5  # an inset and a graphic that share this much of the smaller one are the same thing
 
@@ -148,11 +148,6 @@ class OverlayMeter:
         """Forget the shot, at a cut."""
         self._samples.reset()
         self._bars.reset()
-
-
-def open_meter() -> OverlayMeter:
-    """Make a meter with the PP-OCRv4 text detector; raises WeightsNotFound with the way out when it is missing."""
-    return OverlayMeter(TextDetector(WORK_PX))
 
 
 def covered(regions: tuple[Region, ...], grid: int = 512) -> float:

@@ -9,10 +9,7 @@ one core.
 
 from __future__ import annotations
 
-import hashlib
 import warnings
-from collections.abc import Mapping
-from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,6 +20,7 @@ from annotators.face_alignment import eye_corners_and_nose_from_five
 from annotators.face_reid import FaceReid
 from annotators.identity import SAME_PERSON_DISTANCE, FaceEmbedder
 from annotators.onnx_session import open_session
+from annotators.parts import Made
 from annotators.protocols import Box, FloatArray, Image
 
 ARCFACE_SAME_PERSON_COSINE = 0.35
@@ -39,6 +37,7 @@ class PortraitEmbedder(Protocol):
     """Turns a portrait into a vector that says who it is."""
 
     name: str
+    weights: tuple[str, ...]
 
     def embed(self, rgb: Image, five: FloatArray | None, face: Box) -> FloatArray:
         """Embed one face, float32 [E].
@@ -54,14 +53,10 @@ class DlibPortraits:
     """dlib's 128 numbers."""
 
     name = FaceEmbedder.name
+    weights: tuple[str, ...] = FaceEmbedder.weights
 
     def __init__(self) -> None:
         self._embedder = FaceEmbedder()
-
-    @staticmethod
-    def identity() -> Mapping[str, str]:
-        """Name the back-end and its weights' hashes, for fingerprints."""
-        return {"embedder": FaceEmbedder.name, **{n: weights.sha256(n) for n in FaceEmbedder.weights}}
 
     def embed(self, rgb: Image, five: FloatArray | None, face: Box) -> FloatArray:
         """Embed one face, float32 [128]; without landmarks dlib finds the points itself."""
@@ -74,15 +69,11 @@ class ReidPortraits:
     """The 256 numbers of Intel's face-reidentification-retail-0095, of length 1."""
 
     name = FaceReid.name
+    weights: tuple[str, ...] = FaceReid.weights
 
     def __init__(self) -> None:
         """Open the network. Raises WeightsNotFound."""
         self._embedder = FaceReid()
-
-    @staticmethod
-    def identity() -> Mapping[str, str]:
-        """Name the back-end and its weights' hash, for fingerprints."""
-        return {"embedder": FaceReid.name, **{n: weights.sha256(n) for n in FaceReid.weights}}
 
     def embed(self, rgb: Image, five: FloatArray | None, face: Box) -> FloatArray:
         """Embed one face, float32 [256]; without landmarks, by where they lie in a frontal face's box."""
@@ -101,16 +92,15 @@ class ArcFacePortraits:
         """
         from insightface.model_zoo.arcface_onnx import ArcFaceONNX
 
-        file = find_model(model)
-        self.name = f"insightface-arcface:{file.name}"
+        file = weights.locate(model)
+        self.name, self.weights = self.made_of(model).name, (file.name,)
         self._network: Any = ArcFaceONNX(str(file), session=open_session(file))
         self._scale = SAME_PERSON_DISTANCE / float(np.sqrt(2 - 2 * ARCFACE_SAME_PERSON_COSINE))
 
-    @staticmethod
-    def identity_of(model: str) -> Mapping[str, str]:
-        """Name the back-end and the file's hash, without opening it as a network."""
-        file = find_model(model)
-        return {"embedder": f"insightface-arcface:{file.name}", file.name: _file_sha256(file)}
+    @classmethod
+    def made_of(cls, model: str) -> Made:
+        """Name the back-end and its file, without opening it as a network."""
+        return Made(f"insightface-arcface:{Path(model).name}", (model,))
 
     def chip(self, rgb: Image, five: FloatArray | None, face: Box) -> Image:
         """Return the aligned face [112, 112, 3] RGB; without landmarks, by where they lie in a frontal face's box."""
@@ -132,21 +122,3 @@ class ArcFacePortraits:
 
 def _five_in_box(face: Box) -> FloatArray:
     return np.array([[face.x + a * face.w, face.y + b * face.h] for a, b in _FIVE_IN_BOX], np.float32)
-
-
-def find_model(model: str) -> Path:
-    """Return a model file, by path or by its name in a directory of OPENLPM_MODELS. Raises WeightsNotFound."""
-    places = [Path(model), *(root / model for root in weights.model_directories())]
-    for place in places:
-        if place.is_file():
-            return place.absolute()
-    raise weights.WeightsNotFound(
-        f"no ArcFace model {model!r}: looked for {', '.join(map(str, places))}. Put an ONNX recognition model, such as "
-        "InsightFace's w600k_r50.onnx, into a directory of OPENLPM_MODELS, or use embedding.backend=dlib"
-    )
-
-
-@cache
-def _file_sha256(file: Path) -> str:
-    with file.open("rb") as f:
-        return hashlib.file_digest(f, "sha256").hexdigest()

@@ -1,4 +1,4 @@
-"""What the stages ask of a vision annotator: find faces, describe one face, embed one face.
+"""What the stages ask of a vision annotator: find faces, describe one face.
 
 Each protocol has several back-ends; a workflow names one of each. A back-end carries the `name` that goes into the
 data beside its numbers, and the names of its `weights`, so that a fingerprint can hold their SHA-256.
@@ -80,21 +80,4 @@ class FaceAnalyzer(Protocol):
 
     def close(self) -> None:
         """Release the model."""
-        ...
-
-
-class FaceEmbedding(Protocol):
-    """Turns a face into a vector; two faces of one person are nearer than `same_person_distance`."""
-
-    name: str
-    weights: tuple[str, ...]
-    dimensions: int
-    same_person_distance: float
-
-    def chip(self, rgb: Image, face: Box | FloatArray) -> Image:
-        """Return the aligned chip [150, 150, 3] of a face given by its box or by alignment points."""
-        ...
-
-    def embed(self, chip: Image) -> FloatArray:
-        """Return the embedding [dimensions] of an aligned chip."""
         ...

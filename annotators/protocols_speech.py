@@ -225,10 +225,9 @@ class LipSync(Annotator, Protocol):
 
 
 @runtime_checkable
-class SourceSeparator(Protocol):
+class SourceSeparator(Annotator, Protocol):
     """Takes overlapped voices apart. None ships with the project: name one as `module:Class` in the workflow."""
 
-    name: str
     rate_hz: int
     """the rate it works at"""
 

@@ -14,18 +14,19 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from types import ModuleType
 
 import numpy as np
 
 from annotators import weights
-from annotators.diarizer import DiarizationRule, drawn_turns
+from annotators.diarizer import DiarizationRule, drawn_turns, voice_name
 from annotators.optional_parts import PartNotInstalledError
+from annotators.parts import Made
 from annotators.protocols_speech import SAMPLE_RATE_HZ, FloatArray, Segment, SpeakerEmbedder, Turn
 from annotators.speaker_segmentation import FRAME_STEP_S, SEGMENTATION_WEIGHT, frame_times_s
 from annotators.voice_pieces import divided
-from annotators.voices import CAMPPLUS_WEIGHT, CamPlusPlusEmbedder
+from annotators.voices import CamPlusPlusEmbedder
 
 MIN_CLUSTER = 12
 """Voices of windows that make a speaker, fewer in short recordings: that of pyannote's pipeline 3.1."""
@@ -40,14 +41,13 @@ _HOW = (
 class PyannoteDiarizer:
     """pyannote's pipeline; labels are "speaker_0", "speaker_1", ... in order of first appearance."""
 
-    name = "pyannote.audio+segmentation-3.0+campplus+ahc+pieces"
-    weights = (SEGMENTATION_WEIGHT, CAMPPLUS_WEIGHT)
-
     def __init__(self, embedder: SpeakerEmbedder | None = None, rule: DiarizationRule | None = None) -> None:
         """Build the pipeline. Raises PartNotInstalledError and WeightsNotFound."""
         parts = _parts()
         self._rule = rule = rule or DiarizationRule()
         self._embedder = embedder or CamPlusPlusEmbedder()
+        self.name = f"pyannote.audio+segmentation-3.0+{voice_name(self._embedder)}+ahc+pieces"
+        self.weights: tuple[str, ...] = (SEGMENTATION_WEIGHT, *self._embedder.weights)
         self._pipeline = parts.Pipeline(
             parts.segmentation(weights.resolve(SEGMENTATION_WEIGHT)),
             self._embedder,
@@ -56,11 +56,12 @@ class PyannoteDiarizer:
             min_cluster=MIN_CLUSTER,
         )
 
-    @staticmethod
-    def identity() -> Mapping[str, str]:
-        """Name the library's version, for fingerprints, without importing it. Raises PartNotInstalledError."""
+    @classmethod
+    def made_of(cls, **_: object) -> Made:
+        """Name the scheme and the library's version, without importing it. Raises PartNotInstalledError."""
         try:
-            return {"pyannote.audio": importlib.metadata.version("pyannote.audio")}
+            library = {"pyannote.audio": importlib.metadata.version("pyannote.audio")}
+            return Made("pyannote.audio+segmentation-3.0+ahc+pieces", (SEGMENTATION_WEIGHT,), library)
         except importlib.metadata.PackageNotFoundError as e:
             raise PartNotInstalledError(_HOW) from e
 

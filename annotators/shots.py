@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -21,14 +21,27 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 WEIGHT = "transnetv2.pth"
-NAME = "transnetv2"
 WINDOW = 50
 """Frames that one pass of the network decides; it reads 25 more on either side."""
 _CONTEXT = 25
 
 
+class ShotChanges(Protocol):
+    """A second opinion on where a new shot begins."""
+
+    name: str
+    weights: tuple[str, ...]
+
+    def probabilities(self, thumbs: Thumbnails, wanted: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
+        """Return the probability [N] that a new shot begins with each wanted frame; see `ShotNetwork`."""
+        ...
+
+
 class ShotNetwork:
     """The probability that a new shot begins with a frame."""
+
+    name = "transnetv2"
+    weights: tuple[str, ...] = (WEIGHT,)
 
     def __init__(self) -> None:
         """Find the weights; the network is built when it is first asked. Raises WeightsNotFound."""
@@ -52,22 +65,6 @@ class ShotNetwork:
 
     def _pass(self, thumbs: Thumbnails) -> npt.NDArray[np.float64]:
         return run(str(self._path), thumbs)
-
-
-def at_hand(choice: Literal["auto", "transnetv2", "none"]) -> bool:
-    """Say whether the network is to be asked; "auto" asks it where its weights are here or can be fetched.
-
-    Raises WeightsNotFound where it is asked for by name and cannot be had.
-    """
-    if choice == "none":
-        return False
-    try:
-        weights.resolve(WEIGHT)
-    except weights.WeightsNotFound:
-        if choice == NAME:
-            raise
-        return False
-    return True
 
 
 def windows(wanted: npt.NDArray[np.bool_]) -> list[tuple[int, int]]:

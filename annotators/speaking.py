@@ -10,14 +10,12 @@ heuristic that stands in without it. Costs microseconds a frame.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -117,6 +115,28 @@ def speaking(log_odds: Floats, change: float = CHANGE_NATS) -> Bools:
     return out
 
 
+class SpeakingEvidence(Protocol):
+    """Weighs what speaks for a face's speaking, for the scores of one active speaker back-end."""
+
+    name: str
+    weights: tuple[str, ...]
+
+    def model(self, score_name: str) -> SpeakingModel:
+        """Return the model for scores of an active speaker back-end by its `name`."""
+        ...
+
+
+class FittedSpeaking:
+    """The weights of `speaking.json`."""
+
+    name = "speaking-logistic-viterbi"
+    weights: tuple[str, ...] = (MODEL_FILE,)
+
+    def model(self, score_name: str) -> SpeakingModel:
+        """Return the weights for scores of an active speaker back-end by its `name`; see `speaking_model`."""
+        return speaking_model(score_name)
+
+
 def speaking_model(score_name: str) -> SpeakingModel:
     """Return the weights for scores of an active speaker back-end by its `name`.
 
@@ -135,26 +155,13 @@ def model_of(kind: str, found: Mapping[str, Any]) -> SpeakingModel:
     return SpeakingModel(f"speaking-logistic-{kind}", mean, scale, weights_, float(found["offset"]))
 
 
-def model_path() -> Path:
-    """Return the weights in use: `speaking.json` in OPENLPM_MODELS or the cache, else the one in the package."""
-    for directory in [*weights.model_directories(), weights.cache_directory()]:
-        if (directory / MODEL_FILE).is_file():
-            return directory / MODEL_FILE
-    return Path(str(files("annotators") / MODEL_FILE))
-
-
-def model_sha256() -> str:
-    """Return the hash of the weights, for fingerprints."""
-    return hashlib.sha256(model_path().read_bytes()).hexdigest()
-
-
 @cache
 def _parsed(path: Path, changed_ns: int) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
 def _read() -> Any:
-    path = model_path()
+    path = weights.locate(MODEL_FILE)
     return _parsed(path, path.stat().st_mtime_ns)
 
 

@@ -25,6 +25,7 @@ import numpy as np
 from faster_whisper import WhisperModel
 
 from annotators import weights
+from annotators.parts import Made
 from annotators.protocols_speech import (
     SAMPLE_RATE_HZ,
     FloatArray,
@@ -68,12 +69,17 @@ class WhisperTranscriber:
         missing = [name for name in _REQUIRED_FILES if not (directory / name).is_file()]
         if missing:
             raise FileNotFoundError(f"{directory} lacks {', '.join(missing)} of a CTranslate2 Whisper model")
-        self.name = f"faster-whisper-{model}-int8"
-        self.weights: tuple[str, ...] = (MODEL_WEIGHTS[model],)
+        made = self.made_of(model)
+        self.name, self.weights = made.name, made.weights
         self._beam_size = beam_size
         self._model = _RememberingModel(
             str(directory), device="cpu", compute_type="int8", cpu_threads=1, local_files_only=True
         )
+
+    @classmethod
+    def made_of(cls, model: Literal["tiny.en", "base"] = "tiny.en", **_: object) -> Made:
+        """Name the model and its weights."""
+        return Made(f"faster-whisper-{model}-int8", (MODEL_WEIGHTS[model],))
 
     def transcribe(
         self,

@@ -51,7 +51,7 @@ class SileroVoiceActivity:
     """Silero VAD v6. Deterministic: one thread, fixed chunks."""
 
     name = "silero-vad-v6"
-    weights = (SILERO_WEIGHT,)
+    weights: tuple[str, ...] = (SILERO_WEIGHT,)
 
     def __init__(self, path: Path | None = None) -> None:
         """Load the model from `path`, or through the weights resolver."""

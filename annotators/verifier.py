@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import base64
 import io
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Annotated, Literal, Protocol, Self
 
 import numpy as np
 import soundfile
@@ -21,6 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from annotators.captioner import Frame
 from annotators.chat import ChatEndpoint, Message, NoAnswerError, Patience, ask
 from annotators.chat_reply import frame_parts, parse_reply, structured_request
+from annotators.parts import Made
 from annotators.protocols_speech import SAMPLE_RATE_HZ, FloatArray
 
 Verdict = Literal["Speak", "Conversation", "Listen_dialogue", "Listen_nondialogue", "Silence", "Unknown"]
@@ -63,10 +65,23 @@ class Judgement:
     note: str
 
 
+class Verifier(Protocol):
+    """Judges the class of a clip again, from its pictures and its sound."""
+
+    name: str
+    weights: tuple[str, ...]
+    n_frames: int
+    """How many frames, spread over the segment, it wants to see."""
+
+    def judge(self, frames: Sequence[Frame], start_s: float, audio: FloatArray) -> Judgement:
+        """Return the verdict on a clip: frames of the person, and its sound [T] at 16 kHz from `start_s` on."""
+        ...
+
+
 class OpenAIVerifier:
     """Verdicts from a served audio-visual model."""
 
-    weights: ClassVar[tuple[str, ...]] = ()  # they live at the server; the model's name says which
+    weights: tuple[str, ...] = ()  # they live at the server; the model's name says which
 
     def __init__(self, endpoint: ChatEndpoint, model: str, n_frames: int = 8, patience: Patience | None = None) -> None:
         if n_frames < 1:
@@ -74,6 +89,29 @@ class OpenAIVerifier:
         self.name = f"openai:{model}"
         self.n_frames = n_frames
         self._endpoint, self._model, self._patience = endpoint, model, patience or Patience()
+
+    @classmethod
+    def served(
+        cls,
+        base_url: Annotated[str, Field(pattern="^https?://")],
+        model: Annotated[str, Field(min_length=1)],
+        api_key_env: str = "OPENAI_API_KEY",
+        n_frames: Annotated[int, Field(ge=1, le=64)] = 8,
+        max_attempts: Annotated[int, Field(ge=1)] = 3,
+        timeout_s: Annotated[float, Field(gt=0)] = 60.0,
+        budget_s: Annotated[float, Field(gt=0)] = 150.0,
+    ) -> Self:
+        """Return the verifier behind an address such as http://host:8000/v1; its key is in a variable's value.
+
+        Raises ValueError for an address that is none.
+        """
+        endpoint = ChatEndpoint(base_url, os.environ.get(api_key_env) or None)
+        return cls(endpoint, model, n_frames, Patience(max_attempts, timeout_s, budget_s))
+
+    @classmethod
+    def made_of(cls, model: str, **_: object) -> Made:
+        """Name the served model; its weights live at the server, and its address is nobody's business."""
+        return Made(f"openai:{model}", private=("base_url", "api_key_env"))
 
     def judge(self, frames: Sequence[Frame], start_s: float, audio: FloatArray) -> Judgement:
         """Return the verdict on a clip: frames of the person, and its sound [T] at 16 kHz from `start_s` on.

@@ -40,6 +40,8 @@ __all__ = [
     "check",
     "fetch",
     "find",
+    "here",
+    "locate",
     "model_directories",
     "registry",
     "resolve",
@@ -84,8 +86,32 @@ def check(names: Iterable[str] | None = None) -> list[WeightStatus]:
 
 
 def sha256(name: str) -> str:
-    """Return the registry's SHA-256 of the weight called `name`, for fingerprints."""
-    return lookup(name).sha256
+    """Return the SHA-256 of a weight, for fingerprints: the registry's, or that of a file of the user's own."""
+    return lookup(name).sha256 if name in registry() else _digest(locate(name))
+
+
+def here(name: str) -> bool:
+    """Say whether this machine has a weight, or a file of the user's own, without using the network."""
+    if name in registry():
+        return find(name) is not None
+    try:
+        return locate(name).is_file()
+    except WeightsNotFound:
+        return False
+
+
+def locate(name: str) -> Path:
+    """Return a model file that is not in the registry: by path, or by name in OPENLPM_MODELS, the cache, or here.
+
+    Raises WeightsNotFound with the places that were tried.
+    """
+    places = [Path(name), *(d / name for d in (*model_directories(), cache_directory(), Path(__file__).parent))]
+    for place in places:
+        if place.is_file():
+            return place.absolute()
+    raise WeightsNotFound(
+        f"no model file {name!r}: looked for {', '.join(map(str, places))}. Put it into a directory of OPENLPM_MODELS"
+    )
 
 
 def cache_directory() -> Path:

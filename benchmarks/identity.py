@@ -86,7 +86,7 @@ class Shown:
 
 def embedded(dataset: Dataset, backend: str, model: str) -> tuple[list[pa.Table], float]:
     """Return FACE_EMBEDDINGS by a back-end, one part a source, and CPU milliseconds a portrait."""
-    stage = Embedding(EmbeddingSettings(backend=backend, model=model))  # type: ignore[arg-type]
+    stage = Embedding(EmbeddingSettings(backend={"use": backend, **({"model": model} if backend == "arcface" else {})}))  # type: ignore[arg-type]
     tables = {x: dataset.table(x) for x in (t.TRACKS, t.TRACKLETS, t.PORTRAITS, t.FACE_FRAMES)}
     out, spent = [], 0.0
     for source in sorted(set(tables[t.TRACKS]["source_id"].to_pylist())):

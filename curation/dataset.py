@@ -21,6 +21,7 @@ from curation.compacted import Part
 from curation.decide import unit_tables, view_sql
 from curation.store import Store, StoreError, table_file
 from schemas import tables as t
+from schemas.extensions import declare, from_json
 from schemas.table import Table
 from schemas.units import UNITS
 
@@ -49,6 +50,8 @@ class Dataset:
                 f"{path} has dataset format {self.info.get('format')}, this program reads {FORMAT_VERSION}; "
                 "use the version of openlpm that wrote it"
             )
+        for table in (self.store.read_json("workflow.json") or {}).get("tables", []):
+            declare(from_json(table))
 
     def files(self, table: Table) -> list[str]:
         """Return the names of a table's files as `Store.read_table` takes them, compacted or not."""

@@ -56,12 +56,15 @@ def _connection() -> duckdb.DuckDBPyConnection:
 
 def create_views(con: duckdb.DuckDBPyConnection, tables: Mapping[str, pa.Table]) -> None:
     """Register tables by name as `t_<name>` (missing ones as empty) and create one view a kind of unit."""
-    for table in unit_tables():
+    known = unit_tables()
+    for table in known:
         con.register(f"t_{table.name}", tables.get(table.name, table.empty()))
-    found = con.execute("SELECT count(*) FROM duckdb_views() WHERE view_name = 'segments'").fetchone()
-    if found is None or found[0] == 0:
+    names = " ".join(table.name for table in known)
+    found = con.execute("SELECT comment FROM duckdb_views() WHERE view_name = 'segments'").fetchone()
+    if found is None or found[0] != names:  # tables of a user's own may have come since
         for kind in UNITS:
-            con.execute(f"CREATE VIEW {kind} AS {view_sql(kind)}")
+            con.execute(f"CREATE OR REPLACE VIEW {kind} AS {view_sql(kind)}")
+        con.execute(f"COMMENT ON VIEW segments IS '{names}'")
 
 
 def view_sql(kind: UnitKind, relation: str = "t_{}", presence: bool = True) -> str:

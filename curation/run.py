@@ -7,6 +7,7 @@ ends with the conservation law checked and everything recorded under runs/<run_i
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import platform
@@ -29,8 +30,11 @@ from curation.rules import check_policy
 from curation.step import StageSetupError, Stepper, StepResult
 from curation.store import Store, StoreError
 from curation.strip import keep_sources
+from curation.user_code import record
 from curation.workflow import Pipeline, describe
 from schemas import tables as t
+from schemas.document import data_contract
+from schemas.extensions import own, to_json
 from schemas.policy import Policy
 
 
@@ -202,7 +206,11 @@ def write_workflow(store: Store, job: Job) -> None:
         "pipeline": json.loads(describe(job.pipeline)),
         "policy": job.policy.model_dump(mode="json"),
         "policy_id": job.policy.policy_id,
+        "tables": [to_json(table) for table in own(job.pipeline.tables)],
+        "code": {name: hashlib.sha256(text.encode()).hexdigest() for name, text in job.pipeline.code.items()},
     }
+    record(store, job.pipeline.code)
+    store.write("data-contract.md", data_contract(own(job.pipeline.tables)).encode())
     store.write_json("workflow.json", facts, sort=False)  # stages run in the order they are written
 
 
@@ -264,7 +272,7 @@ class _Log:
             self._flush()
 
     def _flush(self) -> None:
-        self._store.write(f"runs/{self._run_id}/log.jsonl", ("\n".join(self._lines) + "\n").encode())
+        self._store.write(f"runs/{self._run_id}/log.jsonl", "".join(f"{line}\n" for line in self._lines).encode())
         self._flushed = time.monotonic()
 
     def close(self, outcome: str, balances: list[Balance]) -> None:

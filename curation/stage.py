@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict
@@ -24,10 +24,31 @@ Gate = Literal["sources", "shots", "tracks", "segments"]
 GateMode = Literal["any", "set", "each"]
 
 
+@runtime_checkable
+class Exchangeable(Protocol):
+    """A setting that chooses what a stage is made of: a back-end, with its own settings."""
+
+    def identity(self, label: str) -> Mapping[str, str]:
+        """Name what is at work under `label`, with its weights' SHA-256. No model is loaded."""
+        ...
+
+
 class StageSettings(BaseModel):
     """Base of every stage's settings: immutable, and an unknown name is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def parts(self) -> dict[str, Exchangeable]:
+        """Return the settings that choose back-ends, by name; those that are never asked are left out."""
+        values = {name: getattr(self, name) for name in type(self).model_fields}
+        return {name: v for name, v in values.items() if isinstance(v, Exchangeable)}
+
+    def identity(self) -> dict[str, str]:
+        """Name the back-ends that determine a stage's numbers, with their weights' SHA-256. No model is loaded."""
+        out: dict[str, str] = {}
+        for name, chosen in self.parts().items():
+            out |= chosen.identity(name)
+        return out
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,11 +134,6 @@ class Stage(Protocol):
 
     def __init__(self, settings: Any) -> None:
         """Load models; raise here, not in `run`, when a weight or dependency is missing."""
-        ...
-
-    @classmethod
-    def identity(cls, settings: Any) -> Mapping[str, str]:
-        """Name what else determines the outputs: back-ends and the SHA-256 of their weights. No model is loaded."""
         ...
 
     def run(self, item: WorkItem, inputs: Inputs) -> Outputs:

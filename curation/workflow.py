@@ -6,20 +6,25 @@ names are refused before any work, with the names that would have been right.
 
 from __future__ import annotations
 
-import difflib
-import importlib
+import copy
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from curation.stage import Stage, StageSettings
-from schemas import yaml12
-from schemas.table import Table
+from curation.user_code import FOLDER, Code, collect, install, words
+from schemas.extensions import declare
+from schemas.table import Table, TableError
 from schemas.tables import GIVEN
-from schemas.workflow import Resources, Workflow
+from schemas.use import Shared, UseError, assign, code_sha256, load, near, read_setting
+from schemas.workflow import Resources, StageSpec, Workflow
+
+SHARED = "shared"
+"""The block of a workflow with the settings that stages have in common."""
 
 
 class WorkflowError(ValueError):
@@ -28,12 +33,19 @@ class WorkflowError(ValueError):
 
 @dataclass(frozen=True)
 class ResolvedStage:
-    """A stage class with its settings and resources. Picklable; models are loaded by `build` only."""
+    """A stage class with its settings and resources. Models are loaded by `build` only.
+
+    It travels to workers as plain data, with the user's own code that it needs.
+    """
 
     name: str
     use: str
     settings: StageSettings
     resources: Resources
+    code: Code = field(default_factory=dict, repr=False)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _arrived, (self.code, self.name, self.use, self.settings.model_dump(exclude_unset=True), self.resources)
 
     @property
     def cls(self) -> type[Stage]:
@@ -45,8 +57,10 @@ class ResolvedStage:
         return self.cls(self.settings)
 
     def identity(self) -> dict[str, str]:
-        """Name the back-ends and weights that determine its outputs, beside settings and version."""
-        return dict(self.cls.identity(self.settings))
+        """Name what determines its outputs beside its settings: version, back-ends, weights, code that is not ours."""
+        out = {"version": str(self.cls.version), **self.settings.identity()}
+        code = code_sha256(self.cls.__module__)
+        return out if code is None else {**out, "code": code}
 
 
 @dataclass(frozen=True)
@@ -64,50 +78,104 @@ class Pipeline:
         """All stages in order."""
         return (*self.before, *self.windowed, *self.after, *self.dataset)
 
+    @property
+    def code(self) -> Code:
+        """The user's own modules that its stages and back-ends need."""
+        return self.stages[0].code if self.stages else {}
+
+    @property
+    def tables(self) -> list[Table]:
+        """Every table that its stages write."""
+        return [table for s in self.stages for table in s.cls.writes]
+
     def writer(self, table: Table) -> ResolvedStage | None:
         """Return the stage that writes a table, or None."""
         return next((s for s in self.stages if table in s.cls.writes), None)
 
 
-def resolve(workflow: Workflow, overrides: Iterable[str] = ()) -> Pipeline:
+def resolve(
+    workflow: Workflow, overrides: Iterable[str] = (), *, folder: Path | None = None, code: Code | None = None
+) -> Pipeline:
     """Import the stages of a workflow and validate their settings, with `stage.key=value` overrides applied.
+
+    Args:
+        workflow: the stages by name.
+        overrides: settings laid over the workflow's.
+        folder: where modules of the user's own are looked for.
+        code: such modules as a dataset keeps them; they come before the folder's.
 
     Raises:
         WorkflowError: a stage, setting, value or order that does not fit.
     """
-    changed = _overrides(workflow, overrides)
-    specs = {
-        name: spec.model_copy(update={"settings": {**spec.settings, **changed.get(name, {})}})
-        for name, spec in workflow.stages.items()
-    }
-    workflow = workflow.model_copy(update={"stages": specs})
-    stages = []
-    for name, spec in specs.items():
-        cls = _import(name, spec.use)
-        stages.append(ResolvedStage(name, spec.use, _settings(name, cls, spec.settings), spec.resources))
-    return _ordered(workflow, stages)
+    try:
+        changed, shared = _overrides(workflow, overrides)
+    except UseError as e:
+        raise WorkflowError(str(e)) from e
+    specs = {name: spec.model_copy(update={"settings": changed[name]}) for name, spec in workflow.stages.items()}
+    workflow = workflow.model_copy(update={"stages": specs, "shared": shared})
+    uses = list(words([shared, *([s.use, s.settings] for s in specs.values())]))
+    code = {**(collect(folder, uses) if folder is not None else {}), **(code or {})}
+    install(code, FOLDER if folder is None else str(folder))
+    given = _given(specs, shared)
+    return _ordered(workflow, [_stage(code, n, s.use, given[n], s.resources) for n, s in specs.items()])
+
+
+def _arrived(code: Code, name: str, use: str, settings: Mapping[str, Any], resources: Resources) -> ResolvedStage:
+    install(code)
+    return _stage(code, name, use, settings, resources)
+
+
+def _stage(code: Code, name: str, use: str, settings: Mapping[str, Any], resources: Resources) -> ResolvedStage:
+    """Import a stage, make its tables known, and check its settings."""
+    cls = _import(name, use)
+    try:
+        for table in cls.writes:
+            declare(table)
+    except TableError as e:
+        raise WorkflowError(f"stage {name!r}: {e}") from e
+    return ResolvedStage(name, use, _settings(name, cls, settings), resources, code)
 
 
 def _import(name: str, use: str) -> type[Stage]:
-    module, _, attribute = use.partition(":")
     try:
-        return getattr(importlib.import_module(module), attribute)  # type: ignore[no-any-return]
-    except ModuleNotFoundError as e:
-        raise WorkflowError(f"stage {name!r} needs {use}, but {e}; run `make setup`, or correct the workflow") from e
-    except AttributeError as e:
-        raise WorkflowError(f"stage {name!r}: module {module} has no {attribute}") from e
+        return load(use)  # type: ignore[return-value]
+    except UseError as e:
+        raise WorkflowError(f"stage {name!r}: {e}") from e
 
 
-def _overrides(workflow: Workflow, overrides: Iterable[str]) -> dict[str, dict[str, Any]]:
-    out: dict[str, dict[str, Any]] = {}
+def _overrides(workflow: Workflow, overrides: Iterable[str]) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
+    """Return each stage's settings, and the shared ones, with `stage.setting=value` (or deeper) laid over them."""
+    stages = {name: copy.deepcopy(spec.settings) for name, spec in workflow.stages.items()}
+    sections = {**stages, SHARED: copy.deepcopy(workflow.shared)}
     for text in overrides:
-        key, eq, value = text.partition("=")
-        stage, dot, setting = key.strip().partition(".")
-        if not (eq and dot and setting):
-            raise WorkflowError(f"--set {text!r}: write it as stage.setting=value, e.g. scan.portrait_hz=2")
-        if stage not in workflow.stages:
-            raise WorkflowError(f"--set {text!r}: no stage {stage!r}; {_near(stage, workflow.stages)}")
-        out.setdefault(stage, {})[setting] = yaml12.load(value)
+        (section, *path), value = read_setting(text)
+        if section not in sections:
+            raise WorkflowError(f"--set {text!r}: no stage {section!r}; {near(section, sections)}")
+        assign(sections[section], path, value)
+    return stages, sections[SHARED]
+
+
+def _given(specs: Mapping[str, StageSpec], shared: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return each stage's settings with those that it has in common with others.
+
+    Raises WorkflowError for a shared setting that no stage has, and for one that a single stage sets on its own.
+    """
+    used: dict[str, list[tuple[str, str]]] = {}
+    for name, spec in specs.items():
+        for setting, info in _import(name, spec.use).Settings.model_fields.items():
+            for mark in (m for m in info.metadata if isinstance(m, Shared)):
+                used.setdefault(mark.name, []).append((name, setting))
+    unknown = [key for key in shared if key not in used]
+    if unknown:
+        raise WorkflowError(f"no stage has a shared setting {unknown[0]!r}; {near(unknown[0], used)}")
+    out = {name: dict(spec.settings) for name, spec in specs.items()}
+    for key, places in used.items():
+        for stage, setting in places:
+            if setting in out[stage]:
+                where = " and ".join(f"{s}.{x}" for s, x in places)
+                raise WorkflowError(f"{stage}.{setting} is one setting of {where}: write it as {SHARED}.{key}")
+            if key in shared:
+                out[stage][setting] = shared[key]
     return out
 
 
@@ -115,19 +183,20 @@ def _settings(name: str, cls: type[Stage], values: Mapping[str, Any]) -> StageSe
     known = list(cls.Settings.model_fields)
     unknown = [k for k in values if k not in known]
     if unknown:
-        raise WorkflowError(f"stage {name!r} has no setting {unknown[0]!r}; {_near(unknown[0], known)}")
+        raise WorkflowError(f"stage {name!r} has no setting {unknown[0]!r}; {near(unknown[0], [*known, *_inner(cls)])}")
     try:
         return cls.Settings.model_validate(dict(values))
     except ValidationError as e:
         first = e.errors()[0]
-        where = ".".join(str(p) for p in first["loc"])
-        raise WorkflowError(f"stage {name!r}, setting {where}: {first['msg']} (got {first['input']!r})") from e
+        where = ".".join(str(p) for p in first["loc"]) or "them together"
+        said = first["msg"].removeprefix("Value error, ")
+        raise WorkflowError(f"stage {name!r}, setting {where}: {said} (got {first['input']!r})") from e
 
 
-def _near(word: str, known: Iterable[str]) -> str:
-    known = list(known)
-    near = difflib.get_close_matches(word, known, 1)
-    return f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(known) or 'none'}"
+def _inner(cls: type[Stage]) -> list[str]:
+    """Return the settings of a stage's back-ends, as `--set` names them."""
+    fields = cls.Settings.model_fields.items()
+    return [f"{f}.{s}" for f, info in fields for m in info.metadata for s in getattr(m, "settings", list)()]
 
 
 def _ordered(workflow: Workflow, stages: list[ResolvedStage]) -> Pipeline:

@@ -7,7 +7,6 @@ and audio steps (r a frame) unless a name says otherwise.
 
 from __future__ import annotations
 
-import ast
 import dataclasses
 import json
 import typing
@@ -18,6 +17,7 @@ from typing import Any, Literal
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from lpm_train.batch import DropRates
+from schemas.use import UseError, near, read_setting
 
 StageName = Literal["pretrain", "causal", "consistency", "distill"]
 
@@ -318,26 +318,22 @@ PRESETS: dict[str, Callable[[], Config]] = {"toy": toy, "small": small, "h200_1b
 
 
 def override(config: Config, settings: Sequence[str]) -> Config:
-    """Apply settings written `section.field=value`, values as Python literals or plain words.
+    """Apply settings written `section.field=value`, values as YAML or Python literals.
 
     Raises:
         ConfigError: no such field (those that exist are listed), or a value of another type.
     """
     for setting in settings:
-        path, sign, text = setting.partition("=")
-        if not sign:
-            raise ConfigError(f"{setting!r}: write section.field=value, e.g. optim.lr=1e-3")
         try:
-            value = ast.literal_eval(text)
-        except (ValueError, SyntaxError):
-            value = {"true": True, "false": False}.get(text.lower(), text)
-        *sections, name = path.strip().split(".")
+            (*sections, name), value = read_setting(setting)
+        except UseError as e:
+            raise ConfigError(str(e)) from e
         tree = dataclasses.asdict(config)
         at: Any = tree
         for key in sections:
             at = at.setdefault(key, {})
             if not isinstance(at, dict):
-                raise ConfigError(f"no setting {path!r}: {key} is a single value")
+                raise ConfigError(f"no setting {'.'.join([*sections, name])!r}: {key} is a single value")
         at[name] = value
         config = from_json(json.dumps(tree, default=repr))
     return config
@@ -365,8 +361,9 @@ def from_json(text: str) -> Config:
             raise ConfigError(f"{path} = {error['input']!r}: {error['msg'].lower()}") from e
         for section in error["loc"][:-1]:
             kind = typing.get_args(kind)[0] if isinstance(section, int) else typing.get_type_hints(kind)[section]
-        known = ", ".join(typing.get_type_hints(kind))
-        raise ConfigError(f"no setting {path!r}: {kind.__name__} has {known}") from e
+        known = typing.get_type_hints(kind)
+        meant = near(str(error["loc"][-1]), known)
+        raise ConfigError(f"no setting {path!r}; {meant} ({kind.__name__} has {', '.join(known)})") from e
 
 
 _READER = TypeAdapter(Config)

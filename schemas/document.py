@@ -6,9 +6,11 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 from schemas.column import Column
+from schemas.extensions import OURS
 from schemas.table import Table
 from schemas.tables import TABLES
 
@@ -27,10 +29,10 @@ half-open. `k` counts a 25 Hz grid: time = k / 25 s. Ids nest: `<source_id>`, `<
 """
 
 
-def data_contract() -> str:
-    """Return the page as Markdown."""
+def data_contract(own: Sequence[Table[Any]] = ()) -> str:
+    """Return the page as Markdown; tables of a user's `own` stages come last."""
     parts = [_HEAD]
-    for table in TABLES.values():
+    for table in (*(t for t in TABLES.values() if t.name in OURS), *own):
         parts.append(f"## {table.name}\n\n{_sentence(table)}\n\n| column | type | unit | meaning |\n|---|---|---|---|")
         parts += [_line(c) for c in table.columns]
         parts.append("")

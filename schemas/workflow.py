@@ -23,7 +23,9 @@ class StageSpec(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    use: str = Field(pattern=r"^[\w.]+:\w+$", description="module:Class of the stage")
+    use: str = Field(
+        default="", pattern=r"^([\w.]+:\w+|\w*)$", description="a shipped stage, or module:Class; default: its own name"
+    )
     settings: dict[str, Any] = Field(default_factory=dict)
     resources: Resources = Resources()
 
@@ -37,5 +39,6 @@ class Workflow(BaseModel):
     description: str = ""
     policy: str = Field(description="name of a built-in policy, or a path")
     window_s: float = Field(default=120.0, gt=1.0, description="length of scan windows for long sources, seconds")
+    shared: dict[str, Any] = Field(default_factory=dict, description="settings that stages have in common")
     stages: dict[str, StageSpec]
     pack: dict[str, Any] = Field(default_factory=dict, description="settings of shard assembly")

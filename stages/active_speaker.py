@@ -12,26 +12,17 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from annotators import weights
-from annotators.active_speaker import (
-    LR_ASD_WEIGHTS,
-    EnvelopeActiveSpeaker,
-    active_speaker,
-    audio_of_frames,
-    lr_asd_name,
-    lr_asd_weights,
-)
+from annotators.active_speaker import LR_ASD_WEIGHTS, audio_of_frames
 from annotators.lip_signals import MIN_FRAMES, mouth_motion, mouth_motion_beside
-from annotators.lip_sync import MAX_LAG_FRAMES, EnvelopeLipSync
-from annotators.lip_sync_model import MODEL_FILE, learned_choice, learned_lip_sync, model_sha256
-from annotators.protocols_speech import ActiveSpeaker, SyncMeasure
-from annotators.sync_audio import WHISPER_WEIGHT
+from annotators.lip_sync_model import MAX_LAG_FRAMES, LearnedLipSync
+from annotators.parts import Part, part
+from annotators.protocols_speech import ActiveSpeaker, LipSync, SyncMeasure
 from curation.media.audio import read_audio
 from curation.stage import Gate, GateMode, Inputs, Outputs, StageSettings, Unit, WorkItem, each_unit
 from schemas.table import Table
@@ -48,14 +39,30 @@ MIN_SYNC_FRAMES = 2 * MAX_LAG_FRAMES + MIN_FRAMES
 """A track shorter than this has no room for the lip-audio search."""
 
 
+_LR_ASD = "annotators.active_speaker:LrAsdActiveSpeaker"
+_SYNC = "annotators.lip_sync_model:LearnedLipSync.in_use"
+
+
 class ActiveSpeakerSettings(StageSettings):
     """Which scorer."""
 
-    backend: Literal["auto", "lr-asd", "heuristic"] = Field(
-        "auto", description="lr-asd: the mean of both networks; auto: of those whose weights are here, or heuristic"
+    backend: Part[ActiveSpeaker] = part(
+        {
+            "lr-asd": _LR_ASD,
+            **{f"lr-asd({n[7:-3]})": {"use": _LR_ASD, "weight_names": [n]} for n in LR_ASD_WEIGHTS},
+            "heuristic": "annotators.active_speaker:EnvelopeActiveSpeaker",
+        },
+        "lr-asd: the mean of both networks; auto: of those whose weights are here, or heuristic",
+        auto=("lr-asd", *(f"lr-asd({n[7:-3]})" for n in LR_ASD_WEIGHTS), "heuristic"),
     )
-    sync: Literal["auto", "whisper-base", "mel", "heuristic"] = Field(
-        "auto", description="lip-audio sync, learned on Whisper's features or on log-mel; auto: Whisper's when here"
+    sync: Part[LipSync] = part(
+        {
+            "whisper-base": {"use": _SYNC, "audio": "whisper-base"},
+            "mel": {"use": _SYNC, "audio": "mel"},
+            "heuristic": "annotators.lip_sync:EnvelopeLipSync",
+        },
+        "lip-audio sync, learned on Whisper's features or on log-mel; auto: Whisper's when here",
+        auto=("whisper-base", "mel"),
     )
     min_sync_s: float = Field(2.0, gt=0, description="speech needed for a lip-audio offset, seconds")
 
@@ -75,18 +82,9 @@ class ActiveSpeakerStage:
     def __init__(self, settings: ActiveSpeakerSettings) -> None:
         """Load the scorer. Raises WeightsNotFound when LR-ASD is asked for and not here."""
         self._settings = settings
-        self._scorer = active_speaker(settings.backend)
-        self._learned = None if settings.sync == "heuristic" else learned_lip_sync(settings.sync)
-        self._heuristic = EnvelopeLipSync()
-
-    @classmethod
-    def identity(cls, settings: ActiveSpeakerSettings) -> Mapping[str, str]:
-        """Name the scorer in use with its weights' hash."""
-        lips = _sync_identity(settings)
-        here = {"auto": lr_asd_weights(), "lr-asd": LR_ASD_WEIGHTS, "heuristic": ()}[settings.backend]
-        if not here:
-            return {"asd": EnvelopeActiveSpeaker.name} | lips
-        return {"asd": lr_asd_name(here)} | {name: weights.sha256(name) for name in here} | lips
+        self._scorer = settings.backend.build()
+        self._sync = settings.sync.build()
+        self._learned = self._sync if isinstance(self._sync, LearnedLipSync) else None
 
     def run(self, item: WorkItem, inputs: Inputs) -> Outputs:
         """Score the item's tracks, all of them in one pass over the windows."""
@@ -99,11 +97,11 @@ class ActiveSpeakerStage:
         waiting: dict[str, set[str]] = {i: set() for i in item.units}
         for tracklet, track_id in track_of.items():
             waiting[track_id].add(tracklet)
-        for part in inputs.parts(FACE_CROPS):
-            for track_id, tracklets, ks, images in rows_of_tracks(part, track_of):
+        for window in inputs.parts(FACE_CROPS):
+            for track_id, tracklets, ks, images in rows_of_tracks(window, track_of):
                 waiting[track_id] -= tracklets
                 tracks[track_id].feed(ks, images, last=not waiting[track_id])
-            for track_id, at, shapes in lips_of_tracks(part, track_of) if self._learned else ():
+            for track_id, at, shapes in lips_of_tracks(window, track_of) if self._learned else ():
                 tracks[track_id].lips.add(at, shapes)
 
         def measure(track_id: str) -> Mapping[Table, Iterable[Mapping[str, Any]]]:
@@ -128,9 +126,8 @@ class ActiveSpeakerStage:
         enough = evidence >= self._settings.min_sync_s and n >= MIN_SYNC_FRAMES
         found: SyncMeasure | None = None
         frames: list[dict[str, Any]] = []
-        name = self._heuristic.name
+        name = self._sync.name
         if self._learned is not None:
-            name = self._learned.name
             if n >= MIN_SYNC_FRAMES:
                 over_time = trace(self._learned, track.lips, track.sound, first, n)
                 found = self._learned.summary(over_time, spoken) if enough else None
@@ -138,7 +135,7 @@ class ActiveSpeakerStage:
                 frames = frame_rows(over_time, track.track_id, first, offset_ms, name)
         elif enough:
             lips = np.where(spoken, mouth, np.float32(np.nan))
-            found = self._heuristic.measure(track.sound(first, n), lips)
+            found = self._sync.measure(track.sound(first, n), lips)
         return _sync_row(track.track_id, found, evidence, name), frames
 
 
@@ -150,15 +147,6 @@ def _sync_row(track_id: str, found: SyncMeasure | None, evidence_s: float, name:
         for column in ("offset_ms", "confidence", "correlation", "own_voice")
     }
     return {"track_id": track_id, **values, "evidence_s": evidence_s, "annotator": name}
-
-
-def _sync_identity(settings: ActiveSpeakerSettings) -> dict[str, str]:
-    """Name the lip sync with the hashes of its files."""
-    if settings.sync == "heuristic":
-        return {"sync": EnvelopeLipSync.name}
-    kind = learned_choice(settings.sync)
-    whisper = {WHISPER_WEIGHT: weights.sha256(WHISPER_WEIGHT)} if kind == "whisper-base" else {}
-    return {"sync": f"lip-sync-cca-{kind}", MODEL_FILE: model_sha256()} | whisper
 
 
 class _Track:

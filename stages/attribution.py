@@ -34,7 +34,6 @@ from schemas.tables import (
 )
 from schemas.time import GRID_HZ, Interval, grid_range, union_s
 from stages.attribution_assign import assign, contested
-from stages.attribution_split import METHOD as SPLIT_METHOD
 from stages.attribution_split import SplitRule, split_voices
 from stages.attribution_sync import Evidence, lag_ms, pair_evidence, sync_frames, usual_lag
 from stages.attribution_talk import conversation
@@ -84,11 +83,6 @@ class Attribution:
 
     def __init__(self, settings: AttributionSettings) -> None:
         self._settings = settings
-
-    @classmethod
-    def identity(cls, settings: AttributionSettings) -> Mapping[str, str]:
-        """Name the method."""
-        return {"binding": "asd-and-sync-assignment", "split": SPLIT_METHOD}
 
     def run(self, item: WorkItem, inputs: Inputs) -> Outputs:
         """Bind the voices of one source."""

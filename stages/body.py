@@ -12,16 +12,17 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from pydantic import Field
 
-from annotators.body_analyzer import MediaPipeBody, at_hand, identity
 from annotators.body_measures import body_yaw_deg, posture, shoulder_width_px, shoulders_seen, wrist
 from annotators.body_series import BodySignals, summary
+from annotators.parts import Part, part
 from annotators.protocols import Box, Image
 from annotators.protocols_body import SHOULDERS, Body, BodyAnalyzer
+from annotators.shipped import BODY_ANALYZERS
 from annotators.signal_series import BODY_RULES
 from curation.media.grid import frames_on_grid
 from curation.media.video import iter_frames
@@ -29,6 +30,7 @@ from curation.stage import Gate, GateMode, Inputs, Outputs, StageSettings, Unit,
 from schemas.table import Table
 from schemas.tables import BODIES, BODY_FRAMES, FACE_FRAMES, LAYOUT, SEGMENTS, SOURCES, TRACKLETS
 from schemas.time import GRID_HZ, Interval, grid_range
+from schemas.use import Shared
 from stages.clip_crop import clip_bounds
 from stages.face_series import Columns, track_series, tracklets_of
 from stages.packing_crop import Crop, Rect
@@ -43,11 +45,13 @@ Faces = Mapping[str, Columns]
 class BodySettings(StageSettings):
     """How often bodies are looked at."""
 
-    backend: Literal["auto", "mediapipe", "none"] = Field(
-        "auto", description="mediapipe: pose and hand networks; auto: these where their weights are, else none"
+    backend: Part[BodyAnalyzer | None] = part(
+        BODY_ANALYZERS, "pose and hands; auto: these where their weights are, else none", auto=("mediapipe", "none")
     )
     every: int = Field(5, ge=1, description="grid points (40 ms) from one measurement to the next")
-    max_side_px: int = Field(1280, ge=256, description="pictures are analysed at this size at most, longer side")
+    max_side_px: Annotated[int, Shared("max_side_px")] = Field(
+        1280, ge=256, description="pictures are analysed at this size at most, longer side"
+    )
 
 
 class BodyStage:
@@ -65,12 +69,7 @@ class BodyStage:
     def __init__(self, settings: BodySettings, analyzer: BodyAnalyzer | None = None) -> None:
         """Load the networks, or take an analyzer. Raises WeightsNotFound where they are asked for by name."""
         self._settings = settings
-        self._analyzer = analyzer or (MediaPipeBody() if at_hand(settings.backend) else None)
-
-    @classmethod
-    def identity(cls, settings: BodySettings) -> Mapping[str, str]:
-        """Name the networks and their weights' hashes."""
-        return identity(settings.backend)
+        self._analyzer = analyzer or settings.backend.build()
 
     def close(self) -> None:
         """Release the models."""
@@ -205,10 +204,10 @@ def looked_at(segment: Row, every: int) -> list[int]:
 def pictures(media: Path, ks: Sequence[int], settings: BodySettings) -> Iterator[tuple[int, float, Any]]:
     """Yield grid point, time and RGB picture of sorted grid points; stretches far from all of them are skipped."""
     breaks = np.flatnonzero(np.diff(ks) > _GAP_S * GRID_HZ) + 1
-    for part in np.split(np.asarray(ks, np.int64), breaks):
-        if not len(part):
+    for stretch in np.split(np.asarray(ks, np.int64), breaks):
+        if not len(stretch):
             continue
-        first, last, chosen = int(part[0]), int(part[-1]), set(part.tolist())
+        first, last, chosen = int(stretch[0]), int(stretch[-1]), set(stretch.tolist())
         span = iter_frames(media, first / GRID_HZ - 0.2, last / GRID_HZ + 0.2, max_side=settings.max_side_px)
         n = (last - first) // settings.every + 1
         shown = frames_on_grid(span, first / GRID_HZ, n, GRID_HZ / settings.every)

@@ -6,7 +6,6 @@ no media; 10 to 50 milliseconds a clip, most where a crop must be searched for t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import ClassVar
 
 from pydantic import Field
@@ -44,11 +43,6 @@ class ClipPlan:
 
     def __init__(self, settings: ClipPlanSettings) -> None:
         self._settings = settings
-
-    @classmethod
-    def identity(cls, settings: ClipPlanSettings) -> Mapping[str, str]:
-        """Name the method."""
-        return {"crop": "search"}
 
     def run(self, item: WorkItem, inputs: Inputs) -> Outputs:
         """Plan the item's segments; one that fails harms no other."""

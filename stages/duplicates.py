@@ -9,7 +9,7 @@ the number of similar sources, not with the square of all. A million sources tak
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -72,11 +72,6 @@ class Duplicates:
 
     def __init__(self, settings: DuplicatesSettings) -> None:
         self._settings = settings
-
-    @classmethod
-    def identity(cls, settings: DuplicatesSettings) -> Mapping[str, str]:
-        """No model takes part."""
-        return {}
 
     def run(self, item: WorkItem, inputs: Inputs) -> Outputs:
         """Compare all live sources."""

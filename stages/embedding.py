@@ -7,7 +7,7 @@ a portrait, dlib's 84; the body's view 31. Portrait images are read window by wi
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -15,13 +15,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field
 
-from annotators import body_analyzer, weights
-from annotators.body_analyzer import MediaPipeBody
 from annotators.body_measures import body_yaw_deg, plausible_yaw
-from annotators.face_reid import WEIGHT as FACE_REID
-from annotators.portrait_embedder import ArcFacePortraits, DlibPortraits, PortraitEmbedder, ReidPortraits
+from annotators.parts import Part, part
+from annotators.portrait_embedder import PortraitEmbedder
 from annotators.protocols import Box, Image
 from annotators.protocols_body import BodyAnalyzer
+from annotators.shipped import BODY_ANALYZERS, FACE_REID
 from annotators.views import expression_of, portrait_quality, view_from_yaw
 from curation.media.encode import decode_jpeg
 from curation.stage import Gate, GateMode, Inputs, Outputs, StageSettings, Unit, WorkItem, each_unit
@@ -41,16 +40,21 @@ Labels = Mapping[int, Mapping[str, Any]]
 class EmbeddingSettings(StageSettings):
     """How many portraits stand for a track."""
 
-    backend: Literal["auto", "retail", "dlib", "arcface"] = Field(
-        "auto",
-        description="retail: Intel's face-reidentification-retail-0095; dlib: its descriptor, weaker on many looks; "
-        "arcface: a network of your own, run by insightface; auto: retail where its weights are, else dlib",
+    backend: Part[PortraitEmbedder] = part(
+        {
+            "retail": FACE_REID,
+            "dlib": "annotators.portrait_embedder:DlibPortraits",
+            "arcface": {"use": "annotators.portrait_embedder:ArcFacePortraits", "model": "w600k_r50.onnx"},
+        },
+        "retail: Intel's face-reidentification-retail-0095; dlib: its descriptor, weaker on many looks; arcface: a "
+        "network of your own (`model`: an ONNX file, by path or by its name in OPENLPM_MODELS), run by insightface; "
+        "auto: retail where its weights are, else dlib",
+        auto=("retail", "dlib"),
     )
-    model: str = Field(
-        "w600k_r50.onnx", description="for arcface: an ONNX file, by path or by its name in OPENLPM_MODELS"
-    )
-    body: Literal["auto", "mediapipe", "none"] = Field(
-        "auto", description="tells the body's view where a portrait shows the shoulders; auto: where the weights are"
+    body: Part[BodyAnalyzer | None] = part(
+        BODY_ANALYZERS,
+        "tells the body's view where a portrait shows the shoulders; auto: where the weights are",
+        auto=("mediapipe", "none"),
     )
     n_portraits: int = Field(16, ge=1, le=64, description="portraits embedded a track, by quality and variety")
 
@@ -70,13 +74,8 @@ class Embedding:
     def __init__(self, settings: EmbeddingSettings) -> None:
         """Load the network. Raises WeightsNotFound; ImportError where arcface is asked for without insightface."""
         self._settings = settings
-        self._embedder = _embedder(settings)
-        self._body: BodyAnalyzer | None = MediaPipeBody() if body_analyzer.at_hand(settings.body) else None
-
-    @classmethod
-    def identity(cls, settings: EmbeddingSettings) -> Mapping[str, str]:
-        """Name the embedder and the body networks with their weights' hashes."""
-        return {**_embedder_identity(settings), **body_analyzer.identity(settings.body)}
+        self._embedder = settings.backend.build()
+        self._body = settings.body.build()
 
     def close(self) -> None:
         """Release the body networks."""
@@ -137,30 +136,6 @@ class Embedding:
         return None if body is None else body_yaw_deg(body, (rgb.shape[1], rgb.shape[0]))
 
 
-def _embedder_identity(settings: EmbeddingSettings) -> Mapping[str, str]:
-    chosen = _choice(settings)
-    if chosen == "arcface":
-        return ArcFacePortraits.identity_of(settings.model)
-    return ReidPortraits.identity() if chosen == "retail" else DlibPortraits.identity()
-
-
-def _choice(settings: EmbeddingSettings) -> Literal["retail", "dlib", "arcface"]:
-    """Settle "auto" by what is here, so that settings, fingerprint and network agree."""
-    if settings.backend != "auto":
-        return settings.backend
-    return "retail" if weights.find(FACE_REID) is not None else "dlib"
-
-
-def _embedder(settings: EmbeddingSettings) -> PortraitEmbedder:
-    match _choice(settings):
-        case "retail":
-            return ReidPortraits()
-        case "dlib":
-            return DlibPortraits()
-        case "arcface":
-            return ArcFacePortraits(settings.model)
-
-
 def portrait_labels(
     portraits: Columns, faces: Columns, layout: Sequence[Row] = (), size: tuple[int, int] = (1, 1)
 ) -> dict[int, dict[str, Any]]:
@@ -219,8 +194,8 @@ def _images(inputs: Inputs, track_of: Mapping[str, str], wanted: Mapping[str, se
     """Return image, points and box of the wanted portraits by (track, k); windows are read one at a time."""
     ks = pa.array(sorted(set().union(*wanted.values())), pa.int32())
     out: dict[tuple[str, int], Row] = {}
-    for part in inputs.parts(PORTRAITS):
-        near = part.filter(pc.is_in(part["k"], ks)).select(["tracklet_id", "k", "image", "points_xy", "face_xywh"])
+    for window in inputs.parts(PORTRAITS):
+        near = window.filter(pc.is_in(window["k"], ks)).select(["tracklet_id", "k", "image", "points_xy", "face_xywh"])
         for row in near.to_pylist():
             track = track_of.get(row["tracklet_id"])
             if track is not None and row["k"] in wanted.get(track, ()):

@@ -85,11 +85,6 @@ class Identity:
     def __init__(self, settings: IdentitySettings) -> None:
         self._settings = settings
 
-    @classmethod
-    def identity(cls, settings: IdentitySettings) -> Mapping[str, str]:
-        """No model takes part: embeddings are read."""
-        return {}
-
     def run(self, item: WorkItem, inputs: Inputs) -> Outputs:
         """Cluster all live tracks of the dataset."""
         s = self._settings

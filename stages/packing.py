@@ -18,13 +18,15 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from annotators.voices import CamPlusPlusEmbedder
+from annotators.parts import Absent, Part, part
+from annotators.protocols_speech import SourceSeparator, SpeakerEmbedder
+from annotators.shipped import VOICE_EMBEDDERS
 from curation.media.audio import AudioReader
 from curation.media.encode import encode_clip_bytes, encode_flac
 from curation.media.grid import frames_on_grid
 from curation.media.video import iter_frames
 from curation.shards import tar_bytes
-from curation.stage import Gate, GateMode, Inputs, Outputs, Rows, StageSettings, Unit, WorkItem, each_unit
+from curation.stage import Exchangeable, Gate, GateMode, Inputs, Outputs, Rows, StageSettings, Unit, WorkItem, each_unit
 from schemas.sample import FPS, SAMPLES_PER_FRAME
 from schemas.table import Table
 from schemas.tables import (
@@ -44,7 +46,7 @@ from stages.clip_crop import planned
 from stages.crop_path import CropPath
 from stages.packing_audio import Gain, Role, Run, level_db, offset_shift_s, role_gain
 from stages.packing_picture import cropped
-from stages.packing_voices import Bools, Voices, load_separator, overlaps, separated, wrong_energy
+from stages.packing_voices import Bools, Voices, overlaps, separated, wrong_energy
 
 _LEAD_S = 1.0
 """Frames from this long before a clip are looked at, so that a frame shown across its start is found."""
@@ -66,10 +68,15 @@ class PackingSettings(StageSettings):
         160, ge=0, description="smaller offsets are left alone (ms; ITU-R BT.1359 accepts -185 to +90)"
     )
     max_offset_ms: float = Field(600, ge=0, description="larger offsets are taken for another person's voice (ms)")
-    separator: str | None = Field(
-        None, description="module:Class that takes overlapped voices apart (annotators.protocols_speech)"
+    separator: Part[SourceSeparator | None] = part(
+        {"none": Absent("none")}, "takes overlapped voices apart; none ships with the project"
     )
+    embedder: Part[SpeakerEmbedder] = part(VOICE_EMBEDDERS, "with a separator: whose voice is which", shared="embedder")
     min_overlap_s: float = Field(0.2, gt=0, description="shorter overlaps are not worth separating (seconds)")
+
+    def parts(self) -> dict[str, Exchangeable]:
+        """Return the parts at work: without a separator no voice is embedded."""
+        return super().parts() if self.separator.at_work else {}
 
 
 @dataclass(frozen=True)
@@ -101,13 +108,8 @@ class Packing:
     def __init__(self, settings: PackingSettings) -> None:
         """Load the separator where one is configured. Raises what importing or building it raises."""
         self._settings = settings
-        self._separator = None if settings.separator is None else load_separator(settings.separator)
-        self._embedder = None if settings.separator is None else CamPlusPlusEmbedder()
-
-    @classmethod
-    def identity(cls, settings: PackingSettings) -> Mapping[str, str]:
-        """Name the separator; without one no model takes part."""
-        return {} if settings.separator is None else {"separator": settings.separator}
+        self._separator = settings.separator.build()
+        self._embedder = None if self._separator is None else settings.embedder.build()
 
     def run(self, item: WorkItem, inputs: Inputs) -> Outputs:
         """Pack the item's segments; one that fails leaves no file."""

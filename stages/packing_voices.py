@@ -7,7 +7,6 @@ energy lies where the wrong voice is heard. Arithmetic on a clip's samples: a mi
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -69,22 +68,6 @@ class Voices:
             a, b = (min(n, max(0, round(at * rate_hz) - first)) for at in (span.start_s, span.end_s))
             (mine if speaker in own else others)[a:b] = True
         return mine, others
-
-
-def load_separator(name: str) -> SourceSeparator:
-    """Return the separator named `module:Class`, built without arguments.
-
-    Raises:
-        ValueError: the name does not lead to a separator; it says why.
-    """
-    module, _, attribute = name.partition(":")
-    try:
-        built = getattr(importlib.import_module(module), attribute)()
-    except (ImportError, AttributeError, ValueError) as e:
-        raise ValueError(f"separator {name!r} cannot be loaded ({e}); write module:Class of an importable class") from e
-    if not isinstance(built, SourceSeparator):
-        raise ValueError(f"separator {name!r} has no name, rate_hz and separate(mixture); see SourceSeparator")
-    return built
 
 
 def wrong_energy(track: Gain, role: Role, own: Bools, others: Bools) -> float | None:

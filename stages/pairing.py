@@ -17,7 +17,8 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from annotators.speaking import CHANGE_NATS, MODEL_FILE, model_sha256
+from annotators.parts import Part, part
+from annotators.speaking import CHANGE_NATS, SpeakingEvidence
 from curation.stage import Gate, GateMode, Inputs, Outputs, StageSettings, Unit, WorkItem
 from schemas import tables as t
 from schemas.table import Table
@@ -41,6 +42,9 @@ Floats = npt.NDArray[np.float32]
 class PairingSettings(StageSettings):
     """Thresholds of states and lengths of clips."""
 
+    evidence: Part[SpeakingEvidence] = part(
+        {"logistic": "annotators.speaking:FittedSpeaking"}, "weighs what speaks for a face's speaking"
+    )
     change_nats: float = Field(CHANGE_NATS, ge=0, description="log-odds that a change between speaking and not costs")
     mouthing_score: float = Field(
         1.5, description="without a voice, lips move as speech does from this mean of the networks' highest score"
@@ -114,11 +118,7 @@ class Pairing:
 
     def __init__(self, settings: PairingSettings) -> None:
         self._settings = settings
-
-    @classmethod
-    def identity(cls, settings: PairingSettings) -> Mapping[str, str]:
-        """Name the method and the weights of its evidence."""
-        return {"states": "speaking-logistic-viterbi", MODEL_FILE: model_sha256()}
+        self._weigh = settings.evidence.build().model
 
     def run(self, item: WorkItem, inputs: Inputs) -> Outputs:
         """Pair the people of one source."""
@@ -158,7 +158,9 @@ class Pairing:
     def _people(self, inputs: Inputs, heard: Heard) -> list[_Person]:
         s = self._settings
         tracks = inputs.read(t.TRACKS).to_pylist()
-        evidence = lip_evidence(inputs.read(t.ASD_FRAMES), tracks, heard.probability, s.change_nats, s.mouthing_score)
+        evidence = lip_evidence(
+            inputs.read(t.ASD_FRAMES), tracks, heard.probability, s.change_nats, s.mouthing_score, self._weigh
+        )
         faces = face_series(inputs)
         moving = speaking_at(evidence)
         now = sync_now(inputs.read(t.SYNC_FRAMES))

@@ -5,7 +5,7 @@ Reads ASD_FRAMES once; a few numbers a face frame are held.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from annotators.lip_signals import moving_mean
-from annotators.speaking import features, smoothed_score, speaking, speaking_model
+from annotators.speaking import SpeakingModel, features, smoothed_score, speaking, speaking_model
 from schemas.time import Interval, grid_range
 from stages.nearest import nearest_index
 from stages.pairing_states import Lips
@@ -50,6 +50,7 @@ def lip_evidence(
     voice: npt.NDArray[np.float32],
     change: float,
     mouthing_score: float,
+    model: Callable[[str], SpeakingModel] = speaking_model,
 ) -> dict[str, FaceEvidence]:
     """Return the evidence of each track.
 
@@ -59,14 +60,13 @@ def lip_evidence(
         voice: probability of speech on the source's grid.
         change: log-odds that a change between speaking and not costs.
         mouthing_score: highest network's mean score from which lips move as in speech, whatever is heard.
+        model: weighs the evidence of scores by the scorer's name.
     """
     features_of, names = track_features(asd, tracks, voice)
     out = {}
     for name, (series, inputs) in features_of.items():
-        if np.isnan(series.score).all():
-            odds = np.full(len(series.ks), np.nan)
-        else:
-            odds = speaking_model(names[name]).log_odds(inputs)
+        unseen = np.isnan(series.score).all()
+        odds = np.full(len(series.ks), np.nan) if unseen else model(names[name]).log_odds(inputs)
         mouthing = (_mean(series.highest) >= mouthing_score) & (np.nan_to_num(series.mouth, nan=_MOVES) >= _MOVES)
         lips = Lips(odds.astype(np.float32), speaking(odds, change), np.asarray(mouthing, np.bool_))
         out[name] = FaceEvidence(series.ks, series.score.astype(np.float32), lips)

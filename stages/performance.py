@@ -8,20 +8,17 @@ the measured signals, and disagreements are written beside the caption.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar, get_args
 
 import numpy as np
-from pydantic import Field, model_validator
 
 from annotators.camera_moves import CameraSeries, camera_move
-from annotators.captioner import ClipContext, Frame, Partner, SignalCaptioner
-from annotators.captioner_openai import OpenAICaptioner
-from annotators.chat import ChatEndpoint
+from annotators.captioner import Captioner, ClipContext, Frame, Partner
 from annotators.gaze_targets import Side
+from annotators.parts import Part, part
 from annotators.performance_signals import measure
 from annotators.signal_series import BODY_RULES, SIGNAL_RULES, Baseline, Event, FaceSignals, baseline_of
 from annotators.speaking_style import SpeakingStyle
@@ -59,20 +56,13 @@ _COLUMNS = ("k", "x", "y", "w", "h", "has_mesh", "yaw_deg", "pitch_deg", "roll_d
 class PerformanceSettings(StageSettings):
     """Who writes the captions."""
 
-    backend: Literal["signals", "openai"] = Field("signals", description="rules on measured signals, or an endpoint")
-    base_url: str = Field("", description="openai: the endpoint's address, such as http://host:8000/v1")
-    model: str = Field("", description="openai: name of the served model")
-    api_key_env: str = Field("OPENAI_API_KEY", description="openai: environment variable that holds the key, if any")
-    n_frames: int = Field(8, ge=1, le=64, description="openai: frames of the crop shown a segment")
-    max_attempts: int = Field(3, ge=1, description="openai: requests a segment until a caption is usable")
-    timeout_s: float = Field(60, gt=0, description="openai: longest wait for one answer (s)")
-    budget_s: float = Field(150, gt=0, description="openai: longest wait for one segment (s)")
-
-    @model_validator(mode="after")
-    def _endpoint(self) -> PerformanceSettings:
-        if self.backend == "openai" and not (self.base_url and self.model):
-            raise ValueError("backend openai needs base_url (such as http://host:8000/v1) and model")
-        return self
+    backend: Part[Captioner] = part(
+        {
+            "signals": "annotators.captioner:SignalCaptioner",
+            "openai": "annotators.captioner_openai:OpenAICaptioner.served",
+        },
+        "signals: rules on measured signals; openai: a model behind an endpoint, with `base_url`, `model` and more",
+    )
 
 
 @dataclass(frozen=True)
@@ -116,18 +106,7 @@ class Performance:
 
     def __init__(self, settings: PerformanceSettings) -> None:
         self._settings = settings
-        self._captioner: SignalCaptioner | OpenAICaptioner = SignalCaptioner()
-        if settings.backend == "openai":
-            endpoint = ChatEndpoint(settings.base_url, os.environ.get(settings.api_key_env) or None)
-            self._captioner = OpenAICaptioner(
-                endpoint, settings.model, settings.n_frames, settings.max_attempts, settings.timeout_s,
-                settings.budget_s,
-            )  # fmt: skip
-
-    @classmethod
-    def identity(cls, settings: PerformanceSettings) -> Mapping[str, str]:
-        """Name the captioner."""
-        return {"captioner": SignalCaptioner.name if settings.backend == "signals" else f"openai:{settings.model}"}
+        self._captioner = settings.backend.build()
 
     def run(self, item: WorkItem, inputs: Inputs) -> Outputs:
         """Caption the item's segments; one that fails harms no other."""

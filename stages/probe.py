@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from curation.media.probe import probe, sha256_file
@@ -30,11 +29,6 @@ class Probe:
 
     def __init__(self, settings: ProbeSettings) -> None:
         """Nothing to load."""
-
-    @classmethod
-    def identity(cls, settings: ProbeSettings) -> Mapping[str, str]:
-        """Name the reader."""
-        return {"reader": "pyav"}
 
     def run(self, item: WorkItem, inputs: Inputs) -> Outputs:
         """Read the file's packets. Raises MediaError for what is no video, or a broken one."""

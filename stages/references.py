@@ -76,11 +76,6 @@ class References:
     def __init__(self, settings: ReferencesSettings) -> None:
         self._settings = settings
 
-    @classmethod
-    def identity(cls, settings: ReferencesSettings) -> Mapping[str, str]:
-        """No model takes part: embeddings and labels are read."""
-        return {}
-
     def run(self, item: WorkItem, inputs: Inputs) -> Outputs:
         """Choose references for all live segments; one without any image is reported as failed."""
         person_of = {str(r["track_id"]): str(r["identity_id"]) for r in inputs.read(TRACK_IDENTITIES).to_pylist()}

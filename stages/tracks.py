@@ -7,15 +7,17 @@ compared before they are joined. Cheap: tables in, tables out, no media; 17 ms f
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field
 
-from annotators.portrait_embedder import ReidPortraits
+from annotators.parts import Part, part
+from annotators.portrait_embedder import PortraitEmbedder
 from annotators.protocols import Box
+from annotators.shipped import FACE_COMPARERS
 from curation.stage import Gate, GateMode, Inputs, Outputs, StageSettings, Unit, WorkItem
 from schemas.table import Table
 from schemas.tables import CUTS, FACE_FRAMES, FRAMES, LAYOUT, PORTRAITS, SHOTS, SOURCES, TRACKLETS, TRACKS
@@ -31,8 +33,12 @@ class TracksSettings(StageSettings):
     """How pieces are put together."""
 
     min_shot_s: float = Field(0.2, ge=0, description="cuts closer than this are one cut (a flash, a dissolve)")
-    people: Literal["auto", "face-reid", "none"] = Field(
-        "auto", description="portraits are compared before pieces are joined; auto: where the embedder can be had"
+    people: Part[PortraitEmbedder | None] = part(
+        FACE_COMPARERS,
+        "portraits are compared before pieces are joined; auto: where the embedder can be had",
+        auto=("face-reid", "none"),
+        fetch=True,
+        shared="people",
     )
     max_gap_s: float = Field(0.6, ge=0, description="a face that comes back after so long is the same track")
 
@@ -51,12 +57,7 @@ class Tracks:
 
     def __init__(self, settings: TracksSettings) -> None:
         self._settings = settings
-        self._people = ReidPortraits() if scan_people.at_hand(settings.people) else None
-
-    @classmethod
-    def identity(cls, settings: TracksSettings) -> Mapping[str, str]:
-        """Name the method, and the embedder with its weights."""
-        return {"join": "position", **scan_people.identity(settings.people)}
+        self._people = settings.people.build()
 
     def run(self, item: WorkItem, inputs: Inputs) -> Outputs:
         """Put a source's windows together."""
@@ -128,7 +129,7 @@ class Tracks:
 class _Others:
     """Compares the portraits of two tracklets; each is decoded and embedded when it is first needed."""
 
-    def __init__(self, embedder: ReidPortraits, inputs: Inputs, faces: pd.DataFrame) -> None:
+    def __init__(self, embedder: PortraitEmbedder, inputs: Inputs, faces: pd.DataFrame) -> None:
         self._embedder, self._inputs, self._faces = embedder, inputs, faces
         self._vectors: dict[tuple[str, bool], list[Vector]] = {}
 

@@ -6,17 +6,15 @@ uses its verdicts. Reads a few frames and the sound of each segment; one request
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-from pydantic import Field
 
 from annotators.captioner import Frame
-from annotators.chat import ChatEndpoint, Patience
-from annotators.verifier import OpenAIVerifier
+from annotators.parts import Part, part
+from annotators.verifier import Verifier
 from curation.media.audio import read_audio
 from curation.media.grid import frames_on_grid
 from curation.media.video import iter_frames
@@ -32,13 +30,11 @@ from stages.packing_picture import cropped
 class VerificationSettings(StageSettings):
     """Which served model."""
 
-    base_url: str = Field(description="the endpoint's address, such as http://host:8000/v1")
-    model: str = Field(min_length=1, description="name of the served audio-visual model")
-    api_key_env: str = Field("OPENAI_API_KEY", description="environment variable that holds the key, if any")
-    n_frames: int = Field(8, ge=1, le=64, description="frames of the crop shown a segment")
-    max_attempts: int = Field(3, ge=1, description="requests a segment until a verdict is usable")
-    timeout_s: float = Field(60, gt=0, description="longest wait for one answer (s)")
-    budget_s: float = Field(150, gt=0, description="longest wait for one segment (s)")
+    verifier: Part[Verifier] = part(
+        {"openai": "annotators.verifier:OpenAIVerifier.served"},
+        "openai: a served audio-visual model, with `base_url`, `model`, `n_frames` and more",
+        required=True,
+    )
 
 
 class Verification:
@@ -55,15 +51,7 @@ class Verification:
 
     def __init__(self, settings: VerificationSettings) -> None:
         """Check the address. Raises ValueError when it is none."""
-        self._settings = settings
-        patience = Patience(settings.max_attempts, settings.timeout_s, settings.budget_s)
-        endpoint = ChatEndpoint(settings.base_url, os.environ.get(settings.api_key_env) or None)
-        self._verifier = OpenAIVerifier(endpoint, settings.model, settings.n_frames, patience)
-
-    @classmethod
-    def identity(cls, settings: VerificationSettings) -> Mapping[str, str]:
-        """Name the model."""
-        return {"verifier": f"openai:{settings.model}"}
+        self._verifier = settings.verifier.build()
 
     def run(self, item: WorkItem, inputs: Inputs) -> Outputs:
         """Judge the item's segments; one that fails harms no other."""
@@ -75,9 +63,9 @@ class Verification:
         start_s, end_s = segment["start_s"], segment["end_s"]
         path = planned(segment, plans)
         size = encoded_size(path, round(plans[segment["segment_id"]]["packed_short_px"]))
-        step_s = (end_s - start_s) / self._settings.n_frames
+        step_s = (end_s - start_s) / self._verifier.n_frames
         even = frames_on_grid(
-            iter_frames(media, start_s, end_s), start_s + step_s / 2, self._settings.n_frames, 1 / step_s
+            iter_frames(media, start_s, end_s), start_s + step_s / 2, self._verifier.n_frames, 1 / step_s
         )
         frames = [
             Frame(f.pts_s, cropped(f.rgb(), tuple(path.at(f.pts_s - start_s)), size, exact=path.moves)) for f in even

@@ -24,7 +24,6 @@ from annotators.active_speaker import (
     LR_ASD_WEIGHTS,
     EnvelopeActiveSpeaker,
     LrAsdActiveSpeaker,
-    active_speaker,
     asd_crop_box,
     audio_of_frames,
 )
@@ -34,6 +33,7 @@ from annotators.faces_mesh import mouth_opening
 from annotators.lr_asd import FoldedVisualEncoder, LrAsd
 from annotators.protocols import Box
 from annotators.protocols_speech import ActiveSpeaker, ByteArray, FloatArray
+from stages.active_speaker import ActiveSpeakerSettings
 
 
 @dataclass(frozen=True)
@@ -159,16 +159,16 @@ def test_the_fallback_names_itself(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(weights, "find", lambda name: None)
     monkeypatch.setattr(weights, "resolve", nowhere)
-    assert active_speaker().name == "lip-motion-envelope-heuristic"
-    assert active_speaker("heuristic").weights == ()
+    assert ActiveSpeakerSettings().backend.build().name == "lip-motion-envelope-heuristic"
+    assert ActiveSpeakerSettings(backend="heuristic").backend.build().weights == ()
     with pytest.raises(weights.WeightsNotFound):
-        active_speaker("lr-asd")
+        ActiveSpeakerSettings(backend="lr-asd").backend.build()
 
 
 def test_the_model_is_chosen_where_its_weights_are() -> None:
     for name in LR_ASD_WEIGHTS:
         need(name)
-    chosen = active_speaker()
+    chosen = ActiveSpeakerSettings().backend.build()
     assert (chosen.name, chosen.weights) == ("lr-asd(talkset+ava)", LR_ASD_WEIGHTS)
 
 

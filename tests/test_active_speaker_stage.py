@@ -191,6 +191,6 @@ def test_evidence_is_speech_with_a_confirmed_face() -> None:
 
 
 def test_identity_names_the_scorer_without_loading_it() -> None:
-    assert ActiveSpeakerStage.identity(ActiveSpeakerSettings(backend="heuristic"))["asd"].endswith("heuristic")
-    named = ActiveSpeakerStage.identity(ActiveSpeakerSettings(backend="lr-asd"))
+    assert ActiveSpeakerSettings(backend="heuristic").identity()["backend"].endswith("heuristic")
+    named = ActiveSpeakerSettings(backend="lr-asd").identity()
     assert named[LR_ASD_WEIGHT] == weights.sha256(LR_ASD_WEIGHT)

@@ -21,7 +21,7 @@ from annotators.protocols_speech import Diarizer, FloatArray, Segment, Turn
 from annotators.pyannote_diarizer import PyannoteDiarizer
 from annotators.speaker_segmentation import SEGMENTATION_WEIGHT
 from annotators.voices import CAMPPLUS_WEIGHT
-from stages.speech import Speech, SpeechSettings
+from stages.speech import SpeechSettings
 from workflows import cli
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -37,7 +37,7 @@ def diarizer(request: pytest.FixtureRequest) -> Iterator[Diarizer]:
     need(SEGMENTATION_WEIGHT, CAMPPLUS_WEIGHT)
     if request.param == "pyannote":
         try:
-            PyannoteDiarizer.identity()
+            PyannoteDiarizer.made_of()
         except PartNotInstalledError:
             pytest.skip("pyannote.audio is not installed: `make setup-diarization` installs it")
     with pytest.MonkeyPatch.context() as patch:
@@ -119,8 +119,8 @@ def test_a_diarizer_that_is_not_installed_stops_the_run_before_it_starts(
     need(SEGMENTATION_WEIGHT, CAMPPLUS_WEIGHT)
     monkeypatch.setattr(importlib.metadata, "version", without_pyannote)
     with pytest.raises(PartNotInstalledError, match="make setup-diarization"):
-        Speech.identity(SpeechSettings(diarizer="pyannote"))
-    assert "pyannote.audio" not in Speech.identity(SpeechSettings())
+        SpeechSettings(diarizer="pyannote").identity()
+    assert "pyannote.audio" not in SpeechSettings().identity()
     (tmp_path / "clip.mp4").write_bytes(b"never opened")
     command = ["run", str(tmp_path), "--out", str(tmp_path / "out"), "--engine", "local", "--set"]
     with pytest.raises(SystemExit) as stopped:
@@ -143,4 +143,4 @@ def test_what_diarization_adds_changes_no_pin() -> None:
 def test_a_chosen_diarizer_is_part_of_the_fingerprint(monkeypatch: pytest.MonkeyPatch) -> None:
     need(SEGMENTATION_WEIGHT, CAMPPLUS_WEIGHT)
     monkeypatch.setattr(importlib.metadata, "version", lambda name: "4.0.7")
-    assert Speech.identity(SpeechSettings(diarizer="pyannote"))["pyannote.audio"] == "4.0.7"
+    assert SpeechSettings(diarizer="pyannote").identity()["pyannote.audio"] == "4.0.7"

@@ -304,7 +304,7 @@ def test_null_on_a_measured_column_is_no_quiet_filter(tmp_path: Path) -> None:
     [
         ("toy_scan.tweek=2", "did you mean 'tweak'"),
         ("toy_skan.tweak=2", "did you mean 'toy_scan'"),
-        ("tweak=2", "stage.setting=value"),
+        ("tweak=2", "section.setting=value"),
         ("toy_scan.tweak=much", "toy_scan.*tweak"),
     ],
 )

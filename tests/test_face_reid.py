@@ -184,17 +184,17 @@ def test_only_chips_are_embedded(embedder: ReidPortraits) -> None:
 def test_without_its_weights_dlib_stands_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from annotators.identity import FaceEmbedder
     from curation.workflow import resolve
-    from stages.embedding import Embedding, EmbeddingSettings
+    from stages.embedding import EmbeddingSettings
     from workflows import catalog
     from workflows.stand_ins import sentence, stand_ins
 
     pipeline = resolve(catalog.workflow("conversation"))
     if weights.find(WEIGHT) is not None:
-        assert WEIGHT in Embedding.identity(EmbeddingSettings())
+        assert WEIGHT in EmbeddingSettings().identity()
         assert WEIGHT not in stand_ins(pipeline)
     monkeypatch.setenv("OPENLPM_CACHE", str(tmp_path))
     directories = os.environ.get("OPENLPM_MODELS", "").split(os.pathsep)
     monkeypatch.setenv("OPENLPM_MODELS", os.pathsep.join(d for d in directories if not (Path(d) / WEIGHT).exists()))
-    assert Embedding.identity(EmbeddingSettings())["embedder"] == FaceEmbedder.name
+    assert EmbeddingSettings().identity()["backend"] == FaceEmbedder.name
     assert stand_ins(pipeline)[WEIGHT] == FaceEmbedder.name
     assert f"lpm models fetch {WEIGHT}" in sentence(WEIGHT, FaceEmbedder.name)

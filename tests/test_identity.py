@@ -13,16 +13,16 @@ from annotators.faces import CROP_SIZE_PX, FaceDetector, FaceLandmarker
 from annotators.faces_boxes import crop_box, cut_square
 from annotators.faces_mesh import eye_corners_and_nose, to_frame
 from annotators.identity import CHIP_SIZE_PX, FaceEmbedder, distance
-from annotators.protocols import FaceEmbedding, FloatArray, Image
+from annotators.protocols import FloatArray, Image
 
 
 @pytest.fixture(scope="module")
-def embedder() -> FaceEmbedding:
+def embedder() -> FaceEmbedder:
     need(*FaceEmbedder.weights)
     return FaceEmbedder()
 
 
-def chips(path: Path, embedder: FaceEmbedding, every: int = 40, limit: int = 2) -> list[list[Image]]:
+def chips(path: Path, embedder: FaceEmbedder, every: int = 40, limit: int = 2) -> list[list[Image]]:
     """Return, for the people in view from left to right, their chips aligned by box and by mesh."""
     need(*FaceDetector.weights, *FaceLandmarker.weights)
     people: dict[int, list[Image]] = {}
@@ -37,7 +37,7 @@ def chips(path: Path, embedder: FaceEmbedding, every: int = 40, limit: int = 2) 
     return [people[place] for place in sorted(people)]
 
 
-def test_one_person_is_near_and_others_are_far(media: Path, embedder: FaceEmbedding) -> None:
+def test_one_person_is_near_and_others_are_far(media: Path, embedder: FaceEmbedder) -> None:
     clips = ("talk_woman_garden", "talk_woman_studio", "listen_woman_red")
     people: list[list[FloatArray]] = []
     for clip in clips:
@@ -55,7 +55,7 @@ def test_one_person_is_near_and_others_are_far(media: Path, embedder: FaceEmbedd
                 assert min(distances) > embedder.same_person_distance
 
 
-def test_the_same_chip_gives_the_same_descriptor(media: Path, embedder: FaceEmbedding) -> None:
+def test_the_same_chip_gives_the_same_descriptor(media: Path, embedder: FaceEmbedder) -> None:
     (person,) = chips(media / "talk_woman_studio.mp4", embedder, limit=1)
     by_box, by_points = person
     assert by_box.shape == (CHIP_SIZE_PX, CHIP_SIZE_PX, 3) and by_box.dtype == np.uint8
@@ -65,7 +65,7 @@ def test_the_same_chip_gives_the_same_descriptor(media: Path, embedder: FaceEmbe
     assert distance(first, embedder.embed(by_points)) < 0.25
 
 
-def test_wrong_inputs_are_refused(embedder: FaceEmbedding) -> None:
+def test_wrong_inputs_are_refused(embedder: FaceEmbedder) -> None:
     picture = np.zeros((200, 200, 3), np.uint8)
     with pytest.raises(ValueError, match="150 px square"):
         embedder.embed(picture)

@@ -22,7 +22,7 @@ from annotators.lip_sync_training import TalkerClip, evaluate, held_out_towers, 
 from annotators.protocols_speech import FloatArray, LipSync, SyncMeasure
 from annotators.sync_audio import WHISPER_WEIGHT, MelSyncAudio, WhisperSyncAudio, levelled
 from curation.media.audio import read_audio
-from stages.active_speaker import ActiveSpeakerSettings, ActiveSpeakerStage
+from stages.active_speaker import ActiveSpeakerSettings
 
 FRAMES = 300
 SOUNDS = 20
@@ -159,16 +159,16 @@ def test_a_model_of_ones_own_is_preferred_and_changes_the_fingerprint(
     monkeypatch.setenv("OPENLPM_MODELS", "")
     monkeypatch.setenv("OPENLPM_CACHE", str(tmp_path / "none"))
     settings_ = ActiveSpeakerSettings(backend="heuristic", sync="mel")
-    shipped = ActiveSpeakerStage.identity(settings_)
+    shipped = settings_.identity()
     assert set(model.load_towers(model.model_path())) == {"mel", "whisper-base"}
     towers: Mapping[str, SyncTowers] = {"mel": fitted()._towers}
     model.save_towers(tmp_path / model.MODEL_FILE, dict(towers), {"clips": 6})
     monkeypatch.setenv("OPENLPM_MODELS", str(tmp_path))
-    own = ActiveSpeakerStage.identity(settings_)
+    own = settings_.identity()
     assert shipped["sync"] == own["sync"] == "lip-sync-cca-mel" and shipped[model.MODEL_FILE] != own[model.MODEL_FILE]
     np.testing.assert_allclose(model.load_towers(model.model_path())["mel"].lips, towers["mel"].lips, rtol=2e-3)
     with pytest.raises(ValueError, match="train it again"):
-        model.learned_lip_sync("whisper-base")
+        LearnedLipSync.in_use("whisper-base")
 
 
 @cache

@@ -6,10 +6,13 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
+from annotators.voices import CAMPPLUS_WEIGHT
 from curation.pack import kept_sides, pair_status
 from schemas.time import Interval
-from stages.packing_voices import Voices, load_separator, overlaps, separated, wrong_energy
+from stages.packing import PackingSettings
+from stages.packing_voices import Voices, overlaps, separated, wrong_energy
 
 RATE = 48_000
 
@@ -22,6 +25,7 @@ class ToneSeparator:
     """Splits at 1 kHz, at a rate of its own, the high part first."""
 
     name: ClassVar[str] = "split at 1 kHz"
+    weights: ClassVar[tuple[str, ...]] = ()
     rate_hz: ClassVar[int] = 24_000
 
     def separate(self, mixture: np.ndarray) -> np.ndarray:
@@ -85,12 +89,13 @@ def test_an_overlap_is_taken_apart_and_given_to_its_owners() -> None:
 
 
 def test_a_separator_is_named_by_module_and_class() -> None:
-    assert load_separator(f"{__name__}:ToneSeparator").rate_hz == 24_000
-    for name in ("nowhere:X", f"{__name__}:Nothing", "ToneSeparator"):
-        with pytest.raises(ValueError, match="cannot be loaded"):
-            load_separator(name)
-    with pytest.raises(ValueError, match="rate_hz"):
-        load_separator("collections:OrderedDict")
+    made = PackingSettings(separator=f"{__name__}:ToneSeparator")
+    assert made.separator.build().rate_hz == 24_000
+    assert made.identity().keys() >= {"separator", "separator.code", "embedder", CAMPPLUS_WEIGHT}
+    assert PackingSettings().identity() == {}
+    for name in ("nowhere:X", f"{__name__}:Nothing", "ToneSeparator", "collections:OrderedDict"):
+        with pytest.raises(ValidationError, match=name.split(":")[0]):
+            PackingSettings(separator=name)
 
 
 def test_an_exchange_whose_other_half_is_gone_is_an_orphan() -> None:

@@ -9,6 +9,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from annotators import weights
 from annotators.identity import SAME_PERSON_DISTANCE
 from annotators.portrait_embedder import ARCFACE_SAME_PERSON_COSINE, ArcFacePortraits, DlibPortraits
 from annotators.protocols import Box
@@ -77,12 +78,13 @@ def test_the_file_is_found_named_and_fingerprinted(tmp_path: Path, monkeypatch: 
     (tmp_path / "models").mkdir()
     network(tmp_path / "models" / "mine.onnx")
     monkeypatch.setenv("OPENLPM_MODELS", str(tmp_path / "models"))
-    settings = EmbeddingSettings(backend="arcface", model="mine.onnx")
-    identity = Embedding.identity(settings)
-    assert identity["embedder"] == "insightface-arcface:mine.onnx" and len(identity["mine.onnx"]) == 64
-    assert Embedding(settings)._embedder.name == identity["embedder"]
+    settings = EmbeddingSettings(backend={"use": "arcface", "model": "mine.onnx"})
+    identity = settings.identity()
+    assert identity["backend"] == "insightface-arcface:mine.onnx" and len(identity["mine.onnx"]) == 64
+    assert Embedding(settings)._embedder.name == identity["backend"]
     other = network(tmp_path / "mine.onnx", seed=1)
-    assert Embedding.identity(EmbeddingSettings(backend="arcface", model=str(other))) != identity
-    assert Embedding.identity(EmbeddingSettings()).items() >= DlibPortraits.identity().items()
-    with pytest.raises(WeightsNotFound, match=r"no ArcFace model 'none.onnx'.*embedding.backend=dlib"):
-        Embedding(EmbeddingSettings(backend="arcface", model="none.onnx"))
+    assert EmbeddingSettings(backend={"use": "arcface", "model": str(other)}).identity() != identity
+    dlib = {n: weights.sha256(n) for n in DlibPortraits.weights}
+    assert EmbeddingSettings().identity().items() >= dlib.items()
+    with pytest.raises(WeightsNotFound, match=r"no model file 'none.onnx'.*OPENLPM_MODELS"):
+        Embedding(EmbeddingSettings(backend={"use": "arcface", "model": "none.onnx"}))

@@ -15,12 +15,13 @@ from speech_media import need
 from table_rows import row, source_row
 
 from annotators import weights
-from annotators.body_analyzer import NO_BODY, WEIGHTS, MediaPipeBody
+from annotators.body_analyzer import WEIGHTS, MediaPipeBody
 from annotators.faces import FaceDetector
 from annotators.mediapipe_runtime import local_buffer
 from annotators.mediapipe_tasks import HANDS, POSE, SIGNED, task_bundle, with_metadata, zipped
 from annotators.protocols import Box, Image
 from annotators.protocols_body import SHOULDERS, Body
+from annotators.shipped import NO_BODY
 from curation.memory import MemoryInputs
 from curation.stage import WorkItem
 from schemas import tables as t
@@ -159,7 +160,7 @@ def test_without_the_networks_the_run_goes_on_and_says_so(monkeypatch: pytest.Mo
     segments = [_segment(0.1, 1.0)]
     out = stage.run(_item(segments), _inputs(clip, segments))
     assert not out.errors and all(table.num_rows == 0 for table in out.tables.values())
-    assert BodyStage.identity(BodySettings()) == {"body": NO_BODY}
+    assert BodySettings().identity() == {"backend": NO_BODY}
     assert "not measured" in sentence(WEIGHTS[0], NO_BODY)
 
 

@@ -247,6 +247,7 @@ def test_contradictions_are_recorded_and_frames_are_of_the_crop(tmp_path: Path) 
 def test_an_endpoint_needs_an_address_and_a_model() -> None:
     with pytest.raises(ValidationError, match="base_url"):
         PerformanceSettings(backend="openai")
-    settings = PerformanceSettings(backend="openai", base_url="http://host:8000/v1", model="some/model")
-    assert Performance.identity(settings) == {"captioner": "openai:some/model"}
+    served = {"use": "openai", "base_url": "http://host:8000/v1", "model": "some/model"}
+    settings = PerformanceSettings(backend=served)
+    assert settings.identity() == {"backend": "openai:some/model", "backend.settings": '{"model": "some/model"}'}
     assert Performance(settings)._captioner.n_frames == 8

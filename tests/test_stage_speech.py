@@ -65,8 +65,8 @@ def test_silence_has_levels_and_nobody_speaks(tmp_path: Path) -> None:
 
 
 def test_identity_names_every_model_without_loading_it() -> None:
-    assert Speech.identity(SpeechSettings(recogniser="tiny.en")) == {n: weights.sha256(n) for n in MODELS}
-    base = Speech.identity(SpeechSettings())
+    assert SpeechSettings(recogniser="tiny.en").identity().items() >= {n: weights.sha256(n) for n in MODELS}.items()
+    base = SpeechSettings().identity()
     assert "whisper_base" in base and "whisper_tiny_en" not in base
 
 

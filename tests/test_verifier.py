@@ -76,7 +76,7 @@ def test_the_stage_judges_each_segment_on_its_own(tmp_path: Path) -> None:
     units = (said["segment_id"], heard["segment_id"])
     answers: list[Any] = [answer(b"refused", 400), answer(completion(GOOD))]
     with serving(*answers) as server:
-        settings = VerificationSettings(base_url=url(server), model="m", n_frames=3)
+        settings = VerificationSettings(verifier={"base_url": url(server), "model": "m", "n_frames": 3})
         out = Verification(settings).run(WorkItem(SOURCE, units=units), MemoryInputs(media, planned(parts)))
     rows = out.tables[t.VERDICTS].to_pylist()
     assert [(r["segment_id"], r["verdict"], r["verdict_agrees"]) for r in rows] == [(units[1], "Listen_dialogue", True)]

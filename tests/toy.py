@@ -62,10 +62,6 @@ class _Toy:
         if settings.broken_import:
             raise ImportError("no module named 'missing_model'")
 
-    @classmethod
-    def identity(cls, settings: ToySettings) -> dict[str, str]:
-        return {"toy": "1"}
-
     def spec(self, inputs: Any) -> dict[str, Any]:
         CALLS[self.name] += 1
         counter = os.environ.get("TOY_CALLS")

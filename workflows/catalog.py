@@ -10,7 +10,9 @@ from pydantic import ValidationError
 from curation.workflow import WorkflowError
 from schemas import yaml12
 from schemas.policy import Policy, PolicyError, load_policy
+from schemas.use import near
 from schemas.workflow import Workflow
+from stages import SHIPPED
 
 _HERE = Path(__file__).parent
 
@@ -22,13 +24,29 @@ def workflow(name: str) -> Workflow:
         known = ", ".join(sorted(p.stem for p in _HERE.glob("*.yaml")))
         raise WorkflowError(f"no workflow {name!r}; built in are: {known}; or give the path of a .yaml file")
     try:
-        return Workflow.model_validate(yaml12.load(path.read_text(encoding="utf-8")))
+        return _shipped(Workflow.model_validate(yaml12.load(path.read_text(encoding="utf-8"))))
     except yaml.YAMLError as e:
         raise WorkflowError(f"{path.name}: not valid YAML: {e}") from e
     except ValidationError as e:
         first = e.errors()[0]
         where = ".".join(str(p) for p in first["loc"])
         raise WorkflowError(f"{path.name}, {where}: {first['msg']}") from e
+
+
+def _shipped(spec: Workflow) -> Workflow:
+    """Return a workflow with the short names of our own stages written out."""
+    stages = {}
+    for name, stage in spec.stages.items():
+        short = stage.use or name
+        if ":" not in short and short not in SHIPPED:
+            raise WorkflowError(f"no stage {short!r} is shipped; {near(short, SHIPPED)} or write use: module:Class")
+        stages[name] = stage.model_copy(update={"use": SHIPPED.get(short, short)})
+    return spec.model_copy(update={"stages": stages})
+
+
+def folder(name: str) -> Path:
+    """Return where a workflow's own modules lie: beside its YAML; with a built-in one, in the working directory."""
+    return Path(name).absolute().parent if name.endswith((".yaml", ".yml")) else Path.cwd()
 
 
 def policy(name: str) -> Policy:

@@ -20,6 +20,7 @@ from workflows import (
     commands,
     commands_forget,
     commands_models,
+    commands_new,
     commands_query,
     commands_schema,
     identities_command,
@@ -31,7 +32,9 @@ app = typer.Typer(
     help="Conversation video in, WebDataset shards of speaking, listening and idle clips out.",
 )  # fmt: skip
 models = typer.Typer(no_args_is_help=True, help="Model weights: what is needed, where it is found, fetching it.")
+new = typer.Typer(no_args_is_help=True, help="Begin a stage or a back-end of your own in this folder.")
 app.add_typer(models, name="models")
+app.add_typer(new, name="new")
 app.add_typer(labels.app, name="labels")
 app.add_typer(identities_command.app, name="identities")
 app.add_typer(trainer.train, name="train")
@@ -48,6 +51,7 @@ WorkflowOption = Annotated[
 ]
 WaitOption = Annotated[bool, typer.Option(help="do not check that the cluster can place every stage (autoscaling)")]
 NamesArgument = Annotated[list[str] | None, typer.Argument(help="names; none = all that are required")]
+NewName = Annotated[str, typer.Argument(help="name of the module: small letters, digits and _")]
 PolicyOption = Annotated[str | None, typer.Option("--policy", help="built-in policy or YAML file")]
 
 
@@ -174,6 +178,18 @@ def schema(
 ) -> None:
     """Print the JSON Schema of a table, of a rule's view, or of a sample, caption, policy or workflow."""
     sys.stdout.write(json.dumps(commands_schema.schema(name), indent=1) + "\n")
+
+
+@new.command("stage")
+def new_stage(name: NewName) -> None:
+    """Write a stage with a table of its own, and its test."""
+    commands_new.new(out, "stage", name, Path.cwd())
+
+
+@new.command("annotator")
+def new_annotator(name: NewName) -> None:
+    """Write a back-end (a voice activity detector), and its test."""
+    commands_new.new(out, "annotator", name, Path.cwd())
 
 
 @models.command("list")

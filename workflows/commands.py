@@ -38,6 +38,7 @@ from curation.run import run as run_job
 from curation.splits import split_warnings
 from curation.step import StageSetupError
 from curation.store import Store, StoreError
+from curation.user_code import recorded
 from curation.workflow import WorkflowError, resolve
 from schemas import tables as t
 from schemas.policy import Policy, PolicyError, parse_policy
@@ -111,9 +112,10 @@ def _job(target: str, workflow: str | None, policy: str | None, overrides: list[
     if workflow is None and stored is not None:
         spec = Workflow.model_validate(stored["workflow"])
         kept = _policy(stored)
+        pipeline = resolve(spec, overrides, folder=Path.cwd(), code=recorded(Store(target)))
     else:
         spec, kept = catalog.workflow(workflow or "conversation"), None
-    pipeline = resolve(spec, overrides)
+        pipeline = resolve(spec, overrides, folder=catalog.folder(workflow or "conversation"))
     chosen = catalog.policy(policy) if policy is not None else (kept or catalog.policy(spec.policy))
     return Job(target, pipeline, chosen, retry)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from annotators import weights
-from annotators.body_analyzer import NO_BODY
+from annotators.shipped import NO_BODY
 from curation.workflow import Pipeline
 
 
@@ -15,7 +15,7 @@ def stand_ins(pipeline: Pipeline) -> dict[str, str]:
     missing = {n: w.stand_in for n, w in weights.registry().items() if w.stand_in and weights.find(n) is None}
     if not missing:
         return {}
-    at_work = {value for stage in pipeline.stages for value in stage.cls.identity(stage.settings).values()}
+    at_work = {value for stage in pipeline.stages for value in stage.settings.identity().values()}
     return {name: weaker for name, known in missing.items() for weaker in known if weaker in at_work}
 
 

@@ -17,13 +17,18 @@ from annotators.faces_mesh import eye_corners_and_nose, mouth_opening, to_frame
 from annotators.identity import FaceEmbedder
 from annotators.lip_shape import LIP_NUMBERS, lip_shape
 from annotators.lip_signals import MIN_FRAMES, SAMPLES_PER_FRAME
-from annotators.lip_sync_model import MAX_LAG_FRAMES, learned_lip_sync
-from annotators.weights import WeightsNotFound
+from annotators.lip_sync_model import MAX_LAG_FRAMES, LearnedLipSync
+from annotators.sync_audio import WHISPER_WEIGHT
+from annotators.weights import WeightsNotFound, here
 from curation.media.sound import resample
 from lpm_train.tools.faces import F32, U8, Bools, Look, NoFaceModelsError, Sync
 from schemas.time import AUDIO_HZ
 
 _FEWEST = 2 * MAX_LAG_FRAMES + MIN_FRAMES  # frames that a comparison at every lag needs
+
+
+def _lip_sync() -> LearnedLipSync:
+    return LearnedLipSync.in_use("whisper-base" if here(WHISPER_WEIGHT) else "mel")
 
 
 class PipelineFaces:
@@ -33,7 +38,7 @@ class PipelineFaces:
 
     def __init__(self) -> None:
         self._detector, self._landmarker = FaceDetector(), FaceLandmarker()
-        self._embedder, self._lip_sync = FaceEmbedder(), learned_lip_sync()
+        self._embedder, self._lip_sync = FaceEmbedder(), _lip_sync()
 
     def look(self, frames: Iterable[U8], every: int) -> Look:
         """Read the largest face of each frame, uint8 RGB [H, W, 3], and who it is on every `every`-th."""

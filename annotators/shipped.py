@@ -1,0 +1,16 @@
+"""Shipped back-ends that more than one stage may choose, by their short names. Costs nothing: names only."""
+
+from __future__ import annotations
+
+from annotators.parts import Absent, Shipped
+
+NO_BODY = "no-body-measures"
+"""What is at work where the body networks are missing: nothing, and what they would measure stays empty."""
+
+BODY_ANALYZERS: dict[str, Shipped] = {
+    "mediapipe": "annotators.body_analyzer:MediaPipeBody",
+    "none": Absent(NO_BODY),
+}
+VOICE_EMBEDDERS: dict[str, Shipped] = {"campplus": "annotators.voices:CamPlusPlusEmbedder"}
+FACE_REID = "annotators.portrait_embedder:ReidPortraits"
+FACE_COMPARERS: dict[str, Shipped] = {"face-reid": FACE_REID, "none": Absent("none")}
