@@ -30,14 +30,14 @@ from schemas.table import Table
 from schemas.tables import BODIES, BODY_FRAMES, FACE_FRAMES, LAYOUT, SEGMENTS, SOURCES, TRACKLETS
 from schemas.time import GRID_HZ, Interval, grid_range
 from stages.clip_crop import clip_bounds
-from stages.face_series import Columns, track_series, tracklets_of
+from stages.face_series import BOX, Series, row_at, track_series, tracklets_of
 from stages.packing_crop import Crop, Rect
 
 _GAP_S = 2.0
 """Looked-at times nearer than this are decoded in one go: seeking costs about as much."""
 
 Row = Mapping[str, Any]
-Faces = Mapping[str, Columns]
+Faces = Mapping[str, Series]
 
 
 class BodySettings(StageSettings):
@@ -83,7 +83,7 @@ class BodyStage:
             return Outputs({t: t.empty() for t in self.writes})
         segments = {r["segment_id"]: r for r in inputs.read(SEGMENTS).to_pylist()}
         source = inputs.read(SOURCES).to_pylist()[0]
-        faces = track_series(inputs.parts(FACE_FRAMES), tracklets_of(inputs.read(TRACKLETS)), ("k", "x", "y", "w", "h"))
+        faces = track_series(inputs.parts(FACE_FRAMES), tracklets_of(inputs.read(TRACKLETS)), BOX)
         size = (source["width"], source["height"])
         ks = {unit: looked_at(segments[unit], self._settings.every) for unit in item.units}
         layout = inputs.read(LAYOUT).to_pylist()
@@ -245,15 +245,14 @@ def frame_row(
     }
 
 
-def body_signals(rows: Sequence[Row], face: Columns | None = None) -> BodySignals:
-    """Return BODY_FRAMES rows of one segment as series; `face` are columns k, x, y, w, h of its track."""
+def body_signals(rows: Sequence[Row], face: Series | None = None) -> BodySignals:
+    """Return BODY_FRAMES rows of one segment as series; `face` are the boxes of its track."""
     n = len(rows)
     middle = np.full((n, 3), np.nan)
     if face is not None:
         for i, r in enumerate(rows):
-            at = int(np.searchsorted(face["k"], r["k"]))
-            if at < len(face["k"]) and face["k"][at] == r["k"]:
-                x, y, w, h = (float(face[c][at]) for c in "xywh")
+            if (at := row_at(face, r["k"])) is not None:
+                x, y, w, h = (float(face[c][at]) for c in BOX)
                 middle[i] = x + w / 2, y + h / 2, h
     return BodySignals(
         t_s=np.array([r["t_s"] for r in rows], np.float64),
@@ -293,9 +292,7 @@ def _points(values: Sequence[float], n: int) -> np.ndarray[Any, Any]:
     return np.reshape(values, (n, 2)) if len(values) else np.full((n, 2), np.nan)
 
 
-def _face_at(series: Columns, k: int, scale: float) -> Box | None:
+def _face_at(series: Series, k: int, scale: float) -> Box | None:
     """Return a track's face at a grid point, in pixels of the analysed picture; None where it has none there."""
-    at = int(np.searchsorted(series["k"], k))
-    if at >= len(series["k"]) or series["k"][at] != k:
-        return None
-    return Box(*(float(series[c][at]) / scale for c in "xywh"))
+    at = row_at(series, k)
+    return None if at is None else Box(*(float(series[c][at]) / scale for c in BOX))

@@ -15,10 +15,11 @@ import numpy as np
 from pydantic import Field
 
 from curation.stage import StageSettings
+from schemas.tables.scan import FaceFrameRow
 from schemas.time import Interval, grid_range
 from stages.crop_path import CropPath, FloatArray
 from stages.crop_search import Scene
-from stages.face_series import SURE, Columns, between, between_or_nearest, boxes
+from stages.face_series import SURE, Series, between, between_or_nearest, boxes
 from stages.packing_bounds import person_bounds
 from stages.packing_crop import Crop, CropShape, Rect, face_union
 
@@ -83,7 +84,7 @@ def near_rows(layout: Sequence[Row], ks: range, shot: Interval | None) -> list[R
 
 
 def clip_bounds(
-    segment: Row, faces: Mapping[str, Columns], layout: Sequence[Row], size: tuple[int, int]
+    segment: Row, faces: Mapping[str, Series], layout: Sequence[Row], size: tuple[int, int]
 ) -> tuple[Rect, Rect]:
     """Return (rectangle around the person's face over the segment, where the crop may lie) in pixels.
 
@@ -107,7 +108,7 @@ def clip_bounds(
 
 def clip_scene(
     segment: Row,
-    faces: Mapping[str, Columns],
+    faces: Mapping[str, Series],
     layout: Sequence[Row],
     usual: FloatArray,
     size: tuple[int, int],
@@ -115,7 +116,7 @@ def clip_scene(
 ) -> Scene:
     """Return what is in the picture during a segment.
 
-    `faces` are the tracks' series (k, x, y, w, h) of the whole source; `layout` its LAYOUT rows; `usual` the
+    `faces` are the tracks' boxes over the whole source; `layout` its LAYOUT rows; `usual` the
     `usual_here` of its shot. Raises ValueError for a track without a face box.
     """
     _, bounds = clip_bounds(segment, faces, layout, size)
@@ -138,23 +139,23 @@ def clip_scene(
     )
 
 
-def somebody(face: Columns) -> bool:
-    """Say whether what was seen of a face (`k`, and where known `has_mesh` and `score`) is more than a slip."""
-    sure = np.ones(len(face["k"]), bool)
-    if "has_mesh" in face:
-        sure = (face["has_mesh"] | (face["score"] >= SURE)).astype(bool)
-    return len(face["k"]) >= (_GLIMPSE if sure.any() else _DOUBTFUL)
+def somebody(face: Series) -> bool:
+    """Say whether what was seen of a face (where known its `has_mesh` and `score`) is more than a slip."""
+    sure = np.ones(len(face), bool)
+    if FaceFrameRow.has_mesh in face:
+        sure = (face[FaceFrameRow.has_mesh] | (face[FaceFrameRow.score] >= SURE)).astype(bool)
+    return len(face) >= (_GLIMPSE if sure.any() else _DOUBTFUL)
 
 
-def on_grid(series: Columns, ks: range, gaps: bool) -> FloatArray:
+def on_grid(series: Series, ks: range, gaps: bool) -> FloatArray:
     """Return face boxes [len(ks), 4] as edges; grid points without one are nan, or filled in where not `gaps`."""
     part = between(series, ks) if gaps else between_or_nearest(series, ks)
     edges = boxes(part)
     edges[:, 2:] += edges[:, :2]
     if not gaps and len(edges):
-        return np.stack([np.interp(np.asarray(ks), part["k"], edges[:, i]) for i in range(4)], axis=1)
+        return np.stack([np.interp(np.asarray(ks), part.k, edges[:, i]) for i in range(4)], axis=1)
     out = np.full((len(ks), 4), np.nan)
-    out[part["k"] - ks.start] = edges
+    out[part.k - ks.start] = edges
     return out
 
 

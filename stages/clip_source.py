@@ -14,14 +14,15 @@ import pandas as pd
 
 from curation.stage import Inputs
 from schemas.tables import FACE_FRAMES, FRAMES, LAYOUT, SHOTS, SOURCES, SPEECH_FRAMES, TRACKLETS
+from schemas.tables.scan import FaceFrameRow
 from schemas.time import Interval
 from stages.clip_crop import Place, Row, clip_scene, usual_here, usual_text
 from stages.crop_path import FloatArray
 from stages.crop_search import Scene
-from stages.face_series import Columns, track_series, tracklets_of
+from stages.face_series import BOX, Series, track_series, tracklets_of
 from stages.tracks_overlay import without_features
 
-_FACE = ("k", "x", "y", "w", "h", "has_mesh", "score")
+_FACE = (*BOX, FaceFrameRow.has_mesh, FaceFrameRow.score)
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class ClipSource:
     """Size of the picture in pixels, and what was measured of a source; `levels` are dBFS by grid point."""
 
     size: tuple[int, int]
-    faces: Mapping[str, Columns]
+    faces: Mapping[str, Series]
     layout: Sequence[Row]
     usual: Sequence[Place]
     shots: Mapping[str, Interval]
@@ -69,11 +70,11 @@ def clip_source(inputs: Inputs) -> ClipSource:
     )
 
 
-def _faces_at(faces: Mapping[str, Columns], ks: set[Any]) -> pd.DataFrame:
+def _faces_at(faces: Mapping[str, Series], ks: set[Any]) -> pd.DataFrame:
     """Return all faces on some grid points, as FACE_FRAMES has them."""
     wanted = np.array(sorted(ks))
     parts = []
     for series in faces.values():
-        rows = np.isin(series["k"], wanted)
-        parts.append(pd.DataFrame({c: series[c][rows] for c in ("k", "x", "y", "w", "h")}))
+        rows = series.part(np.isin(series.k, wanted))
+        parts.append(pd.DataFrame({FaceFrameRow.k.name: rows.k, **{c.name: rows[c] for c in BOX}}))
     return pd.concat(parts, ignore_index=True)

@@ -27,12 +27,18 @@ from curation.media.encode import decode_jpeg
 from curation.stage import Gate, GateMode, Inputs, Outputs, StageSettings, Unit, WorkItem, each_unit
 from schemas.table import Table
 from schemas.tables import FACE_EMBEDDINGS, FACE_FRAMES, LAYOUT, PORTRAITS, SOURCES, TRACKLETS, TRACKS
-from stages.face_series import Columns, track_series, tracklets_of
+from schemas.tables.scan import FaceFrameRow, PortraitRow
+from stages.face_series import BOX, Series, track_series, tracklets_of
 from stages.portrait_text import AROUND, clear_part, face_rect, portrait_rect, text_share
 from stages.portraits import Candidate, choose, light_factor
 
 _UNALIGNED = 0.3
 """Quality is scaled by this where no landmarks were found: the chip is cut by the box, and matches worse."""
+
+_FACE = (
+    *BOX, FaceFrameRow.yaw_deg, FaceFrameRow.pitch_deg, FaceFrameRow.eye_open, FaceFrameRow.blendshapes,
+)  # fmt: skip
+_PORTRAIT = (PortraitRow.t_s, PortraitRow.face_px, PortraitRow.sharpness, PortraitRow.luma_mean)
 
 Row = Mapping[str, Any]
 Labels = Mapping[int, Mapping[str, Any]]
@@ -87,11 +93,10 @@ class Embedding:
         """Embed the item's tracks; one that fails harms no other."""
         live = set(item.units)
         track_of = {k: v for k, v in tracklets_of(inputs.read(TRACKLETS)).items() if v in live}
-        columns = ("k", "x", "y", "w", "h", "yaw_deg", "pitch_deg", "eye_open", "blendshapes")
         source = inputs.read(SOURCES).to_pylist()[0]
         layout, size = inputs.read(LAYOUT).to_pylist(), (source["width"], source["height"])
-        faces = track_series(inputs.parts(FACE_FRAMES), track_of, columns)
-        facts = track_series(inputs.parts(PORTRAITS), track_of, ("k", "t_s", "face_px", "sharpness", "luma_mean"))
+        faces = track_series(inputs.parts(FACE_FRAMES), track_of, _FACE)
+        facts = track_series(inputs.parts(PORTRAITS), track_of, _PORTRAIT, PortraitRow)
         chosen: dict[str, list[Candidate]] = {}
         labels: dict[str, Labels] = {}
         for track, portraits in facts.items():
@@ -162,31 +167,31 @@ def _embedder(settings: EmbeddingSettings) -> PortraitEmbedder:
 
 
 def portrait_labels(
-    portraits: Columns, faces: Columns, layout: Sequence[Row] = (), size: tuple[int, int] = (1, 1)
+    portraits: Series, faces: Series, layout: Sequence[Row] = (), size: tuple[int, int] = (1, 1)
 ) -> dict[int, dict[str, Any]]:
     """Return pose, labels and quality of each portrait by k.
 
     Args:
-        portraits: columns k, t_s, face_px, sharpness, luma_mean of a track's portraits.
-        faces: columns k, yaw_deg, pitch_deg, eye_open, blendshapes of the same track, whole: their median is the
-            person's baseline; with x, y, w, h (pixels) where `layout` is given.
+        portraits: t_s, face_px, sharpness, luma_mean of a track's portraits.
+        faces: yaw_deg, pitch_deg, eye_open, blendshapes of the same track, whole: their median is the person's
+            baseline; with its boxes (pixels) where `layout` is given.
         layout: LAYOUT rows of the source.
         size: width and height of the source's picture in pixels.
     """
-    shapes: npt.NDArray[np.float32] = faces["blendshapes"]
+    shapes: npt.NDArray[np.float32] = faces[FaceFrameRow.blendshapes]
     meshed: npt.NDArray[np.bool_] = np.asarray(np.isfinite(shapes).all(axis=1))
     baseline = np.median(shapes[meshed], axis=0).astype(np.float64) if meshed.any() else None
     out: dict[int, dict[str, Any]] = {}
-    for i, k in enumerate(portraits["k"].tolist()):
-        row = int(np.searchsorted(faces["k"], k))
-        known = row < len(meshed) and faces["k"][row] == k and bool(meshed[row])
-        px, sharp = float(portraits["face_px"][i]), float(portraits["sharpness"][i])
-        light = light_factor(float(portraits["luma_mean"][i]))
-        facts: dict[str, Any] = {"t_s": float(portraits["t_s"][i])}
+    for i, k in enumerate(portraits.k.tolist()):
+        row = int(np.searchsorted(faces.k, k))
+        known = row < len(meshed) and faces.k[row] == k and bool(meshed[row])
+        px, sharp = float(portraits[PortraitRow.face_px][i]), float(portraits[PortraitRow.sharpness][i])
+        light = light_factor(float(portraits[PortraitRow.luma_mean][i]))
+        facts: dict[str, Any] = {"t_s": float(portraits[PortraitRow.t_s][i])}
         if known:
-            yaw, pitch = float(faces["yaw_deg"][row]), float(faces["pitch_deg"][row])
+            yaw, pitch = float(faces[FaceFrameRow.yaw_deg][row]), float(faces[FaceFrameRow.pitch_deg][row])
             expression = expression_of(shapes[row].astype(np.float64), baseline, pitch, px)
-            quality = light * portrait_quality(sharp, float(faces["eye_open"][row]), px, yaw)
+            quality = light * portrait_quality(sharp, float(faces[FaceFrameRow.eye_open][row]), px, yaw)
             facts |= {"yaw_deg": yaw, "pitch_deg": pitch, "view": view_from_yaw(yaw), "quality": quality}
             facts |= {"expression": expression.name, "expression_score": expression.score}
         else:
@@ -197,7 +202,7 @@ def portrait_labels(
     return out
 
 
-def _text(layout: Sequence[Row], k: int, faces: Columns, row: int, size: tuple[int, int]) -> dict[str, Any]:
+def _text(layout: Sequence[Row], k: int, faces: Series, row: int, size: tuple[int, int]) -> dict[str, Any]:
     """Return the part of a portrait that text leaves free (empty = all of it) and the share of that under text."""
     rect, face = portrait_rect(faces, row, size), face_rect(faces, row, size)
     share = text_share(layout, k, rect, AROUND)

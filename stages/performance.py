@@ -47,13 +47,17 @@ from schemas.tables import (
     TRACKLETS,
     TURNS,
 )
+from schemas.tables.scan import FaceFrameRow
 from schemas.time import GRID_HZ, Interval, grid_range
 from stages.clip_crop import Row, clip_bounds, planned, whole_crop
-from stages.face_series import Columns, between, between_or_nearest, boxes, track_series, tracklets_of
+from stages.face_series import BOX, Series, between, between_or_nearest, boxes, track_series, tracklets_of
 from stages.packing_crop import Crop, face_union
 from stages.performance_context import Bodies, Voices, camera_part, camera_series, clothing_of
 
-_COLUMNS = ("k", "x", "y", "w", "h", "has_mesh", "yaw_deg", "pitch_deg", "roll_deg", "mouth_open", "blendshapes")
+_COLUMNS = (
+    *BOX, FaceFrameRow.has_mesh, FaceFrameRow.yaw_deg, FaceFrameRow.pitch_deg, FaceFrameRow.roll_deg,
+    FaceFrameRow.mouth_open, FaceFrameRow.blendshapes,
+)  # fmt: skip
 
 
 class PerformanceSettings(StageSettings):
@@ -79,7 +83,7 @@ class PerformanceSettings(StageSettings):
 class _Source:
     media: Path | None
     size: tuple[int, int]
-    faces: Mapping[str, Columns]
+    faces: Mapping[str, Series]
     layout: Sequence[Row]
     plans: Mapping[str, Row]
     baselines: Mapping[str, Baseline]
@@ -186,18 +190,18 @@ class Performance:
         return [Frame(frame.pts_s, np.ascontiguousarray(frame.rgb()[rows, columns])) for frame in chosen]
 
 
-def face_signals(series: Columns, ks: range, crop: Crop) -> FaceSignals:
+def face_signals(series: Series, ks: range, crop: Crop) -> FaceSignals:
     """Return a track's signals over grid points `ks`, boxes in pixels of the crop; gaps are not valid.
 
     Where no box lies in the range, the nearest one stands for all, so that the size of the shot is known.
     """
     n = len(ks)
     part = between(series, ks)
-    at = part["k"] - ks.start
+    at = part.k - ks.start
     corner = np.array([crop.x, crop.y, 0, 0])
-    finite = np.isfinite(part["blendshapes"]).all(axis=1) & np.isfinite(part["yaw_deg"])
+    finite = np.isfinite(part[FaceFrameRow.blendshapes]).all(axis=1) & np.isfinite(part[FaceFrameRow.yaw_deg])
     valid = np.zeros(n, bool)
-    valid[at] = part["has_mesh"] & finite
+    valid[at] = part[FaceFrameRow.has_mesh] & finite
 
     def spread(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         out = np.full((n, *values.shape[1:]), np.nan)
@@ -209,22 +213,22 @@ def face_signals(series: Columns, ks: range, crop: Crop) -> FaceSignals:
         box[:] = boxes(between_or_nearest(series, ks)) - corner
     return FaceSignals(
         t_s=np.arange(ks.start, ks.stop) / GRID_HZ,
-        blendshapes=spread(part["blendshapes"]),
-        yaw_deg=spread(part["yaw_deg"]),
-        pitch_deg=spread(part["pitch_deg"]),
-        roll_deg=spread(part["roll_deg"]),
-        mouth_open=spread(part["mouth_open"]),
+        blendshapes=spread(part[FaceFrameRow.blendshapes]),
+        yaw_deg=spread(part[FaceFrameRow.yaw_deg]),
+        pitch_deg=spread(part[FaceFrameRow.pitch_deg]),
+        roll_deg=spread(part[FaceFrameRow.roll_deg]),
+        mouth_open=spread(part[FaceFrameRow.mouth_open]),
         box_xywh=box,
         frame_wh=(crop.w, crop.h),
         valid=valid,
     )
 
 
-def track_baselines(faces: Mapping[str, Columns]) -> dict[str, Baseline]:
+def track_baselines(faces: Mapping[str, Series]) -> dict[str, Baseline]:
     """Return what is usual in each track whose face was measured at least once."""
     out: dict[str, Baseline] = {}
     for track, series in faces.items():
-        ks = range(int(series["k"][0]), int(series["k"][-1]) + 1)
+        ks = range(int(series.k[0]), int(series.k[-1]) + 1)
         signals = face_signals(series, ks, Crop(0, 0, 1, 1))
         if signals.valid.any():
             out[track] = baseline_of(signals)
@@ -232,7 +236,7 @@ def track_baselines(faces: Mapping[str, Columns]) -> dict[str, Baseline]:
 
 
 def partner_place(
-    segment: Row, faces: Mapping[str, Columns], layout: Sequence[Row], size: tuple[int, int]
+    segment: Row, faces: Mapping[str, Series], layout: Sequence[Row], size: tuple[int, int]
 ) -> tuple[Partner | None, Side | None]:
     """Return whether the other person is seen in the same picture, and on which side of this one.
 
@@ -241,7 +245,7 @@ def partner_place(
     other = segment["partner_track_id"]
     ks = grid_range(Interval(segment["start_s"], segment["end_s"]))
     seen = between(faces[other], ks) if other in faces else None
-    if seen is None or not len(seen["k"]):
+    if seen is None or not len(seen):
         return ("off_screen" if other or segment["partner"] else None), None
     face, bounds = clip_bounds(segment, faces, layout, size)
     theirs = face_union(boxes(seen))

@@ -24,7 +24,7 @@ from curation.media.encode import decode_jpeg
 from schemas.time import GRID_HZ, Interval, grid_range
 from stages.body import body_signals
 from stages.crop_path import CropPath
-from stages.face_series import Columns, tracklets_of
+from stages.face_series import Series, tracklets_of
 from stages.portrait_text import portrait_rect, text_share
 from stages.reference_choice import MAX_TEXT
 
@@ -105,7 +105,7 @@ class Bodies:
             self._rows[r["segment_id"]].append(r)
         self._looked_at = {r["segment_id"]: int(r["n_looked_at"]) for r in bodies.to_pylist()}
 
-    def of(self, segment: Row, face: Columns, camera: str) -> SegmentBody:
+    def of(self, segment: Row, face: Series, camera: str) -> SegmentBody:
         """Return the body of a segment; `face` is its track's series, `camera` the term of its camera's motion."""
         rows, n = self._rows.get(segment["segment_id"], []), self._looked_at.get(segment["segment_id"], 0)
         if not rows:
@@ -140,7 +140,7 @@ def clothing_of(
     parts: Iterable[pa.Table],
     tracklets: pa.Table,
     tracks: set[str],
-    faces: Mapping[str, Columns],
+    faces: Mapping[str, Series],
     layout: Sequence[Row],
     size: tuple[int, int],
 ) -> dict[str, str | None]:
@@ -152,7 +152,7 @@ def clothing_of(
         mine = part.filter(pc.is_in(part["tracklet_id"], known)).select(["tracklet_id", "k", "image", "face_xywh"])
         for row in mine.to_pylist():
             track = track_of[row["tracklet_id"]]
-            at = int(np.searchsorted(faces[track]["k"], row["k"])) if track in faces else 0
+            at = int(np.searchsorted(faces[track].k, row["k"])) if track in faces else 0
             rect = portrait_rect(faces[track], at, size) if track in faces else None
             if (text_share(layout, row["k"], rect) or 0.0) <= MAX_TEXT:
                 found[track].append(row)

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from stages.face_series import Columns
+from stages.face_series import BOX, Series
 from stages.packing_crop import Rect
 
 SIDE, DOWN = 2.2, 0.6
@@ -22,11 +22,11 @@ AROUND = 100
 """Grid points (4 s) to both sides: a sentence of captions."""
 
 
-def portrait_rect(faces: Columns, row: int, size: tuple[int, int]) -> Rect | None:
+def portrait_rect(faces: Series, row: int, size: tuple[int, int]) -> Rect | None:
     """Return a portrait's place in the picture as shares of it, from its face's row; None without a row."""
-    if "x" not in faces or row >= len(faces["k"]):
+    if BOX[0] not in faces or row >= len(faces):
         return None
-    x, y, w, h = (float(faces[c][row]) for c in "xywh")
+    x, y, w, h = (float(faces[c][row]) for c in BOX)
     half = SIDE * max(w, h) / 2
     cx, cy = x + w / 2, y + DOWN * h
     width, height = size
@@ -38,11 +38,11 @@ def portrait_rect(faces: Columns, row: int, size: tuple[int, int]) -> Rect | Non
     )
 
 
-def face_rect(faces: Columns, row: int, size: tuple[int, int]) -> Rect | None:
+def face_rect(faces: Series, row: int, size: tuple[int, int]) -> Rect | None:
     """Return the face of a portrait in the picture as shares of it; None without a row."""
-    if "x" not in faces or row >= len(faces["k"]):
+    if BOX[0] not in faces or row >= len(faces):
         return None
-    x, y, w, h = (float(faces[c][row]) for c in "xywh")
+    x, y, w, h = (float(faces[c][row]) for c in BOX)
     width, height = size
     return Rect(x / width, y / height, (x + w) / width, (y + h) / height)
 

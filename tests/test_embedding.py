@@ -11,7 +11,7 @@ import pytest
 from footage import frames
 from hypothesis import given
 from hypothesis import strategies as st
-from table_rows import row, source_row
+from table_rows import face_series, row, source_row
 
 from annotators.face_alignment import eye_corners_and_nose_from_five
 from annotators.faces import FaceDetector, FaceLandmarker
@@ -23,6 +23,7 @@ from curation.memory import MemoryInputs, run_chain
 from curation.stage import WorkItem
 from schemas import tables as t
 from stages.embedding import Embedding, EmbeddingSettings
+from stages.face_series import Series
 from stages.identity import Identity, IdentitySettings
 from stages.packing_crop import Rect
 from stages.portrait_text import clear_part, portrait_rect, text_share
@@ -64,8 +65,8 @@ def test_light_is_a_ramp_that_spares_dark_skin() -> None:
 # ------------------------------------------------------------------ text over a portrait
 
 
-def _column(**values: float) -> dict[str, Any]:
-    return {"k": np.array([50]), **{name: np.array([v]) for name, v in values.items()}}
+def _column(**values: float) -> Series:
+    return face_series([50], **{name: [v] for name, v in values.items()})
 
 
 def test_a_portraits_place_is_that_of_the_scan() -> None:

@@ -152,7 +152,7 @@ def test_the_same_file_twice_counts_once(media: Path, tmp_path: Path) -> None:
 
 
 def test_the_dataset_takes_partner_and_exchange_from_the_session() -> None:
-    seg = row(t.SEGMENTS, segment_id="s", track_id="x", partner="voice:v", pair_id="old", state="listen")
+    seg = dict(row(t.SEGMENTS, segment_id="s", track_id="x", partner="voice:v", pair_id="old", state="listen"))
     across = {"session_partner": "track:y", "session_partner_track_id": "y", "session_pair_id": "new"}
     laid = across_files(seg, {"s": across})
     assert (laid["partner"], laid["partner_track_id"], laid["pair_id"]) == ("track:y", "y", "new")

@@ -22,7 +22,9 @@ from curation.memory import MemoryInputs
 from curation.stage import Outputs, WorkItem
 from schemas import tables as t
 from schemas.caption import PerformanceCaption, time_words
+from schemas.tables.scan import FaceFrameRow
 from stages.clip_plan import ClipPlan, ClipPlanSettings
+from stages.face_series import Series, track_series
 from stages.performance import Performance, PerformanceSettings, partner_place, track_baselines
 
 SOURCE = "ef" * 8
@@ -123,14 +125,9 @@ def test_what_is_usual_for_the_person_is_taken_off() -> None:
     assert track_baselines({"x": _series(never)}) == {}
 
 
-def _series(signals: FaceSignals) -> dict[str, Any]:
-    from stages.face_series import track_series
-
+def _series(signals: FaceSignals) -> Series:
     table = t.FACE_FRAMES.from_rows(_rows(signals, 0))
-    columns = [
-        "k", "x", "y", "w", "h", "has_mesh", "yaw_deg", "pitch_deg", "roll_deg", "mouth_open", "blendshapes",
-    ]  # fmt: skip
-    return track_series([table], {f"{SOURCE}-w0000-000": "x"}, columns)["x"]
+    return track_series([table], {f"{SOURCE}-w0000-000": "x"}, FaceFrameRow.columns)["x"]
 
 
 def test_a_face_never_measured_is_no_error_and_discards_get_no_caption() -> None:
