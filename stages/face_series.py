@@ -75,7 +75,7 @@ def track_series(
         whole = Series(_array(row.k.of(mine), width), {column: _array(column.of(mine), width) for column in columns})
         names: Any = row.tracklet_id.of(mine).dictionary_encode().combine_chunks()
         codes = np.asarray(names.indices)
-        for code, tracklet in enumerate(names.dictionary.to_pylist()):
+        for code, tracklet in enumerate(names.dictionary.to_numpy(zero_copy_only=False)):
             pieces[track_of[tracklet]].append(whole.part(codes == code))
     return {track: _joined(found) for track, found in sorted(pieces.items())}
 

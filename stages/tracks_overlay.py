@@ -6,8 +6,6 @@ still as overlaid text does. Text across a face is wider than its features are.
 
 from __future__ import annotations
 
-from typing import Any
-
 import pandas as pd
 
 from annotators.overlay import covered
@@ -44,8 +42,9 @@ def without_features(layout: pd.DataFrame, faces: pd.DataFrame, width: int, heig
         if len(kept) < len(found):
             boxes[i] = [v for r in kept for v in (r.x0, r.y0, r.x1, r.y1)]
             areas[i] = covered(tuple(kept))
-    changed: dict[str, Any] = {LayoutRow.text_boxes.name: boxes, LayoutRow.text_area.name: areas}
-    return layout.assign(**changed)
+    out = layout.copy(deep=False)
+    out[LayoutRow.text_boxes.name], out[LayoutRow.text_area.name] = boxes, areas
+    return out
 
 
 def _feature(box: Region, x: float, y: float, w: float, h: float) -> bool:
