@@ -15,7 +15,6 @@ import json
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from schemas.tables.people import IdentityAliasRow, IdentityRegistryRow
 from schemas.tables.tracks import TrackRow
@@ -39,7 +38,7 @@ class Memory:
     """names that were ever given"""
 
 
-def measure_key(version: int, settings: Mapping[str, Any], embedders: Iterable[str]) -> str:
+def measure_key(version: int, settings: Mapping[str, object], embedders: Iterable[str]) -> str:
     """Return a hash of how people are told apart: another one means that remembered clusters bind no longer."""
     text = json.dumps([version, dict(settings), sorted(embedders)], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -22,6 +22,7 @@ from curation.memory import MemoryInputs
 from curation.stage import Outputs, WorkItem
 from schemas import tables as t
 from schemas.caption import PerformanceCaption, time_words
+from schemas.tables.pairing import SegmentRow
 from schemas.tables.scan import FaceFrameRow
 from stages.clip_plan import ClipPlan, ClipPlanSettings
 from stages.face_series import Series, track_series
@@ -31,7 +32,7 @@ SOURCE = "ef" * 8
 SIZE = (1280, 720)
 
 
-def _rows(signals: FaceSignals, person: int) -> list[dict[str, Any]]:
+def _rows(signals: FaceSignals, person: int) -> list[FaceFrameRow]:
     """FACE_FRAMES rows of one person's tracklet."""
     name = f"{SOURCE}-w0000-{person:03d}"
     out = []
@@ -46,7 +47,7 @@ def _rows(signals: FaceSignals, person: int) -> list[dict[str, Any]]:
     return out
 
 
-def _segment(start_s: float, end_s: float, state: str, person: int = 0, **values: Any) -> dict[str, Any]:
+def _segment(start_s: float, end_s: float, state: str, person: int = 0, **values: Any) -> SegmentRow:
     track = f"{SOURCE}-t{person}"
     times = {"start_s": start_s, "end_s": end_s, "duration_s": end_s - start_s}
     name = f"{track}-{round(1000 * start_s)}"
@@ -54,7 +55,7 @@ def _segment(start_s: float, end_s: float, state: str, person: int = 0, **values
 
 
 def _parts(
-    people: Sequence[FaceSignals], segments: Sequence[dict[str, Any]], layout: Sequence[dict[str, Any]] = ()
+    people: Sequence[FaceSignals], segments: Sequence[SegmentRow], layout: Sequence[dict[str, Any]] = ()
 ) -> dict[Any, list[pa.Table]]:
     tracklets = [
         {"tracklet_id": f"{SOURCE}-w0000-{p:03d}", "source_id": SOURCE, "track_id": f"{SOURCE}-t{p}"}
