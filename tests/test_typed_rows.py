@@ -22,7 +22,7 @@ NO_ROWS = {
     "packing.py": ('.tracks["',),  # sounds
 }
 """What looks like an untyped row in some files and is none."""
-BY_NAME = (t.MANIFEST, t.DECISIONS, t.ERRORS, t.INPUTS, t.FORGOTTEN, t.LABELS, t.IDENTITY_DECISIONS)
+BY_NAME = (t.MANIFEST, t.DECISIONS, t.ERRORS, t.FORGOTTEN)
 """Tables that are still made of columns' names; a list that can only become shorter."""
 
 
