@@ -26,6 +26,7 @@ from annotators.shot_change import Pictures, Thumbnails, compare
 from annotators.shots import ShotNetwork
 from curation import Dataset
 from schemas import tables as t
+from schemas.tables.scan import FaceCropRow
 from schemas.time import Interval
 from stages.scan import ScanSettings
 from stages.scan_evidence import LIMITS, Limits, Shift, face_shift
@@ -148,9 +149,9 @@ def load(clips: Path, dataset: Path) -> list[Clip]:
     """Read every clip once."""
     data, network = Dataset(dataset), ShotNetwork()
     names = {r["source_id"]: Path(r["name"]).stem for r in data.table(t.INPUTS).to_pylist()}
-    crops: dict[str, list[dict[str, Any]]] = {}
-    for row in data.table(t.FACE_CROPS).select(["source_id", "k", "landmarks"]).to_pylist():
-        crops.setdefault(names[row["source_id"]], []).append(row)
+    crops: dict[str, list[FaceCropRow]] = {}
+    for row in t.FACE_CROPS.rows(data.table(t.FACE_CROPS).select(["source_id", "k", "landmarks"])):
+        crops.setdefault(names[row.source_id], []).append(row)
     settings, out = ScanSettings.model_validate({}), []
     for file in sorted(clips.glob("*.truth.json")):
         name = file.name.removesuffix(".truth.json")

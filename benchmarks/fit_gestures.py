@@ -22,6 +22,7 @@ from annotators.body_gestures import REST_SPEED, STROKE_SPEED, gestures
 from annotators.body_series import BodySignals
 from curation import Dataset
 from schemas import tables as t
+from schemas.tables.body import BodyFrameRow
 from stages.body import body_signals
 
 NAME = "gesture"
@@ -34,14 +35,14 @@ def bodies(dataset: Dataset) -> list[Body]:
     """Return each segment's clip, place and body."""
     names = {r["source_id"]: Path(r["name"]).name for r in dataset.table(t.INPUTS).to_pylist()}
     places = {r["track_id"]: r["center_x"] for r in dataset.table(t.TRACKS).to_pylist()}
-    rows: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for r in dataset.table(t.BODY_FRAMES).to_pylist():
-        rows[r["segment_id"]].append(r)
+    rows: dict[str, list[BodyFrameRow]] = defaultdict(list)
+    for r in t.BODY_FRAMES.rows(dataset.table(t.BODY_FRAMES)):
+        rows[r.segment_id].append(r)
     return [
         (
-            names[mine[0]["source_id"]],
-            places[mine[0]["track_id"]],
-            body_signals(sorted(mine, key=lambda r: int(r["k"]))),
+            names[mine[0].source_id],
+            places[mine[0].track_id],
+            body_signals(sorted(mine, key=lambda r: r.k)),
         )
         for _, mine in sorted(rows.items())
     ]

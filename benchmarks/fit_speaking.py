@@ -61,7 +61,7 @@ def labelled(dataset: Dataset, media: Path) -> list[Labelled]:
     asd = {r["track_id"] for r in dataset.table(t.TRACKS, ["track_id"]).to_pylist()}
     out = []
     for source, truth in truths.items():
-        rows = [r for r in dataset.table(t.TRACKS).to_pylist() if r["source_id"] == source]
+        rows = [r for r in t.TRACKS.rows(dataset.table(t.TRACKS)) if r.source_id == source]
         frames = dataset.table(t.SPEECH_FRAMES).to_pandas()
         voice = frames[frames["source_id"] == source].sort_values("k")["speech"].to_numpy(np.float32)
         table = dataset.table(t.ASD_FRAMES)

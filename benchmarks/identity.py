@@ -105,15 +105,15 @@ def shown_in(dataset: Dataset, media: Path, parts: list[pa.Table]) -> tuple[Show
     truths = {names[n]: truth for n, truth in read_truths(media).items() if n in names}
     found = found_tracks(dataset, list(truths))
     people = people_of_tracks([p for s, truth in truths.items() for p in points(truth, found[s])])
-    tracks = {r["track_id"]: r for r in dataset.table(t.TRACKS).to_pylist() if r["track_id"] in people}
+    tracks = {r.track_id: r for r in t.TRACKS.rows(dataset.table(t.TRACKS)) if r.track_id in people}
     faces = {k: f for k, f in track_faces(parts).items() if k in tracks}
     shown = Shown(
         faces,
         {k: main_person(people[k]) for k in tracks},
         {k: float(sum(map(len, people[k].values()))) for k in tracks},
         tracks_apart(tracks.values(), IdentitySettings().min_overlap_s),
-        voices_of(dataset.table(t.BINDINGS).to_pylist()),
-        {k: str(r["source_id"]) for k, r in tracks.items()},
+        voices_of(t.BINDINGS.rows(dataset.table(t.BINDINGS))),
+        {k: r.source_id for k, r in tracks.items()},
     )
     return shown, {s: truth.clip for s, truth in truths.items()}
 

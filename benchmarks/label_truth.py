@@ -17,9 +17,12 @@ from curation.stage import WorkItem
 from curation.workflow import resolve
 from schemas import tables as t
 from schemas.table import Table
+from schemas.tables.labels import LabelRow
+from schemas.tables.pairing import TimelineRow
+from schemas.tables.tracks import TrackRow
 from schemas.time import Interval, grid_range
 from schemas.workflow import Workflow
-from stages.pairing_labels import match
+from stages.pairing_labels import match, oldest_first
 
 STATES = ("speak", "listen", "idle", "both", "discard")
 
@@ -29,17 +32,17 @@ class _WithoutLabels(StoreInputs):
         return table.empty() if table is t.LABELS else super().read(table)
 
 
-def label_truth(labels: list[dict[str, Any]], tracks: list[dict[str, Any]]) -> dict[tuple[str, int], str]:
+def label_truth(labels: list[LabelRow], tracks: list[TrackRow]) -> dict[tuple[str, int], str]:
     """Return the labelled state by (track, grid index)."""
     out: dict[tuple[str, int], str] = {}
-    for label in sorted(labels, key=lambda x: (x["labelled_at"], x["label_id"])):
+    for label in oldest_first(labels):
         for name in match(label, tracks):
-            for k in grid_range(Interval(label["start_s"], label["end_s"])):
-                out[name, k] = label["state"]
+            for k in grid_range(Interval(label.start_s, label.end_s)):
+                out[name, k] = label.state
     return out
 
 
-def machine_timeline(dataset: Dataset, source_id: str) -> list[dict[str, Any]]:
+def machine_timeline(dataset: Dataset, source_id: str) -> list[TimelineRow]:
     """Return a source's TIMELINE rows as the machine alone makes them."""
     spec = dataset.store.read_json("workflow.json")
     if spec is None:
@@ -52,22 +55,21 @@ def machine_timeline(dataset: Dataset, source_id: str) -> list[dict[str, Any]]:
     live = {r["track_id"] for r in dataset.table(t.TIMELINE).to_pylist() if r["source_id"] == source_id}
     item = WorkItem(source_id, n_windows=len(windows), units=tuple(sorted(live)))
     inputs = _WithoutLabels(dataset.store, item, lambda: Path(), keep={"track_id": frozenset(live)})
-    rows: list[dict[str, Any]] = pairing.build().run(item, inputs).tables[t.TIMELINE].to_pylist()
-    return rows
+    return t.TIMELINE.rows(pairing.build().run(item, inputs).tables[t.TIMELINE])
 
 
 def against_labels(dataset: Dataset) -> dict[str, Any]:
     """Return accuracy, recall and confusion of the machine's states on the labelled frames."""
     names = {r["source_id"]: r["name"] for r in dataset.table(t.INPUTS).to_pylist()}
-    labels, tracks = dataset.table(t.LABELS).to_pylist(), dataset.table(t.TRACKS).to_pylist()
+    labels, tracks = t.LABELS.rows(dataset.table(t.LABELS)), t.TRACKS.rows(dataset.table(t.TRACKS))
     confusion: Counter[tuple[str, str]] = Counter()
     per_source: dict[str, dict[str, float]] = {}
-    for sid in sorted({r["source_id"] for r in labels}):
-        truth = label_truth([r for r in labels if r["source_id"] == sid], [r for r in tracks if r["source_id"] == sid])
+    for sid in sorted({r.source_id for r in labels}):
+        truth = label_truth([r for r in labels if r.source_id == sid], [r for r in tracks if r.source_id == sid])
         found: dict[tuple[str, int], str] = {}
         for r in machine_timeline(dataset, sid):
-            for k in grid_range(Interval(r["start_s"], r["end_s"])):
-                found[r["track_id"], k] = r["state"]
+            for k in grid_range(Interval(r.start_s, r.end_s)):
+                found[r.track_id, k] = r.state
         mine = Counter((state, found.get(at, "missing")) for at, state in truth.items())
         confusion += mine
         right = sum(n for (a, b), n in mine.items() if a == b)
@@ -76,7 +78,7 @@ def against_labels(dataset: Dataset) -> dict[str, Any]:
     of = {s: sum(n for (a, _), n in confusion.items() if a == s) for s in STATES}
     return {
         "truth": "human labels",
-        "authors": sorted({r["author"] for r in labels}),
+        "authors": sorted({r.author for r in labels}),
         "labels": len(labels),
         "frames": total,
         "accuracy": sum(n for (a, b), n in confusion.items() if a == b) / total if total else None,

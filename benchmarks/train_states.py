@@ -54,19 +54,18 @@ def examples(dataset: Dataset, media: Path | None) -> dict[str, tuple[Any, Any, 
     """Return features [N, 384], classes [N] and the rules' classes [N] by video."""
     network = LrAsdActiveSpeaker()
     inputs = {r["source_id"]: r for r in dataset.table(t.INPUTS).to_pylist()}
-    labels, tracks = dataset.table(t.LABELS).to_pylist(), dataset.table(t.TRACKS).to_pylist()
+    labels, tracks = t.LABELS.rows(dataset.table(t.LABELS)), t.TRACKS.rows(dataset.table(t.TRACKS))
     given = finished(dataset, media) if media is not None else {}
     found = found_tracks(dataset, list(given))
-    runs = dataset.table(t.TIMELINE).to_pylist()
+    runs = t.TIMELINE.rows(dataset.table(t.TIMELINE))
     out = {}
     for sid, row in sorted(inputs.items(), key=lambda x: x[1]["name"]):
-        mine = [x for x in tracks if x["source_id"] == sid]
+        mine = [x for x in tracks if x.source_id == sid]
         truth = file_truth(given[sid], found[sid]) if sid in given else {}
-        truth |= label_truth([x for x in labels if x["source_id"] == sid], mine)
-        labelled = any(x["source_id"] == sid for x in labels)  # then the stored timeline holds human states
-        rows = machine_timeline(dataset, sid) if labelled else [r for r in runs if r["source_id"] == sid]
-        rules = {(r["track_id"], k): r["state"] for r in rows
-                 for k in grid_range(Interval(r["start_s"], r["end_s"]))}  # fmt: skip
+        truth |= label_truth([x for x in labels if x.source_id == sid], mine)
+        labelled = any(x.source_id == sid for x in labels)  # then the stored timeline holds human states
+        rows = machine_timeline(dataset, sid) if labelled else [r for r in runs if r.source_id == sid]
+        rules = {(r.track_id, k): r.state for r in rows for k in grid_range(Interval(r.start_s, r.end_s))}
         if not truth:
             continue
         sys.stderr.write(f"features of {row['name']}\n")

@@ -10,16 +10,17 @@ from __future__ import annotations
 import difflib
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 
 from curation.dataset import Dataset
 from curation.store import table_file
 from schemas import tables as t
-
-Row = dict[str, Any]
+from schemas.tables.labels import IdentityDecisionRow
+from schemas.tables.people import IdentityRow
+from schemas.tables.tracks import TrackRow
+from schemas.time import Interval
 
 
 class IdentityError(ValueError):
@@ -41,48 +42,55 @@ class Decided:
 
 def present_name(dataset: Dataset, name: str) -> str:
     """Return the name that a person bears now: itself, or what an old name leads to."""
-    for r in dataset.table(t.IDENTITY_ALIASES).to_pylist():
-        if r["alias"] == name:
-            return str(r["identity_id"])
+    for r in t.IDENTITY_ALIASES.rows(dataset.table(t.IDENTITY_ALIASES)):
+        if r.alias == name:
+            return r.identity_id
     return name
 
 
-def listing(dataset: Dataset) -> list[Row]:
-    """Return people, most seconds first: IDENTITIES rows with their `tracks`, `sources` (file names) and `aliases`."""
-    names = {r["source_id"]: r["name"] for r in reversed(dataset.table(t.INPUTS).to_pylist())}
+@dataclass(frozen=True, slots=True)
+class Person:
+    """A person with their tracks, sources (file names) and former names."""
+
+    row: IdentityRow
+    tracks: list[str]
+    sources: list[str]
+    aliases: list[str]
+
+
+def listing(dataset: Dataset) -> list[Person]:
+    """Return people, most seconds first."""
+    names = {r.source_id: r.name for r in reversed(t.INPUTS.rows(dataset.table(t.INPUTS)))}
     tracks, sources, aliases = defaultdict(list), defaultdict(set), defaultdict(set)
-    for r in dataset.table(t.TRACK_IDENTITIES).to_pylist():
-        tracks[r["identity_id"]].append(r["track_id"])
-        sources[r["identity_id"]].add(names.get(r["source_id"], r["source_id"]))
-    for r in dataset.table(t.IDENTITY_ALIASES).to_pylist():
-        aliases[r["identity_id"]].add(r["alias"])
-    rows = [
-        {
-            **r, "tracks": sorted(tracks[r["identity_id"]]), "sources": sorted(sources[r["identity_id"]]),
-            "aliases": sorted(aliases[r["identity_id"]]),
-        }
-        for r in dataset.table(t.IDENTITIES).to_pylist()
-    ]  # fmt: skip
-    return sorted(rows, key=lambda r: (-r["seen_s"], r["identity_id"]))
+    for member in t.TRACK_IDENTITIES.rows(dataset.table(t.TRACK_IDENTITIES)):
+        tracks[member.identity_id].append(member.track_id)
+        sources[member.identity_id].add(names.get(member.source_id, member.source_id))
+    for alias in t.IDENTITY_ALIASES.rows(dataset.table(t.IDENTITY_ALIASES)):
+        aliases[alias.identity_id].add(alias.alias)
+    people = sorted(t.IDENTITIES.rows(dataset.table(t.IDENTITIES)), key=lambda r: (-r.seen_s, r.identity_id))
+    return [
+        Person(r, sorted(tracks[r.identity_id]), sorted(sources[r.identity_id]), sorted(aliases[r.identity_id]))
+        for r in people
+    ]
 
 
 def decisions(dataset: Dataset) -> list[Decided]:
     """Return all decisions, oldest first."""
-    rows: dict[tuple[str, str], list[Row]] = defaultdict(list)
-    for r in dataset.table(t.IDENTITY_DECISIONS).to_pylist():
-        rows[r["decided_at"], r["decision_id"]].append(r)
+    rows: dict[tuple[str, str], list[IdentityDecisionRow]] = defaultdict(list)
+    for r in _decision_rows(dataset):
+        rows[r.decided_at, r.decision_id].append(r)
     out = []
     for (_, name), found in sorted(rows.items()):
-        n = Counter(r["side"] for r in found)
-        out.append(Decided(name, found[0]["kind"], found[0]["identity_id"], (n["a"], n["b"])))
+        n = Counter(r.side for r in found)
+        out.append(Decided(name, found[0].kind, found[0].identity_id, (n["a"], n["b"])))
     return out
 
 
 def members(dataset: Dataset, name: str) -> set[str]:
     """Return the tracks of a person, by present or former name. Raises IdentityError."""
     people: dict[str, set[str]] = defaultdict(set)
-    for r in dataset.table(t.TRACK_IDENTITIES).to_pylist():
-        people[r["identity_id"]].add(r["track_id"])
+    for r in t.TRACK_IDENTITIES.rows(dataset.table(t.TRACK_IDENTITIES)):
+        people[r.identity_id].add(r.track_id)
     found = people.get(present_name(dataset, name))
     if found:
         return found
@@ -91,18 +99,27 @@ def members(dataset: Dataset, name: str) -> set[str]:
     raise IdentityError(f"no identity {name!r}; {hint}")
 
 
-def seen_together(dataset: Dataset, a: Collection[str], b: Collection[str], min_overlap_s: float) -> list[Row]:
+@dataclass(frozen=True, slots=True)
+class Together:
+    """Two tracks that are in view at the same time."""
+
+    a: str
+    b: str
+    span: Interval
+
+
+def seen_together(dataset: Dataset, a: Collection[str], b: Collection[str], min_overlap_s: float) -> list[Together]:
     """Return pairs of tracks, one of each side, that are in view at the same time in one shot."""
-    tracks = {r["track_id"]: r for r in dataset.table(t.TRACKS).to_pylist()}
-    by_shot: dict[str, list[Row]] = defaultdict(list)
+    tracks = _tracks(dataset)
+    by_shot: dict[str, list[TrackRow]] = defaultdict(list)
     for i in b:
-        by_shot[tracks[i]["shot_id"]].append(tracks[i])
+        by_shot[tracks[i].shot_id].append(tracks[i])
     out = []
     for first in (tracks[i] for i in sorted(a)):
-        for second in sorted(by_shot[first["shot_id"]], key=lambda r: str(r["track_id"])):
-            start, end = max(first["start_s"], second["start_s"]), min(first["end_s"], second["end_s"])
+        for second in sorted(by_shot[first.shot_id], key=lambda r: r.track_id):
+            start, end = max(first.start_s, second.start_s), min(first.end_s, second.end_s)
             if end - start > min_overlap_s:
-                out.append({"a": first["track_id"], "b": second["track_id"], "start_s": start, "end_s": end})
+                out.append(Together(first.track_id, second.track_id, Interval(start, end)))
     return out
 
 
@@ -122,11 +139,11 @@ def merge(
     if together and not force:
         p = together[0]
         raise IdentityError(
-            f"{first} and {second} are in view at the same time: tracks {p['a']} and {p['b']}, "
-            f"{p['start_s']:.2f}-{p['end_s']:.2f} s, and {len(together) - 1} more such pairs. If one of the tracks is "
-            "somebody else, take it out first (`lpm identities split`); --force merges them all the same"
+            f"{first} and {second} are in view at the same time: tracks {p.a} and {p.b}, "
+            f"{p.span.start_s:.2f}-{p.span.end_s:.2f} s, and {len(together) - 1} more such pairs. If one of the tracks "
+            "is somebody else, take it out first (`lpm identities split`); --force merges them all the same"
         )
-    seen = {r["track_id"]: r["duration_s"] for r in dataset.table(t.TRACKS).to_pylist()}
+    seen = {i: r.duration_s for i, r in _tracks(dataset).items()}
     names = [present_name(dataset, n) for n in (first, second)]
     length = [sum(seen[i] for i in side) for side in (a, b)]
     name = min(zip(names, length, strict=True), key=lambda x: (-x[1], x[0]))[0]
@@ -151,16 +168,16 @@ def split(dataset: Dataset, name: str, moved: Collection[str], author: str, note
 
 def tracks_of_sources(dataset: Dataset, name: str, sources: Iterable[str]) -> set[str]:
     """Return a person's tracks in sources given by id or file name. Raises IdentityError."""
-    inputs = dataset.table(t.INPUTS).to_pylist()
+    inputs = t.INPUTS.rows(dataset.table(t.INPUTS))
     ids: set[str] = set()
     for source in sources:
-        found = {r["source_id"] for r in inputs if source in (r["source_id"], r["name"])}
+        found = {r.source_id for r in inputs if source in (r.source_id, r.name)}
         if len(found) != 1:
             how = "several sources have this name: use the id" if found else "no such source"
             query = 'lpm query DATASET "SELECT source_id, name FROM inputs"'
             raise IdentityError(f"{source!r}: {how}; `{query}` lists them")
         ids |= found
-    of = {r["track_id"]: r["source_id"] for r in dataset.table(t.TRACK_IDENTITIES).to_pylist()}
+    of = {r.track_id: r.source_id for r in t.TRACK_IDENTITIES.rows(dataset.table(t.TRACK_IDENTITIES))}
     return {i for i in members(dataset, name) if of[i] in ids}
 
 
@@ -175,8 +192,7 @@ def undo(dataset: Dataset, decision_id: str | None = None) -> Decided:
     if not gone:
         what = f"no decision {decision_id!r}" if known else "nothing was decided"
         raise IdentityError(f"{what}; `lpm identities decisions DATASET` lists what was")
-    rows = dataset.table(t.IDENTITY_DECISIONS).to_pylist()
-    _write(dataset, [r for r in rows if r["decision_id"] != gone[0].decision_id])
+    _write(dataset, [r for r in _decision_rows(dataset) if r.decision_id != gone[0].decision_id])
     return gone[0]
 
 
@@ -187,20 +203,37 @@ def _store(dataset: Dataset, kind: str, name: str, a: set[str], b: set[str], aut
     said = "\0".join((kind, name, *sorted(a), "", *sorted(b), author, at))
     digest = hashlib.sha256(said.encode()).hexdigest()
     decision_id, name = digest[:12], name or f"p-{digest[12:24]}"
-    rows = dataset.table(t.IDENTITY_DECISIONS).to_pylist()
+    rows, tracks = _decision_rows(dataset), _tracks(dataset)
     overruled = _overruled(rows, kind, a, b)
-    new = list(_rows(dataset, {"a": a, "b": b}))
-    facts = {"decision_id": decision_id, "kind": kind, "identity_id": name, "author": author.strip(), "note": note}
-    _write(dataset, [*rows, *({**r, **facts, "decided_at": at} for r in new)])
+    new = [
+        IdentityDecisionRow(
+            decision_id=decision_id,
+            kind=kind,
+            side=side,
+            track_id=track.track_id,
+            source_id=track.source_id,
+            start_s=track.start_s,
+            end_s=track.end_s,
+            center_x=track.center_x,
+            center_y=track.center_y,
+            identity_id=name,
+            author=author.strip(),
+            note=note,
+            decided_at=at,
+        )
+        for side, ids in (("a", a), ("b", b))
+        for track in (tracks[i] for i in sorted(ids))
+    ]
+    _write(dataset, [*rows, *new])
     return Decided(decision_id, kind, name, (len(a), len(b)), overruled)
 
 
-def _overruled(rows: list[Row], kind: str, a: set[str], b: set[str]) -> tuple[str, ...]:
+def _overruled(rows: list[IdentityDecisionRow], kind: str, a: set[str], b: set[str]) -> tuple[str, ...]:
     """Return decisions of the other kind that a new one contradicts."""
     sides: dict[str, dict[str, set[str]]] = defaultdict(lambda: {"a": set(), "b": set()})
     for r in rows:
-        if r["kind"] != kind:
-            sides[r["decision_id"]][r["side"]].add(r["track_id"])
+        if r.kind != kind:
+            sides[r.decision_id][r.side].add(r.track_id)
     new = a | b
     out = []
     for name, old in sides.items():
@@ -211,14 +244,15 @@ def _overruled(rows: list[Row], kind: str, a: set[str], b: set[str]) -> tuple[st
     return tuple(sorted(out))
 
 
-def _rows(dataset: Dataset, sides: dict[str, set[str]]) -> Iterator[Row]:
-    tracks = {r["track_id"]: r for r in dataset.table(t.TRACKS).to_pylist()}
-    columns = ("track_id", "source_id", "start_s", "end_s", "center_x", "center_y")
-    for side, ids in sides.items():
-        yield from ({"side": side, **{c: tracks[i][c] for c in columns}} for i in sorted(ids))
+def _tracks(dataset: Dataset) -> dict[str, TrackRow]:
+    return {r.track_id: r for r in t.TRACKS.rows(dataset.table(t.TRACKS))}
 
 
-def _write(dataset: Dataset, rows: list[Row]) -> None:
+def _decision_rows(dataset: Dataset) -> list[IdentityDecisionRow]:
+    return t.IDENTITY_DECISIONS.rows(dataset.table(t.IDENTITY_DECISIONS))
+
+
+def _write(dataset: Dataset, rows: list[IdentityDecisionRow]) -> None:
     table = t.IDENTITY_DECISIONS.from_rows(rows)
     dataset.store.write_table(table_file(t.IDENTITY_DECISIONS), t.IDENTITY_DECISIONS, table)
     dataset.write_catalog()

@@ -10,19 +10,23 @@ import hashlib
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 from curation.dataset import Dataset
 from curation.label_formats import FORMATS, SUFFIXES, Entry, Format, LabelError, read, write
 from curation.run import locked
 from curation.store import table_file
 from schemas import tables as t
+from schemas.tables.labels import LabelRow
+from schemas.tables.pairing import TimelineRow
+from schemas.tables.registry import InputRow, SourceRow
+from schemas.tables.tracks import TrackRow
 from schemas.time import GRID_HZ, Interval, grid_range
 
-Row = dict[str, Any]
+Stretch = TypeVar("Stretch", LabelRow, TimelineRow)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +40,10 @@ class Imported:
 
 def find_source(dataset: Dataset, name: str) -> str:
     """Return the source id of an id or file name. Raises LabelError when there is none, or several."""
-    rows = dataset.table(t.INPUTS).to_pylist()
-    found = {r["source_id"] for r in rows if name in (r["source_id"], r["name"])}
+    rows = t.INPUTS.rows(dataset.table(t.INPUTS))
+    found = {r.source_id for r in rows if name in (r.source_id, r.name)}
     if len(found) == 1:
-        return str(found.pop())
+        return found.pop()
     how = "several sources have this name: use the id" if found else "no such source"
     raise LabelError(f'{name!r}: {how}; list them: lpm query DATASET "SELECT source_id, name FROM inputs"')
 
@@ -55,33 +59,36 @@ def format_of(path: Path, form: str | None) -> Format:
 
 def timeline(dataset: Dataset, source_id: str | None = None) -> list[Entry]:
     """Return the present timelines, with human labels on top (those too that no run has used yet)."""
-    tracks = {r["track_id"]: r for r in dataset.table(t.TRACKS).to_pylist()}
+    tracks = {r.track_id: r for r in t.TRACKS.rows(dataset.table(t.TRACKS))}
     out: list[Entry] = []
-    labels = [r for r in dataset.table(t.LABELS).to_pylist() if source_id in (None, r["source_id"])]
-    by_track: dict[str, list[Row]] = defaultdict(list)
-    for r in sorted(labels, key=lambda r: (r["labelled_at"], r["label_id"])):
-        by_track[r["track_id"]] = [p for o in by_track[r["track_id"]] for p in cut(o, r)] + [r]
-    for r in dataset.table(t.TIMELINE).to_pylist():
-        if source_id not in (None, r["source_id"]) or r["track_id"] not in tracks:
+    labels = [r for r in t.LABELS.rows(dataset.table(t.LABELS)) if source_id in (None, r.source_id)]
+    by_track: dict[str, list[LabelRow]] = defaultdict(list)
+    for label in sorted(labels, key=lambda r: (r.labelled_at, r.label_id)):
+        by_track[label.track_id] = [p for o in by_track[label.track_id] for p in cut(o, label)] + [label]
+    for r in t.TIMELINE.rows(dataset.table(t.TIMELINE)):
+        if source_id not in (None, r.source_id) or r.track_id not in tracks:
             continue
         pieces = [r]
-        for label in by_track[r["track_id"]]:
+        for label in by_track[r.track_id]:
             pieces = [p for o in pieces for p in cut(o, label)]
-        track = tracks[r["track_id"]]
+        track = tracks[r.track_id]
         # A label's run in the timeline ends on the grid; what sticks out from under the label is no state of its own.
-        least_s = 1 / GRID_HZ if r["reason"] == "human_label" else 0.0005
-        pieces = [p for p in pieces if p is r or p["end_s"] - p["start_s"] >= least_s]
-        out += [_entry(p, track["center_x"], track["center_y"]) for p in pieces]
-    out += [_entry(r, r["center_x"], r["center_y"]) for rows in by_track.values() for r in rows]
+        least_s = 1 / GRID_HZ if r.reason == "human_label" else 0.0005
+        pieces = [p for p in pieces if p is r or p.end_s - p.start_s >= least_s]
+        out += [_entry(p, track.center_x, track.center_y) for p in pieces]
+    out += [_entry(r, r.center_x, r.center_y, r) for rows in by_track.values() for r in rows]
     kept = [e for e in out if e.end_s > e.start_s]
     return sorted(kept, key=lambda e: (e.source_id, e.track_id, e.start_s))
 
 
-def _entry(r: Mapping[str, Any], x: float, y: float) -> Entry:
-    return Entry(
-        r["track_id"], round(r["start_s"], 3), round(r["end_s"], 3), r["state"], r["source_id"], r["partner"],
-        r.get("note"), r.get("author"), r.get("labelled_at"), round(x, 4), round(y, 4),
+def _entry(r: TimelineRow | LabelRow, x: float, y: float, label: LabelRow | None = None) -> Entry:
+    entry = Entry(
+        r.track_id, round(r.start_s, 3), round(r.end_s, 3), r.state, r.source_id, r.partner,
+        center_x=round(x, 4), center_y=round(y, 4),
     )  # fmt: skip
+    if label is None:
+        return entry
+    return replace(entry, note=label.note, author=label.author, labelled_at=label.labelled_at)
 
 
 def export(dataset: Dataset, out: Path, form: Format, source_id: str | None = None) -> list[Path]:
@@ -89,19 +96,19 @@ def export(dataset: Dataset, out: Path, form: Format, source_id: str | None = No
     entries = timeline(dataset, source_id)
     if not entries:
         raise LabelError("there is no timeline to export; `lpm run` makes one")
-    inputs = {r["source_id"]: r for r in dataset.table(t.INPUTS).to_pylist()}
+    inputs = {r.source_id: r for r in t.INPUTS.rows(dataset.table(t.INPUTS))}
     sources = sorted({e.source_id for e in entries})
     if form in ("csv", "json", "rttm") or len(sources) == 1:
         out.parent.mkdir(parents=True, exist_ok=True)
-        path = inputs[sources[0]]["path"]
+        path = inputs[sources[0]].path
         out.write_text(write(entries, form, path if "://" in path else Path(path).as_uri()), encoding="utf-8")
         return [out]
     out.mkdir(parents=True, exist_ok=True)
     suffix = next(s for s, f in SUFFIXES.items() if f == form)
     files = []
     for sid in sources:
-        path = inputs[sid]["path"]
-        file = out / f"{Path(inputs[sid]['name']).stem}.{sid}{suffix}"
+        path = inputs[sid].path
+        file = out / f"{Path(inputs[sid].name).stem}.{sid}{suffix}"
         mine = [e for e in entries if e.source_id == sid]
         file.write_text(write(mine, form, path if "://" in path else Path(path).as_uri()), encoding="utf-8")
         files.append(file)
@@ -137,17 +144,17 @@ def take_in(dataset: Dataset, entries: Iterable[Entry], author: str, *, changes_
         rows = _checked(dataset, list(entries), author.strip(), at)
         if changes_only:
             present = _states(timeline(dataset))
-            rows = [r for r in rows if any(present.get((r["track_id"], k)) != r["state"] for k in _ks(r))]
-        by_source: dict[str, list[Row]] = defaultdict(list)
+            rows = [r for r in rows if any(present.get((r.track_id, k)) != r.state for k in _ks(r))]
+        by_source: dict[str, list[LabelRow]] = defaultdict(list)
         for r in rows:
-            by_source[r["source_id"]].append(r)
-        written: dict[str, list[Row]] = {}
+            by_source[r.source_id].append(r)
+        written: dict[str, list[LabelRow]] = {}
         added = 0
         for sid, new in sorted(by_source.items()):
             file = table_file(t.LABELS, sid)
-            old: list[Row] = store.read_table(file, t.LABELS).to_pylist() if store.exists(file) else []
+            old = t.LABELS.rows(store.read_table(file, t.LABELS)) if store.exists(file) else []
             merged = merge(old, new)
-            fresh = {r["label_id"] for r in new} - {r["label_id"] for r in old}
+            fresh = {r.label_id for r in new} - {r.label_id for r in old}
             if fresh:
                 written[sid], added = merged, added + len(fresh)
         tables = {sid: t.LABELS.from_rows(m) for sid, m in written.items()}  # validated before the first is written
@@ -158,50 +165,54 @@ def take_in(dataset: Dataset, entries: Iterable[Entry], author: str, *, changes_
     return Imported(added, len(rows) - added, len(tables))
 
 
-def merge(old: list[Row], new: list[Row]) -> list[Row]:
+def merge(old: list[LabelRow], new: list[LabelRow]) -> list[LabelRow]:
     """Return labels after an import: known ones stay, the author's own older ones give way where new ones overlap."""
-    known = {r["label_id"] for r in old}
-    fresh = [r for r in new if r["label_id"] not in known]
+    known = {r.label_id for r in old}
+    fresh = [r for r in new if r.label_id not in known]
     out = old
     for r in fresh:
         out = [
             replace_id(p) if p is not o else o
             for o in out
-            for p in (cut(o, r) if (o["author"], o["track_id"]) == (r["author"], r["track_id"]) else [o])
+            for p in (cut(o, r) if (o.author, o.track_id) == (r.author, r.track_id) else [o])
         ]
     return [*out, *fresh]
 
 
-def cut(row: Row, by: Mapping[str, Any]) -> list[Row]:
+def cut(row: Stretch, by: LabelRow) -> list[Stretch]:
     """Return what is left of a stretch outside another: itself where they do not overlap, or up to two pieces."""
-    a, b = by["start_s"], by["end_s"]
-    if b <= row["start_s"] or a >= row["end_s"]:
+    a, b = by.start_s, by.end_s
+    if b <= row.start_s or a >= row.end_s:
         return [row]
-    left = [{**row, "end_s": a}] if a > row["start_s"] else []
-    return [*left, *([{**row, "start_s": b}] if b < row["end_s"] else [])]
+    out: list[Stretch] = []
+    if a > row.start_s:
+        out.append(row.but(end_s=a))
+    if b < row.end_s:
+        out.append(row.but(start_s=b))
+    return out
 
 
-def replace_id(row: Row) -> Row:
-    """Return the row with the id that its content makes."""
-    said = "\0".join(
-        str(row[k]) for k in ("source_id", "track_id", "start_s", "end_s", "state", "partner", "note", "author")
-    )
-    return {**row, "label_id": hashlib.sha256(said.encode()).hexdigest()[:16]}
+def replace_id(r: LabelRow) -> LabelRow:
+    """Return the label with the id that its content makes."""
+    content = (r.source_id, r.track_id, r.start_s, r.end_s, r.state, r.partner, r.note, r.author)
+    said = "\0".join(str(value) for value in content)
+    return r.but(label_id=hashlib.sha256(said.encode()).hexdigest()[:16])
 
 
-def _ks(r: Mapping[str, Any]) -> range:
-    return grid_range(Interval(r["start_s"], r["end_s"]))
+def _ks(r: LabelRow) -> range:
+    return grid_range(Interval(r.start_s, r.end_s))
 
 
 def _states(entries: Iterable[Entry]) -> dict[tuple[str, int], str]:
     return {(e.track_id, k): e.state for e in entries for k in grid_range(Interval(e.start_s, e.end_s))}
 
 
-def _checked(dataset: Dataset, entries: list[Entry], author: str, at: str) -> list[Row]:
+def _checked(dataset: Dataset, entries: list[Entry], author: str, at: str) -> list[LabelRow]:
     """Return LABELS rows of entries. Raises LabelError at the first that does not fit the dataset."""
-    tracks = {r["track_id"]: r for r in dataset.table(t.TRACKS).to_pylist()}
-    durations = {r["source_id"]: r["duration_s"] for r in dataset.table(t.SOURCES).to_pylist()}
-    inputs = {r["source_id"] for r in dataset.table(t.INPUTS).to_pylist()}
+    tracks = {r.track_id: r for r in t.TRACKS.rows(dataset.table(t.TRACKS))}
+    sources = dataset.table(t.SOURCES)
+    durations = dict(zip(SourceRow.source_id.values(sources), SourceRow.duration_s.values(sources), strict=True))
+    inputs = set(InputRow.source_id.values(dataset.table(t.INPUTS)))
     rows = []
     last: dict[str, Entry] = {}
     for e in sorted(entries, key=lambda e: (e.track_id, e.start_s)):
@@ -214,41 +225,41 @@ def _checked(dataset: Dataset, entries: list[Entry], author: str, at: str) -> li
 
 
 def _row(
-    e: Entry, tracks: Mapping[str, Row], durations: Mapping[str, float], inputs: set[str], dataset: Dataset,
+    e: Entry, tracks: Mapping[str, TrackRow], durations: Mapping[str, float], inputs: set[str], dataset: Dataset,
     author: str, at: str,
-) -> Row:  # fmt: skip
+) -> LabelRow:  # fmt: skip
     track = tracks.get(e.track_id)
     sid = e.source_id or e.track_id[:16]
     try:
         sid = sid if sid in inputs else find_source(dataset, sid)
     except LabelError as error:
         raise LabelError(f"{e.where}: unknown source: {error}") from error
-    if track is None and (e.center_x is None or e.center_y is None):
+    x, y = (e.center_x, e.center_y) if track is None else (track.center_x, track.center_y)
+    if x is None or y is None:
         raise LabelError(
             f"{e.where}: unknown track {e.track_id!r}; take ids from `lpm labels export`, or give center_x and center_y"
         )
-    if track is not None and track["source_id"] != sid:
+    if track is not None and track.source_id != sid:
         raise LabelError(f"{e.where}: track {e.track_id} is not of source {sid}; correct one of them")
-    start_s, end_s = (0.0, durations.get(sid, math.inf)) if track is None else (track["start_s"], track["end_s"])
+    start_s, end_s = (0.0, durations.get(sid, math.inf)) if track is None else (track.start_s, track.end_s)
     if e.start_s < start_s - 1 / GRID_HZ or e.end_s > end_s + 1 / GRID_HZ:
         raise LabelError(
             f"{e.where}: {e.start_s:g}-{e.end_s:g} s lies outside of {e.track_id} ({start_s:.3f}-{end_s:.3f} s); "
             "cut it to that"
         )
-    x, y = (e.center_x, e.center_y) if track is None else (track["center_x"], track["center_y"])
     return replace_id(
-        {
-            "label_id": "",
-            "source_id": sid,
-            "track_id": e.track_id,
-            "start_s": e.start_s,
-            "end_s": e.end_s,
-            "state": e.state,
-            "partner": e.partner,
-            "note": e.note,
-            "author": author,
-            "labelled_at": at,
-            "center_x": x,
-            "center_y": y,
-        }
+        LabelRow(
+            label_id="",
+            source_id=sid,
+            track_id=e.track_id,
+            start_s=e.start_s,
+            end_s=e.end_s,
+            state=e.state,
+            partner=e.partner,
+            note=e.note,
+            author=author,
+            labelled_at=at,
+            center_x=x,
+            center_y=y,
+        )
     )

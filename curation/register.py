@@ -20,6 +20,7 @@ import pyarrow.fs as pafs
 
 from curation.store import Store, table_file, with_endpoint
 from schemas import tables as t
+from schemas.tables.registry import ForgottenRow, InputRow
 
 VIDEO_SUFFIXES = frozenset(
     {
@@ -162,30 +163,30 @@ def register(store: Store, named: Iterable[Named]) -> pa.Table:
 
     Files whose bytes were forgotten are left out.
     """
-    known = {row["path"]: row for row in read_registry(store).to_pylist()}
-    gone = {row["source_id"] for row in read_forgotten(store).to_pylist()}
+    known = {row.path: row for row in t.INPUTS.rows(read_registry(store))}
+    gone = set(ForgottenRow.source_id.values(read_forgotten(store)))
     for n in named:
         size, modified = _stat(n.path)
         old = known.get(n.path)
-        if old is not None and (old["bytes"], old["modified_ns"]) == (size, modified):
-            source_id = old["source_id"]
+        if old is not None and (old.bytes, old.modified_ns) == (size, modified):
+            source_id = old.source_id
         else:
             source_id = _sha256(n.path)[:16]
         if source_id in gone:
             known.pop(n.path, None)
             continue
-        known[n.path] = {
-            "path": n.path,
-            "source_id": source_id,
-            "name": n.path.rsplit("/", 1)[-1],
-            "bytes": size,
-            "modified_ns": modified,
-            "license": n.rights.get("license"),
-            "rights_holder": n.rights.get("rights_holder"),
-            "consent": n.rights.get("consent"),
-            "rights_from": n.rights_from,
-            "session": n.session,
-        }
+        known[n.path] = InputRow(
+            path=n.path,
+            source_id=source_id,
+            name=n.path.rsplit("/", 1)[-1],
+            bytes=size,
+            modified_ns=modified,
+            license=n.rights.get("license"),
+            rights_holder=n.rights.get("rights_holder"),
+            consent=n.rights.get("consent"),
+            rights_from=n.rights_from,
+            session=n.session,
+        )
     table = t.INPUTS.from_rows(known.values())
     store.write_table(table_file(t.INPUTS), t.INPUTS, table)
     return table

@@ -11,6 +11,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 V = TypeVar("V")
 
 
@@ -44,8 +47,12 @@ class Column(Generic[V]):
 
         def __set__(self, row: Any, value: V) -> None: ...
 
-    def of(self, table: pa.Table) -> pa.ChunkedArray[Any]:
-        """Return this column of an Arrow table."""
+    @overload
+    def of(self, table: pa.Table) -> pa.ChunkedArray[Any]: ...
+    @overload
+    def of(self, table: pd.DataFrame) -> pd.Series[Any]: ...
+    def of(self, table: Any) -> Any:
+        """Return this column of an Arrow table, or of a pandas frame that was made from one."""
         return table[self.name]
 
     def values(self, table: pa.Table) -> list[V]:

@@ -10,9 +10,8 @@ tracks it brings back. LR-ASD follows moving lips under anybody's voice; what th
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -24,12 +23,14 @@ from annotators.lip_sync_model import MAX_LAG_FRAMES, LearnedLipSync
 from annotators.parts import Part, part
 from annotators.protocols_speech import ActiveSpeaker, LipSync, SyncMeasure
 from curation.media.audio import read_audio
-from curation.stage import Gate, GateMode, Inputs, Outputs, StageSettings, Unit, WorkItem, each_unit
+from curation.stage import Gate, GateMode, Inputs, Outputs, Rows, StageSettings, Unit, WorkItem, each_unit
 from schemas.table import Table
 from schemas.tables import ASD_FRAMES, FACE_CROPS, FACE_FRAMES, SOURCES, SPEECH, SYNC, SYNC_FRAMES, TRACKLETS
+from schemas.tables.attribution import AsdFrameRow, SyncFrameRow, SyncRow
+from schemas.tables.scan import FaceFrameRow
 from schemas.time import AUDIO_HZ, GRID_HZ
 from stages.crop_blocks import CropBuffer, rows_of_tracks
-from stages.face_series import Columns, track_series, tracklets_of
+from stages.face_series import Series, track_series, tracklets_of
 from stages.lip_series import LipSeries, frame_rows, lips_of_tracks, trace
 
 FloatArray = npt.NDArray[np.float32]
@@ -88,12 +89,12 @@ class ActiveSpeakerStage:
 
     def run(self, item: WorkItem, inputs: Inputs) -> Outputs:
         """Score the item's tracks, all of them in one pass over the windows."""
-        has_audio = bool(inputs.read(SOURCES).to_pylist()[0]["has_audio"])
+        (source,) = SOURCES.rows(inputs.read(SOURCES))
         wanted = set(item.units)
         track_of = {i: track for i, track in tracklets_of(inputs.read(TRACKLETS)).items() if track in wanted}
-        speech = [(r["start_s"], r["end_s"]) for r in inputs.read(SPEECH).to_pylist()]
-        series = track_series(inputs.parts(FACE_FRAMES), track_of, ["k", "mouth_open"])
-        tracks = {i: _Track(i, self._scorer, inputs.media, has_audio, series.get(i)) for i in item.units}
+        speech = [(r.start_s, r.end_s) for r in SPEECH.rows(inputs.read(SPEECH))]
+        series = track_series(inputs.parts(FACE_FRAMES), track_of, [FaceFrameRow.mouth_open])
+        tracks = {i: _Track(i, self._scorer, inputs.media, source.has_audio, series.get(i)) for i in item.units}
         waiting: dict[str, set[str]] = {i: set() for i in item.units}
         for tracklet, track_id in track_of.items():
             waiting[track_id].add(tracklet)
@@ -104,14 +105,14 @@ class ActiveSpeakerStage:
             for track_id, at, shapes in lips_of_tracks(window, track_of) if self._learned else ():
                 tracks[track_id].lips.add(at, shapes)
 
-        def measure(track_id: str) -> Mapping[Table, Iterable[Mapping[str, Any]]]:
+        def measure(track_id: str) -> Rows:
             track = tracks[track_id]
             sync, frames = self._offset(track, speech)
             return {ASD_FRAMES: track.rows(), SYNC: [sync], SYNC_FRAMES: frames}
 
         return each_unit(item.units, measure)
 
-    def _offset(self, track: _Track, speech: list[tuple[float, float]]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    def _offset(self, track: _Track, speech: list[tuple[float, float]]) -> tuple[SyncRow, list[SyncFrameRow]]:
         """Return the SYNC row, lips against sound while there is speech, and the SYNC_FRAMES rows.
 
         The row is null where there is too little speech; the heuristic has no frames.
@@ -125,7 +126,7 @@ class ActiveSpeakerStage:
         evidence = float((spoken & np.isfinite(mouth)).sum() / GRID_HZ)
         enough = evidence >= self._settings.min_sync_s and n >= MIN_SYNC_FRAMES
         found: SyncMeasure | None = None
-        frames: list[dict[str, Any]] = []
+        frames: list[SyncFrameRow] = []
         name = self._sync.name
         if self._learned is not None:
             if n >= MIN_SYNC_FRAMES:
@@ -139,21 +140,38 @@ class ActiveSpeakerStage:
         return _sync_row(track.track_id, found, evidence, name), frames
 
 
-def _sync_row(track_id: str, found: SyncMeasure | None, evidence_s: float, name: str) -> dict[str, Any]:
+def _sync_row(track_id: str, found: SyncMeasure | None, evidence_s: float, name: str) -> SyncRow:
     """Return the SYNC row; nulls where nothing was found."""
-    known = found is not None and math.isfinite(found.confidence)
-    values = {
-        column: getattr(found, column) if known and math.isfinite(getattr(found, column)) else None
-        for column in ("offset_ms", "confidence", "correlation", "own_voice")
-    }
-    return {"track_id": track_id, **values, "evidence_s": evidence_s, "annotator": name}
+    if found is None or not math.isfinite(found.confidence):
+        return SyncRow(
+            track_id=track_id,
+            offset_ms=None,
+            confidence=None,
+            correlation=None,
+            own_voice=None,
+            evidence_s=evidence_s,
+            annotator=name,
+        )
+    return SyncRow(
+        track_id=track_id,
+        offset_ms=_finite(found.offset_ms),
+        confidence=_finite(found.confidence),
+        correlation=_finite(found.correlation),
+        own_voice=_finite(found.own_voice),
+        evidence_s=evidence_s,
+        annotator=name,
+    )
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
 
 
 class _Track:
     """One track on its way through the windows: crops in, scores out; its first error is kept for its own result."""
 
     def __init__(
-        self, track_id: str, scorer: ActiveSpeaker, media: Path, has_audio: bool, faces: Columns | None
+        self, track_id: str, scorer: ActiveSpeaker, media: Path, has_audio: bool, faces: Series | None
     ) -> None:
         self.track_id = track_id
         self._scorer, self._media, self._has_audio, self._faces = scorer, media, has_audio, faces
@@ -202,12 +220,12 @@ class _Track:
         """Return mouth opening [n] at grid points from `first` on; NaN where no face was confirmed."""
         out = np.full(n, np.nan, np.float32)
         if self._faces is not None:
-            at = self._faces["k"] - first
+            at = self._faces.k - first
             inside = (at >= 0) & (at < n)
-            out[at[inside]] = self._faces["mouth_open"][inside]
+            out[at[inside]] = self._faces[FaceFrameRow.mouth_open][inside]
         return out
 
-    def rows(self) -> list[dict[str, Any]]:
+    def rows(self) -> list[AsdFrameRow]:
         """Return ASD_FRAMES rows; a frame without a crop of its own says so."""
         first, _ = self.span()
         names = {True: self._scorer.name, False: f"{self._scorer.name} (last crop held)"}
@@ -216,14 +234,14 @@ class _Track:
         moved = (mouth_motion(mouth).tolist(), mouth_motion_beside(mouth).tolist())
         columns = (scores.mean(axis=0).tolist(), scores.max(axis=0).tolist(), *moved, self._buffer.seen)
         return [
-            {
-                "track_id": self.track_id,
-                "k": first + i,
-                "score": score,
-                "score_highest": highest,
-                "mouth_motion": None if math.isnan(around) else around,
-                "mouth_motion_beside": None if math.isnan(beside) else beside,
-                "annotator": names[seen],
-            }
+            AsdFrameRow(
+                track_id=self.track_id,
+                k=first + i,
+                score=score,
+                score_highest=highest,
+                mouth_motion=None if math.isnan(around) else around,
+                mouth_motion_beside=None if math.isnan(beside) else beside,
+                annotator=names[seen],
+            )
             for i, (score, highest, around, beside, seen) in enumerate(zip(*columns, strict=True))
         ]

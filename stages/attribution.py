@@ -12,9 +12,12 @@ Tables only; costs milliseconds.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
+import numpy.typing as npt
 from pydantic import Field
 
 from curation.stage import Gate, GateMode, Inputs, Outputs, StageSettings, Unit, WorkItem
@@ -32,12 +35,17 @@ from schemas.tables import (
     VOICES,
     WORDS,
 )
+from schemas.tables.attribution import BindingRow, VoiceRow, VoiceTurnRow
+from schemas.tables.speech import SpeakerRow, TurnRow
+from schemas.tables.tracks import TrackRow
 from schemas.time import GRID_HZ, Interval, grid_range, union_s
 from stages.attribution_assign import assign, contested
 from stages.attribution_split import SplitRule, split_voices
 from stages.attribution_sync import Evidence, lag_ms, pair_evidence, sync_frames, usual_lag
 from stages.attribution_talk import conversation
 from stages.lip_scores import STILL_MOUTH, frame_scores
+
+Floats = npt.NDArray[np.float64]
 
 _DOUBT_S = 0.5
 
@@ -69,6 +77,16 @@ class AttributionSettings(StageSettings):
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Voice:
+    """A voice of the source: one of its speakers, or a part of one; and how long it speaks, in seconds."""
+
+    speaker_id: str
+    diarized_as: str
+    source_id: str
+    speech_s: float
+
+
 class Attribution:
     """Stage: voices and faces of one source."""
 
@@ -86,8 +104,7 @@ class Attribution:
 
     def run(self, item: WorkItem, inputs: Inputs) -> Outputs:
         """Bind the voices of one source."""
-        tracks = inputs.read(TRACKS).to_pylist()
-        diarized = inputs.read(TURNS).to_pylist()
+        tracks, diarized = TRACKS.rows(inputs.read(TRACKS)), TURNS.rows(inputs.read(TURNS))
         heard = solo_frames(diarized)
         scores = frame_scores(inputs.read(ASD_FRAMES), self._settings.still_mouth)
         moving = {track: {k for k, score in seen.items() if score > 0} for track, seen in scores.items()}
@@ -96,28 +113,21 @@ class Attribution:
         usual = usual_lag(sync)
         rule = SplitRule(min_gain=self._settings.min_split_gain)
         turns = split_voices(diarized, heard, tracks, scores, frames, usual, rule)
-        speakers = _speakers(turns, inputs.read(SPEAKERS).to_pylist())
-        if len(speakers) > len({t["speaker_id"] for t in diarized}):
+        speakers = _speakers(turns, SPEAKERS.rows(inputs.read(SPEAKERS)))
+        if len(speakers) > len({t.speaker_id for t in diarized}):
             heard = solo_frames(turns)
             sync = pair_evidence(frames, heard, moving)
         rows = []
         for speaker in speakers:
             for track in tracks:
-                row = self._evidence(speaker, track, heard, scores)
-                if row is not None:
-                    rows.append(row | self._sync(sync.get((speaker["speaker_id"], track["track_id"])), usual))
-        shots = {t["track_id"]: t["shot_id"] for t in tracks}
-        spans = {t["track_id"]: Interval(t["start_s"], t["end_s"]) for t in tracks}
-        limits = self._settings
-        bound = assign(rows, shots, limits.min_strength, limits.min_heard_s, spans)
-        for pair in bound:
-            disputed = contested(
-                pair, bound, rows, shots, limits.min_margin, limits.min_strength, spans, limits.min_sync_margin
-            )
-            pair["bound"] = not disputed
-            pair["verdict"] = "contested" if disputed else "bound"
-        talk = conversation(item.source_id, turns, inputs.read(WORDS).to_pylist())
-        voices = [self._voice(s, rows, talk.share) for s in speakers]
+                values = _scores_heard(heard.get(speaker.speaker_id, set()), scores.get(track.track_id, {}))
+                if len(values):
+                    rows.append(
+                        self.pair(speaker, track, values, sync.get((speaker.speaker_id, track.track_id)), usual)
+                    )
+        rows = self._bound(rows, tracks)
+        talk = conversation(item.source_id, turns, WORDS.rows(inputs.read(WORDS)))
+        voices = [_voice(s, rows, talk.share) for s in speakers]
         return Outputs(
             {
                 VOICE_TURNS: VOICE_TURNS.from_rows(turns),
@@ -128,76 +138,85 @@ class Attribution:
             }
         )
 
-    def _sync(self, found: Evidence | None, usual: int) -> dict[str, Any]:
-        """Return the sync columns of a pair; nulls where too little of the voice was heard over moving lips."""
+    def pair(self, speaker: Voice, track: TrackRow, scores: Floats, found: Evidence | None, usual: int) -> BindingRow:
+        """Return the evidence of a pair, not bound, from the track's scores [N >= 1] while the voice is heard.
+
+        The sync columns are null where too little of the voice was heard over moving lips.
+        """
         limits = self._settings
-        seconds = 0.0 if found is None else found.frames / GRID_HZ
-        if found is None or seconds < limits.min_sync_s:
-            nothing = {"sync_log_odds": None, "sync_lag_ms": None, "doubted": False}
-            return {"sync_s": seconds, **nothing, "verdict": "other"}
-        odds, lag = found.at(usual)
-        doubted = odds < limits.max_unsynced and odds / seconds < limits.max_unsynced_per_s
-        return {
-            "sync_s": seconds,
-            "sync_log_odds": odds,
-            "sync_lag_ms": lag_ms(lag),
-            "doubted": doubted,
-            "verdict": "unsynced" if doubted and seconds >= limits.min_unsynced_s else "other",
-        }
+        heard_s, spoken_s = len(scores) / GRID_HZ, float((scores > 0).sum()) / GRID_HZ
+        sync_s = 0.0 if found is None else found.frames / GRID_HZ
+        odds, lag = (None, None) if found is None or sync_s < limits.min_sync_s else found.at(usual)
+        doubted = odds is not None and odds < limits.max_unsynced and odds / sync_s < limits.max_unsynced_per_s
+        return BindingRow(
+            speaker_id=speaker.speaker_id,
+            track_id=track.track_id,
+            source_id=track.source_id,
+            heard_s=heard_s,
+            spoken_s=spoken_s,
+            mean_asd=float(scores.mean()),
+            strength=spoken_s / (heard_s + _DOUBT_S),
+            sync_s=sync_s,
+            sync_log_odds=odds,
+            sync_lag_ms=None if lag is None else lag_ms(lag),
+            verdict="unsynced" if doubted and sync_s >= limits.min_unsynced_s else "other",
+            doubted=doubted,
+            bound=False,
+        )
 
-    @staticmethod
-    def _evidence(
-        speaker: Mapping[str, Any],
-        track: Mapping[str, Any],
-        heard: Mapping[str, set[int]],
-        scores: Mapping[str, dict[int, float]],
-    ) -> dict[str, Any] | None:
-        seen = scores.get(track["track_id"], {})
-        values = np.array([seen[k] for k in sorted(heard.get(speaker["speaker_id"], set()) & seen.keys())])
-        if not len(values):
-            return None
-        heard_s, spoken_s = len(values) / GRID_HZ, float((values > 0).sum()) / GRID_HZ
-        return {
-            "speaker_id": speaker["speaker_id"],
-            "track_id": track["track_id"],
-            "source_id": track["source_id"],
-            "heard_s": heard_s,
-            "spoken_s": spoken_s,
-            "mean_asd": float(values.mean()),
-            "strength": spoken_s / (heard_s + _DOUBT_S),
-            "bound": False,
-        }
-
-    @staticmethod
-    def _voice(speaker: Mapping[str, Any], rows: list[dict[str, Any]], share: Mapping[str, float]) -> dict[str, Any]:
-        mine = [r for r in rows if r["speaker_id"] == speaker["speaker_id"] and r["bound"]]
-        return {
-            "speaker_id": speaker["speaker_id"],
-            "diarized_as": speaker["diarized_as"],
-            "source_id": speaker["source_id"],
-            "speech_s": speaker["speech_s"],
-            "seen_s": float(sum(r["heard_s"] for r in mine)),
-            "off_screen": not mine,
-            "talk_share": share.get(speaker["speaker_id"], 0.0),
-        }
+    def _bound(self, rows: Sequence[BindingRow], tracks: Sequence[TrackRow]) -> list[BindingRow]:
+        """Return the pairs with those bound or contested marked as such."""
+        shots = {t.track_id: t.shot_id for t in tracks}
+        spans = {t.track_id: Interval(t.start_s, t.end_s) for t in tracks}
+        limits = self._settings
+        chosen = assign(rows, shots, limits.min_strength, limits.min_heard_s, spans)
+        verdicts: dict[tuple[str, str], str] = {}
+        for pair in chosen:
+            disputed = contested(
+                pair, chosen, rows, shots, limits.min_margin, limits.min_strength, spans, limits.min_sync_margin
+            )
+            verdicts[pair.speaker_id, pair.track_id] = "contested" if disputed else "bound"
+        out = []
+        for row in rows:
+            verdict = verdicts.get((row.speaker_id, row.track_id), row.verdict)
+            out.append(row.but(verdict=verdict, bound=verdict == "bound"))
+        return out
 
 
-def _speakers(turns: Sequence[Mapping[str, Any]], diarized: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def _scores_heard(heard: AbstractSet[int], seen: Mapping[int, float]) -> Floats:
+    """Return a face's scores [N] in order of time at the grid points at which a voice is heard."""
+    return np.array([seen[k] for k in sorted(heard & seen.keys())])
+
+
+def _voice(speaker: Voice, rows: Sequence[BindingRow], share: Mapping[str, float]) -> VoiceRow:
+    mine = [r for r in rows if r.speaker_id == speaker.speaker_id and r.bound]
+    return VoiceRow(
+        speaker_id=speaker.speaker_id,
+        diarized_as=speaker.diarized_as,
+        source_id=speaker.source_id,
+        speech_s=speaker.speech_s,
+        seen_s=float(sum(r.heard_s for r in mine)),
+        off_screen=not mine,
+        talk_share=share.get(speaker.speaker_id, 0.0),
+    )
+
+
+def _speakers(turns: Sequence[VoiceTurnRow], diarized: Sequence[SpeakerRow]) -> list[Voice]:
     """Return each voice of `turns` with its speech: the diarized speakers as they are, divided ones by their turns."""
-    divided = {t["diarized_as"] for t in turns if t["speaker_id"] != t["diarized_as"]}
-    out = [dict(s) | {"diarized_as": s["speaker_id"]} for s in diarized if s["speaker_id"] not in divided]
-    voices = {t["speaker_id"]: t for t in turns if t["diarized_as"] in divided}
-    for voice, turn in voices.items():
-        speech_s = union_s(Interval(t["start_s"], t["end_s"]) for t in turns if t["speaker_id"] == voice)
-        out.append(dict(turn) | {"speech_s": speech_s})
-    return sorted(out, key=lambda s: s["speaker_id"])
+    divided = {t.diarized_as for t in turns if t.speaker_id != t.diarized_as}
+    out = [Voice(s.speaker_id, s.speaker_id, s.source_id, s.speech_s) for s in diarized if s.speaker_id not in divided]
+    voices = {t.speaker_id: t for t in turns if t.diarized_as in divided}
+    for name, turn in voices.items():
+        speech_s = union_s(Interval(t.start_s, t.end_s) for t in turns if t.speaker_id == name)
+        out.append(Voice(name, turn.diarized_as, turn.source_id, speech_s))
+    return sorted(out, key=lambda v: v.speaker_id)
 
 
-def solo_frames(turns: Sequence[Mapping[str, Any]]) -> dict[str, set[int]]:
+def solo_frames(turns: Sequence[TurnRow | VoiceTurnRow]) -> dict[str, set[int]]:
     """Return per speaker the grid indices at which that voice alone is heard."""
     heard: dict[str, set[int]] = {}
     for t in turns:
-        heard.setdefault(t["speaker_id"], set()).update(grid_range(Interval(t["start_s"], t["end_s"])))
+        heard.setdefault(t.speaker_id, set()).update(grid_range(Interval(t.start_s, t.end_s)))
     return {
         speaker: ks - set().union(*(other for name, other in heard.items() if name != speaker))
         for speaker, ks in heard.items()

@@ -12,11 +12,13 @@ from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from schemas.tables.attribution import VoiceTurnRow
+from schemas.tables.speech import TurnRow
+from schemas.tables.tracks import TrackRow
 from schemas.time import GRID_HZ, Interval, grid_index, grid_range
 from stages.attribution_sync import Evidence, SyncFrames
 from stages.nearest import nearest_index
@@ -119,14 +121,14 @@ def _viterbi(worth: Floats, cost: Floats) -> tuple[Ints, float]:
 
 
 def split_voices(
-    turns: Sequence[Mapping[str, Any]],
+    turns: Sequence[TurnRow],
     heard: Mapping[str, set[int]],
-    tracks: Sequence[Mapping[str, Any]],
+    tracks: Sequence[TrackRow],
     scores: Mapping[str, Mapping[int, float]],
     sync: Mapping[str, SyncFrames],
     usual_lag: int,
     rule: SplitRule,
-) -> list[dict[str, Any]]:
+) -> list[VoiceTurnRow]:
     """Return VOICE_TURNS rows: the turns, with voices divided where lips show two people.
 
     Args:
@@ -139,14 +141,21 @@ def split_voices(
         rule: when one voice is two.
     """
     rows = [
-        {x: turn[x] for x in ("source_id", "speaker_id", "start_s", "end_s", "overlapped", "annotator")}
-        | {"diarized_as": turn["speaker_id"]}
+        VoiceTurnRow(
+            speaker_id=turn.speaker_id,
+            diarized_as=turn.speaker_id,
+            source_id=turn.source_id,
+            start_s=turn.start_s,
+            end_s=turn.end_s,
+            overlapped=turn.overlapped,
+            annotator=turn.annotator,
+        )
         for turn in turns
     ]
     parts = 0
-    shots: dict[str, list[Mapping[str, Any]]] = {}
+    shots: dict[str, list[TrackRow]] = {}
     for track in tracks:
-        shots.setdefault(track["shot_id"], []).append(track)
+        shots.setdefault(track.shot_id, []).append(track)
     for voice, heard_ks in sorted(heard.items()):
         ks = sorted(heard_ks)
         for _, together in sorted(shots.items()):
@@ -158,7 +167,7 @@ def split_voices(
             names = {f: f"{voice}.{parts + i + 1}" for i, f in enumerate(dict.fromkeys(path.tolist()))}
             parts += len(names)
             rows = [piece for row in rows for piece in _cut(row, voice, span, np.array(mine), path, names)]
-    return sorted(rows, key=lambda r: (r["start_s"], r["speaker_id"], r["end_s"]))
+    return sorted(rows, key=lambda r: (r.start_s, r.speaker_id, r.end_s))
 
 
 def _within(ks: Sequence[int], span: Interval) -> Sequence[int]:
@@ -167,7 +176,7 @@ def _within(ks: Sequence[int], span: Interval) -> Sequence[int]:
 
 
 def _in_view(
-    tracks: Sequence[Mapping[str, Any]],
+    tracks: Sequence[TrackRow],
     ks: Sequence[int],
     scores: Mapping[str, Mapping[int, float]],
     sync: Mapping[str, SyncFrames],
@@ -176,21 +185,21 @@ def _in_view(
     """Return the faces of a shot whose lips move under a voice, and the time in which all of them are in view."""
     faces, start_s, end_s = [], 0.0, float("inf")
     for track in tracks:
-        seen = scores.get(track["track_id"], {})
-        here = _within(ks, Interval(track["start_s"], track["end_s"]))
-        if track["track_id"] in sync and sum(seen.get(k, -1.0) > 0 for k in here) >= rule.min_moving_s * GRID_HZ:
-            faces.append(Face(track["track_id"], seen, sync[track["track_id"]]))
-            start_s, end_s = max(start_s, track["start_s"]), min(end_s, track["end_s"])
+        seen = scores.get(track.track_id, {})
+        here = _within(ks, Interval(track.start_s, track.end_s))
+        if track.track_id in sync and sum(seen.get(k, -1.0) > 0 for k in here) >= rule.min_moving_s * GRID_HZ:
+            faces.append(Face(track.track_id, seen, sync[track.track_id]))
+            start_s, end_s = max(start_s, track.start_s), min(end_s, track.end_s)
     return faces, Interval(start_s, max(start_s, end_s)) if faces else Interval(0.0, 0.0)
 
 
 def _cut(
-    row: dict[str, Any], voice: str, span: Interval, ks: Ints, path: Ints, names: Mapping[int, str]
-) -> Iterator[dict[str, Any]]:
+    row: VoiceTurnRow, voice: str, span: Interval, ks: Ints, path: Ints, names: Mapping[int, str]
+) -> Iterator[VoiceTurnRow]:
     """Yield a turn cut where the owner of its voice changes, each piece in owner's name; outside `span` as it was."""
     inside = range(0)
-    if row["speaker_id"] == voice:
-        inside = grid_range(Interval(row["start_s"], row["end_s"]))
+    if row.speaker_id == voice:
+        inside = grid_range(Interval(row.start_s, row.end_s))
         inside = range(max(inside.start, grid_index(span.start_s)), min(inside.stop, grid_index(span.end_s)))
     if not len(inside):
         yield row
@@ -198,12 +207,12 @@ def _cut(
     owner = path[nearest_index(ks, np.asarray(inside))]
     changes = (np.flatnonzero(np.diff(owner)) + 1).tolist()
     cuts = [(inside[i] / GRID_HZ, names[int(owner[i])]) for i in [0, *changes]]
-    if inside.start / GRID_HZ - row["start_s"] <= 1 / GRID_HZ:  # nothing of the turn lies before the shot
-        cuts[0] = (row["start_s"], cuts[0][1])
+    if inside.start / GRID_HZ - row.start_s <= 1 / GRID_HZ:  # nothing of the turn lies before the shot
+        cuts[0] = (row.start_s, cuts[0][1])
     else:
-        cuts.insert(0, (row["start_s"], voice))
-    if row["end_s"] - inside.stop / GRID_HZ > 1 / GRID_HZ:
+        cuts.insert(0, (row.start_s, voice))
+    if row.end_s - inside.stop / GRID_HZ > 1 / GRID_HZ:
         cuts.append((inside.stop / GRID_HZ, voice))
-    for (start_s, name), (end_s, _) in pairwise([*cuts, (row["end_s"], "")]):
-        method = row["annotator"] if name == voice else f"{row['annotator']}+{METHOD}"
-        yield row | {"speaker_id": name, "start_s": start_s, "end_s": end_s, "annotator": method}
+    for (start_s, name), (end_s, _) in pairwise([*cuts, (row.end_s, "")]):
+        method = row.annotator if name == voice else f"{row.annotator}+{METHOD}"
+        yield row.but(speaker_id=name, start_s=start_s, end_s=end_s, annotator=method)

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from schemas.tables.attribution import SyncFrameRow
 from schemas.time import GRID_HZ
 
 N_LAGS = 31
@@ -61,11 +62,11 @@ def sync_frames(table: pa.Table) -> dict[str, SyncFrames]:
     """Return SYNC_FRAMES rows by track; frames at a track's ends, which lack sound at some lags, are left out."""
     if not table.num_rows:
         return {}
-    tracks = np.array(table["track_id"].to_pylist(), object)
-    ks = np.asarray(table["k"].to_numpy(), np.int64)
-    by_lag: Any = table["log_odds_by_lag"].combine_chunks()
+    tracks = np.array(SyncFrameRow.track_id.values(table), object)
+    ks = np.asarray(SyncFrameRow.k.array(table), np.int64)
+    by_lag: Any = SyncFrameRow.log_odds_by_lag.of(table).combine_chunks()
     odds = np.asarray(by_lag.flatten().to_numpy(), np.float64).reshape(-1, N_LAGS)
-    use = np.asarray(table["known"].to_numpy(zero_copy_only=False), bool) & (odds != 0).all(axis=1)
+    use = SyncFrameRow.known.array(table) & (odds != 0).all(axis=1)
     out = {}
     for track in sorted(set(tracks)):
         mine = np.flatnonzero((tracks == track) & use)

@@ -12,12 +12,12 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, cast
 
 import numpy as np
 from pydantic import Field
 
-from annotators.body_measures import body_yaw_deg, posture, shoulder_width_px, shoulders_seen, wrist
+from annotators.body_measures import Posture, body_yaw_deg, posture, shoulder_width_px, shoulders_seen, wrist
 from annotators.body_series import BodySignals, summary
 from annotators.parts import Part, part
 from annotators.protocols import Box, Image
@@ -26,20 +26,22 @@ from annotators.shipped import BODY_ANALYZERS
 from annotators.signal_series import BODY_RULES
 from curation.media.grid import frames_on_grid
 from curation.media.video import iter_frames
-from curation.stage import Gate, GateMode, Inputs, Outputs, StageSettings, Unit, WorkItem, each_unit
+from curation.stage import Gate, GateMode, Inputs, Outputs, Rows, StageSettings, Unit, WorkItem, each_unit
 from schemas.table import Table
 from schemas.tables import BODIES, BODY_FRAMES, FACE_FRAMES, LAYOUT, SEGMENTS, SOURCES, TRACKLETS
+from schemas.tables.body import BodyFrameRow, BodyRow
+from schemas.tables.pairing import SegmentRow
+from schemas.tables.scan import LayoutRow
 from schemas.time import GRID_HZ, Interval, grid_range
 from schemas.use import Shared
 from stages.clip_crop import clip_bounds
-from stages.face_series import Columns, track_series, tracklets_of
+from stages.face_series import BOX, Series, row_at, track_series, tracklets_of
 from stages.packing_crop import Crop, Rect
 
 _GAP_S = 2.0
 """Looked-at times nearer than this are decoded in one go: seeking costs about as much."""
 
-Row = Mapping[str, Any]
-Faces = Mapping[str, Columns]
+Faces = Mapping[str, Series]
 
 
 class BodySettings(StageSettings):
@@ -80,16 +82,16 @@ class BodyStage:
         """Measure the item's segments. Raises MediaError where the media cannot be read."""
         if self._analyzer is None or not item.units:
             return Outputs({t: t.empty() for t in self.writes})
-        segments = {r["segment_id"]: r for r in inputs.read(SEGMENTS).to_pylist()}
-        source = inputs.read(SOURCES).to_pylist()[0]
-        faces = track_series(inputs.parts(FACE_FRAMES), tracklets_of(inputs.read(TRACKLETS)), ("k", "x", "y", "w", "h"))
-        size = (source["width"], source["height"])
+        segments = {r.segment_id: r for r in SEGMENTS.rows(inputs.read(SEGMENTS))}
+        source = SOURCES.rows(inputs.read(SOURCES))[0]
+        faces = track_series(inputs.parts(FACE_FRAMES), tracklets_of(inputs.read(TRACKLETS)), BOX)
+        size = (source.width, source.height)
         ks = {unit: looked_at(segments[unit], self._settings.every) for unit in item.units}
-        layout = inputs.read(LAYOUT).to_pylist()
+        layout = LAYOUT.rows(inputs.read(LAYOUT))
         wanted = {u: _Wanted(segments[u], ks[u], panel(segments[u], faces, layout, size)) for u in item.units}
         found = self._look(inputs.media, wanted, faces, size)
 
-        def rows(unit: str) -> dict[Table, list[dict[str, Any]]]:
+        def rows(unit: str) -> Rows:
             mine = found[unit]
             return {BODY_FRAMES: mine, BODIES: [segment_row(segments[unit], mine, len(ks[unit]))]}
 
@@ -97,7 +99,7 @@ class BodyStage:
 
     def _look(
         self, media: Path, wanted: Mapping[str, _Wanted], faces: Faces, size: tuple[int, int]
-    ) -> dict[str, list[dict[str, Any]]]:
+    ) -> dict[str, list[BodyFrameRow]]:
         assert self._analyzer is not None
         units: dict[int, list[str]] = defaultdict(list)
         for unit, one in wanted.items():
@@ -108,7 +110,7 @@ class BodyStage:
             scale = size[0] / rgb.shape[1]
             here = {track: box for track, s in faces.items() if (box := _face_at(s, k, scale)) is not None}
             for unit in units[k]:
-                track = str(wanted[unit].segment["track_id"])
+                track = wanted[unit].segment.track_id
                 if track not in here:
                     continue
                 place = _within(wanted[unit].panel, scale, rgb.shape)
@@ -138,10 +140,10 @@ class _Looks:
     So hands that come into view are followed from the first look on, and a close-up costs half.
     """
 
-    def __init__(self, segment: Row, analyzer: BodyAnalyzer) -> None:
+    def __init__(self, segment: SegmentRow, analyzer: BodyAnalyzer) -> None:
         self._segment, self._analyzer = segment, analyzer
-        self._rows: list[dict[str, Any]] = []
-        self._stands: dict[str, Any] | None = None  # row of the last look that was measured
+        self._rows: list[BodyFrameRow] = []
+        self._stands = False  # the last look was measured, so its row may stand for the next one
         self._hands = True
         self._held: _Look | None = None
 
@@ -151,31 +153,31 @@ class _Looks:
             self._held = look
             return
         row = self._measure(look)
-        hands = row is not None and bool(row["left_wrist_xy"] or row["right_wrist_xy"])
+        hands = row is not None and bool(row.left_wrist_xy or row.right_wrist_xy)
         if self._held is not None and hands:
             self._keep(self._measure(self._held))
         self._pass_over()
         self._keep(row)
         self._hands = hands
 
-    def close(self) -> list[dict[str, Any]]:
+    def close(self) -> list[BodyFrameRow]:
         """Return the rows."""
         self._pass_over()
         return self._rows
 
-    def _measure(self, look: _Look) -> dict[str, Any] | None:
+    def _measure(self, look: _Look) -> BodyFrameRow | None:
         body = self._analyzer.measure(look.rgb, look.face, look.others)
         name = self._analyzer.name
         return None if body is None else frame_row(self._segment, look.k, look.t_s, body, look.place, look.scale, name)
 
-    def _keep(self, row: dict[str, Any] | None) -> None:
-        self._held, self._stands = None, row
+    def _keep(self, row: BodyFrameRow | None) -> None:
+        self._held, self._stands = None, row is not None
         if row is not None:
             self._rows.append(row)
 
     def _pass_over(self) -> None:
-        if self._held is not None and self._stands is not None:
-            self._stands["looks"] += 1
+        if self._held is not None and self._stands:
+            self._rows[-1] = self._rows[-1].but(looks=self._rows[-1].looks + 1)
         self._held = None
 
 
@@ -183,21 +185,21 @@ class _Looks:
 class _Wanted:
     """A segment, the grid points at which it is looked at, and the part of the source's picture that is its own."""
 
-    segment: Row
+    segment: SegmentRow
     ks: Sequence[int]
     panel: Rect
 
 
-def panel(segment: Row, faces: Faces, layout: Sequence[Row], size: tuple[int, int]) -> Rect:
+def panel(segment: SegmentRow, faces: Faces, layout: Sequence[LayoutRow], size: tuple[int, int]) -> Rect:
     """Return the part of the picture that is a segment's own: its panel of a split screen, else all of it."""
-    if segment["track_id"] not in faces:
+    if segment.track_id not in faces:
         return Rect(0.0, 0.0, *map(float, size))
     return clip_bounds(segment, faces, layout, size)[1]
 
 
-def looked_at(segment: Row, every: int) -> list[int]:
+def looked_at(segment: SegmentRow, every: int) -> list[int]:
     """Return the grid points of a segment at which its body is looked at: multiples of `every` on the source's grid."""
-    ks = grid_range(Interval(segment["start_s"], segment["end_s"]))
+    ks = grid_range(Interval(segment.start_s, segment.end_s))
     return list(range(-(-ks.start // every) * every, ks.stop, every))
 
 
@@ -217,8 +219,8 @@ def pictures(media: Path, ks: Sequence[int], settings: BodySettings) -> Iterator
 
 
 def frame_row(
-    segment: Row, k: int, t_s: float, body: Body, place: Crop, scale: float, annotator: str
-) -> dict[str, Any]:
+    segment: SegmentRow, k: int, t_s: float, body: Body, place: Crop, scale: float, annotator: str
+) -> BodyFrameRow:
     """Return a BODY_FRAMES row, in pixels of the source.
 
     `body` is measured in the part `place` of the analysed picture, whose pixels are `scale` source pixels each.
@@ -227,58 +229,66 @@ def frame_row(
     wide = shoulders_seen(body, picture)
     corner = np.array([place.x, place.y])
     wrists = [wrist(body, side, picture) for side in (0, 1)]
-    return {
-        **{name: segment[name] for name in ("segment_id", "source_id", "track_id")},
-        "k": k,
-        "t_s": t_s,
-        "shoulders_xy": ((body.points[list(SHOULDERS)] + corner) * scale).ravel().tolist() if wide else [],
-        "shoulder_width": shoulder_width_px(body) * scale if wide else None,
-        "body_yaw_deg": body_yaw_deg(body, picture),
-        "left_wrist_xy": [] if wrists[0] is None else ((wrists[0] + corner) * scale).tolist(),
-        "right_wrist_xy": [] if wrists[1] is None else ((wrists[1] + corner) * scale).tolist(),
-        "left_hand": body.hands[0],
-        "right_hand": body.hands[1],
-        "posture": posture(body, picture),
-        "looks": 1,
-        "annotator": annotator,
-    }
+    return BodyFrameRow(
+        segment_id=segment.segment_id,
+        source_id=segment.source_id,
+        track_id=segment.track_id,
+        k=k,
+        t_s=t_s,
+        shoulders_xy=((body.points[list(SHOULDERS)] + corner) * scale).ravel().tolist() if wide else [],
+        shoulder_width=shoulder_width_px(body) * scale if wide else None,
+        body_yaw_deg=body_yaw_deg(body, picture),
+        left_wrist_xy=[] if wrists[0] is None else ((wrists[0] + corner) * scale).tolist(),
+        right_wrist_xy=[] if wrists[1] is None else ((wrists[1] + corner) * scale).tolist(),
+        left_hand=body.hands[0],
+        right_hand=body.hands[1],
+        posture=posture(body, picture),
+        looks=1,
+        annotator=annotator,
+    )
 
 
-def body_signals(rows: Sequence[Row], face: Columns | None = None) -> BodySignals:
-    """Return BODY_FRAMES rows of one segment as series; `face` are columns k, x, y, w, h of its track."""
+def body_signals(rows: Sequence[BodyFrameRow], face: Series | None = None) -> BodySignals:
+    """Return BODY_FRAMES rows of one segment as series; `face` are the boxes of its track."""
     n = len(rows)
     middle = np.full((n, 3), np.nan)
     if face is not None:
         for i, r in enumerate(rows):
-            at = int(np.searchsorted(face["k"], r["k"]))
-            if at < len(face["k"]) and face["k"][at] == r["k"]:
-                x, y, w, h = (float(face[c][at]) for c in "xywh")
+            if (at := row_at(face, r.k)) is not None:
+                x, y, w, h = (float(face[c][at]) for c in BOX)
                 middle[i] = x + w / 2, y + h / 2, h
     return BodySignals(
-        t_s=np.array([r["t_s"] for r in rows], np.float64),
-        shoulders=np.array([_points(r["shoulders_xy"], 2) for r in rows]).reshape(n, 2, 2),
-        wrists=np.array([[_points(r[c], 1)[0] for c in ("left_wrist_xy", "right_wrist_xy")] for r in rows]).reshape(
+        t_s=np.array([r.t_s for r in rows], np.float64),
+        shoulders=np.array([_points(r.shoulders_xy, 2) for r in rows]).reshape(n, 2, 2),
+        wrists=np.array([[_points(xy, 1)[0] for xy in (r.left_wrist_xy, r.right_wrist_xy)] for r in rows]).reshape(
             n, 2, 2
         ),
-        width=np.array([r["shoulder_width"] for r in rows], np.float64),
-        yaw_deg=np.array([r["body_yaw_deg"] for r in rows], np.float64),
-        hands=np.array([(r["left_hand"], r["right_hand"]) for r in rows], np.float64).reshape(n, 2),
+        width=np.array([r.shoulder_width for r in rows], np.float64),
+        yaw_deg=np.array([r.body_yaw_deg for r in rows], np.float64),
+        hands=np.array([(r.left_hand, r.right_hand) for r in rows], np.float64).reshape(n, 2),
         face=middle,
-        looks=np.array([r["looks"] for r in rows], np.float64),
-        postures=tuple(r["posture"] for r in rows),
+        looks=np.array([r.looks for r in rows], np.float64),
+        postures=cast(tuple[Posture | None, ...], tuple(r.posture for r in rows)),
     )
 
 
-def segment_row(segment: Row, rows: Sequence[Row], looked_at: int) -> dict[str, Any]:
+def segment_row(segment: SegmentRow, rows: Sequence[BodyFrameRow], looked_at: int) -> BodyRow:
     """Return the BODIES row of a segment."""
     told = summary(body_signals(rows), looked_at)
-    return {
-        **{name: segment[name] for name in ("segment_id", "source_id", "track_id")},
-        "n_looked_at": looked_at,
-        "measured_ratio": sum(r["looks"] for r in rows) / max(1, looked_at),
-        **{name: getattr(told, name) for name in told.__slots__},
-        "annotator": BODY_RULES,
-    }
+    return BodyRow(
+        segment_id=segment.segment_id,
+        source_id=segment.source_id,
+        track_id=segment.track_id,
+        n_looked_at=looked_at,
+        measured_ratio=sum(r.looks for r in rows) / max(1, looked_at),
+        hands_visible_ratio=told.hands_visible_ratio,
+        gesture_energy=told.gesture_energy,
+        body_yaw_deg=told.body_yaw_deg,
+        body_view=told.body_view,
+        posture=told.posture,
+        arms=told.arms,
+        annotator=BODY_RULES,
+    )
 
 
 def _within(panel: Rect, scale: float, shape: Sequence[int]) -> Crop:
@@ -292,9 +302,7 @@ def _points(values: Sequence[float], n: int) -> np.ndarray[Any, Any]:
     return np.reshape(values, (n, 2)) if len(values) else np.full((n, 2), np.nan)
 
 
-def _face_at(series: Columns, k: int, scale: float) -> Box | None:
+def _face_at(series: Series, k: int, scale: float) -> Box | None:
     """Return a track's face at a grid point, in pixels of the analysed picture; None where it has none there."""
-    at = int(np.searchsorted(series["k"], k))
-    if at >= len(series["k"]) or series["k"][at] != k:
-        return None
-    return Box(*(float(series[c][at]) / scale for c in "xywh"))
+    at = row_at(series, k)
+    return None if at is None else Box(*(float(series[c][at]) / scale for c in BOX))

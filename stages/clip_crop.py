@@ -7,22 +7,22 @@ places where text comes back throughout the source (subtitles) are known beside.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from pydantic import Field
 
 from curation.stage import StageSettings
+from schemas.tables.plans import ClipPlanRow
+from schemas.tables.scan import FaceFrameRow, LayoutRow
 from schemas.time import Interval, grid_range
 from stages.crop_path import CropPath, FloatArray
 from stages.crop_search import Scene
-from stages.face_series import SURE, Columns, between, between_or_nearest, boxes
+from stages.face_series import SURE, Series, between, between_or_nearest, boxes
 from stages.packing_bounds import person_bounds
 from stages.packing_crop import Crop, CropShape, Rect, face_union
-
-Row = Mapping[str, Any]
+from stages.row_traits import Stretch
 
 _SPARE_PX = 2.0
 """Overlays are kept out with this much room: a crop is rounded to whole pixels."""
@@ -73,29 +73,29 @@ class CropSettings(StageSettings):
         )  # fmt: skip
 
 
-def near_rows(layout: Sequence[Row], ks: range, shot: Interval | None) -> list[Row]:
+def near_rows(layout: Sequence[LayoutRow], ks: range, shot: Interval | None) -> list[LayoutRow]:
     """Return the layout rows of a clip: those inside it, and in its shot the last before and the first after it."""
-    mine = [r for r in layout if shot is None or shot.start_s - 1e-6 <= r["t_s"] < shot.end_s]
-    mine.sort(key=lambda r: r["k"])
-    before, after = [r for r in mine if r["k"] < ks.start], [r for r in mine if r["k"] >= ks.stop]
-    near = [*before[-1:], *(r for r in mine if ks.start <= r["k"] < ks.stop), *after[:1]]
-    return near or sorted(layout, key=lambda r: (abs(r["k"] - (ks.start + ks.stop) / 2), r["k"]))[:1]
+    mine = [r for r in layout if shot is None or shot.start_s - 1e-6 <= r.t_s < shot.end_s]
+    mine.sort(key=lambda r: r.k)
+    before, after = [r for r in mine if r.k < ks.start], [r for r in mine if r.k >= ks.stop]
+    near = [*before[-1:], *(r for r in mine if ks.start <= r.k < ks.stop), *after[:1]]
+    return near or sorted(layout, key=lambda r: (abs(r.k - (ks.start + ks.stop) / 2), r.k))[:1]
 
 
 def clip_bounds(
-    segment: Row, faces: Mapping[str, Columns], layout: Sequence[Row], size: tuple[int, int]
+    segment: Stretch, faces: Mapping[str, Series], layout: Sequence[LayoutRow], size: tuple[int, int]
 ) -> tuple[Rect, Rect]:
     """Return (rectangle around the person's face over the segment, where the crop may lie) in pixels.
 
     A segment that lies wholly in a gap of its track takes the nearest box. Raises ValueError for a track without any.
     """
-    ks = grid_range(Interval(segment["start_s"], segment["end_s"]))
-    track = segment["track_id"]
+    ks = grid_range(Interval(segment.start_s, segment.end_s))
+    track = segment.track_id
     mine = boxes(between_or_nearest(faces[track], ks)) if track in faces else np.zeros((0, 4))
     if not len(mine):
-        raise ValueError(f"segment {segment['segment_id']} has no face box of {track}")
+        raise ValueError(f"segment {segment.segment_id} has no face box of {track}")
     face = face_union(mine)
-    inside = [r for r in layout if ks.start <= r["k"] < ks.stop] or near_rows(layout, ks, None)
+    inside = [r for r in layout if ks.start <= r.k < ks.stop] or near_rows(layout, ks, None)
     bounds = person_bounds(inside, face, *size)
     spare = _BORDER * size[0]
     tight = Rect(
@@ -106,28 +106,29 @@ def clip_bounds(
 
 
 def clip_scene(
-    segment: Row,
-    faces: Mapping[str, Columns],
-    layout: Sequence[Row],
+    segment: Stretch,
+    faces: Mapping[str, Series],
+    layout: Sequence[LayoutRow],
     usual: FloatArray,
     size: tuple[int, int],
     shot: Interval | None,
 ) -> Scene:
     """Return what is in the picture during a segment.
 
-    `faces` are the tracks' series (k, x, y, w, h) of the whole source; `layout` its LAYOUT rows; `usual` the
+    `faces` are the tracks' boxes over the whole source; `layout` its LAYOUT rows; `usual` the
     `usual_here` of its shot. Raises ValueError for a track without a face box.
     """
     _, bounds = clip_bounds(segment, faces, layout, size)
-    ks = grid_range(Interval(segment["start_s"], segment["end_s"]))
-    own = on_grid(faces[segment["track_id"]], ks, gaps=False)
-    strangers = [between(s, ks) for name, s in sorted(faces.items()) if name != segment["track_id"]]
+    ks = grid_range(Interval(segment.start_s, segment.end_s))
+    own = on_grid(faces[segment.track_id], ks, gaps=False)
+    strangers = [between(s, ks) for name, s in sorted(faces.items()) if name != segment.track_id]
     others = [on_grid(s, ks, gaps=True) for s in strangers if somebody(s)]
     seen = [o for o in others if _inside(o, bounds)]
     near = near_rows(layout, ks, shot)
-    text, outward = overlays(near, "text_boxes", size), np.array([-1.0, -1.0, 1.0, 1.0])
+    text, outward = overlays((r.text_boxes for r in near), size), np.array([-1.0, -1.0, 1.0, 1.0])
     plates = text + outward * np.minimum(_GLYPHS * (text[:, 3:] - text[:, 1:2]), _PLATE * size[0])
-    unwanted = [merged(x) for x in (text, overlays(near, "logo_boxes", size), foreign_insets(near, own, size))]
+    logos = overlays((r.logo_boxes for r in near), size)
+    unwanted = [merged(x) for x in (text, logos, foreign_insets(near, own, size))]
     return Scene(
         face=own,
         others=np.stack(seen, axis=1) if seen else np.full((len(own), 0, 4), np.nan),
@@ -138,29 +139,29 @@ def clip_scene(
     )
 
 
-def somebody(face: Columns) -> bool:
-    """Say whether what was seen of a face (`k`, and where known `has_mesh` and `score`) is more than a slip."""
-    sure = np.ones(len(face["k"]), bool)
-    if "has_mesh" in face:
-        sure = (face["has_mesh"] | (face["score"] >= SURE)).astype(bool)
-    return len(face["k"]) >= (_GLIMPSE if sure.any() else _DOUBTFUL)
+def somebody(face: Series) -> bool:
+    """Say whether what was seen of a face (where known its `has_mesh` and `score`) is more than a slip."""
+    sure = np.ones(len(face), bool)
+    if FaceFrameRow.has_mesh in face:
+        sure = (face[FaceFrameRow.has_mesh] | (face[FaceFrameRow.score] >= SURE)).astype(bool)
+    return len(face) >= (_GLIMPSE if sure.any() else _DOUBTFUL)
 
 
-def on_grid(series: Columns, ks: range, gaps: bool) -> FloatArray:
+def on_grid(series: Series, ks: range, gaps: bool) -> FloatArray:
     """Return face boxes [len(ks), 4] as edges; grid points without one are nan, or filled in where not `gaps`."""
     part = between(series, ks) if gaps else between_or_nearest(series, ks)
     edges = boxes(part)
     edges[:, 2:] += edges[:, :2]
     if not gaps and len(edges):
-        return np.stack([np.interp(np.asarray(ks), part["k"], edges[:, i]) for i in range(4)], axis=1)
+        return np.stack([np.interp(np.asarray(ks), part.k, edges[:, i]) for i in range(4)], axis=1)
     out = np.full((len(ks), 4), np.nan)
-    out[part["k"] - ks.start] = edges
+    out[part.k - ks.start] = edges
     return out
 
 
-def overlays(rows: Sequence[Row], column: str, size: tuple[int, int]) -> FloatArray:
-    """Return the boxes [n, 4] (edges, pixels) of a LAYOUT column in some rows."""
-    flat = [v for r in rows for v in r[column]]
+def overlays(measured: Iterable[Sequence[float]], size: tuple[int, int]) -> FloatArray:
+    """Return the boxes [n, 4] (edges, pixels) of some measurements, each flattened as the table LAYOUT holds them."""
+    flat = [v for boxes_ in measured for v in boxes_]
     boxes_ = np.asarray(flat, np.float64).reshape(-1, 4)
     return boxes_ * np.tile(np.asarray(size, np.float64), 2)
 
@@ -181,9 +182,9 @@ def merged(boxes_: FloatArray) -> FloatArray:
     return np.asarray(out, np.float64).reshape(-1, 4)
 
 
-def foreign_insets(rows: Sequence[Row], face: FloatArray, size: tuple[int, int]) -> FloatArray:
+def foreign_insets(rows: Iterable[LayoutRow], face: FloatArray, size: tuple[int, int]) -> FloatArray:
     """Return the pictures within the picture that do not hold a face [n, 4]."""
-    found = overlays(rows, "inset_boxes", size)
+    found = overlays((r.inset_boxes for r in rows), size)
     x, y = np.median((face[:, 0] + face[:, 2]) / 2), np.median((face[:, 1] + face[:, 3]) / 2)
     mine = (found[:, 0] <= x) & (x < found[:, 2]) & (found[:, 1] <= y) & (y < found[:, 3])
     return found[~mine]
@@ -202,10 +203,10 @@ class Place:
     only: Interval | None = None
 
 
-def usual_text(layout: Sequence[Row], shots: Sequence[Interval]) -> list[Place]:
+def usual_text(layout: Sequence[LayoutRow], shots: Sequence[Interval]) -> list[Place]:
     """Return places where text stands again and again in a source."""
     starts = [s.start_s for s in shots]
-    lines = [(n, box) for n, r in enumerate(layout) for box in np.asarray(r["text_boxes"], np.float64).reshape(-1, 4)]
+    lines = [(n, box) for n, r in enumerate(layout) for box in np.asarray(r.text_boxes, np.float64).reshape(-1, 4)]
     groups: list[list[tuple[int, FloatArray]]] = []
     for line in sorted(lines, key=lambda x: (x[1][1], x[0])):
         # Lines of one place stand at one height and over one another: captions of any width share their middle.
@@ -222,11 +223,11 @@ def usual_text(layout: Sequence[Row], shots: Sequence[Interval]) -> list[Place]:
             # A single line that was found too tall or too wide must not widen the place.
             box = [np.quantile(edges[:, 0], 0.1), np.median(edges[:, 1]),
                    np.quantile(edges[:, 2], 0.9), np.median(edges[:, 3])]  # fmt: skip
-            times = tuple(float(layout[n]["t_s"]) for n in sorted(rows))
+            times = tuple(layout[n].t_s for n in sorted(rows))
             homes = frozenset(bisect_right(starts, x + 1e-6) - 1 for x in times)
             first = min(homes)
             only = shots[first] if len(homes) == 1 and 0 <= first < len(shots) else None
-            looks = 0 if only is None else sum(only.contains(r["t_s"]) for r in layout)
+            looks = 0 if only is None else sum(only.contains(r.t_s) for r in layout)
             steady = len(rows) >= _STEADY * looks
             found.append(Place(np.array(box), homes, times, only if steady else None))
     return found
@@ -247,12 +248,12 @@ def usual_here(places: Sequence[Place], span: Interval) -> FloatArray:
     return np.asarray(found, np.float64).reshape(-1, 4)
 
 
-def planned(segment: Row, plans: Mapping[str, Row]) -> CropPath:
-    """Return the crop that CLIP_PLANS rows (by segment id) hold for a segment. Raises ValueError without one."""
-    plan = plans.get(segment["segment_id"])
+def plan_of(segment_id: str, plans: Mapping[str, ClipPlanRow]) -> tuple[ClipPlanRow, CropPath]:
+    """Return what was planned for a segment, and its crop; `plans` are by segment id. Raises ValueError without one."""
+    plan = plans.get(segment_id)
     if plan is None:
-        raise ValueError(f"segment {segment['segment_id']} has no planned crop: run the stage `clip_plan` on it")
-    return CropPath.of(plan["crop_path"])
+        raise ValueError(f"segment {segment_id} has no planned crop: run the stage `clip_plan` on it")
+    return plan, CropPath.of(plan.crop_path)
 
 
 def whole_crop(path: CropPath, size: tuple[int, int]) -> Crop:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from curation.stage import Inputs
+from schemas.tables.plans import ClipPlanRow
 from schemas.time import Interval, grid_range
 from stages.clip_content import content
 from stages.clip_crop import near_rows
@@ -18,8 +19,10 @@ from stages.packing_crop import CropShape
 
 _AT_EDGE = 1
 """Most grid points at the picture's edge: a clip begins when the face is in, and ends before it goes."""
-OVERLAYS = ("text_in_crop", "usual_text_in_crop", "logo_in_crop", "inset_in_crop")
-INTRUDERS = ("bars_in_crop", "other_face_in_crop")
+OVERLAYS = (
+    ClipPlanRow.text_in_crop, ClipPlanRow.usual_text_in_crop, ClipPlanRow.logo_in_crop, ClipPlanRow.inset_in_crop,
+)  # fmt: skip
+INTRUDERS = (ClipPlanRow.bars_in_crop, ClipPlanRow.other_face_in_crop)
 _SHAPE = CropShape()
 
 
@@ -32,6 +35,17 @@ class CleanLimits:
     overlay: float
     intruder: float
     face: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """A stretch of a track that may become a clip."""
+
+    track_id: str
+    shot_id: str
+    start_s: float
+    end_s: float
+    segment_id: str = ""
 
 
 @dataclass(frozen=True)
@@ -55,9 +69,8 @@ class Framer:
         return self._known[key]
 
     def _fits(self, track: str, shot: str, start_s: float, end_s: float) -> bool:
-        segment = {"segment_id": "", "track_id": track, "shot_id": shot, "start_s": start_s, "end_s": end_s}
         try:
-            scene = self.source.scene(segment)
+            scene = self.source.scene(_Piece(track, shot, start_s, end_s))
             if blocked(scene, _SHAPE):
                 return False
             found = best_crop(scene, _SHAPE)
@@ -67,7 +80,8 @@ class Framer:
         near = near_rows(self.source.layout, ks, self.source.shots[shot])
         shown = content(found.path, scene, near, self.source.size)
         limits = self.limits
-        held = shown["face_in_crop"] >= limits.face and shown["face_at_edge"] * len(ks) <= _AT_EDGE + 0.5
+        at_edge = shown[ClipPlanRow.face_at_edge] * len(ks)
+        held = shown[ClipPlanRow.face_in_crop] >= limits.face and at_edge <= _AT_EDGE + 0.5
         clean = all(shown[c] <= limits.overlay for c in OVERLAYS) and all(
             shown[c] <= limits.intruder for c in INTRUDERS
         )

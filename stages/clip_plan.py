@@ -13,9 +13,11 @@ from pydantic import Field
 from curation.stage import Gate, GateMode, Inputs, Outputs, Rows, StageSettings, Unit, WorkItem, each_unit
 from schemas.table import Table
 from schemas.tables import CLIP_PLANS, FACE_FRAMES, FRAMES, LAYOUT, SEGMENTS, SHOTS, SOURCES, SPEECH_FRAMES, TRACKLETS
+from schemas.tables.pairing import SegmentRow
+from schemas.tables.plans import ClipPlanRow
 from schemas.time import Interval, grid_range
 from stages.clip_content import content, digital_silence, frame_measures, packed
-from stages.clip_crop import CropSettings, Row, near_rows
+from stages.clip_crop import CropSettings, near_rows
 from stages.clip_source import ClipSource, clip_source
 from stages.crop_search import best_crop
 
@@ -46,28 +48,30 @@ class ClipPlan:
 
     def run(self, item: WorkItem, inputs: Inputs) -> Outputs:
         """Plan the item's segments; one that fails harms no other."""
-        segments = {r["segment_id"]: r for r in inputs.read(SEGMENTS).to_pylist()}
+        segments = {r.segment_id: r for r in SEGMENTS.rows(inputs.read(SEGMENTS))}
         source = clip_source(inputs)
         return each_unit(item.units, lambda unit: self._plan(segments[unit], source))
 
-    def _plan(self, segment: Row, source: ClipSource) -> Rows:
+    def _plan(self, segment: SegmentRow, source: ClipSource) -> Rows:
         s = self._settings
-        shot, span = source.shots[segment["shot_id"]], Interval(segment["start_s"], segment["end_s"])
-        ks = grid_range(span)
+        ks = grid_range(Interval(segment.start_s, segment.end_s))
         scene = source.scene(segment)
         found = best_crop(scene, s.shape)
         path = found.path
-        row = {
-            "segment_id": segment["segment_id"],
-            "source_id": segment["source_id"],
-            "framing": found.framing,
-            "crop_path": [float(v) for v in path.knots.ravel()],
-            "crop_moves": path.moves,
-            "crop_speed": path.speed,
-            "crop_zoom": path.zoom,
+        measured = {
             **packed(path, scene.face, s.short_side_px, s.max_upscale),
-            **content(path, scene, near_rows(source.layout, ks, shot), source.size),
-            **frame_measures([source.frames[k] for k in ks if k in source.frames], len(ks)),
-            "digital_silence_ratio": digital_silence(source.levels[ks.start : ks.stop]),
+            **content(path, scene, near_rows(source.layout, ks, source.shots[segment.shot_id]), source.size),
+            **frame_measures(source.frames, ks),
         }
+        row = ClipPlanRow(
+            segment_id=segment.segment_id,
+            source_id=segment.source_id,
+            framing=found.framing,
+            crop_path=[float(v) for v in path.knots.ravel()],
+            crop_moves=path.moves,
+            crop_speed=path.speed,
+            crop_zoom=path.zoom,
+            digital_silence_ratio=digital_silence(source.levels[ks.start : ks.stop]),
+            **{column.name: value for column, value in measured.items()},
+        )
         return {CLIP_PLANS: [row]}

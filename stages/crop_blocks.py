@@ -16,6 +16,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from schemas.tables.scan import FaceCropRow
+
 CROP_PX = 112
 BLOCK_FRAMES = 1500
 MARGIN_FRAMES = 150
@@ -95,10 +97,11 @@ def rows_of_tracks(
 ) -> Iterator[tuple[str, set[str], list[int], list[bytes]]]:
     """Yield (track_id, its tracklets here, k, JPEG) of one window of FACE_CROPS, in order of track and time."""
     known = pa.array(sorted(track_of), pa.string())
-    mine: Any = part.select(["tracklet_id", "k", "crop"]).filter(pc.is_in(part["tracklet_id"], known)).sort_by("k")
-    tracklets = np.array(mine["tracklet_id"].to_pylist(), object)
+    mine: Any = part.select([c.name for c in (FaceCropRow.tracklet_id, FaceCropRow.k, FaceCropRow.crop)])
+    mine = mine.filter(pc.is_in(FaceCropRow.tracklet_id.of(mine), known)).sort_by(FaceCropRow.k.name)
+    tracklets = np.array(FaceCropRow.tracklet_id.values(mine), object)
     owners = np.array([track_of[t] for t in tracklets], object)
     for track_id in sorted(set(owners)):
         at = np.flatnonzero(owners == track_id)
         rows = mine.take(at)
-        yield track_id, set(tracklets[at]), rows["k"].to_pylist(), rows["crop"].to_pylist()
+        yield track_id, set(tracklets[at]), FaceCropRow.k.values(rows), FaceCropRow.crop.values(rows)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,9 @@ from pydantic import Field
 from curation.stage import Gate, GateMode, Inputs, Outputs, StageSettings, Unit, WorkItem
 from schemas.table import Table
 from schemas.tables import DUPLICATES, SOURCES, SPEECH
+from schemas.tables.people import DuplicateRow
+from schemas.tables.registry import SourceRow
+from schemas.tables.speech import SpeechRow
 from schemas.time import GRID_HZ
 
 SpeechMask = npt.NDArray[np.bool_]
@@ -75,13 +78,15 @@ class Duplicates:
 
     def run(self, item: WorkItem, inputs: Inputs) -> Outputs:
         """Compare all live sources."""
-        rows = inputs.read(SOURCES).select(["source_id", "duration_s", "perceptual_hash"]).to_pylist()
-        prints = [Fingerprint(r["source_id"], r["duration_s"], hash_bits(r["perceptual_hash"])) for r in rows]
+        table = inputs.read(SOURCES)
+        sources, durations = SourceRow.source_id.values(table), SourceRow.duration_s.values(table)
+        hashes = (hash_bits(text) for text in SourceRow.perceptual_hash.values(table))
+        prints = [Fingerprint(*facts) for facts in zip(sources, durations, hashes, strict=True)]
         pairs = list(similar_pairs(prints, self._settings))
         wanted = {source for pair in pairs for source in pair[:2]}
         speech = speech_masks(inputs.parts(SPEECH), wanted) if wanted else {}
         pairs = [p for p in pairs if self._agrees(p[2], speech_agreement(speech.get(p[0]), speech.get(p[1])))]
-        return Outputs({DUPLICATES: DUPLICATES.from_rows(duplicate_rows([r["source_id"] for r in rows], pairs))})
+        return Outputs({DUPLICATES: DUPLICATES.from_rows(duplicate_rows(sources, pairs))})
 
     def _agrees(self, distance: float, agreement: float | None) -> bool:
         if agreement is None:
@@ -133,9 +138,10 @@ def speech_masks(parts: Iterable[pa.Table], sources: set[str]) -> dict[str, Spee
     """Return, for each wanted source with speech, which 40 ms steps hold speech (up to its last speech)."""
     spans: dict[str, list[tuple[float, float]]] = defaultdict(list)
     for part in parts:
-        for row in part.select(["source_id", "start_s", "end_s"]).to_pylist():
-            if row["source_id"] in sources:
-                spans[row["source_id"]].append((row["start_s"], row["end_s"]))
+        columns = (SpeechRow.source_id.values(part), SpeechRow.start_s.values(part), SpeechRow.end_s.values(part))
+        for source, start_s, end_s in zip(*columns, strict=True):
+            if source in sources:
+                spans[source].append((start_s, end_s))
     masks = {}
     for source, stretches in spans.items():
         mask = np.zeros(round(max(end for _, end in stretches) * GRID_HZ) + 1, bool)
@@ -155,7 +161,7 @@ def speech_agreement(a: SpeechMask | None, b: SpeechMask | None) -> float | None
     return float(np.count_nonzero(a & b) / np.count_nonzero(a | b))
 
 
-def duplicate_rows(sources: Iterable[str], pairs: Iterable[tuple[str, str, float]]) -> list[dict[str, Any]]:
+def duplicate_rows(sources: Iterable[str], pairs: Iterable[tuple[str, str, float]]) -> list[DuplicateRow]:
     """Return a DUPLICATES row for every source: the smallest source that is no copy itself and lies close enough.
 
     A chain a ~ b ~ c does not make c a copy of a: each copy is close to the source it points to.
@@ -169,11 +175,11 @@ def duplicate_rows(sources: Iterable[str], pairs: Iterable[tuple[str, str, float
         if originals:
             copies[source] = min(originals)
     return [
-        {
-            "source_id": source,
-            "near_duplicate_of": copies[source][0] if source in copies else None,
-            "distance": copies[source][1] if source in copies else None,
-        }
+        DuplicateRow(
+            source_id=source,
+            near_duplicate_of=copies[source][0] if source in copies else None,
+            distance=copies[source][1] if source in copies else None,
+        )
         for source in sorted(sources)
     ]
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import pyarrow as pa
 from pydantic import Field, model_validator
@@ -21,6 +21,8 @@ from pydantic import Field, model_validator
 from curation.stage import Gate, GateMode, Inputs, Outputs, StageSettings, Unit, WorkItem
 from schemas.table import Table
 from schemas.tables import BINDINGS, DOUBTFUL_MERGES, FACE_EMBEDDINGS, TRACK_IDENTITIES, TRACKS
+from schemas.tables.people import DoubtfulMergeRow
+from schemas.tables.tracks import TrackRow
 from schemas.time import Interval
 from stages.clustering import Cluster
 from stages.identity_clusters import Doubt, Rules, clusters_of, doubts, merge
@@ -33,6 +35,11 @@ _NAME = "average-linkage"
 _POOR = "alone-poor-portraits"
 _ALONE = "alone-no-embedding"
 _DECIDED = "human-decision"
+_READ = (
+    TrackRow.track_id, TrackRow.source_id, TrackRow.shot_id, TrackRow.start_s, TrackRow.end_s, TrackRow.duration_s,
+    TrackRow.center_x, TrackRow.center_y,
+)  # fmt: skip
+"""All that is held of each track of the dataset."""
 _DEALING = {"val", "test", "split_seed"}
 """Settings that have no say in who is who."""
 
@@ -88,12 +95,11 @@ class Identity:
     def run(self, item: WorkItem, inputs: Inputs) -> Outputs:
         """Cluster all live tracks of the dataset."""
         s = self._settings
-        wanted = ["track_id", "source_id", "shot_id", "start_s", "end_s", "duration_s", "center_x", "center_y"]
-        tracks = {r["track_id"]: r for r in inputs.read(TRACKS).select(wanted).to_pylist()}
+        tracks = {r.track_id: r for r in TRACKS.rows(inputs.read(TRACKS).select([c.name for c in _READ]))}
         faces = {k: f for k, f in track_faces(inputs.parts(FACE_EMBEDDINGS)).items() if k in tracks}
         telling = s.model_dump(mode="json", exclude=_DEALING)
         known = known_before(inputs, tracks, measure_key(self.version, telling, {f.embedder for f in faces.values()}))
-        apart, voices = tracks_apart(tracks.values(), s.min_overlap_s), voices_of(inputs.read(BINDINGS).to_pylist())
+        apart, voices = tracks_apart(tracks.values(), s.min_overlap_s), voices_of(BINDINGS.rows(inputs.read(BINDINGS)))
         single = {
             t: Cluster(frozenset({t}), f.weight, f.mean, 0.0, frozenset(apart.get(t, ())), voices.get(t, frozenset()))
             for t, f in faces.items()
@@ -115,7 +121,7 @@ class Identity:
     def cluster(
         self,
         faces: Mapping[str, Face],
-        tracks: Mapping[str, Mapping[str, Any]],
+        tracks: Mapping[str, TrackRow],
         apart: Mapping[str, Iterable[str]],
         voices: Mapping[str, frozenset[str]],
         names: Mapping[str, str],
@@ -125,7 +131,7 @@ class Identity:
         Tracks without a face, or with too poor a one, are people of their own. Tracks with equal `names` stay together,
         and those with different ones apart.
         """
-        rules, source_of = self._rules(), {t: str(r["source_id"]) for t, r in tracks.items()}
+        rules, source_of = self._rules(), {t: r.source_id for t, r in tracks.items()}
         people: list[frozenset[str]] = []
         for embedder, clusters in sorted(clusters_of(faces, apart, voices, rules).items()):
             people += [p.members for p in merge(clusters.values(), source_of, embedder, rules, names)]
@@ -136,10 +142,10 @@ class Identity:
         people: Mapping[str, Collection[str]],
         faces: Mapping[str, Face],
         single: Mapping[str, Cluster],
-        tracks: Mapping[str, Mapping[str, Any]],
+        tracks: Mapping[str, TrackRow],
     ) -> list[Doubt]:
         """Return pairs of people that may be one, as far as their portraits are aligned."""
-        source_of = {t: str(r["source_id"]) for t, r in tracks.items()}
+        source_of = {t: r.source_id for t, r in tracks.items()}
         out: list[Doubt] = []
         for embedder in sorted({f.embedder for f in faces.values()}):
             usable = {t: c for t, c in single.items() if faces[t].embedder == embedder and faces[t].best > 0}
@@ -157,36 +163,36 @@ class Identity:
         return _POOR if face.best < max(self._settings.min_quality, 1e-9) else _NAME
 
 
-def doubt_row(doubt: Doubt, names: Mapping[str, str]) -> dict[str, Any]:
+def doubt_row(doubt: Doubt, names: Mapping[str, str]) -> DoubtfulMergeRow:
     """Return the DOUBTFUL_MERGES row of a pair; `names` is the person of each track."""
-    return {
-        "identity_id": names[doubt.a],
-        "other_identity_id": names[doubt.b],
-        "track_id": doubt.a,
-        "other_track_id": doubt.b,
-        "across_sources": doubt.across,
-        "distance": doubt.distance,
-        "limit": doubt.limit,
-        "voices": doubt.voices,
-        "why": doubt.why,
-        "annotator": _NAME,
-    }
+    return DoubtfulMergeRow(
+        identity_id=names[doubt.a],
+        other_identity_id=names[doubt.b],
+        track_id=doubt.a,
+        other_track_id=doubt.b,
+        across_sources=doubt.across,
+        distance=doubt.distance,
+        limit=doubt.limit,
+        voices=doubt.voices,
+        why=doubt.why,
+        annotator=_NAME,
+    )
 
 
-def tracks_apart(tracks: Iterable[Mapping[str, Any]], min_overlap_s: float) -> dict[str, set[str]]:
+def tracks_apart(tracks: Iterable[TrackRow], min_overlap_s: float) -> dict[str, set[str]]:
     """Return, for each track, the tracks of its shot that are seen at the same time: certainly other people."""
-    by_shot: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
+    by_shot: dict[str, list[TrackRow]] = defaultdict(list)
     for track in tracks:
-        by_shot[track["shot_id"]].append(track)
+        by_shot[track.shot_id].append(track)
     apart: dict[str, set[str]] = defaultdict(set)
     for group in by_shot.values():
-        group.sort(key=lambda r: (r["start_s"], r["track_id"]))
+        group.sort(key=lambda r: (r.start_s, r.track_id))
         for i, a in enumerate(group):
             for b in group[i + 1 :]:
-                if b["start_s"] >= a["end_s"]:
+                if b.start_s >= a.end_s:
                     break
-                shared = Interval(a["start_s"], a["end_s"]).overlap_s(Interval(b["start_s"], b["end_s"]))
+                shared = Interval(a.start_s, a.end_s).overlap_s(Interval(b.start_s, b.end_s))
                 if shared > min_overlap_s:
-                    apart[a["track_id"]].add(b["track_id"])
-                    apart[b["track_id"]].add(a["track_id"])
+                    apart[a.track_id].add(b.track_id)
+                    apart[b.track_id].add(a.track_id)
     return apart

@@ -7,13 +7,11 @@ shorter of the two lies inside the other's time, and the faces' centres lie with
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
 
 from schemas.time import Interval
 from stages.pairing_labels import NEAR, distance
-
-Row = Mapping[str, Any]
+from stages.row_traits import Anchored
 
 HALF = 0.5
 """Share of the shorter track that must lie in the other's time: neighbours that a moved cut lets touch stay apart."""
@@ -27,39 +25,39 @@ _SAME_PLACE = 1e-4
 class Anchors:
     """Present tracks by source, to be found by what is remembered of them."""
 
-    def __init__(self, tracks: Iterable[Row]) -> None:
-        self._by_id: dict[str, Row] = {}
-        self._by_source: dict[str, list[Row]] = defaultdict(list)
+    def __init__(self, tracks: Iterable[Anchored]) -> None:
+        self._by_id: dict[str, Anchored] = {}
+        self._by_source: dict[str, list[Anchored]] = defaultdict(list)
         for track in tracks:
-            self._by_id[track["track_id"]] = track
-            self._by_source[track["source_id"]].append(track)
+            self._by_id[track.track_id] = track
+            self._by_source[track.source_id].append(track)
 
-    def unchanged(self, row: Row) -> bool:
+    def unchanged(self, row: Anchored) -> bool:
         """Say whether the track is here under its own id, with the same time and place."""
-        track = self._by_id.get(row["track_id"])
+        track = self._by_id.get(row.track_id)
         return (
             track is not None
-            and abs(track["start_s"] - row["start_s"]) < _EXACT
-            and abs(track["end_s"] - row["end_s"]) < _EXACT
+            and abs(track.start_s - row.start_s) < _EXACT
+            and abs(track.end_s - row.end_s) < _EXACT
             and distance(row, track) < _SAME_PLACE
         )
 
-    def find(self, row: Row, taken: Iterable[str] = ()) -> list[tuple[str, float]]:
+    def find(self, row: Anchored, taken: Iterable[str] = ()) -> list[tuple[str, float]]:
         """Return (track id, shared seconds) of what a remembered track is now; several where it was cut in pieces.
 
         Of tracks that are seen at the same time the nearest in place counts. `taken` are left out.
         """
         if self.unchanged(row):
-            return [(str(row["track_id"]), float(row["end_s"] - row["start_s"]))]
-        span, barred = Interval(row["start_s"], row["end_s"]), set(taken)
+            return [(row.track_id, row.end_s - row.start_s)]
+        span, barred = Interval(row.start_s, row.end_s), set(taken)
         chosen: list[tuple[Interval, str, float]] = []
-        near = [x for x in self._by_source.get(row["source_id"], ()) if x["track_id"] not in barred]
+        near = [x for x in self._by_source.get(row.source_id, ()) if x.track_id not in barred]
         near = [x for x in near if distance(row, x) <= NEAR]
-        for x in sorted(near, key=lambda x: (distance(row, x), x["track_id"])):
-            mine = Interval(x["start_s"], x["end_s"])
+        for x in sorted(near, key=lambda x: (distance(row, x), x.track_id)):
+            mine = Interval(x.start_s, x.end_s)
             shared = span.overlap_s(mine)
             if shared <= 0 or shared < HALF * min(span.duration_s, mine.duration_s):
                 continue
             if all(mine.overlap_s(other) <= 0 for other, _, _ in chosen):
-                chosen.append((mine, str(x["track_id"]), shared))
+                chosen.append((mine, x.track_id, shared))
         return [(track_id, shared) for _, track_id, shared in chosen]

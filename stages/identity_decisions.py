@@ -11,7 +11,9 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from stages.identity_anchors import Anchors, Row
+from schemas.tables.labels import IdentityDecisionRow
+from stages.identity_anchors import Anchors
+from stages.row_traits import Anchored
 
 Nearer = Callable[[str, Collection[str], Collection[str]], bool]
 """(track, first, second) -> whether the track's face is nearer to the first tracks' than to the second's."""
@@ -24,8 +26,8 @@ class Decision:
     decision_id: str
     kind: str
     name: str
-    a: list[Row] = field(default_factory=list)
-    b: list[Row] = field(default_factory=list)
+    a: list[Anchored] = field(default_factory=list)
+    b: list[Anchored] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -46,13 +48,13 @@ class People:
         return {track: name for name, part in self.parts.items() for track in part}
 
 
-def decisions_of(rows: Iterable[Row]) -> list[Decision]:
+def decisions_of(rows: Iterable[IdentityDecisionRow]) -> list[Decision]:
     """Return the decisions of table rows, oldest first."""
     found: dict[tuple[str, str], Decision] = {}
-    for r in sorted(rows, key=lambda r: (r["decided_at"], r["decision_id"], r["side"], r["track_id"])):
-        key = (r["decided_at"], r["decision_id"])
-        decision = found.setdefault(key, Decision(r["decision_id"], r["kind"], r["identity_id"]))
-        (decision.a if r["side"] == "a" else decision.b).append(r)
+    for r in sorted(rows, key=lambda r: (r.decided_at, r.decision_id, r.side, r.track_id)):
+        key = (r.decided_at, r.decision_id)
+        decision = found.setdefault(key, Decision(r.decision_id, r.kind, r.identity_id))
+        (decision.a if r.side == "a" else decision.b).append(r)
     return [found[key] for key in sorted(found)]
 
 
@@ -81,7 +83,7 @@ def replay(
     return people
 
 
-def _present(side: Iterable[Row], anchors: Anchors, people: People) -> set[str]:
+def _present(side: Iterable[Anchored], anchors: Anchors, people: People) -> set[str]:
     known = people.of()
     return {track for row in side for track, _ in anchors.find(row) if track in known}
 

@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from annotators.face_distances import distances_of
+from schemas.tables.people import FaceEmbeddingRow
 from stages.clustering import Array
 
 _LEAST = 1e-3
@@ -42,14 +43,14 @@ def track_faces(parts: Iterable[pa.Table]) -> dict[str, Face]:
         if not part.num_rows:
             continue
         vectors, worth = portrait_vectors(part)
-        names, sources = part["annotator"].to_pylist(), part["source_id"].to_pylist()
+        names, sources = FaceEmbeddingRow.annotator.values(part), FaceEmbeddingRow.source_id.values(part)
         rows: dict[str, list[int]] = defaultdict(list)
-        for i, track_id in enumerate(part["track_id"].to_pylist()):
-            rows[str(track_id)].append(i)
+        for i, track_id in enumerate(FaceEmbeddingRow.track_id.values(part)):
+            rows[track_id].append(i)
         for track_id, index in rows.items():
-            embedder = str(names[index[0]])
+            embedder = names[index[0]]
             mean, weight = mean_face(vectors[index], worth[index], unit=distances_of(embedder).unit)
-            out[track_id] = Face(mean, weight, float(worth[index].max()), embedder, str(sources[index[0]]))
+            out[track_id] = Face(mean, weight, float(worth[index].max()), embedder, sources[index[0]])
     return out
 
 
@@ -77,9 +78,9 @@ def person_faces(faces: Mapping[str, Face], person_of: Mapping[str, str]) -> dic
 
 def portrait_vectors(part: pa.Table) -> tuple[Array, Array]:
     """Return embeddings [n, E] of rows of FACE_EMBEDDINGS, and what each is worth [n], 0-1; 0 = not aligned."""
-    yaw = part["yaw_deg"].to_numpy().astype(np.float64)
-    quality = part["quality"].to_numpy().astype(np.float64)
-    return np.array(part["embedding"].to_pylist(), np.float64), quality * frontality(yaw)
+    yaw = FaceEmbeddingRow.yaw_deg.array(part).astype(np.float64)
+    quality = FaceEmbeddingRow.quality.array(part).astype(np.float64)
+    return np.array(FaceEmbeddingRow.embedding.values(part), np.float64), quality * frontality(yaw)
 
 
 def mean_face(vectors: Array, worth: Array, *, unit: bool) -> tuple[Array, float]:

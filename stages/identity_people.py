@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -26,9 +25,13 @@ from schemas.tables import (
     SPLIT_SHARES,
     SPLITS,
 )
+from schemas.tables.pairing import SegmentRow
+from schemas.tables.people import DuplicateRow, IdentityAliasRow, IdentityRow, SplitRow, TrackIdentityRow
+from schemas.tables.registry import InputRow
+from schemas.tables.tracks import TrackRow
 from stages.clustering import Cluster
 from stages.groups import Groups
-from stages.identity_anchors import Anchors, Row
+from stages.identity_anchors import Anchors
 from stages.identity_decisions import People, decisions_of, replay
 from stages.identity_registry import Memory, alias_rows, named, registry_rows, remember
 from stages.identity_splits import deal, dealt_before, group_name, share_rows, shares_of
@@ -47,17 +50,17 @@ last one knew."""
 class Known:
     """What is known before clustering."""
 
-    tracks: Mapping[str, Row]
+    tracks: Mapping[str, TrackRow]
     anchors: Anchors
     memory: Memory
     measure: str
-    aliases: Sequence[Row]
+    aliases: Sequence[IdentityAliasRow]
 
 
-def known_before(inputs: Inputs, tracks: Mapping[str, Row], measure: str) -> Known:
+def known_before(inputs: Inputs, tracks: Mapping[str, TrackRow], measure: str) -> Known:
     """Read what the last run remembered of these tracks, as far as the measure is still the same."""
-    anchors, aliases = Anchors(tracks.values()), inputs.read(IDENTITY_ALIASES).to_pylist()
-    memory = remember(inputs.read(IDENTITY_REGISTRY).to_pylist(), aliases, anchors, measure)
+    anchors, aliases = Anchors(tracks.values()), IDENTITY_ALIASES.rows(inputs.read(IDENTITY_ALIASES))
+    memory = remember(IDENTITY_REGISTRY.rows(inputs.read(IDENTITY_REGISTRY)), aliases, anchors, measure)
     return Known(tracks, anchors, memory, measure, aliases)
 
 
@@ -72,16 +75,16 @@ class Named:
 def name_people(inputs: Inputs, known: Known, parts: Iterable[Collection[str]], faces: Mapping[str, Cluster]) -> Named:
     """Name clusters of tracks, lay people's decisions over them, and remember both."""
     tracks, memory = known.tracks, known.memory
-    seconds = {track: float(row["duration_s"]) for track, row in tracks.items()}
+    seconds = {track: row.duration_s for track, row in tracks.items()}
     machine, left_over = named([frozenset(part) for part in parts], memory, seconds)
-    decisions = decisions_of(inputs.read(IDENTITY_DECISIONS).to_pylist())
+    decisions = decisions_of(IDENTITY_DECISIONS.rows(inputs.read(IDENTITY_DECISIONS)))
     people = replay(machine, decisions, known.anchors, seconds, memory.people, _nearer(faces))
     heirs = left_over | people.heirs
     borne: dict[str, set[str]] = defaultdict(set)
     bearers = [(track, name) for name, part in machine.items() for track in part]
     for track, name in [*bearers, *memory.people.items(), *((track, name) for track, name, _ in memory.votes)]:
         if name in heirs:
-            borne[name].add(tracks[track]["source_id"])
+            borne[name].add(tracks[track].source_id)
     rows = registry_rows(machine, people.of(), tracks, known.measure, memory.absent)
     aliases = alias_rows(known.aliases, heirs, borne, people.parts.keys())
     return Named(
@@ -126,7 +129,12 @@ def person(members: Collection[str], faces: Mapping[str, Cluster]) -> Cluster | 
 
 
 def split_tables(
-    inputs: Inputs, parts: Mapping[str, Collection[str]], tracks: Mapping[str, Row], val: float, test: float, seed: str
+    inputs: Inputs,
+    parts: Mapping[str, Collection[str]],
+    tracks: Mapping[str, TrackRow],
+    val: float,
+    test: float,
+    seed: str,
 ) -> dict[Table, pa.Table]:
     """Deal the sources and return IDENTITIES, SPLITS and SPLIT_SHARES.
 
@@ -138,21 +146,29 @@ def split_tables(
         test: likewise.
         seed: changes who falls into which split.
     """
-    sources = {name: sorted({str(tracks[t]["source_id"]) for t in part}) for name, part in parts.items()}
+    sources = {name: sorted({tracks[t].source_id for t in part}) for name, part in parts.items()}
     hubs: dict[str, list[str]] = {name: where for name, where in sources.items() if len(where) > 1}
-    hubs |= _sessions(inputs.read(INPUTS).to_pylist()) | _copies(inputs.read(DUPLICATES).to_pylist())
+    hubs |= _sessions(INPUTS.rows(inputs.read(INPUTS))) | _copies(DUPLICATES.rows(inputs.read(DUPLICATES)))
     kept_s: dict[str, float] = defaultdict(float)
-    for r in inputs.read(SEGMENTS).select(["source_id", "duration_s"]).to_pylist():
-        kept_s[str(r["source_id"])] += float(r["duration_s"])
+    segments = inputs.read(SEGMENTS)
+    for source, length_s in zip(
+        SegmentRow.source_id.values(segments), SegmentRow.duration_s.values(segments), strict=True
+    ):
+        kept_s[source] += length_s
     shares = shares_of(val, test)
-    dealt = deal(kept_s, hubs, dealt_before(inputs.read(SPLITS).to_pylist(), seed), shares, seed)
+    dealt = deal(kept_s, hubs, dealt_before(SPLITS.rows(inputs.read(SPLITS)), seed), shares, seed)
     rows = [
-        {
-            "source_id": s, "split": d.split, "withheld": d.withheld, "why": d.why, "group_id": d.group_id,
-            "kept_s": kept_s.get(s, 0.0), "seed": seed,
-        }
+        SplitRow(
+            source_id=s,
+            split=d.split,
+            withheld=d.withheld,
+            why=d.why,
+            group_id=d.group_id,
+            kept_s=kept_s.get(s, 0.0),
+            seed=seed,
+        )
         for s, d in dealt.items()
-    ]  # fmt: skip
+    ]
     loose = Groups()
     for where in hubs.values():
         free = [s for s in where if s not in dealt]
@@ -163,13 +179,15 @@ def split_tables(
         in_force = [s for s in sources[name] if s in dealt and dealt[s].in_force]
         first = in_force[0] if in_force else sources[name][0]
         people.append(
-            {
-                "identity_id": name, "n_tracks": len(part), "n_sources": len(sources[name]),
-                "seen_s": float(sum(tracks[t]["duration_s"] for t in sorted(part))),
-                "split": dealt[first].in_force if in_force else None,
-                "group_id": dealt[first].group_id if first in dealt else group_name(loose.smallest(first)),
-            }
-        )  # fmt: skip
+            IdentityRow(
+                identity_id=name,
+                n_tracks=len(part),
+                n_sources=len(sources[name]),
+                seen_s=float(sum(tracks[t].duration_s for t in sorted(part))),
+                split=dealt[first].in_force if in_force else None,
+                group_id=dealt[first].group_id if first in dealt else group_name(loose.smallest(first)),
+            )
+        )
     return {
         IDENTITIES: IDENTITIES.from_rows(people),
         SPLITS: SPLITS.from_rows(rows),
@@ -177,27 +195,31 @@ def split_tables(
     }
 
 
-def _sessions(inputs: Sequence[Row]) -> dict[str, list[str]]:
+def _sessions(inputs: Sequence[InputRow]) -> dict[str, list[str]]:
     out: dict[str, list[str]] = defaultdict(list)
     for r in inputs:
-        if r["session"] is not None:
-            out[f"session {r['session']}"].append(str(r["source_id"]))
+        if r.session is not None:
+            out[f"session {r.session}"].append(str(r.source_id))
     return out
 
 
-def _copies(duplicates: Sequence[Row]) -> dict[str, list[str]]:
+def _copies(duplicates: Sequence[DuplicateRow]) -> dict[str, list[str]]:
     # The hash, as what stands in a source's row must not name another source, which may be forgotten some day.
     out: dict[str, list[str]] = defaultdict(list)
     for r in duplicates:
-        if r["near_duplicate_of"] is not None:
-            name = f"recording {group_name(r['near_duplicate_of'])}"
-            out[name] = [*(out[name] or [str(r["near_duplicate_of"])]), str(r["source_id"])]
+        if r.near_duplicate_of is not None:
+            name = f"recording {group_name(r.near_duplicate_of)}"
+            out[name] = [*(out[name] or [r.near_duplicate_of]), r.source_id]
     return out
 
 
 def person_rows(
-    people: People, tracks: Mapping[str, Row], faces: Mapping[str, Cluster], how: Callable[[str], str], by_hand: str
-) -> list[dict[str, Any]]:
+    people: People,
+    tracks: Mapping[str, TrackRow],
+    faces: Mapping[str, Cluster],
+    how: Callable[[str], str],
+    by_hand: str,
+) -> list[TrackIdentityRow]:
     """Return TRACK_IDENTITIES rows.
 
     Args:
@@ -215,9 +237,12 @@ def person_rows(
             if whole is not None and track in faces and faces[track].mean.shape == whole.mean.shape:
                 gap = float(np.linalg.norm(faces[track].mean - whole.mean))
             rows.append(
-                {
-                    "track_id": track, "source_id": tracks[track]["source_id"], "identity_id": name, "distance": gap,
-                    "annotator": by_hand if track in people.touched else how(track),
-                }
-            )  # fmt: skip
+                TrackIdentityRow(
+                    track_id=track,
+                    source_id=tracks[track].source_id,
+                    identity_id=name,
+                    distance=gap,
+                    annotator=by_hand if track in people.touched else how(track),
+                )
+            )
     return rows

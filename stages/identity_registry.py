@@ -15,10 +15,11 @@ import json
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
 
+from schemas.tables.people import IdentityAliasRow, IdentityRegistryRow
+from schemas.tables.tracks import TrackRow
 from stages.clustering import Cluster
-from stages.identity_anchors import Anchors, Row
+from stages.identity_anchors import Anchors
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,36 +32,38 @@ class Memory:
     """track -> name after people's decisions, where the name binds"""
     votes: list[tuple[str, str, float]] = field(default_factory=list)
     """(track, name, seconds) where a name is only inherited"""
-    absent: list[Row] = field(default_factory=list)
+    absent: list[IdentityRegistryRow] = field(default_factory=list)
     """rows of tracks that are not here, for instance since the policy leaves them out"""
     taken: frozenset[str] = frozenset()
     """names that were ever given"""
 
 
-def measure_key(version: int, settings: Mapping[str, Any], embedders: Iterable[str]) -> str:
+def measure_key(version: int, settings: Mapping[str, object], embedders: Iterable[str]) -> str:
     """Return a hash of how people are told apart: another one means that remembered clusters bind no longer."""
     text = json.dumps([version, dict(settings), sorted(embedders)], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def remember(rows: Iterable[Row], aliases: Iterable[Row], anchors: Anchors, measure: str) -> Memory:
+def remember(
+    rows: Iterable[IdentityRegistryRow], aliases: Iterable[IdentityAliasRow], anchors: Anchors, measure: str
+) -> Memory:
     """Sort remembered rows into names that bind, names that are inherited, and rows of absent tracks."""
     rows = list(rows)
     same = [r for r in rows if anchors.unchanged(r)]
-    here = {str(r["track_id"]) for r in same}
-    out = Memory(taken=frozenset(str(r["identity_id"]) for r in rows) | {str(r["alias"]) for r in aliases})
+    here = {r.track_id for r in same}
+    out = Memory(taken=frozenset(r.identity_id for r in rows) | {r.alias for r in aliases})
     for r in same:
-        if r["measure"] == measure:
-            out.names[str(r["track_id"])] = str(r["identity_id"])
-            out.people[str(r["track_id"])] = str(r["person_id"])
+        if r.measure == measure:
+            out.names[r.track_id] = r.identity_id
+            out.people[r.track_id] = r.person_id
         else:
-            out.votes.append((str(r["track_id"]), str(r["identity_id"]), float(r["end_s"] - r["start_s"])))
+            out.votes.append((r.track_id, r.identity_id, r.end_s - r.start_s))
     for r in rows:
-        if str(r["track_id"]) in here and anchors.unchanged(r):
+        if r.track_id in here and anchors.unchanged(r):
             continue
         found = anchors.find(r, here)
-        out.votes.extend((track, str(r["identity_id"]), shared) for track, shared in found)
-        if not found and str(r["track_id"]) not in here:
+        out.votes.extend((track, r.identity_id, shared) for track, shared in found)
+        if not found and r.track_id not in here:
             out.absent.append(r)
     return out
 
@@ -126,9 +129,9 @@ def person_name(text: str) -> str:
 
 
 def registry_rows(
-    machine: Mapping[str, Collection[str]], people: Mapping[str, str], tracks: Mapping[str, Row], measure: str,
-    absent: Iterable[Row],
-) -> list[dict[str, Any]]:  # fmt: skip
+    machine: Mapping[str, Collection[str]], people: Mapping[str, str], tracks: Mapping[str, TrackRow], measure: str,
+    absent: Iterable[IdentityRegistryRow],
+) -> list[IdentityRegistryRow]:  # fmt: skip
     """Return what is to be remembered: a row a track, those that are absent now included.
 
     Args:
@@ -139,19 +142,30 @@ def registry_rows(
         absent: rows of tracks that are not here, kept as they are.
     """
     rows = [
-        {
-            "track_id": track, "source_id": tracks[track]["source_id"], "identity_id": name, "person_id": people[track],
-            **{c: tracks[track][c] for c in ("start_s", "end_s", "center_x", "center_y")}, "measure": measure,
-        }
-        for name, members in machine.items() for track in members
-    ]  # fmt: skip
-    here = {r["track_id"] for r in rows}
-    return [*rows, *(dict(r) for r in absent if r["track_id"] not in here)]
+        IdentityRegistryRow(
+            track_id=track,
+            source_id=tracks[track].source_id,
+            identity_id=name,
+            person_id=people[track],
+            start_s=tracks[track].start_s,
+            end_s=tracks[track].end_s,
+            center_x=tracks[track].center_x,
+            center_y=tracks[track].center_y,
+            measure=measure,
+        )
+        for name, members in machine.items()
+        for track in members
+    ]
+    here = {r.track_id for r in rows}
+    return [*rows, *(r for r in absent if r.track_id not in here)]
 
 
 def alias_rows(
-    before: Iterable[Row], heirs: Mapping[str, str], lost: Mapping[str, Collection[str]], live: Collection[str]
-) -> list[dict[str, str]]:
+    before: Iterable[IdentityAliasRow],
+    heirs: Mapping[str, str],
+    lost: Mapping[str, Collection[str]],
+    live: Collection[str],
+) -> list[IdentityAliasRow]:
     """Return the aliases: remembered and new ones, each leading to a name in use.
 
     Args:
@@ -163,8 +177,8 @@ def alias_rows(
     heir: dict[str, str] = {}
     sources: dict[str, set[str]] = defaultdict(set)
     for r in before:
-        heir[r["alias"]] = r["identity_id"]
-        sources[r["alias"]].add(r["source_id"])
+        heir[r.alias] = r.identity_id
+        sources[r.alias].add(r.source_id)
     heir |= heirs
     for name, where in lost.items():
         sources[name] |= set(where)
@@ -175,5 +189,5 @@ def alias_rows(
             seen.add(target)
             target = heir[target]
         if target in live:
-            out += [{"alias": alias, "source_id": s, "identity_id": target} for s in sorted(sources[alias])]
+            out += [IdentityAliasRow(alias=alias, source_id=s, identity_id=target) for s in sorted(sources[alias])]
     return out

@@ -15,8 +15,8 @@ import itertools
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
+from schemas.tables.people import SplitRow, SplitShareRow
 from stages.groups import Groups
 
 SPLITS = ("train", "val", "test")
@@ -238,7 +238,7 @@ def group_name(source_id: str) -> str:
 
 def share_rows(
     dealt: Mapping[str, Dealt], kept_s: Mapping[str, float], shares: Mapping[str, float]
-) -> list[dict[str, Any]]:
+) -> list[SplitShareRow]:
     """Return what each split holds beside what it should; withheld clips too, where there are any."""
     total = sum(kept_s.values())
     rows = []
@@ -248,18 +248,22 @@ def share_rows(
         if split == "withheld" and not mine:
             continue
         rows.append(
-            {
-                "split": split, "wanted": shares.get(split, 0.0), "share": seconds / total if total else 0.0,
-                "kept_s": seconds, "n_sources": len(mine), "n_groups": len({dealt[s].group_id for s in mine}),
-            }
-        )  # fmt: skip
+            SplitShareRow(
+                split=split,
+                wanted=shares.get(split, 0.0),
+                share=seconds / total if total else 0.0,
+                kept_s=seconds,
+                n_sources=len(mine),
+                n_groups=len({dealt[s].group_id for s in mine}),
+            )
+        )
     return rows
 
 
-def dealt_before(rows: Iterable[Mapping[str, Any]], seed: str) -> dict[str, Dealt]:
+def dealt_before(rows: Iterable[SplitRow], seed: str) -> dict[str, Dealt]:
     """Return what table rows say, as far as they were dealt under this seed."""
     return {
-        r["source_id"]: Dealt(r["split"], r["withheld"], r["why"], r["group_id"])
+        r.source_id: Dealt(r.split, r.withheld, r.why, r.group_id)
         for r in rows
-        if r["seed"] == seed and r["split"] is not None
+        if r.seed == seed and r.split is not None
     }

@@ -7,9 +7,10 @@ for one and binding errs, so this moves the limit of the faces by a small share 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
-from typing import Any, Literal
+from collections.abc import Iterable
+from typing import Literal
 
+from schemas.tables.attribution import BindingRow
 from stages.clustering import Cluster, Leniency
 
 Voices = Literal["one", "two", "unknown"]
@@ -17,12 +18,12 @@ Voices = Literal["one", "two", "unknown"]
 _MIN_HEARD_S = 0.5
 
 
-def voices_of(bindings: Iterable[Mapping[str, Any]]) -> dict[str, frozenset[str]]:
+def voices_of(bindings: Iterable[BindingRow]) -> dict[str, frozenset[str]]:
     """Return the voices that are bound to each track, of rows of BINDINGS."""
     found: dict[str, set[str]] = defaultdict(set)
     for r in bindings:
-        if r["bound"] and r["heard_s"] >= _MIN_HEARD_S:
-            found[str(r["track_id"])].add(str(r["speaker_id"]))
+        if r.bound and r.heard_s >= _MIN_HEARD_S:
+            found[r.track_id].add(r.speaker_id)
     return {track: frozenset(voices) for track, voices in found.items()}
 
 

@@ -6,7 +6,9 @@ somebody else's voice; the landmarks know better.
 
 from __future__ import annotations
 
-from typing import Any
+import pyarrow as pa
+
+from schemas.tables.attribution import AsdFrameRow
 
 STILL_MOUTH = 0.007
 """Deviation of a mouth's opening over 1.6 s, in face heights, below which nobody speaks with it. On this project's
@@ -16,10 +18,11 @@ STILL_SCORE = -1.0
 """What a still mouth's active speaker score is at most."""
 
 
-def frame_scores(table: Any, still_mouth: float) -> dict[str, dict[int, float]]:
+def frame_scores(table: pa.Table, still_mouth: float) -> dict[str, dict[int, float]]:
     """Return per track the active speaker score at each grid index, at most -1 where the mouth holds still."""
     out: dict[str, dict[int, float]] = {}
-    columns = (table[c].to_pylist() for c in ("track_id", "k", "score", "mouth_motion"))
+    r = AsdFrameRow
+    columns = (r.track_id.values(table), r.k.values(table), r.score.values(table), r.mouth_motion.values(table))
     for track_id, k, score, moved in zip(*columns, strict=True):
         still = moved is not None and moved < still_mouth
         out.setdefault(track_id, {})[k] = min(score, STILL_SCORE) if still else score

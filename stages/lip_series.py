@@ -17,6 +17,8 @@ import pyarrow.compute as pc
 from annotators.lip_shape import LIP_NUMBERS, lip_shape
 from annotators.lip_signals import moving_mean
 from annotators.lip_sync_model import MAX_LAG_FRAMES, LearnedLipSync, SyncTrace, blocks, joined, lag_index
+from schemas.tables.attribution import SyncFrameRow
+from schemas.tables.scan import FaceCropRow
 from schemas.time import GRID_HZ
 
 FloatArray = npt.NDArray[np.float32]
@@ -31,17 +33,18 @@ def lips_of_tracks(
 ) -> Iterator[tuple[str, npt.NDArray[np.int64], npt.NDArray[np.float16]]]:
     """Yield (track_id, k [n], lip shapes [n, 80]) of one window of FACE_CROPS, of the rows with landmarks."""
     known = pa.array(sorted(track_of), pa.string())
-    mine: Any = part.select(["tracklet_id", "k", "landmarks"])
-    mine = mine.filter(pc.and_(pc.is_in(mine["tracklet_id"], known), pc.is_valid(mine["landmarks"]))).sort_by("k")
-    owners = np.array([track_of[t] for t in mine["tracklet_id"].to_pylist()], object)
+    mine: Any = part.select([c.name for c in (FaceCropRow.tracklet_id, FaceCropRow.k, FaceCropRow.landmarks)])
+    wanted = pc.is_in(FaceCropRow.tracklet_id.of(mine), known)
+    mine = mine.filter(pc.and_(wanted, pc.is_valid(FaceCropRow.landmarks.of(mine)))).sort_by(FaceCropRow.k.name)
+    owners = np.array([track_of[t] for t in FaceCropRow.tracklet_id.values(mine)], object)
     for track_id in sorted(set(owners)):
         rows = mine.take(np.flatnonzero(owners == track_id))
-        marks = rows["landmarks"].to_pylist()
+        marks = [m for m in FaceCropRow.landmarks.values(rows) if m is not None]
         wrong = {len(m) for m in marks} - {_LANDMARK_BYTES}
         if wrong:
             raise ValueError(f"landmarks of {wrong.pop()} bytes where {_LANDMARK_BYTES} belong: scan the source again")
         points = np.frombuffer(b"".join(marks), "<i2").reshape(len(marks), -1, 2).astype(np.float32) / LANDMARK_SCALE
-        yield track_id, rows["k"].to_numpy(), lip_shape(points).astype(np.float16)
+        yield track_id, FaceCropRow.k.array(rows).astype(np.int64), lip_shape(points).astype(np.float16)
 
 
 class LipSeries:
@@ -75,20 +78,20 @@ def trace(sync: LearnedLipSync, lips: LipSeries, sound: Sound, first: int, n: in
     return joined(parts)
 
 
-def frame_rows(found: SyncTrace, track_id: str, first: int, offset_ms: float, name: str) -> list[dict[str, Any]]:
+def frame_rows(found: SyncTrace, track_id: str, first: int, offset_ms: float, name: str) -> list[SyncFrameRow]:
     """Return SYNC_FRAMES rows of a track that begins at grid point `first`; offset nan = unknown."""
     best = lag_index(offset_ms if np.isfinite(offset_ms) else 0.0)
     own, zero = (moving_mean(found.log_odds[:, i], GRID_HZ) for i in (best, lag_index(0.0)))
     columns = zip(own.tolist(), zero.tolist(), found.log_odds.tolist(), found.known.tolist(), strict=True)
     return [
-        {
-            "track_id": track_id,
-            "k": first + i,
-            "log_odds": a,
-            "log_odds_at_zero": b,
-            "log_odds_by_lag": by_lag,
-            "known": known,
-            "annotator": name,
-        }
+        SyncFrameRow(
+            track_id=track_id,
+            k=first + i,
+            log_odds=a,
+            log_odds_at_zero=b,
+            log_odds_by_lag=by_lag,
+            known=known,
+            annotator=name,
+        )
         for i, (a, b, by_lag, known) in enumerate(columns)
     ]

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -40,9 +40,12 @@ from schemas.tables import (
     TIMELINE,
     VOICE_TURNS,
 )
+from schemas.tables.output import ClipRow
+from schemas.tables.pairing import SegmentRow, TimelineRow
+from schemas.tables.plans import ClipPlanRow
 from schemas.time import PACKED_AUDIO_HZ, Interval
 from stages.clip_content import encoded_size
-from stages.clip_crop import planned
+from stages.clip_crop import plan_of
 from stages.crop_path import CropPath
 from stages.packing_audio import Gain, Role, Run, level_db, offset_shift_s, role_gain
 from stages.packing_picture import cropped
@@ -50,8 +53,6 @@ from stages.packing_voices import Bools, Voices, overlaps, separated, wrong_ener
 
 _LEAD_S = 1.0
 """Frames from this long before a clip are looked at, so that a frame shown across its start is found."""
-
-Row = Mapping[str, Any]
 
 
 class PackingSettings(StageSettings):
@@ -84,11 +85,22 @@ class _Source:
     """What all clips of one source share."""
 
     media: Path
-    plans: Mapping[str, Row]
+    plans: Mapping[str, ClipPlanRow]
     shots: Mapping[str, Interval]
     runs: Mapping[str, Sequence[Run]]
     voices: Voices
     audio: AudioReader
+
+
+@dataclass(frozen=True, slots=True)
+class _Sounds:
+    """A clip's two tracks (float32 [n] at 48 kHz, silence without sound), and what is told of them."""
+
+    tracks: dict[Role, Gain]
+    shift_s: float = 0.0
+    wrong_energy: Mapping[Role, float | None] = field(default_factory=dict)
+    overlap_s: float = 0.0
+    separated_s: float = 0.0
 
 
 class Packing:
@@ -113,78 +125,75 @@ class Packing:
 
     def run(self, item: WorkItem, inputs: Inputs) -> Outputs:
         """Pack the item's segments; one that fails leaves no file."""
-        segments = {r["segment_id"]: r for r in inputs.read(SEGMENTS).to_pylist()}
-        shots = inputs.read(SHOTS).select(["shot_id", "start_s", "end_s"]).to_pylist()
+        segments = {r.segment_id: r for r in SEGMENTS.rows(inputs.read(SEGMENTS))}
         with AudioReader(inputs.media, PACKED_AUDIO_HZ) as audio:
             shared = _Source(
                 media=inputs.media,
-                plans={r["segment_id"]: r for r in inputs.read(CLIP_PLANS).to_pylist()},
-                shots={r["shot_id"]: Interval(r["start_s"], r["end_s"]) for r in shots},
-                runs=_timelines(inputs.read(TIMELINE).to_pylist()),
-                voices=Voices.of(*(inputs.read(x).to_pylist() for x in (VOICE_TURNS, BINDINGS, SPEAKERS))),
+                plans={r.segment_id: r for r in CLIP_PLANS.rows(inputs.read(CLIP_PLANS))},
+                shots={r.shot_id: Interval(r.start_s, r.end_s) for r in SHOTS.rows(inputs.read(SHOTS))},
+                runs=_timelines(TIMELINE.rows(inputs.read(TIMELINE))),
+                voices=Voices.of(inputs),
                 audio=audio,
             )
             return each_unit(item.units, lambda unit: self._pack(segments[unit], shared, inputs))
 
-    def _pack(self, segment: Row, source: _Source, inputs: Inputs) -> Rows:
-        span = Interval(segment["start_s"], segment["end_s"])
+    def _pack(self, segment: SegmentRow, source: _Source, inputs: Inputs) -> Rows:
+        span = Interval(segment.start_s, segment.end_s)
         n_frames = round(span.duration_s * FPS)
         if n_frames < 1:
-            raise ValueError(f"segment {segment['segment_id']} lasts {span.duration_s:.3f} s: shorter than a frame")
-        path = planned(segment, source.plans)
-        plan = source.plans[segment["segment_id"]]
-        size = encoded_size(path, round(plan["packed_short_px"]))
-        pictures = _pictures(source.media, source.shots[segment["shot_id"]], span, n_frames, path, size)
+            raise ValueError(f"segment {segment.segment_id} lasts {span.duration_s:.3f} s: shorter than a frame")
+        plan, path = plan_of(segment.segment_id, source.plans)
+        size = encoded_size(path, round(plan.packed_short_px))
+        pictures = _pictures(source.media, source.shots[segment.shot_id], span, n_frames, path, size)
         video, clip = encode_clip_bytes(pictures, fps=FPS, crf=self._settings.crf, preset=self._settings.preset)
-        shift_s, sounds, scores = self._sounds(segment, span, n_frames * SAMPLES_PER_FRAME, source)
-        name = segment["segment_id"]
-        flacs = {f"{name}.{role}.flac": encode_flac(s, PACKED_AUDIO_HZ) for role, s in sounds.items()}
+        sounds = self._sounds(segment, span, n_frames * SAMPLES_PER_FRAME, source)
+        name = segment.segment_id
+        flacs = {f"{name}.{role}.flac": encode_flac(s, PACKED_AUDIO_HZ) for role, s in sounds.tracks.items()}
         tar = tar_bytes(sorted({f"{name}.mp4": video, **flacs}.items()))
-        file = f"clips/bucket={segment['source_id'][:2]}/{name}.tar"
-        row = {
-            "segment_id": name,
-            "source_id": segment["source_id"],
-            "file": file,
-            "sha256": hashlib.sha256(tar).hexdigest(),
-            "width": clip.width,
-            "height": clip.height,
-            "n_frames": clip.n_frames,
-            "n_audio_samples": n_frames * SAMPLES_PER_FRAME,
-            "audio_shift_ms": 1000 * shift_s,
-            "crop_xywh": [plan["crop_x"], plan["crop_y"], plan["crop_w"], plan["crop_h"]],
-            "speak_level_db": level_db(sounds["speak"]),
-            "listen_level_db": level_db(sounds["listen"]),
-            **scores,
-        }
+        file = f"clips/bucket={segment.source_id[:2]}/{name}.tar"
+        row = ClipRow(
+            segment_id=name,
+            source_id=segment.source_id,
+            file=file,
+            sha256=hashlib.sha256(tar).hexdigest(),
+            width=clip.width,
+            height=clip.height,
+            n_frames=clip.n_frames,
+            n_audio_samples=n_frames * SAMPLES_PER_FRAME,
+            audio_shift_ms=1000 * sounds.shift_s,
+            crop_xywh=[plan.crop_x, plan.crop_y, plan.crop_w, plan.crop_h],
+            speak_level_db=level_db(sounds.tracks["speak"]),
+            listen_level_db=level_db(sounds.tracks["listen"]),
+            speak_wrong_energy=sounds.wrong_energy.get("speak"),
+            listen_wrong_energy=sounds.wrong_energy.get("listen"),
+            overlap_s=sounds.overlap_s,
+            separated_s=sounds.separated_s,
+        )
         inputs.save(file, tar)  # last of all: a clip that fails leaves no file
         return {CLIPS: [row]}
 
-    def _sounds(
-        self, segment: Row, span: Interval, n: int, source: _Source
-    ) -> tuple[float, dict[Role, Gain], dict[str, float | None]]:
-        """Return the shift in seconds, the two tracks (float32 [n] at 48 kHz, silence without sound), and scores."""
+    def _sounds(self, segment: SegmentRow, span: Interval, n: int, source: _Source) -> _Sounds:
         s = self._settings
-        offset, confidence = segment["sync_offset_ms"], segment["sync_confidence"]
         roles: tuple[Role, Role] = ("speak", "listen")
         if not source.audio.has_audio:
-            none = {"speak_wrong_energy": None, "listen_wrong_energy": None, "overlap_s": 0.0, "separated_s": 0.0}
-            return 0.0, {role: np.zeros(n, np.float32) for role in roles}, none
+            return _Sounds({role: np.zeros(n, np.float32) for role in roles})
         shift_s = offset_shift_s(
-            offset, confidence, s.correct_offset, s.min_offset_confidence, s.max_offset_ms, s.min_offset_ms
-        )
+            segment.sync_offset_ms, segment.sync_confidence, s.correct_offset, s.min_offset_confidence,
+            s.max_offset_ms, s.min_offset_ms,
+        )  # fmt: skip
         first = round((span.start_s + shift_s) * PACKED_AUDIO_HZ)
         sound = source.audio.read_samples(first, first + n)
         names = source.voices.of_segment(segment)
         own, others = source.voices.masks(names, first, n, PACKED_AUDIO_HZ)
         overlapped_s = float((own & others).sum()) / PACKED_AUDIO_HZ
         mixed, done_s = self._apart(sound, names, own, others, source.voices)
-        runs = source.runs[segment["track_id"]]
+        runs = source.runs[segment.track_id]
         start_s = first / PACKED_AUDIO_HZ
         tracks = {
             role: mixed[role] * role_gain(runs, role, start_s, n, PACKED_AUDIO_HZ, s.fade_ms / 1000) for role in roles
         }
-        wrong = {f"{role}_wrong_energy": wrong_energy(tracks[role], role, own, others) for role in roles}
-        return shift_s, tracks, {**wrong, "overlap_s": overlapped_s, "separated_s": done_s}
+        wrong = {role: wrong_energy(tracks[role], role, own, others) for role in roles}
+        return _Sounds(tracks, shift_s, wrong, overlapped_s, done_s)
 
     def _apart(
         self, sound: Gain, names: frozenset[str], own: Bools, others: Bools, voices: Voices
@@ -222,8 +231,8 @@ def _pictures(
             yield scaled
 
 
-def _timelines(rows: Sequence[Row]) -> dict[str, list[Run]]:
+def _timelines(rows: Iterable[TimelineRow]) -> dict[str, list[Run]]:
     out: dict[str, list[Run]] = {}
-    for r in sorted(rows, key=lambda r: (r["track_id"], r["start_s"])):
-        out.setdefault(r["track_id"], []).append(Run(r["start_s"], r["end_s"], r["state"]))
+    for r in sorted(rows, key=lambda r: (r.track_id, r.start_s)):
+        out.setdefault(r.track_id, []).append(Run(r.start_s, r.end_s, r.state))
     return out

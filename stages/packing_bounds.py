@@ -6,17 +6,17 @@ measurements have it. Pure; microseconds.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from statistics import median
-from typing import Any
 
+from schemas.tables.scan import LayoutRow
 from stages.packing_crop import Rect
 
 _SAME = 0.03
 """Borders of two measurements that lie this near (share of the picture) are one border."""
 
 
-def person_bounds(layout: Sequence[Mapping[str, Any]], face: Rect, width: int, height: int) -> Rect:
+def person_bounds(layout: Sequence[LayoutRow], face: Rect, width: int, height: int) -> Rect:
     """Return the rectangle in pixels that the crop of `face` must not leave.
 
     Args:
@@ -27,13 +27,13 @@ def person_bounds(layout: Sequence[Mapping[str, Any]], face: Rect, width: int, h
     picture = Rect(0, 0, width, height)
     if not layout:
         return picture
-    left, top = median(r["bar_left"] for r in layout) * width, median(r["bar_top"] for r in layout) * height
-    right = width - median(r["bar_right"] for r in layout) * width
-    bottom = height - median(r["bar_bottom"] for r in layout) * height
+    left, top = median(r.bar_left for r in layout) * width, median(r.bar_top for r in layout) * height
+    right = width - median(r.bar_right for r in layout) * width
+    bottom = height - median(r.bar_bottom for r in layout) * height
     bounds = picture if left >= right or top >= bottom else Rect(left, top, right, bottom)
     x, y = (face.x0 + face.x1) / 2, (face.y0 + face.y1) / 2
-    for column in ("panel_boxes", "inset_boxes"):
-        box = _agreed([_holding(r[column], x / width, y / height) for r in layout])
+    for measured in ([r.panel_boxes for r in layout], [r.inset_boxes for r in layout]):
+        box = _agreed([_holding(boxes, x / width, y / height) for boxes in measured])
         if box is not None:
             frame = Rect(box[0] * width, box[1] * height, box[2] * width, box[3] * height)
             bounds = bounds.within(frame) if bounds.meets(frame) else bounds

@@ -16,6 +16,9 @@ import numpy.typing as npt
 
 from annotators.protocols_speech import SourceSeparator, SpeakerEmbedder
 from curation.media.sound import resample
+from curation.stage import Inputs
+from schemas.tables import BINDINGS, SPEAKERS, VOICE_TURNS
+from schemas.tables.pairing import SegmentRow
 from schemas.time import AUDIO_HZ, Interval
 from stages.packing_audio import Gain, Role
 
@@ -35,31 +38,28 @@ class Voices:
     embeddings: Mapping[str, Gain] = field(default_factory=dict)
 
     @staticmethod
-    def of(
-        turns: Sequence[Mapping[str, Any]], bindings: Sequence[Mapping[str, Any]], speakers: Sequence[Mapping[str, Any]]
-    ) -> Voices:
-        """Build from rows of VOICE_TURNS, BINDINGS and SPEAKERS."""
+    def of(inputs: Inputs) -> Voices:
+        """Read VOICE_TURNS, BINDINGS and SPEAKERS."""
+        turns = VOICE_TURNS.rows(inputs.read(VOICE_TURNS))
+        speakers = SPEAKERS.rows(inputs.read(SPEAKERS))
+        known = {s.speaker_id: np.asarray(s.embedding, np.float32) for s in speakers if len(s.embedding)}
+        diarized_as = {r.speaker_id: r.diarized_as for r in turns}
         own: dict[str, set[str]] = {}
-        known = {r["speaker_id"]: np.asarray(r["embedding"], np.float32) for r in speakers if len(r["embedding"])}
-        for r in bindings:
-            if r["bound"]:
-                own.setdefault(r["track_id"], set()).add(r["speaker_id"])
+        for pair in BINDINGS.rows(inputs.read(BINDINGS)):
+            if pair.bound:
+                own.setdefault(pair.track_id, set()).add(pair.speaker_id)
         return Voices(
-            [(r["speaker_id"], Interval(r["start_s"], r["end_s"])) for r in turns],
+            [(r.speaker_id, Interval(r.start_s, r.end_s)) for r in turns],
             {track: frozenset(v) for track, v in own.items()},
-            {
-                voice: known[name]
-                for voice, name in {r["speaker_id"]: r["diarized_as"] for r in turns}.items()
-                if name in known
-            },
+            {voice: known[name] for voice, name in diarized_as.items() if name in known},
         )
 
-    def of_segment(self, segment: Mapping[str, Any]) -> frozenset[str]:
+    def of_segment(self, segment: SegmentRow) -> frozenset[str]:
         """Return the voices of a segment's person; where none is bound, the main voice of what they speak."""
-        bound = self.own.get(segment["track_id"], frozenset())
-        if bound or segment["state"] not in ("speak", "both") or segment["speaker_id"] is None:
+        bound = self.own.get(segment.track_id, frozenset())
+        if bound or segment.state not in ("speak", "both") or segment.speaker_id is None:
             return bound
-        return frozenset({segment["speaker_id"]})
+        return frozenset({segment.speaker_id})
 
     def masks(self, own: frozenset[str], first: int, n: int, rate_hz: int) -> tuple[Bools, Bools]:
         """Return ([n], [n]): the person's own voice is in its turn; another voice is. Sample 0 is `first` at rate."""

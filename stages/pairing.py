@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,11 @@ from annotators.speaking import CHANGE_NATS, SpeakingEvidence
 from curation.stage import Gate, GateMode, Inputs, Outputs, StageSettings, Unit, WorkItem
 from schemas import tables as t
 from schemas.table import Table
+from schemas.tables.attribution import SyncRow
+from schemas.tables.pairing import SegmentRow, TimelineRow
+from schemas.tables.scan import FrameRow
+from schemas.tables.speech import AudioEventRow
+from schemas.tables.tracks import TrackRow
 from schemas.time import GRID_HZ, Interval, grid_range
 from stages.clip_fit import CleanLimits, Framer
 from stages.pairing_category import categorise
@@ -30,7 +35,7 @@ from stages.pairing_contest import settled, speaking_at
 from stages.pairing_exchange import link_exchanges
 from stages.pairing_faces import NO_FACE, LaughRule, face_series, laughing
 from stages.pairing_heard import Heard
-from stages.pairing_labels import apply_labels, labelled_runs, name_partners
+from stages.pairing_labels import apply_labels, labelled_runs, track_of, with_named_partners
 from stages.pairing_lips import lip_evidence
 from stages.pairing_rivals import followed_better, sync_now
 from stages.pairing_segments import clip_text, inside_word
@@ -89,7 +94,7 @@ class PairingSettings(StageSettings):
 class _Person:
     """One track with its frames."""
 
-    track: Mapping[str, Any]
+    track: TrackRow
     ks: range
     scores: Floats
     visible: npt.NDArray[np.bool_]
@@ -125,13 +130,14 @@ class Pairing:
         s = self._settings
         heard = Heard(inputs, round(s.turn_gap_s * GRID_HZ), round(s.pause_s * GRID_HZ), s.min_foreign)
         people = self._people(inputs, heard)
-        labels = inputs.read(t.LABELS).to_pylist()
+        labels = t.LABELS.rows(inputs.read(t.LABELS))
         apply_labels(labels, people)
-        sync = {r["track_id"]: r for r in inputs.read(t.SYNC).to_pylist()}
-        frozen = {r["k"] for r in inputs.read(t.FRAMES).select(["k", "is_frozen"]).to_pylist() if r["is_frozen"]}
+        sync = {r.track_id: r for r in t.SYNC.rows(inputs.read(t.SYNC))}
+        frames = inputs.read(t.FRAMES)
+        frozen = set(FrameRow.k.values(frames.filter(FrameRow.is_frozen.of(frames))))
         framer = Framer.of(inputs, CleanLimits(s.clean_overlay, s.clean_intruder, s.clean_face))
-        timeline: list[dict[str, Any]] = []
-        segments: list[dict[str, Any]] = []
+        timeline: list[TimelineRow] = []
+        segments: list[SegmentRow] = []
         for person in people:
             timeline += [self._run(person, *r, heard) for r in labelled_runs(person.state, person.reason)]
             for a, b, code in runs(through_pauses(person.state, round(s.clip_pause_s * GRID_HZ))):
@@ -140,8 +146,9 @@ class Pairing:
                 fits = partial(self._fits, person, framer if code != State.DISCARD else None)
                 for start_s, end_s in clean_run(words, start, end, s.min_clip_s, s.max_clip_s, fits):
                     segments.append(self._segment(person, start_s, end_s, code, heard, sync, frozen))
-        name_partners(labels, [*timeline, *segments], [p.track for p in people])
-        link_exchanges(item.source_id, segments)
+        tracks = [p.track for p in people]
+        timeline = with_named_partners(labels, timeline, tracks)
+        segments = link_exchanges(item.source_id, with_named_partners(labels, segments, tracks))
         return Outputs({t.TIMELINE: t.TIMELINE.from_rows(timeline), t.SEGMENTS: t.SEGMENTS.from_rows(segments)})
 
     def _fits(self, person: _Person, framer: Framer | None, start_s: float, end_s: float) -> bool:
@@ -153,18 +160,18 @@ class Pairing:
         seen = person.visible[at]
         if not len(seen) or seen.mean() < self._settings.min_seen:
             return False
-        return framer.fits(person.track["track_id"], person.track["shot_id"], start_s, end_s)
+        return framer.fits(person.track.track_id, person.track.shot_id, start_s, end_s)
 
     def _people(self, inputs: Inputs, heard: Heard) -> list[_Person]:
         s = self._settings
-        tracks = inputs.read(t.TRACKS).to_pylist()
+        tracks = t.TRACKS.rows(inputs.read(t.TRACKS))
         evidence = lip_evidence(
             inputs.read(t.ASD_FRAMES), tracks, heard.probability, s.change_nats, s.mouthing_score, self._weigh
         )
         faces = face_series(inputs)
         moving = speaking_at(evidence)
         now = sync_now(inputs.read(t.SYNC_FRAMES))
-        readable = {r["track_id"]: r["median_face_px"] >= s.min_sync_face_px for r in tracks}
+        readable = {r.track_id: r.median_face_px >= s.min_sync_face_px for r in tracks}
         against, foreign = {}, {}
         for name, seen in evidence.items():
             against[name] = heard.foreign(name, seen.ks, moving)
@@ -175,14 +182,14 @@ class Pairing:
         laugh_rule = LaughRule(s.laughter_heard, s.laughter_smile)
         people = []
         for track in tracks:
-            name = track["track_id"]
+            name = track.track_id
             ks, lips, values = evidence[name].ks, evidence[name].lips, evidence[name].score
             face = faces.get(name, NO_FACE)
             sound = heard.on(ks)
             doubted = heard.doubted(name, ks) | (against[name] & (not readable[name]))
             together = np.array([bool(moving.get(k, set()) - {name}) for k in ks], bool)
             nods = heard.nods(name, ks)
-            laughs = laughing(face, ks, heard.rows, heard.events_on("laughter", ks), laugh_rule)
+            laughs = laughing(face, ks, heard.rows, heard.events_on(AudioEventRow.laughter, ks), laugh_rule)
             own = heard.own(name, ks)
             state, reason, confidence = frame_states(
                 lips, sound, own, foreign[name], nods, laughs, together, doubted, round(s.near_speech_s * GRID_HZ)
@@ -190,24 +197,24 @@ class Pairing:
             shortest = {int(x): round(s.min_run_s * GRID_HZ) for x in State}
             shortest[int(State.IDLE)] = round(s.min_idle_s * GRID_HZ)
             shortest[int(State.DISCARD)] = round(s.min_discard_s * GRID_HZ)
-            if track["end_s"] - track["start_s"] < 1 / GRID_HZ:  # shorter than a frame: nobody can say
+            if track.end_s - track.start_s < 1 / GRID_HZ:  # shorter than a frame: nobody can say
                 state[:], reason[:], confidence[:] = State.DISCARD, Reason.UNSURE, 0.0
             smoothed = smooth(state, shortest, confidence)
             people.append(_Person(track, ks, values, face.seen(ks), smoothed, state, reason, confidence))
         return people
 
     @staticmethod
-    def _run(person: _Person, a: int, b: int, code: int, heard: Heard) -> dict[str, Any]:
-        return {
-            "track_id": person.track["track_id"],
-            "source_id": person.track["source_id"],
-            "start_s": _time(person, a),
-            "end_s": _time(person, b),
-            "state": State(code).label,
-            "reason": _reason(person, a, b),
-            "confidence": float(person.confidence[a:b].mean()),
-            "partner": heard.partner(person.track["track_id"], person.ks[a:b], State(code)),
-        }
+    def _run(person: _Person, a: int, b: int, code: int, heard: Heard) -> TimelineRow:
+        return TimelineRow(
+            track_id=person.track.track_id,
+            source_id=person.track.source_id,
+            start_s=_time(person, a),
+            end_s=_time(person, b),
+            state=State(code).label,
+            reason=_reason(person, a, b),
+            confidence=float(person.confidence[a:b].mean()),
+            partner=heard.partner(person.track.track_id, person.ks[a:b], State(code)),
+        )
 
     def _segment(
         self,
@@ -216,20 +223,20 @@ class Pairing:
         end_s: float,
         code: int,
         heard: Heard,
-        sync: Mapping[str, Mapping[str, Any]],
+        sync: Mapping[str, SyncRow],
         frozen: set[int],
-    ) -> dict[str, Any]:
+    ) -> SegmentRow:
         track = person.track
         ks = [k for k in grid_range(Interval(start_s, end_s)) if k in person.ks] or [person.ks[0]]
         at = np.array([k - person.ks[0] for k in ks])
         state = State(code)
-        words = [w for w in heard.rows if start_s <= (w["start_s"] + w["end_s"]) / 2 < end_s]
+        words = [w for w in heard.rows if start_s <= (w.start_s + w.end_s) / 2 < end_s]
         speaking = state in (State.SPEAK, State.LISTEN, State.BOTH)
-        own = sync.get(track["track_id"], {})
-        if (own.get("own_voice") or 0.0) < 0.5 and own.get("own_voice") is not None:
-            own = {}  # an offset against somebody else's voice means nothing
-        partner = heard.partner(track["track_id"], range(ks[0], ks[-1] + 1), state)
+        own = sync.get(track.track_id)
+        if own is not None and own.own_voice is not None and own.own_voice < 0.5:
+            own = None  # an offset against somebody else's voice means nothing
         here = range(ks[0], ks[-1] + 1)
+        partner = heard.partner(track.track_id, here, state)
         sound = heard.on(here)
         category = categorise(
             state,
@@ -237,45 +244,48 @@ class Pairing:
             partner_in_view=heard.in_view(partner, here),
             partner_answers=heard.answers(here),
         )
-        return {
-            "segment_id": f"{track['track_id']}-{round(start_s * 1000):08d}",
-            "source_id": track["source_id"],
-            "shot_id": track["shot_id"],
-            "track_id": track["track_id"],
-            "start_s": start_s,
-            "end_s": end_s,
-            "duration_s": end_s - start_s,
-            "state": state.label,
-            "reason": _reason(person, int(at[0]), int(at[-1]) + 1),
-            "category": category,
-            "confidence": float(person.confidence[at].mean()),
-            "state_ratio": float((person.raw[at] == code).mean()),
-            "speaker_id": heard.main_speaker(range(ks[0], ks[-1] + 1)),
-            "partner_track_id": partner.removeprefix("track:") if partner and partner.startswith("track:") else None,
-            "partner": partner,
-            "pair_id": None,
-            "text": clip_text(heard.rows, start_s, end_s) if speaking else "",
-            "word_probability": float(np.mean([w["probability"] for w in words])) if words and speaking else None,
-            "speech_ratio": float(sound.speech.mean()),
-            "overlap_ratio": float(sound.overlapped.mean()),
-            "asd_mean": None if np.isnan(person.scores[at]).any() else float(person.scores[at].mean()),
-            "sync_offset_ms": own.get("offset_ms"),
-            "sync_confidence": own.get("confidence"),
-            "level_db": heard.level(range(ks[0], ks[-1] + 1)),
-            **{name: heard.event(name, here) for name in ("music", "singing", "laughter", "noise")},
-            "visible_ratio": float(person.visible[at].mean()),
-            "median_face_px": track["median_face_px"],
-            "frozen_ratio": sum(k in frozen for k in ks) / len(ks),
-            "cuts_word": speaking and any(inside_word(heard.words, x) for x in (start_s, end_s)),
-        }
+        return SegmentRow(
+            segment_id=f"{track.track_id}-{round(start_s * 1000):08d}",
+            source_id=track.source_id,
+            shot_id=track.shot_id,
+            track_id=track.track_id,
+            start_s=start_s,
+            end_s=end_s,
+            duration_s=end_s - start_s,
+            state=state.label,
+            reason=_reason(person, int(at[0]), int(at[-1]) + 1),
+            category=category,
+            confidence=float(person.confidence[at].mean()),
+            state_ratio=float((person.raw[at] == code).mean()),
+            speaker_id=heard.main_speaker(here),
+            partner_track_id=track_of(partner),
+            partner=partner,
+            pair_id=None,
+            text=clip_text(heard.words, start_s, end_s) if speaking else "",
+            word_probability=float(np.mean([w.probability for w in words])) if words and speaking else None,
+            speech_ratio=float(sound.speech.mean()),
+            overlap_ratio=float(sound.overlapped.mean()),
+            asd_mean=None if np.isnan(person.scores[at]).any() else float(person.scores[at].mean()),
+            sync_offset_ms=own.offset_ms if own is not None else None,
+            sync_confidence=own.confidence if own is not None else None,
+            level_db=heard.level(here),
+            music=heard.event(AudioEventRow.music, here),
+            singing=heard.event(AudioEventRow.singing, here),
+            laughter=heard.event(AudioEventRow.laughter, here),
+            noise=heard.event(AudioEventRow.noise, here),
+            visible_ratio=float(person.visible[at].mean()),
+            median_face_px=track.median_face_px,
+            frozen_ratio=sum(k in frozen for k in ks) / len(ks),
+            cuts_word=speaking and any(inside_word(heard.words, x) for x in (start_s, end_s)),
+        )
 
 
 def _time(person: _Person, i: int) -> float:
     """Return the time of the i-th border of a track's frames; the outer ones are the track's own."""
     if i <= 0:
-        return float(person.track["start_s"])
+        return person.track.start_s
     if i >= len(person.ks):
-        return float(person.track["end_s"])
+        return person.track.end_s
     return person.ks[i] / GRID_HZ
 
 

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+
+from schemas.tables.pairing import SegmentRow
 
 REVERSE_SHOT_S = 10.0
 """A listener's shot belongs to the speaker's shot before or after it up to this far away (seconds)."""
 
 
-def link_exchanges(source_id: str, segments: list[dict[str, Any]]) -> None:
-    """Set `pair_id` of listening segments and of the speaking ones they overlap in time, in place.
+def link_exchanges(source_id: str, segments: Sequence[SegmentRow]) -> list[SegmentRow]:
+    """Return the segments with `pair_id` for listening ones and for the speaking ones they overlap in time.
 
     Segments are one exchange when one listens to the voice with which the other speaks; exchanges that share a
     segment are one. Where nobody in view speaks with that voice at the time (shot and reverse shot), the partner's
     nearest speaking segment within ten seconds takes part. A listener to a voice from off screen is an exchange of
     its own. Ids count in order of time. A speaker's partner is the face that listens to it longest within the segment.
     """
-    order = sorted(range(len(segments)), key=lambda i: (segments[i]["start_s"], segments[i]["segment_id"]))
+    order = sorted(range(len(segments)), key=lambda i: (segments[i].start_s, segments[i].segment_id))
     parent = {i: i for i in order}
     rank = {i: n for n, i in enumerate(order)}
 
@@ -26,21 +27,22 @@ def link_exchanges(source_id: str, segments: list[dict[str, Any]]) -> None:
             i = parent[i]
         return i
 
-    listeners = [i for i in order if segments[i]["state"] == "listen" and segments[i]["partner"] is not None]
-    speakers = [i for i in order if segments[i]["state"] in ("speak", "both")]
+    listeners = [i for i in order if segments[i].state == "listen" and segments[i].partner is not None]
+    speakers = [i for i in order if segments[i].state in ("speak", "both")]
     longest: dict[int, float] = {}
+    listener_of: dict[int, str] = {}
     for i in listeners:
         answered = False
         for j in speakers:
             a, b = segments[i], segments[j]
-            overlap = min(a["end_s"], b["end_s"]) - max(a["start_s"], b["start_s"])
-            if overlap > 0 and a["track_id"] != b["track_id"] and a["speaker_id"] == b["speaker_id"]:
+            overlap = min(a.end_s, b.end_s) - max(a.start_s, b.start_s)
+            if overlap > 0 and a.track_id != b.track_id and a.speaker_id == b.speaker_id:
                 x, y = root(i), root(j)
                 parent[max(x, y, key=rank.__getitem__)] = min(x, y, key=rank.__getitem__)
                 answered = True
                 if overlap > longest.get(j, 0.0):
                     longest[j] = overlap
-                    b["partner"], b["partner_track_id"] = f"track:{a['track_id']}", a["track_id"]
+                    listener_of[j] = a.track_id
         if not answered:
             near = _reverse_shot(segments[i], [segments[j] for j in speakers])
             if near is not None:
@@ -48,20 +50,24 @@ def link_exchanges(source_id: str, segments: list[dict[str, Any]]) -> None:
                 parent[max(x, y, key=rank.__getitem__)] = min(x, y, key=rank.__getitem__)
     names: dict[int, str] = {}
     linked = set(listeners) | {j for j in speakers if any(root(j) == root(i) for i in listeners)}
+    out = list(segments)
+    for i, track in listener_of.items():
+        out[i] = out[i].but(partner=f"track:{track}", partner_track_id=track)
     for i in order:
         if i in linked:
-            segments[i]["pair_id"] = names.setdefault(root(i), f"{source_id}-p{len(names):04d}")
+            out[i] = out[i].but(pair_id=names.setdefault(root(i), f"{source_id}-p{len(names):04d}"))
+    return out
 
 
-def _reverse_shot(listener: Mapping[str, Any], speakers: Sequence[Mapping[str, Any]]) -> int | None:
+def _reverse_shot(listener: SegmentRow, speakers: Sequence[SegmentRow]) -> int | None:
     """Return the index of the partner's speaking segment nearest in time, None when none is near enough."""
 
-    def far(s: Mapping[str, Any]) -> float:
-        return float(max(s["start_s"] - listener["end_s"], listener["start_s"] - s["end_s"]))
+    def far(s: SegmentRow) -> float:
+        return max(s.start_s - listener.end_s, listener.start_s - s.end_s)
 
     fits = [
         (far(s), n)
         for n, s in enumerate(speakers)
-        if s["track_id"] == listener["partner_track_id"] and far(s) <= REVERSE_SHOT_S
+        if s.track_id == listener.partner_track_id and far(s) <= REVERSE_SHOT_S
     ]
     return min(fits)[1] if fits else None

@@ -21,8 +21,10 @@ from annotators.facial_actions import LAUGH_JAW, LAUGH_MIN_S, laugh_rhythm
 from annotators.signal_series import spans
 from curation.stage import Inputs
 from schemas import tables as t
+from schemas.tables.scan import FaceFrameRow
+from schemas.tables.speech import WordRow
 from schemas.time import GRID_HZ, Interval, grid_range
-from stages.face_series import SURE
+from stages.face_series import SURE, tracklets_of
 
 Bools = npt.NDArray[np.bool_]
 
@@ -64,19 +66,19 @@ NO_FACE = FaceSeries(np.zeros(0, np.int64), np.zeros(0, np.float32), np.zeros(0,
 
 def face_series(inputs: Inputs) -> dict[str, FaceSeries]:
     """Return each track's face where landmarks confirmed it or the detector was sure of it."""
-    owner = {r["tracklet_id"]: r["track_id"] for r in inputs.read(t.TRACKLETS).to_pylist()}
+    owner = tracklets_of(inputs.read(t.TRACKLETS))
     parts: dict[str, list[npt.NDArray[np.float64]]] = {}
     sure: dict[str, list[npt.NDArray[np.int64]]] = {}
     for part in inputs.parts(t.FACE_FRAMES):
-        clear = part.filter(np.asarray(part["score"].to_numpy(), np.float64) >= SURE)
+        clear = part.filter(np.asarray(FaceFrameRow.score.array(part), np.float64) >= SURE)
         for name, points in _by_track(clear, owner).items():
             sure.setdefault(name, []).append(points)
-        rows = part.filter(part["has_mesh"]).combine_chunks()
+        rows = part.filter(FaceFrameRow.has_mesh.of(part)).combine_chunks()
         if not rows.num_rows:
             continue
-        names = np.array([owner.get(x, "") for x in rows["tracklet_id"].to_pylist()], object)
-        shapes = _shapes(rows["blendshapes"].combine_chunks(), rows.num_rows)
-        values = np.stack([np.asarray(rows["k"].to_numpy()), shapes[:, _SMILE].mean(axis=1), shapes[:, _JAW]], axis=1)
+        names = np.array([owner.get(x, "") for x in FaceFrameRow.tracklet_id.values(rows)], object)
+        shapes = _shapes(FaceFrameRow.blendshapes.of(rows).combine_chunks(), rows.num_rows)
+        values = np.stack([FaceFrameRow.k.array(rows), shapes[:, _SMILE].mean(axis=1), shapes[:, _JAW]], axis=1)
         for name in sorted(set(names) - {""}):
             parts.setdefault(name, []).append(values[names == name])
     out = {}
@@ -90,10 +92,10 @@ def face_series(inputs: Inputs) -> dict[str, FaceSeries]:
 
 
 def _by_track(rows: pa.Table, owner: Mapping[str, str]) -> dict[str, npt.NDArray[np.int64]]:
-    ks = np.asarray(rows["k"].to_numpy(), np.int64)
+    ks = np.asarray(FaceFrameRow.k.array(rows), np.int64)
     at: dict[str, list[int]] = {}
-    for i, tracklet in enumerate(rows["tracklet_id"].to_pylist()):
-        name = owner.get(str(tracklet))
+    for i, tracklet in enumerate(FaceFrameRow.tracklet_id.values(rows)):
+        name = owner.get(tracklet)
         if name is not None:
             at.setdefault(name, []).append(i)
     return {name: ks[rows_] for name, rows_ in sorted(at.items())}
@@ -111,7 +113,7 @@ def _shapes(column: Any, rows: int) -> npt.NDArray[np.float64]:
 def laughing(
     face: FaceSeries,
     ks: range,
-    words: Sequence[Mapping[str, Any]],
+    words: Sequence[WordRow],
     heard: npt.NDArray[np.float32] | None = None,
     rule: LaughRule | None = None,
 ) -> Bools:
@@ -135,10 +137,10 @@ def laughing(
         rhythm[(heard >= rule.heard) & (smile >= rule.smile)] = LAUGH_JAW
     rhythm[~face.seen(ks)] = 0.0
     for word in words:
-        if word["end_s"] * GRID_HZ < ks.start or word["start_s"] * GRID_HZ > ks.stop:
+        if word.end_s * GRID_HZ < ks.start or word.start_s * GRID_HZ > ks.stop:
             continue
-        if not _HAHA.fullmatch(re.sub(r"\W", "", word["guess"])):
-            inside = grid_range(Interval(word["start_s"], max(word["start_s"], word["end_s"])))
+        if not _HAHA.fullmatch(re.sub(r"\W", "", word.guess)):
+            inside = grid_range(Interval(word.start_s, max(word.start_s, word.end_s)))
             rhythm[max(0, inside.start - ks.start) : max(0, inside.stop - ks.start)] = 0.0
     for start, end in spans(rhythm, LAUGH_JAW, LAUGH_JAW / 2, round(LAUGH_MIN_S * GRID_HZ)):
         out[start:end] = True

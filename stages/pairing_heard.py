@@ -13,15 +13,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from annotators.audio_events import EVENTS, on_grid
+from annotators.audio_events import on_grid
 from curation.stage import Inputs
 from schemas import tables as t
+from schemas.column import Column
+from schemas.tables.speech import AudioEventRow, SpeechFrameRow
 from schemas.time import GRID_HZ, Interval, grid_range
 from stages.nearest import nearest_index
 from stages.pairing_category import voices_in_dialogue
 from stages.pairing_segments import SpokenWord
 from stages.pairing_states import Bools, Floats, Sound, State, bridged
 from stages.turn_taking import Utterance
+
+_EVENTS = (AudioEventRow.music, AudioEventRow.singing, AudioEventRow.laughter, AudioEventRow.noise)
 
 
 class Heard:
@@ -30,48 +34,47 @@ class Heard:
     def __init__(self, inputs: Inputs, turn_gap: int, pause: int, min_foreign: float) -> None:
         frames = inputs.read(t.SPEECH_FRAMES)
         n = frames.num_rows
-        self.probability = np.asarray(frames["speech"].to_numpy(), np.float32)
+        self.probability = np.asarray(SpeechFrameRow.speech.array(frames), np.float32)
         """[n] of speech, on the source's grid"""
-        self._level = np.asarray(frames["level_db"].to_numpy(), np.float32)
+        self._level = np.asarray(SpeechFrameRow.level_db.array(frames), np.float32)
         events = inputs.read(t.AUDIO_EVENTS)
-        self._events = {e: on_grid(events[e].to_numpy(), n, GRID_HZ) for e in EVENTS}
+        self._events = {e: on_grid(e.array(events), n, GRID_HZ) for e in _EVENTS}
         self._speech = np.zeros(n, bool)
-        for r in inputs.read(t.SPEECH).to_pylist():
-            ks = grid_range(Interval(r["start_s"], r["end_s"]))
+        for stretch in t.SPEECH.rows(inputs.read(t.SPEECH)):
+            ks = grid_range(Interval(stretch.start_s, stretch.end_s))
             self._speech[ks.start : ks.stop] = True
         self._speech = bridged(self._speech, pause)
         self._voices: list[set[str]] = [set() for _ in range(n)]
         self._nods: dict[int, set[str]] = {}
-        nods = {(r["speaker_id"], r["start_s"]) for r in inputs.read(t.BACKCHANNELS).to_pylist()}
+        nods = {(r.speaker_id, r.start_s) for r in t.BACKCHANNELS.rows(inputs.read(t.BACKCHANNELS))}
+        turns = t.VOICE_TURNS.rows(inputs.read(t.VOICE_TURNS))
         self.turns = [
-            Utterance(r["speaker_id"], r["start_s"], r["end_s"])
-            for r in inputs.read(t.VOICE_TURNS).to_pylist()
-            if (r["speaker_id"], r["start_s"]) not in nods
+            Utterance(r.speaker_id, r.start_s, r.end_s) for r in turns if (r.speaker_id, r.start_s) not in nods
         ]
-        for r in inputs.read(t.VOICE_TURNS).to_pylist():
-            nod = (r["speaker_id"], r["start_s"]) in nods
-            for k in grid_range(Interval(r["start_s"], r["end_s"])):
+        for r in turns:
+            nod = (r.speaker_id, r.start_s) in nods
+            for k in grid_range(Interval(r.start_s, r.end_s)):
                 if k < n:
-                    (self._nods.setdefault(k, set()) if nod else self._voices[k]).add(r["speaker_id"])
+                    (self._nods.setdefault(k, set()) if nod else self._voices[k]).add(r.speaker_id)
         self._answers = voices_in_dialogue(self.turns)
         self._nearest = nearest_voices(self._voices, turn_gap)
-        self._spans = {r["track_id"]: Interval(r["start_s"], r["end_s"]) for r in inputs.read(t.TRACKS).to_pylist()}
-        self.rows: Sequence[dict[str, Any]] = inputs.read(t.WORDS).to_pylist()
-        self.words = [SpokenWord(r["start_s"], r["end_s"], r["word"], r["speaker_id"]) for r in self.rows]
+        self._spans = {r.track_id: Interval(r.start_s, r.end_s) for r in t.TRACKS.rows(inputs.read(t.TRACKS))}
+        self.rows = t.WORDS.rows(inputs.read(t.WORDS))
+        self.words = [SpokenWord(r.start_s, r.end_s, r.word, r.speaker_id) for r in self.rows]
         self._owners: dict[str, set[str]] = {}
         self._unsynced: dict[str, set[str]] = {}
         self._doubted: dict[str, set[str]] = {}
         self._sync: dict[tuple[str, str], float] = {}
         self._min_foreign = min_foreign
-        for r in inputs.read(t.BINDINGS).to_pylist():
-            if r["bound"]:
-                self._owners.setdefault(r["speaker_id"], set()).add(r["track_id"])
-            if r["verdict"] == "unsynced":
-                self._unsynced.setdefault(r["track_id"], set()).add(r["speaker_id"])
-            if r["doubted"]:
-                self._doubted.setdefault(r["track_id"], set()).add(r["speaker_id"])
-            if r["sync_log_odds"] is not None:
-                self._sync[r["speaker_id"], r["track_id"]] = r["sync_log_odds"]
+        for pair in t.BINDINGS.rows(inputs.read(t.BINDINGS)):
+            if pair.bound:
+                self._owners.setdefault(pair.speaker_id, set()).add(pair.track_id)
+            if pair.verdict == "unsynced":
+                self._unsynced.setdefault(pair.track_id, set()).add(pair.speaker_id)
+            if pair.doubted:
+                self._doubted.setdefault(pair.track_id, set()).add(pair.speaker_id)
+            if pair.sync_log_odds is not None:
+                self._sync[pair.speaker_id, pair.track_id] = pair.sync_log_odds
 
     def on(self, ks: range) -> Sound:
         """Return what is heard on a stretch; silence beyond the end of the sound."""
@@ -82,13 +85,13 @@ class Heard:
         """Return [T]: exactly one voice is heard."""
         return np.array([len(self._at(k)) == 1 for k in ks], bool)
 
-    def events_on(self, name: str, ks: range) -> Floats:
-        """Return [T] how surely one of the sound's `EVENTS` is heard, 0-1."""
-        return _cut(self._events[name], ks)
+    def events_on(self, kind: Column[float], ks: range) -> Floats:
+        """Return [T] how surely music, singing, laughter or noise (a column of AUDIO_EVENTS) is heard, 0-1."""
+        return _cut(self._events[kind], ks)
 
-    def event(self, name: str, ks: range) -> float | None:
+    def event(self, kind: Column[float], ks: range) -> float | None:
         """Return the mean score of an event over a stretch, None beyond the sound."""
-        part = self._events[name][ks.start : ks.stop]
+        part = self._events[kind][ks.start : ks.stop]
         return float(part.mean()) if len(part) else None
 
     def _at(self, k: int) -> set[str]:

@@ -5,9 +5,8 @@ Reads ASD_FRAMES once; a few numbers a face frame are held.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +14,8 @@ import pyarrow as pa
 
 from annotators.lip_signals import moving_mean
 from annotators.speaking import SpeakingModel, features, smoothed_score, speaking, speaking_model
+from schemas.tables.attribution import AsdFrameRow
+from schemas.tables.tracks import TrackRow
 from schemas.time import Interval, grid_range
 from stages.nearest import nearest_index
 from stages.pairing_states import Lips
@@ -46,7 +47,7 @@ class _Series:
 
 def lip_evidence(
     asd: pa.Table,
-    tracks: Sequence[Mapping[str, Any]],
+    tracks: Sequence[TrackRow],
     voice: npt.NDArray[np.float32],
     change: float,
     mouthing_score: float,
@@ -74,7 +75,7 @@ def lip_evidence(
 
 
 def track_features(
-    asd: pa.Table, tracks: Sequence[Mapping[str, Any]], voice: npt.NDArray[np.float32]
+    asd: pa.Table, tracks: Sequence[TrackRow], voice: npt.NDArray[np.float32]
 ) -> tuple[dict[str, tuple[_Series, Floats]], dict[str, str]]:
     """Return by track its series with `speaking.features` [T, 8], and the name of the scorer."""
     series, names = _series(asd, tracks)
@@ -95,22 +96,20 @@ def track_features(
     return out, names
 
 
-def _series(asd: pa.Table, tracks: Sequence[Mapping[str, Any]]) -> tuple[dict[str, _Series], dict[str, str]]:
-    ids = np.array(asd["track_id"].to_pylist(), object)
-    ks = np.asarray(asd["k"].to_numpy(), np.int64)
-    columns = [
-        np.asarray(asd[c].to_numpy(zero_copy_only=False), np.float64)
-        for c in ("score", "score_highest", "mouth_motion", "mouth_motion_beside")
-    ]
-    annotators = asd["annotator"].to_pylist()
+def _series(asd: pa.Table, tracks: Sequence[TrackRow]) -> tuple[dict[str, _Series], dict[str, str]]:
+    ids = np.array(AsdFrameRow.track_id.values(asd), object)
+    ks = np.asarray(AsdFrameRow.k.array(asd), np.int64)
+    read = (AsdFrameRow.score, AsdFrameRow.score_highest, AsdFrameRow.mouth_motion, AsdFrameRow.mouth_motion_beside)
+    columns = [np.asarray(c.array(asd), np.float64) for c in read]
+    annotators = AsdFrameRow.annotator.values(asd)
     out: dict[str, _Series] = {}
     names: dict[str, str] = {}
     for track in tracks:
-        name = track["track_id"]
-        grid = grid_range(Interval(track["start_s"], track["end_s"]))
+        name = track.track_id
+        grid = grid_range(Interval(track.start_s, track.end_s))
         mine = np.flatnonzero(ids == name)
         mine = mine[np.argsort(ks[mine], kind="stable")]
-        names[name] = str(annotators[int(mine[0])]) if len(mine) else ""
+        names[name] = annotators[int(mine[0])] if len(mine) else ""
         filled = [_on_grid(ks[mine], column[mine], grid) for column in columns]
         out[name] = _Series(grid, *filled)
     return out, names

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from annotators.lip_signals import moving_mean
+from schemas.tables.attribution import SyncFrameRow
 from schemas.time import GRID_HZ
 
 Bools = npt.NDArray[np.bool_]
@@ -28,9 +29,9 @@ def sync_now(table: pa.Table) -> dict[str, Mapping[int, float]]:
     out: dict[str, Mapping[int, float]] = {}
     if not table.num_rows:
         return out
-    tracks = np.array(table["track_id"].to_pylist(), object)
-    ks = np.asarray(table["k"].to_numpy(), np.int64)
-    odds = np.asarray(table["log_odds"].to_numpy(), np.float32)
+    tracks = np.array(SyncFrameRow.track_id.values(table), object)
+    ks = np.asarray(SyncFrameRow.k.array(table), np.int64)
+    odds = np.asarray(SyncFrameRow.log_odds.array(table), np.float32)
     for track in sorted(set(tracks)):
         mine = np.flatnonzero(tracks == track)
         mine = mine[np.argsort(ks[mine], kind="stable")]

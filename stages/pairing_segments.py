@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate, groupby, pairwise
-from typing import Any
 
 from schemas.time import GRID_HZ
 
@@ -49,23 +48,23 @@ def voice_changes(words: Sequence[SpokenWord]) -> list[tuple[float, float]]:
     return out
 
 
-def clip_text(words: Sequence[Mapping[str, Any]], start_s: float, end_s: float) -> str | None:
-    """Return what is said in a clip, by WORDS rows of any time; null where less than half of its words are known.
+def clip_text(words: Sequence[SpokenWord], start_s: float, end_s: float) -> str | None:
+    """Return what is said in a clip, by words of any time; null where less than half of its words are known.
 
     A word counts as in the clip with four fifths of its time. Words that are not known are one "…" where they stand.
     """
     inside = [w for w in words if _share_inside(w, start_s, end_s) >= _INSIDE]
-    if not inside or sum(w["word"] is not None for w in inside) < _MIN_KNOWN * len(inside):
+    if not inside or sum(w.text is not None for w in inside) < _MIN_KNOWN * len(inside):
         return None
-    parts = [str(w["word"]) if w["word"] is not None else "…" for w in inside]
+    parts = [w.text if w.text is not None else "…" for w in inside]
     return " ".join(x for i, x in enumerate(parts) if x != "…" or i == 0 or parts[i - 1] != "…")
 
 
-def _share_inside(word: Mapping[str, Any], start_s: float, end_s: float) -> float:
-    length = word["end_s"] - word["start_s"]
+def _share_inside(word: SpokenWord, start_s: float, end_s: float) -> float:
+    length = word.end_s - word.start_s
     if length <= 0:
-        return float(start_s <= word["start_s"] < end_s)
-    return float(max(0.0, min(end_s, word["end_s"]) - max(start_s, word["start_s"])) / length)
+        return float(start_s <= word.start_s < end_s)
+    return max(0.0, min(end_s, word.end_s) - max(start_s, word.start_s)) / length
 
 
 def cut_points(words: Sequence[SpokenWord], start_s: float, end_s: float) -> dict[float, float]:

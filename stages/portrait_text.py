@@ -8,12 +8,13 @@ captions come back in one place. Pure; microseconds a portrait.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from stages.face_series import Columns
+from schemas.tables.scan import LayoutRow
+from stages.face_series import BOX, Series
 from stages.packing_crop import Rect
 
 SIDE, DOWN = 2.2, 0.6
@@ -22,11 +23,11 @@ AROUND = 100
 """Grid points (4 s) to both sides: a sentence of captions."""
 
 
-def portrait_rect(faces: Columns, row: int, size: tuple[int, int]) -> Rect | None:
+def portrait_rect(faces: Series, row: int, size: tuple[int, int]) -> Rect | None:
     """Return a portrait's place in the picture as shares of it, from its face's row; None without a row."""
-    if "x" not in faces or row >= len(faces["k"]):
+    if BOX[0] not in faces or row >= len(faces):
         return None
-    x, y, w, h = (float(faces[c][row]) for c in "xywh")
+    x, y, w, h = (float(faces[c][row]) for c in BOX)
     half = SIDE * max(w, h) / 2
     cx, cy = x + w / 2, y + DOWN * h
     width, height = size
@@ -38,16 +39,16 @@ def portrait_rect(faces: Columns, row: int, size: tuple[int, int]) -> Rect | Non
     )
 
 
-def face_rect(faces: Columns, row: int, size: tuple[int, int]) -> Rect | None:
+def face_rect(faces: Series, row: int, size: tuple[int, int]) -> Rect | None:
     """Return the face of a portrait in the picture as shares of it; None without a row."""
-    if "x" not in faces or row >= len(faces["k"]):
+    if BOX[0] not in faces or row >= len(faces):
         return None
-    x, y, w, h = (float(faces[c][row]) for c in "xywh")
+    x, y, w, h = (float(faces[c][row]) for c in BOX)
     width, height = size
     return Rect(x / width, y / height, (x + w) / width, (y + h) / height)
 
 
-def text_share(layout: Sequence[Mapping[str, Any]], k: int, rect: Rect | None, around: int = 0) -> float | None:
+def text_share(layout: Sequence[LayoutRow], k: int, rect: Rect | None, around: int = 0) -> float | None:
     """Return the largest share of a rectangle that text covers next to grid point `k`; None if unknown.
 
     What counts are the measurements on both sides, and all within `around` grid points.
@@ -57,7 +58,7 @@ def text_share(layout: Sequence[Mapping[str, Any]], k: int, rect: Rect | None, a
     return max(_covered(boxes, rect) for boxes in _near(layout, k, around))
 
 
-def clear_part(layout: Sequence[Mapping[str, Any]], k: int, rect: Rect, face: Rect, around: int = 0) -> Rect | None:
+def clear_part(layout: Sequence[LayoutRow], k: int, rect: Rect, face: Rect, around: int = 0) -> Rect | None:
     """Return the part of a rectangle that no text of `text_share` reaches and that shows the whole head.
 
     Each side is drawn in until the text on it is out. None where there is no text, or where it leaves too little.
@@ -84,12 +85,12 @@ def clear_part(layout: Sequence[Mapping[str, Any]], k: int, rect: Rect, face: Re
     return part if whole and part != rect else None
 
 
-def _near(layout: Sequence[Mapping[str, Any]], k: int, around: int) -> list[np.ndarray[Any, Any]]:
+def _near(layout: Sequence[LayoutRow], k: int, around: int) -> list[np.ndarray[Any, Any]]:
     """Return the text boxes [N, 4] of the measurements on both sides of a grid point and within `around` of it."""
-    before = max((r["k"] for r in layout if r["k"] <= k), default=None)
-    after = min((r["k"] for r in layout if r["k"] >= k), default=None)
-    near = [r for r in layout if r["k"] in (before, after) or abs(r["k"] - k) <= around]
-    return [np.reshape(r["text_boxes"], (-1, 4)) for r in near]
+    before = max((r.k for r in layout if r.k <= k), default=None)
+    after = min((r.k for r in layout if r.k >= k), default=None)
+    near = [r for r in layout if r.k in (before, after) or abs(r.k - k) <= around]
+    return [np.reshape(r.text_boxes, (-1, 4)) for r in near]
 
 
 def _covered(boxes: np.ndarray[Any, Any], rect: Rect) -> float:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+from schemas.tables.people import FaceEmbeddingRow
 from schemas.time import Interval
 from stages.clustering import Array
 from stages.identity_faces import Face, mean_face, person_faces, portrait_vectors
@@ -88,8 +89,9 @@ def track_portraits(part: pa.Table) -> dict[str, dict[Key, Portrait]]:
     out: dict[str, dict[Key, Portrait]] = defaultdict(dict)
     if part.num_rows:
         vectors, worth = portrait_vectors(part)
-        columns = (part[c].to_pylist() for c in ("track_id", "k", "t_s"))
-        for track, k, t_s, vector, w in zip(*columns, vectors, worth, strict=True):
+        tracks, ks = FaceEmbeddingRow.track_id.values(part), FaceEmbeddingRow.k.values(part)
+        times = FaceEmbeddingRow.t_s.values(part)
+        for track, k, t_s, vector, w in zip(tracks, ks, times, vectors, worth, strict=True):
             out[track][track, k] = Portrait(t_s, vector, float(w))
     return out
 

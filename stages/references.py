@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -22,6 +22,8 @@ from annotators.face_distances import distances_of
 from curation.stage import Gate, GateMode, Inputs, Outputs, StageSettings, Unit, UnitError, WorkItem
 from schemas.table import Table
 from schemas.tables import FACE_EMBEDDINGS, REFERENCES, SEGMENTS, TRACK_IDENTITIES
+from schemas.tables.pairing import SegmentRow
+from schemas.tables.people import ReferenceRow, TrackIdentityRow
 from schemas.time import Interval
 from stages.clustering import Array
 from stages.identity_faces import Face, person_faces, track_faces
@@ -36,8 +38,6 @@ from stages.reference_check import (
     verdicts,
 )
 from stages.reference_choice import Clip, Image, Rules, choose, inside, pool
-
-Row = Mapping[str, Any]
 
 
 class ReferencesSettings(StageSettings):
@@ -78,10 +78,12 @@ class References:
 
     def run(self, item: WorkItem, inputs: Inputs) -> Outputs:
         """Choose references for all live segments; one without any image is reported as failed."""
-        person_of = {str(r["track_id"]): str(r["identity_id"]) for r in inputs.read(TRACK_IDENTITIES).to_pylist()}
-        segments: dict[str, list[Row]] = defaultdict(list)
-        for r in inputs.read(SEGMENTS).select(_SEGMENT_COLUMNS).to_pylist():
-            segments[r["track_id"]].append(r)
+        members = inputs.read(TRACK_IDENTITIES)
+        named = (TrackIdentityRow.track_id.values(members), TrackIdentityRow.identity_id.values(members))
+        person_of = dict(zip(*named, strict=True))
+        segments: dict[str, list[SegmentRow]] = defaultdict(list)
+        for segment in SEGMENTS.rows(inputs.read(SEGMENTS).select([c.name for c in _SEGMENT])):
+            segments[segment.track_id].append(segment)
         faces = {t: f for t, f in track_faces(inputs.parts(FACE_EMBEDDINGS)).items() if t in person_of}
         people = person_faces(faces, person_of)
         images = person_images(inputs.parts(FACE_EMBEDDINGS), person_of, people)
@@ -92,7 +94,7 @@ class References:
             for image in found:
                 by_track[image.track_id].append(image)
         out = Outputs()
-        rows: list[Row] = []
+        rows: list[ReferenceRow] = []
         for part in inputs.parts(FACE_EMBEDDINGS):
             for track, portraits in track_portraits(part).items():
                 for segment in segments.get(track, ()):
@@ -100,8 +102,8 @@ class References:
                         rows += self._segment(
                             segment, person_of[track], faces[track], by_track[track], portraits, shared
                         )
-        served = {row["segment_id"] for row in rows}
-        lacking = sorted((s["segment_id"], t) for t, mine in segments.items() for s in mine)
+        served = {row.segment_id for row in rows}
+        lacking = sorted((s.segment_id, t) for t, mine in segments.items() for s in mine)
         out.errors += [_without(segment_id, track) for segment_id, track in lacking if segment_id not in served]
         out.tables[REFERENCES] = REFERENCES.from_rows(rows)
         return out
@@ -111,16 +113,16 @@ class References:
 
     def _segment(
         self,
-        segment: Row,
+        segment: SegmentRow,
         person: str,
         face: Face,
         own_images: list[Image],
         portraits: Mapping[Key, Portrait],
         shared: _Shared,
-    ) -> list[Row]:
+    ) -> list[ReferenceRow]:
         """Return the REFERENCES rows of one segment."""
         rules = self._rules(face)
-        clip = Clip(segment["source_id"], segment["track_id"], Interval(segment["start_s"], segment["end_s"]))
+        clip = Clip(segment.source_id, segment.track_id, Interval(segment.start_s, segment.end_s))
         own = own_face(portraits, clip.span, unit=distances_of(face.embedder).unit)
         candidates = {i.key: i for i in [*shared.pools.get(person, []), *own_images]}
         vectors = {k: portraits[k].vector if k in portraits else shared.vectors[k] for k in candidates}
@@ -132,7 +134,7 @@ class References:
             good = [min(own_images, key=lambda i: (checked[i.key].own or 0.0, i.key))]
         good = outside_first(clip, good)
         chosen = choose(clip, [i for i in good if i.track_id == clip.track_id], good, rules)
-        return reference_rows(segment["segment_id"], person, clip, chosen, checked)
+        return reference_rows(segment.segment_id, person, clip, chosen, checked)
 
 
 def rules_of(settings: ReferencesSettings, limit: float) -> Rules:
@@ -150,7 +152,9 @@ class _Shared:
     rivals: Rivals
 
 
-_SEGMENT_COLUMNS = ["segment_id", "source_id", "track_id", "start_s", "end_s"]
+_SEGMENT = (
+    SegmentRow.segment_id, SegmentRow.source_id, SegmentRow.track_id, SegmentRow.start_s, SegmentRow.end_s,
+)  # fmt: skip
 
 
 def person_images(
@@ -159,25 +163,25 @@ def person_images(
     """Return each person's portraits with their distance to the person's mean, without the vectors."""
     out: dict[str, list[Image]] = defaultdict(list)
     for part in parts:
-        for r in part.to_pylist():
-            person = person_of.get(r["track_id"])
-            if person is None or r["annotator"] != people[person].embedder:
+        for r in FACE_EMBEDDINGS.rows(part):
+            person = person_of.get(r.track_id)
+            if person is None or r.annotator != people[person].embedder:
                 continue
-            gap = np.asarray(r["embedding"], np.float64) - people[person].mean
+            gap = np.asarray(r.embedding, np.float64) - people[person].mean
             out[person].append(
                 Image(
-                    source_id=r["source_id"],
-                    track_id=r["track_id"],
-                    k=r["k"],
-                    t_s=r["t_s"],
+                    source_id=r.source_id,
+                    track_id=r.track_id,
+                    k=r.k,
+                    t_s=r.t_s,
                     distance=float(np.linalg.norm(gap)),
-                    quality=r["quality"],
-                    yaw_deg=r["yaw_deg"],
-                    view=r["view"],
-                    expression=r["expression"],
-                    expression_score=r["expression_score"],
-                    text_area=r["text_area"],
-                    part_xywh=tuple(r["part_xywh"]),
+                    quality=r.quality,
+                    yaw_deg=r.yaw_deg,
+                    view=r.view,
+                    expression=r.expression,
+                    expression_score=r.expression_score,
+                    text_area=r.text_area,
+                    part_xywh=tuple(r.part_xywh),
                 )
             )
     return {person: sorted(found, key=lambda i: i.key) for person, found in sorted(out.items())}
@@ -195,33 +199,33 @@ def pool_vectors(parts: Iterable[pa.Table], pools: Mapping[str, Iterable[Image]]
 
 def reference_rows(
     segment_id: str, person: str, clip: Clip, chosen: Iterable[tuple[str, Image]], checked: Mapping[Key, Verdict]
-) -> list[Row]:
+) -> list[ReferenceRow]:
     """Return the REFERENCES rows of one segment; positions count from 0 within each kind."""
     counts: dict[str, int] = defaultdict(int)
-    rows: list[Row] = []
+    rows: list[ReferenceRow] = []
     for kind, image in chosen:
         rows.append(
-            {
-                "segment_id": segment_id,
-                "kind": kind,
-                "n": counts[kind],
-                "identity_id": person,
-                "ref_source_id": image.source_id,
-                "ref_track_id": image.track_id,
-                "ref_k": image.k,
-                "ref_t_s": image.t_s,
-                "distance": image.distance,
-                "own_distance": checked[image.key].own,
-                "rival_distance": checked[image.key].rival,
-                "yaw_deg": image.yaw_deg,
-                "view": image.view,
-                "expression": image.expression,
-                "expression_score": image.expression_score,
-                "quality": image.quality,
-                "text_area": image.text_area,
-                "part_xywh": list(image.part_xywh),
-                "overlaps_clip": inside(image, clip),
-            }
+            ReferenceRow(
+                segment_id=segment_id,
+                kind=kind,
+                n=counts[kind],
+                identity_id=person,
+                ref_source_id=image.source_id,
+                ref_track_id=image.track_id,
+                ref_k=image.k,
+                ref_t_s=image.t_s,
+                distance=image.distance,
+                own_distance=checked[image.key].own,
+                rival_distance=checked[image.key].rival,
+                yaw_deg=image.yaw_deg,
+                view=image.view,
+                expression=image.expression,
+                expression_score=image.expression_score,
+                quality=image.quality,
+                text_area=image.text_area,
+                part_xywh=list(image.part_xywh),
+                overlaps_clip=inside(image, clip),
+            )
         )
         counts[kind] += 1
     return rows

@@ -9,7 +9,7 @@ window's end. Cost: decoding, about 6 ms a face and grid frame for landmarks, ab
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 
 import cv2
 import numpy as np
@@ -26,14 +26,15 @@ from curation.media.video import frame_times
 from curation.stage import Gate, GateMode, Inputs, Outputs, StageSettings, Unit, WorkItem
 from schemas.table import Table
 from schemas.tables import CUTS, FACE_CROPS, FACE_FRAMES, FRAMES, LAYOUT, PORTRAITS, SOURCES
+from schemas.tables.scan import CutRow, PortraitRow
 from schemas.time import grid_index
 from schemas.use import Shared
 from stages.scan_evidence import face_shift
 from stages.scan_faces import FaceMeter, FaceRules
 from stages.scan_grid import read
 from stages.scan_jumps import NAME as JUMP_NAME
-from stages.scan_jumps import Candidate, is_candidate, jump_cuts, split, stands_alone, steps
-from stages.scan_people import Portrait, comparable, divide, embed_row, turns
+from stages.scan_jumps import Candidate, after_cuts, is_candidate, jump_cuts, stands_alone, steps
+from stages.scan_people import Portrait, comparable, divided, embed_row, turns
 from stages.scan_picture import PictureMeter
 from stages.scan_shots import ShotMeter
 
@@ -154,38 +155,36 @@ class Scan:
         cuts = [_cut(item.source_id, c.t_s, c.frame, c.score, c.annotator) for c in changes]
         cuts += [_cut(item.source_id, c.t_s, c.frame, c.content, JUMP_NAME) for c in jumps]
         crossed = sorted([c.k for c in changes if c.followed] + [c.k for c in jumps])
-        for rows in (faces.face_frames, faces.face_crops, faces.portraits):
-            split(rows, crossed, prefix)
+        faces.rename(lambda tracklet, k: after_cuts(tracklet, k, crossed))
         self._divide(faces)
-        _number(cuts, inputs.media)
-        tables: dict[Table, Any] = {
-            CUTS: cuts,
-            FRAMES: picture.frames,
-            LAYOUT: picture.layouts,
-            FACE_FRAMES: faces.face_frames,
-            FACE_CROPS: faces.face_crops,
-            PORTRAITS: faces.portraits,
-        }
-        return Outputs({table: table.from_rows(rows) for table, rows in tables.items()})
+        return Outputs(
+            {
+                CUTS: CUTS.from_rows(_numbered(cuts, inputs.media)),
+                FRAMES: FRAMES.from_rows(picture.frames),
+                LAYOUT: LAYOUT.from_rows(picture.layouts),
+                FACE_FRAMES: FACE_FRAMES.from_rows(faces.face_frames),
+                FACE_CROPS: FACE_CROPS.from_rows(faces.face_crops),
+                PORTRAITS: PORTRAITS.from_rows(faces.portraits),
+            }
+        )
 
     def _divide(self, faces: FaceMeter) -> None:
         """Give what a tracklet shows of a second person a tracklet of its own."""
         if self._people is None:
             return
-        rows = {(r["tracklet_id"], r["k"]): r for r in faces.face_frames}
-        portraits: dict[str, list[dict[str, Any]]] = {}
+        rows = {(r.tracklet_id, r.k): r for r in faces.face_frames}
+        portraits: dict[str, list[PortraitRow]] = {}
         for p in faces.portraits:
-            if comparable(p, rows.get((p["tracklet_id"], p["k"]))):
-                portraits.setdefault(p["tracklet_id"], []).append(p)
+            if comparable(p, rows.get((p.tracklet_id, p.k))):
+                portraits.setdefault(p.tracklet_id, []).append(p)
         moved = steps(faces.face_crops)
         places = {}
         for tracklet, mine in portraits.items():
             if len(mine) > 1:
-                mine.sort(key=lambda p: p["k"])
-                series = [Portrait(p["k"], embed_row(self._people, p)) for p in mine]
+                mine.sort(key=lambda p: p.k)
+                series = [Portrait(p.k, embed_row(self._people, p)) for p in mine]
                 places[tracklet] = turns(series, {k: step for k, (step, _) in moved.get(tracklet, {}).items()})
-        for table in (faces.face_frames, faces.face_crops, faces.portraits):
-            divide(table, places)
+        faces.rename(lambda tracklet, k: divided(tracklet, k, places))
 
     def _rules(self) -> FaceRules:
         s = self._settings
@@ -202,13 +201,13 @@ class Scan:
         )
 
 
-def _number(cuts: list[dict[str, Any]], path: Path) -> None:
-    """Fill in the frame index of cuts that were found after a seek, from the packets' times."""
-    if any(c["frame"] < 0 for c in cuts):
-        times = frame_times(path)
-        for c in cuts:
-            c["frame"] = int(np.abs(times - c["t_s"]).argmin())
+def _numbered(cuts: list[CutRow], path: Path) -> list[CutRow]:
+    """Return cuts with the frame index filled in where they were found after a seek, from the packets' times."""
+    if all(c.frame >= 0 for c in cuts):
+        return cuts
+    times = frame_times(path)
+    return [c.but(frame=int(np.abs(times - c.t_s).argmin())) for c in cuts]
 
 
-def _cut(source_id: str, t_s: float, frame: int, score: float, annotator: str) -> dict[str, Any]:
-    return {"source_id": source_id, "t_s": t_s, "frame": frame, "score": score, "annotator": annotator}
+def _cut(source_id: str, t_s: float, frame: int, score: float, annotator: str) -> CutRow:
+    return CutRow(source_id=source_id, t_s=t_s, frame=frame, score=score, annotator=annotator)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from annotators.shot_change import Pictures, Series, Thumbnails
+from schemas.tables.scan import FaceCropRow
 
+Points = npt.NDArray[np.float64]
+"""Landmarks [478, 2] in pixels."""
 Shift = Callable[[int, int], float | None]
 
 SLOW_REACH = 8
@@ -118,24 +120,24 @@ def distance(a: Thumbnails, b: Thumbnails) -> float:
     return float(np.abs(a.astype(np.int16) - b).mean())
 
 
-def face_shift(crops: Sequence[dict[str, Any]]) -> Shift:
-    """Return a function that says how far the faces move from one grid point to another; `crops` are FACE_CROPS rows.
+def face_shift(crops: Iterable[FaceCropRow]) -> Shift:
+    """Return a function that says how far the faces move from one grid point to another.
 
     The largest of all faces at the first, each to the nearest face at the second, in face widths; None where there is
     none at the first or nothing is known of the second, infinite where there is none at the second. A face may be
     missing for some grid points.
     """
-    at: dict[int, list[npt.NDArray[np.float64]]] = {}
+    at: dict[int, list[Points]] = {}
     for row in crops:
-        if row["landmarks"] is not None:
-            points = np.frombuffer(row["landmarks"], "<i2").reshape(-1, 2).astype(np.float64) / 8.0
-            at.setdefault(row["k"], []).append(points)
+        if row.landmarks is not None:
+            points = np.frombuffer(row.landmarks, "<i2").reshape(-1, 2).astype(np.float64) / 8.0
+            at.setdefault(row.k, []).append(points)
 
     last = max(at, default=0)
 
     def shift(before_k: int, after_k: int) -> float | None:
-        before: list[Any] = next((at[j] for j in range(before_k, before_k - 3, -1) if j in at), [])
-        after: list[Any] = next((at[j] for j in range(after_k, after_k + 7) if j in at), [])
+        before: list[Points] = next((at[j] for j in range(before_k, before_k - 3, -1) if j in at), [])
+        after: list[Points] = next((at[j] for j in range(after_k, after_k + 7) if j in at), [])
         if not before or (not after and after_k > last):
             return None
         return max(

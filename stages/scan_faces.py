@@ -6,8 +6,9 @@ all of the scan; the detector is asked every few frames, after a cut, and when a
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import cv2
 import numpy as np
@@ -16,6 +17,7 @@ from annotators import picture
 from annotators.faces_boxes import crop_box, cut_square, merge
 from annotators.faces_mesh import eye_aspect, five_points, mesh_box, mouth_opening, to_frame
 from annotators.protocols import Box, FaceAnalyzer, FaceBox, FaceDetecting, FaceMesh
+from schemas.tables.scan import FaceCropRow, FaceFrameRow, PortraitRow
 from stages.scan_crops import CropQueue
 from stages.scan_grid import Image, Shown
 from stages.scan_tracker import Followed, associate, doubles, iou
@@ -45,9 +47,10 @@ class FaceRules:
 class _Track:
     face: Followed
     crops: CropQueue = field(default_factory=CropQueue)
-    rows: list[dict[str, Any]] = field(default_factory=list)
+    rows: list[FaceFrameRow] = field(default_factory=list)
+    """without their tracklet's name, as the portraits: it has one when it has ended"""
     landmarks: dict[int, bytes] = field(default_factory=dict)
-    portraits: list[dict[str, Any]] = field(default_factory=list)
+    portraits: list[PortraitRow] = field(default_factory=list)
     confirmed: int = 0
     """rows up to and including the last one at which the face was confirmed"""
     next_portrait_k: int = 0
@@ -65,9 +68,9 @@ class FaceMeter:
         self._number = 0
         self._since_detect = 10**6
         self._since_tiles = 10**6
-        self.face_frames: list[dict[str, Any]] = []
-        self.face_crops: list[dict[str, Any]] = []
-        self.portraits: list[dict[str, Any]] = []
+        self.face_frames: list[FaceFrameRow] = []
+        self.face_crops: list[FaceCropRow] = []
+        self.portraits: list[PortraitRow] = []
 
     def cut(self) -> None:
         """End every face: none is followed across a cut."""
@@ -79,6 +82,12 @@ class FaceMeter:
     def finish(self) -> None:
         """End every face, at the window's end."""
         self.cut()
+
+    def rename(self, name: Callable[[str, int], str]) -> None:
+        """Give every row the tracklet that `name` returns for its own and its grid point."""
+        self.face_frames = [_renamed(r, name) for r in self.face_frames]
+        self.face_crops = [_renamed(r, name) for r in self.face_crops]
+        self.portraits = [_renamed(r, name) for r in self.portraits]
 
     def add(self, shown: Shown) -> list[Box]:
         """Follow the faces into the next frame; return the boxes of confirmed ones, in pixels of `shown.rgb`."""
@@ -173,25 +182,25 @@ class FaceMeter:
             gray = np.asarray(cv2.cvtColor(_region(shown.rgb, box), cv2.COLOR_RGB2GRAY), np.uint8)
             track.sharpness = picture.sharpness(gray)
         for k in shown.grid:
-            row = {
-                "source_id": self._source_id,
-                "tracklet_id": "",
-                "k": k,
-                "t_s": shown.t_s,
-                "x": box.x * scale,
-                "y": box.y * scale,
-                "w": box.w * scale,
-                "h": box.h * scale,
-                "score": track.face.score,
-                "has_mesh": mesh is not None,
-                "yaw_deg": None if mesh is None else mesh.yaw_deg,
-                "pitch_deg": None if mesh is None else mesh.pitch_deg,
-                "roll_deg": None if mesh is None else mesh.roll_deg,
-                "mouth_open": None if points is None else mouth_opening(points),
-                "eye_open": None if points is None else float(np.mean(eye_aspect(points))),
-                "sharpness": track.sharpness,
-                "blendshapes": [] if mesh is None else mesh.blendshapes,
-            }
+            row = FaceFrameRow(
+                source_id=self._source_id,
+                tracklet_id="",
+                k=k,
+                t_s=shown.t_s,
+                x=box.x * scale,
+                y=box.y * scale,
+                w=box.w * scale,
+                h=box.h * scale,
+                score=track.face.score,
+                has_mesh=mesh is not None,
+                yaw_deg=None if mesh is None else mesh.yaw_deg,
+                pitch_deg=None if mesh is None else mesh.pitch_deg,
+                roll_deg=None if mesh is None else mesh.roll_deg,
+                mouth_open=None if points is None else mouth_opening(points),
+                eye_open=None if points is None else float(np.mean(eye_aspect(points))),
+                sharpness=track.sharpness,
+                blendshapes=[] if mesh is None else cast(list[float], mesh.blendshapes),  # a list of numbers is larger
+            )
             track.crops.add(len(track.rows), box, shown.rgb)
             if points is not None:
                 scaled = np.clip(np.rint(points[:, :2] * (scale * _LANDMARK_SCALE)), -32768, 32767)
@@ -204,7 +213,7 @@ class FaceMeter:
             track.portraits.append(self._portrait(shown, box, points, scale, k, track.sharpness))
             track.next_portrait_k = k + self._rules.portrait_every
 
-    def _portrait(self, shown: Shown, box: Box, points: Any, scale: float, k: int, sharpness: float) -> dict[str, Any]:
+    def _portrait(self, shown: Shown, box: Box, points: Any, scale: float, k: int, sharpness: float) -> PortraitRow:
         assert shown.rgb is not None
         height, width = shown.rgb.shape[:2]
         side = 2.2 * max(box.w, box.h)
@@ -218,42 +227,47 @@ class FaceMeter:
             raise RuntimeError("OpenCV could not encode a portrait")
         face = _region(shown.rgb, box)
         five = [] if points is None else ((five_points(points) - [x0, y0]) * s).ravel().tolist()
-        return {
-            "source_id": self._source_id,
-            "tracklet_id": "",
-            "k": k,
-            "t_s": shown.t_s,
-            "image": data.tobytes(),
-            "face_xywh": [(box.x - x0) * s, (box.y - y0) * s, box.w * s, box.h * s],
-            "points_xy": five,
-            "face_px": min(box.w, box.h) * scale,
-            "sharpness": sharpness,
-            "luma_mean": float(cv2.cvtColor(face, cv2.COLOR_RGB2GRAY).mean()),
-        }
+        return PortraitRow(
+            source_id=self._source_id,
+            tracklet_id="",
+            k=k,
+            t_s=shown.t_s,
+            image=data.tobytes(),
+            face_xywh=[(box.x - x0) * s, (box.y - y0) * s, box.w * s, box.h * s],
+            points_xy=five,
+            face_px=min(box.w, box.h) * scale,
+            sharpness=sharpness,
+            luma_mean=float(cv2.cvtColor(face, cv2.COLOR_RGB2GRAY).mean()),
+        )
 
     def _end(self, track: _Track) -> None:
         """Write out a face that has ended, up to where it was last confirmed: beyond it nothing was seen."""
         track.crops.flush()
         if track.confirmed == 0:
             return
-        tracklet = f"{self._prefix}-{len({r['tracklet_id'] for r in self.face_frames}):03d}"
-        for row in track.rows[: track.confirmed]:
-            row["tracklet_id"] = tracklet
-            self.face_frames.append(row)
-        for n, data in track.crops.done:
-            if n < track.confirmed:
-                k = track.rows[n]["k"]
-                self.face_crops.append(
-                    {
-                        "source_id": self._source_id,
-                        "tracklet_id": tracklet,
-                        "k": k,
-                        "crop": data,
-                        "landmarks": track.landmarks.get(n),
-                    }
-                )
-        for portrait in track.portraits:
-            self.portraits.append({**portrait, "tracklet_id": tracklet})
+        tracklet = f"{self._prefix}-{len({r.tracklet_id for r in self.face_frames}):03d}"
+        seen = [row.but(tracklet_id=tracklet) for row in track.rows[: track.confirmed]]
+        self.face_frames += seen
+        self.face_crops += [
+            FaceCropRow(
+                source_id=self._source_id,
+                tracklet_id=tracklet,
+                k=seen[n].k,
+                crop=data,
+                landmarks=track.landmarks.get(n),
+            )
+            for n, data in track.crops.done
+            if n < track.confirmed
+        ]
+        self.portraits += [portrait.but(tracklet_id=tracklet) for portrait in track.portraits]
+
+
+Named = TypeVar("Named", FaceFrameRow, FaceCropRow, PortraitRow)
+
+
+def _renamed(row: Named, name: Callable[[str, int], str]) -> Named:
+    tracklet = name(row.tracklet_id, row.k)
+    return row if tracklet == row.tracklet_id else row.but(tracklet_id=tracklet)
 
 
 def _scaled(boxes: list[FaceBox], scale: float) -> list[FaceBox]:

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import itertools
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from schemas.tables.scan import FaceCropRow
 
 NAME = "jump-cut-heuristic"
 
@@ -70,8 +71,8 @@ def stands_alone(candidate: Candidate, times: npt.NDArray[np.float64], content: 
     return bool(np.nanmax(others, initial=0.0) <= candidate.content)
 
 
-def jump_cuts(candidates: Sequence[Candidate], crops: Sequence[dict[str, Any]]) -> list[Candidate]:
-    """Return the candidates at which every face in view jumps; `crops` are FACE_CROPS rows with landmarks."""
+def jump_cuts(candidates: Sequence[Candidate], crops: Iterable[FaceCropRow]) -> list[Candidate]:
+    """Return the candidates at which every face in view jumps, by its landmarks."""
     if not candidates:
         return []
     moved = steps(crops)
@@ -83,27 +84,24 @@ def jump_cuts(candidates: Sequence[Candidate], crops: Sequence[dict[str, Any]]) 
     return out
 
 
-def split(rows: list[dict[str, Any]], ks: Sequence[int], prefix: str) -> None:
-    """Give the part of each tracklet from a cut's grid point on an id of its own, in place."""
-    for row in rows:
-        part = sum(k <= row["k"] for k in ks)
-        if part:
-            number = row["tracklet_id"].rsplit("-", 1)[1]
-            row["tracklet_id"] = f"{prefix}-{number}j{part}"
+def after_cuts(tracklet_id: str, k: int, cuts: Sequence[int]) -> str:
+    """Return the name of what is a tracklet's at a grid point: from each cut's grid point on it has one of its own."""
+    part = sum(cut <= k for cut in cuts)
+    return f"{tracklet_id}j{part}" if part else tracklet_id
 
 
-def steps(crops: Sequence[dict[str, Any]]) -> dict[str, dict[int, tuple[float, float]]]:
+def steps(crops: Iterable[FaceCropRow]) -> dict[str, dict[int, tuple[float, float]]]:
     """Per tracklet and grid index, how far the landmarks moved since the frame before: (face widths, pixels).
 
     A frame that is held over several grid points counts once, at the first of them.
     """
     tracks: dict[str, list[tuple[int, npt.NDArray[np.float64]]]] = defaultdict(list)
     for row in crops:
-        if row["landmarks"] is not None:
-            points = np.frombuffer(row["landmarks"], "<i2").reshape(-1, 2).astype(np.float64) / _LANDMARK_SCALE
-            series = tracks[row["tracklet_id"]]
+        if row.landmarks is not None:
+            points = np.frombuffer(row.landmarks, "<i2").reshape(-1, 2).astype(np.float64) / _LANDMARK_SCALE
+            series = tracks[row.tracklet_id]
             if not series or not np.array_equal(series[-1][1], points):
-                series.append((row["k"], points))
+                series.append((row.k, points))
     out: dict[str, dict[int, tuple[float, float]]] = {}
     for name, series in tracks.items():
         moved = out.setdefault(name, {})

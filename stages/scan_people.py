@@ -10,7 +10,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +17,7 @@ import numpy.typing as npt
 from annotators.portrait_embedder import PortraitEmbedder
 from annotators.protocols import Box
 from curation.media.encode import decode_jpeg
+from schemas.tables.scan import FaceFrameRow, PortraitRow
 
 Vector = npt.NDArray[np.float32]
 
@@ -44,18 +44,18 @@ class Portrait:
     vector: Vector
 
 
-def embed_row(embedder: PortraitEmbedder, portrait: Mapping[str, Any]) -> Vector:
+def embed_row(embedder: PortraitEmbedder, portrait: PortraitRow) -> Vector:
     """Return the vector of a PORTRAITS row that has landmarks, float32 [256] of length 1."""
-    five = np.asarray(portrait["points_xy"], np.float32).reshape(-1, 2)
-    return embedder.embed(decode_jpeg(portrait["image"]), five, Box(*portrait["face_xywh"]))
+    five = np.asarray(portrait.points_xy, np.float32).reshape(-1, 2)
+    return embedder.embed(decode_jpeg(portrait.image), five, Box(*portrait.face_xywh))
 
 
-def comparable(portrait: Mapping[str, Any], face: Mapping[str, Any] | None) -> bool:
-    """Say whether a PORTRAITS row shows its face well enough; `face` is the FACE_FRAMES row of the same grid point."""
-    if face is None or not face["has_mesh"] or len(portrait["points_xy"]) == 0:
+def comparable(portrait: PortraitRow, face: FaceFrameRow | None) -> bool:
+    """Say whether a portrait shows its face well enough; `face` is what was measured at the same grid point."""
+    if face is None or face.yaw_deg is None or face.pitch_deg is None or len(portrait.points_xy) == 0:
         return False
-    turned = abs(face["yaw_deg"]) > MAX_YAW_DEG or abs(face["pitch_deg"]) > MAX_PITCH_DEG
-    return not turned and portrait["face_px"] >= MIN_FACE_PX and portrait["luma_mean"] >= MIN_LUMA
+    turned = abs(face.yaw_deg) > MAX_YAW_DEG or abs(face.pitch_deg) > MAX_PITCH_DEG
+    return not turned and portrait.face_px >= MIN_FACE_PX and portrait.luma_mean >= MIN_LUMA
 
 
 def different(before: Sequence[Vector], after: Sequence[Vector]) -> bool | None:
@@ -97,12 +97,10 @@ def turns(portraits: Sequence[Portrait], steps: Mapping[int, float]) -> list[int
     return out
 
 
-def divide(rows: Sequence[dict[str, Any]], places: Mapping[str, Sequence[int]]) -> None:
-    """Give the part of a tracklet from each of its places on an id of its own, in place."""
-    for row in rows:
-        part = sum(k <= row["k"] for k in places.get(row["tracklet_id"], ()))
-        if part:
-            row["tracklet_id"] = f"{row['tracklet_id']}p{part}"
+def divided(tracklet_id: str, k: int, places: Mapping[str, Sequence[int]]) -> str:
+    """Return the name of what is a tracklet's at a grid point: from each of its places on it has one of its own."""
+    part = sum(place <= k for place in places.get(tracklet_id, ()))
+    return f"{tracklet_id}p{part}" if part else tracklet_id
 
 
 def _distance(a: Vector, b: Vector) -> float:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import cv2
 import numpy as np
@@ -14,6 +13,7 @@ from annotators.overlay import Layout, OverlayMeter
 from annotators.panels import Region
 from annotators.picture_motion import CameraMeter, CameraMotion, FreezeMeter
 from annotators.protocols import Box
+from schemas.tables.scan import FrameRow, LayoutRow
 from schemas.time import GRID_HZ
 from stages.scan_grid import Image, Shown
 
@@ -37,8 +37,8 @@ class PictureMeter:
         self._shot_samples = 0
         self._layout_due = 0.5
         self._shot_start: float | None = None
-        self.frames: list[dict[str, Any]] = []
-        self.layouts: list[dict[str, Any]] = []
+        self.frames: list[FrameRow] = []
+        self.layouts: list[LayoutRow] = []
 
     def cut(self, keep: bool) -> None:
         """Begin a new shot; `keep` says whether the old one's last layout lies in the window."""
@@ -81,23 +81,23 @@ class PictureMeter:
         if keep:
             for n, k in enumerate(shown.grid):
                 self.frames.append(
-                    {
-                        "source_id": self._source_id,
-                        "k": k,
-                        "t_s": shown.t_s,
-                        "luma_mean": stats.mean,
-                        "luma_std": stats.std,
-                        "sharpness": self._sharpness,
+                    FrameRow(
+                        source_id=self._source_id,
+                        k=k,
+                        t_s=shown.t_s,
+                        luma_mean=stats.mean,
+                        luma_std=stats.std,
+                        sharpness=self._sharpness,
                         # A frame held over several grid points moves at the first of them only.
-                        "motion": moved if n == 0 else 0.0,
-                        "camera_motion": _known(self._camera_motion.speed),
-                        "camera_x": _known(self._camera_motion.x),
-                        "camera_y": _known(self._camera_motion.y),
-                        "camera_zoom": _known(self._camera_motion.zoom),
-                        "is_black": stats.is_black,
-                        "is_frozen": frozen,
-                        "n_faces": len(faces),
-                    }
+                        motion=moved if n == 0 else 0.0,
+                        camera_motion=_known(self._camera_motion.speed),
+                        camera_x=_known(self._camera_motion.x),
+                        camera_y=_known(self._camera_motion.y),
+                        camera_zoom=_known(self._camera_motion.zoom),
+                        is_black=stats.is_black,
+                        is_frozen=frozen,
+                        n_faces=len(faces),
+                    )
                 )
 
     @staticmethod
@@ -121,31 +121,31 @@ class PictureMeter:
     def _measure_layout(self) -> None:
         assert self._sample is not None
         rgb, t_s, k = self._sample
-        if self.layouts and self.layouts[-1]["k"] == k:
+        if self.layouts and self.layouts[-1].k == k:
             return
         layout = self._overlay.measure(rgb, t_s)
         self.layouts.append(layout_row(self._source_id, k, t_s, layout, self._overlay.annotator))
 
 
-def layout_row(source_id: str, k: int, t_s: float, layout: Layout, annotator: str) -> dict[str, Any]:
+def layout_row(source_id: str, k: int, t_s: float, layout: Layout, annotator: str) -> LayoutRow:
     """Return a LAYOUT row."""
     bars = layout.bars
-    return {
-        "source_id": source_id,
-        "k": k,
-        "t_s": t_s,
-        "bar_top": bars.top,
-        "bar_bottom": bars.bottom,
-        "bar_left": bars.left,
-        "bar_right": bars.right,
-        "text_area": layout.text_area,
-        "logo_area": layout.logo_area,
-        "text_boxes": _flat(layout.text),
-        "logo_boxes": _flat(layout.graphics),
-        "inset_boxes": _flat(layout.insets),
-        "panel_boxes": _flat(layout.panels),
-        "annotator": annotator,
-    }
+    return LayoutRow(
+        source_id=source_id,
+        k=k,
+        t_s=t_s,
+        bar_top=bars.top,
+        bar_bottom=bars.bottom,
+        bar_left=bars.left,
+        bar_right=bars.right,
+        text_area=layout.text_area,
+        logo_area=layout.logo_area,
+        text_boxes=_flat(layout.text),
+        logo_boxes=_flat(layout.graphics),
+        inset_boxes=_flat(layout.insets),
+        panel_boxes=_flat(layout.panels),
+        annotator=annotator,
+    )
 
 
 def _flat(regions: Sequence[Region]) -> list[float]:

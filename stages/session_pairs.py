@@ -11,9 +11,11 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
+from schemas.tables.pairing import SegmentRow, TimelineRow
+from schemas.tables.sessions import SessionPairRow
 from schemas.time import Interval, merge, union_s
+from stages.row_traits import Timed
 from stages.session_clock import Clock
 from stages.session_sound import SessionSound
 
@@ -35,8 +37,8 @@ class SessionFile:
     """One file of a session: tables' rows on its own clock, and its sound on the session's."""
 
     source_id: str
-    segments: Sequence[Mapping[str, Any]]
-    timeline: Sequence[Mapping[str, Any]]
+    segments: Sequence[SegmentRow]
+    timeline: Sequence[TimelineRow]
     sound: SessionSound
 
     @property
@@ -44,12 +46,12 @@ class SessionFile:
         """The file's clock."""
         return self.sound.clock
 
-    def span(self, row: Mapping[str, Any]) -> Interval:
+    def span(self, row: Timed) -> Interval:
         """Return a row's time on the session's clock."""
-        return Interval(self.clock.session_s(row["start_s"]), self.clock.session_s(row["end_s"]))
+        return Interval(self.clock.session_s(row.start_s), self.clock.session_s(row.end_s))
 
 
-def session_pairs(session: str, files: Sequence[SessionFile], rules: PairRules) -> list[dict[str, Any]]:
+def session_pairs(session: str, files: Sequence[SessionFile], rules: PairRules) -> list[SessionPairRow]:
     """Return SESSION_PAIRS rows of files that lie on one clock.
 
     A listener's partner is the track of another file that speaks longest while it listens, unless the speaker is in
@@ -58,34 +60,33 @@ def session_pairs(session: str, files: Sequence[SessionFile], rules: PairRules) 
     did not get. Exchanges that share a segment, in whichever file, are one.
     """
     speech = {f.source_id: _speech(f) for f in files}
-    rows: dict[str, dict[str, Any]] = {}
+    rows: dict[str, SessionPairRow] = {}
     leaked: dict[str, list[Interval]] = defaultdict(list)
     for f in files:
         for seg in f.segments:
             found = _leaked(f, seg, files, speech, rules)
             if found is not None:
-                leaked[seg["track_id"]].append(f.span(seg))
-                rows[seg["segment_id"]] = _row(session, f, seg, "listen", "leaked_voice", *found)
+                leaked[seg.track_id].append(f.span(seg))
+                rows[seg.segment_id] = _row(session, f, seg, "listen", "leaked_voice", *found)
     for track, spans in leaked.items():
         for of in speech.values():
             if track in of:
                 of[track] = _without(of[track], spans)
     for f in files:
         for seg in f.segments:
-            if seg["segment_id"] not in rows and seg["state"] in ("listen", "idle"):
+            if seg.segment_id not in rows and seg.state in ("listen", "idle"):
                 row = _listener(session, f, seg, files, speech, rules)
                 if row is not None:
-                    rows[seg["segment_id"]] = row
-    links = _answer(session, files, rows, rules)
-    _name(session, files, rows, links)
-    return [rows[k] for k in sorted(rows)]
+                    rows[seg.segment_id] = row
+    answers, links = _answers(session, files, rows, rules)
+    return _named(session, files, {**rows, **answers}, links)
 
 
 def _speech(f: SessionFile) -> dict[str, list[Interval]]:
     out: dict[str, list[Interval]] = defaultdict(list)
     for run in f.timeline:
-        if run["state"] in SPEAKING:
-            out[run["track_id"]].append(f.span(run))
+        if run.state in SPEAKING:
+            out[run.track_id].append(f.span(run))
     return {track: merge(spans) for track, spans in out.items()}
 
 
@@ -94,7 +95,7 @@ Found = tuple[str, float, float | None, float | None]
 """(partner's track, shared seconds, match, gap in dB)"""
 
 
-def _best(f: SessionFile, seg: Mapping[str, Any], files: Sequence[SessionFile], speech: Speech) -> Found | None:
+def _best(f: SessionFile, seg: SegmentRow, files: Sequence[SessionFile], speech: Speech) -> Found | None:
     """Return the track of another file that speaks longest during a segment, with how the two files sound then."""
     span = f.span(seg)
     found: list[tuple[float, str, SessionFile, list[Interval]]] = []
@@ -115,10 +116,10 @@ def _best(f: SessionFile, seg: Mapping[str, Any], files: Sequence[SessionFile], 
 
 
 def _leaked(
-    f: SessionFile, seg: Mapping[str, Any], files: Sequence[SessionFile], speech: Speech, rules: PairRules
+    f: SessionFile, seg: SegmentRow, files: Sequence[SessionFile], speech: Speech, rules: PairRules
 ) -> Found | None:
     """Return the true speaker when a segment's speech is another file's voice, fainter here than there."""
-    if seg["state"] not in SPEAKING:
+    if seg.state not in SPEAKING:
         return None
     found = _best(f, seg, files, speech)
     if found is None:
@@ -131,83 +132,91 @@ def _leaked(
 def _listener(
     session: str,
     f: SessionFile,
-    seg: Mapping[str, Any],
+    seg: SegmentRow,
     files: Sequence[SessionFile],
     speech: Speech,
     rules: PairRules,
-) -> dict[str, Any] | None:
-    if seg["partner_track_id"] is not None:
+) -> SessionPairRow | None:
+    if seg.partner_track_id is not None:
         return None
     found = _best(f, seg, files, speech)
     if found is None or found[1] < rules.min_shared_s:
         return None
-    if seg["state"] == "listen":
+    if seg.state == "listen":
         return _row(session, f, seg, "listen", "partner_speaks", *found)
     if found[1] < rules.min_share * f.span(seg).duration_s:
         return None
     return _row(session, f, seg, "listen", "unheard_partner", *found)
 
 
-def _answer(
-    session: str, files: Sequence[SessionFile], rows: dict[str, dict[str, Any]], rules: PairRules
-) -> list[tuple[str, str]]:
-    """Add rows for the speakers who are listened to; return pairs of segment ids that are one exchange."""
+def _answers(
+    session: str, files: Sequence[SessionFile], rows: Mapping[str, SessionPairRow], rules: PairRules
+) -> tuple[dict[str, SessionPairRow], list[tuple[str, str]]]:
+    """Return rows for the speakers who are listened to, and pairs of segment ids that are one exchange."""
     home = {f.source_id: f for f in files}
-    listeners = [(home[r["source_id"]], r) for r in rows.values()]
-    spans = {s["segment_id"]: (f.span(s), s) for f in files for s in f.segments}
+    listeners = [(home[r.source_id], r) for r in rows.values()]
+    spans = {s.segment_id: (f.span(s), s) for f in files for s in f.segments}
+    out: dict[str, SessionPairRow] = {}
     links = []
     for f in files:
         for seg in f.segments:
-            own = rows.get(seg["segment_id"])
-            if seg["state"] not in SPEAKING or own is not None:
+            if seg.state not in SPEAKING or seg.segment_id in rows:
                 continue
             span = f.span(seg)
             mine = []
             for other, r in listeners:
-                at, listener = spans[r["segment_id"]]
+                at, listener = spans[r.segment_id]
                 shared_s = span.overlap_s(at)
-                if r["session_partner_track_id"] == seg["track_id"] and shared_s >= rules.min_shared_s:
-                    links.append((seg["segment_id"], r["segment_id"]))
-                    mine.append((-shared_s, listener["track_id"], other, at))
+                if r.session_partner_track_id == seg.track_id and shared_s >= rules.min_shared_s:
+                    links.append((seg.segment_id, r.segment_id))
+                    mine.append((-shared_s, listener.track_id, other, at))
             if not mine:
                 continue
             shared_s, track, other, at = min(mine, key=lambda x: x[:2])
             heard = f.sound.compare(other.sound, max(span.start_s, at.start_s), min(span.end_s, at.end_s))
             match, gap = heard if heard is not None else (None, None)
-            if seg["partner_track_id"] is not None:
-                track = seg["partner_track_id"]  # somebody in the same picture listens too
-            rows[seg["segment_id"]] = _row(
-                session, f, seg, seg["state"], "partner_listens", track, -shared_s, match, gap
-            )
-    return links
+            if seg.partner_track_id is not None:
+                track = seg.partner_track_id  # somebody in the same picture listens too
+            out[seg.segment_id] = _row(session, f, seg, seg.state, "partner_listens", track, -shared_s, match, gap)
+    return out, links
 
 
 def _row(
     session: str,
     f: SessionFile,
-    seg: Mapping[str, Any],
+    seg: SegmentRow,
     state: str,
     reason: str,
     track: str,
     shared_s: float,
     match: float | None,
     gap: float | None,
-) -> dict[str, Any]:
-    return {
-        "segment_id": seg["segment_id"], "source_id": f.source_id, "session": session, "session_state": state,
-        "session_reason": reason, "session_partner": f"track:{track}", "session_partner_track_id": track,
-        "session_pair_id": "", "shared_s": shared_s, "sound_match": match, "level_gap_db": gap,
-    }  # fmt: skip
+) -> SessionPairRow:
+    """Return a row without its exchange, which is known at the end."""
+    return SessionPairRow(
+        segment_id=seg.segment_id,
+        source_id=f.source_id,
+        session=session,
+        session_state=state,
+        session_reason=reason,
+        session_partner=f"track:{track}",
+        session_partner_track_id=track,
+        session_pair_id="",
+        shared_s=shared_s,
+        sound_match=match,
+        level_gap_db=gap,
+    )
 
 
-def _name(
+def _named(
     session: str,
     files: Sequence[SessionFile],
-    rows: dict[str, dict[str, Any]],
+    found: Mapping[str, SessionPairRow],
     links: Iterable[tuple[str, str]],
-) -> None:
-    """Set `session_pair_id`; segments that shared an exchange with a renamed one within their file get rows too."""
-    segments = {s["segment_id"]: (f, s) for f in files for s in f.segments}
+) -> list[SessionPairRow]:
+    """Return rows with `session_pair_id`; segments that shared an exchange with a renamed one get rows too."""
+    rows = dict(found)
+    segments = {s.segment_id: (f, s) for f in files for s in f.segments}
     group = {k: k for k in rows}
 
     def root(k: str) -> str:
@@ -220,19 +229,16 @@ def _name(
             group[max(root(a), root(b))] = min(root(a), root(b))
     exchanges: dict[str, list[str]] = defaultdict(list)
     for k, (_, s) in sorted(segments.items()):
-        if s["pair_id"] is not None:
-            exchanges[s["pair_id"]].append(k)
+        if s.pair_id is not None:
+            exchanges[s.pair_id].append(k)
     for members in exchanges.values():
         # An exchange with an off-screen voice falls apart where its listeners now have faces to listen to.
         rest = [k for k in members if k not in rows]
         if rest and (known := [k for k in members if k in rows]):
             for k in rest:
                 f, s = segments[k]
-                rows[k] = {
-                    **_row(session, f, s, s["state"], "exchange", "", 0.0, None, None),
-                    "session_partner": s["partner"],
-                    "session_partner_track_id": s["partner_track_id"],
-                }
+                row = _row(session, f, s, s.state, "exchange", "", 0.0, None, None)
+                rows[k] = row.but(session_partner=s.partner, session_partner_track_id=s.partner_track_id)
                 group[k] = k
             for k in [*known[1:], *rest]:
                 group[max(root(k), root(known[0]))] = min(root(k), root(known[0]))
@@ -240,7 +246,8 @@ def _name(
     names: dict[str, str] = {}
     order = sorted(rows, key=lambda k: (segments[k][0].span(segments[k][1]).start_s, k))
     for k in order:
-        rows[k]["session_pair_id"] = names.setdefault(root(k), f"{head}-p{len(names):04d}")
+        rows[k] = rows[k].but(session_pair_id=names.setdefault(root(k), f"{head}-p{len(names):04d}"))
+    return [rows[k] for k in sorted(rows)]
 
 
 def _shared(span: Interval, spans: Iterable[Interval]) -> list[Interval]:

@@ -8,9 +8,9 @@ a pair of hour-long files, and nothing without sessions of two files and more.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from itertools import combinations
-from typing import Any, ClassVar
+from typing import ClassVar, TypeVar
 
 import numpy as np
 from pydantic import Field
@@ -20,9 +20,14 @@ from annotators.sound_signature import BANDS_HZ, Bytes
 from curation.stage import Gate, GateMode, Inputs, Outputs, StageSettings, Unit, WorkItem
 from schemas.table import Table
 from schemas.tables import INPUTS, SEGMENTS, SESSION_PAIRS, SESSIONS, SOUND_SIGNATURES, SOURCES, TIMELINE
+from schemas.tables.pairing import SegmentRow, TimelineRow
+from schemas.tables.registry import InputRow
+from schemas.tables.sessions import SessionPairRow, SessionRow, SoundSignatureRow
 from stages.session_clock import Clock, clocks
 from stages.session_pairs import PairRules, SessionFile, session_pairs
 from stages.session_sound import SessionSound
+
+R = TypeVar("R", TimelineRow, SegmentRow)
 
 
 class SessionsSettings(StageSettings):
@@ -59,12 +64,12 @@ class Sessions:
 
     def run(self, item: WorkItem, inputs: Inputs) -> Outputs:
         """Align and pair every session of the dataset."""
-        sessions = members(inputs.read(INPUTS).to_pylist())
+        sessions = members(INPUTS.rows(inputs.read(INPUTS)))
         wanted = {s for sources in sessions.values() if len(sources) > 1 for s in sources}
         levels = _signatures(inputs, wanted)
-        timeline, segments = (_by_source(inputs, table, wanted) for table in (TIMELINE, SEGMENTS))
-        rows: list[dict[str, Any]] = []
-        pairs: list[dict[str, Any]] = []
+        timeline, segments = _by_source(inputs, TIMELINE, wanted), _by_source(inputs, SEGMENTS, wanted)
+        rows: list[SessionRow] = []
+        pairs: list[SessionPairRow] = []
         rules = PairRules(**self._settings.model_dump(exclude={"min_confidence"}))
         for session, sources in sorted(sessions.items()):
             heard = [s for s in sources if s in levels]
@@ -87,15 +92,15 @@ class Sessions:
         return Outputs({SESSIONS: SESSIONS.from_rows(rows), SESSION_PAIRS: SESSION_PAIRS.from_rows(pairs)})
 
 
-def members(inputs: Iterable[Mapping[str, Any]]) -> dict[str, list[str]]:
+def members(inputs: Iterable[InputRow]) -> dict[str, list[str]]:
     """Return the sources of each session, sorted; a source given twice counts once.
 
     The same bytes named in two sessions belong to the one of the path that sorts first.
     """
     owner: dict[str, str] = {}
-    for r in sorted(inputs, key=lambda r: str(r["path"])):
-        if r["session"] is not None:
-            owner.setdefault(r["source_id"], r["session"])
+    for r in sorted(inputs, key=lambda r: r.path):
+        if r.session is not None:
+            owner.setdefault(r.source_id, r.session)
     out: dict[str, list[str]] = defaultdict(list)
     for source, session in sorted(owner.items()):
         out[session].append(source)
@@ -104,7 +109,7 @@ def members(inputs: Iterable[Mapping[str, Any]]) -> dict[str, list[str]]:
 
 def _row(
     session: str, source: str, clock: Clock | None, together: bool, n_files: int, best: float | None
-) -> dict[str, Any]:
+) -> SessionRow:
     method = "unrelated"
     if n_files == 1:
         method = "alone"
@@ -113,32 +118,33 @@ def _row(
     elif together:
         method = "reference" if clock.reference == source else "sound"
     known = clock is not None and (together or n_files == 1)
-    return {
-        "session": session,
-        "source_id": source,
-        "reference_source_id": source if clock is None else clock.reference,
-        "offset_s": clock.offset_s if clock is not None and known else None,
-        "drift_ppm": clock.drift_ppm if clock is not None and known else None,
-        "confidence": clock.confidence if clock is not None and method == "sound" else best,
-        "method": method,
-    }
+    return SessionRow(
+        session=session,
+        source_id=source,
+        reference_source_id=source if clock is None else clock.reference,
+        offset_s=clock.offset_s if clock is not None and known else None,
+        drift_ppm=clock.drift_ppm if clock is not None and known else None,
+        confidence=clock.confidence if clock is not None and method == "sound" else best,
+        method=method,
+    )
 
 
 def _signatures(inputs: Inputs, wanted: set[str]) -> dict[str, Bytes]:
     found: dict[str, list[Bytes]] = defaultdict(list)
     if wanted:
         for part in inputs.parts(SOUND_SIGNATURES):
-            for r in part.to_pylist():
-                if r["source_id"] in wanted:
-                    found[r["source_id"]].append(np.frombuffer(r["levels"], np.uint8).reshape(-1, len(BANDS_HZ)))
+            columns = (SoundSignatureRow.source_id.values(part), SoundSignatureRow.levels.values(part))
+            for source, levels in zip(*columns, strict=True):
+                if source in wanted:
+                    found[source].append(np.frombuffer(levels, np.uint8).reshape(-1, len(BANDS_HZ)))
     return {s: np.concatenate(parts) for s, parts in found.items()}
 
 
-def _by_source(inputs: Inputs, table: Table, wanted: set[str]) -> dict[str, list[dict[str, Any]]]:
-    out: dict[str, list[dict[str, Any]]] = defaultdict(list)
+def _by_source(inputs: Inputs, table: Table[R], wanted: set[str]) -> dict[str, list[R]]:
+    out: dict[str, list[R]] = defaultdict(list)
     if wanted:
         for part in inputs.parts(table):
-            for r in part.to_pylist():
-                if r["source_id"] in wanted:
-                    out[r["source_id"]].append(r)
+            for r in table.rows(part):
+                if r.source_id in wanted:
+                    out[r.source_id].append(r)
     return out

@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from pydantic import Field
 
-from annotators.audio_events import EVENTS, HOP_S, WINDOW_S, AudioEvents, EventDetector
+from annotators.audio_events import HOP_S, WINDOW_S, AudioEvents, EventDetector
 from annotators.audio_quality import audio_quality
 from annotators.known_words import KnownRule, known_segment, known_word
 from annotators.parts import Part, part
@@ -37,8 +37,10 @@ from annotators.vad import SegmentRule, speech_segments
 from annotators.voice_signals import pitch_hz, syllables
 from curation.media.audio import iter_audio_blocks
 from curation.stage import Gate, GateMode, Inputs, Outputs, StageSettings, Unit, WorkItem
-from schemas.table import Table
+from schemas.table import Column, Table
 from schemas.tables import AUDIO, AUDIO_EVENTS, SOUND_SIGNATURES, SOURCES, SPEAKERS, SPEECH, SPEECH_FRAMES, TURNS, WORDS
+from schemas.tables.sessions import SoundSignatureRow
+from schemas.tables.speech import AudioEventRow, AudioRow, SpeakerRow, SpeechFrameRow, SpeechRow, TurnRow, WordRow
 from schemas.time import AUDIO_HZ, GRID_HZ
 
 FloatArray = npt.NDArray[np.float32]
@@ -118,9 +120,9 @@ class Speech:
 
     def run(self, item: WorkItem, inputs: Inputs) -> Outputs:
         """Listen to one source."""
-        source = inputs.read(SOURCES).to_pylist()[0]
-        sid, duration_s = item.source_id, source["duration_s"]
-        audio = _whole(inputs.media, duration_s) if source["has_audio"] else None
+        (source,) = SOURCES.rows(inputs.read(SOURCES))
+        sid, duration_s = item.source_id, source.duration_s
+        audio = _whole(inputs.media, duration_s) if source.has_audio else None
         if audio is None or len(audio) < _PER_FRAME:
             return Outputs({table: table.empty() for table in self.writes} | {AUDIO: AUDIO.from_rows([_silent(sid)])})
         probability = self._activity.probability(audio)
@@ -147,7 +149,7 @@ class Speech:
 
     def _speakers(
         self, sid: str, audio: FloatArray, turns: Sequence[Turn], ids: Mapping[str, str]
-    ) -> tuple[list[dict[str, Any]], dict[str, dict[int, FloatArray]]]:
+    ) -> tuple[list[SpeakerRow], dict[str, dict[int, FloatArray]]]:
         """Return SPEAKERS rows, and per speaker the embeddings of its turns by position in `turns`."""
         clips, owners = [], []
         for n, turn in enumerate(turns):
@@ -162,20 +164,20 @@ class Speech:
         embedded: dict[str, dict[int, FloatArray]] = {label: {} for label in ids}
         for n, vector in zip(owners, vectors, strict=True):
             embedded[turns[n].speaker][n] = vector
-        rows: list[dict[str, Any]] = []
+        rows: list[SpeakerRow] = []
         for label, speaker_id in ids.items():
             mine = [t for t in turns if t.speaker == label]
             spans = {n: turns[n].end_s - turns[n].start_s for n in embedded[label]}
             mean = sum((v * spans[n] for n, v in embedded[label].items()), np.zeros(size, np.float32))
             norm = float(np.linalg.norm(mean))
             rows.append(
-                {
-                    "speaker_id": speaker_id,
-                    "source_id": sid,
-                    "speech_s": sum(t.end_s - t.start_s for t in mine),
-                    "embedding": (mean / norm).astype(np.float32) if norm > 0 else [],
-                    "annotator": self._voices.name,
-                }
+                SpeakerRow(
+                    speaker_id=speaker_id,
+                    source_id=sid,
+                    speech_s=sum(t.end_s - t.start_s for t in mine),
+                    embedding=(mean / norm).astype(np.float32).tolist() if norm > 0 else [],
+                    annotator=self._voices.name,
+                )
             )
         return rows, embedded
 
@@ -187,28 +189,28 @@ class Speech:
         transcript: Transcript,
         events: AudioEvents,
         n_speakers: int,
-    ) -> dict[str, Any]:
+    ) -> AudioRow:
         q = audio_quality(audio, segments)
         heard = {name: scores >= self._settings.event_score for name, scores in events.scores.items()}
-        return {
-            "source_id": sid,
-            "has_audio": True,
-            "level_db": _finite(q.rms_dbfs),
-            "peak_db": _finite(q.peak_dbfs),
-            "clipping_ratio": _finite(q.clipping_ratio),
-            "silence_ratio": _finite(q.silence_ratio),
-            "noise_floor_db": _finite(q.noise_floor_db),
-            "snr_db": _finite(q.snr_db),
-            "speech_ratio": sum(s.duration_s for s in segments) * AUDIO_HZ / len(audio),
-            "music_ratio": float((heard["music"] | heard["singing"]).mean()),
-            "singing_ratio": float(heard["singing"].mean()),
-            "laughter_ratio": float(heard["laughter"].mean()),
-            "noise_ratio": float(heard["noise"].mean()),
-            "language": transcript.language,
-            "language_probability": _finite(transcript.language_probability),
-            "n_speakers": n_speakers,
-            "annotator": f"{self._recogniser.name}; {self._events.name}; level-heuristic",
-        }
+        return AudioRow(
+            source_id=sid,
+            has_audio=True,
+            level_db=_finite(q.rms_dbfs),
+            peak_db=_finite(q.peak_dbfs),
+            clipping_ratio=_finite(q.clipping_ratio),
+            silence_ratio=_finite(q.silence_ratio),
+            noise_floor_db=_finite(q.noise_floor_db),
+            snr_db=_finite(q.snr_db),
+            speech_ratio=sum(s.duration_s for s in segments) * AUDIO_HZ / len(audio),
+            music_ratio=float((heard["music"] | heard["singing"]).mean()),
+            singing_ratio=float(heard["singing"].mean()),
+            laughter_ratio=float(heard["laughter"].mean()),
+            noise_ratio=float(heard["noise"].mean()),
+            language=transcript.language,
+            language_probability=_finite(transcript.language_probability),
+            n_speakers=n_speakers,
+            annotator=f"{self._recogniser.name}; {self._events.name}; level-heuristic",
+        )
 
 
 def voice_changes(turns: Sequence[Turn]) -> list[float]:
@@ -235,33 +237,55 @@ def _whole(path: Path, duration_s: float) -> FloatArray | None:
     return audio if heard else None
 
 
-def _signature_rows(sid: str, audio: FloatArray) -> list[dict[str, Any]]:
+def _signature_rows(sid: str, audio: FloatArray) -> list[SoundSignatureRow]:
     levels = sound_signature(audio, AUDIO_HZ)
     stretch = 10 * RATE_HZ  # small rows: Parquet keeps a chunk's least and greatest value as well
     parts = [levels[a : a + stretch] for a in range(0, len(levels), stretch)]
-    return [{"source_id": sid, "n": n, "levels": part.tobytes()} for n, part in enumerate(parts)]
+    return [SoundSignatureRow(source_id=sid, n=n, levels=part.tobytes()) for n, part in enumerate(parts)]
 
 
-def _event_rows(sid: str, events: AudioEvents, duration_s: float, name: str) -> list[dict[str, Any]]:
+def _event_rows(sid: str, events: AudioEvents, duration_s: float, name: str) -> list[AudioEventRow]:
+    scores = events.scores
     return [
-        {
-            "source_id": sid,
-            "n": n,
-            "start_s": n * HOP_S,
-            "end_s": min(n * HOP_S + WINDOW_S, duration_s),
-            **{event: float(events.scores[event][n]) for event in EVENTS},
-            "annotator": name,
-        }
+        AudioEventRow(
+            source_id=sid,
+            n=n,
+            start_s=n * HOP_S,
+            end_s=min(n * HOP_S + WINDOW_S, duration_s),
+            speech=float(scores["speech"][n]),
+            singing=float(scores["singing"][n]),
+            music=float(scores["music"][n]),
+            laughter=float(scores["laughter"][n]),
+            noise=float(scores["noise"][n]),
+            annotator=name,
+        )
         for n in range(len(events))
     ]
 
 
-def _silent(sid: str) -> dict[str, Any]:
-    row: dict[str, Any] = dict.fromkeys(AUDIO.column_names)
-    return {**row, "source_id": sid, "has_audio": False, "speech_ratio": 0.0, "n_speakers": 0, "annotator": "none"}
+def _silent(sid: str) -> AudioRow:
+    return AudioRow(
+        source_id=sid,
+        has_audio=False,
+        level_db=None,
+        peak_db=None,
+        clipping_ratio=None,
+        silence_ratio=None,
+        noise_floor_db=None,
+        snr_db=None,
+        speech_ratio=0.0,
+        music_ratio=None,
+        singing_ratio=None,
+        laughter_ratio=None,
+        noise_ratio=None,
+        language=None,
+        language_probability=None,
+        n_speakers=0,
+        annotator="none",
+    )
 
 
-def _grid(sid: str, audio: FloatArray, probability: SpeechProbability) -> dict[str, Any]:
+def _grid(sid: str, audio: FloatArray, probability: SpeechProbability) -> dict[Column[Any], Any]:
     """Return SPEECH_FRAMES columns: probability at each grid point's middle; level, pitch, syllables of its 40 ms."""
     n = len(audio) // _PER_FRAME
     times = (np.arange(n) + 0.5) / GRID_HZ
@@ -273,24 +297,22 @@ def _grid(sid: str, audio: FloatArray, probability: SpeechProbability) -> dict[s
         level[a : a + len(block)] = 10 * np.log10(np.maximum(power, 10 ** (_FLOOR_DB / 10)))
     pitch = pitch_hz(audio)
     return {
-        "source_id": [sid] * n,
-        "k": np.arange(n),
-        "speech": probability.values[steps],
-        "level_db": level,
-        "pitch_hz": pa.array(pitch, pa.float32(), from_pandas=True),
-        "syllables": syllables(audio, pitch),
+        SpeechFrameRow.source_id: [sid] * n,
+        SpeechFrameRow.k: np.arange(n),
+        SpeechFrameRow.speech: probability.values[steps],
+        SpeechFrameRow.level_db: level,
+        SpeechFrameRow.pitch_hz: pa.array(pitch, pa.float32(), from_pandas=True),
+        SpeechFrameRow.syllables: syllables(audio, pitch),
     }
 
 
-def _speech_rows(
-    sid: str, segments: Sequence[Segment], probability: SpeechProbability, name: str
-) -> list[dict[str, Any]]:
+def _speech_rows(sid: str, segments: Sequence[Segment], probability: SpeechProbability, name: str) -> list[SpeechRow]:
     rows = []
     for s in segments:
         a, b = int(s.start_s / probability.step_s), math.ceil(s.end_s / probability.step_s)
         values = probability.values[a : max(b, a + 1)]
         mean = float(values.mean()) if len(values) else 0.0
-        rows.append({"source_id": sid, "start_s": s.start_s, "end_s": s.end_s, "probability": mean, "annotator": name})
+        rows.append(SpeechRow(source_id=sid, start_s=s.start_s, end_s=s.end_s, probability=mean, annotator=name))
     return rows
 
 
@@ -300,9 +322,9 @@ def _turn_rows(
     ids: Mapping[str, str],
     embedded: Mapping[str, Mapping[int, FloatArray]],
     name: str,
-) -> list[dict[str, Any]]:
+) -> list[TurnRow]:
     means = {label: np.mean(list(v.values()), axis=0) for label, v in embedded.items() if v}
-    rows: dict[tuple[float, str], dict[str, Any]] = {}
+    rows: dict[tuple[float, str], TurnRow] = {}
     for n, t in enumerate(turns):
         vector = embedded[t.speaker].get(n)
         confidence = 0.0
@@ -310,15 +332,15 @@ def _turn_rows(
             own = _cosine(vector, means[t.speaker])
             others = [_cosine(vector, m) for label, m in means.items() if label != t.speaker]
             confidence = own - max(others, default=0.0)
-        row = {
-            "speaker_id": ids[t.speaker],
-            "source_id": sid,
-            "start_s": t.start_s,
-            "end_s": t.end_s,
-            "confidence": confidence,
-            "overlapped": t.overlap,
-            "annotator": name,
-        }
+        row = TurnRow(
+            speaker_id=ids[t.speaker],
+            source_id=sid,
+            start_s=t.start_s,
+            end_s=t.end_s,
+            confidence=confidence,
+            overlapped=t.overlap,
+            annotator=name,
+        )
         rows.setdefault((t.start_s, t.speaker), row)
     return list(rows.values())
 
@@ -329,32 +351,35 @@ def _cosine(a: FloatArray, b: npt.NDArray[np.floating]) -> float:
 
 def _word_rows(
     sid: str, transcript: Transcript, turns: Sequence[Turn], ids: Mapping[str, str], name: str, rule: KnownRule
-) -> list[dict[str, Any]]:
-    rows = []
-    for segment in transcript.segments:
-        known = known_segment(segment, rule)
-        for w in segment.words:
-            middle = (w.start_s + w.end_s) / 2
-            owner = next((t for t in turns if t.start_s <= middle < t.end_s), None)
-            rows.append(
-                {
-                    "source_id": sid,
-                    "n": 0,
-                    "start_s": w.start_s,
-                    "end_s": w.end_s,
-                    "word": w.text.strip() if known and known_word(w, rule) else None,
-                    "guess": w.text.strip(),
-                    "probability": w.probability,
-                    "speaker_id": None if owner is None else ids[owner.speaker],
-                    "language": segment.language,
-                    "avg_logprob": segment.avg_log_prob,
-                    "no_speech_prob": segment.no_speech_prob,
-                    "compression_ratio": segment.compression_ratio,
-                    "annotator": name,
-                }
+) -> list[WordRow]:
+    said = [
+        (w, segment, known)
+        for segment in transcript.segments
+        for known in [known_segment(segment, rule)]
+        for w in segment.words
+    ]
+    rows: list[WordRow] = []
+    for w, segment, known in sorted(said, key=lambda x: (x[0].start_s, x[0].end_s)):
+        text, middle = w.text.strip(), (w.start_s + w.end_s) / 2
+        owner = next((t for t in turns if t.start_s <= middle < t.end_s), None)
+        rows.append(
+            WordRow(
+                source_id=sid,
+                n=len(rows),
+                start_s=w.start_s,
+                end_s=w.end_s,
+                word=text if known and known_word(w, rule) else None,
+                guess=text,
+                probability=w.probability,
+                speaker_id=None if owner is None else ids[owner.speaker],
+                language=segment.language,
+                avg_logprob=segment.avg_log_prob,
+                no_speech_prob=segment.no_speech_prob,
+                compression_ratio=segment.compression_ratio,
+                annotator=name,
             )
-    rows.sort(key=lambda r: (r["start_s"], r["end_s"]))
-    return [{**r, "n": n} for n, r in enumerate(rows)]
+        )
+    return rows
 
 
 def _finite(value: float) -> float | None:

@@ -6,8 +6,9 @@ compared before they are joined. Cheap: tables in, tables out, no media; 17 ms f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import ClassVar
 
 import pandas as pd
 import pyarrow as pa
@@ -19,13 +20,16 @@ from annotators.portrait_embedder import PortraitEmbedder
 from annotators.protocols import Box
 from annotators.shipped import FACE_COMPARERS
 from curation.stage import Gate, GateMode, Inputs, Outputs, StageSettings, Unit, WorkItem
-from schemas.table import Table
+from schemas.table import Column, Table
 from schemas.tables import CUTS, FACE_FRAMES, FRAMES, LAYOUT, PORTRAITS, SHOTS, SOURCES, TRACKLETS, TRACKS
-from schemas.time import GRID_HZ, grid_index, grid_time
+from schemas.tables.scan import FaceFrameRow, FrameRow, LayoutRow, PortraitRow
+from schemas.tables.tracks import ShotRow, TrackletRow, TrackRow
+from schemas.time import GRID_HZ, Interval, grid_index, grid_time
 from stages import scan_people
+from stages.face_series import BOX
 from stages.scan_people import Vector
 from stages.tracks_join import Piece, join, shot_of
-from stages.tracks_measure import shot_measures, track_measures
+from stages.tracks_measure import shot_row, track_row
 from stages.tracks_overlay import without_features
 
 
@@ -61,75 +65,63 @@ class Tracks:
 
     def run(self, item: WorkItem, inputs: Inputs) -> Outputs:
         """Put a source's windows together."""
-        source = inputs.read(SOURCES).to_pylist()[0]
-        frames, layout = inputs.read(FRAMES).to_pandas(), inputs.read(LAYOUT).to_pandas()
-        faces = inputs.read(FACE_FRAMES).to_pandas()
-        layout = without_features(layout, faces, source["width"], source["height"])
-        cuts = _cuts(inputs.read(CUTS), source["duration_s"], self._settings.min_shot_s)
-        starts = [0.0, *(c[0] for c in cuts)]
-        ends = [*starts[1:], source["duration_s"]]
+        (source,) = SOURCES.rows(inputs.read(SOURCES))
+        seen, size = inputs.read(FACE_FRAMES), (source.width, source.height)
+        frames, layout, faces = inputs.read(FRAMES).to_pandas(), inputs.read(LAYOUT).to_pandas(), seen.to_pandas()
+        layout = without_features(layout, faces, *size)
+        cuts = _cuts(inputs.read(CUTS), source.duration_s, self._settings.min_shot_s)
+        borders = [(0.0, 0), *cuts, (source.duration_s, 0)]
         shots = []
-        for n, (start, end) in enumerate(zip(starts, ends, strict=True)):
-            inside = [_between(table, start, end) for table in (frames, layout, faces)]
-            shots.append(
-                {
-                    "shot_id": f"{item.source_id}-s{n:04d}",
-                    "source_id": item.source_id,
-                    "start_s": start,
-                    "end_s": end,
-                    "duration_s": end - start,
-                    "start_frame": 0 if n == 0 else cuts[n - 1][1],
-                    **shot_measures(*inside),
-                }
+        for n, ((start_s, first), (end_s, _)) in enumerate(pairwise(borders)):
+            span = Interval(start_s, end_s)
+            inside = (
+                _between(frames, FrameRow.t_s, span),
+                _between(layout, LayoutRow.t_s, span),
+                _between(faces, FaceFrameRow.t_s, span),
             )
-        others = (lambda a, b: False) if self._people is None else _Others(self._people, inputs, faces).say
-        tracks, tracklets = self._tracks(item.source_id, faces, layout, starts, ends, source, others)
-        tables: dict[Table, Any] = {SHOTS: shots, TRACKS: tracks, TRACKLETS: tracklets}
-        return Outputs({table: table.from_rows(rows) for table, rows in tables.items()})
+            shots.append(shot_row(f"{item.source_id}-s{n:04d}", item.source_id, span, first, *inside))
+        others = (lambda a, b: False) if self._people is None else _Others(self._people, inputs, seen).say
+        tracks, tracklets = self._tracks(faces, layout, shots, size, others)
+        return Outputs(
+            {
+                SHOTS: SHOTS.from_rows(shots),
+                TRACKS: TRACKS.from_rows(tracks),
+                TRACKLETS: TRACKLETS.from_rows(tracklets),
+            }
+        )
 
     def _tracks(
         self,
-        source_id: str,
         faces: pd.DataFrame,
         layout: pd.DataFrame,
-        starts: list[float],
-        ends: list[float],
-        source: Mapping[str, Any],
+        shots: Sequence[ShotRow],
+        size: tuple[int, int],
         others: Callable[[str, str], bool],
-    ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-        groups = dict(iter(faces.groupby("tracklet_id"))) if len(faces) else {}
+    ) -> tuple[list[TrackRow], list[TrackletRow]]:
+        groups = dict(iter(faces.groupby(FaceFrameRow.tracklet_id.name))) if len(faces) else {}
+        starts = [shot.start_s for shot in shots]
         pieces = [_piece(str(i), g, starts) for i, g in groups.items()]
         tracks, tracklets = [], []
         for n, chain in enumerate(join(pieces, grid_index(self._settings.max_gap_s), others=others)):
             rows = pd.concat([groups[p.tracklet_id] for p in chain])
-            track_id = f"{source_id}-t{n:04d}"
-            shot = chain[0].shot
-            start = max(starts[shot], grid_time(chain[0].first_k))
-            end = min(ends[shot], grid_time(chain[-1].last_k + 1))
+            shot = shots[chain[0].shot]
+            track_id = f"{shot.source_id}-t{n:04d}"
+            start = max(shot.start_s, grid_time(chain[0].first_k))
+            end = min(shot.end_s, grid_time(chain[-1].last_k + 1))
             # The grid rounds; a face seen to within a step of the shot's end is seen to its end.
-            end = ends[shot] if ends[shot] - end < 1.0 / GRID_HZ else end
-            tracks.append(
-                {
-                    "track_id": track_id,
-                    "source_id": source_id,
-                    "shot_id": f"{source_id}-s{shot:04d}",
-                    "start_s": start,
-                    "end_s": max(start, end),
-                    "duration_s": max(0.0, end - start),
-                    "shot_ratio": max(0.0, end - start) / max(1e-6, ends[shot] - starts[shot]),
-                    **track_measures(
-                        rows, _between(layout, starts[shot], ends[shot]), source["width"], source["height"]
-                    ),
-                }
-            )
-            tracklets += [{"tracklet_id": p.tracklet_id, "source_id": source_id, "track_id": track_id} for p in chain]
+            end = shot.end_s if shot.end_s - end < 1.0 / GRID_HZ else end
+            around = _between(layout, LayoutRow.t_s, Interval(shot.start_s, shot.end_s))
+            tracks.append(track_row(track_id, shot, Interval(start, max(start, end)), rows, around, size))
+            tracklets += [
+                TrackletRow(tracklet_id=p.tracklet_id, source_id=shot.source_id, track_id=track_id) for p in chain
+            ]
         return tracks, tracklets
 
 
 class _Others:
     """Compares the portraits of two tracklets; each is decoded and embedded when it is first needed."""
 
-    def __init__(self, embedder: PortraitEmbedder, inputs: Inputs, faces: pd.DataFrame) -> None:
+    def __init__(self, embedder: PortraitEmbedder, inputs: Inputs, faces: pa.Table) -> None:
         self._embedder, self._inputs, self._faces = embedder, inputs, faces
         self._vectors: dict[tuple[str, bool], list[Vector]] = {}
 
@@ -142,19 +134,19 @@ class _Others:
 
     def _of(self, tracklet: str, last: bool) -> list[Vector]:
         if (tracklet, last) not in self._vectors:
-            faces = self._faces[self._faces["tracklet_id"] == tracklet].set_index("k")
-            rows = sorted(
-                (r for part in self._inputs.parts(PORTRAITS) for r in _rows_of(part, tracklet)), key=lambda r: r["k"]
-            )
-            rows = [r for r in rows if r["k"] in faces.index and scan_people.comparable(r, faces.loc[r["k"]])]
-            rows = rows[-scan_people.SIDE :] if last else rows[: scan_people.SIDE]
-            self._vectors[tracklet, last] = [scan_people.embed_row(self._embedder, r) for r in rows]
+            parts = [_rows_of(part, PortraitRow.tracklet_id, tracklet) for part in self._inputs.parts(PORTRAITS)]
+            portraits = sorted((r for part in parts for r in PORTRAITS.rows(part)), key=lambda r: r.k)
+            faces = _rows_of(self._faces, FaceFrameRow.tracklet_id, tracklet)
+            faces = faces.filter(pc.is_in(FaceFrameRow.k.of(faces), pa.array([p.k for p in portraits], pa.int32())))
+            face_at = {r.k: r for r in FACE_FRAMES.rows(faces)}
+            clear = [p for p in portraits if scan_people.comparable(p, face_at.get(p.k))]
+            clear = clear[-scan_people.SIDE :] if last else clear[: scan_people.SIDE]
+            self._vectors[tracklet, last] = [scan_people.embed_row(self._embedder, p) for p in clear]
         return self._vectors[tracklet, last]
 
 
-def _rows_of(part: pa.Table, tracklet: str) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = part.filter(pc.is_in(part["tracklet_id"], pa.array([tracklet]))).to_pylist()
-    return rows
+def _rows_of(table: pa.Table, column: Column[str], value: str) -> pa.Table:
+    return table.filter(pc.equal(column.of(table), pa.scalar(value)))
 
 
 def _cuts(table: pa.Table, duration_s: float, min_shot_s: float) -> list[tuple[float, int]]:
@@ -162,19 +154,21 @@ def _cuts(table: pa.Table, duration_s: float, min_shot_s: float) -> list[tuple[f
 
     The file's first and last shot may be shorter: often a frame of another shot is left over from cutting the file.
     """
-    rows = sorted(table.to_pylist(), key=lambda r: (-r["score"], r["t_s"]))
+    rows = sorted(CUTS.rows(table), key=lambda r: (-r.score, r.t_s))
     kept: list[tuple[float, int]] = []
     for r in rows:
-        if 0.0 < r["t_s"] < duration_s and all(abs(r["t_s"] - t) >= min_shot_s for t, _ in kept):
-            kept.append((r["t_s"], r["frame"]))
+        if 0.0 < r.t_s < duration_s and all(abs(r.t_s - t) >= min_shot_s for t, _ in kept):
+            kept.append((r.t_s, r.frame))
     return sorted(kept)
 
 
 def _piece(tracklet_id: str, rows: pd.DataFrame, starts: list[float]) -> Piece:
-    boxes = [Box(*(float(r[c]) for c in "xywh")) for _, r in rows.iloc[[0, -1]].iterrows()]
-    first, last = int(rows["k"].iloc[0]), int(rows["k"].iloc[-1])
-    return Piece(tracklet_id, shot_of(float(rows["t_s"].iloc[0]), starts), first, last, boxes[0], boxes[1], len(rows))
+    boxes = [Box(*(float(column.of(rows).iloc[i]) for column in BOX)) for i in (0, -1)]
+    ks, times = FaceFrameRow.k.of(rows), FaceFrameRow.t_s.of(rows)
+    shot = shot_of(float(times.iloc[0]), starts)
+    return Piece(tracklet_id, shot, int(ks.iloc[0]), int(ks.iloc[-1]), boxes[0], boxes[1], len(rows))
 
 
-def _between(table: pd.DataFrame, start_s: float, end_s: float) -> pd.DataFrame:
-    return table[(table["t_s"] >= start_s - 1e-6) & (table["t_s"] < end_s - 1e-6)]
+def _between(frame: pd.DataFrame, t_s: Column[float], span: Interval) -> pd.DataFrame:
+    times = t_s.of(frame)
+    return frame[(times >= span.start_s - 1e-6) & (times < span.end_s - 1e-6)]

@@ -10,6 +10,8 @@ import pandas as pd
 
 from annotators.overlay import covered
 from annotators.panels import Region
+from schemas.tables.scan import FaceFrameRow, LayoutRow
+from stages.face_series import BOX
 
 FEATURE_WIDTH = 0.5
 """A box inside a face and narrower than this share of it is one of its features. Eyes measured 0.17-0.3 of the box."""
@@ -24,21 +26,25 @@ def without_features(layout: pd.DataFrame, faces: pd.DataFrame, width: int, heig
         width: of the picture, in pixels.
         height: of the picture, in pixels.
     """
-    texts = layout["text_boxes"].map(len) > 0 if len(layout) else pd.Series(dtype=bool)
+    texts = LayoutRow.text_boxes.of(layout).map(len) > 0 if len(layout) else pd.Series(dtype=bool)
     if not texts.any() or not len(faces):
         return layout
-    near = dict(iter(faces[faces["k"].isin(layout.loc[texts, "k"])].groupby("k")))
-    boxes, areas = layout["text_boxes"].tolist(), layout["text_area"].tolist()
-    for i, (k, flat) in enumerate(zip(layout["k"], boxes, strict=True)):
+    ks = LayoutRow.k.of(layout)
+    boxes, areas = LayoutRow.text_boxes.of(layout).tolist(), LayoutRow.text_area.of(layout).tolist()
+    near = dict(iter(faces[FaceFrameRow.k.of(faces).isin(ks[texts])].groupby(FaceFrameRow.k.name)))
+    for i, (k, flat) in enumerate(zip(ks, boxes, strict=True)):
         if not len(flat) or k not in near:
             continue
         found = [Region(flat[j], flat[j + 1], flat[j + 2], flat[j + 3], 1.0) for j in range(0, len(flat), 4)]
-        columns = (near[k]["x"] / width, near[k]["y"] / height, near[k]["w"] / width, near[k]["h"] / height)
-        kept = [r for r in found if not any(_feature(r, *face) for face in zip(*columns, strict=True))]
+        x, y, w, h = (column.of(near[k]) for column in BOX)
+        there = list(zip(x / width, y / height, w / width, h / height, strict=True))
+        kept = [r for r in found if not any(_feature(r, *face) for face in there)]
         if len(kept) < len(found):
             boxes[i] = [v for r in kept for v in (r.x0, r.y0, r.x1, r.y1)]
             areas[i] = covered(tuple(kept))
-    return layout.assign(text_boxes=boxes, text_area=areas)
+    out = layout.copy(deep=False)
+    out[LayoutRow.text_boxes.name], out[LayoutRow.text_area.name] = boxes, areas
+    return out
 
 
 def _feature(box: Region, x: float, y: float, w: float, h: float) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
@@ -21,9 +21,11 @@ from curation.media.video import iter_frames
 from curation.stage import Gate, GateMode, Inputs, Outputs, StageSettings, Unit, WorkItem, each_unit
 from schemas.table import Table
 from schemas.tables import CLIP_PLANS, SEGMENTS, VERDICTS
+from schemas.tables.pairing import SegmentRow, VerdictRow
+from schemas.tables.plans import ClipPlanRow
 from schemas.time import AUDIO_HZ
 from stages.clip_content import encoded_size
-from stages.clip_crop import Row, planned
+from stages.clip_crop import plan_of
 from stages.packing_picture import cropped
 
 
@@ -55,14 +57,14 @@ class Verification:
 
     def run(self, item: WorkItem, inputs: Inputs) -> Outputs:
         """Judge the item's segments; one that fails harms no other."""
-        segments = {r["segment_id"]: r for r in inputs.read(SEGMENTS).to_pylist()}
-        plans = {r["segment_id"]: r for r in inputs.read(CLIP_PLANS).to_pylist()}
+        segments = {r.segment_id: r for r in SEGMENTS.rows(inputs.read(SEGMENTS))}
+        plans = {r.segment_id: r for r in CLIP_PLANS.rows(inputs.read(CLIP_PLANS))}
         return each_unit(item.units, lambda unit: {VERDICTS: [self._judge(segments[unit], inputs.media, plans)]})
 
-    def _judge(self, segment: Row, media: Path, plans: Mapping[str, Row]) -> dict[str, Any]:
-        start_s, end_s = segment["start_s"], segment["end_s"]
-        path = planned(segment, plans)
-        size = encoded_size(path, round(plans[segment["segment_id"]]["packed_short_px"]))
+    def _judge(self, segment: SegmentRow, media: Path, plans: Mapping[str, ClipPlanRow]) -> VerdictRow:
+        start_s, end_s = segment.start_s, segment.end_s
+        plan, path = plan_of(segment.segment_id, plans)
+        size = encoded_size(path, round(plan.packed_short_px))
         step_s = (end_s - start_s) / self._verifier.n_frames
         even = frames_on_grid(
             iter_frames(media, start_s, end_s), start_s + step_s / 2, self._verifier.n_frames, 1 / step_s
@@ -73,12 +75,12 @@ class Verification:
         audio = read_audio(media, start_s, end_s, AUDIO_HZ)
         silence = np.zeros(round((end_s - start_s) * AUDIO_HZ), np.float32)
         verdict = self._verifier.judge(frames, start_s, silence if audio is None else audio)
-        return {
-            "segment_id": segment["segment_id"],
-            "source_id": segment["source_id"],
-            "verdict": verdict.category,
-            "verdict_confidence": verdict.confidence,
-            "verdict_agrees": verdict.category == segment["category"],
-            "verdict_note": verdict.note,
-            "verifier": self._verifier.name,
-        }
+        return VerdictRow(
+            segment_id=segment.segment_id,
+            source_id=segment.source_id,
+            verdict=verdict.category,
+            verdict_confidence=verdict.confidence,
+            verdict_agrees=verdict.category == segment.category,
+            verdict_note=verdict.note,
+            verifier=self._verifier.name,
+        )

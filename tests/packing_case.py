@@ -20,13 +20,14 @@ from curation.memory import MemoryInputs
 from curation.stage import Outputs, UnitError, WorkItem
 from schemas import tables as t
 from schemas.table import Table
+from schemas.tables.pairing import SegmentRow
 from stages.clip_plan import ClipPlan, ClipPlanSettings
 from stages.packing import Packing, PackingSettings
 
 SOURCE = "ab" * 8
 
 
-def segment_row(start_s: float, end_s: float, *, person: int = 0, shot: int = 0, **values: Any) -> dict[str, Any]:
+def segment_row(start_s: float, end_s: float, *, person: int = 0, shot: int = 0, **values: Any) -> SegmentRow:
     """Return a SEGMENTS row of one person's track."""
     track = f"{SOURCE}-t{person:05d}"
     facts = {"start_s": start_s, "end_s": end_s, "duration_s": end_s - start_s, "state": "speak"}
@@ -39,7 +40,7 @@ def case(
     size: tuple[int, int],
     duration_s: float,
     people: Sequence[tuple[float, float, float, float] | Callable[[float], tuple[float, float, float, float]]],
-    segments: Sequence[Mapping[str, Any]],
+    segments: Sequence[SegmentRow],
     states: Sequence[tuple[float, float, str]],
     cuts: Sequence[float] = (),
     layout: Sequence[Mapping[str, Any]] = (),

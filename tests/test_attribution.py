@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Any
+import table_rows
 
+from schemas import tables as t
+from schemas.tables.attribution import BindingRow
 from stages.attribution import solo_frames
 from stages.attribution_assign import assign, contested
 
 SHOTS = {"left": "s0", "right": "s0", "other": "s1"}
 
 
-def row(speaker: str, track: str, score: float, heard_s: float = 3.0) -> dict[str, Any]:
-    return {"speaker_id": speaker, "track_id": track, "mean_asd": score, "heard_s": heard_s,
-            "strength": (heard_s if score > 0 else 0.0) / (heard_s + 0.5)}  # fmt: skip
+def row(speaker: str, track: str, score: float, heard_s: float = 3.0) -> BindingRow:
+    strength = (heard_s if score > 0 else 0.0) / (heard_s + 0.5)
+    return table_rows.row(
+        t.BINDINGS, speaker_id=speaker, track_id=track, mean_asd=score, heard_s=heard_s, strength=strength
+    )
 
 
-def bound(rows: list[dict[str, Any]]) -> set[tuple[str, str]]:
+def bound(rows: list[BindingRow]) -> set[tuple[str, str]]:
     pairs = assign(rows, SHOTS, 0.5, 0.3)
-    return {(p["speaker_id"], p["track_id"]) for p in pairs if not contested(p, pairs, rows, SHOTS, 1.0, 0.5)}
+    return {(p.speaker_id, p.track_id) for p in pairs if not contested(p, pairs, rows, SHOTS, 1.0, 0.5)}
 
 
 def test_a_voice_belongs_to_the_face_that_speaks() -> None:
@@ -42,6 +46,6 @@ def test_a_voice_keeps_a_face_in_each_shot() -> None:
 
 
 def test_overlapped_speech_is_nobodys_evidence() -> None:
-    turns = [{"speaker_id": "a", "start_s": 0.0, "end_s": 2.0}, {"speaker_id": "b", "start_s": 1.0, "end_s": 3.0}]
+    turns = [table_rows.row(t.TURNS, speaker_id=v, start_s=a, end_s=a + 2.0) for v, a in (("a", 0.0), ("b", 1.0))]
     solo = solo_frames(turns)
     assert solo["a"] == set(range(25)) and solo["b"] == set(range(50, 75))

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from table_rows import row
 
-from stages.attribution import Attribution, AttributionSettings
+from schemas import tables as t
+from schemas.tables.attribution import BindingRow
+from stages.attribution import Attribution, AttributionSettings, Voice
 from stages.attribution_sync import N_LAGS, Evidence
 
 IN_TIME = N_LAGS // 2
+
+
+def pair(found: Evidence | None) -> BindingRow:
+    stage = Attribution(AttributionSettings())
+    return stage.pair(Voice("v", "v", "s", 5.0), row(t.TRACKS, track_id="a"), np.ones(100), found, IN_TIME)
 
 
 @pytest.mark.parametrize(
@@ -25,10 +33,10 @@ def test_clear_evidence_over_too_little_time_is_a_doubt(
     seconds: float, per_s: float, doubted: bool, verdict: str
 ) -> None:
     evidence = Evidence(np.full(N_LAGS, per_s * seconds), round(seconds * 25))
-    row = Attribution(AttributionSettings())._sync(evidence, IN_TIME)
-    assert (row["doubted"], row["verdict"]) == (doubted, verdict)
+    got = pair(evidence)
+    assert (got.doubted, got.verdict) == (doubted, verdict)
 
 
 def test_without_evidence_nothing_is_doubted() -> None:
-    row = Attribution(AttributionSettings())._sync(None, IN_TIME)
-    assert row["doubted"] is False and row["sync_log_odds"] is None
+    got = pair(None)
+    assert got.doubted is False and got.sync_log_odds is None

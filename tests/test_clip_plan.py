@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from packing_case import SOURCE, case, plan, segment_row
-from table_rows import row
+from table_rows import face_series, row
 
 from curation.rules import check_policy
 from schemas import tables as t
@@ -70,7 +70,7 @@ def test_other_faces_count_and_slips_of_the_detector_do_not() -> None:
 
 def test_a_face_that_nothing_confirms_must_last_to_be_somebody() -> None:
     def seen(n: int, score: float, mesh: bool) -> bool:
-        return somebody({"k": np.arange(n), "score": np.full(n, score), "has_mesh": np.full(n, mesh)})
+        return somebody(face_series(range(n), score=np.full(n, score), has_mesh=np.full(n, mesh)))
 
     assert not seen(4, 0.9, True) and seen(5, 0.9, False) and seen(5, 0.5, True)
     assert not seen(11, 0.5, False) and seen(12, 0.5, False)

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from schemas.tables.plans import ClipPlanRow
 from stages.clip_content import encoded_size, packed
 from stages.crop_path import CropPath, knot_places, smoothed
 from stages.crop_search import Found, Scene, best_crop, blocked, overlap
@@ -177,9 +178,9 @@ def test_a_path_is_read_as_it_is_written() -> None:
 def test_sizes_are_even_and_never_enlarge_too_much(w: int, h: int, short: int, upscale: float) -> None:
     path = CropPath(np.array([[0, 0, 0, w, h]], np.float64))
     found = packed(path, still_face(0, 0, 10, 10), short, upscale)
-    width, height = encoded_size(path, round(found["packed_short_px"]))
+    width, height = encoded_size(path, round(found[ClipPlanRow.packed_short_px]))
     assert width % 2 == height % 2 == 0
-    assert min(width, height) <= short + 1 and found["upscale"] <= upscale + 2 / min(w, h)
+    assert min(width, height) <= short + 1 and found[ClipPlanRow.upscale] <= upscale + 2 / min(w, h)
 
 
 def test_a_moving_cut_trembles_less_than_a_pixel() -> None:

@@ -11,7 +11,7 @@ import pytest
 from footage import frames
 from hypothesis import given
 from hypothesis import strategies as st
-from table_rows import row, source_row
+from table_rows import face_series, row, source_row
 
 from annotators.face_alignment import eye_corners_and_nose_from_five
 from annotators.faces import FaceDetector, FaceLandmarker
@@ -22,7 +22,9 @@ from curation.media.encode import encode_jpeg
 from curation.memory import MemoryInputs, run_chain
 from curation.stage import WorkItem
 from schemas import tables as t
+from schemas.tables.scan import LayoutRow
 from stages.embedding import Embedding, EmbeddingSettings
+from stages.face_series import Series
 from stages.identity import Identity, IdentitySettings
 from stages.packing_crop import Rect
 from stages.portrait_text import clear_part, portrait_rect, text_share
@@ -64,8 +66,12 @@ def test_light_is_a_ramp_that_spares_dark_skin() -> None:
 # ------------------------------------------------------------------ text over a portrait
 
 
-def _column(**values: float) -> dict[str, Any]:
-    return {"k": np.array([50]), **{name: np.array([v]) for name, v in values.items()}}
+def _column(**values: float) -> Series:
+    return face_series([50], **{name: [v] for name, v in values.items()})
+
+
+def layout_row(k: int, boxes: list[float]) -> LayoutRow:
+    return row(t.LAYOUT, k=k, text_boxes=boxes)
 
 
 def test_a_portraits_place_is_that_of_the_scan() -> None:
@@ -80,7 +86,7 @@ def test_a_portraits_place_is_that_of_the_scan() -> None:
 @given(st.lists(st.tuples(st.floats(0, 0.9), st.floats(0, 0.9), st.floats(0, 0.1)), max_size=5), st.integers(0, 200))
 def test_text_over_a_portrait_is_a_share_of_it(spots: list[tuple[float, float, float]], k: int) -> None:
     boxes = [x for a, b, d in spots for x in (a, b, a + d, b + d)]
-    layout = [{"k": 0, "text_boxes": boxes}, {"k": 100, "text_boxes": []}]
+    layout = [layout_row(0, boxes), layout_row(100, [])]
     share = text_share(layout, k, Rect(0.4, 0.2, 0.7, 0.5))
     assert share is not None and 0 <= share <= 1
     if k > 100 or all(b >= 0.5 or a >= 0.7 for a, b, _ in spots):
@@ -89,7 +95,7 @@ def test_text_over_a_portrait_is_a_share_of_it(spots: list[tuple[float, float, f
 
 
 def test_text_on_either_side_in_time_counts() -> None:
-    layout = [{"k": 0, "text_boxes": []}, {"k": 50, "text_boxes": [0.4, 0.4, 0.6, 0.5]}, {"k": 100, "text_boxes": []}]
+    layout = [layout_row(0, []), layout_row(50, [0.4, 0.4, 0.6, 0.5]), layout_row(100, [])]
     rect = Rect(0.3, 0.2, 0.7, 0.6)
     assert [text_share(layout, k, rect) for k in (0, 20, 50, 80, 100)] == pytest.approx([0, 0.125, 0.125, 0.125, 0])
     assert [text_share(layout, k, rect, 25) for k in (0, 24, 100)] == pytest.approx([0, 0.125, 0])
@@ -200,7 +206,7 @@ _places = st.tuples(st.floats(0, 1), st.floats(0, 1), st.floats(0, 1), st.floats
 def test_the_clear_part_of_a_portrait_holds_the_head_and_no_text(
     boxes: list[tuple[float, float, float, float]],
 ) -> None:
-    layout = [{"k": 0, "text_boxes": [v for box in boxes for v in box]}]
+    layout = [layout_row(0, [v for box in boxes for v in box])]
     rect, face = Rect(0.1, 0.1, 0.9, 0.9), Rect(0.4, 0.3, 0.6, 0.5)
     part = clear_part(layout, 0, rect, face)
     if part is not None:
@@ -211,7 +217,7 @@ def test_the_clear_part_of_a_portrait_holds_the_head_and_no_text(
 
 def test_captions_below_a_face_are_cut_off_and_text_on_it_is_not() -> None:
     rect, face = Rect(0.1, 0.1, 0.9, 0.9), Rect(0.4, 0.3, 0.6, 0.5)
-    captions = [{"k": 0, "text_boxes": [0.2, 0.7, 0.8, 0.75]}]
+    captions = [layout_row(0, [0.2, 0.7, 0.8, 0.75])]
     assert clear_part(captions, 10, rect, face) == Rect(0.1, 0.1, 0.9, 0.7)
-    assert clear_part([{"k": 0, "text_boxes": [0.3, 0.4, 0.7, 0.45]}], 0, rect, face) is None
-    assert clear_part([{"k": 0, "text_boxes": []}], 0, rect, face) is None
+    assert clear_part([layout_row(0, [0.3, 0.4, 0.7, 0.45])], 0, rect, face) is None
+    assert clear_part([layout_row(0, [])], 0, rect, face) is None

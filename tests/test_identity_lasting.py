@@ -9,6 +9,7 @@ from people_case import Faces, Kept
 from table_rows import row
 
 from schemas import tables as t
+from schemas.tables.tracks import TrackRow
 from stages.identity_anchors import Anchors
 from stages.identity_registry import alias_rows
 
@@ -106,7 +107,7 @@ def test_names_outlive_a_scan_that_numbers_tracks_otherwise() -> None:
 
 
 def test_a_remembered_track_is_found_by_time_and_place() -> None:
-    def track(name: str, start: float, end: float, x: float = 0.5) -> dict[str, object]:
+    def track(name: str, start: float, end: float, x: float = 0.5) -> TrackRow:
         return row(t.TRACKS, track_id=name, source_id="s", start_s=start, end_s=end, center_x=x, center_y=0.5)
 
     was = track("t0", 10.0, 20.0)
@@ -119,7 +120,7 @@ def test_a_remembered_track_is_found_by_time_and_place() -> None:
 
 
 def test_a_name_out_of_use_leads_to_one_in_use_and_goes_with_its_sources() -> None:
-    before = [{"alias": "p-1", "source_id": "a", "identity_id": "p-2"}]
+    before = [row(t.IDENTITY_ALIASES, alias="p-1", source_id="a", identity_id="p-2")]
     rows = alias_rows(before, {"p-2": "p-3"}, {"p-2": ["b"]}, {"p-3", "p-4"})
     assert {(r["alias"], r["source_id"], r["identity_id"]) for r in rows} == {("p-1", "a", "p-3"), ("p-2", "b", "p-3")}
     assert alias_rows(rows, {}, {}, {"p-4"}) == [], "it would lead to nobody"

@@ -20,6 +20,8 @@ from curation import Dataset, labels
 from curation.label_formats import FORMATS, Entry, Format, LabelError, read, write
 from curation.memory import MemoryInputs, run_chain
 from schemas import tables as t
+from schemas.tables.labels import LabelRow
+from schemas.tables.tracks import TrackRow
 from stages.attribution import Attribution, AttributionSettings
 from stages.pairing import Pairing, PairingSettings
 from stages.pairing_labels import match
@@ -112,7 +114,7 @@ CASE = Case(
 )
 
 
-def label(**values: object) -> dict[str, object]:
+def label(**values: object) -> LabelRow:
     given = {
         "label_id": "1",
         "source_id": SOURCE,
@@ -124,7 +126,7 @@ def label(**values: object) -> dict[str, object]:
     return row(t.LABELS, **{**given, **values})
 
 
-def paired(*rows: dict[str, object]) -> tuple[list[dict[str, object]], list[dict[str, object]]]:
+def paired(*rows: LabelRow) -> tuple[list[dict[str, object]], list[dict[str, object]]]:
     tables = CASE.tables() | {t.LABELS: [t.LABELS.from_rows(rows)]}
     stages = [Attribution(AttributionSettings()), Pairing(PairingSettings())]
     inputs = MemoryInputs(Path("x"), run_chain(Path("x"), stages, source_id=SOURCE, tables=tables))
@@ -155,8 +157,8 @@ def test_the_newest_label_holds_and_equal_states_keep_their_reasons() -> None:
 
 
 def test_a_label_finds_its_person_under_another_track_id() -> None:
-    def track(name: str, a: float, b: float, x: float) -> dict[str, object]:
-        return {"track_id": name, "start_s": a, "end_s": b, "center_x": x, "center_y": 0.5}
+    def track(name: str, a: float, b: float, x: float) -> TrackRow:
+        return row(t.TRACKS, track_id=name, start_s=a, end_s=b, center_x=x, center_y=0.5)
 
     said = label(track_id="old", start_s=2.0, end_s=8.0, center_x=0.3, center_y=0.5)
     halves = [track("p", 0.0, 5.0, 0.32), track("q", 5.0, 10.0, 0.28), track("other", 0.0, 10.0, 0.7)]

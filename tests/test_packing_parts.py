@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from table_rows import row
 
 from schemas import tables as t
+from schemas.tables.scan import LayoutRow
 from stages.packing_audio import Run, level_db, offset_shift_s, role_gain
 from stages.packing_bounds import person_bounds
 from stages.packing_crop import Rect
@@ -21,7 +22,7 @@ PICTURE = Rect(0, 0, 1280, 720)
 # ------------------------------------------------------------------ bounds
 
 
-def _layout(**values: object) -> dict[str, object]:
+def _layout(**values: object) -> LayoutRow:
     return row(t.LAYOUT, **{"panel_boxes": [0.0, 0.0, 1.0, 1.0], **values})
 
 

@@ -7,9 +7,11 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 from pydantic import ValidationError
+from table_rows import row
 
 from annotators.voices import CAMPPLUS_WEIGHT
 from curation.pack import kept_sides, pair_status
+from schemas.tables.pairing import SEGMENTS
 from schemas.time import Interval
 from stages.packing import PackingSettings
 from stages.packing_voices import Voices, overlaps, separated, wrong_energy
@@ -60,10 +62,10 @@ def test_masks_follow_the_turns_and_the_clip() -> None:
 
 def test_own_voices_are_bound_ones_or_the_main_voice_of_what_is_spoken() -> None:
     voices = Voices([], {"t": frozenset({"me"})})
-    said = {"track_id": "t", "state": "speak", "speaker_id": "you"}
+    said = row(SEGMENTS, track_id="t", state="speak", speaker_id="you")
     assert voices.of_segment(said) == {"me"}
-    assert voices.of_segment({**said, "track_id": "other"}) == {"you"}
-    assert voices.of_segment({**said, "track_id": "other", "state": "listen"}) == frozenset()
+    assert voices.of_segment(said.but(track_id="other")) == {"you"}
+    assert voices.of_segment(said.but(track_id="other", state="listen")) == frozenset()
 
 
 def test_wrong_energy_is_what_lies_under_the_wrong_voice() -> None:

@@ -9,9 +9,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from table_rows import row
 
+from schemas.tables.pairing import SEGMENTS, SegmentRow
 from stages.pairing_exchange import link_exchanges
 from stages.pairing_heard import nearest_voices
+from stages.pairing_labels import track_of
 from stages.pairing_segments import SpokenWord, clip_text, cut_points, cut_run, inside_word, voice_changes
 from stages.pairing_states import Lips, Sound, State, bridged, frame_states, runs, smooth, through_pauses
 
@@ -209,24 +212,22 @@ def test_a_backchannel_and_a_voice_too_short_for_a_clip_cut_nothing() -> None:
     assert cut_run([*QUESTION, *ANSWER], 0.0, 6.0, 3.0, 8.0) == [(0.0, 6.0)]
 
 
-def _row(start_s: float, end_s: float, word: str | None) -> dict[str, Any]:
-    return {"start_s": start_s, "end_s": end_s, "word": word}
-
-
 def test_a_clips_text_holds_known_words_inside_it_alone() -> None:
-    rows = [_row(0.0, 1.0, "one"), _row(1.0, 2.0, None), _row(2.0, 2.5, None), _row(2.5, 3.0, "two"), _row(3, 4, "out")]
-    assert clip_text(rows, 0.0, 3.5) == "one … two"
-    assert clip_text(rows, 0.5, 4.0) == "… two out"
-    assert clip_text(rows, 1.0, 3.0) is None
-    assert clip_text(rows, 5.0, 9.0) is None
+    said = [(0.0, 1.0, "one"), (1.0, 2.0, None), (2.0, 2.5, None), (2.5, 3.0, "two"), (3.0, 4.0, "out")]
+    words = [SpokenWord(*w) for w in said]
+    assert clip_text(words, 0.0, 3.5) == "one … two"
+    assert clip_text(words, 0.5, 4.0) == "… two out"
+    assert clip_text(words, 1.0, 3.0) is None
+    assert clip_text(words, 5.0, 9.0) is None
 
 
-def segment(i: str, track: str, state: str, start: float, end: float, speaker: str | None, partner: str | None) -> Any:
-    return {
-        "segment_id": i, "track_id": track, "state": state, "start_s": start, "end_s": end, "speaker_id": speaker,
-        "partner": partner, "pair_id": None,
-        "partner_track_id": partner.removeprefix("track:") if partner and partner.startswith("track:") else None,
-    }  # fmt: skip
+def segment(
+    i: str, track: str, state: str, start: float, end: float, speaker: str | None, partner: str | None
+) -> SegmentRow:
+    return row(
+        SEGMENTS, segment_id=i, track_id=track, state=state, start_s=start, end_s=end, speaker_id=speaker,
+        partner=partner, partner_track_id=track_of(partner),
+    )  # fmt: skip
 
 
 def test_exchanges_link_speakers_with_their_listeners() -> None:
@@ -236,8 +237,7 @@ def test_exchanges_link_speakers_with_their_listeners() -> None:
         segment("c", "t2", "listen", 5, 9, "v1", "voice:v1"),
         segment("d", "t0", "idle", 5, 9, None, None),
     ]
-    link_exchanges("s", rows)
-    pairs = {r["segment_id"]: r["pair_id"] for r in rows}
+    pairs = {r.segment_id: r.pair_id for r in link_exchanges("s", rows)}
     assert pairs["a"] == pairs["b"] == "s-p0000"
     assert pairs["c"] == "s-p0001" and pairs["d"] is None
 
@@ -249,8 +249,7 @@ def test_a_reaction_shot_belongs_to_the_speakers_shot_next_to_it() -> None:
         segment("c", "t0", "speak", 30, 34, "v0", None),
         segment("d", "t1", "listen", 60, 64, "v0", "track:t0"),
     ]
-    link_exchanges("s", rows)
-    pairs = {r["segment_id"]: r["pair_id"] for r in rows}
+    pairs = {r.segment_id: r.pair_id for r in link_exchanges("s", rows)}
     assert pairs["a"] == pairs["b"] is not None
     assert pairs["c"] is None  # nobody is seen listening to it
     assert pairs["d"] not in (None, pairs["a"])  # too far from any

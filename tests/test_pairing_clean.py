@@ -94,7 +94,7 @@ def test_runs_are_cut_by_the_limits_that_the_default_policy_judges_by() -> None:
     text = Path(str(files("workflows") / "policies" / "default.yaml")).read_text(encoding="utf-8")
     limits = limits_of(PairingSettings())
     for columns, most in ((OVERLAYS, limits.overlay), (INTRUDERS, limits.intruder)):
-        assert all(f'keep: "{column} <= {most:g}"' in text for column in columns), (columns, most)
+        assert all(f'keep: "{column.name} <= {most:g}"' in text for column in columns), (columns, most)
     assert f'keep: "face_in_crop >= {limits.face:g} ' in text
 
 

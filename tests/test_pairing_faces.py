@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from table_rows import row
 
+from schemas import tables as t
+from schemas.tables.speech import WordRow
 from schemas.time import GRID_HZ
 from stages.pairing_faces import NO_FACE, FaceSeries, laughing
 from stages.pairing_states import Lips, Reason, Sound, State, frame_states
@@ -19,8 +22,8 @@ def face(smile: float = 0.8, hz: float = 4.8, swing: float = 0.15) -> FaceSeries
     return FaceSeries(at, np.full(N, smile, np.float32), jaw.astype(np.float32))
 
 
-def word(start_s: float, end_s: float, text: str = "hello") -> dict[str, object]:
-    return {"start_s": start_s, "end_s": end_s, "guess": text}
+def word(start_s: float, end_s: float, text: str = "hello") -> WordRow:
+    return row(t.WORDS, start_s=start_s, end_s=end_s, guess=text)
 
 
 def test_a_smile_with_the_jaw_in_laughters_rhythm() -> None:

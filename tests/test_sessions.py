@@ -146,15 +146,15 @@ def test_the_same_file_twice_counts_once(media: Path, tmp_path: Path) -> None:
     listed.write_text(f"path,session\n{clip},call\n{clip},call\n{tmp_path / 'copy.mp4'},call\n")
     named = expand([str(listed)])
     assert [n.session for n in named] == ["call", "call"]
-    rows = [{"path": n.path, "source_id": A, "session": n.session} for n in named]
+    rows = [row(t.INPUTS, path=n.path, source_id=A, session=n.session) for n in named]
     assert members(rows) == {"call": [A]}
-    assert members([*rows, {"path": "/z", "source_id": A, "session": "other"}]) == {"call": [A]}
+    assert members([*rows, row(t.INPUTS, path="/z", source_id=A, session="other")]) == {"call": [A]}
 
 
 def test_the_dataset_takes_partner_and_exchange_from_the_session() -> None:
-    seg = row(t.SEGMENTS, segment_id="s", track_id="x", partner="voice:v", pair_id="old", state="listen")
+    seg = dict(row(t.SEGMENTS, segment_id="s", track_id="x", partner="voice:v", pair_id="old", state="listen"))
     across = {"session_partner": "track:y", "session_partner_track_id": "y", "session_pair_id": "new"}
-    laid = across_files(seg, {"s": across})
+    laid = across_files(dict(seg), {"s": across})
     assert (laid["partner"], laid["partner_track_id"], laid["pair_id"]) == ("track:y", "y", "new")
     assert across_files(seg, {}) == seg
     assert pair_status(laid, kept_sides([laid])) == "orphan"

@@ -11,10 +11,13 @@ import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from table_rows import row
 
 from annotators import shots, weights
 from annotators.shot_change import Thinner, compare, ratios, thumbnail
 from annotators.shots import WINDOW, ShotNetwork, windows
+from schemas import tables as t
+from schemas.tables.scan import FaceCropRow
 from stages.scan_evidence import face_shift
 from stages.scan_grid import content_change
 from stages.scan_jumps import Candidate, stands_alone
@@ -201,14 +204,14 @@ PUBLISHED = (0.002496, 0.988071, 0.065792, 0.001503)
 
 
 def test_how_far_faces_move() -> None:
-    def row(k: int, x: float) -> dict[str, object]:
+    def at(k: int, x: float) -> FaceCropRow:
         points = np.array([[x, 0.0], [x + 100.0, 0.0], [x + 50.0, 80.0]]) * 8
-        return {"k": k, "landmarks": points.astype("<i2").tobytes()}
+        return row(t.FACE_CROPS, k=k, landmarks=points.astype("<i2").tobytes())
 
-    shift: Callable[[int, int], float | None] = face_shift([row(9, 0), row(9, 400), row(10, 5), row(10, 400)])
+    shift: Callable[[int, int], float | None] = face_shift([at(9, 0), at(9, 400), at(10, 5), at(10, 400)])
     assert shift(9, 10) == pytest.approx(0.05)
     assert shift(4, 5) is None and shift(9, 11) is None
-    assert face_shift([row(9, 0), row(30, 0)])(9, 10) == np.inf
+    assert face_shift([at(9, 0), at(30, 0)])(9, 10) == np.inf
 
 
 def test_a_jump_among_refreshed_pictures_does_not_stand_alone() -> None:

@@ -25,6 +25,7 @@ from annotators.shipped import NO_BODY
 from curation.memory import MemoryInputs
 from curation.stage import WorkItem
 from schemas import tables as t
+from schemas.tables.pairing import SegmentRow
 from stages.body import BodySettings, BodyStage, looked_at
 from workflows.stand_ins import sentence
 
@@ -63,7 +64,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def _segment(start_s: float, end_s: float, person: int = 0) -> dict[str, Any]:
+def _segment(start_s: float, end_s: float, person: int = 0) -> SegmentRow:
     track = f"{SOURCE}-t{person}"
     times = {"start_s": start_s, "end_s": end_s, "duration_s": end_s - start_s}
     return row(
@@ -76,7 +77,7 @@ def _segment(start_s: float, end_s: float, person: int = 0) -> dict[str, Any]:
     )
 
 
-def _inputs(clip: Path, segments: Sequence[dict[str, Any]], people: int = 1) -> MemoryInputs:
+def _inputs(clip: Path, segments: Sequence[SegmentRow], people: int = 1) -> MemoryInputs:
     frames = [
         row(t.FACE_FRAMES, source_id=SOURCE, tracklet_id=f"{SOURCE}-w0000-{p:03d}", k=k, t_s=k / 25,
             x=580.0 + 300 * p, y=140.0, w=120.0, h=160.0, has_mesh=True)
@@ -96,8 +97,8 @@ def _inputs(clip: Path, segments: Sequence[dict[str, Any]], people: int = 1) -> 
     return MemoryInputs(clip, parts)
 
 
-def _item(segments: Sequence[dict[str, Any]]) -> WorkItem:
-    return WorkItem(SOURCE, units=tuple(s["segment_id"] for s in segments))
+def _item(segments: Sequence[SegmentRow]) -> WorkItem:
+    return WorkItem(SOURCE, units=tuple(s.segment_id for s in segments))
 
 
 def test_bodies_are_looked_at_up_to_five_times_a_second_in_source_pixels(clip: Path) -> None:

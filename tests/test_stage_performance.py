@@ -22,14 +22,17 @@ from curation.memory import MemoryInputs
 from curation.stage import Outputs, WorkItem
 from schemas import tables as t
 from schemas.caption import PerformanceCaption, time_words
+from schemas.tables.pairing import SegmentRow
+from schemas.tables.scan import FaceFrameRow
 from stages.clip_plan import ClipPlan, ClipPlanSettings
+from stages.face_series import Series, track_series
 from stages.performance import Performance, PerformanceSettings, partner_place, track_baselines
 
 SOURCE = "ef" * 8
 SIZE = (1280, 720)
 
 
-def _rows(signals: FaceSignals, person: int) -> list[dict[str, Any]]:
+def _rows(signals: FaceSignals, person: int) -> list[FaceFrameRow]:
     """FACE_FRAMES rows of one person's tracklet."""
     name = f"{SOURCE}-w0000-{person:03d}"
     out = []
@@ -44,7 +47,7 @@ def _rows(signals: FaceSignals, person: int) -> list[dict[str, Any]]:
     return out
 
 
-def _segment(start_s: float, end_s: float, state: str, person: int = 0, **values: Any) -> dict[str, Any]:
+def _segment(start_s: float, end_s: float, state: str, person: int = 0, **values: Any) -> SegmentRow:
     track = f"{SOURCE}-t{person}"
     times = {"start_s": start_s, "end_s": end_s, "duration_s": end_s - start_s}
     name = f"{track}-{round(1000 * start_s)}"
@@ -52,7 +55,7 @@ def _segment(start_s: float, end_s: float, state: str, person: int = 0, **values
 
 
 def _parts(
-    people: Sequence[FaceSignals], segments: Sequence[dict[str, Any]], layout: Sequence[dict[str, Any]] = ()
+    people: Sequence[FaceSignals], segments: Sequence[SegmentRow], layout: Sequence[dict[str, Any]] = ()
 ) -> dict[Any, list[pa.Table]]:
     tracklets = [
         {"tracklet_id": f"{SOURCE}-w0000-{p:03d}", "source_id": SOURCE, "track_id": f"{SOURCE}-t{p}"}
@@ -123,14 +126,9 @@ def test_what_is_usual_for_the_person_is_taken_off() -> None:
     assert track_baselines({"x": _series(never)}) == {}
 
 
-def _series(signals: FaceSignals) -> dict[str, Any]:
-    from stages.face_series import track_series
-
+def _series(signals: FaceSignals) -> Series:
     table = t.FACE_FRAMES.from_rows(_rows(signals, 0))
-    columns = [
-        "k", "x", "y", "w", "h", "has_mesh", "yaw_deg", "pitch_deg", "roll_deg", "mouth_open", "blendshapes",
-    ]  # fmt: skip
-    return track_series([table], {f"{SOURCE}-w0000-000": "x"}, columns)["x"]
+    return track_series([table], {f"{SOURCE}-w0000-000": "x"}, FaceFrameRow.columns)["x"]
 
 
 def test_a_face_never_measured_is_no_error_and_discards_get_no_caption() -> None:

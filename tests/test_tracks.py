@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from annotators.protocols import Box, FaceBox
 from stages.scan_jumps import is_candidate
-from stages.scan_people import Portrait, divide, turns
+from stages.scan_people import Portrait, divided, turns
 from stages.scan_tracker import Followed, associate, doubles, iou, near
 from stages.tracks import _cuts
 from stages.tracks_join import Piece, join, shot_of
@@ -110,9 +110,8 @@ def test_a_single_portrait_of_another_person_counts_where_the_face_jumps() -> No
 
 
 def test_rows_after_a_turn_get_a_tracklet_of_their_own() -> None:
-    rows = [{"tracklet_id": name, "k": k} for name in ("a", "b") for k in (0, 10, 20, 30)]
-    divide(rows, {"a": [10, 30]})
-    assert [r["tracklet_id"] for r in rows] == ["a", "ap1", "ap1", "ap2", "b", "b", "b", "b"]
+    names = [divided(name, k, {"a": [10, 30]}) for name in ("a", "b") for k in (0, 10, 20, 30)]
+    assert names == ["a", "ap1", "ap1", "ap2", "b", "b", "b", "b"]
 
 
 def test_shot_of_a_time() -> None:

@@ -13,10 +13,11 @@ from rich.table import Table as RichTable
 
 from curation import identities
 from curation.dataset import Dataset
-from curation.identities import Decided
+from curation.identities import Decided, Person
 from curation.run import locked
 from curation.splits import split_warnings
 from schemas import tables as t
+from schemas.tables.people import DoubtfulMergeRow
 
 app = typer.Typer(no_args_is_help=True, help="Who is who: list people, merge and split them by hand.")
 out = Console(soft_wrap=True)
@@ -34,16 +35,16 @@ def list_(
     opened = Dataset(dataset)
     people = identities.listing(opened)
     if as_json:
-        sys.stdout.write(json.dumps(people, indent=1, ensure_ascii=False) + "\n")
+        sys.stdout.write(json.dumps([_facts(p) for p in people], indent=1, ensure_ascii=False) + "\n")
         return
     table = RichTable("identity", "seconds", "split", "group", "tracks", "sources", "former names")
-    for r in people:
+    for p in people:
         table.add_row(
-            r["identity_id"], f"{r['seen_s']:.1f}", r["split"] or "-", r["group_id"], _some(r["tracks"]),
-            _some(r["sources"]), " ".join(r["aliases"]),
+            p.row.identity_id, f"{p.row.seen_s:.1f}", p.row.split or "-", p.row.group_id, _some(p.tracks),
+            _some(p.sources), " ".join(p.aliases),
         )  # fmt: skip
     out.print(table if people else "there are no people yet: `lpm run` finds them")
-    doubtful = opened.table(t.DOUBTFUL_MERGES).to_pylist()
+    doubtful = t.DOUBTFUL_MERGES.rows(opened.table(t.DOUBTFUL_MERGES))
     if doubtful:
         out.print(_doubtful(doubtful))
     for said in split_warnings(opened):
@@ -53,14 +54,18 @@ def list_(
         out.print(f"{len(made)} decisions by people: `lpm identities decisions {dataset}`", markup=False)
 
 
-def _doubtful(rows: list[dict[str, Any]], most: int = 50) -> RichTable:
+def _facts(p: Person) -> dict[str, Any]:
+    return {**dict(p.row), "tracks": p.tracks, "sources": p.sources, "aliases": p.aliases}
+
+
+def _doubtful(rows: list[DoubtfulMergeRow], most: int = 50) -> RichTable:
     left = f", {len(rows) - most} more in the table doubtful_merges" if len(rows) > most else ""
     table = RichTable("identity", "perhaps also", "distance", "limit", "kept apart for", "see tracks")
     table.caption = f"{len(rows)} pairs that may be one person: look, then merge or leave them{left}"
-    for r in sorted(rows, key=lambda r: r["distance"] / max(r["limit"], 1e-9))[:most]:
+    for r in sorted(rows, key=lambda r: r.distance / max(r.limit, 1e-9))[:most]:
         table.add_row(
-            r["identity_id"], r["other_identity_id"], f"{r['distance']:.2f}", f"{r['limit']:.2f}",
-            r["why"].replace("_", " "), f"{r['track_id']} {r['other_track_id']}",
+            r.identity_id, r.other_identity_id, f"{r.distance:.2f}", f"{r.limit:.2f}",
+            r.why.replace("_", " "), f"{r.track_id} {r.other_track_id}",
         )  # fmt: skip
     return table
 
