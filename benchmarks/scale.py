@@ -153,7 +153,7 @@ def filled(table: Table, n: int, /, **given: Any) -> pa.Table:
     for c in table.columns:
         value = given.get(c.name)
         if value is None and c.nullable:
-            arrays.append(pa.nulls(n, c.type))
+            arrays.append(pa.array([None] * n, c.type))
         elif value is None:
             arrays.append(pa.array([_nothing(c.type)] * n, c.type))
         elif isinstance(value, str | float | int):
@@ -255,8 +255,8 @@ def write_source(stepper: Stepper, root: Path, source_id: str, per_source: int, 
     """Write the tables and commits of one source; not synced to disk one by one, or it would take hours."""
     made = source_tables(source_id, per_source, asd_rows)
     live = {
-        "tracks": sorted(set(made[t.SEGMENTS]["track_id"].to_pylist())),
-        "segments": made[t.SEGMENTS]["segment_id"].to_pylist(),
+        "tracks": sorted({str(i) for i in made[t.SEGMENTS]["track_id"].to_pylist()}),
+        "segments": [str(i) for i in made[t.SEGMENTS]["segment_id"].to_pylist()],
     }
     digests = {
         kind: {str(r[UNIT_IDS[kind]]): fingerprint(row=r) for r in made[t.TABLES[kind]].to_pylist()} for kind in live
