@@ -141,7 +141,7 @@ def verdict_sql(policy: Policy, kind: UnitKind, relation: str = "{}") -> str:
             own.append(f"NOT _f{i}")
     columns = [c for rule in chosen for c in rules.columns_of(rule)]
     wanted = ", ".join(f'"{c}"' for c in dict.fromkeys((unit.id, "source_id", "duration_s", *columns)))
-    needed = {unit.id, "source_id", "duration_s", parent, *columns}
+    looked_at = {unit.id, "source_id", "duration_s", parent, *columns}
     types = {name: column.type for name, (_, column, _) in view_columns(kind).items()}
 
     def by_rule(value: Callable[[Rule], str], other: str = "NULL") -> str:
@@ -149,7 +149,7 @@ def verdict_sql(policy: Policy, kind: UnitKind, relation: str = "{}") -> str:
         return f"CASE failed {cases} ELSE {other} END" if chosen else other
 
     first = " ".join(f"WHEN _f{i} THEN {i}" for i in range(len(chosen)))
-    facts = view_sql(kind, relation, columns=needed)
+    facts = view_sql(kind, relation, columns=looked_at)
     judged = f"SELECT {wanted}, {parent} AS parent_id, {', '.join(fails) or 'NULL AS _none'} FROM ({facts})"
     placed = f"SELECT *, {f'CASE {first} END' if chosen else 'CAST(NULL AS INTEGER)'} AS failed FROM ({judged})"
     return (

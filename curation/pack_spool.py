@@ -12,6 +12,7 @@ import json
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -23,12 +24,11 @@ from curation.pack_samples import BATCH, Entry
 from curation.store import Store
 from schemas.sample import Sample
 
-_SCHEMA = pa.schema(
-    [
-        pa.field("split", pa.string()), pa.field("place", pa.string()), pa.field("sample", pa.string()),
-        pa.field("clip_file", pa.string()), pa.field("size", pa.int64()), pa.field("refs", pa.string()),
-    ]
-)  # fmt: skip
+_FIELDS: list[pa.Field[Any]] = [
+    pa.field("split", pa.string()), pa.field("place", pa.string()), pa.field("sample", pa.string()),
+    pa.field("clip_file", pa.string()), pa.field("size", pa.int64()), pa.field("refs", pa.string()),
+]  # fmt: skip
+_SCHEMA = pa.schema(_FIELDS)
 MEMORY = "512MB"
 
 
@@ -76,7 +76,8 @@ class Spool(contextlib.ExitStack):
 
     def sizes(self, split: str) -> Iterator[tuple[str, int]]:
         """Yield (place in the order of shards, bytes of the clip) of a split's samples, in that order."""
-        yield from self._rows("place, size", split, "", "g")
+        for place, size in self._rows("place, size", split, "", "g"):
+            yield str(place), int(size)
 
     def clip_bytes(self, split: str, first: str, last: str) -> int:
         """Return the bytes of the clips between two places, both included."""
@@ -90,7 +91,7 @@ class Spool(contextlib.ExitStack):
             keys = tuple((suffix, sid, track, k) for suffix, sid, track, k in json.loads(refs))
             yield Entry(Sample.model_validate_json(sample), clip_file, keys)
 
-    def _rows(self, columns: str, split: str, first: str, last: str) -> Iterator[tuple[str, ...]]:
+    def _rows(self, columns: str, split: str, first: str, last: str) -> Iterator[tuple[Any, ...]]:
         sql = f"SELECT {columns} FROM spooled WHERE split = ? AND place BETWEEN ? AND ? ORDER BY place"
         with contextlib.closing(self.con.cursor()) as cursor:
             found = cursor.execute(sql, [split, first, last])

@@ -248,7 +248,7 @@ def verify(out: Console, target: str, media: bool | None, tables: bool = False) 
         raise ModuleNotFoundError(name=without)
     problems = vf.verify(
         Dataset(target),
-        media=media,
+        media=bool(media),
         shards=not tables,
         progress=lambda name: out.print(f"checking {name}", highlight=False),
     )
