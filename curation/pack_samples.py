@@ -40,8 +40,8 @@ class Entry:
 BATCH = 2000
 """Kept segments whose samples are put together at once."""
 
-_OF_SEGMENTS = (t.SEGMENTS, t.SESSION_PAIRS, t.CAPTIONS, t.CLIPS, t.CLIP_PLANS, t.REFERENCES)
-_OF_SOURCES = (t.SOURCES, t.INPUTS, t.SPLITS, t.AUDIO, t.TRACK_IDENTITIES, t.WORDS, t.TIMELINE)
+_OF_SEGMENTS: tuple[Table[Any], ...] = (t.SEGMENTS, t.SESSION_PAIRS, t.CAPTIONS, t.CLIPS, t.CLIP_PLANS, t.REFERENCES)
+_OF_SOURCES: tuple[Table[Any], ...] = (t.SOURCES, t.INPUTS, t.SPLITS, t.AUDIO, t.TRACK_IDENTITIES, t.WORDS, t.TIMELINE)
 
 Rows = list[dict[str, Any]]
 
@@ -57,7 +57,7 @@ def kept_entries(dataset: Dataset, identities: Mapping[str, dict[str, str]], pol
     if not dataset.files(t.SPLITS):  # before splits had their own table
         sql = "SELECT identity_id, coalesce(nullif(split, ''), 'train') FROM identities"
         older = dict(dataset.query(sql).fetchall())
-    tables = [t.DECISIONS, *_OF_SEGMENTS, *_OF_SOURCES]
+    tables: list[Table[Any]] = [t.DECISIONS, *_OF_SEGMENTS, *_OF_SOURCES]
     with contextlib.closing(dataset.connect(tables=[t.SESSION_PAIRS, t.DECISIONS])) as everywhere:
         for part in dataset.slices():
             with contextlib.closing(dataset.connect(tables=tables, part=part)) as con:

@@ -88,7 +88,7 @@ class Spool(contextlib.ExitStack):
     def entries(self, split: str, first: str, last: str) -> Iterator[Entry]:
         """Yield the samples between two places, both included, in order."""
         for sample, clip_file, refs in self._rows("sample, clip_file, refs", split, first, last):
-            keys = tuple((suffix, sid, track, k) for suffix, sid, track, k in json.loads(refs))
+            keys = tuple((suffix, sid, track, k, tuple(box)) for suffix, sid, track, k, box in json.loads(refs))
             yield Entry(Sample.model_validate_json(sample), clip_file, keys)
 
     def _rows(self, columns: str, split: str, first: str, last: str) -> Iterator[tuple[Any, ...]]:

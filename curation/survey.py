@@ -6,6 +6,7 @@ import contextlib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import duckdb
 
@@ -13,6 +14,7 @@ from curation.dataset import Dataset, Slice
 from curation.funnel import Funnel, Tally
 from curation.ledger import Balance, balances, mute, total
 from schemas import tables as t
+from schemas.table import Table
 from schemas.units import UNITS
 
 Reason = tuple[str, str, str, str]
@@ -32,7 +34,7 @@ class Survey:
 
 def slices(dataset: Dataset) -> Iterator[tuple[Slice, duckdb.DuckDBPyConnection]]:
     """Yield every slice with its tables of units, registry, decisions and manifest in a connection of its own."""
-    tables = [t.INPUTS, t.DECISIONS, t.MANIFEST, *(unit.table for unit in UNITS.values())]
+    tables: list[Table[Any]] = [t.INPUTS, t.DECISIONS, t.MANIFEST, *(unit.table for unit in UNITS.values())]
     for part in dataset.slices():
         with contextlib.closing(dataset.connect(tables=tables, part=part)) as con:
             yield part, con
