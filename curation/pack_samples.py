@@ -109,7 +109,7 @@ def _of(con: duckdb.DuckDBPyConnection, table: Table, sources: list[str]) -> Row
     """Return the rows of some neighbouring sources, in order of the table's key."""
     columns, keys = ", ".join(f'"{c}"' for c in table.column_names), ", ".join(table.key)
     sql = f"SELECT {columns} FROM of_{table.name} WHERE kept_source BETWEEN ? AND ? ORDER BY {keys}"
-    rows: Rows = con.sql(sql, params=[sources[0], sources[-1]]).to_arrow_table().cast(table.schema).to_pylist()
+    rows: Rows = con.sql(sql, params=[sources[0], sources[-1]]).to_arrow_table().to_pylist()
     return rows
 
 
