@@ -36,7 +36,7 @@ from truth_people import Truth, read_truths, whole
 from yield_score import usable
 
 from curation import Dataset, rules
-from curation.decide import create_views
+from curation.decide import register_tables, view_sql
 from schemas import tables as t
 from schemas.policy import Policy
 from schemas.time import GRID_HZ, Interval, grid_range
@@ -85,10 +85,10 @@ def read(dataset: Dataset, media: Path) -> Labelled:
 def against(dataset: Dataset, policy: Policy) -> dict[str, set[str]]:
     """Return, per segment, the rules that are against it or a unit that holds it, each rule taken by itself."""
     con = rules.connect()
-    create_views(con, dataset.unit_tables())
+    register_tables(con, dataset.unit_tables())
     failing: dict[tuple[str, str], set[str]] = defaultdict(set)
     for rule in policy.rules:
-        ids = con.execute(f"SELECT {UNITS[rule.on].id} FROM {rule.on} WHERE NOT ({rule.keep})").fetchall()
+        ids = con.execute(f"SELECT {UNITS[rule.on].id} FROM ({view_sql(rule.on)}) WHERE NOT ({rule.keep})").fetchall()
         for (unit_id,) in ids:
             failing[rule.on, unit_id].add(rule.id)
     chain = (("sources", "source_id"), ("shots", "shot_id"), ("tracks", "track_id"), ("segments", "segment_id"))

@@ -10,8 +10,7 @@ from typing import Any
 from truth_people import Truth
 
 from curation import Dataset
-from curation.account import expected_units
-from curation.ledger import balances
+from curation.survey import survey
 from schemas import tables as t
 
 CAUGHT_BY = {
@@ -75,10 +74,8 @@ def quarantined(dataset: Dataset, truths: Mapping[str, Truth]) -> dict[str, Any]
 
 def unaccounted(dataset: Dataset) -> int | None:
     """Return how many units are in no outcome; None before the dataset's first decisions."""
-    decisions = dataset.table(t.DECISIONS)
-    if not decisions.num_rows:
-        return None
-    return sum(b.unaccounted for b in balances(decisions, expected_units(dataset)))
+    found = survey(dataset).balances
+    return sum(b.unaccounted for b in found) if any(sum(b.counts.values()) for b in found) else None
 
 
 def sync_errors(dataset: Dataset, truths: Mapping[str, Truth]) -> dict[str, float | None]:

@@ -8,6 +8,7 @@ written.
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,8 +18,9 @@ from points import Point
 from truth_people import SHORT_IDLE, Truth
 
 from curation import Dataset
+from curation.account import ledger_tables
 from curation.decide import alive, evaluate
-from curation.ledger import decide_all
+from curation.ledger import judge, prepare
 from schemas import tables as t
 from schemas.policy import Policy
 from schemas.time import GRID_HZ, Interval, grid_index, grid_range
@@ -45,11 +47,16 @@ def outcomes(dataset: Dataset, policy: Policy) -> dict[str, Outcome]:
     live = {i for kind in verdicts for i in alive(verdicts, kind)}
     known = {i for kind in verdicts for i in verdicts[kind]}
     failed = [e for e in dataset.table(t.ERRORS).to_pylist() if e["unit_id"] in live or e["unit_id"] not in known]
-    rows = decide_all(dataset.table(t.INPUTS), verdicts, failed, {}).to_pylist()
-    state = {r["segment_id"]: r["state"] for r in dataset.table(t.SEGMENTS, ["segment_id", "state"]).to_pylist()}
-    return {
-        r["unit_id"]: Outcome(r["outcome"], r["rule"], state[r["unit_id"]]) for r in rows if r["unit"] == "segments"
-    }
+    with contextlib.closing(dataset.connect(tables=ledger_tables())) as con:
+        con.register("failed_now", t.ERRORS.from_rows(failed))
+        con.execute("CREATE TABLE failed AS SELECT DISTINCT ON (unit_id) * FROM failed_now ORDER BY unit_id, stage")
+        prepare(con)
+        judge(con, policy)
+        rows = con.execute(
+            "SELECT unit_id, outcome, rule, state FROM decided JOIN segments ON segment_id = unit_id "
+            "WHERE unit = 'segments'"
+        ).fetchall()
+    return {unit_id: Outcome(outcome, rule, state) for unit_id, outcome, rule, state in rows}
 
 
 PAUSE = "pause"

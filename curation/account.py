@@ -1,70 +1,49 @@
-"""Write the ledger of a dataset: decisions, errors and balances, from its tables and commits."""
+"""Write the ledger of a dataset: decisions, errors and balances, from its tables and commits, slice by slice."""
 
 from __future__ import annotations
 
-from typing import Any
+import contextlib
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
 
+import duckdb
 import pyarrow as pa
+import pyarrow.parquet as pq
 
-from curation.commits import commit_file, read_commit
+from curation import ledger
 from curation.dataset import Dataset
-from curation.dataset_step import all_verdicts
-from curation.decide import Verdicts
-from curation.ledger import Balance, Progress, check, decide_all
-from curation.register import read_registry
-from curation.stage import WorkItem
+from curation.decide import unit_tables
+from curation.ledger import Balance
+from curation.progress import ProgressReader, source_work
 from curation.step import Stepper
 from curation.store import table_file
+from curation.table_writer import Append, writing
 from schemas import tables as t
-from schemas.policy import UnitKind
-from schemas.units import UNITS
+from schemas.table import Table
+from schemas.units import RIGHTS, UNITS
+
+Change = tuple[str, str, str, str]
+"""Kind of unit, outcome before ("new" = it had none), outcome now, and the rule or stage that says so."""
 
 
-def next_stage(stepper: Stepper, source_id: str) -> str | None:
-    """Return the first stage that has something to do for a source, or None; loads no model, touches no media."""
-    pipeline = stepper.pipeline
-    with stepper.remembering():
-        for resolved in (*pipeline.before, *pipeline.windowed, *pipeline.after):
-            items = [WorkItem(source_id)] if resolved.cls.unit == "source" else stepper.window_items(source_id)
-            if any(stepper.has_work(resolved, item) for item in items):
-                return resolved.name
-        return None
+@dataclass(slots=True)
+class Decided:
+    """The ledger's balance, and what became different from the decisions before."""
+
+    balances: list[Balance] = field(default_factory=list)
+    without_reason: list[str] = field(default_factory=list)
+    pending: int = 0
+    """units below sources that are not measured to the end"""
+    counts: Counter[Change] = field(default_factory=Counter)
+    seconds: dict[Change, float] = field(default_factory=dict)
 
 
-def errors(stepper: Stepper, source_ids: list[str]) -> pa.Table:
-    """Return the ERRORS table of some sources, from their commits."""
-    rows: dict[tuple[str, str, str], dict[str, Any]] = {}
-    for source_id in source_ids:
-        for commit in stepper.source_commits(source_id):
-            for e in commit.errors:
-                row = {
-                    "source_id": source_id, "stage": commit.stage, "unit_id": e.unit_id, "error": e.error,
-                    "message": e.message, "traceback": e.traceback,
-                }  # fmt: skip
-                rows.setdefault((source_id, commit.stage, e.unit_id), row)
-    return t.ERRORS.from_rows(rows.values())
-
-
-def progress(stepper: Stepper, source_id: str) -> Progress:
-    """Return how far a source has come."""
-    out = Progress(missing=next_stage(stepper, source_id))
-    for resolved in stepper.pipeline.after:
-        cls = resolved.cls
-        if cls.gate is None or cls.gate_mode == "any":
-            continue
-        commit = read_commit(stepper.store, commit_file(resolved.name, WorkItem(source_id), windowed=False))
-        covered = set() if commit is None else set(commit.units)
-        out.covered.setdefault(cls.gate, {})[resolved.name] = covered
-    return out
-
-
-def decisions(stepper: Stepper, verdicts: Verdicts | None = None) -> tuple[pa.Table, pa.Table]:
-    """Return (DECISIONS, ERRORS) of the whole dataset under the stepper's policy; nothing is written."""
-    inputs = read_registry(stepper.store)
-    source_ids = sorted({str(s) for s in inputs["source_id"].to_pylist()})
-    failed = errors(stepper, source_ids)
-    state = {s: progress(stepper, s) for s in source_ids}
-    return decide_all(inputs, verdicts or all_verdicts(stepper), failed.to_pylist(), state), failed
+def ledger_tables() -> list[Table]:
+    """Return the tables that decisions rest on."""
+    return [t.INPUTS, *(table for table in unit_tables() if table is not RIGHTS)]
 
 
 def write(stepper: Stepper) -> list[Balance]:
@@ -73,17 +52,113 @@ def write(stepper: Stepper) -> list[Balance]:
     Raises:
         LedgerError: the conservation law does not hold.
     """
-    table, failed = decisions(stepper)
-    stepper.store.write_table(table_file(t.DECISIONS), t.DECISIONS, table)
-    stepper.store.write_table(table_file(t.ERRORS), t.ERRORS, failed)
-    return check(table, expected_units(Dataset(stepper.store.uri)))
+    return decide(stepper).balances
 
 
-def expected_units(dataset: Dataset) -> dict[UnitKind, list[str]]:
-    """Return every id that must be accounted for: registered sources and all measured shots, tracks, segments."""
-    out: dict[UnitKind, list[str]] = {}
-    for kind, unit in UNITS.items():
-        table = t.INPUTS if kind == "sources" else unit.table
-        ids = {str(i) for i in dataset.table(table, [unit.id])[unit.id].to_pylist()}
-        out[kind] = sorted(ids)
+def decide(stepper: Stepper, *, dry_run: bool = False) -> Decided:
+    """Decide the whole dataset under the stepper's policy, and write DECISIONS and ERRORS unless it is a dry run.
+
+    Raises:
+        LedgerError: the conservation law does not hold.
+    """
+    out = Decided()
+    balances = []
+    with _Output(stepper, dry_run) as output:
+        for con, errors in _slices(stepper):
+            balances.append(ledger.balances(con, "decided"))
+            out.without_reason += ledger.mute(con, "decided")
+            _compare(con, out)
+            if not dry_run:
+                output.append(con, t.ERRORS.from_rows(errors))
+    out.balances = ledger.check(ledger.total(balances), out.without_reason)
     return out
+
+
+def _slices(stepper: Stepper) -> Iterator[tuple[duckdb.DuckDBPyConnection, list[dict[str, object]]]]:
+    """Yield a connection with the view `decided` and the rows of ERRORS, slice by slice."""
+    dataset = Dataset(stepper.store.uri)
+    progress = ProgressReader(stepper)
+    for part in dataset.slices():
+        with contextlib.closing(dataset.connect(tables=[*ledger_tables(), t.DECISIONS], part=part)) as con:
+            _shut(con, dataset)
+            ids = con.execute("SELECT DISTINCT source_id FROM inputs").fetchall()
+            known = progress.read(part, (str(i) for (i,) in ids))
+            known.register(con)
+            errors = t.ERRORS.from_rows(known.errors)
+            con.register("errors_now", errors)
+            con.execute(
+                "CREATE TABLE failed AS SELECT DISTINCT ON (unit_id) unit_id, stage, error, message FROM errors_now "
+                "ORDER BY unit_id, source_id, stage"
+            )
+            ledger.judge(con, stepper.policy, source_work(stepper.pipeline))
+            yield con, known.errors
+    progress.close()
+
+
+def _shut(con: duckdb.DuckDBPyConnection, dataset: Dataset) -> None:
+    """Let the connection reach the dataset's own files and nothing else: a policy's predicates are data."""
+    if dataset.store.local:
+        con.execute(f"SET allowed_directories = ['{dataset.store.root.replace(chr(39), chr(39) * 2)}/']")
+    con.execute("SET enable_external_access = false")
+
+
+def _compare(con: duckdb.DuckDBPyConnection, out: Decided) -> None:
+    rows = con.execute(
+        "SELECT n.unit, coalesce(o.outcome, 'new') AS was, n.outcome, coalesce(nullif(n.rule, ''), n.step, ''), "
+        "count(*), sum(n.duration_s) FROM decided n LEFT JOIN decisions o USING (unit, unit_id) "
+        "WHERE was <> n.outcome OR (o.unit_id IS NOT NULL AND o.rule IS DISTINCT FROM n.rule) GROUP BY ALL"
+    ).fetchall()
+    for *change, count, seconds in rows:
+        unit, was, now, why = (str(x) for x in change)
+        key = (unit, was, now, why)
+        out.counts[key] += count
+        out.seconds[key] = out.seconds.get(key, 0.0) + seconds
+    pending = "SELECT count(*) FROM decided WHERE outcome = 'pending' AND unit <> 'sources'"
+    ((count,),) = con.execute(pending).fetchall()
+    out.pending += count
+
+
+class _Output(contextlib.ExitStack):
+    """DECISIONS and ERRORS in the making.
+
+    DECISIONS is sorted by kind, and all kinds are found slice by slice: all but the first wait in files of their own.
+    """
+
+    def __init__(self, stepper: Stepper, dry_run: bool) -> None:
+        super().__init__()
+        self._store, self._dry_run = stepper.store, dry_run
+        self._first, *self._later = sorted(UNITS)
+
+    def __enter__(self) -> _Output:
+        super().__enter__()
+        if not self._dry_run:
+            self._decisions = self._open(t.DECISIONS)
+            self._errors = self._open(t.ERRORS)
+            self._folder = Path(self.enter_context(tempfile.TemporaryDirectory(prefix="lpm-ledger-")))
+            self._waiting = {k: pq.ParquetWriter(self._folder / k, t.DECISIONS.schema) for k in self._later}
+        return self
+
+    def _open(self, table: Table) -> Append:
+        return self.enter_context(writing(self._store, table_file(table), table))
+
+    def append(self, con: duckdb.DuckDBPyConnection, errors: pa.Table) -> None:
+        """Take over what was decided of a slice."""
+        self._errors(errors)
+        columns = ", ".join(t.DECISIONS.column_names)
+        for kind in (self._first, *self._later):
+            sql = f"SELECT {columns} FROM decided WHERE unit = '{kind}' ORDER BY unit_id"
+            rows = con.sql(sql).to_arrow_table().cast(t.DECISIONS.schema)
+            if kind == self._first:
+                self._decisions(rows)
+            else:
+                self._waiting[kind].write_table(rows)
+
+    def __exit__(self, *error: object) -> bool:
+        if not self._dry_run:
+            for writer in self._waiting.values():
+                writer.close()
+            if error[0] is None:
+                for kind in self._later:
+                    for batch in pq.ParquetFile(self._folder / kind).iter_batches():
+                        self._decisions(pa.Table.from_batches([batch]))
+        return bool(super().__exit__(*error))  # type: ignore[arg-type]

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pyarrow as pa
 import pyarrow.fs as pafs
@@ -39,6 +39,25 @@ class Part:
     """relative path of the compact file"""
     groups: tuple[int, ...]
     """its row groups there; none for an empty table"""
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """A bucket of a table: its small files with sizes, compact files and marks, by relative name."""
+
+    small: dict[str, int] = field(default_factory=dict)
+    compact: list[str] = field(default_factory=list)
+    gone: list[str] = field(default_factory=list)
+
+    @property
+    def hidden(self) -> list[str]:
+        """Names of which no compacted part counts."""
+        return [*self.small, *(mark.removesuffix(GONE) for mark in self.gone)]
+
+    @property
+    def plain(self) -> bool:
+        """Every row of every file counts, as one can tell without opening any."""
+        return not self.compact or (len(self.compact) == 1 and not self.small and not self.gone)
 
 
 class Compacted:

@@ -13,19 +13,22 @@ import contextlib
 import hashlib
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from curation.batches import batches
-from curation.compacted import FOLDER, FOOTER, GONE, live_parts
+from curation.compacted import FOLDER, FOOTER, Folder, live_parts
 from curation.store import Store
 from schemas import tables as t
 from schemas.table import Table
 
 MIN_FILES = 64
 """Small files of one table in one bucket from which a run gathers them by itself."""
+
+MAX_FILES = 1024
+"""Small files of one table, over all buckets, from which a run gathers all of them: to open them takes a second."""
 
 MAX_BYTES = 256 * 2**20
 """A compact file is closed beyond this many bytes of small files."""
@@ -40,17 +43,16 @@ class Compaction:
     cleared: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class _Folder:
-    """A bucket of a table: its small files with sizes, compact files and marks, by relative name."""
-
-    small: dict[str, int] = field(default_factory=dict)
-    compact: list[str] = field(default_factory=list)
-    gone: list[str] = field(default_factory=list)
-
-
-def tidy(store: Store, *, min_files: int = MIN_FILES, progress: Callable[[str], None] = lambda _: None) -> Compaction:
+def tidy(
+    store: Store,
+    *,
+    min_files: int = MIN_FILES,
+    max_files: int = MAX_FILES,
+    progress: Callable[[str], None] = lambda _: None,
+) -> Compaction:
     """Settle all compact files, then gather every bucket's small files where there are at least `min_files`.
+
+    A table with more than `max_files` small files is gathered wherever there are two.
 
     Call it only while no other process writes the dataset. Raises ValueError where min_files is below 2.
     """
@@ -60,36 +62,22 @@ def tidy(store: Store, *, min_files: int = MIN_FILES, progress: Callable[[str], 
     for table in t.TABLES.values():
         if table.grain == "dataset":
             continue
-        for name, folder in _folders(store, table):
+        folders = store.folders(f"tables/{table.name}")
+        least = 2 if sum(len(f.small) for f in folders.values()) > max_files else min_files
+        for name, folder in folders.items():
             if folder.compact or folder.gone:
                 progress(name)
                 _settle(store, table, folder, done)
-            if len(folder.small) >= min_files:
+            if len(folder.small) >= least:
                 progress(name)
                 _gather(store, table, name, folder, done)
     return done
 
 
-def _folders(store: Store, table: Table) -> Iterator[tuple[str, _Folder]]:
-    """Yield the buckets of a table in order."""
-    out: dict[str, _Folder] = {}
-    for name, size in store.sizes(f"tables/{table.name}").items():
-        parent, _, base = name.rpartition("/")
-        inside, _, last = parent.rpartition("/")
-        if last == FOLDER:
-            out.setdefault(inside, _Folder()).compact.append(name)
-        elif base.endswith(GONE):
-            out.setdefault(parent, _Folder()).gone.append(name)
-        elif base.endswith(".parquet"):
-            out.setdefault(parent, _Folder()).small[name] = size
-    yield from sorted(out.items())
-
-
-def _settle(store: Store, table: Table, folder: _Folder, done: Compaction) -> None:
+def _settle(store: Store, table: Table, folder: Folder, done: Compaction) -> None:
     """Rewrite compact files without their hidden parts, then drop the marks, which hide nothing any more."""
     listed = [store.compacted.parts(file) for file in folder.compact]
-    hidden = [*folder.small, *(mark.removesuffix(GONE) for mark in folder.gone)]
-    for file, parts, live in zip(list(folder.compact), listed, live_parts(listed, hidden), strict=True):
+    for file, parts, live in zip(list(folder.compact), listed, live_parts(listed, folder.hidden), strict=True):
         if len(live) == len(parts):
             continue
         folder.compact.remove(file)
@@ -104,7 +92,7 @@ def _settle(store: Store, table: Table, folder: _Folder, done: Compaction) -> No
         store.delete(mark)
 
 
-def _gather(store: Store, table: Table, where: str, folder: _Folder, done: Compaction) -> None:
+def _gather(store: Store, table: Table, where: str, folder: Folder, done: Compaction) -> None:
     """Write the small files of one bucket into compact files of a bounded size, then delete them."""
     for batch in batches(sorted(folder.small.items()), MAX_BYTES):
         digests = [(name, hashlib.sha256(store.read(name)).hexdigest()) for name in batch]

@@ -9,7 +9,9 @@ Views are made over the Parquet files, so nothing is copied; the same files open
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
 from typing import Any
 
 import duckdb
@@ -17,16 +19,35 @@ import pyarrow as pa
 import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 
-from curation.compacted import Part
+from curation.batches import batches
+from curation.compacted import Part, live_parts
 from curation.decide import unit_tables, view_sql
 from curation.store import Store, StoreError, table_file
 from schemas import tables as t
 from schemas.extensions import declare, from_json
 from schemas.table import Table
-from schemas.units import UNITS
+from schemas.units import RIGHTS, UNITS
 
 FORMAT_VERSION = 1
 """Raised when the layout of a dataset changes incompatibly."""
+
+
+SLICE_BYTES = 4 * 2**20
+"""Compressed bytes of tracks and segments in a slice: some hundred thousand segments."""
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """Buckets that lie together, in order; ids of sources and of their units begin with the bucket's name."""
+
+    buckets: tuple[str, ...]
+    end: str | None
+    """the bucket after them; None at the end"""
+
+    def where(self, column: str) -> str:
+        """Return the SQL condition that an id is of a source in these buckets."""
+        last = "true" if self.end is None else f"{column} < '{self.end}'"
+        return f"{column} >= '{self.buckets[0]}' AND {last}"
 
 
 class DatasetError(ValueError):
@@ -55,74 +76,127 @@ class Dataset:
 
     def files(self, table: Table) -> list[str]:
         """Return the names of a table's files as `Store.read_table` takes them, compacted or not."""
-        return list(self._parts(table))
-
-    def _parts(self, table: Table) -> dict[str, Part | None]:
         if table.grain == "dataset":
             name = table_file(table)
-            return {name: None} if self.store.exists(name) else {}
-        return self.store.tables(f"tables/{table.name}")
+            return [name] if self.store.exists(name) else []
+        return list(self.store.tables(f"tables/{table.name}"))
 
-    def table(self, table: Table, columns: list[str] | None = None) -> pa.Table:
-        """Return a whole table as Arrow, sorted by key."""
-        parts = self._parts(table)
-        if not parts:
+    def slices(self) -> list[Slice]:
+        """Cut the dataset between buckets into slices of bounded size, to go through it in bounded memory."""
+        sizes: dict[str, int] = dict.fromkeys((f"{i:02x}" for i in range(256)), 0)
+        for table in (t.TRACKS, t.SEGMENTS):
+            for name, size in self.store.sizes(f"tables/{table.name}").items():
+                bucket = name.split("/bucket=")[1][:2]
+                sizes[bucket] = sizes.get(bucket, 0) + size
+        cut = list(batches(((b, float(n)) for b, n in sorted(sizes.items())), SLICE_BYTES))
+        ends = [*(group[0] for group in cut[1:]), None]
+        return [Slice(tuple(group), end) for group, end in zip(cut, ends, strict=True)]
+
+    def table(self, table: Table, columns: list[str] | None = None, sources: Collection[str] | None = None) -> pa.Table:
+        """Return a table as Arrow, sorted by key: all of it, or the rows of some sources without reading others'."""
+        whole, parts = self._files(table, sources)
+        if not whole and not parts:
             return table.empty().select(columns or list(table.column_names))
-        rows = self._dataset(table, parts).to_table(columns=columns)
+        chosen = None
+        if sources is not None and table.grain == "dataset":
+            chosen = pads.field("source_id").isin(sorted(sources))
+        rows = self._dataset(table, whole, parts).to_table(columns=columns, filter=chosen)
         keys = [k for k in table.key if k in rows.column_names]
         return rows.sort_by([(k, "ascending") for k in keys]) if keys else rows
 
-    def _dataset(self, table: Table, parts: Mapping[str, Part | None]) -> pads.Dataset:
-        """Return the parts as one Arrow dataset: small files whole, of compact files the row groups that count."""
+    def _files(
+        self, table: Table, sources: Collection[str] | None = None, part: Slice | None = None
+    ) -> tuple[list[str], list[Part]]:
+        """Return the files of which every row counts, and single parts of compact files that hold others' rows."""
+        if table.grain == "dataset":
+            return self.files(table), []
+        wanted = None if sources is None else frozenset(sources)
+        root = f"tables/{table.name}"
+        buckets = part.buckets if part is not None else wanted and sorted({s[:2] for s in wanted})
+        prefixes = [root] if buckets is None else [f"{root}/bucket={b}" for b in buckets]
+        whole: list[str] = []
+        single: list[Part] = []
+        for folder in (f for prefix in prefixes for f in self.store.folders(prefix).values()):
+            whole += [n for n in folder.small if wanted is None or n.rpartition("/")[2][:16] in wanted]
+            if wanted is None and folder.plain:
+                whole += folder.compact
+                continue
+            listed = [self.store.compacted.parts(file) for file in folder.compact]
+            for file, parts, live in zip(folder.compact, listed, live_parts(listed, folder.hidden), strict=True):
+                mine = [p for p in live if wanted is None or p.name.rpartition("/")[2][:16] in wanted]
+                if len(mine) == len(parts):
+                    whole.append(file)
+                else:
+                    single += mine
+        return sorted(whole), single
+
+    def _dataset(self, table: Table, whole: list[str], parts: list[Part]) -> pads.Dataset:
+        """Return files and parts as one Arrow dataset: of compact files the row groups that count."""
         fs, form = self.store.filesystem(), pads.ParquetFileFormat()
         groups: dict[str, list[int]] = {}
-        for part in parts.values():
-            if part is not None:
-                groups.setdefault(part.file, []).extend(part.groups)
-        fragments = [form.make_fragment(self.store.path(n), fs) for n, part in parts.items() if part is None]
+        for part in parts:
+            groups.setdefault(part.file, []).extend(part.groups)
+        fragments = [form.make_fragment(self.store.path(name), fs) for name in whole]
         for file, wanted in sorted(groups.items()):
             if wanted:
                 fragments.append(form.make_fragment(self.store.path(file), fs, row_groups=sorted(wanted)))
         return pads.FileSystemDataset(fragments, table.schema, form, fs)
 
-    def _plain_files(self, parts: Mapping[str, Part | None]) -> list[str] | None:
-        """Return the files whose every row counts, or None while some compact file holds hidden rows."""
-        live: dict[str, set[str]] = {}
-        for name, part in parts.items():
-            if part is not None:
-                live.setdefault(part.file, set()).add(name)
-        if any(names != {p.name for p in self.store.compacted.parts(file)} for file, names in live.items()):
-            return None
-        return sorted([n for n, part in parts.items() if part is None] + list(live))
+    def connect(
+        self,
+        catalog: str = ":memory:",
+        *,
+        tables: Collection[Table] | None = None,
+        part: Slice | None = None,
+        sources: Collection[str] | None = None,
+    ) -> duckdb.DuckDBPyConnection:
+        """Open DuckDB with one view a table, and `units_<kind>` views that show what policy rules see.
 
-    def connect(self, catalog: str = ":memory:") -> duckdb.DuckDBPyConnection:
-        """Open DuckDB with one view a table, and `units_<kind>` views that show what policy rules see."""
+        Args:
+            catalog: a DuckDB file to keep the views in.
+            tables: make views of these only, where listing all files would take long; no `units_<kind>` unless all.
+            part: show the rows of one slice only.
+            sources: show the rows of these sources only.
+        """
         con = duckdb.connect(catalog)
-        for table in t.TABLES.values():
-            self._create_view(con, table, persistent=catalog != ":memory:")
-        con.execute(
-            "CREATE OR REPLACE VIEW rights AS SELECT source_id, any_value(license) AS license, "
-            "any_value(rights_holder) AS rights_holder, any_value(consent) AS consent FROM inputs GROUP BY source_id"
-        )
-        for kind in UNITS:
-            con.execute(f"CREATE OR REPLACE VIEW units_{kind} AS {view_sql(kind, '{}', presence=False)}")
+        for table in t.TABLES.values() if tables is None else tables:
+            self._create_view(con, table, part, sources, persistent=catalog != ":memory:")
+        if tables is None or t.INPUTS in tables:
+            # The first path that was given for a source tells its rights.
+            columns = ", ".join(RIGHTS.column_names)
+            con.execute(
+                f"CREATE OR REPLACE VIEW rights AS SELECT DISTINCT ON (source_id) {columns} FROM inputs "
+                "ORDER BY source_id, path"
+            )
+        if tables is None:
+            for kind in UNITS:
+                con.execute(f"CREATE OR REPLACE VIEW units_{kind} AS {view_sql(kind, '{}', presence=False)}")
         return con
 
-    def _create_view(self, con: duckdb.DuckDBPyConnection, table: Table, persistent: bool) -> None:
-        parts = self._parts(table)
-        files = self._plain_files(parts) if parts and self.store.local else None
-        if files:
-            listed = ", ".join("'" + self.store.path(f).replace("'", "''") + "'" for f in files)
-            rows = f"SELECT * FROM read_parquet([{listed}])"
-            if self._older(table, files):
-                rows = f"{_no_rows(table)} UNION ALL BY NAME SELECT * FROM read_parquet([{listed}], union_by_name=true)"
-            con.execute(f'CREATE OR REPLACE VIEW "{table.name}" AS {rows}')
-        elif parts and not persistent:
-            con.register(table.name, self._dataset(table, parts))
-        elif parts and self.store.local:
+    def _create_view(
+        self,
+        con: duckdb.DuckDBPyConnection,
+        table: Table,
+        part: Slice | None,
+        sources: Collection[str] | None,
+        *,
+        persistent: bool,
+    ) -> None:
+        whole, parts = self._files(table, sources, part)
+        rows = _no_rows(table)
+        if parts and persistent:
             raise StoreError(f"{table.name} holds rows that newer files replace; `lpm compact` clears them away")
-        else:
-            con.execute(f'CREATE OR REPLACE VIEW "{table.name}" AS {_no_rows(table)}')
+        if parts or (whole and not self.store.local):
+            con.register(f"_{table.name}", self._dataset(table, whole, parts))
+            rows = f'SELECT * FROM "_{table.name}"'
+        elif whole:
+            listed = ", ".join("'" + self.store.path(f).replace("'", "''") + "'" for f in whole)
+            rows = f"SELECT * FROM read_parquet([{listed}])"
+            if self._older(table, whole):
+                rows = f"{_no_rows(table)} UNION ALL BY NAME SELECT * FROM read_parquet([{listed}], union_by_name=true)"
+        if whole and table.grain == "dataset":
+            rows += _narrowed(table, part, sources)
+        con.execute(f'CREATE OR REPLACE VIEW "{table.name}" AS {rows}')
 
     def _older(self, table: Table, files: list[str]) -> bool:
         """Say whether files lack columns, as an older version of the program wrote them; looks at both ends."""
@@ -136,7 +210,7 @@ class Dataset:
             DatasetError: the SQL does not parse, or names something that does not exist.
         """
         try:
-            relation = self.connect().sql(sql)
+            relation = self.connect(tables=_named_in(sql)).sql(sql)
         except duckdb.Error as e:
             raise DatasetError(f"query failed: {e}") from e
         if relation is None:
@@ -145,11 +219,8 @@ class Dataset:
 
     def unit_tables(self) -> dict[str, pa.Table]:
         """Return the tables that policy rules look at, whole, by name."""
-        out = {table.name: self.table(table) for table in unit_tables() if table.name in t.TABLES}
-        inputs = self.table(t.INPUTS).to_pylist()
-        first = {row["source_id"]: row for row in reversed(inputs)}
-        rights = next(table for table in unit_tables() if table.name == "rights")
-        out["rights"] = rights.from_rows({c: row[c] for c in rights.column_names} for row in first.values())
+        out = {table.name: self.table(table) for table in unit_tables() if table is not RIGHTS}
+        out["rights"] = self.connect(tables=[t.INPUTS]).sql("SELECT * FROM rights ORDER BY 1").to_arrow_table()
         return out
 
     def write_catalog(self) -> None:
@@ -164,6 +235,28 @@ class Dataset:
             temporary.replace(path)
         except (OSError, duckdb.IOException) as e:
             raise StoreError(f"cannot write {path}: {e}") from e
+
+
+def _named_in(sql: str) -> list[Table] | None:
+    """Return the tables that a query names, for which alone views are to be made; None where it may need others."""
+    words = set(re.findall(r"\w+", sql.lower()))
+    if words & {"rights", "show", "describe", "information_schema", *(f"units_{kind}" for kind in UNITS)}:
+        return None
+    found = [table for name, table in t.TABLES.items() if name in words]
+    return found or None
+
+
+def _narrowed(table: Table, part: Slice | None, sources: Collection[str] | None) -> str:
+    """Return the WHERE that leaves the rows of a slice or of some sources, for a table that is one file."""
+    column = next((c for c in ("source_id", "segment_id", "track_id") if c in table.column_names), None)
+    if column is None:
+        return ""
+    if part is not None:
+        return f" WHERE {part.where(column)}"
+    if sources is not None:
+        listed = ", ".join("'" + s.replace("'", "''") + "'" for s in sorted(sources))
+        return f" WHERE {column}[1:16] IN ({listed or 'NULL'})"
+    return ""
 
 
 def _no_rows(table: Table) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import atexit
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 import duckdb
@@ -18,7 +18,8 @@ import pyarrow as pa
 from curation import rules
 from schemas.policy import Policy, Rule, UnitKind
 from schemas.table import Table
-from schemas.units import UNITS, view_columns
+from schemas.tables import SESSION_PAIRS
+from schemas.units import UNITS, chain, view_columns
 
 
 @dataclass(slots=True)
@@ -54,29 +55,38 @@ def _connection() -> duckdb.DuckDBPyConnection:
     return rules.connect()
 
 
-def create_views(con: duckdb.DuckDBPyConnection, tables: Mapping[str, pa.Table]) -> None:
-    """Register tables by name as `t_<name>` (missing ones as empty) and create one view a kind of unit."""
-    known = unit_tables()
-    for table in known:
+def register_tables(con: duckdb.DuckDBPyConnection, tables: Mapping[str, pa.Table]) -> None:
+    """Register tables by name as `t_<name>`, missing ones as empty."""
+    for table in unit_tables():
         con.register(f"t_{table.name}", tables.get(table.name, table.empty()))
-    names = " ".join(table.name for table in known)
-    found = con.execute("SELECT comment FROM duckdb_views() WHERE view_name = 'segments'").fetchone()
-    if found is None or found[0] != names:  # tables of a user's own may have come since
-        for kind in UNITS:
-            con.execute(f"CREATE OR REPLACE VIEW {kind} AS {view_sql(kind)}")
-        con.execute(f"COMMENT ON VIEW segments IS '{names}'")
 
 
-def view_sql(kind: UnitKind, relation: str = "t_{}", presence: bool = True) -> str:
-    """Return the SELECT behind a unit's view; `relation` turns a table name into a relation name."""
+def view_sql(
+    kind: UnitKind, relation: str = "t_{}", presence: bool = True, columns: Collection[str] | None = None
+) -> str:
+    """Return the SELECT behind a unit's view.
+
+    Args:
+        kind: the unit.
+        relation: turns a table name into a relation name.
+        presence: add columns that say which tables have a row of it.
+        columns: select these only, and join only the tables that hold them; None = all.
+    """
     unit = UNITS[kind]
+    owner = {u.prefix: k for k, u in UNITS.items()}
     select, joins = [], []
-    chain = [kind]
-    while (up := UNITS[chain[-1]].parent) is not None:
-        chain.append(up)
-    for k in chain:
+    held = {(kind, unit.table.name)}
+    values = []
+    for name, (table, column, prefix) in view_columns(kind).items():
+        if columns is None or name in columns:
+            k = owner[prefix] if prefix else kind
+            held.add((k, table.name))
+            values.append(f'{k}__{table.name}."{column.name}" AS "{name}"')
+    for k in reversed(chain(kind)):
         u = UNITS[k]
         for table in (u.table, *u.companions):
+            if columns is not None and (k, table.name) not in held:
+                continue
             alias = f"{k}__{table.name}"
             source = relation.format(table.name)
             if k == kind and table is u.table:
@@ -85,10 +95,7 @@ def view_sql(kind: UnitKind, relation: str = "t_{}", presence: bool = True) -> s
                 joins.append(f"LEFT JOIN {source} {alias} ON {alias}.{u.id} = {kind}__{unit.table.name}.{u.id}")
             if presence:
                 select.append(f"({alias}.{u.id} IS NOT NULL) AS _has_{alias}")
-    owner = {u.prefix: k for k, u in UNITS.items()}
-    for name, (table, column, prefix) in view_columns(kind).items():
-        select.append(f'{owner[prefix] if prefix else kind}__{table.name}."{column.name}" AS "{name}"')
-    return f"SELECT {', '.join(select)} {' '.join(joins)}"
+    return f"SELECT {', '.join(select + values)} {' '.join(joins)}"
 
 
 def evaluate(policy: Policy, tables: Mapping[str, pa.Table], down_to: UnitKind = "segments") -> Verdicts:
@@ -97,37 +104,82 @@ def evaluate(policy: Policy, tables: Mapping[str, pa.Table], down_to: UnitKind =
     `down_to` leaves out kinds below it (their verdicts come back empty), for gates that do not look at them.
     """
     con = _connection()
-    create_views(con, tables)
+    register_tables(con, tables)
     kinds = list(UNITS)
     wanted = kinds[: kinds.index(down_to) + 1]
     return {kind: _evaluate_kind(con, policy, kind) if kind in wanted else {} for kind in kinds}
 
 
 def _evaluate_kind(con: duckdb.DuckDBPyConnection, policy: Policy, kind: UnitKind) -> dict[str, Verdict]:
+    chosen = policy.on(kind)
+    out: dict[str, Verdict] = {}
+    columns = "unit_id, source_id, parent_id, duration_s, failed, undecidable, measured"
+    sql = f"SELECT {columns} FROM ({verdict_sql(policy, kind, 't_{}')})"
+    for unit_id, source_id, parent_id, duration_s, failed, undecidable, measured in con.execute(sql).fetchall():
+        rule = None if failed is None else chosen[failed]
+        out[unit_id] = Verdict(unit_id, source_id, parent_id, duration_s, rule, bool(undecidable), measured)
+    return out
+
+
+def verdict_sql(policy: Policy, kind: UnitKind, relation: str = "{}") -> str:
+    """Return the SELECT that judges every unit of a kind by the rules on that kind, sorted by id.
+
+    `relation` turns a table's name into that of a relation; only what the rules look at is read.
+
+    Columns: unit_id, source_id, parent_id, duration_s; `failed`, the place of the first rule against it among
+    `policy.on(kind)`, null where none is; `undecidable`; `measured`, the values that rule looked at as JSON; `shown`,
+    the same for people; and `passes_so_far`: no rule is against it that a source's own tables can decide.
+    """
     unit, chosen = UNITS[kind], policy.on(kind)
     parent = UNITS[unit.parent].id if unit.parent else "NULL"
-    codes, measures = [], []
-    for rule in chosen:
-        present = [f"_has_{k}__{name}" for k, name in sorted(rules.tables_of(rule))]
-        has = " AND ".join(present) or "true"
-        keep = f"({rule.keep})"
-        codes.append(f"CASE WHEN NOT ({has}) THEN 3 WHEN {keep} IS NULL THEN 2 WHEN {keep} THEN 0 ELSE 1 END")
-        pairs = ", ".join(f'"{c}": "{c}"' for c in rules.columns_of(rule))
-        value = f"CAST(to_json({{{pairs}}}) AS VARCHAR)" if pairs else "'{}'"
-        measures.append(f"CASE WHEN ({has}) AND coalesce({keep}, false) = false THEN {value} END")
-    sql = (
-        f"SELECT {unit.id}, source_id, {parent}, duration_s, [{', '.join(codes)}], [{', '.join(measures)}] "
-        f"FROM {kind} ORDER BY {unit.id}"
+    fails, own = [], []
+    for i, rule in enumerate(chosen):
+        needed = rules.tables_of(rule)
+        has = " AND ".join(f"_has_{k}__{name}" for k, name in sorted(needed)) or "true"
+        fails.append(f"(({has}) AND coalesce({_keep(rule)}, false) = false) AS _f{i}")
+        if all(name != SESSION_PAIRS.name for _, name in needed):
+            own.append(f"NOT _f{i}")
+    columns = [c for rule in chosen for c in rules.columns_of(rule)]
+    wanted = ", ".join(f'"{c}"' for c in dict.fromkeys((unit.id, "source_id", "duration_s", *columns)))
+    looked_at = {unit.id, "source_id", "duration_s", parent, *columns}
+    types = {name: column.type for name, (_, column, _) in view_columns(kind).items()}
+
+    def by_rule(value: Callable[[Rule], str], other: str = "NULL") -> str:
+        cases = " ".join(f"WHEN {i} THEN {value(rule)}" for i, rule in enumerate(chosen))
+        return f"CASE failed {cases} ELSE {other} END" if chosen else other
+
+    first = " ".join(f"WHEN _f{i} THEN {i}" for i in range(len(chosen)))
+    facts = view_sql(kind, relation, columns=looked_at)
+    judged = f"SELECT {wanted}, {parent} AS parent_id, {', '.join(fails) or 'NULL AS _none'} FROM ({facts})"
+    placed = f"SELECT *, {f'CASE {first} END' if chosen else 'CAST(NULL AS INTEGER)'} AS failed FROM ({judged})"
+    return (
+        f"SELECT {unit.id} AS unit_id, source_id, parent_id, duration_s, failed, "
+        f"{by_rule(lambda r: f'{_keep(r)} IS NULL')} AS undecidable, {by_rule(_measured)} AS measured, "
+        f"{by_rule(lambda r: _shown(r, types))} AS shown, {' AND '.join(own) or 'true'} AS passes_so_far "
+        f"FROM ({placed}) ORDER BY {unit.id}"
     )
-    out: dict[str, Verdict] = {}
-    for unit_id, source_id, parent_id, duration_s, verdicts, measured in con.execute(sql).fetchall():
-        v = Verdict(unit_id, source_id, parent_id, duration_s)
-        for rule, code, value in zip(chosen, verdicts, measured, strict=True):
-            if code in (1, 2):
-                v.rule, v.undecidable, v.measured = rule, code == 2, value
-                break
-        out[unit_id] = v
-    return out
+
+
+def _keep(rule: Rule) -> str:
+    return f"({rule.keep})"
+
+
+def _measured(rule: Rule) -> str:
+    pairs = ", ".join(f'"{c}": "{c}"' for c in rules.columns_of(rule))
+    return f"CAST(to_json({{{pairs}}}) AS VARCHAR)" if pairs else "'{}'"
+
+
+def _shown(rule: Rule, types: Mapping[str, pa.DataType]) -> str:
+    """Return SQL for `a = 1.234, b = x`, numbers and truth written as Python writes them."""
+    parts = []
+    for c in rules.columns_of(rule):
+        text = f'CAST("{c}" AS VARCHAR)'
+        if pa.types.is_floating(types[c]):
+            text = f"format('{{:.4g}}', CAST(\"{c}\" AS DOUBLE))"
+        elif pa.types.is_boolean(types[c]):
+            text = f"CASE WHEN \"{c}\" THEN 'True' ELSE 'False' END"
+        parts.append(f"'{c} = ' || CASE WHEN \"{c}\" IS NULL THEN 'None' ELSE {text} END")
+    return " || ', ' || ".join(parts) or "''"
 
 
 def alive(verdicts: Verdicts, kind: UnitKind) -> tuple[str, ...]:

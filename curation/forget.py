@@ -19,10 +19,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curation import account
+from curation import progress
 from curation.compaction import tidy
 from curation.dataset import Dataset
 from curation.identities import present_name
+from curation.progress import next_stage
 from curation.register import read_forgotten, read_registry
 from curation.run import Event, Job, Packer, conclude, drop_orphans, locked
 from curation.step import StageSetupError
@@ -113,6 +114,7 @@ def forget(
         _logs(store, ids)
         event("phase", "shards")
         strip(store, ids)
+        progress.forget(store)
         for name in list(store.names("report")):
             store.delete(name)
         whole = _measured(job, left)
@@ -133,7 +135,7 @@ def _measured(job: Job, inputs: pa.Table) -> bool:
     """Say whether all sources are measured to the end by this version of the program, with the weights at hand."""
     stepper = job.stepper()
     try:
-        return all(account.next_stage(stepper, s) is None for s in {str(i) for i in inputs["source_id"].to_pylist()})
+        return all(next_stage(stepper, s) is None for s in {str(i) for i in inputs["source_id"].to_pylist()})
     except StageSetupError:
         return False
 

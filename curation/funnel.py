@@ -1,20 +1,18 @@
 """The funnel in the paper's steps: how much footage is left after each, beside the published percentages.
 
 Counted in shots and in seconds of footage up to lip sync (a shot survives while one of its tracks does), and from
-`conversation` on in the kept segments and the union of their time. Pure: DECISIONS and unit tables in, numbers out.
+`conversation` on in the kept segments and the union of their time. In SQL over DECISIONS and unit tables, of all
+sources at once or of some after the others, added up.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections import Counter
+from dataclasses import dataclass, field
 
-from curation.dataset import Dataset
-from schemas import tables as t
+import duckdb
+
 from schemas.policy import PAPER_LEFT_PERCENT, PAPER_STATES_PERCENT, STEPS
-from schemas.time import Interval, union_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,63 +36,87 @@ class Funnel:
     pending: int
 
 
-def funnel(dataset: Dataset) -> Funnel:
-    """Compute the funnel of a dataset from its decisions."""
-    decisions = {(r["unit"], r["unit_id"]): r for r in dataset.table(t.DECISIONS).to_pylist()}
-    shots = dataset.table(t.SHOTS, ["shot_id", "source_id", "duration_s"]).to_pylist()
-    segments = dataset.table(t.SEGMENTS, ["segment_id", "source_id", "state", "start_s", "end_s"]).to_pylist()
-    measured = {r["source_id"] for r in shots}
-    # A source that a rule stopped before it had shots is raw footage too: one shot of its whole length.
-    for (unit, unit_id), r in list(decisions.items()):
-        if unit == "sources" and unit_id not in measured and r["duration_s"] > 0:
-            decisions["shots", unit_id] = r
-            shots.append({"shot_id": unit_id, "source_id": unit_id, "duration_s": r["duration_s"]})
-    return compute(shots, segments, decisions)
+_KEPT = len(STEPS)
+"""Where a kept shot ends: after every step."""
 
 
-def compute(
-    shots: Iterable[Mapping[str, Any]],
-    segments: Iterable[Mapping[str, Any]],
-    decisions: Mapping[tuple[str, str], Mapping[str, Any]],
-) -> Funnel:
-    """Compute the funnel from plain rows; see `funnel`."""
-    rows = [(s, decisions.get(("shots", s["shot_id"]))) for s in shots]
-    total_s = sum(s["duration_s"] for s, _ in rows)
-    kept = [s for s in segments if _outcome(decisions, s["segment_id"]) == "kept"]
+@dataclass(slots=True)
+class Tally:
+    """Sums of which the funnel is made; those of several sets of sources can be added up in one."""
 
-    def step(name: str, count: int, seconds: float, paper: float | None) -> FunnelStep:
-        return FunnelStep(name, count, seconds, 100.0 * seconds / total_s if total_s else 0.0, paper)
+    shots: Counter[int] = field(default_factory=Counter)
+    """shots by the step that they did not survive"""
+    seconds: dict[int, float] = field(default_factory=dict)
+    kept: Counter[str] = field(default_factory=Counter)
+    """kept segments by state"""
+    kept_s: dict[str | None, float] = field(default_factory=dict)
+    """the union of their time by state; None = of all states"""
+    quarantined: int = 0
+    pending: int = 0
 
-    out = [step("raw", len(rows), total_s, PAPER_LEFT_PERCENT["raw"])]
-    for i, name in enumerate(STEPS):
-        paper = PAPER_LEFT_PERCENT.get(name)
-        if name == "conversation":
-            out.append(step(name, len(kept), _union(kept), paper))
-            continue
-        left = [s for s, d in rows if d is not None and _survives(d, i)]
-        out.append(step(name, len(left), sum(s["duration_s"] for s in left), paper))
-    states = []
-    for state in sorted({s["state"] for s in kept} | PAPER_STATES_PERCENT.keys()):
-        mine = [s for s in kept if s["state"] == state]
-        states.append(step(state, len(mine), _union(mine), PAPER_STATES_PERCENT.get(state)))
-    outcomes = [d["outcome"] for _, d in rows if d is not None]
-    return Funnel(tuple(out), tuple(states), outcomes.count("quarantined"), outcomes.count("pending"))
+    def add(self, con: duckdb.DuckDBPyConnection) -> None:
+        """Count what the connection's `decisions`, `shots` and `segments` hold."""
+        for ends, count, seconds, quarantined, pending in con.execute(_SHOTS).fetchall():
+            self.shots[ends] += count
+            self.seconds[ends] = self.seconds.get(ends, 0.0) + seconds
+            self.quarantined += quarantined
+            self.pending += pending
+        for state, count in con.execute(f"SELECT state, count(*) FROM ({_SEGMENTS}) GROUP BY 1").fetchall():
+            self.kept[state] += count
+        for by in ("state", "CAST(NULL AS VARCHAR)"):
+            for state, seconds in con.execute(_union(by)).fetchall():
+                self.kept_s[state] = self.kept_s.get(state, 0.0) + seconds
+
+    def funnel(self) -> Funnel:
+        """Return the funnel of what was counted."""
+        total_s = sum(self.seconds.values())
+
+        def step(name: str, count: int, seconds: float, paper: float | None) -> FunnelStep:
+            return FunnelStep(name, count, seconds, 100.0 * seconds / total_s if total_s else 0.0, paper)
+
+        out = [step("raw", self.shots.total(), total_s, PAPER_LEFT_PERCENT["raw"])]
+        for i, name in enumerate(STEPS):
+            left = [ends for ends in self.shots if ends > i]
+            count, seconds = sum(self.shots[e] for e in left), sum(self.seconds[e] for e in left)
+            if name == "conversation":
+                count, seconds = self.kept.total(), self.kept_s.get(None, 0.0)
+            out.append(step(name, count, seconds, PAPER_LEFT_PERCENT.get(name)))
+        states = [
+            step(s, self.kept[s], self.kept_s.get(s, 0.0), PAPER_STATES_PERCENT.get(s))
+            for s in sorted(self.kept.keys() | PAPER_STATES_PERCENT.keys())
+        ]
+        return Funnel(tuple(out), tuple(states), self.quarantined, self.pending)
 
 
-def _outcome(decisions: Mapping[tuple[str, str], Mapping[str, Any]], segment_id: str) -> str:
-    row = decisions.get(("segments", segment_id))
-    return "pending" if row is None else str(row["outcome"])
+# A source that a rule stopped before it had shots is raw footage too: one shot of its whole length.
+_SHOTS = f"""
+    WITH seen AS (
+        SELECT s.duration_s, d.outcome, d.step FROM shots s
+        LEFT JOIN (SELECT * FROM decisions WHERE unit = 'shots') d ON d.unit_id = s.shot_id
+        UNION ALL
+        SELECT duration_s, outcome, step FROM decisions
+        WHERE unit = 'sources' AND duration_s > 0 AND unit_id NOT IN (SELECT source_id FROM shots)
+    )
+    SELECT CASE WHEN outcome = 'kept' THEN {_KEPT} WHEN outcome = 'filtered' THEN CASE step
+           {" ".join(f"WHEN '{step}' THEN {i}" for i, step in enumerate(STEPS))} ELSE -1 END ELSE -1 END AS ends,
+           count(*), sum(duration_s), count(*) FILTER (outcome = 'quarantined'), count(*) FILTER (outcome = 'pending')
+    FROM seen GROUP BY 1
+"""
+
+_SEGMENTS = """
+    SELECT s.source_id, s.state, s.start_s, s.end_s FROM segments s
+    JOIN decisions d ON d.unit_id = s.segment_id WHERE d.unit = 'segments' AND d.outcome = 'kept'
+"""
 
 
-def _survives(decision: Mapping[str, Any], i: int) -> bool:
-    """A shot is left after step i when it is kept, or was filtered at a later step."""
-    if decision["outcome"] == "kept":
-        return True
-    return decision["outcome"] == "filtered" and decision["step"] in STEPS and STEPS.index(decision["step"]) > i
-
-
-def _union(segments: Iterable[Mapping[str, Any]]) -> float:
-    by_source: dict[str, list[Interval]] = defaultdict(list)
-    for s in segments:
-        by_source[s["source_id"]].append(Interval(s["start_s"], s["end_s"]))
-    return sum(union_s(v) for v in by_source.values())
+def _union(by: str) -> str:
+    """Return the SELECT of how long the kept segments of a source last together, where they overlap once."""
+    return f"""
+        WITH runs AS (
+            SELECT {by} AS state, start_s, end_s, max(end_s) OVER (
+                PARTITION BY source_id, {by} ORDER BY start_s, end_s ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
+            ) AS before
+            FROM ({_SEGMENTS})
+        )
+        SELECT state, sum(greatest(0.0, end_s - greatest(start_s, coalesce(before, start_s)))) FROM runs GROUP BY 1
+    """

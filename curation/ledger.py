@@ -2,209 +2,256 @@
 
 `in = kept + filtered + quarantined + pending`, in counts and in seconds, is checked here and by `lpm verify`.
 A parent without a kept child takes the outcome of its most advanced child, so that the reason is always a measured
-one. All from tables and commits; no media is touched.
+one. All in SQL, from tables and commits, on as many sources as the connection shows; no media is touched.
+
+`judge` goes down from sources to segments (what does a rule or an error say of the unit and of what holds it?) and up
+again (what did its children come to, and is there work left?).
 """
 
 from __future__ import annotations
 
-import json
-from collections import defaultdict
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
-import pyarrow as pa
+import duckdb
 
-from curation.decide import Verdict, Verdicts
+from curation.decide import verdict_sql
+from curation.stage import GateMode
 from schemas import tables as t
-from schemas.policy import STEPS, UnitKind
+from schemas.policy import STEPS, Policy, Rule, UnitKind
 from schemas.units import UNITS
 
 OUTCOMES = ("kept", "filtered", "quarantined", "pending")
 
-
-@dataclass(slots=True)
-class Progress:
-    """How far a source has come, from its commits."""
-
-    missing: str | None = None
-    """first stage that has still to run for the source as a whole (its gate is open), or None"""
-    covered: dict[UnitKind, dict[str, set[str]]] = field(default_factory=dict)
-    """gate kind -> stage -> ids of units that the stage has measured (stages that work on sets or single units)"""
-
-
-@dataclass(slots=True)
-class Row:
-    """One decision in the making."""
-
-    unit: UnitKind
-    unit_id: str
-    source_id: str
-    duration_s: float
-    outcome: str
-    step: str | None = None
-    rule: str | None = None
-    reason: str | None = None
-    measured: str | None = None
-    decided_by: str = ""
+_NO_CHILD_STEP = {"shots": "single_shot", "tracks": "human_presence", "segments": "conversation"}
 
 
 class LedgerError(RuntimeError):
     """The conservation law does not hold; a bug in the engine, never in the data."""
 
 
-def decide_all(
-    inputs: pa.Table,
-    verdicts: Verdicts,
-    errors: Iterable[Mapping[str, Any]],
-    progress: Mapping[str, Progress],
-) -> pa.Table:
-    """Return the DECISIONS table for all registered sources.
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What a stage of a source waits for: `bit` is its place in the masks of `cover` and `state`."""
 
-    Args:
-        inputs: the INPUTS table.
-        verdicts: every unit's verdict under the policy.
-        errors: rows of the ERRORS table.
-        progress: per source, what has still to run.
+    name: str
+    bit: int
+    gate: UnitKind | None
+    mode: GateMode
+    covers: bool
+    """its units wait for it one by one"""
+
+
+def prepare(con: duckdb.DuckDBPyConnection) -> None:
+    """Make the relations that `judge` takes beside the tables, where they are not there: nothing failed or waits.
+
+    `failed` (unit_id, stage, error, message): what is in quarantine. `cover` (unit_id, mask): which stages have
+    measured a unit. `state` (source_id, done, settled): which stages have a commit for it, and whether every commit is
+    of what is there now. `exact` (source_id, missing): the next stage of sources that are not settled.
     """
-    failed: dict[str, Mapping[str, Any]] = {}
-    for e in errors:
-        failed.setdefault(e["unit_id"], e)
-    rows: dict[UnitKind, dict[str, Row]] = {k: {} for k in UNITS}
-    for source_id in sorted({str(s) for s in inputs["source_id"].to_pylist()}):
-        v = verdicts["sources"].get(source_id)
-        duration = 0.0 if v is None else v.duration_s
-        row = Row("sources", source_id, source_id, duration, "pending", decided_by=source_id)
-        rows["sources"][source_id] = row
-        if source_id in failed:
-            _quarantine(row, failed[source_id])
-        elif v is None:
-            missing = progress[source_id].missing if source_id in progress else None
-            row.step, row.reason = missing, "not measured yet"
-    for kind in UNITS:
-        for unit_id, v in verdicts[kind].items():
-            if kind == "sources":
-                if rows[kind][unit_id].outcome != "quarantined":
-                    _own(rows[kind][unit_id], verdicts, kind, failed)
-                continue
-            row = Row(kind, unit_id, v.source_id, v.duration_s, "kept", decided_by=unit_id)
-            rows[kind][unit_id] = row
-            source = rows["sources"].get(v.source_id)
-            if source is not None and source.outcome == "quarantined" and source.decided_by == v.source_id:
-                _inherit(row, source)
-            else:
-                _own(row, verdicts, kind, failed)
-    _close(rows, verdicts, progress)
-    table = [_as_dict(r) for kind in UNITS for r in rows[kind].values()]
-    return t.DECISIONS.from_rows(table)
+    con.execute(
+        "CREATE TABLE IF NOT EXISTS failed(unit_id VARCHAR, stage VARCHAR, error VARCHAR, message VARCHAR);"
+        "CREATE TABLE IF NOT EXISTS cover(unit_id VARCHAR, mask UBIGINT);"
+        "CREATE TABLE IF NOT EXISTS state(source_id VARCHAR, done UBIGINT, settled BOOLEAN);"
+        "CREATE TABLE IF NOT EXISTS exact(source_id VARCHAR, missing VARCHAR);"
+    )
 
 
-def _own(row: Row, verdicts: Verdicts, kind: UnitKind, failed: Mapping[str, Mapping[str, Any]]) -> None:
-    """Fill in what decides a unit from above or by itself; leave it open ("kept") otherwise.
+def judge(con: duckdb.DuckDBPyConnection, policy: Policy, work: Sequence[Work] = ()) -> None:
+    """Decide every unit that `con` shows, into the view `decided` (columns of DECISIONS).
 
-    Of several rules that are against a unit and its parents, the one earliest in the funnel decides: later steps of
-    the funnel would not have seen the unit any more.
+    `con` has the tables of units, `rights` and `inputs` by name, and what `prepare` names.
     """
-    row.outcome, row.step, row.reason = "kept", None, None
-    against: list[tuple[int, int, str, Verdict]] = []
-    k: UnitKind | None = kind
-    current: str | None = row.unit_id
-    depth = 0
-    while k is not None and current is not None:
-        if current in failed:
-            _quarantine(row, failed[current])
-            return
-        v = verdicts[k].get(current)
-        if v is not None and v.rule is not None:
-            against.append((STEPS.index(v.rule.step), -depth, current, v))
-        k, current, depth = UNITS[k].parent, None if v is None else v.parent_id, depth + 1
-    if against:
-        _, _, decider, v = min(against)
-        _filter(row, decider, v)
-
-
-def _filter(row: Row, decider: str, v: Verdict) -> None:
-    """Book a unit under the rule that is false for `decider`; undecidable rules are errors, never quiet filters."""
-    assert v.rule is not None
-    row.decided_by, row.measured = decider, v.measured
-    row.step, row.rule = v.rule.step, v.rule.id
-    if v.undecidable:
-        row.outcome = "quarantined"
-        row.reason = f"rule {v.rule.id} ({v.rule.keep}) is undecidable on {v.measured}: write it to say what null means"
-    else:
-        row.outcome = "filtered"
-        row.reason = f"{v.rule.keep} is false for {_values(v.measured)}"
-
-
-def _values(measured: str | None) -> str:
-    """Return measured values for people: `a = 1.234, b = x`."""
-    found = json.loads(measured or "{}")
-    return ", ".join(f"{k} = {v:.4g}" if isinstance(v, float) else f"{k} = {v}" for k, v in found.items())
-
-
-def _quarantine(row: Row, error: Mapping[str, Any]) -> None:
-    row.outcome, row.step, row.rule = "quarantined", error["stage"], error["error"]
-    row.reason, row.decided_by = error["message"], error["unit_id"]
-
-
-def _inherit(row: Row, other: Row) -> None:
-    row.outcome, row.step, row.rule, row.reason = other.outcome, other.step, other.rule, other.reason
-    row.measured, row.decided_by = other.measured, other.decided_by
-
-
-def _close(rows: dict[UnitKind, dict[str, Row]], verdicts: Verdicts, progress: Mapping[str, Progress]) -> None:
-    """Settle open units from the leaves up: missing work makes them pending, dead children close a parent."""
     kinds = list(UNITS)
-    children: dict[tuple[UnitKind, str], list[Row]] = defaultdict(list)
+    for kind in kinds:
+        con.execute(f"CREATE TEMP TABLE down_{kind} AS {_down(policy, kind)}")
+    con.execute(f"CREATE TEMP TABLE waits AS {_waits(work)}")
     for kind in reversed(kinds):
-        parent = UNITS[kind].parent
-        child = kinds[kinds.index(kind) + 1] if kind != kinds[-1] else None
-        for row in rows[kind].values():
-            below = children[kind, row.unit_id]
-            if row.outcome == "kept":
-                _settle(row, below, child, progress.get(row.source_id, Progress()))
-            elif row.outcome == "filtered" and below and all(b.outcome == "filtered" for b in below):
-                # Its children were out before this step of the funnel: then that is where the unit ends.
-                last = max(below, key=_advance)
-                if _advance(last)[0] < _advance(row)[0]:
-                    _inherit(row, last)
-            v = verdicts[kind].get(row.unit_id)
-            if parent is not None and v is not None and v.parent_id is not None:
-                children[parent, v.parent_id].append(row)
+        con.execute(f"CREATE TEMP TABLE up_{kind} AS {_up(kind, work)}")
+    decided = " UNION ALL ".join(
+        f"SELECT '{kind}' AS unit, unit_id, source_id, duration_s, d.* FROM up_{kind}" for kind in kinds
+    )
+    con.execute(f"CREATE TEMP VIEW decided AS {decided}")
 
 
-def _settle(row: Row, below: list[Row], child: UnitKind | None, progress: Progress) -> None:
-    waiting = [s for s, ids in progress.covered.get(row.unit, {}).items() if row.unit_id not in ids]
+_D = ("outcome", "step", "rule", "reason", "measured", "decided_by")
+
+
+def _decision(outcome: str, step: str, rule: str, reason: str, measured: str, decided_by: str) -> str:
+    values = zip(_D, (outcome, step, rule, reason, measured, decided_by), strict=True)
+    return "{" + ", ".join(f"'{name}': CAST({value} AS VARCHAR)" for name, value in values) + "}"
+
+
+def _text(value: str) -> str:
+    return "'" + value.replace("'", "''") + "'"
+
+
+def _step_index(step: str) -> str:
+    """Return SQL for the place of a step in the funnel; -1 for what is no step, such as a stage."""
+    return "CASE " + step + " ".join(["", *(f"WHEN '{s}' THEN {i}" for i, s in enumerate(STEPS))]) + " ELSE -1 END"
+
+
+def _down(policy: Policy, kind: UnitKind) -> str:
+    """Return the SELECT of what decides units from above or by themselves; the outcome is "kept" where nothing does.
+
+    Of several rules against a unit and its parents, the one earliest in the funnel decides (`against`): later steps
+    would not have seen the unit any more. Of several errors, the nearest.
+    """
+    rules = policy.on(kind)
+
+    def by_rule(of: dict[int, str]) -> str:
+        return f"CASE v.failed {' '.join(f'WHEN {i} THEN {x}' for i, x in of.items())} END" if of else "NULL"
+
+    steps = by_rule({i: str(STEPS.index(r.step)) for i, r in enumerate(rules)})
+    filtered = _decision(
+        "CASE WHEN v.undecidable THEN 'quarantined' ELSE 'filtered' END",
+        by_rule({i: _text(r.step) for i, r in enumerate(rules)}),
+        by_rule({i: _text(r.id) for i, r in enumerate(rules)}),
+        f"CASE WHEN v.undecidable THEN {by_rule({i: _undecidable(r) for i, r in enumerate(rules)})} "
+        f"ELSE {by_rule({i: _is_false(r) for i, r in enumerate(rules)})} END",
+        "v.measured",
+        "v.unit_id",
+    )  # fmt: skip
+    error = _decision("'quarantined'", "f.stage", "f.error", "f.message", "NULL", "f.unit_id")
+    kept = _decision("'kept'", "NULL", "NULL", "NULL", "NULL", "w.unit_id")
+    if kind == "sources":
+        return f"""
+            WITH judged AS ({verdict_sql(policy, kind)}),
+            v AS (
+                SELECT r.source_id AS unit_id, r.source_id, CAST(NULL AS VARCHAR) AS parent_id,
+                       coalesce(j.duration_s, 0.0) AS duration_s, j.failed, j.undecidable, j.measured, j.shown,
+                       coalesce(j.passes_so_far, false) AS passes_so_far, j.unit_id IS NOT NULL AS found
+                FROM (SELECT DISTINCT source_id FROM inputs) r LEFT JOIN judged j ON j.unit_id = r.source_id
+            ),
+            w AS (
+                SELECT v.*, passes_so_far AS live, CASE WHEN f.unit_id IS NOT NULL THEN {error} END AS error,
+                       CASE WHEN v.failed IS NOT NULL THEN {{'at': {steps}, 'd': {filtered}}} END AS against,
+                       coalesce(c.mask, 0) AS mask
+                FROM v LEFT JOIN failed f USING (unit_id) LEFT JOIN cover c USING (unit_id)
+            )
+            SELECT w.* EXCLUDE (failed, undecidable, measured, shown, passes_so_far),
+                   CASE WHEN error IS NOT NULL THEN error WHEN NOT found THEN
+                        {_decision("'pending'", "NULL", "NULL", "'not measured yet'", "NULL", "w.unit_id")}
+                   WHEN against IS NOT NULL THEN against.d ELSE {kept} END AS d,
+                   CASE WHEN (d).outcome = 'quarantined' THEN d END AS lost
+            FROM w
+        """
+    return f"""
+        WITH v AS ({verdict_sql(policy, kind)}),
+        w AS (
+            SELECT v.unit_id, v.source_id, v.parent_id, v.duration_s,
+                   v.passes_so_far AND coalesce(p.live, true) AS live,
+                   CASE WHEN f.unit_id IS NOT NULL THEN {error} ELSE p.error END AS error,
+                   CASE WHEN v.failed IS NULL OR p.against.at <= {steps} THEN p.against
+                        ELSE {{'at': {steps}, 'd': {filtered}}} END AS against,
+                   coalesce(c.mask, 0) AS mask
+            FROM v LEFT JOIN down_{UNITS[kind].parent} p ON p.unit_id = v.parent_id
+            LEFT JOIN failed f ON f.unit_id = v.unit_id LEFT JOIN cover c ON c.unit_id = v.unit_id
+        )
+        SELECT w.*, CASE WHEN s.lost IS NOT NULL THEN s.lost WHEN w.error IS NOT NULL THEN w.error
+                    WHEN w.against IS NOT NULL THEN w.against.d ELSE {kept} END AS d
+        FROM w LEFT JOIN down_sources s ON s.unit_id = w.source_id
+    """
+
+
+def _is_false(rule: Rule) -> str:
+    return f"{_text(f'{rule.keep} is false for ')} || v.shown"
+
+
+def _undecidable(rule: Rule) -> str:
+    head, tail = f"rule {rule.id} ({rule.keep}) is undecidable on ", ": write it to say what null means"
+    return f"{_text(head)} || v.measured || {_text(tail)}"
+
+
+def _waits(work: Sequence[Work]) -> str:
+    """Return the SELECT of the next stage of every source; null = nothing is left to do for it as a whole.
+
+    Where all commits are of what is there now, it follows from which units are alive; else it was found out stage by
+    stage (`exact`).
+    """
+    kinds = [k for k in UNITS if any(w.gate == k for w in work)]
+    joins, cases = [], []
+    for kind in kinds:
+        mine = [w for w in work if w.gate == kind and w.mode != "any"]
+        columns = ["bool_or(live) AS live"]
+        columns += [f"bool_or(live AND {_bit('mask', w)} = 0) AS less{w.bit}" for w in mine if w.mode == "each"]
+        columns += [f"bool_or(live <> ({_bit('mask', w)} <> 0)) AS less{w.bit}" for w in mine if w.mode == "set"]
+        joins.append(
+            f"LEFT JOIN (SELECT source_id, {', '.join(columns)} FROM down_{kind} GROUP BY 1) {kind} USING (source_id)"
+        )
+    for w in work:
+        if w.gate is not None:
+            less = "" if w.mode == "any" else f" OR {w.gate}.less{w.bit}"
+            cases.append(f"WHEN {w.gate}.live AND ({_bit('s.done', w)} = 0{less}) THEN {_text(w.name)}")
+    settled = f"CASE {' '.join(cases)} END" if cases else "NULL"
+    return (
+        f"SELECT source_id, CAST(CASE WHEN s.settled THEN {settled} ELSE e.missing END AS VARCHAR) AS missing "
+        "FROM (SELECT unit_id AS source_id FROM down_sources) LEFT JOIN state s USING (source_id) "
+        f"LEFT JOIN exact e USING (source_id) {' '.join(joins)}"
+    )
+
+
+def _bit(mask: str, work: Work) -> str:
+    return f"({mask} & {1 << work.bit})"
+
+
+def _up(kind: UnitKind, work: Iterable[Work]) -> str:
+    """Return the SELECT that settles units from the leaves up: missing work makes pending, dead children close."""
+    kinds = list(UNITS)
+    child = kinds[kinds.index(kind) + 1] if kind != kinds[-1] else None
+    waiting = [w for w in work if w.covers and w.gate == kind]
+    cases = []
     if waiting:
-        row.outcome, row.step, row.reason = "pending", waiting[0], f"stage {waiting[0]} has not measured it yet"
-        return
+        first = "CASE " + " ".join(f"WHEN {_bit('u.mask', w)} = 0 THEN {_text(w.name)}" for w in waiting) + " END"
+        said = f"'stage ' || {first} || ' has not measured it yet'"
+        cases.append(
+            f"WHEN ({first}) IS NOT NULL THEN {_decision(_text('pending'), first, 'NULL', said, 'NULL', 'u.unit_id')}"
+        )
+    said = "'stage ' || m.missing || ' has to run'"
+    has_to_run = (
+        f"WHEN m.missing IS NOT NULL THEN {_decision(_text('pending'), 'm.missing', 'NULL', said, 'NULL', 'u.unit_id')}"
+    )
     if child is None:
-        if progress.missing is not None:
-            row.outcome, row.step, row.reason = "pending", progress.missing, f"stage {progress.missing} has to run"
-        return
-    for outcome in ("kept", "pending", "quarantined"):
-        found = [b for b in below if b.outcome == outcome]
-        if found:
-            if outcome != "kept":
-                _inherit(row, found[0])
-            return
-    if below:
-        _inherit(row, max(below, key=_advance))
-    elif progress.missing is not None:
-        row.outcome, row.step, row.reason = "pending", progress.missing, f"stage {progress.missing} has to run"
-    else:
-        row.outcome, row.rule = "filtered", f"no_{child}"
-        row.step = {"shots": "single_shot", "tracks": "human_presence"}.get(child, "conversation")
-        row.reason = f"no {child} were found in it"
+        return (
+            f"SELECT u.unit_id, u.source_id, u.parent_id, u.duration_s, CASE WHEN u.d.outcome = 'kept' THEN "
+            f"CASE {' '.join(cases)} {has_to_run} ELSE u.d END ELSE u.d END AS d "
+            f"FROM down_{kind} u LEFT JOIN waits m USING (source_id)"
+        )
+    none = _decision(
+        "'filtered'", _text(_NO_CHILD_STEP[child]), _text(f"no_{child}"), _text(f"no {child} were found in it"),
+        "NULL", "u.unit_id",
+    )  # fmt: skip
+    cases += [
+        "WHEN b.kept THEN u.d", "WHEN b.pending IS NOT NULL THEN b.pending",
+        "WHEN b.quarantined IS NOT NULL THEN b.quarantined", "WHEN b.last IS NOT NULL THEN b.last.d", has_to_run,
+    ]  # fmt: skip
+    return f"""
+        WITH below AS (
+            SELECT parent_id AS unit_id, bool_or(d.outcome = 'kept') AS kept,
+                   arg_min(d, unit_id) FILTER (d.outcome = 'pending') AS pending,
+                   arg_min(d, unit_id) FILTER (d.outcome = 'quarantined') AS quarantined,
+                   bool_and(d.outcome = 'filtered') AS filtered,
+                   max({{'at': {_step_index("d.step")}, 'long': duration_s, 'id': unit_id, 'd': d}}) AS last
+            FROM up_{child} WHERE parent_id IS NOT NULL GROUP BY 1
+        )
+        SELECT u.unit_id, u.source_id, u.parent_id, u.duration_s,
+               CASE WHEN u.d.outcome = 'kept' THEN CASE {" ".join(cases)} ELSE {none} END
+                    -- Its children were out before this step of the funnel: then that is where the unit ends.
+                    WHEN u.d.outcome = 'filtered' AND b.filtered AND b.last.at < {_step_index("u.d.step")} THEN b.last.d
+                    {_never_measured(kind)}
+                    ELSE u.d END AS d
+        FROM down_{kind} u LEFT JOIN below b USING (unit_id) LEFT JOIN waits m USING (source_id)
+    """
 
 
-def _advance(row: Row) -> tuple[int, float, str]:
-    step = STEPS.index(row.step) if row.step in STEPS else -1  # type: ignore[arg-type]
-    return step, row.duration_s, row.unit_id
+def _never_measured(kind: UnitKind) -> str:
+    if kind != "sources":
+        return ""
+    pending = _decision("'pending'", "m.missing", "NULL", "'not measured yet'", "NULL", "u.unit_id")
+    return f"WHEN NOT u.found AND u.d.outcome = 'pending' THEN {pending}"
 
 
-def _as_dict(r: Row) -> dict[str, Any]:
-    return {c: getattr(r, c) for c in t.DECISIONS.column_names}
+# ------------------------------------------------------------------------------------------------ the balance
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,30 +270,58 @@ class Balance:
         return self.total - sum(self.counts.values())
 
 
-def balances(decisions: pa.Table, expected: Mapping[UnitKind, list[str]]) -> list[Balance]:
-    """Return one balance a kind of unit; `expected` maps kinds to every id that must be accounted for."""
-    rows = decisions.to_pylist()
+def balances(con: duckdb.DuckDBPyConnection, decided: str = "decisions") -> list[Balance]:
+    """Return one balance a kind of unit, of all that the connection shows.
+
+    Accounted for must be every registered source and every measured shot, track and segment.
+    """
     out = []
-    for kind in UNITS:
-        mine = [r for r in rows if r["unit"] == kind]
-        ids = set(expected.get(kind, [r["unit_id"] for r in mine]))
-        counts = {o: sum(r["outcome"] == o and r["unit_id"] in ids for r in mine) for o in OUTCOMES}
-        seconds = {o: sum(r["duration_s"] for r in mine if r["outcome"] == o) for o in OUTCOMES}
-        out.append(Balance(kind, len(ids), sum(r["duration_s"] for r in mine), counts, seconds))
+    for kind, unit in UNITS.items():
+        table = t.INPUTS if kind == "sources" else unit.table
+        rows = con.execute(
+            f"WITH expected AS (SELECT DISTINCT {unit.id} AS unit_id FROM {table.name}) "
+            f"SELECT outcome, count(*) FILTER (e.unit_id IS NOT NULL), coalesce(sum(duration_s), 0.0) "
+            f"FROM {decided} LEFT JOIN expected e USING (unit_id) WHERE unit = '{kind}' GROUP BY 1"
+        ).fetchall()
+        ((total,),) = con.execute(f"SELECT count(DISTINCT {unit.id}) FROM {table.name}").fetchall()
+        counts = {o: next((n for x, n, _ in rows if x == o), 0) for o in OUTCOMES}
+        seconds = {o: next((s for x, _, s in rows if x == o), 0.0) for o in OUTCOMES}
+        out.append(Balance(kind, total, sum(s for _, _, s in rows), counts, seconds))
     return out
 
 
-def check(decisions: pa.Table, expected: Mapping[UnitKind, list[str]]) -> list[Balance]:
+def total(parts: Iterable[list[Balance]]) -> list[Balance]:
+    """Add up the balances of several slices."""
+    out: list[Balance] = [Balance(k, 0, 0.0, dict.fromkeys(OUTCOMES, 0), dict.fromkeys(OUTCOMES, 0.0)) for k in UNITS]
+    for part in parts:
+        for i, (a, b) in enumerate(zip(out, part, strict=True)):
+            out[i] = replace(
+                a,
+                total=a.total + b.total,
+                total_s=a.total_s + b.total_s,
+                counts={o: a.counts[o] + b.counts[o] for o in OUTCOMES},
+                seconds={o: a.seconds[o] + b.seconds[o] for o in OUTCOMES},
+            )
+    return out
+
+
+def mute(con: duckdb.DuckDBPyConnection, decided: str = "decisions") -> list[str]:
+    """Return the ids of units that were not kept and have no reason."""
+    rows = con.execute(
+        f"SELECT unit_id FROM {decided} WHERE outcome <> 'kept' AND coalesce(reason, '') = ''"
+    ).fetchall()
+    return [str(i) for (i,) in rows]
+
+
+def check(found: list[Balance], without_reason: Sequence[str] = ()) -> list[Balance]:
     """Return the balances after checking the conservation law.
 
     Raises:
         LedgerError: a unit is missing, counted twice, or without a reason.
     """
-    result = balances(decisions, expected)
-    lost = [f"{b.unaccounted} {b.unit}" for b in result if b.unaccounted]
+    lost = [f"{b.unaccounted} {b.unit}" for b in found if b.unaccounted]
     if lost:
         raise LedgerError(f"unaccounted for: {', '.join(lost)}")
-    mute = [r["unit_id"] for r in decisions.to_pylist() if r["outcome"] != "kept" and not r["reason"]]
-    if mute:
-        raise LedgerError(f"no reason is recorded for {mute[0]} and {len(mute) - 1} more")
-    return result
+    if without_reason:
+        raise LedgerError(f"no reason is recorded for {without_reason[0]} and {len(without_reason) - 1} more")
+    return found

@@ -1,19 +1,25 @@
 """What goes into each packed sample: a kept segment joined with everything that the tables hold of it.
 
-Reads whole tables into memory, no media: a few kilobytes a kept segment.
+No media is read. The joins are DuckDB's, slice by slice; a few thousand samples are in memory at once.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import duckdb
+
+from curation.batches import batches
 from curation.dataset import Dataset
-from curation.splits import WITHHELD, source_splits
+from curation.splits import WITHHELD, split_of
+from curation.survey import slices
 from schemas import sample as s
 from schemas import tables as t
+from schemas.table import Table
 from schemas.time import PACKED_AUDIO_HZ
 
 
@@ -31,43 +37,121 @@ class Entry:
     """(member suffix, source_id, track_id, grid index, part of the portrait) of each reference image"""
 
 
-def kept_entries(
-    dataset: Dataset, kept: set[str], identities: Mapping[str, dict[str, str]], policy_id: str
-) -> list[Entry]:
-    """Return the samples of the `kept` segment ids, in order of id, each with the files that hold its bytes.
+BATCH = 2000
+"""Kept segments whose samples are put together at once."""
+
+_OF_SEGMENTS: tuple[Table[Any], ...] = (t.SEGMENTS, t.SESSION_PAIRS, t.CAPTIONS, t.CLIPS, t.CLIP_PLANS, t.REFERENCES)
+_OF_SOURCES: tuple[Table[Any], ...] = (t.SOURCES, t.INPUTS, t.SPLITS, t.AUDIO, t.TRACK_IDENTITIES, t.WORDS, t.TIMELINE)
+
+Rows = list[dict[str, Any]]
+
+
+def kept_entries(dataset: Dataset, identities: Mapping[str, dict[str, str]], policy_id: str) -> Iterator[Entry]:
+    """Yield the samples of the segments that the ledger keeps, in order of id, each with the files of its bytes.
 
     `identities` are the stages' back-ends and weights' hashes, written into every sample. Raises PackError where a kept
     segment has no encoded clip or is in state `discard`.
     """
+    _refuse_discarded(dataset)
+    older: dict[str, str] | None = None
+    if not dataset.files(t.SPLITS):  # before splits had their own table
+        sql = "SELECT identity_id, coalesce(nullif(split, ''), 'train') FROM identities"
+        older = dict(dataset.query(sql).fetchall())
+    tables: list[Table[Any]] = [t.DECISIONS, *_OF_SEGMENTS, *_OF_SOURCES]
+    with contextlib.closing(dataset.connect(tables=[t.SESSION_PAIRS, t.DECISIONS])) as everywhere:
+        for part in dataset.slices():
+            with contextlib.closing(dataset.connect(tables=tables, part=part)) as con:
+                for sources in _gathered(con):
+                    rows = {table: _of(con, table, sources) for table in (*_OF_SEGMENTS, *_OF_SOURCES)}
+                    others = _other_sides(everywhere, rows[t.SESSION_PAIRS])
+                    yield from _entries(rows, others, older, identities, policy_id)
 
-    def rows(table: Any) -> list[dict[str, Any]]:
-        return dataset.table(table).to_pylist()
 
-    across = {r["segment_id"]: r for r in rows(t.SESSION_PAIRS)}
-    segments = [across_files(r, across) for r in rows(t.SEGMENTS) if r["segment_id"] in kept]
-    sources = {r["source_id"]: r for r in rows(t.SOURCES)}
-    inputs = {r["source_id"]: r for r in reversed(rows(t.INPUTS))}
-    audio = {r["source_id"]: r for r in rows(t.AUDIO)}
-    captions = {r["segment_id"]: r for r in rows(t.CAPTIONS)}
-    clips = {r["segment_id"]: r for r in rows(t.CLIPS)}
-    plans = {r["segment_id"]: r for r in rows(t.CLIP_PLANS)}
-    people = {r["track_id"]: r["identity_id"] for r in rows(t.TRACK_IDENTITIES)}
-    splits = source_splits(dataset)
-    older = {r["identity_id"]: r["split"] or "train" for r in rows(t.IDENTITIES)}  # before splits had their own table
-    words, runs, refs = defaultdict(list), defaultdict(list), defaultdict(list)
-    for r in rows(t.WORDS):
-        words[r["source_id"]].append(r)
-    for r in rows(t.TIMELINE):
-        runs[r["track_id"]].append(r)
-    for r in rows(t.REFERENCES):
-        refs[r["segment_id"]].append(r)
-    unusable = sorted(r["segment_id"] for r in segments if r["state"] == "discard")
+def _refuse_discarded(dataset: Dataset) -> None:
+    unusable: list[str] = []
+    n = 0
+    for _, con in slices(dataset):
+        sql = (
+            "SELECT count(*), min(segment_id) FROM segments JOIN decisions ON unit_id = segment_id "
+            "WHERE unit = 'segments' AND outcome = 'kept' AND state = 'discard'"
+        )
+        ((count, first),) = con.execute(sql).fetchall()
+        n += count
+        unusable += [first] if count else []
     if unusable:
         raise PackError(
-            f"the policy keeps {len(unusable)} segments in state 'discard', such as {unusable[0]}, which are nobody's "
+            f"the policy keeps {n} segments in state 'discard', such as {unusable[0]}, which are nobody's "
             "performance: add a rule on segments that keeps \"state <> 'discard'\""
         )
-    sides = kept_sides(segments)
+
+
+def _gathered(con: duckdb.DuckDBPyConnection) -> Iterator[list[str]]:
+    """Take what kept segments need of every table into memory; yield sources in order, some segments' worth at once."""
+    con.execute(
+        "CREATE TEMP TABLE kept AS SELECT unit_id AS segment_id, source_id AS kept_source FROM decisions "
+        "WHERE unit = 'segments' AND outcome = 'kept' ORDER BY 1"
+    )
+    for table in _OF_SEGMENTS:
+        con.execute(
+            f'CREATE TEMP TABLE of_{table.name} AS SELECT x.*, kept_source FROM "{table.name}" x '
+            "JOIN kept USING (segment_id)"
+        )
+    for table in _OF_SOURCES:
+        con.execute(
+            f'CREATE TEMP TABLE of_{table.name} AS SELECT *, source_id AS kept_source FROM "{table.name}" '
+            "WHERE source_id IN (SELECT kept_source FROM kept)"
+        )
+    counts = con.execute("SELECT kept_source, count(*) FROM kept GROUP BY 1 ORDER BY 1").fetchall()
+    yield from batches(((str(s), float(n)) for s, n in counts), BATCH)
+
+
+def _of(con: duckdb.DuckDBPyConnection, table: Table, sources: list[str]) -> Rows:
+    """Return the rows of some neighbouring sources, in order of the table's key."""
+    columns, keys = ", ".join(f'"{c}"' for c in table.column_names), ", ".join(table.key)
+    sql = f"SELECT {columns} FROM of_{table.name} WHERE kept_source BETWEEN ? AND ? ORDER BY {keys}"
+    rows: Rows = con.sql(sql, params=[sources[0], sources[-1]]).to_arrow_table().to_pylist()
+    return rows
+
+
+def _other_sides(everywhere: duckdb.DuckDBPyConnection, rows: Rows) -> Rows:
+    """Return (pair_id, track_id) of all kept segments, of any source, in the exchanges across files of some."""
+    ids = sorted({r["session_pair_id"] for r in rows if r["session_pair_id"] is not None})
+    if not ids:
+        return []
+    sql = (
+        "SELECT DISTINCT session_pair_id, regexp_replace(segment_id, '-[0-9]+$', '') FROM session_pairs "
+        "JOIN decisions ON unit_id = segment_id "
+        "WHERE unit = 'segments' AND outcome = 'kept' AND list_contains(?, session_pair_id)"
+    )
+    return [{"pair_id": p, "track_id": track} for p, track in everywhere.execute(sql, [ids]).fetchall()]
+
+
+def _entries(
+    rows: Mapping[Table, Rows],
+    others: Rows,
+    older: Mapping[str, str] | None,
+    identities: Mapping[str, dict[str, str]],
+    policy_id: str,
+) -> list[Entry]:
+    """Return the samples of some sources, whose rows of every table are at hand."""
+    across = {r["segment_id"]: r for r in rows[t.SESSION_PAIRS]}
+    segments = [across_files(r, across) for r in rows[t.SEGMENTS]]
+    sources = {r["source_id"]: r for r in rows[t.SOURCES]}
+    inputs = {r["source_id"]: r for r in reversed(rows[t.INPUTS])}
+    audio = {r["source_id"]: r for r in rows[t.AUDIO]}
+    captions = {r["segment_id"]: r for r in rows[t.CAPTIONS]}
+    clips = {r["segment_id"]: r for r in rows[t.CLIPS]}
+    plans = {r["segment_id"]: r for r in rows[t.CLIP_PLANS]}
+    people = {r["track_id"]: r["identity_id"] for r in rows[t.TRACK_IDENTITIES]}
+    splits = {r["source_id"]: split_of(r) for r in rows[t.SPLITS]}
+    words, runs, refs = defaultdict(list), defaultdict(list), defaultdict(list)
+    for r in rows[t.WORDS]:
+        words[r["source_id"]].append(r)
+    for r in rows[t.TIMELINE]:
+        runs[r["track_id"]].append(r)
+    for r in rows[t.REFERENCES]:
+        refs[r["segment_id"]].append(r)
+    sides = kept_sides([*segments, *others])
     out = []
     for seg in sorted(segments, key=lambda r: str(r["segment_id"])):
         clip = clips.get(seg["segment_id"])
@@ -80,7 +164,7 @@ def kept_entries(
             sample_id=seg["segment_id"],
             state=seg["state"],
             category=seg["category"],
-            split=older.get(identity, "train") if splits is None else splits.get(sid, WITHHELD),
+            split=splits.get(sid, WITHHELD) if older is None else older.get(identity, "train"),
             identity_id=identity,
             text=seg["text"],
             language=audio[sid]["language"] if sid in audio else None,

@@ -6,6 +6,7 @@ with the rule's id before a frame is decoded. Costs milliseconds a policy.
 
 from __future__ import annotations
 
+import atexit
 import difflib
 import functools
 import json
@@ -81,11 +82,17 @@ def _check_rule(con: duckdb.DuckDBPyConnection, rule: Rule, known: list[str]) ->
         raise PolicyError(f"rule {rule.id!r}: keep must be true or false, but {rule.keep!r} is {types[0][1]}")
 
 
+@functools.lru_cache(maxsize=1)
+def _parser() -> duckdb.DuckDBPyConnection:
+    atexit.register(_parser.cache_clear)  # DuckDB's binding complains about connections that outlive it
+    return connect()
+
+
 @functools.lru_cache(maxsize=1024)
 def _parse(rule: Rule) -> Any:
     sql = f"SELECT ({rule.keep}) FROM unit"
-    row = connect().execute("SELECT json_serialize_sql(?)", [sql]).fetchone()
-    tree: Any = json.loads(row[0]) if row else {"error": True, "error_message": "empty"}
+    ((text,),) = _parser().execute("SELECT json_serialize_sql(?)", [sql]).fetchall()
+    tree: Any = json.loads(text)
     if tree["error"]:
         raise PolicyError(f"rule {rule.id!r}: {tree['error_message']} (in: {rule.keep})")
     nodes = list(_walk(tree))

@@ -25,6 +25,7 @@ from curation.compaction import tidy
 from curation.dataset import FORMAT_VERSION, Dataset
 from curation.dataset_step import dataset_step
 from curation.ledger import Balance
+from curation.progress import next_stage
 from curation.register import Named, read_registry, register
 from curation.rules import check_policy
 from curation.step import StageSetupError, Stepper, StepResult
@@ -166,14 +167,14 @@ def conclude(
     for resolved in job.pipeline.dataset:
         event("phase", resolved.name)
         report(dataset_step(stepper, resolved))
+    event("phase", "compact")
+    tidy(store)
     event("phase", "ledger")
     balances = account.write(stepper)
     packed: dict[str, Any] = {}
     if packer is not None:
         event("phase", "pack")
         packed = packer(job)
-    event("phase", "compact")
-    tidy(store)
     Dataset(job.store_uri).write_catalog()
     return balances, packed
 
@@ -184,7 +185,7 @@ def plan(job: Job, inputs: pa.Table) -> list[SourceWork]:
     first: dict[str, SourceWork] = {}
     for row in inputs.to_pylist():
         first.setdefault(row["source_id"], SourceWork(row["source_id"], row["path"], row["bytes"]))
-    work = [w for w in first.values() if account.next_stage(stepper, w.source_id) is not None]
+    work = [w for w in first.values() if next_stage(stepper, w.source_id) is not None]
     return sorted(work, key=lambda w: (-w.bytes, w.source_id))
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from curation.dataset import Dataset
 from schemas import tables as t
 
@@ -9,12 +12,9 @@ WITHHELD = "withheld"
 """The split of clips that are in none: beside those of their people, they would leak from one split into another."""
 
 
-def source_splits(dataset: Dataset) -> dict[str, str] | None:
-    """Return the split that each source's clips go to; None where no stage of the workflow gives splits."""
-    if not dataset.files(t.SPLITS):
-        return None
-    rows = dataset.table(t.SPLITS).to_pylist()
-    return {r["source_id"]: WITHHELD if r["withheld"] or r["split"] is None else r["split"] for r in rows}
+def split_of(row: Mapping[str, Any]) -> str:
+    """Return the split that the clips of a source go to, from its row of SPLITS."""
+    return WITHHELD if row["withheld"] or row["split"] is None else str(row["split"])
 
 
 def split_warnings(dataset: Dataset) -> list[str]:
@@ -33,9 +33,9 @@ def split_warnings(dataset: Dataset) -> list[str]:
             f"{held['kept_s']:.1f} s of {held['n_sources']} sources are withheld from all splits: what they show is in "
             "more than one (see `why` in the table `splits`)"
         )
-    splits = source_splits(dataset)
-    if splits is not None:
-        new = {str(s) for s in dataset.table(t.MANIFEST, ["source_id"])["source_id"].to_pylist()} - splits.keys()
+    if dataset.files(t.SPLITS):
+        sql = "SELECT count(DISTINCT source_id) FROM manifest WHERE source_id NOT IN (SELECT source_id FROM splits)"
+        ((new,),) = dataset.query(sql).fetchall()
         if new:
-            out.append(f"{len(new)} sources with packed clips have no split yet: `lpm run` gives them one")
+            out.append(f"{new} sources with packed clips have no split yet: `lpm run` gives them one")
     return out

@@ -3,30 +3,29 @@
 from __future__ import annotations
 
 import json
-from collections import Counter, defaultdict
 from typing import Any
 
 from rich.table import Table as RichTable
 
-from curation.account import expected_units
 from curation.dataset import Dataset
-from curation.funnel import Funnel, funnel
-from curation.ledger import OUTCOMES, balances
+from curation.funnel import Funnel
+from curation.ledger import OUTCOMES
 from curation.run_warnings import run_warnings
 from curation.splits import split_warnings
+from curation.survey import Survey, survey
 from schemas import tables as t
 
 
 def render_status(dataset: Dataset) -> list[RichTable | str]:
     """Return what `lpm status` prints, in order."""
-    decisions = dataset.table(t.DECISIONS)
     warnings = [f"warning: {said}" for said in run_warnings(dataset)]
-    if decisions.num_rows == 0:
+    found = survey(dataset)
+    if not any(sum(b.counts.values()) for b in found.balances):
         return ["nothing is decided yet: run `lpm run`", *warnings]
     return [
-        _funnel(funnel(dataset)),
-        _ledger(dataset),
-        _reasons(dataset),
+        _funnel(found.funnel),
+        _ledger(found),
+        _reasons(found),
         *_labels(dataset),
         *_splits(dataset),
         *warnings,
@@ -35,11 +34,12 @@ def render_status(dataset: Dataset) -> list[RichTable | str]:
 
 
 def _labels(dataset: Dataset) -> list[str]:
-    rows = dataset.table(t.LABELS).to_pylist()
-    if not rows:
+    sql = "SELECT count(*), sum(end_s - start_s), list_sort(list(DISTINCT author)) FROM labels"
+    rows = dataset.query(sql).fetchall()
+    if not rows[0][0]:
         return []
-    seconds, authors = sum(r["end_s"] - r["start_s"] for r in rows), sorted({r["author"] for r in rows})
-    return [f"human labels: {len(rows)} over {seconds:.1f} s by {', '.join(authors)}"]
+    count, seconds, authors = rows[0]
+    return [f"human labels: {count} over {seconds:.1f} s by {', '.join(authors)}"]
 
 
 def _splits(dataset: Dataset) -> list[RichTable | str]:
@@ -70,25 +70,18 @@ def _percent(value: float | None) -> str:
     return "" if value is None else f"{value:.2f}"
 
 
-def _ledger(dataset: Dataset) -> RichTable:
+def _ledger(found: Survey) -> RichTable:
     table = RichTable("unit", "in", *OUTCOMES, "unaccounted", title="ledger: counts (seconds)")
-    for b in balances(dataset.table(t.DECISIONS), expected_units(dataset)):
+    for b in found.balances:
         cells = [f"{b.counts[o]} ({b.seconds[o]:.1f})" for o in OUTCOMES]
         table.add_row(b.unit, f"{b.total} ({b.total_s:.1f})", *cells, str(b.unaccounted))
     return table
 
 
-def _reasons(dataset: Dataset) -> RichTable:
+def _reasons(found: Survey) -> RichTable:
     table = RichTable("outcome", "unit", "step", "rule or error", "count", "seconds", title="reasons")
-    count: Counter[tuple[str, ...]] = Counter()
-    seconds: dict[tuple[str, ...], float] = defaultdict(float)
-    for r in dataset.table(t.DECISIONS).to_pylist():
-        if r["outcome"] != "kept":
-            key: tuple[str, ...] = (r["outcome"], r["unit"], r["step"] or "", r["rule"] or "")
-            count[key] += 1
-            seconds[key] += r["duration_s"]
-    for found, n in sorted(count.items()):
-        table.add_row(*found, str(n), f"{seconds[found]:.1f}")
+    for key, (n, seconds) in found.reasons.items():
+        table.add_row(*key, str(n), f"{seconds:.1f}")
     return table
 
 
@@ -96,7 +89,7 @@ def stage_speed(dataset: Dataset) -> dict[str, dict[str, float]]:
     """Return per stage: steps run, media seconds, wall and CPU seconds, over all recorded runs."""
     out: dict[str, dict[str, float]] = {}
     for name in dataset.store.names("runs", "log.jsonl"):
-        for line in dataset.store.read(name).decode().splitlines():
+        for line in dataset.store.lines(name):
             step: dict[str, Any] = json.loads(line)
             if step["status"] == "ran":
                 mine = out.setdefault(step["stage"], {"steps": 0.0, "media_s": 0.0, "wall_s": 0.0, "cpu_s": 0.0})

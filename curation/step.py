@@ -291,10 +291,32 @@ class Stepper(SourceState):
             **extra,
         )
 
+    def fresh(self, resolved: ResolvedStage, item: WorkItem, commit: Commit) -> bool:
+        """Say whether all that a commit holds was made from what is there now; the policy has no part in it."""
+        cls = resolved.cls
+        if cls.gate is None or cls.gate_mode == "any":
+            return commit.fingerprint == self._fingerprint(resolved, item, {})
+        try:
+            digests = self._unit_digests(cls.gate, item.source_id)
+        except FileNotFoundError:
+            return False
+        if cls.gate_mode == "set":
+            item = replace(item, units=tuple(sorted(commit.units)))
+            same = commit.fingerprint == self._fingerprint(resolved, item, {})
+            return same and commit.units.keys() <= digests.keys()
+        base = self._fingerprint(resolved, item, {}, exclude=cls.gate)
+        return all(u in digests and k == fingerprint(base=base, unit=digests[u]) for u, k in commit.units.items())
+
     def _unit_digests(self, gate: str, source_id: str) -> dict[str, str]:
-        table = t.TABLES[gate]
-        rows = self.store.read_table(table_file(table, source_id), table).to_pylist()
-        return {str(r[UNIT_IDS[gate]]): fingerprint(row=r) for r in rows}
+        """Hash every row of a table of units, by id; once while `remembering`."""
+        memo = {} if self._memo is None else self._memo
+        key = ("digests", gate, source_id)
+        if key not in memo:
+            table = t.TABLES[gate]
+            rows = self.store.read_table(table_file(table, source_id), table).to_pylist()
+            memo[key] = {str(r[UNIT_IDS[gate]]): fingerprint(row=r) for r in rows}
+        found: dict[str, str] = memo[key]
+        return found
 
 
 _FATAL = (StoreError, StageSetupError, ImportError, MemoryError, KeyboardInterrupt)

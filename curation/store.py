@@ -21,9 +21,12 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
-from curation.compacted import FOLDER, GONE, Compacted, Part, live_parts
+from curation.compacted import FOLDER, GONE, Compacted, Folder, Part, live_parts
 from schemas.table import Table
 from schemas.tables import TABLES
+
+ROW_GROUP = 65_536
+"""Rows of a Parquet row group, at most."""
 
 
 class StoreError(RuntimeError):
@@ -130,6 +133,11 @@ class Store:
             f.seek(offset)
             return bytes(f.read(size))
 
+    def lines(self, name: str) -> Iterator[str]:
+        """Yield the lines of a text file, a few at a time in memory. Raises FileNotFoundError."""
+        with self._fs.open_input_file(self.path(name)) as f, io.TextIOWrapper(cast(IO[bytes], f), "utf-8") as text:
+            yield from text
+
     def exists(self, name: str) -> bool:
         """Say whether a file of that name exists; a table's file may also be a part of a compact file."""
         if self._fs.get_file_info(self.path(name)).type == pafs.FileType.File:
@@ -162,15 +170,27 @@ class Store:
         """Yield the relative names of files under a directory, sorted; temporary files are left out."""
         yield from (name for name in self.sizes(prefix) if name.endswith(suffix))
 
+    def folders(self, prefix: str) -> dict[str, Folder]:
+        """Return the buckets of a table by relative name, sorted; `prefix` is the table's directory or one bucket."""
+        out: dict[str, Folder] = {}
+        for name, size in self.sizes(prefix).items():
+            parent, _, base = name.rpartition("/")
+            inside, _, last = parent.rpartition("/")
+            if last == FOLDER and base.endswith(".parquet"):
+                out.setdefault(inside, Folder()).compact.append(name)
+            elif base.endswith(GONE):
+                out.setdefault(parent, Folder()).gone.append(name)
+            elif base.endswith(".parquet"):
+                out.setdefault(parent, Folder()).small[name] = size
+        return dict(sorted(out.items()))
+
     def tables(self, prefix: str) -> dict[str, Part | None]:
         """Return the table files under a directory by logical name, sorted: None for a file, or its compacted part."""
-        sizes = self.sizes(prefix)
-        compact = [n for n in sizes if n.rpartition("/")[0].endswith(f"/{FOLDER}") and n.endswith(".parquet")]
-        small = [n for n in sizes if n.endswith(".parquet") and not n.rpartition("/")[0].endswith(f"/{FOLDER}")]
-        gone = [n.removesuffix(GONE) for n in sizes if n.endswith(GONE)]
-        out: dict[str, Part | None] = dict.fromkeys(small)
-        for parts in live_parts((self.compacted.parts(n) for n in compact), [*small, *gone]):
-            out |= {part.name: part for part in parts}
+        out: dict[str, Part | None] = {}
+        for folder in self.folders(prefix).values():
+            out |= dict.fromkeys(folder.small)
+            for parts in live_parts((self.compacted.parts(n) for n in folder.compact), folder.hidden):
+                out |= {part.name: part for part in parts}
         return dict(sorted(out.items()))
 
     def remove_temporaries(self) -> int:
@@ -233,7 +253,7 @@ def parquet_bytes(rows: pa.Table) -> bytes:
     """Serialise rows; equal rows give equal bytes (single row-group writer, fixed codec)."""
     sink = io.BytesIO()
     # Where a table is cut into chunks depends on how it was put together; pages must not.
-    pq.write_table(rows.combine_chunks(), sink, compression="zstd", compression_level=3, row_group_size=65_536)
+    pq.write_table(rows.combine_chunks(), sink, compression="zstd", compression_level=3, row_group_size=ROW_GROUP)
     return sink.getvalue()
 
 

@@ -7,17 +7,18 @@ distribution does without.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import tarfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from curation.account import expected_units
 from curation.commits import read_commit
 from curation.dataset import Dataset
-from curation.ledger import LedgerError, check
+from curation.ledger import LedgerError, balances, check, mute, total
 from curation.register import read_forgotten
 from curation.splits import WITHHELD
+from curation.survey import slices
 from curation.traces import search
 from schemas import tables as t
 from schemas.sample import SAMPLES_PER_FRAME, Sample
@@ -32,16 +33,20 @@ class Problem:
     what: str
 
 
-def verify(dataset: Dataset, *, media: bool = True, progress: Callable[[str], None] = lambda _: None) -> list[Problem]:
-    """Return every problem found; an empty list means that the dataset is whole."""
+def verify(
+    dataset: Dataset, *, media: bool = True, shards: bool = True, progress: Callable[[str], None] = lambda _: None
+) -> list[Problem]:
+    """Return every problem found; an empty list means that the dataset is whole.
+
+    `shards=False` leaves the samples in the shards out, `media=False` only their pictures.
+    """
     problems: list[Problem] = []
-    for name, function in (
-        ("hashes", _hashes),
-        ("conservation", _conservation),
-        ("joins", _joins),
-        ("forgotten", _forgotten),
-        ("shards", lambda d: _shards(d, media)),
-    ):
+    checks: dict[str, Callable[[Dataset], Iterator[str]]] = {
+        "hashes": _hashes, "conservation": _conservation, "joins": _joins, "forgotten": _forgotten,
+    }  # fmt: skip
+    if shards:
+        checks["shards"] = lambda d: _shards(d, media)
+    for name, function in checks.items():
         progress(name)
         problems += [Problem(name, what) for what in function(dataset)]
     return problems
@@ -65,20 +70,27 @@ def _hashes(dataset: Dataset) -> Iterator[str]:
 
 
 def _conservation(dataset: Dataset) -> Iterator[str]:
-    decisions = dataset.table(t.DECISIONS)
-    if decisions.num_rows == 0:
+    found = []
+    without: list[str] = []
+    wrong: list[str] = []
+    for _, con in slices(dataset):
+        found.append(balances(con))
+        without += mute(con)
+        kept = "SELECT unit_id AS id FROM decisions WHERE unit = 'segments' AND outcome = 'kept'"
+        packed = "SELECT sample_id AS id FROM manifest"
+        for (i,) in con.execute(f"{kept} EXCEPT {packed} ORDER BY 1").fetchall():
+            wrong.append(f"kept segment {i} is in no shard; run `lpm pack`")
+        for (i,) in con.execute(f"{packed} EXCEPT {kept} ORDER BY 1").fetchall():
+            wrong.append(f"sample {i} is in a shard but not kept; run `lpm pack`")
+    sums = total(found)
+    if not any(sum(b.counts.values()) for b in sums):
         yield "there are no decisions; run `lpm run` or `lpm decide`"
         return
     try:
-        check(decisions, expected_units(dataset))
+        check(sums, without)
     except LedgerError as e:
         yield str(e)
-    kept = {r["unit_id"] for r in decisions.to_pylist() if r["unit"] == "segments" and r["outcome"] == "kept"}
-    packed = {str(i) for i in dataset.table(t.MANIFEST, ["sample_id"])["sample_id"].to_pylist()}
-    for i in sorted(kept - packed):
-        yield f"kept segment {i} is in no shard; run `lpm pack`"
-    for i in sorted(packed - kept):
-        yield f"sample {i} is in a shard but not kept; run `lpm pack`"
+    yield from sorted(wrong, key=lambda said: not said.startswith("kept"))
 
 
 _JOINS = (
@@ -118,20 +130,34 @@ _JOINS = (
 )
 
 
+_ACROSS = {"partner_track_id", "session_partner_track_id", "ref_track_id"}
+"""Columns that may name what is of another source."""
+
+
 def _joins(dataset: Dataset) -> Iterator[str]:
-    con = dataset.connect()
-    for left, a, right, b in _JOINS:
-        sql = (
-            f'SELECT DISTINCT l."{a}" FROM "{left}" l LEFT JOIN "{right}" r ON l."{a}" = r."{b}" '
-            f'WHERE l."{a}" IS NOT NULL AND l."{a}" <> \'\' AND r."{b}" IS NULL LIMIT 3'
-        )
-        for (orphan,) in con.execute(sql).fetchall():
-            yield f"{left}.{a} {orphan} has no row in {right}"
+    orphans: dict[str, list[str]] = {}
+    tables = [t.TABLES[name] for name in dict.fromkeys(n for left, _, right, _ in _JOINS for n in (left, right))]
+    with contextlib.closing(dataset.connect(tables=[t.TRACKS])) as everywhere:
+        for part in dataset.slices():
+            with contextlib.closing(dataset.connect(tables=tables, part=part)) as con:
+                for left, a, right, b in _JOINS:
+                    said = orphans.setdefault(f"{left}.{a} {{}} has no row in {right}", [])
+                    ids = f'SELECT DISTINCT "{a}" AS id FROM "{left}" WHERE "{a}" IS NOT NULL AND "{a}" <> \'\''
+                    sql = f'SELECT id FROM ({ids}) WHERE id NOT IN (SELECT "{b}" FROM "{right}") ORDER BY 1'
+                    lost = [str(i) for (i,) in con.execute(sql).fetchall()]
+                    if lost and a in _ACROSS:
+                        sql = f'SELECT "{b}" FROM "{right}" WHERE list_contains(?, "{b}")'
+                        there = {i for (i,) in everywhere.execute(sql, [lost]).fetchall()}
+                        lost = [i for i in lost if i not in there]
+                    said += lost[: 3 - len(said)]
+    for text, found in orphans.items():
+        for i in found:
+            yield text.format(i)
     sql = (
         "SELECT i.identity_id FROM manifest m JOIN identities i USING (identity_id) "
-        f"WHERE m.split <> '{WITHHELD}' GROUP BY 1 HAVING count(DISTINCT m.split) > 1"
+        f"WHERE m.split <> '{WITHHELD}' GROUP BY 1 HAVING count(DISTINCT m.split) > 1 ORDER BY 1"
     )
-    for (identity,) in con.execute(sql).fetchall():
+    for (identity,) in dataset.query(sql).fetchall():
         yield f"identity {identity} is in two splits"
 
 
@@ -143,15 +169,17 @@ def _forgotten(dataset: Dataset) -> Iterator[str]:
 
 def _shards(dataset: Dataset, media: bool) -> Iterator[str]:
     store = dataset.store
-    rows = dataset.table(t.MANIFEST).to_pylist()
-    for shard in sorted({r["shard"] for r in rows}):
-        name = f"shards/{shard}"
-        if not store.exists(name):
-            yield f"{name} is gone; run `lpm pack`"
-            continue
-        whole = store.size(name)
-        for row in (r for r in rows if r["shard"] == shard):
-            yield from _sample(dataset, name, whole, row, media)
+    with contextlib.closing(dataset.connect(tables=[t.MANIFEST])) as con:
+        shards = con.execute("SELECT DISTINCT shard FROM manifest ORDER BY 1").fetchall()
+        for (shard,) in shards:
+            name = f"shards/{shard}"
+            if not store.exists(name):
+                yield f"{name} is gone; run `lpm pack`"
+                continue
+            whole = store.size(name)
+            sql = "SELECT sample_id, split, members FROM manifest WHERE shard = ? ORDER BY sample_id"
+            for row in con.sql(sql, params=[shard]).to_arrow_table().to_pylist():
+                yield from _sample(dataset, name, whole, row, media)
 
 
 def _sample(dataset: Dataset, shard: str, whole: int, row: dict[str, object], media: bool) -> Iterator[str]:

@@ -9,14 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import duckdb
 import numpy as np
+import pyarrow as pa
 import pytest
 from test_engine import GOOD, policy
 from toy import WORKFLOW, filled, write_sources
 
 from curation import Dataset
 from curation.engine_local import LocalEngine
-from curation.funnel import compute
+from curation.funnel import Tally
 from curation.register import expand
 from curation.report import svg, write_report
 from curation.report.page import render
@@ -101,7 +103,13 @@ def test_funnel_counts_each_shot_once_and_ends_with_kept_time() -> None:
         {"segment_id": "x", "source_id": "a", "state": "speak", "start_s": 0.0, "end_s": 6.0},
         {"segment_id": "y", "source_id": "a", "state": "listen", "start_s": 4.0, "end_s": 9.0},
     ]
-    f = compute(shots, segments, decided)
+    con = duckdb.connect()
+    rows = [{"unit": u, "unit_id": i, "step": None, "duration_s": 10.0, **d} for (u, i), d in decided.items()]
+    for name, table in (("shots", shots), ("segments", segments), ("decisions", rows)):
+        con.register(name, pa.Table.from_pylist(table))
+    tally = Tally()
+    tally.add(con)
+    f = tally.funnel()
     left = {s.step: s.count for s in f.steps}
     assert (left["raw"], left["single_shot"], left["quality"], left["overlay"]) == (4, 2, 2, 1)
     assert f.steps[-1].seconds == 9.0 and f.quarantined == 1

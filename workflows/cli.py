@@ -116,9 +116,12 @@ def decide(
 
 
 @app.command()
-def pack(dataset: Target) -> None:
+def pack(
+    dataset: Target,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="only say what would be written")] = False,
+) -> None:
     """Write shards and manifest for what is kept now."""
-    commands.pack(err, out, dataset)
+    commands.pack(err, out, dataset, dry_run)
 
 
 @app.command()
@@ -158,9 +161,10 @@ def verify(
     media: Annotated[
         bool | None, typer.Option(help="decode every packed sample too; default: where the packages for it are here")
     ] = None,
+    tables: Annotated[bool, typer.Option("--tables", help="check the tables only and open no shard")] = False,
 ) -> None:
     """Check hashes, offsets, audio and video lengths, conservation, and that every id joins."""
-    if commands.verify(out, dataset, media):
+    if commands.verify(out, dataset, media, tables):
         raise typer.Exit(1)
 
 

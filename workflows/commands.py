@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import sys
-from collections import Counter
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -184,44 +183,41 @@ def decide(out: Console, target: str, policy: str, dry_run: bool) -> None:
     """Decide again and print what changes."""
     job = existing(target, policy)
     check_policy(job.policy)
-    before = {(r["unit"], r["unit_id"]): r for r in Dataset(target).table(t.DECISIONS).to_pylist()}
     stepper = job.stepper()
-    table, _ = account.decisions(stepper)
-    changes: Counter[tuple[str, str, str, str]] = Counter()
-    seconds: Counter[tuple[str, str, str, str]] = Counter()
-    for r in table.to_pylist():
-        old = before.get((r["unit"], r["unit_id"]))
-        was = old["outcome"] if old else "new"
-        if was != r["outcome"] or (old is not None and old["rule"] != r["rule"]):
-            key = (r["unit"], was, r["outcome"], str(r["rule"] or r["step"] or ""))
-            changes[key] += 1
-            seconds[key] += r["duration_s"]  # type: ignore[assignment]
+    if dry_run:
+        decided = account.decide(stepper, dry_run=True)
+    else:
+        with locked(stepper.store):
+            write_workflow(stepper.store, job)
+            decided = account.decide(stepper)
     shown = RichTable("unit", "was", "becomes", "rule", "count", "seconds", title=f"policy {job.policy.name}")
-    for key, n in sorted(changes.items()):
-        shown.add_row(*key, str(n), f"{seconds[key]:.1f}")
-    out.print(shown if changes else "nothing changes")
+    for key, n in sorted(decided.counts.items()):
+        shown.add_row(*key, str(n), f"{decided.seconds[key]:.1f}")
+    out.print(shown if decided.counts else "nothing changes")
     if dry_run:
         return
-    with locked(stepper.store):
-        write_workflow(stepper.store, job)
-        account.write(stepper)
-    pending = sum(r["outcome"] == "pending" for r in table.to_pylist() if r["unit"] != "sources")
-    if pending:
+    if decided.pending:
         out.print(
-            f"{pending} units came back and are not measured to the end: `lpm run --out {target}` goes on with them"
+            f"{decided.pending} units came back and are not measured to the end: "
+            f"`lpm run --out {target}` goes on with them"
         )
     else:
         out.print(f"`lpm pack {target}` writes the shards for it")
 
 
-def pack(err: Console, out: Console, target: str) -> None:
-    """Write shards and manifest."""
+def pack(err: Console, out: Console, target: str, dry_run: bool = False) -> None:
+    """Write shards and manifest, or say what would be written for the decisions as they are."""
     job = existing(target)
+    if dry_run:
+        packed = pack_shards(job, dry_run=True)
+        said = "nothing would change" if packed["status"] == "unchanged" else "would be written"
+        out.print(f"{packed['samples']} samples in {len(packed['shards'])} shards, {packed['bytes']} bytes: {said}")
+        return
     stepper = job.stepper()
     with locked(stepper.store):
+        tidy(stepper.store)
         account.write(stepper)
         packed = pack_shards(job)
-        tidy(stepper.store)
         Dataset(target).write_catalog()
     out.print(
         f"{packed['samples']} samples in {len(packed['shards'])} shards, {packed['bytes']} bytes: {packed['status']}"
@@ -240,21 +236,28 @@ def compact(out: Console, target: str, min_files: int) -> None:
     out.print(f"{done.gathered} small files gathered into {done.written} larger ones; {done.cleared} old parts cleared")
 
 
-def verify(out: Console, target: str, media: bool | None) -> bool:
-    """Check a dataset; return whether problems were found. None: its media too where the packages for it are here."""
+def verify(out: Console, target: str, media: bool | None, tables: bool = False) -> bool:
+    """Check a dataset, or its tables only; return whether problems were found.
+
+    `media` None: packed samples are decoded too where the packages for it are here.
+    """
     without = next((p for p in ("av", "soundfile") if find_spec(p) is None), None)
-    if media is None:
+    if media is None and not tables:
         media = without is None
         if without is not None:
             out.print(f"packed samples are not decoded: {not_installed(without)}", markup=False, highlight=False)
     elif media and without is not None:
         raise ModuleNotFoundError(name=without)
     problems = vf.verify(
-        Dataset(target), media=media, progress=lambda name: out.print(f"checking {name}", highlight=False)
+        Dataset(target),
+        media=bool(media),
+        shards=not tables,
+        progress=lambda name: out.print(f"checking {name}", highlight=False),
     )
     for p in problems:
         out.print(f"{p.check}: {p.what}", markup=False, highlight=False, style="red")
-    out.print(f"{len(problems)} problems" if problems else "the dataset is whole", highlight=False)
+    whole = "the tables are whole" if tables else "the dataset is whole"
+    out.print(f"{len(problems)} problems" if problems else whole, highlight=False)
     return bool(problems)
 
 

@@ -11,10 +11,11 @@ from jinja2 import Environment
 from curation.dataset import Dataset
 from curation.report import content
 from curation.report.pictures import Pictures
-from schemas import tables as t
 from schemas.policy import parse_policy
 
 PAGE = "report/index.html"
+MAX_PICTURED = 200
+"""With more sources than that, only those with a timeline have pictures."""
 
 
 def write_report(dataset: Dataset) -> str:
@@ -25,9 +26,8 @@ def write_report(dataset: Dataset) -> str:
 
 def render(dataset: Dataset) -> str:
     """Return the page as HTML: no script, no network, every picture inside."""
-    sources = sorted({str(s) for s in dataset.table(t.SOURCES, ["source_id"])["source_id"].to_pylist()})
-    shown = content.sample(sources, content.MAX_SOURCES)
-    pictures = Pictures(dataset, sources if len(sources) <= 200 else shown)
+    n_sources, shown = content.some_sources(dataset)
+    pictures = Pictures(dataset, None if n_sources <= MAX_PICTURED else shown)
     facts = content.facts(dataset)
     policy = parse_policy(facts["policy"], "workflow.json") if facts["policy"] else None
     values: dict[str, Any] = {
@@ -35,7 +35,7 @@ def render(dataset: Dataset) -> str:
         "distributions": content.distributions(dataset, policy) if policy else [],
         "sheets": content.contact_sheets(dataset, pictures),
         "timelines": content.timelines(dataset, pictures, shown),
-        "n_sources": len(sources),
+        "n_sources": n_sources,
         "people": content.people(dataset, pictures),
         "facts": facts,
         "policy": policy,

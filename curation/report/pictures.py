@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable
+import functools
+from collections.abc import Collection
 
 import cv2
 import numpy as np
@@ -14,24 +15,32 @@ from schemas.time import GRID_HZ
 
 
 class Pictures:
-    """Portraits of the given sources, by track, in order of time."""
+    """Portraits of some sources, by track, in order of time; those of the sources asked for last stay in memory."""
 
-    def __init__(self, dataset: Dataset, sources: Iterable[str]) -> None:
-        self._tracks: dict[str, list[tuple[float, bytes]]] = {}
-        owner = {r["tracklet_id"]: r["track_id"] for r in dataset.table(t.TRACKLETS).to_pylist()}
-        wanted = set(sources)
-        for name in dataset.files(t.PORTRAITS):
-            if name.rsplit("/", 1)[-1][:16] in wanted:
-                part = dataset.store.read_table(name, t.PORTRAITS, ["tracklet_id", "k", "image"])
-                for r in part.to_pylist():
-                    track = owner.get(r["tracklet_id"], "")
-                    self._tracks.setdefault(track, []).append((r["k"] / GRID_HZ, r["image"]))
-        for images in self._tracks.values():
+    def __init__(self, dataset: Dataset, sources: Collection[str] | None) -> None:
+        """Take portraits of these sources; None = of all."""
+        self._dataset, self._sources = dataset, sources
+        self._of_source = functools.lru_cache(maxsize=4)(self._read)
+
+    def _read(self, source_id: str) -> dict[str, list[tuple[float, bytes]]]:
+        out: dict[str, list[tuple[float, bytes]]] = {}
+        if self._sources is not None and source_id not in self._sources:
+            return out
+        tracklets = self._dataset.table(t.TRACKLETS, ["tracklet_id", "track_id"], [source_id])
+        owner = {r["tracklet_id"]: r["track_id"] for r in tracklets.to_pylist()}
+        portraits = self._dataset.table(t.PORTRAITS, ["tracklet_id", "k", "image"], [source_id])
+        for r in portraits.to_pylist():
+            out.setdefault(owner.get(r["tracklet_id"], ""), []).append((r["k"] / GRID_HZ, r["image"]))
+        for images in out.values():
             images.sort(key=lambda x: x[0])
+        return out
+
+    def _of(self, track_id: str) -> list[tuple[float, bytes]]:
+        return self._of_source(track_id[:16]).get(track_id, [])
 
     def spread(self, track_id: str, start_s: float, end_s: float, n: int, px: int = 96) -> list[tuple[float, str]]:
         """Return up to `n` (time, data URI) of a track inside an interval, evenly over time."""
-        inside = [x for x in self._tracks.get(track_id, []) if start_s - 0.5 <= x[0] < end_s]
+        inside = [x for x in self._of(track_id) if start_s - 0.5 <= x[0] < end_s]
         if not inside:
             return []
         n = min(n, len(inside))
@@ -40,7 +49,7 @@ class Pictures:
 
     def at(self, track_id: str, k: int, px: int = 120) -> str | None:
         """Return the data URI of the portrait at a grid index, None when there is none."""
-        images = self._tracks.get(track_id, [])
+        images = self._of(track_id)
         return next((data_uri(data, px) for t_s, data in images if round(t_s * GRID_HZ) == k), None)
 
 

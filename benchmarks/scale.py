@@ -1,0 +1,348 @@
+"""Memory and CPU of the commands that go over a whole dataset, on synthetic tables of any size.
+
+    python benchmarks/scale.py --segments N --asd-rows M [--segments-per-source 500] [--dataset DIR] [--json FILE]
+
+No media: the tables, commits, registry, ledger and manifest are made as a run of the workflow `conversation` leaves
+them, files gathered as it gathers them, and one small tar stands for every clip. Each shot has two people, each track
+ten segments of four seconds; about half of them are kept by the policy `default`. The tables that the commands read
+nothing of (frames, faces, portraits, signatures) are there and empty.
+
+Then each command runs in a process of its own: `peak_rss_mib` is the most memory that it held, `cpu_s` what it
+computed on all threads, the start of Python included. `decide` decides by a stricter policy and writes the ledger;
+`query` filters and groups a million rows and more. `--dataset` keeps the dataset there, and uses it where it exists.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import record
+import yaml
+
+from curation import account
+from curation.commits import Commit, commit_file, fingerprint
+from curation.compaction import tidy
+from curation.dataset import FORMAT_VERSION, Dataset
+from curation.inputs import UNIT_IDS
+from curation.run import Job, write_workflow
+from curation.stage import WorkItem
+from curation.step import Stepper
+from curation.store import Store, parquet_bytes, table_file
+from curation.workflow import resolve
+from schemas import tables as t
+from schemas.table import Table
+from workflows import catalog
+
+SEGMENT_S = 4.0
+PER_TRACK = 10
+"""Segments of a track."""
+TRACK_S = SEGMENT_S * PER_TRACK
+CLIP = "clips/synthetic.tar"
+STATES = ("speak", "listen", "idle", "discard")
+CATEGORIES = ("Speak", "Listen_dialogue", "Silence", "Unknown")
+
+Columns = dict[str, Any]
+
+RUN = (
+    "import atexit, json, pathlib, resource, sys\n"
+    "def figures():\n"
+    "    used = resource.getrusage(resource.RUSAGE_SELF)\n"
+    "    lines = pathlib.Path('/proc/self/status').read_text().splitlines()\n"
+    "    peak = next(int(x.split()[1]) for x in lines if x.startswith('VmHWM'))\n"
+    "    found = {'peak_rss_mib': round(peak / 1024, 1), 'cpu_s': round(used.ru_utime + used.ru_stime, 2)}\n"
+    "    pathlib.Path(sys.argv[1]).write_text(json.dumps(found))\n"
+    "atexit.register(figures)\n"
+    "from workflows.cli import main\n"
+    "main(sys.argv[2:])\n"
+)
+"""Run one command and write down what it took: of this process alone, not of the one that started it."""
+
+
+def main() -> None:
+    """Make the dataset where there is none, run every command on it, print and write the figures."""
+    parser = record.parser(__doc__)
+    parser.add_argument("--segments", type=int, required=True)
+    parser.add_argument("--asd-rows", type=int, required=True)
+    parser.add_argument("--segments-per-source", type=int, default=500)
+    parser.add_argument("--dataset", type=Path)
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="lpm-scale-") as temporary:
+        root = args.dataset or Path(temporary) / "dataset"
+        if not (root / "manifest.parquet").exists():
+            make(root, args.segments, args.asd_rows, args.segments_per_source)
+        result = {
+            **record.today_here(),
+            "segments": args.segments,
+            "asd_rows": args.asd_rows,
+            "sources": args.segments // args.segments_per_source,
+            "commands": commands(root, Path(temporary)),
+        }
+    sys.stdout.write(record.as_json(result))
+    record.write(args.json, result)
+
+
+def commands(root: Path, scratch: Path) -> dict[str, dict[str, float]]:
+    """Run every command in a process of its own and return its figures by name."""
+    stricter = scratch / "stricter.yaml"
+    policy = catalog.policy("default").model_dump(mode="json")
+    for rule in policy["rules"]:
+        if rule["id"] == "state_confidence":
+            rule["keep"] = "confidence >= 0.6"
+    stricter.write_text(yaml.safe_dump({**policy, "name": "stricter"}))
+    question = "SELECT state, count(*), avg(confidence) FROM segments WHERE speech_ratio > 0.2 GROUP BY state"
+    dataset = str(root)
+    runs: dict[str, list[str]] = {
+        "decide": ["decide", dataset, "--policy", str(stricter)],
+        "decide-back": ["decide", dataset, "--policy", "default"],
+        "status": ["status", dataset],
+        "query": ["query", dataset, question],
+        "report": ["report", dataset],
+        "pack-dry-run": ["pack", dataset, "--dry-run"],
+        "verify-tables": ["verify", dataset, "--tables"],
+    }
+    out = {}
+    for name, arguments in runs.items():
+        figures = scratch / "figures.json"
+        figures.unlink(missing_ok=True)
+        done = subprocess.run(
+            [sys.executable, "-c", RUN, str(figures), *arguments], capture_output=True, text=True, check=False
+        )
+        out[name] = {**json.loads(figures.read_text()), "exit": done.returncode}
+        sys.stderr.write(f"{name}: {out[name]}\n{done.stdout[-300:]}{done.stderr[-300:]}")
+    return out
+
+
+# ------------------------------------------------------------------------------------------------ the dataset
+
+
+def make(root: Path, segments: int, asd_rows: int, per_source: int) -> None:
+    """Write a dataset of synthetic tables, as a finished run leaves it."""
+    store = Store(str(root))
+    pipeline = resolve(catalog.workflow("conversation"))
+    job = Job(str(root), pipeline, catalog.policy("default"))
+    stepper = job.stepper()
+    store.write_json("dataset.json", {"format": FORMAT_VERSION, "name": "openlpm"})
+    write_workflow(store, job)
+    store.write(CLIP, b"\0" * 1024)
+    n_sources = max(1, segments // per_source)
+    ids = sorted(hashlib.sha256(f"source {i}".encode()).hexdigest()[:16] for i in range(n_sources))
+    store.write_table(table_file(t.INPUTS), t.INPUTS, inputs(ids))
+    for i, source_id in enumerate(ids):
+        write_source(stepper, Path(root), source_id, per_source, asd_rows // n_sources)
+        if sys.stderr.isatty() and i % 100 == 0:
+            sys.stderr.write(f"{i} of {n_sources} sources\r")
+    for table, rows in whole(ids, per_source).items():
+        store.write_table(table_file(table), table, rows)
+    tidy(store)
+    account.write(stepper)
+    store.write_table(table_file(t.MANIFEST), t.MANIFEST, manifest(Dataset(str(root)), job.policy.policy_id))
+
+
+def filled(table: Table, n: int, /, **given: Any) -> pa.Table:
+    """Return `n` rows of a table with the given columns and, in all others, null or what is nearest to nothing."""
+    arrays = []
+    for c in table.columns:
+        value = given.get(c.name)
+        if value is None and c.nullable:
+            arrays.append(pa.array([None] * n, c.type))
+        elif value is None:
+            arrays.append(pa.array([_nothing(c.type)] * n, c.type))
+        elif isinstance(value, str | float | int):
+            arrays.append(pa.array([value] * n, c.type))
+        else:
+            arrays.append(pa.array(value, c.type))
+    return pa.Table.from_arrays(arrays, schema=table.schema)
+
+
+def _nothing(kind: pa.DataType) -> Any:
+    if pa.types.is_string(kind):
+        return ""
+    if pa.types.is_list(kind):
+        return []
+    if pa.types.is_binary(kind):
+        return b""
+    return False if pa.types.is_boolean(kind) else 0
+
+
+def inputs(ids: list[str]) -> pa.Table:
+    """Return the registry; its files are nowhere."""
+    names = [f"{i}.mp4" for i in ids]
+    table = filled(t.INPUTS, len(ids), path=[f"/nowhere/{n}" for n in names], source_id=ids, name=names, bytes=1000)
+    return table.sort_by([("path", "ascending")])
+
+
+def source_tables(source_id: str, per_source: int, asd_rows: int) -> dict[Table, pa.Table]:
+    """Return the tables of one source that hold rows. Every ninth track's face is too small to be followed."""
+    rng = np.random.default_rng(int(source_id, 16))
+    n_tracks = -(-per_source // PER_TRACK) * 9 // 8
+    n_shots = -(-n_tracks // 2)
+    length = n_shots * TRACK_S
+    shots = [f"{source_id}-s{i:04d}" for i in range(n_shots)]
+    shot_start = np.arange(n_shots) * TRACK_S
+    tracks = [f"{source_id}-t{i:04d}" for i in range(n_tracks)]
+    shot_of = np.arange(n_tracks) // 2
+    face = np.where(np.arange(n_tracks) % 9 == 8, 20.0, 60.0 + rng.integers(0, 80, n_tracks))
+    live = np.flatnonzero(face > 36)[: per_source // PER_TRACK]
+    face[np.setdiff1d(np.arange(n_tracks), live)] = 20.0
+    time = {"start_s": shot_start, "end_s": shot_start + TRACK_S, "duration_s": np.full(n_shots, TRACK_S)}
+    mine = {k: v[shot_of] for k, v in time.items()}
+    of = np.repeat(live, PER_TRACK)
+    start = mine["start_s"][of] + np.tile(np.arange(PER_TRACK) * SEGMENT_S, len(live))
+    n = len(of)
+    segments = [f"{tracks[i]}-{round(1000 * s):08d}" for i, s in zip(of, start, strict=True)]
+    state = (rng.integers(0, 4, n) + np.arange(n)) % 4
+    partner = [tracks[i ^ 1] if (i ^ 1) < n_tracks else None for i in of]
+    asd_per_track = np.full(len(live), max(1, asd_rows // len(live)))
+    asd_of = np.repeat(live, asd_per_track)
+    said = np.arange(2 * n) * length / (2 * n)
+    voices = [f"{source_id}-v00", f"{source_id}-v01"]
+    confidence = np.round(rng.uniform(0.3, 1.0, n), 3)
+    seg = {"segment_id": segments, "source_id": source_id}
+    return {
+        t.SOURCES: filled(t.SOURCES, 1, source_id=source_id, sha256=source_id * 4, duration_s=length, has_audio=True,
+                          width=1280, height=720, short_side_px=720, fps=25.0, n_frames=round(25 * length)),
+        t.AUDIO: filled(t.AUDIO, 1, source_id=source_id, has_audio=True, language="en"),
+        t.TURN_TAKING: filled(t.TURN_TAKING, 1, source_id=source_id, n_voices=2),
+        t.SHOTS: filled(t.SHOTS, n_shots, shot_id=shots, source_id=source_id, **time, people_ratio=1.0,
+                        n_people_mean=2.0, n_people_max=2, luma_mean=np.where(shot_start % 400 == 0, 90.0, 110.0)),
+        t.TRACKS: filled(t.TRACKS, n_tracks, track_id=tracks, source_id=source_id, shot_id=[shots[i] for i in shot_of],
+                         **mine, median_face_px=face, visible_ratio=1.0, sharpness=20.0, n_frames=round(25 * TRACK_S)),
+        t.TRACKLETS: filled(t.TRACKLETS, n_tracks, source_id=source_id, track_id=tracks,
+                            tracklet_id=[f"{source_id}-w0000-{i:03d}" for i in range(n_tracks)]),
+        t.SPEAKERS: filled(t.SPEAKERS, 2, speaker_id=voices, source_id=source_id),
+        t.VOICES: filled(t.VOICES, 2, speaker_id=voices, diarized_as=voices, source_id=source_id),
+        t.TURNS: filled(t.TURNS, n_shots, speaker_id=voices[0], source_id=source_id, start_s=shot_start,
+                        end_s=shot_start + 9),
+        t.VOICE_TURNS: filled(t.VOICE_TURNS, n_shots, speaker_id=voices[0], diarized_as=voices[0],
+                              source_id=source_id, start_s=shot_start, end_s=shot_start + 9),
+        t.WORDS: filled(t.WORDS, 2 * n, source_id=source_id, n=np.arange(2 * n), start_s=said, end_s=said + 0.4,
+                        word=[f"word{i % 500}" for i in range(2 * n)], probability=0.9, speaker_id=voices[0]),
+        t.SYNC: filled(t.SYNC, n_tracks, track_id=tracks, offset_ms=np.round(rng.normal(0, 20, n_tracks))),
+        t.ASD_FRAMES: filled(t.ASD_FRAMES, len(asd_of), track_id=np.array(tracks)[asd_of],
+                             k=np.concatenate([np.arange(x) for x in asd_per_track]),
+                             score=np.round(rng.normal(0, 2, len(asd_of)) * 4) / 4, annotator="synthetic"),
+        t.TIMELINE: filled(t.TIMELINE, n, track_id=[tracks[i] for i in of], source_id=source_id, start_s=start,
+                           end_s=start + SEGMENT_S, state=[STATES[i] for i in state], confidence=confidence,
+                           reason="synced_voice"),
+        t.SEGMENTS: filled(t.SEGMENTS, n, **seg, shot_id=[shots[shot_of[i]] for i in of],
+                           track_id=[tracks[i] for i in of], start_s=start, end_s=start + SEGMENT_S,
+                           duration_s=SEGMENT_S, state=[STATES[i] for i in state],
+                           category=[CATEGORIES[i] for i in state], reason="synced_voice", confidence=confidence,
+                           visible_ratio=1.0, speech_ratio=np.round(rng.uniform(0, 1, n), 2), text="some words said",
+                           median_face_px=face[of], partner_track_id=partner, speaker_id=voices[0],
+                           pair_id=[f"{source_id}-p{i:04d}" for i in (start // SEGMENT_S).astype(int)]),
+        t.CLIP_PLANS: filled(t.CLIP_PLANS, n, **seg, framing="shoulders", clip_face_px=face[of], packed_face_px=120.0,
+                             face_in_crop=1.0, crop_path=[[0.0, 1.0, 2.0, 3.0, 4.0]] * n,
+                             text_in_crop=np.where(rng.uniform(size=n) < 0.1, 0.02, 0.0)),
+        t.BODIES: filled(t.BODIES, n, **seg, track_id=[tracks[i] for i in of], measured_ratio=1.0),
+        t.CAPTIONS: filled(t.CAPTIONS, n, **seg, caption="Medium close-up of a person who says something.",
+                           gaze="at_camera", shot_type="medium_close_up", body_motion="low", tags="[]"),
+        t.CLIPS: filled(t.CLIPS, n, **seg, file=CLIP, width=512, height=512, n_frames=100, n_audio_samples=192_000,
+                        crop_xywh=[[1.0, 2.0, 3.0, 4.0]] * n),
+    }  # fmt: skip
+
+
+def write_source(stepper: Stepper, root: Path, source_id: str, per_source: int, asd_rows: int) -> None:
+    """Write the tables and commits of one source; not synced to disk one by one, or it would take hours."""
+    made = source_tables(source_id, per_source, asd_rows)
+    live = {
+        "tracks": sorted({str(i) for i in made[t.SEGMENTS]["track_id"].to_pylist()}),
+        "segments": [str(i) for i in made[t.SEGMENTS]["segment_id"].to_pylist()],
+    }
+    digests = {
+        kind: {str(r[UNIT_IDS[kind]]): fingerprint(row=r) for r in made[t.TABLES[kind]].to_pylist()} for kind in live
+    }
+    with stepper.remembering():
+        n_windows: int | None = None
+        for s in stepper.pipeline.stages:
+            cls = s.cls
+            if cls.unit == "dataset":
+                continue
+            if n_windows is None and cls.unit == "window":
+                n_windows = stepper.source_windows(source_id)
+            items = stepper.window_items(source_id) if cls.unit == "window" else [WorkItem(source_id)]
+            for item in items:
+                window = item.window_index if cls.unit == "window" else None
+                item = WorkItem(source_id, item.window, item.window_index, max(n_windows or 1, 1))
+                commit = Commit(s.name, source_id, "", window=window)
+                if cls.gate is not None and cls.gate_mode != "any":
+                    item = WorkItem(source_id, n_windows=item.n_windows, units=tuple(live[cls.gate]))
+                    commit.units = dict.fromkeys(item.units, "")
+                if cls.gate_mode == "each" and cls.gate is not None:
+                    commit.fingerprint = stepper._fingerprint(s, item, {}, exclude=cls.gate)
+                    found = digests[cls.gate]
+                    commit.units = {u: fingerprint(base=commit.fingerprint, unit=found[u]) for u in item.units}
+                else:
+                    commit.fingerprint = stepper._fingerprint(s, item, {})
+                for table in cls.writes:
+                    rows = made.get(table, table.empty())
+                    name = table_file(table, source_id, window)
+                    data = parquet_bytes(table.validated(rows)) if rows.num_rows else _empty(table)
+                    _put(root / name, data)
+                    digest = hashlib.sha256(data).hexdigest()
+                    commit.tables[table.name] = {"file": name, "sha256": digest, "rows": rows.num_rows}
+                name = commit_file(s.name, item, cls.unit == "window")
+                _put(root / name, (json.dumps(commit.to_json(), sort_keys=True, indent=1) + "\n").encode())
+
+
+_EMPTY: dict[Table, bytes] = {}
+
+
+def _empty(table: Table) -> bytes:
+    return _EMPTY.setdefault(table, parquet_bytes(table.empty()))
+
+
+def _put(file: Path, data: bytes) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(data)
+
+
+def whole(ids: list[str], per_source: int) -> dict[Table, pa.Table]:
+    """Return the tables that stages write of the whole dataset: two people a source, the first fourteen tracks each."""
+    n = len(ids)
+    people = [f"p-{hashlib.sha256(f'{i} {s}'.encode()).hexdigest()[:12]}" for s in ids for i in range(2)]
+    n_tracks = -(-per_source // PER_TRACK) * 9 // 8
+    tracks = [f"{s}-t{i:04d}" for s in ids for i in range(n_tracks)]
+    who = np.repeat(np.arange(n) * 2, n_tracks) + np.tile(np.arange(n_tracks) % 2, n)
+    identities = filled(t.IDENTITIES, 2 * n, identity_id=people, n_tracks=n_tracks // 2, n_sources=1, split="train")
+    return {
+        t.DUPLICATES: filled(t.DUPLICATES, n, source_id=ids),
+        t.SESSIONS: t.SESSIONS.empty(),
+        t.SESSION_PAIRS: t.SESSION_PAIRS.empty(),
+        t.IDENTITIES: identities.sort_by([("identity_id", "ascending")]),
+        t.TRACK_IDENTITIES: filled(
+            t.TRACK_IDENTITIES, len(tracks), track_id=tracks, identity_id=[people[i] for i in who],
+            source_id=[s for s in ids for _ in range(n_tracks)],
+        ),
+        t.SPLITS: filled(t.SPLITS, n, source_id=ids, split=[("train", "val", "test")[i % 3] for i in range(n)]),
+        t.SPLIT_SHARES: t.SPLIT_SHARES.empty(),
+        t.REFERENCES: t.REFERENCES.empty(),
+    }  # fmt: skip
+
+
+def manifest(dataset: Dataset, policy_id: str) -> pa.Table:
+    """Return a manifest of what the ledger keeps; its shards are nowhere."""
+    kept = dataset.query(
+        "SELECT s.segment_id, s.source_id, s.track_id, s.state, s.start_s, s.end_s FROM segments s JOIN decisions d "
+        "ON d.unit_id = s.segment_id WHERE d.unit = 'segments' AND d.outcome = 'kept' ORDER BY 1"
+    ).to_arrow_table()
+    taken = {name: kept[name].combine_chunks() for name in kept.column_names if name != "segment_id"}
+    members = [[{"name": f"x.{kind}", "offset": 512, "size": 1000} for kind in ("json", "mp4")]] * kept.num_rows
+    return filled(
+        t.MANIFEST, kept.num_rows, sample_id=kept["segment_id"].combine_chunks(), **taken, duration_s=SEGMENT_S,
+        split="train", members=members, shard="train-000000.tar", annotators="{}", policy_id=policy_id, fps=25.0,
+        n_frames=100, identity_id="p-0",
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
