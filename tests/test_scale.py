@@ -49,10 +49,7 @@ BOUNDED = {
 
 BY_SOURCE_OR_PERSON = {
     "forget.py": {"find", "_measured", "lift", "_record"},
-    "identities.py": {
-        "present_name", "listing", "decisions", "members", "seen_together", "merge", "tracks_of_sources", "undo",
-        "_store", "_rows",
-    },
+    "identities.py": {"present_name", "listing", "members", "tracks_of_sources", "_decision_rows", "_tracks"},
     "labels.py": {"find_source", "timeline", "export", "take_in", "_checked"},
     "register.py": {"register"},
     "run.py": {"run", "plan", "drop_orphans"},
@@ -61,7 +58,7 @@ BY_SOURCE_OR_PERSON = {
 
 
 def rows_as_objects(file: Path) -> set[str]:
-    """Return the functions of a file that call `to_pylist` or its like."""
+    """Return the functions of a file that call `to_pylist`, `TABLE.rows` or their like."""
     found: set[str] = set()
 
     def walk(node: ast.AST, name: str) -> None:
@@ -70,6 +67,8 @@ def rows_as_objects(file: Path) -> set[str]:
             if isinstance(child, ast.FunctionDef | ast.ClassDef):
                 inner = f"{name}.{child.name}".lstrip(".")
             if isinstance(child, ast.Attribute) and child.attr in ("to_pylist", "to_pydict", "to_pandas", "fetchdf"):
+                found.add(name)
+            if isinstance(child, ast.Call) and isinstance(child.func, ast.Attribute) and child.func.attr == "rows":
                 found.add(name)
             walk(child, inner)
 

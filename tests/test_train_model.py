@@ -171,7 +171,7 @@ def test_configuration_round_trip_and_errors() -> None:
         ("optim.rate=1", "Optim has lr"),
         ("optim.lr=fast", "valid number"),
         ("run.stage=train", "'pretrain', 'causal'"),
-        ("run.steps", "section.field=value"),
+        ("run.steps", "section.setting=value"),
         ("pretrain.drop.lips=1", "DropRates has speak"),
         ("pretrain.phases=[{'share': 1, 'lips': 2}]", "Phase has share"),
         ("pretrain.drop.speak=2", "not a probability"),
