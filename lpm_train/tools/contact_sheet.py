@@ -87,6 +87,5 @@ def _label(picture: U8, text: str) -> U8:
 
 
 def _write(canvas: U8, text: str) -> U8:
-    plain = text.encode("ascii", "replace").decode()
-    cv2.putText(canvas, plain, (4, 13), cv2.FONT_HERSHEY_SIMPLEX, 0.4, _INK, 1, cv2.LINE_AA)
+    cv2.putText(canvas, text, (4, 13), cv2.FONT_HERSHEY_SIMPLEX, 0.4, _INK, 1, cv2.LINE_AA)
     return canvas
