@@ -25,9 +25,11 @@ from schemas.caption import (
     Emotion,
     Expression,
     Gaze,
+    Hair,
     HeadMotion,
     PerformanceCaption,
     Personality,
+    Place,
     Relationship,
     Stance,
     Tag,
@@ -37,7 +39,8 @@ _MAX_TOKENS = 1024
 _TASK = (
     "You annotate the performance of one person in a video clip: emotion, facial expression, head and body motion,"
     " gaze. Describe only what the frames show. Say 'person' or 'they'; do not name or identify anybody, and do not"
-    " guess gender, age, origin or health. Left and right are the picture's. Answer with JSON only."
+    " guess gender, age, origin or health. Hair, glasses and place are null where the frames do not show them clearly."
+    " Left and right are the picture's. Answer with JSON only."
 )
 _FOR_STATE = {
     "speak": "The person is speaking. Write prose of one or two sentences that tells what the person does in order.",
@@ -71,6 +74,9 @@ class Reply(BaseModel):
     gaze: Gaze
     head_motion: list[HeadMotion] = Field(max_length=4)
     body_motion: BodyMotion
+    hair: Hair | None
+    glasses: bool | None
+    place: Place | None
     relationship: Relationship | None
     personality: list[Personality] = Field(max_length=3)
     motions: list[Motion] = Field(max_length=12)
@@ -187,6 +193,9 @@ class OpenAICaptioner:
                 speaking_style=clip.voice.terms,
                 camera=clip.camera,
                 clothing=clip.clothing,
+                hair=reply.hair,
+                glasses=reply.glasses,
+                place=reply.place,
                 relationship=reply.relationship,
                 personality=tuple(dict.fromkeys(reply.personality)),
                 prose=reply.prose.strip(),

@@ -278,7 +278,7 @@ def _performance(row: Mapping[str, Any] | None) -> s.Performance:
             caption="", emotions=[], expressions=[], head_motion=[], gaze="", stance=None, shot_type="",
             body_motion="", contradictions=[], annotator="none",
         )  # fmt: skip
-    return s.Performance(**{k: row[k] for k in s.Performance.model_fields})
+    return s.Performance(**{k: row[k] for k in s.Performance.model_fields if k in row})
 
 
 def _reference(r: Mapping[str, Any], member: str) -> s.ReferenceRef:

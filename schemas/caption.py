@@ -19,9 +19,11 @@ from schemas.vocabulary import (
     EMOTIONS,
     EXPRESSIONS,
     GAZES,
+    HAIR,
     HANDS,
     HEAD_MOTIONS,
     PERSONALITIES,
+    PLACES,
     RELATIONSHIPS,
     SHOT_TYPES,
     SPEAKING_STYLES,
@@ -67,6 +69,8 @@ SpeakingStyleTerm = Annotated[str, *_term(SPEAKING_STYLES)]
 HandsTerm = Annotated[str, *_term(HANDS)]
 CameraMotionTerm = Annotated[str, *_term(CAMERA_MOTIONS)]
 ClothingColour = Annotated[str, *_term(CLOTHING_COLOURS)]
+Hair = Annotated[str, *_term(HAIR)]
+Place = Annotated[str, *_term(PLACES)]
 
 # Words that place something within the clip or count its occurrences. "next to" is a place, "still" mostly a posture.
 _TIME_WORDS = re.compile(
@@ -136,6 +140,9 @@ class PerformanceCaption(BaseModel):
     speaking_style: tuple[SpeakingStyleTerm, ...] = ()
     camera: CameraMotionTerm = "unknown"
     clothing: ClothingColour | None = Field(default=None, description="colour below the chin; null = not measured")
+    hair: Hair | None = Field(default=None, description="null = not looked at, or not clear")
+    glasses: bool | None = Field(default=None, description="null likewise")
+    place: Place | None = Field(default=None, description="null likewise")
     relationship: Relationship | None = None
     personality: tuple[Personality, ...] = ()
     prose: str = Field(min_length=1, max_length=1000, description="one caption, to be read beside the picture")

@@ -131,6 +131,9 @@ class Performance(_Model):
     speaking_style: list[str] = Field(default_factory=list, description="heuristics on pitch, level and rate")
     camera: str = Field(default="unknown", description="camera motion term")
     clothing: str | None = Field(default=None, description="colour below the chin, by a heuristic; null = not clear")
+    hair: str | None = Field(default=None, description="null = no captioner looked at pictures, or it is not clear")
+    glasses: bool | None = Field(default=None, description="null likewise")
+    place: str | None = Field(default=None, description="null likewise")
     contradictions: list[str]
     annotator: str
 

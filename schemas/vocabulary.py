@@ -212,6 +212,20 @@ CLOTHING_COLOURS = Vocabulary(
     + _defined({"dark": "black, navy or dark grey, which look alike on video"}),
 )
 
+HAIR = Vocabulary(
+    "hair",
+    "what is seen of the hair, by a captioner that looks at pictures",
+    _own("black brown blond red grey white")
+    + _defined({"bald": "no hair on the top of the head", "covered": "under a cap, scarf, helmet or hood"}),
+)
+
+PLACES = Vocabulary(
+    "place",
+    "where the person is, by a captioner that looks at pictures",
+    _own("home office studio stage classroom shop restaurant vehicle street nature")
+    + _defined({"other": "another place", "plain": "a plain or blurred background that tells nothing"}),
+)
+
 FACIAL_ACTIONS = Vocabulary(
     "facial_action",
     "single movements of the face, near the action units (AU) of the facial action coding system",
@@ -278,6 +292,8 @@ VOCABULARIES: dict[str, Vocabulary] = {
         SPEAKING_STYLES,
         CAMERA_MOTIONS,
         CLOTHING_COLOURS,
+        HAIR,
+        PLACES,
         FACIAL_ACTIONS,
         BODY_ACTIONS,
         HANDS,

@@ -90,7 +90,7 @@ class Performance:
     """Stage: caption the live segments."""
 
     name: ClassVar[str] = "performance"
-    version: ClassVar[int] = 5
+    version: ClassVar[int] = 6
     unit: ClassVar[Unit] = "source"
     reads: ClassVar[tuple[Table, ...]] = (
         SOURCES,
@@ -287,6 +287,9 @@ def caption_row(
         level_over_usual_db=voice.level_over_usual_db,
         camera=caption.camera,
         clothing=caption.clothing,
+        hair=caption.hair,
+        glasses=caption.glasses,
+        place=caption.place,
         tags=json.dumps([tag.model_dump() for tag in caption.tags], separators=(",", ":")),
         contradictions=list(found),
         annotator=caption.annotator,

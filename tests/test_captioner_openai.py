@@ -28,6 +28,9 @@ GOOD: dict[str, Any] = {
     "gaze": "partner",
     "head_motion": ["tilt_left"],
     "body_motion": "low",
+    "hair": "grey",
+    "glasses": True,
+    "place": None,
     "relationship": None,
     "personality": ["calm"],
     "motions": [{"name": "touches_chin", "start_s": 1.0, "end_s": 2.0, "confidence": 0.7}],
@@ -140,6 +143,7 @@ def test_a_good_reply_becomes_a_caption() -> None:
     assert caption.emotions == ("interest",)
     assert (caption.state, caption.stance, caption.time_invariant) == ("listen", "neutral_thinking", True)
     assert caption.shot_type == "medium_close_up"
+    assert (caption.hair, caption.glasses, caption.place) == ("grey", True, None)
     assert caption.annotator == caption.tags[0].annotator == "openai:some/model"
     assert (caption.tags[0].kind, caption.tags[0].start_s) == ("motion", 1.0)
     (request,) = server.requests

@@ -38,6 +38,12 @@ class CaptionRow(Row):
     )
     camera: Column[str] = c.text("camera motion term")
     clothing: Column[str | None] = c.text("colour below the chin, by a heuristic; null = not clear", null=True)
+    hair: Column[str | None] = c.text(
+        "black, brown, blond, red, grey, white, bald or covered; null = no captioner looked at pictures, or not clear",
+        null=True,
+    )
+    glasses: Column[bool | None] = c.flag("the person wears glasses; null likewise", null=True)
+    place: Column[str | None] = c.text("where the person is, a term; null likewise", null=True)
     tags: Column[str] = c.text(
         "JSON list of tags with name, kind, start_s, end_s (source clock), confidence, annotator"
     )
