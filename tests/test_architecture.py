@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import runpy
 import subprocess
 import sys
 from graphlib import TopologicalSorter
@@ -62,6 +63,12 @@ def test_every_module_says_what_it_is() -> None:
     for package in MAY_IMPORT:
         for file in (ROOT / package).rglob("*.py"):
             assert ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))), file
+
+
+def test_the_page_of_where_things_live_is_that_of_the_code() -> None:
+    made = runpy.run_path(str(ROOT / "benchmarks" / "code_map.py"))["code_map"]()
+    page = (ROOT / "docs" / "code-map.md").read_text(encoding="utf-8")
+    assert page == made, "run: python benchmarks/code_map.py > docs/code-map.md"
 
 
 def test_one_opencv_without_a_display() -> None:
