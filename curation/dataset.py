@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 
+from curation import duck
 from curation.batches import batches
 from curation.compacted import Part, live_parts
 from curation.decide import unit_tables, view_sql
@@ -158,7 +159,7 @@ class Dataset:
             part: show the rows of one slice only.
             sources: show the rows of these sources only.
         """
-        con = duckdb.connect(catalog)
+        con = duck.connect(catalog)
         for table in t.TABLES.values() if tables is None else tables:
             self._create_view(con, table, part, sources, persistent=catalog != ":memory:")
         if tables is None or t.INPUTS in tables:

@@ -11,7 +11,6 @@ import functools
 from collections.abc import Iterable
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.dataset as pads
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -21,10 +20,13 @@ from curation.pack_samples import Entry, PackError, across_files, kept_entries, 
 from curation.pack_spool import Spool
 from curation.run import Job
 from curation.shards import end_of_archive, read_members, stored_size, write_members
-from curation.store import ROW_GROUP, Store, parquet_bytes, table_file
+from curation.store import Store, parquet_bytes, table_file
 from curation.table_writer import writing
 from schemas import tables as t
 from schemas.manifest import manifest_row
+
+MANIFEST_ROWS = 32_768
+"""Rows of the manifest that are sorted at once: some 130 MB."""
 
 __all__ = ["PackError", "PackSettings", "across_files", "kept_sides", "pack", "pair_status"]
 
@@ -89,15 +91,15 @@ def pack(job: Job, *, dry_run: bool = False) -> dict[str, Any]:
 
 
 def _write_manifest(store: Store, spool: Spool, sidecars: list[str]) -> None:
-    """Put the sidecars' rows together in order of sample."""
+    """Put the sidecars' rows together in order of sample, some at a time: together they may not fit into memory."""
     with writing(store, table_file(t.MANIFEST), t.MANIFEST) as append:
         if not sidecars:
             return
         paths = [store.path(n) for n in sidecars]
         spool.con.register("sidecars", pads.dataset(paths, t.MANIFEST.schema, "parquet", store.filesystem()))
-        rows = spool.con.sql("SELECT * FROM sidecars ORDER BY sample_id").to_arrow_reader(ROW_GROUP)
-        for batch in rows:
-            append(pa.Table.from_batches([batch]))
+        sql = "SELECT * FROM sidecars WHERE sample_id BETWEEN ? AND ? ORDER BY sample_id"
+        for first, last in spool.runs(MANIFEST_ROWS):
+            append(spool.con.sql(sql, params=[first, last]).to_arrow_table())
 
 
 def _write_shard(store: Store, name: str, batch: Iterable[Entry], images: _Images) -> tuple[list[dict[str, Any]], int]:

@@ -16,6 +16,7 @@ from typing import Any
 
 import duckdb
 
+from curation import duck
 from schemas.policy import Policy, PolicyError, Rule, UnitKind
 from schemas.units import UNITS, view_columns
 
@@ -41,7 +42,7 @@ class Threshold:
 
 def connect() -> duckdb.DuckDBPyConnection:
     """Open an in-memory DuckDB that can reach no file and no network: predicates are data, not programs."""
-    con = duckdb.connect(":memory:", config={"threads": 1})
+    con = duck.connect(threads=1)
     con.execute("SET enable_external_access = false")
     return con
 

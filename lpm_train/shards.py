@@ -156,6 +156,7 @@ def select(table: pa.Table, where: str | None) -> pa.Table:
         raise DataError("the manifest holds no sample: nothing was kept when the dataset was packed")
     if where is not None:
         with duckdb.connect(config={"enable_external_access": "false"}) as connection:
+            connection.execute("SET enable_progress_bar = false")
             connection.register("manifest", table.append_column("_i", pa.array(range(table.num_rows))))
             try:
                 hits = connection.sql(f"SELECT _i FROM manifest WHERE ({where})").fetchall()

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import ast
+import hashlib
 import itertools
+import random
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +16,10 @@ import pytest
 from test_engine import GOOD, go, policy
 from toy import WORKFLOW, filled, write_sources
 
-from curation import Dataset, account, dataset, progress
-from curation.pack import pack
+from curation import Dataset, account, dataset, pack_spool, progress
+from curation.pack import PackSettings, pack
+from curation.pack_samples import kept_entries
+from curation.pack_spool import Spool
 from curation.report import content
 from curation.report.page import render
 from curation.run import Job
@@ -198,3 +203,27 @@ def test_a_table_written_in_pieces_has_the_bytes_of_one_written_whole(tmp_path: 
         append(rows.slice(0, 2))
         append(rows.slice(1, 1))
     assert not store.exists("wrong.parquet")
+
+
+def test_samples_wider_than_memory_are_put_in_order_of_shards(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pack_spool, "MEMORY", "48MB")
+    (first, *_) = kept_entries(Dataset(str(out)), {}, "p")
+    noise = random.Random(1)
+    ids = [f"{first.sample.sample_id[:16]}-{i:05d}" for i in range(200)]
+    said = {i: noise.randbytes(200_000).hex() for i in ids}
+    entries = (
+        replace(first, sample=first.sample.model_copy(update={"sample_id": i, "text": said[i], "split": "train"}))
+        for i in ids
+    )
+    with Spool(Store(str(out))) as spool:
+        spool.fill(entries, PackSettings())
+        assert spool.splits() == ["train"]
+        places = [place for place, _ in spool.sizes("train")]
+        found = [e.sample for e in spool.entries("train", places[0], places[-1])]
+        assert [(s.sample_id, s.text) for s in found] == [(i, said[i]) for i in sorted(ids, key=_place)]
+        runs = spool.runs(80)
+        assert runs == [(ids[0], ids[79]), (ids[80], ids[159]), (ids[160], ids[199])]
+
+
+def _place(sample_id: str) -> str:
+    return hashlib.sha256(sample_id.encode()).hexdigest()
