@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -29,6 +28,7 @@ from annotators.weights_registry import (
     lookup,
     registry,
 )
+from schemas.model_files import cache_directory, model_directories
 
 __all__ = [
     "Weight",
@@ -112,17 +112,6 @@ def locate(name: str) -> Path:
     raise WeightsNotFound(
         f"no model file {name!r}: looked for {', '.join(map(str, places))}. Put it into a directory of OPENLPM_MODELS"
     )
-
-
-def cache_directory() -> Path:
-    """Return the directory fetched weights are kept in."""
-    named = os.environ.get("OPENLPM_CACHE")
-    return Path(named) if named else Path.home() / ".cache" / "openlpm" / "models"
-
-
-def model_directories() -> list[Path]:
-    """Return the directories of OPENLPM_MODELS, in order."""
-    return [Path(part) for part in os.environ.get("OPENLPM_MODELS", "").split(os.pathsep) if part]
 
 
 def _resolve(weight: Weight, downloads: Downloads) -> Path:

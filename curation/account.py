@@ -17,11 +17,12 @@ from curation import ledger
 from curation.dataset import Dataset
 from curation.decide import unit_tables
 from curation.ledger import Balance
-from curation.progress import ProgressReader, source_work
+from curation.progress import ProgressReader
 from curation.step import Stepper
-from curation.store import table_file
+from curation.store import Store, table_file
 from curation.table_writer import Append, writing
 from schemas import tables as t
+from schemas.policy import Policy
 from schemas.table import Table
 from schemas.units import RIGHTS, UNITS
 
@@ -56,15 +57,20 @@ def write(stepper: Stepper) -> list[Balance]:
 
 
 def decide(stepper: Stepper, *, dry_run: bool = False) -> Decided:
-    """Decide the whole dataset under the stepper's policy, and write DECISIONS and ERRORS unless it is a dry run.
+    """Decide the whole dataset under the stepper's policy; see `decide_by`."""
+    return decide_by(stepper.store, stepper.policy, ProgressReader.of(stepper), dry_run=dry_run)
+
+
+def decide_by(store: Store, policy: Policy, progress: ProgressReader, *, dry_run: bool = False) -> Decided:
+    """Decide the whole dataset under a policy, and write DECISIONS and ERRORS unless it is a dry run.
 
     Raises:
         LedgerError: the conservation law does not hold.
     """
     out = Decided()
     balances = []
-    with _Output(stepper, dry_run) as output:
-        for con, errors in _slices(stepper):
+    with _Output(store, dry_run) as output:
+        for con, errors in _slices(store, policy, progress):
             balances.append(ledger.balances(con, "decided"))
             out.without_reason += ledger.mute(con, "decided")
             _compare(con, out)
@@ -74,10 +80,11 @@ def decide(stepper: Stepper, *, dry_run: bool = False) -> Decided:
     return out
 
 
-def _slices(stepper: Stepper) -> Iterator[tuple[duckdb.DuckDBPyConnection, list[dict[str, object]]]]:
+def _slices(
+    store: Store, policy: Policy, progress: ProgressReader
+) -> Iterator[tuple[duckdb.DuckDBPyConnection, list[dict[str, object]]]]:
     """Yield a connection with the view `decided` and the rows of ERRORS, slice by slice."""
-    dataset = Dataset(stepper.store.uri)
-    progress = ProgressReader(stepper)
+    dataset = Dataset(store.uri)
     for part in dataset.slices():
         with contextlib.closing(dataset.connect(tables=[*ledger_tables(), t.DECISIONS], part=part)) as con:
             _shut(con, dataset)
@@ -90,7 +97,7 @@ def _slices(stepper: Stepper) -> Iterator[tuple[duckdb.DuckDBPyConnection, list[
                 "CREATE TABLE failed AS SELECT DISTINCT ON (unit_id) unit_id, stage, error, message FROM errors_now "
                 "ORDER BY unit_id, source_id, stage"
             )
-            ledger.judge(con, stepper.policy, source_work(stepper.pipeline))
+            ledger.judge(con, policy, progress.work)
             yield con, known.errors
     progress.close()
 
@@ -124,9 +131,9 @@ class _Output(contextlib.ExitStack):
     DECISIONS is sorted by kind, and all kinds are found slice by slice: all but the first wait in files of their own.
     """
 
-    def __init__(self, stepper: Stepper, dry_run: bool) -> None:
+    def __init__(self, store: Store, dry_run: bool) -> None:
         super().__init__()
-        self._store, self._dry_run = stepper.store, dry_run
+        self._store, self._dry_run = store, dry_run
         self._first, *self._later = sorted(UNITS)
 
     def __enter__(self) -> _Output:

@@ -3,7 +3,8 @@
 Which stages have measured a unit follows from the commits, and whether a commit is of what is there now from hashes
 that no policy changes. So both are kept a bucket at a time, under `progress/`, and found out again only where
 something in one of the bucket's directories was written, removed or renamed since: a million segments are decided
-without a look at their commits. `progress/` may be deleted at any time. Stores that are not local keep none.
+without a look at their commits, and without importing a stage as long as no stage can have changed. `progress/` may be
+deleted at any time. Stores that are not local keep none.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ import contextlib
 import hashlib
 import os
 import time
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import duckdb
@@ -25,6 +26,7 @@ from curation.commits import commit_file, fingerprint
 from curation.compacted import FOLDER
 from curation.dataset import Slice
 from curation.ledger import Work
+from curation.program import stamp
 from curation.source_state import SourceState
 from curation.stage import WorkItem
 from curation.step import Stepper
@@ -72,14 +74,25 @@ class Progress:
 class ProgressReader:
     """Reads how far sources have come, slice by slice; `close` keeps what was found out."""
 
-    def __init__(self, stepper: Stepper) -> None:
-        self._stepper, self._store = stepper, stepper.store
-        self._key = _pipeline_key(stepper)
-        index = self._store.read_json(_INDEX) if self._store.local else None
+    def __init__(self, store: Store, program: str | None, stepper: Callable[[], Stepper]) -> None:
+        """Begin. `stepper` is called only where `program` (see `program.stamp`) is not the one that is kept."""
+        self._store, self._program, self._make = store, program, stepper
+        index = store.read_json(_INDEX) if store.local else None
+        if index and program is not None and index.get("program") == program:
+            self._key, self.work = index["pipeline"], [Work(**w) for w in index["work"]]
+        else:
+            self._key, self.work = _pipeline_key(stepper()), source_work(stepper().pipeline)
         self._index: dict[str, str] = index["buckets"] if index and index["pipeline"] == self._key else {}
-        self._root = str(self._store.local_path("")) if self._store.local else ""
+        self._root = str(store.local_path("")) if store.local else ""
         self._folders = _folders(self._root) if self._root else []
         self._new: dict[str, str] = {}
+        self._changed = index is None or index.get("program") != program
+
+    @classmethod
+    def of(cls, stepper: Stepper) -> ProgressReader:
+        """Begin with a stepper that is there."""
+        pipeline = stepper.pipeline
+        return cls(stepper.store, stamp(pipeline.workflow, pipeline.code), lambda: stepper)
 
     def read(self, part: Slice, source_ids: Iterable[str]) -> Progress:
         """Return what is known of the sources of a slice."""
@@ -90,8 +103,8 @@ class ProgressReader:
         state = kept.filter(pc.is_valid(kept["source_id"])).select(["source_id", "done", "settled"])
         settled = state.filter(state["settled"])["source_id"]
         open_ = sorted(set(ids) - set(_strings(settled)))
-        errors = [row for s in open_ for row in _errors(self._stepper, s)]
-        stages = pa.array([next_stage(self._stepper, s) for s in open_], pa.string())
+        errors = [row for s in open_ for row in _errors(self._make(), s)]
+        stages = pa.array([next_stage(self._make(), s) for s in open_], pa.string())
         exact = pa.table({"source_id": pa.array(open_, pa.string()), "missing": stages})
         return Progress(cover, state, exact, errors)
 
@@ -101,7 +114,7 @@ class ProgressReader:
         if stamp and self._index.get(bucket) == stamp and self._store.exists(name):
             with self._store.filesystem().open_input_file(self._store.path(name)) as f:
                 return pq.read_table(f)
-        rows = [row for s in ids for row in _examine(self._stepper, s)]
+        rows = [row for s in ids for row in _examine(self._make(), s)]
         table = pa.Table.from_pylist(rows, schema=_KEPT)
         if stamp:
             self._store.write(name, parquet_bytes(table))
@@ -110,9 +123,11 @@ class ProgressReader:
 
     def close(self) -> None:
         """Write down which buckets are known."""
-        if self._new:
+        if self._root and (self._new or self._changed):
             buckets = {**self._index, **self._new}
-            self._store.write_json(_INDEX, {"pipeline": self._key, "buckets": buckets})
+            work = [asdict(w) for w in self.work]
+            facts = {"pipeline": self._key, "program": self._program, "work": work, "buckets": buckets}
+            self._store.write_json(_INDEX, facts)
 
 
 def forget(store: Store) -> None:

@@ -215,6 +215,13 @@ def write_workflow(store: Store, job: Job) -> None:
     store.write_json("workflow.json", facts, sort=False)  # stages run in the order they are written
 
 
+def write_policy(store: Store, policy: Policy) -> None:
+    """Record another policy in workflow.json; the workflow stays as it was run."""
+    facts = store.read_json("workflow.json") or {}
+    facts |= {"policy": policy.model_dump(mode="json"), "policy_id": policy.policy_id}
+    store.write_json("workflow.json", facts, sort=False)
+
+
 def drop_orphans(store: Store, inputs: pa.Table) -> None:
     """Remove tables, commits, clips and names of sources that no input refers to any more (replaced or forgotten)."""
     live = {str(s) for s in inputs["source_id"].to_pylist()}

@@ -29,7 +29,7 @@ _USE = re.compile(r"([A-Za-z_][\w.]*):[A-Za-z_][\w.]*")
 def collect(folder: Path, uses: Iterable[str]) -> dict[str, str]:
     """Return the files of a folder that hold the modules of `uses` (module:Class) and those which they import."""
     found: dict[str, str] = {}
-    todo = [m.group(1) for m in map(_USE.fullmatch, uses) if m]
+    todo = modules(uses)
     while todo:
         module = todo.pop()
         for name in _files(module):
@@ -39,6 +39,11 @@ def collect(folder: Path, uses: Iterable[str]) -> dict[str, str]:
             found[name] = file.read_text(encoding="utf-8")
             todo += imports(found[name])
     return dict(sorted(found.items()))
+
+
+def modules(uses: Iterable[str]) -> list[str]:
+    """Return the modules of the texts that are of the form module:Class."""
+    return [m.group(1) for m in map(_USE.fullmatch, uses) if m]
 
 
 def words(data: Any) -> Iterator[str]:

@@ -20,9 +20,11 @@ from curation import Dataset, account, dataset, pack_spool, progress
 from curation.pack import PackSettings, pack
 from curation.pack_samples import kept_entries
 from curation.pack_spool import Spool
+from curation.program import stamp
 from curation.report import content
 from curation.report.page import render
 from curation.run import Job
+from curation.step import Stepper
 from curation.store import Store, parquet_bytes, table_file
 from curation.survey import survey
 from curation.table_writer import writing
@@ -30,6 +32,7 @@ from curation.verify import verify
 from curation.workflow import resolve
 from schemas import tables as t
 from schemas.table import TableError
+from workflows import catalog
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -154,6 +157,38 @@ def test_what_is_kept_may_be_deleted_and_other_settings_do_not_believe_it(out: P
     assert ledger_bytes(out) == whole
     changed = Job(str(out), resolve(WORKFLOW, ["toy_active.tweak=2"]), policy())
     assert account.decide(changed.stepper(), dry_run=True).pending
+
+
+def test_deciding_again_needs_no_stage_as_long_as_none_can_have_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    go(write_sources(tmp_path / "in", good=GOOD, small={"duration_s": 19.0, "faces": [40]}), out)
+
+    def refused() -> Stepper:
+        raise AssertionError("a stage was asked for")
+
+    monkeypatch.setattr(progress, "stamp", lambda workflow, code: "these stages")
+    account.write(job(out).stepper())
+    whole, store = ledger_bytes(out), Store(str(out))
+    again = account.decide_by(store, policy(), progress.ProgressReader(store, "these stages", refused))
+    assert not again.counts and not again.pending and ledger_bytes(out) == whole
+    with pytest.raises(AssertionError, match="asked for"):
+        progress.ProgressReader(store, "others", refused)
+    next((out / "commits" / "toy_packing").rglob("*.json")).unlink()
+    with pytest.raises(AssertionError, match="asked for"):
+        account.decide_by(store, policy(), progress.ProgressReader(store, "these stages", refused))
+
+
+def test_a_program_is_known_by_what_it_is_made_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    built_in = catalog.workflow("conversation")
+    monkeypatch.setenv("OPENLPM_MODELS", str(tmp_path))
+    before = stamp(built_in, {})
+    assert before == stamp(built_in, {}) is not None
+    (tmp_path / "weights.onnx").write_bytes(b"1")
+    changed = built_in.model_copy(update={"window_s": 60.0})
+    assert len({before, stamp(built_in, {}), stamp(changed, {}), stamp(built_in, {"mine.py": ""})}) == 4
+    assert stamp(WORKFLOW, {}) is None and stamp(WORKFLOW, {"toy.py": "1"}) != stamp(WORKFLOW, {"toy.py": "2"})
 
 
 def test_a_dry_run_of_packing_writes_nothing(out: Path) -> None:

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import json
 import sys
 from dataclasses import replace
@@ -30,9 +32,11 @@ from curation.label_formats import LabelError
 from curation.ledger import LedgerError
 from curation.pack import PackError
 from curation.pack import pack as pack_shards
+from curation.program import stamp
+from curation.progress import ProgressReader
 from curation.register import InputError, expand
 from curation.rules import check_policy
-from curation.run import Engine, Job, RunStoppedError, locked, write_workflow
+from curation.run import Engine, Job, RunStoppedError, locked, write_policy
 from curation.run import run as run_job
 from curation.splits import split_warnings
 from curation.step import StageSetupError
@@ -180,17 +184,18 @@ def explain(out: Console, target: str, unit_id: str, policy: str | None, as_json
 
 
 def decide(out: Console, target: str, policy: str, dry_run: bool) -> None:
-    """Decide again and print what changes."""
-    job = existing(target, policy)
-    check_policy(job.policy)
-    stepper = job.stepper()
-    if dry_run:
-        decided = account.decide(stepper, dry_run=True)
-    else:
-        with locked(stepper.store):
-            write_workflow(stepper.store, job)
-            decided = account.decide(stepper)
-    shown = RichTable("unit", "was", "becomes", "rule", "count", "seconds", title=f"policy {job.policy.name}")
+    """Decide again and print what changes. Stages are imported only where what is known of them does not do."""
+    Dataset(target)
+    stored, store, chosen = _stored_or_refused(target), Store(target), catalog.policy(policy)
+    check_policy(chosen)
+    program = stamp(Workflow.model_validate(stored["workflow"]), recorded(store))
+    stepper = functools.cache(lambda: existing(target, policy).stepper())
+    with contextlib.nullcontext() if dry_run else locked(store):
+        progress = ProgressReader(store, program, stepper)
+        if not dry_run:
+            write_policy(store, chosen)
+        decided = account.decide_by(store, chosen, progress, dry_run=dry_run)
+    shown = RichTable("unit", "was", "becomes", "rule", "count", "seconds", title=f"policy {chosen.name}")
     for key, n in sorted(decided.counts.items()):
         shown.add_row(*key, str(n), f"{decided.seconds[key]:.1f}")
     out.print(shown if decided.counts else "nothing changes")
