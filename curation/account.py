@@ -15,7 +15,6 @@ import pyarrow.parquet as pq
 
 from curation import ledger
 from curation.dataset import Dataset
-from curation.decide import unit_tables
 from curation.ledger import Balance
 from curation.progress import ProgressReader
 from curation.step import Stepper
@@ -24,7 +23,7 @@ from curation.table_writer import Append, writing
 from schemas import tables as t
 from schemas.policy import Policy
 from schemas.table import Table
-from schemas.units import RIGHTS, UNITS
+from schemas.units import UNITS
 
 Change = tuple[str, str, str, str]
 """Kind of unit, outcome before ("new" = it had none), outcome now, and the rule or stage that says so."""
@@ -40,11 +39,6 @@ class Decided:
     """units below sources that are not measured to the end"""
     counts: Counter[Change] = field(default_factory=Counter)
     seconds: dict[Change, float] = field(default_factory=dict)
-
-
-def ledger_tables() -> list[Table]:
-    """Return the tables that decisions rest on."""
-    return [t.INPUTS, *(table for table in unit_tables() if table is not RIGHTS)]
 
 
 def write(stepper: Stepper) -> list[Balance]:
@@ -86,8 +80,8 @@ def _slices(
     """Yield a connection with the view `decided` and the rows of ERRORS, slice by slice."""
     dataset = Dataset(store.uri)
     for part in dataset.slices():
-        with contextlib.closing(dataset.connect(tables=[*ledger_tables(), t.DECISIONS], part=part)) as con:
-            _shut(con, dataset)
+        tables = [*ledger.ledger_tables(), t.DECISIONS]
+        with contextlib.closing(dataset.connect(tables=tables, part=part, shut=True)) as con:
             ids = con.execute("SELECT DISTINCT source_id FROM inputs").fetchall()
             known = progress.read(part, (str(i) for (i,) in ids))
             known.register(con)
@@ -100,13 +94,6 @@ def _slices(
             ledger.judge(con, policy, progress.work)
             yield con, known.errors
     progress.close()
-
-
-def _shut(con: duckdb.DuckDBPyConnection, dataset: Dataset) -> None:
-    """Let the connection reach the dataset's own files and nothing else: a policy's predicates are data."""
-    if dataset.store.local:
-        con.execute(f"SET allowed_directories = ['{dataset.store.root.replace(chr(39), chr(39) * 2)}/']")
-    con.execute("SET enable_external_access = false")
 
 
 def _compare(con: duckdb.DuckDBPyConnection, out: Decided) -> None:

@@ -150,6 +150,7 @@ class Dataset:
         tables: Collection[Table] | None = None,
         part: Slice | None = None,
         sources: Collection[str] | None = None,
+        shut: bool = False,
     ) -> duckdb.DuckDBPyConnection:
         """Open DuckDB with one view a table, and `units_<kind>` views that show what policy rules see.
 
@@ -158,6 +159,7 @@ class Dataset:
             tables: make views of these only, where listing all files would take long; no `units_<kind>` unless all.
             part: show the rows of one slice only.
             sources: show the rows of these sources only.
+            shut: let SQL reach the dataset's own files and nothing else: a policy's predicates are data.
         """
         con = duck.connect(catalog)
         for table in t.TABLES.values() if tables is None else tables:
@@ -172,6 +174,10 @@ class Dataset:
         if tables is None:
             for kind in UNITS:
                 con.execute(f"CREATE OR REPLACE VIEW units_{kind} AS {view_sql(kind, '{}', presence=False)}")
+        if shut:
+            if self.store.local:
+                con.execute(f"SET allowed_directories = ['{self.store.root.replace(chr(39), chr(39) * 2)}/']")
+            con.execute("SET enable_external_access = false")
         return con
 
     def _create_view(

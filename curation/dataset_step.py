@@ -8,12 +8,13 @@ as memory, so such a stage must give the same again from what it gave.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import time
 
+from curation import ledger
 from curation.commits import Commit, commit_file, fingerprint, read_commit, write_commit
 from curation.dataset import Dataset
-from curation.decide import Verdicts, alive, evaluate
 from curation.inputs import StoreInputs
 from curation.stage import WorkItem
 from curation.step import StageSetupError, Stepper, StepResult
@@ -30,12 +31,12 @@ def dataset_step(stepper: Stepper, resolved: ResolvedStage) -> StepResult:
     A failure here is nobody's item: it ends the run as StageSetupError with the stage's own words.
     """
     wall, cpu = time.perf_counter(), time.process_time()
-    verdicts = all_verdicts(stepper)
+    live = live_units(stepper)
     # A stage sees the live units of its gate's kind and of the kinds above it; what lies below is whole, so that
     # what it finds there cannot depend on verdicts that rest on what it finds.
     gate = resolved.cls.gate
     kinds = list(UNITS) if gate is None else chain(gate)
-    keep = {UNITS[k].id: frozenset(alive(verdicts, k)) for k in kinds}
+    keep = {UNITS[k].id: live[k] for k in kinds}
     sources = tuple((s, stepper.source_windows(s)) for s in sorted(keep["source_id"]) if not _failed(stepper, s))
     item = WorkItem()
     name = commit_file(resolved.name, item, windowed=False)
@@ -65,9 +66,15 @@ def dataset_step(stepper: Stepper, resolved: ResolvedStage) -> StepResult:
     )  # fmt: skip
 
 
-def all_verdicts(stepper: Stepper) -> Verdicts:
-    """Decide every unit of the dataset under the stepper's policy."""
-    return evaluate(stepper.policy, Dataset(stepper.store.uri).unit_tables())
+def live_units(stepper: Stepper) -> dict[UnitKind, frozenset[str]]:
+    """Return the ids of all units of the dataset that pass with all their parents, found slice by slice."""
+    dataset = Dataset(stepper.store.uri)
+    out: dict[UnitKind, list[str]] = {kind: [] for kind in UNITS}
+    for part in dataset.slices():
+        with contextlib.closing(dataset.connect(tables=ledger.ledger_tables(), part=part, shut=True)) as con:
+            for kind, ids in ledger.live(con, stepper.policy).items():
+                out[kind] += ids
+    return {kind: frozenset(ids) for kind, ids in out.items()}
 
 
 def memory(resolved: ResolvedStage) -> set[Table]:

@@ -12,14 +12,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import duckdb
 
-from curation.decide import verdict_sql
+from curation.decide import unit_tables, verdict_sql
 from curation.stage import GateMode
 from schemas import tables as t
 from schemas.policy import STEPS, Policy, Rule, UnitKind
-from schemas.units import UNITS
+from schemas.table import Table
+from schemas.units import RIGHTS, UNITS
 
 OUTCOMES = ("kept", "filtered", "quarantined", "pending")
 
@@ -40,6 +42,26 @@ class Work:
     mode: GateMode
     covers: bool
     """its units wait for it one by one"""
+
+
+def ledger_tables() -> list[Table[Any]]:
+    """Return the tables that decisions rest on."""
+    return [t.INPUTS, *(table for table in unit_tables() if table is not RIGHTS)]
+
+
+def live(con: duckdb.DuckDBPyConnection, policy: Policy) -> dict[UnitKind, list[str]]:
+    """Return the ids of all units that `con` shows and that pass with all their parents, sorted."""
+    out: dict[UnitKind, list[str]] = {}
+    for kind, unit in UNITS.items():
+        above = f"LEFT JOIN passing_{unit.parent} p ON p.unit_id = v.parent_id" if unit.parent else ""
+        passes = "v.failed IS NULL AND coalesce(p.passes, true)" if unit.parent else "v.failed IS NULL"
+        con.execute(
+            f"CREATE TEMP TABLE passing_{kind} AS SELECT v.unit_id, {passes} AS passes "
+            f"FROM ({verdict_sql(policy, kind)}) v {above}"
+        )
+        found = con.execute(f"SELECT unit_id FROM passing_{kind} WHERE passes ORDER BY 1").fetchall()
+        out[kind] = [str(i) for (i,) in found]
+    return out
 
 
 def prepare(con: duckdb.DuckDBPyConnection) -> None:

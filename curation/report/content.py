@@ -9,10 +9,9 @@ from typing import Any
 import duckdb
 from markupsafe import Markup
 
-from curation.account import ledger_tables
 from curation.dataset import Dataset
 from curation.decide import view_sql
-from curation.ledger import OUTCOMES
+from curation.ledger import OUTCOMES, ledger_tables
 from curation.report import svg
 from curation.report.pictures import Pictures
 from curation.rules import thresholds_of
