@@ -9,7 +9,9 @@ nothing of (frames, faces, portraits, signatures) are there and empty.
 
 Then each command runs in a process of its own: `peak_rss_mib` is the most memory that it held, `cpu_s` what it
 computed on all threads, the start of Python included. `decide` decides by a stricter policy and writes the ledger;
-`query` filters and groups a million rows and more. `--dataset` keeps the dataset there, and uses it where it exists.
+`query` filters and groups a million rows and more. `--dataset` keeps the dataset there, and uses it where it exists;
+the sizes that are written are those that it has. `--json` adds the figures to those of other sizes in the file, in
+place of former ones of the same size.
 """
 
 from __future__ import annotations
@@ -79,15 +81,24 @@ def main() -> None:
         root = args.dataset or Path(temporary) / "dataset"
         if not (root / "manifest.parquet").exists():
             make(root, args.segments, args.asd_rows, args.segments_per_source)
-        result = {
-            **record.today_here(),
-            "segments": args.segments,
-            "asd_rows": args.asd_rows,
-            "sources": args.segments // args.segments_per_source,
-            "commands": commands(root, Path(temporary)),
-        }
+        result = {**record.today_here(), **held(root), "commands": commands(root, Path(temporary))}
     sys.stdout.write(record.as_json(result))
-    record.write(args.json, result)
+    if args.json is not None:
+        record.write(args.json, beside_others(args.json, result))
+
+
+def beside_others(file: Path, result: dict[str, Any]) -> dict[str, Any]:
+    """Return what a file of results holds with one more under `now`; former results of the same size go."""
+    former = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    others = [r for r in former.get("now", []) if r["segments"] != result["segments"]]
+    return {**former, "now": sorted([*others, result], key=lambda r: r["segments"])}
+
+
+def held(root: Path) -> dict[str, int]:
+    """Return how many rows the dataset holds of what is many."""
+    sql = "SELECT (SELECT count(*) FROM segments), (SELECT count(*) FROM asd_frames), (SELECT count(*) FROM sources)"
+    ((segments, asd_rows, sources),) = Dataset(str(root)).query(sql).fetchall()
+    return {"segments": segments, "asd_rows": asd_rows, "sources": sources}
 
 
 def commands(root: Path, scratch: Path) -> dict[str, dict[str, float]]:
