@@ -97,11 +97,11 @@ class Compacted:
         return bool(self._fs.get_file_info(f"{self._root}/{name}{GONE}").type == pafs.FileType.File)
 
     def read(self, part: Part, schema: pa.Schema, columns: list[str] | None = None) -> pa.Table:
-        """Read one part's rows, all columns or some."""
+        """Read one part's rows, all columns or some; those that the table has got since are not in it."""
         with self._fs.open_input_file(f"{self._root}/{part.file}") as f:
             rows = pq.ParquetFile(f).read_row_groups(list(part.groups), columns=columns)
-        wanted = schema if columns is None else pa.schema([schema.field(c) for c in columns])
-        return rows.select(wanted.names).cast(wanted)
+        names = [c for c in (columns or schema.names) if c in rows.column_names]
+        return rows.select(names).cast(pa.schema([schema.field(c) for c in names]))
 
 
 def live_parts(compacts: Iterable[tuple[Part, ...]], hidden: Iterable[str]) -> list[tuple[Part, ...]]:

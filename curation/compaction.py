@@ -84,7 +84,7 @@ def _settle(store: Store, table: Table, folder: Folder, done: Compaction) -> Non
         if live:
             where = file.rpartition(f"/{FOLDER}/")[0]
             rows = ((p.name, p.sha256, store.compacted.read(p, table.schema)) for p in live)
-            folder.compact.append(_write(store, table, where, rows, [(p.name, p.sha256) for p in live]))
+            folder.compact.append(_write(store, where, rows, [(p.name, p.sha256) for p in live]))
             done.written += 1
         done.cleared += len(parts) - len(live)
         store.delete(file)
@@ -93,20 +93,32 @@ def _settle(store: Store, table: Table, folder: Folder, done: Compaction) -> Non
 
 
 def _gather(store: Store, table: Table, where: str, folder: Folder, done: Compaction) -> None:
-    """Write the small files of one bucket into compact files of a bounded size, then delete them."""
-    for batch in batches(sorted(folder.small.items()), MAX_BYTES):
-        digests = [(name, hashlib.sha256(store.read(name)).hexdigest()) for name in batch]
+    """Write the small files of one bucket into compact files of a bounded size, then delete them.
+
+    Files of an older version of the table, with other columns, stay as they are until a run makes them again.
+    """
+    for files in batches(sorted(folder.small.items()), MAX_BYTES):
+        digests = [(name, digest) for name in files if (digest := _digest(store, name, table)) is not None]
+        batch = [name for name, _ in digests]
+        if len(batch) < 2:
+            continue
         rows = ((name, digest, store.read_table(name, table)) for name, digest in digests)
-        _write(store, table, where, rows, digests)
+        _write(store, where, rows, digests)
         for name in batch:
             store.delete_file(name)
         done.gathered += len(batch)
         done.written += 1
 
 
+def _digest(store: Store, name: str, table: Table) -> str | None:
+    """Return the hash of a file's bytes; None where its columns are not the table's."""
+    data = store.read(name)
+    columns = pq.read_schema(pa.BufferReader(data)).names
+    return hashlib.sha256(data).hexdigest() if columns == table.schema.names else None
+
+
 def _write(
     store: Store,
-    table: Table,
     where: str,
     rows: Iterator[tuple[str, str, pa.Table]],
     content: list[tuple[str, str]],
@@ -118,13 +130,18 @@ def _write(
     first = 0
     with contextlib.ExitStack() as stack:
         sink = stack.enter_context(store.open_output(file))
-        writer = stack.enter_context(pq.ParquetWriter(sink, table.schema, compression="zstd", compression_level=3))
+        writer: pq.ParquetWriter | None = None
         for name, digest, part in rows:
+            if writer is None:
+                writer = stack.enter_context(
+                    pq.ParquetWriter(sink, part.schema, compression="zstd", compression_level=3)
+                )
             groups = -(-part.num_rows // GROUP_ROWS)
             if groups:
                 writer.write_table(part, row_group_size=GROUP_ROWS)
             parts.append({"name": name, "sha256": digest, "rows": part.num_rows, "first": first, "groups": groups})
             first += groups
+        assert writer is not None, "a compact file holds at least one part"
         writer.add_key_value_metadata({FOOTER.decode(): json.dumps(parts, separators=(",", ":"))})
     return file
 

@@ -209,3 +209,24 @@ def test_tables_of_an_older_version_are_read_with_the_missing_columns_empty(data
         file.write_text(file.read_text().replace('"fingerprint": "', '"fingerprint": "older'))
     go(folder, out)  # and a run makes them again
     assert Dataset(str(out)).query("SELECT count(median_face_px) FROM tracks").fetchall() == [(rows[0][0],)]
+
+
+def test_files_of_an_older_version_are_not_gathered_with_newer_ones(dataset: tuple[Path, Path]) -> None:
+    import pyarrow.parquet as pq
+
+    _, out = dataset
+    older = sorted((out / "tables" / "tracks").rglob("*.parquet"))[0]
+    older.write_bytes(parquet_bytes(pq.read_table(older, partitioning=None).drop_columns(["median_face_px"])))
+    assert tidy(Store(str(out)), min_files=2).gathered > 8 and older.is_file()
+
+
+def test_a_gathered_part_is_read_and_hashed_without_columns_that_came_later(dataset: tuple[Path, Path]) -> None:
+    import pyarrow as pa
+
+    _, out = dataset
+    tidy(Store(str(out)), min_files=2)
+    store = Store(str(out))
+    part = next(p for f in store.folders("tables/tracks").values() for c in f.compact for p in store.compacted.parts(c))
+    later = t.TRACKS.schema.append(pa.field("later", pa.int64()))
+    assert store.compacted.read(part, later).equals(store.compacted.read(part, t.TRACKS.schema))
+    assert store.compacted.read(part, later, ["track_id", "later"]).column_names == ["track_id"]
