@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_the_demo_ends_well_and_shows_what_came_out(tmp_path: Path) -> None:
     need("obama_speech.mp4", "whisper_base")
     lpm = Path(sys.executable).with_name("lpm")

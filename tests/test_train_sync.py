@@ -16,7 +16,7 @@ from annotators.lip_sync_model import MODEL_FILE
 from curation.dataset import Dataset
 from schemas import tables as t
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 PEOPLE = ("generated_11", "generated_13", "generated_15", "generated_17", "generated_5", "generated_7", "generated_9")
 WORKFLOW = """
