@@ -7,17 +7,15 @@ one request of some thousand tokens a segment; every failed attempt is recorded 
 
 from __future__ import annotations
 
-import os
-import time
-from collections.abc import Callable, Sequence
-from typing import Annotated, Any, Self
+from collections.abc import Sequence
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from annotators.captioner import ClipContext, Frame
-from annotators.chat import Attempt, ChatEndpoint, ChatError, NoAnswerError, Patience, ask
+from annotators.chat import Attempt, ChatError, NoAnswerError, ask
 from annotators.chat_reply import frame_parts, structured_request, unfit
-from annotators.parts import Made
+from annotators.served import ServedModel
 from annotators.shot_type import segment_shot_type
 from annotators.signal_series import end_time
 from schemas.caption import (
@@ -89,54 +87,8 @@ class CaptionFailedError(NoAnswerError):
     wanted = "caption"
 
 
-class OpenAICaptioner:
-    """Captions from a served vision-language model.
-
-    `timeout_s` bounds one request, `budget_s` all requests and pauses of one caption together.
-    """
-
-    weights: tuple[str, ...] = ()  # they live at the server; the model's name says which
-
-    def __init__(
-        self,
-        endpoint: ChatEndpoint,
-        model: str,
-        n_frames: int = 8,
-        max_attempts: int = 3,
-        timeout_s: float = 60.0,
-        budget_s: float = 150.0,
-        pause_s: float = 1.0,
-        sleep: Callable[[float], None] = time.sleep,
-    ) -> None:
-        if n_frames < 1:
-            raise ValueError(f"n_frames must be 1 or more, got {n_frames}")
-        self.name = f"openai:{model}"
-        self.n_frames = n_frames
-        self._endpoint, self._model = endpoint, model
-        self._patience = Patience(max_attempts, timeout_s, budget_s, pause_s, sleep)
-
-    @classmethod
-    def served(
-        cls,
-        base_url: Annotated[str, Field(pattern="^https?://")],
-        model: Annotated[str, Field(min_length=1)],
-        api_key_env: str = "OPENAI_API_KEY",
-        n_frames: Annotated[int, Field(ge=1, le=64)] = 8,
-        max_attempts: Annotated[int, Field(ge=1)] = 3,
-        timeout_s: Annotated[float, Field(gt=0)] = 60.0,
-        budget_s: Annotated[float, Field(gt=0)] = 150.0,
-    ) -> Self:
-        """Return the captioner behind an address such as http://host:8000/v1; its key is in a variable's value.
-
-        Raises ValueError for an address that is none.
-        """
-        endpoint = ChatEndpoint(base_url, os.environ.get(api_key_env) or None)
-        return cls(endpoint, model, n_frames, max_attempts, timeout_s, budget_s)
-
-    @classmethod
-    def made_of(cls, model: str, **_: object) -> Made:
-        """Name the served model; its weights live at the server, and its address is nobody's business."""
-        return Made(f"openai:{model}", private=("base_url", "api_key_env"))
+class OpenAICaptioner(ServedModel):
+    """Captions from a served vision-language model."""
 
     def caption(self, clip: ClipContext, frames: Sequence[Frame] = ()) -> PerformanceCaption:
         """Return the caption of a segment; see `caption_with_attempts`."""

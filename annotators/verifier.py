@@ -10,20 +10,19 @@ from __future__ import annotations
 
 import base64
 import io
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal, Protocol, Self
+from typing import Literal, Protocol
 
 import numpy as np
 import soundfile
 from pydantic import BaseModel, ConfigDict, Field
 
 from annotators.captioner import Frame
-from annotators.chat import ChatEndpoint, Message, NoAnswerError, Patience, ask
+from annotators.chat import Message, NoAnswerError, ask
 from annotators.chat_reply import frame_parts, parse_reply, structured_request
-from annotators.parts import Made
 from annotators.protocols_speech import SAMPLE_RATE_HZ, FloatArray
+from annotators.served import ServedModel
 
 Verdict = Literal["Speak", "Conversation", "Listen_dialogue", "Listen_nondialogue", "Silence", "Unknown"]
 
@@ -78,40 +77,8 @@ class Verifier(Protocol):
         ...
 
 
-class OpenAIVerifier:
+class OpenAIVerifier(ServedModel):
     """Verdicts from a served audio-visual model."""
-
-    weights: tuple[str, ...] = ()  # they live at the server; the model's name says which
-
-    def __init__(self, endpoint: ChatEndpoint, model: str, n_frames: int = 8, patience: Patience | None = None) -> None:
-        if n_frames < 1:
-            raise ValueError(f"n_frames must be 1 or more, got {n_frames}")
-        self.name = f"openai:{model}"
-        self.n_frames = n_frames
-        self._endpoint, self._model, self._patience = endpoint, model, patience or Patience()
-
-    @classmethod
-    def served(
-        cls,
-        base_url: Annotated[str, Field(pattern="^https?://")],
-        model: Annotated[str, Field(min_length=1)],
-        api_key_env: str = "OPENAI_API_KEY",
-        n_frames: Annotated[int, Field(ge=1, le=64)] = 8,
-        max_attempts: Annotated[int, Field(ge=1)] = 3,
-        timeout_s: Annotated[float, Field(gt=0)] = 60.0,
-        budget_s: Annotated[float, Field(gt=0)] = 150.0,
-    ) -> Self:
-        """Return the verifier behind an address such as http://host:8000/v1; its key is in a variable's value.
-
-        Raises ValueError for an address that is none.
-        """
-        endpoint = ChatEndpoint(base_url, os.environ.get(api_key_env) or None)
-        return cls(endpoint, model, n_frames, Patience(max_attempts, timeout_s, budget_s))
-
-    @classmethod
-    def made_of(cls, model: str, **_: object) -> Made:
-        """Name the served model; its weights live at the server, and its address is nobody's business."""
-        return Made(f"openai:{model}", private=("base_url", "api_key_env"))
 
     def judge(self, frames: Sequence[Frame], start_s: float, audio: FloatArray) -> Judgement:
         """Return the verdict on a clip: frames of the person, and its sound [T] at 16 kHz from `start_s` on.

@@ -18,7 +18,7 @@ from signal_factory import face
 
 from annotators.captioner import ClipContext, Frame
 from annotators.captioner_openai import CaptionFailedError, OpenAICaptioner, frame_times
-from annotators.chat import ChatEndpoint
+from annotators.chat import ChatEndpoint, Patience
 from annotators.chat_reply import data_url
 
 GOOD: dict[str, Any] = {
@@ -123,7 +123,7 @@ def direct(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def captioner(server: Server, **settings: Any) -> OpenAICaptioner:
     endpoint = ChatEndpoint(f"http://127.0.0.1:{server.server_address[1]}/v1", api_key="key")
-    return OpenAICaptioner(endpoint, "some/model", sleep=lambda _: None, **settings)
+    return OpenAICaptioner(endpoint, "some/model", patience=Patience(sleep=lambda _: None, **settings))
 
 
 def listening(**changes: Any) -> ClipContext:
