@@ -62,6 +62,13 @@ class PairingSettings(StageSettings):
     min_foreign: float = Field(
         9.0, ge=0, description="log-odds by which another face must follow a voice better, for it to be foreign here"
     )
+    rival_margin: float = Field(
+        1.0,
+        ge=0,
+        description="log-odds by which a face must be less likely than another one to listen where one voice is heard; "
+        "this and the next chosen on 23 real and 53 made conversations (benchmarks/results/README.md)",
+    )
+    rival_enough: float = Field(2.0, description="log-odds from which it speaks beside the other one all the same")
     turn_gap_s: float = Field(0.5, ge=0, description="speech this near a turn is taken for the voice of that turn")
     min_run_s: float = Field(0.4, ge=0, description="a state lasts at least this long")
     min_idle_s: float = Field(0.6, ge=0, description="a shorter silence is a pause of what goes on around it")
@@ -177,7 +184,7 @@ class Pairing:
             against[name] = heard.foreign(name, seen.ks, moving)
             against[name] |= followed_better(name, seen.ks, moving, now, s.min_foreign) & ~heard.on(seen.ks).overlapped
             foreign[name] = against[name] & readable[name]
-        evidence = settled(evidence, heard, foreign)
+        evidence = settled(evidence, heard, foreign, s.rival_margin, s.rival_enough)
         moving = speaking_at(evidence)
         laugh_rule = LaughRule(s.laughter_heard, s.laughter_smile)
         people = []

@@ -19,10 +19,6 @@ from stages.pairing_lips import FaceEvidence
 
 Bools = npt.NDArray[np.bool_]
 
-MARGIN_NATS, ENOUGH_NATS = 1.0, 2.0
-"""Less likely by this much, and below this log-odds, a face is not the one that is heard. Chosen on 23 real
-conversations and 53 made ones (`benchmarks/results/README.md`): two people who do talk at once, and whom the diarizer
-takes for one voice, are both above it."""
 _FRAMES = 15
 
 
@@ -36,13 +32,14 @@ def speaking_at(evidence: Mapping[str, FaceEvidence]) -> dict[int, set[str]]:
 
 
 def settled(
-    evidence: Mapping[str, FaceEvidence], heard: Heard, foreign: Mapping[str, Bools]
+    evidence: Mapping[str, FaceEvidence], heard: Heard, foreign: Mapping[str, Bools], margin: float, enough: float
 ) -> dict[str, FaceEvidence]:
     """Return the evidence without the speech of lips that another face's outdo under one voice.
 
     Where the voice is bound to a face, or measurably is not its own (`foreign` [T]), that decides and not the contest.
+    `margin` and `enough` are as for `Contest`.
     """
-    contest = Contest(evidence)
+    contest = Contest(evidence, margin, enough)
     out = {}
     for name, face in evidence.items():
         lost = contest.outdone(name, face.ks) & heard.one_voice(face.ks)
@@ -54,8 +51,13 @@ def settled(
 class Contest:
     """The likeliest speaking face at each grid point of a source, by log-odds over 0.6 s."""
 
-    def __init__(self, evidence: Mapping[str, FaceEvidence]) -> None:
-        """Take the evidence of all tracks by name."""
+    def __init__(self, evidence: Mapping[str, FaceEvidence], margin: float, enough: float) -> None:
+        """Take the evidence of all tracks by name.
+
+        Less likely than another face by `margin` nats, and below log-odds of `enough` nats, a face is not the one that
+        is heard. Two people who do talk at once, and whom the diarizer takes for one voice, are mostly both above it.
+        """
+        self._margin, self._enough = margin, enough
         self._odds = {name: _smooth(e.lips.log_odds) for name, e in evidence.items()}
         self._best = np.full(max((e.ks.stop for e in evidence.values()), default=0), -np.inf)
         for name, e in evidence.items():
@@ -65,7 +67,7 @@ class Contest:
     def outdone(self, name: str, ks: range) -> Bools:
         """Return [T]: another face in view is the likelier speaker, and this one is not very likely to be one too."""
         mine = self._odds[name]
-        return np.asarray((self._best[ks.start : ks.stop] - mine > MARGIN_NATS) & (mine < ENOUGH_NATS), np.bool_)
+        return np.asarray((self._best[ks.start : ks.stop] - mine > self._margin) & (mine < self._enough), np.bool_)
 
 
 def _smooth(log_odds: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
