@@ -16,7 +16,7 @@ import numpy as np
 from pydantic import Field
 
 from annotators.overlay import OverlayMeter, TextDetecting
-from annotators.parts import Absent, Part, part
+from annotators.parts import Part, part
 from annotators.portrait_embedder import PortraitEmbedder
 from annotators.protocols import FaceAnalyzer, FaceDetecting
 from annotators.shipped import FACE_COMPARERS
@@ -24,6 +24,7 @@ from annotators.shots import ShotChanges
 from curation.media.errors import MediaError
 from curation.media.video import frame_times
 from curation.stage import Gate, GateMode, Inputs, Outputs, StageSettings, Unit, WorkItem
+from schemas.parts import Absent
 from schemas.table import Table
 from schemas.tables import CUTS, FACE_CROPS, FACE_FRAMES, FRAMES, LAYOUT, PORTRAITS, SOURCES
 from schemas.tables.scan import CutRow, PortraitRow

@@ -15,11 +15,12 @@ import annotators
 import stages
 from annotators import weights
 from annotators.optional_parts import PartNotInstalledError
-from annotators.parts import AUTO, Absent, Declared, Part, made_of, members, part
+from annotators.parts import Declared, Part, made_of, part
 from annotators.protocols_speech import VoiceActivity
 from curation.stage import StageSettings
 from curation.workflow import WorkflowError, resolve
 from lpm_train.config import ConfigError, override, toy
+from schemas.parts import AUTO, Absent, members
 from schemas.use import Shared, load, owner, read_setting
 from stages.clip_crop import CropSettings
 from workflows import catalog
