@@ -23,9 +23,9 @@ import torch
 
 from lpm_train.batch import Batch, Conditions
 from lpm_train.config import PRESETS, Config
-from lpm_train.named import make_stage
 from lpm_train.parallel import Ranks
 from lpm_train.proof.toy import toy_config
+from lpm_train.stage import make_stage
 from lpm_train.tools.flops import H200_BF16, forward_flops, mfu
 
 SHAPES = {"toy": (12, 8, 8), "small": (15, 32, 32), "h200_1b3": (21, 60, 104)}

@@ -201,3 +201,19 @@ class Stage:
     def _noise(self, batch: Batch, purpose: str, i: int) -> Tensor:
         shape = batch.x_BFCHW.shape[1:]
         return flow.noise(batch.sample_ids, shape, batch.x_BFCHW, purpose, self.name, self.seed, i)
+
+
+def make_stage(
+    config: Config, where: Ranks | None = None, start: Weights | None = None, teacher: Weights | None = None
+) -> Stage:
+    """Make the stage that `config.run.stage` chooses, starting from weights of the one before.
+
+    Args:
+        config: everything.
+        where: this rank; None: one process on the CPU.
+        start: weights of the student; None: fresh.
+        teacher: weights of the teacher, distillation only; None: those of `start`.
+    """
+    where = where or Ranks(device=torch.device(config.run.device or "cpu"))
+    made: Stage = config.run.stage.build(config=config, where=where, start=start, teacher=teacher)
+    return made

@@ -58,7 +58,7 @@ class Declared:
         if value is None:
             value = {"use": "none"}
         if not isinstance(value, Mapping):
-            raise ValueError("write the short name of a back-end, or {use: module:Class, setting: value}")
+            raise ValueError("write a short name, or {use: module:Class, setting: value}")
         given = dict(value)
         return self.choose(protocol, str(given.pop("use", next(iter(self.shipped)))), given)
 
@@ -83,7 +83,9 @@ class Part(Generic[T]):
         """Check the choice. Raises UseError where it, or a setting, cannot be used."""
         self._declared, self._protocol, self.choice, self.given = declared, protocol, choice, dict(given)
         if choice != AUTO and choice not in declared.shipped and ":" not in choice:
-            raise UseError(f"no back-end {choice!r}; {near(choice, declared.shipped)} or name one as module:Class")
+            raise UseError(
+                f"nothing is called {choice!r}; {near(choice, declared.shipped)} or name one as module:Class"
+            )
         if choice.partition(":")[0] in declared.shipped and choice not in declared.shipped:
             self._is_a_class(choice)
         if choice == AUTO and given:
@@ -152,10 +154,16 @@ class Part(Generic[T]):
             raise UseError(f"{made.__module__}:{made.__name__} is no {self._protocol.__name__}: it lacks {lacks[0]}")
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Part) and self.written == other.written
+        return isinstance(other, Part) and self._text() == other._text()
 
     def __hash__(self) -> int:
-        return hash(json.dumps(self.written, sort_keys=True, default=str))
+        return hash(self._text())
+
+    def _text(self) -> str:
+        return json.dumps(self.written, sort_keys=True, default=str)  # as it is read back: a tuple is then a list
+
+    def __str__(self) -> str:
+        return self.choice
 
     def __repr__(self) -> str:
         return f"Part({self.written!r})"

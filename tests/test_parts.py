@@ -137,7 +137,7 @@ def test_auto_takes_what_is_here_and_names_what_stands_in(monkeypatch: pytest.Mo
         ("os:getcwd", "is no class"),
         ("no_such_module:X", "put no_such_module.py beside the workflow"),
         ({"use": f"{__name__}:Flat", "level": "loud"}, "Flat, level: Input should be a valid number"),
-        (7, "short name of a back-end"),
+        (7, "write a short name"),
     ],
 )
 def test_a_choice_that_cannot_be_used_is_refused_with_what_to_write(given: Any, said: str) -> None:

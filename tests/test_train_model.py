@@ -166,7 +166,12 @@ def test_configuration_round_trip_and_errors() -> None:
     for preset in (toy, small, h200_1b3):
         assert from_json(to_json(preset())) == preset()
     changed = override(toy(), ["optim.lr=1e-4", "run.bf16=true", "run.stage=causal", "stream.window=6"])
-    assert (changed.optim.lr, changed.run.bf16, changed.run.stage, changed.stream.window) == (1e-4, True, "causal", 6)
+    assert (changed.optim.lr, changed.run.bf16, str(changed.run.stage), changed.stream.window) == (
+        1e-4,
+        True,
+        "causal",
+        6,
+    )
     for setting, message in (
         ("optim.rate=1", "Optim has lr"),
         ("optim.lr=fast", "valid number"),

@@ -18,9 +18,9 @@ from lpm_train import checkpoint
 from lpm_train.checkpoint import find, load_weights
 from lpm_train.config import PRESETS, override, small, to_json
 from lpm_train.config import toy as toy_preset
-from lpm_train.named import make_stage
 from lpm_train.proof import toy
 from lpm_train.session import resolve, too_narrow
+from lpm_train.stage import make_stage
 from lpm_train.tools import cli as trainer
 from lpm_train.tools.faces import NoFaceModelsError
 from lpm_train.tools.provenance import SOURCE_TYPE
@@ -145,9 +145,9 @@ def packed(media: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_packed_footage_trains_in_every_stage_and_streams_a_video(packed: Path, media: Path, tmp_path: Path) -> None:
-    small = ["data.frames=24", "data.height=64", "data.width=64", "data.batch=2", "data.codec=patch:4x8x8",
-             "data.audio=logmel:1x16", "data.text=hashed-words:16x8", "model.width=32", "model.depth=2",
-             "model.heads=2", "model.patch=2", "run.steps=3", "run.eval_every=3", "run.device=cpu", "data.workers=1",
+    small = ["data.frames=24", "data.height=64", "data.width=64", "data.batch=2", "data.codec.stride=[4, 8, 8]",
+             "data.audio.steps_per_frame=1", "data.audio.n_mels=16", "data.text.width=16", "model.width=32",
+             "model.depth=2", "model.heads=2", "model.patch=2", "run.steps=3", "run.eval_every=3", "run.device=cpu", "data.workers=1",
              "distill.critic_steps=2"]  # fmt: skip
     options = ["--preset", "toy", *(part for s in small for part in ("--set", s))]
     for stage in ("pretrain", "causal", "distill"):
@@ -197,7 +197,7 @@ def _first_frame(video: Path, to: Path) -> None:
     ("arguments", "sentence"),
     [
         (("train", "run", "{root}", "--preset", "big", "--out", "{root}/x"), "no preset 'big'"),
-        (("train", "run", "{root}", "--stage", "polish", "--out", "{root}/x"), "run.stage = 'polish'"),
+        (("train", "run", "{root}", "--stage", "polish", "--out", "{root}/x"), "run.stage: nothing is called 'polish'"),
         (("train", "run", "{root}", "--preset", "toy", "--stage", "causal", "--out", "{root}/x"), "--init"),
         (("train", "run", "{root}", "--preset", "toy", "--out", "{root}/x"), "no manifest.parquet under"),
         (("train", "run", "{root}", "--preset", "toy", "--out", "{root}/x", "--set", "optim.rate=1"), "optim.rate"),
@@ -233,7 +233,7 @@ def test_settings_come_from_the_run_before_unless_a_preset_is_named(tmp_path: Pa
     run.mkdir()
     (run / "config.json").write_text(to_json(override(toy_preset(), ["model.depth=3", "data.where=duration_s > 2"])))
     later = resolve(None, "d", None, ["run.stage=causal"], tmp_path / "not yet", run)
-    assert (later.model.depth, later.run.stage, later.data.where, later.data.root) == (
+    assert (later.model.depth, later.run.stage.choice, later.data.where, later.data.root) == (
         3,
         "causal",
         "duration_s > 2",

@@ -10,7 +10,6 @@ al. 2020, sentence-transformers. 22 M weights, about 10 ms a caption on one core
 from __future__ import annotations
 
 import json
-import os
 import struct
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,8 +18,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lpm_train.codec import digest
 from lpm_train.storage import DataError
+from schemas.model_files import cache_directory, model_directories
 
 _HEADS, _EPS = 12, 1e-12  # of the published configuration
 
@@ -34,13 +33,14 @@ class MiniLM:
         Raises:
             DataError: the directory does not hold them.
         """
-        roots = [Path(directory)] if directory else kept_models("minilm")
+        kept = [root / "minilm" for root in (*model_directories(), cache_directory())]
+        roots = [Path(directory)] if directory else kept
         found = [[next(iter(sorted(r.rglob(n))), None) for n in ("model.safetensors", "tokenizer.json")] for r in roots]
         files = next((pair for pair in found if None not in pair), [None])
         if files[0] is None or files[1] is None:
             raise DataError(
                 f"no MiniLM in {directory or ' or '.join(map(str, roots))} (model.safetensors and tokenizer.json): get "
-                "it with `lpm models fetch minilm`, or use data.text=hashed-words:64x48, which knows no meaning"
+                "it with `lpm models fetch minilm`, or use data.text=hashed-words, which knows no meaning"
             )
         from tokenizers import Tokenizer
 
@@ -53,12 +53,7 @@ class MiniLM:
         self._tokenizer.enable_padding(length=length)
         self.length, self.width = length, weights["embeddings.word_embeddings.weight"].shape[1]
         self._layers = 1 + max(int(k.split(".")[2]) for k in weights if k.startswith("encoder.layer."))
-        self.name = f"minilm:{length}"
-
-    @property
-    def fingerprint(self) -> str:
-        """Hash of length and weights."""
-        return digest(self.name, *(self._w[k] for k in sorted(self._w)))
+        self.name = f"minilm {length}"
 
     @torch.no_grad()
     def __call__(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
@@ -97,13 +92,6 @@ class MiniLM:
             y = self._linear(F.gelu(self._linear(x, f"{at}.intermediate.dense")), f"{at}.output.dense")
             x = self._norm(x + y, f"{at}.output.LayerNorm")
         return x
-
-
-def kept_models(name: str) -> list[Path]:
-    """Return where a model of that name may be: in the directories of OPENLPM_MODELS, else in the cache."""
-    named = [Path(p) for p in os.environ.get("OPENLPM_MODELS", "").split(os.pathsep) if p]
-    cache = os.environ.get("OPENLPM_CACHE") or Path.home() / ".cache" / "openlpm" / "models"
-    return [root / name for root in (*named, Path(cache))]
 
 
 _TYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I64": torch.int64, "I32": torch.int32}
