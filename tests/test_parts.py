@@ -19,9 +19,10 @@ from annotators.parts import Declared, Part, made_of, part
 from annotators.protocols_speech import VoiceActivity
 from curation.stage import StageSettings
 from curation.workflow import WorkflowError, resolve
-from lpm_train.config import ConfigError, override, toy
+from lpm_train.config import ConfigError, from_json, override, to_json, toy
+from lpm_train.tools.evaluate import Evaluated
 from schemas.parts import AUTO, Absent, members
-from schemas.use import Shared, load, owner, read_setting
+from schemas.use import Shared, UseError, load, owner, read_setting
 from stages.clip_crop import CropSettings
 from workflows import catalog
 
@@ -185,9 +186,35 @@ def test_settings_of_the_same_name_are_shared_or_mean_different_things() -> None
 )
 def test_a_setting_is_read_alike_everywhere(text: str, value: Any) -> None:
     assert read_setting(text) == (["a", "b"], value)
-    assert override(toy(), [text.replace("a.b", "optim.lr")]).optim.lr == value if value == 1e-3 else True
-    with pytest.raises(ConfigError, match="did you mean 'lr'"):
-        override(toy(), ["optim.lrr=1e-3"])
+
+
+@pytest.mark.parametrize(
+    "pipeline, trainer, said",
+    [
+        ("speech.vda=silero", "data.codc=patch", "no setting '[a-z.]+'; did you mean '(vad|codec)'"),
+        ("spech.vad=silero", "dta.codec=patch", "'(spech|dta)'; did you mean '(speech|data)'"),
+        ("speech.vad=silro", "data.codec=ptch", "nothing is called '[a-z]+'; did you mean '(silero|patch)'"),
+        ("speech.vad.pth=x", "data.codec.strid=1", "has no setting '[a-z]+'; did you mean '(path|stride)'"),
+        ("scan.shot_network={use: none, path: x}", "eval.faces={use: none, path: x}", "would be unused"),
+        ("speech.vad=os:getcwd", "data.codec=os:getcwd", "is no class"),
+        ("speech=1", "data=1", "write it as section.setting=value"),
+        ("scan.portrait_hz=often", "optim.lr=often", "valid number"),
+    ],
+)
+def test_pipeline_and_trainer_have_one_grammar_of_settings(pipeline: str, trainer: str, said: str) -> None:
+    with pytest.raises((WorkflowError, UseError), match=said):
+        resolve(catalog.workflow("conversation"), [pipeline])
+    with pytest.raises(ConfigError, match=said):
+        override(Evaluated(**vars(toy())), [trainer])
+
+
+def test_the_trainers_parts_are_chosen_with_their_settings() -> None:
+    for one, other in ((["data.codec.stride=[2, 8, 8]"], ["data.codec={use: patch, stride: [2, 8, 8]}"]),
+                       (["run.stage=causal"], ["run.stage=lpm_train.stages:Causal"])):  # fmt: skip
+        a, b = override(toy(), one), override(toy(), other)
+        assert from_json(to_json(a)) == a and type(a.data.codec.build()) is type(b.data.codec.build())
+    assert a.run.stage.choice == "causal" and a.run.stage != b.run.stage
+    assert str(override(toy(), ["data.text=minilm"]).data.text) == "minilm"
 
 
 def test_shipped_stages_have_the_names_they_are_used_by() -> None:

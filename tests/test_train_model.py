@@ -173,12 +173,12 @@ def test_configuration_round_trip_and_errors() -> None:
         6,
     )
     for setting, message in (
-        ("optim.rate=1", "Optim has lr"),
+        ("optim.rate=1", "no setting 'optim.rate'; there are: lr, betas"),
         ("optim.lr=fast", "valid number"),
-        ("run.stage=train", "'pretrain', 'causal'"),
+        ("run.stage=train", "nothing is called 'train'; did you mean 'pretrain'"),
         ("run.steps", "section.setting=value"),
-        ("pretrain.drop.lips=1", "DropRates has speak"),
-        ("pretrain.phases=[{'share': 1, 'lips': 2}]", "Phase has share"),
+        ("pretrain.drop.lips=1", "there are: speak, listen"),
+        ("pretrain.phases=[{'share': 1, 'lips': 2}]", "there are: share, listen, refs"),
         ("pretrain.drop.speak=2", "not a probability"),
         ("data.hop_frames=0", "must be positive"),
         ("stream.window=4", "multiples of 3"),

@@ -147,8 +147,8 @@ def packed(media: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_packed_footage_trains_in_every_stage_and_streams_a_video(packed: Path, media: Path, tmp_path: Path) -> None:
     small = ["data.frames=24", "data.height=64", "data.width=64", "data.batch=2", "data.codec.stride=[4, 8, 8]",
              "data.audio.steps_per_frame=1", "data.audio.n_mels=16", "data.text.width=16", "model.width=32",
-             "model.depth=2", "model.heads=2", "model.patch=2", "run.steps=3", "run.eval_every=3", "run.device=cpu", "data.workers=1",
-             "distill.critic_steps=2"]  # fmt: skip
+             "model.depth=2", "model.heads=2", "model.patch=2", "run.steps=3", "run.eval_every=3", "run.device=cpu",
+             "data.workers=1", "distill.critic_steps=2"]  # fmt: skip
     options = ["--preset", "toy", *(part for s in small for part in ("--set", s))]
     for stage in ("pretrain", "causal", "distill"):
         out = tmp_path / stage
