@@ -27,7 +27,6 @@ BLENDSHAPES = (
 
 _INDEX = {name: index for index, name in enumerate(BLENDSHAPES)}
 
-_LIPS_OUTER = (61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291, 409, 270, 269, 267, 0, 37, 39, 40, 185)
 _INNER_LIP_PAIRS = np.array([(82, 87), (13, 14), (312, 317)])  # upper, lower
 _MOUTH_CORNERS = (61, 291)
 _FOREHEAD, _SUBNASALE = 10, 2
@@ -68,15 +67,6 @@ def mesh_box(points: FloatArray) -> Box:
     return Box(float(low[0]), float(low[1]), float(high[0] - low[0]), float(high[1] - low[1]))
 
 
-def mouth_box(points: FloatArray, scale: float = 1.6) -> Box:
-    """Return the square around the lips whose side is `scale` times the wider of mouth width and height."""
-    lips = points[list(_LIPS_OUTER), :2]
-    low, high = lips.min(axis=0), lips.max(axis=0)
-    side = scale * float((high - low).max())
-    x, y = (low + high) / 2 - side / 2
-    return Box(float(x), float(y), side, side)
-
-
 def mouth_opening(points: FloatArray) -> float:
     """Return the gap between the inner lips over the height from nose base to forehead; 0 when closed.
 
@@ -86,11 +76,6 @@ def mouth_opening(points: FloatArray) -> float:
     pairs = points[_INNER_LIP_PAIRS, :2]
     gap = float(np.linalg.norm(pairs[:, 0] - pairs[:, 1], axis=1).mean())
     return gap / _distance(points, _FOREHEAD, _SUBNASALE)
-
-
-def mouth_aspect(points: FloatArray) -> float:
-    """Return the mouth aspect ratio: inner lip gap over the distance of the mouth's corners."""
-    return _distance(points, 13, 14) / _distance(points, *_MOUTH_CORNERS)
 
 
 def eye_aspect(points: FloatArray) -> tuple[float, float]:

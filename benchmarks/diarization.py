@@ -26,9 +26,9 @@ for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 
 import numpy as np
 import record
+from diarization_score import DiarizationErrors, diarization_errors, summed
 from voice_truth import VoiceTruth, told_apart, voice_truths
 
-from annotators.diarization_score import DiarizationErrors, diarization_errors, summed
 from annotators.diarizer import ClusteringDiarizer, DiarizationRule
 from annotators.optional_parts import PartNotInstalledError
 from annotators.protocols_speech import Diarizer, FloatArray, Segment

@@ -8,7 +8,7 @@ prose says only what holds for the whole clip, because while a person listens no
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
 
@@ -164,8 +164,3 @@ class PerformanceCaption(BaseModel):
         if found:
             raise ValueError(f"a time-invariant caption holds time words {found}: say what holds for the whole clip")
         return self
-
-
-def caption_schema() -> dict[str, Any]:
-    """Return the JSON Schema of a performance caption, vocabularies included."""
-    return PerformanceCaption.model_json_schema()

@@ -7,9 +7,9 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from diarization_score import LabelledTurn, parse_rttm
 
 from annotators import weights
-from annotators.diarization_score import LabelledTurn, parse_rttm
 from annotators.protocols_speech import SAMPLE_RATE_HZ, FloatArray
 
 

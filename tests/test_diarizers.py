@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from diarization_score import diarization_errors
 from speech_media import cut, load_audio, need, read_rttm
 
-from annotators.diarization_score import diarization_errors
 from annotators.diarizer import ClusteringDiarizer, DiarizationRule
 from annotators.optional_parts import PartNotInstalledError
 from annotators.protocols_speech import Diarizer, FloatArray, Segment, Turn

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from curation.media.errors import MediaError
 from curation.media.probe import irregular_ratio, mean_rate_hz, probe, sha256_file
-from curation.media.signature import near_duplicate_signature, signature_distance
+from curation.media.signature import near_duplicate_signature
 from curation.media.structure import missing_bytes
 
 BROKEN_FOOTAGE = {"bad_empty.mp4": "empty_file", "bad_text.mp4": "not_a_video", "bad_truncated.mp4": "truncated"}
@@ -153,12 +153,15 @@ def test_signature_tells_copies_from_others(media: Path) -> None:
     def signature(name: str) -> bytes:
         return near_duplicate_signature(media / name, probe(media / name).duration_s)
 
+    def distance(a: bytes, b: bytes) -> float:
+        return (int.from_bytes(a) ^ int.from_bytes(b)).bit_count() / (8 * len(a))
+
     studio = signature("talk_woman_studio.mp4")
     assert len(studio) == 32
     # The same shot of the same woman, scaled from 1080x1920 HEVC to 406x720 H.264 and two seconds shorter.
-    assert signature_distance(signature("late_audio.mp4"), signature("talk_woman_garden.mp4")) < 0.2
+    assert distance(signature("late_audio.mp4"), signature("talk_woman_garden.mp4")) < 0.2
     for other in ("talkers/real_newsreader_offset.avi", "stage_cuts.mp4", "talkers/generated_woman.mp4"):
-        assert signature_distance(studio, signature(other)) > 0.3
+        assert distance(studio, signature(other)) > 0.3
 
 
 @given(st.lists(st.floats(0.001, 10), min_size=3, max_size=50), st.floats(0, 100))

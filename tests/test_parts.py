@@ -198,7 +198,7 @@ def test_a_setting_is_read_alike_everywhere(text: str, value: Any) -> None:
         ("scan.shot_network={use: none, path: x}", "eval.faces={use: none, path: x}", "would be unused"),
         ("speech.vad=os:getcwd", "data.codec=os:getcwd", "is no class"),
         ("speech=1", "data=1", "write it as section.setting=value"),
-        ("scan.portrait_hz=often", "optim.lr=often", "valid number"),
+        ("scan.portrait_px=often", "optim.lr=often", "valid (number|integer)"),
     ],
 )
 def test_pipeline_and_trainer_have_one_grammar_of_settings(pipeline: str, trainer: str, said: str) -> None:
