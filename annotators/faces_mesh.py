@@ -25,8 +25,6 @@ BLENDSHAPES = (
 )
 """The 52 expression coefficients in the model's order."""
 
-_INDEX = {name: index for index, name in enumerate(BLENDSHAPES)}
-
 _INNER_LIP_PAIRS = np.array([(82, 87), (13, 14), (312, 317)])  # upper, lower
 _MOUTH_CORNERS = (61, 291)
 _FOREHEAD, _SUBNASALE = 10, 2
@@ -85,22 +83,6 @@ def eye_aspect(points: FloatArray) -> tuple[float, float]:
     Landmarks", CVWW 2016.
     """
     return _eye_aspect(points, _LEFT_EYE), _eye_aspect(points, _RIGHT_EYE)
-
-
-def gaze(blendshapes: FloatArray) -> tuple[float, float]:
-    """Return where the eyes look within the head, (x, y) in [-1, 1]: x > 0 to image right, y > 0 up.
-
-    The mean over both eyes of the opposing look coefficients; not degrees, and without the head's own turn.
-    """
-
-    def value(name: str) -> float:
-        return float(blendshapes[_INDEX[name]])
-
-    image_right = value("eyeLookOutLeft") + value("eyeLookInRight")
-    image_left = value("eyeLookInLeft") + value("eyeLookOutRight")
-    up = value("eyeLookUpLeft") + value("eyeLookUpRight")
-    down = value("eyeLookDownLeft") + value("eyeLookDownRight")
-    return (image_right - image_left) / 2, (up - down) / 2
 
 
 def five_points(points: FloatArray) -> FloatArray:

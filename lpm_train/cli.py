@@ -34,13 +34,14 @@ def told(function: _F) -> Callable[..., None]:
         from lpm_train.config import ConfigError
         from lpm_train.loop import TrainingError
         from lpm_train.storage import DataError
+        from schemas.places import StoreError
         from schemas.use import UseError
 
         if (here := str(Path.cwd())) not in sys.path:
             sys.path.append(here)  # last: modules of one's own are found here, and shadow nothing
         try:
             code = function(*args, **options)
-        except (CheckpointError, ConfigError, DataError, TrainingError, UseError) as e:
+        except (CheckpointError, ConfigError, DataError, StoreError, TrainingError, UseError) as e:
             typer.echo(f"lpm: {e}", err=True)
             code = 1
         raise typer.Exit(code)

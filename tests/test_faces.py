@@ -21,7 +21,6 @@ from annotators.faces_mesh import (
     BLENDSHAPES,
     eye_aspect,
     five_points,
-    gaze,
     head_pose,
     mesh_box,
     mouth_opening,
@@ -164,15 +163,6 @@ def test_open_mouths_and_shut_eyes_agree_with_the_blendshapes(meshes: list[FaceM
     blink = shapes[:, BLENDSHAPES.index("eyeBlinkLeft")]
     assert np.corrcoef(opening, lips)[0, 1] > 0.8
     assert np.corrcoef(eye, blink)[0, 1] < -0.6
-
-
-def test_gaze_follows_the_iris(meshes: list[FaceMesh]) -> None:
-    looks = np.array([gaze(mesh.blendshapes) for mesh in meshes])
-    corners = np.array([mesh.points[[33, 133], 0] for mesh in meshes])
-    iris = np.array([mesh.points[468, 0] for mesh in meshes])
-    within = (iris - corners[:, 0]) / (corners[:, 1] - corners[:, 0])
-    assert np.abs(looks).max() <= 1
-    assert np.corrcoef(looks[:, 0], within)[0, 1] > 0.6
 
 
 def test_alignment_points_lie_where_they_should(meshes: list[FaceMesh]) -> None:

@@ -20,6 +20,7 @@ from lpm_train.make import choose_bucket, choose_references, window_starts
 from lpm_train.shards import Shards, select
 from lpm_train.storage import DataError, Storage
 from lpm_train.tools.precompute import precompute
+from schemas.places import StoreError
 from schemas.sample import ReferenceRef
 
 ALL = {"max_refs": 3, "silence": 0.5}
@@ -203,9 +204,9 @@ def test_any_fsspec_url_will_do() -> None:
 def test_storage_refuses_to_leave_its_root(tmp_path: Path) -> None:
     storage = Storage(tmp_path)
     for name in ("../x", "/etc/hostname", "a/../../b"):
-        with pytest.raises(DataError, match="unsafe"):
+        with pytest.raises(StoreError, match="unsafe"):
             storage.read(name)
-    with pytest.raises(DataError, match="cannot open"):
+    with pytest.raises(StoreError, match="cannot open"):
         Storage("nosuchscheme://x")
     storage.write("a/b", b"0123456789")
     assert storage.read("a/b", 3, 4) == b"3456"

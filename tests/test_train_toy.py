@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import NoReturn
 
 import numpy as np
 import pytest
@@ -16,7 +15,7 @@ from command_line import lpm
 
 from lpm_train import checkpoint
 from lpm_train.checkpoint import find, load_weights
-from lpm_train.config import PRESETS, override, small, to_json
+from lpm_train.config import PRESETS, ConfigError, override, small, to_json
 from lpm_train.config import toy as toy_preset
 from lpm_train.proof import toy
 from lpm_train.session import resolve, too_narrow
@@ -24,6 +23,7 @@ from lpm_train.stage import make_stage
 from lpm_train.tools import cli as trainer
 from lpm_train.tools.faces import NoFaceModelsError
 from lpm_train.tools.provenance import SOURCE_TYPE
+from workflows import trainer_faces
 from workflows.cli import main
 
 BASELINES = Path(__file__).parent / "train_toy_baselines.json"
@@ -101,10 +101,11 @@ def test_a_finished_stage_is_not_run_again(made: Path) -> None:
 def test_eval_says_why_faces_were_not_looked_at(
     made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def none_here() -> NoReturn:
-        raise NoFaceModelsError("no weights: fetch them")
+    class NoneHere(trainer_faces.PipelineFaces):
+        def __init__(self) -> None:
+            raise NoFaceModelsError("no weights: fetch them")
 
-    monkeypatch.setattr(trainer, "_face_models", [none_here])
+    monkeypatch.setattr(trainer_faces, "PipelineFaces", NoneHere)
     figures = tmp_path / "eval.json"
     arguments = {"checkpoint": made / "pretrain", "dataset": str(made / "data"), "batches": 1, "out": figures}
     assert trainer.evaluate(**arguments) == 0
@@ -112,7 +113,11 @@ def test_eval_says_why_faces_were_not_looked_at(
     found = json.loads(figures.read_text())
     assert found["condition_gap.speech"] and found["reasons"] == {}
     with pytest.raises(NoFaceModelsError, match="fetch them"):
-        trainer.evaluate(**arguments, faces=True)
+        trainer.evaluate(**arguments, settings=["eval.faces=pipeline"])
+    assert trainer.evaluate(**arguments, settings=["eval.faces=none"]) == 0
+    assert "faces were not looked at: eval.faces=none" in capsys.readouterr().out
+    with pytest.raises(ConfigError, match="did you mean 'pipeline'"):
+        trainer.evaluate(**arguments, settings=["eval.faces=pipelin"])
 
 
 def test_optimizers_of_two_kinds_share_a_model_and_survive_a_checkpoint(made: Path) -> None:
