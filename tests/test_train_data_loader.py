@@ -79,6 +79,10 @@ def test_changed_data_or_settings_are_refused(tmp_path: Path) -> None:
                     source.restore(state)
             else:
                 source.restore(state)  # a clause that selects the same rows is the same data
+    with Loader(data(root), encoders((2, 8, 8))) as source, pytest.raises(DataError, match="the codec of this run was"):
+        source.restore(state)
+    with loader(root) as source:
+        source.restore({**state, "fingerprint": {k: v for k, v in state["fingerprint"].items() if k != "encoders"}})
     rows = pq.read_table(root / "manifest.parquet").to_pylist()
     rows[3]["caption"] = "something else"
     pq.write_table(pq.read_table(root / "manifest.parquet").from_pylist(rows), root / "manifest.parquet")

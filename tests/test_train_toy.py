@@ -15,8 +15,9 @@ from command_line import lpm
 
 from lpm_train import checkpoint
 from lpm_train.checkpoint import find, load_weights
-from lpm_train.config import PRESETS, ConfigError, override, small, to_json
+from lpm_train.config import PRESETS, ConfigError, from_json, override, small, to_json
 from lpm_train.config import toy as toy_preset
+from lpm_train.parts import identity
 from lpm_train.proof import toy
 from lpm_train.session import resolve, too_narrow
 from lpm_train.stage import make_stage
@@ -245,3 +246,40 @@ def test_settings_come_from_the_run_before_unless_a_preset_is_named(tmp_path: Pa
         "d",
     )
     assert resolve("toy", "d", "true", [], run) == override(toy_preset(), ["data.root=d", "data.where='true'"])
+
+
+MINE = """
+from lpm_train.text import HashedWords
+
+class Loud(HashedWords):
+    def __init__(self, width: int = 8, gain: float = 1.0) -> None:
+        super().__init__(width)
+        self.gain = gain
+"""
+
+
+def test_a_preset_may_be_a_file_with_parts_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (tmp_path / "my_text.py").write_text(MINE)
+    file = tmp_path / "mine.yaml"
+    file.write_text("preset: toy\noptim: {lr: 5e-4}\ndata: {batch: 4, text: {use: 'my_text:Loud', gain: 2}}\n")
+    config = resolve(str(file), "d", None, ["data.text.width=9"])
+    assert (config.optim.lr, config.data.batch, config.data.root) == (5e-4, 4, "d")
+    made = identity(config.data.text.build())
+    assert made["class"] == "my_text:Loud" and made["settings"]["gain"] == 2 and made["settings"]["width"] == 9
+    assert len(made["code"]) == 64 and from_json(to_json(config)) == config
+    for text, said in (
+        ("optim: 3", "holds no settings by section"), ("[1]", "holds no settings by section"),
+        ("optim: {lrr: 1}", "did you mean 'lr'"), ("preset: toyy", "did you mean 'toy'"),
+    ):  # fmt: skip
+        file.write_text(text)
+        with pytest.raises(ConfigError, match=said):
+            resolve(str(file), "d")
+
+
+def test_a_checkpoint_with_a_former_spelling_says_the_new_one(tmp_path: Path) -> None:
+    old = json.loads(to_json(toy_preset()))
+    old["data"]["codec"] = "patch:4x8x8"
+    (tmp_path / "config.json").write_text(json.dumps(old))
+    with pytest.raises(ConfigError, match=r"config.json: data.codec: .* is written {use: patch, stride: \[4, 8, 8\]}"):
+        resolve(None, "d", None, [], tmp_path)
