@@ -12,10 +12,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from train_data_case import BUCKET, copy, dataset, encoders, loader, same
+from train_data_case import BUCKET, copy, data, dataset, encoders, loader, same
 
 from lpm_train.batch import Batch
 from lpm_train.config import ConfigError, Data
+from lpm_train.loader import Loader
 from lpm_train.make import choose_bucket, choose_references, window_starts
 from lpm_train.shards import Shards, select
 from lpm_train.storage import DataError, Storage
