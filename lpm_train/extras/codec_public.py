@@ -2,7 +2,7 @@
 
 Wan streams exactly: the decoder's own cache of causal convolutions is the carried state. LTX's decoder
 looks ahead (`decoder_causal` is false in the published weights), so each piece of a stream is decoded with `context`
-past latents and without the future: an approximation of the whole; `exact_stream` says which it is. Both encode a
+past latents and without the future: an approximation of the whole. Both encode a
 clip's first frame alone. Weights are read from a local directory; nothing is downloaded.
 """
 
@@ -22,7 +22,6 @@ class _Public(nn.Module):
     """What both wrappers share: layout [B, F, C, H, W], normalisation, frame accounting."""
 
     first_alone = True
-    exact_stream: bool
     mean: Tensor
     std: Tensor
 
@@ -58,8 +57,6 @@ class _Public(nn.Module):
 class WanCodec(_Public):
     """AutoencoderKLWan."""
 
-    exact_stream = True
-
     def __init__(self, vae: Any) -> None:
         c = vae.config
         stride = (c.scale_factor_temporal, c.scale_factor_spatial, c.scale_factor_spatial)
@@ -88,8 +85,6 @@ class WanCodec(_Public):
 
 class LTXCodec(_Public):
     """AutoencoderKLLTXVideo."""
-
-    exact_stream = False
 
     def __init__(self, vae: Any, context: int = 4) -> None:
         stride = (vae.temporal_compression_ratio, vae.spatial_compression_ratio, vae.spatial_compression_ratio)
