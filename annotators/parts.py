@@ -1,6 +1,6 @@
 """Parts: the back-ends that a stage is made of, declared in its settings by protocol and default.
 
-    vad: Part[VoiceActivity] = part({"silero": "annotators.vad:SileroVoiceActivity"}, "speech or not")
+    vad: Part[VoiceActivity] = part({"silero": "annotators.speech.vad:SileroVoiceActivity"}, "speech or not")
 
 A workflow chooses another by `vad: {use: "my_vad:MyVad", threshold: 0.4}`, or by the short name of a shipped one. Any
 class that fulfils the protocol will do; its settings are its constructor's arguments. What stands in fingerprints and
@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 from pydantic import Field
 
-from annotators import weights
+from annotators.models import weights
 from schemas import parts
 from schemas.parts import AUTO, Absent, Shipped
 from schemas.use import Shared, code_sha256, owner
