@@ -1,0 +1,116 @@
+"""The command line as users meet it: outputs, exit codes, one-sentence errors. Toy stages, real engine."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import jsonschema
+import pandas as pd
+import pytest
+import yaml
+from command_line import lpm
+from engine_case import GOOD
+from toy import POLICY, WORKFLOW, write_sources
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    root = tmp_path_factory.mktemp("cli")
+    files = {"workflow": root / "toy.yaml", "policy": root / "policy.yaml", "out": root / "out"}
+    spec = WORKFLOW.model_dump(mode="json")
+    spec["stages"] = {k: v for k, v in spec["stages"].items() if k != "toy_packing"}
+    files["workflow"].write_text(yaml.safe_dump(spec, sort_keys=False))
+    files["policy"].write_text(yaml.safe_dump(POLICY))
+    files["in"] = write_sources(root / "in", good=GOOD, small={"duration_s": 9.0, "faces": [30]})
+    files["root"] = root
+    result = lpm(
+        "run", str(files["in"]), "--out", str(files["out"]), "--engine", "local",
+        "--workflow", str(files["workflow"]), "--policy", str(files["policy"]),
+    )  # fmt: skip
+    assert result.returncode == 0 and "nothing packed, as no stage of workflow 'toy' encodes clips" in result.stdout
+    refused = lpm("pack", str(files["out"]))
+    assert refused.returncode == 1 and "packing stage" in refused.stderr.replace("\n", " "), refused.stderr
+    files["sample"] = Path(
+        lpm("query", str(files["out"]), "SELECT segment_id FROM segments", "--format", "csv").stdout.split('"')[3]
+    )
+    return files
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("run", "{root}/none.mp4", "--out", "{root}/x"), "no such file"),
+        (("run", "{in}", "--out", "{root}/x", "--workflow", "talk"), "no workflow 'talk'; built in are: conversation"),
+        (("run", "{in}", "--out", "{root}/x", "--policy", "strict"), "no policy 'strict'"),
+        (("run", "{in}", "--out", "{root}/x", "--set", "scan.portait_hz=2"), "did you mean"),
+        (("run", "{in}", "--out", "{root}/x", "--engine", "spark"), "there are: ray, local"),
+        (("run", "{in}", "--out", "{in}"), "not a dataset"),
+        (("status", "{in}"), "not a dataset"),
+        (("query", "{out}", "SELECT nothing FROM sources"), "query failed"),
+        (("query", "{out}", "SELECT 1", "--format", "xml"), "there are: table, csv, json, parquet"),
+        (("query", "{out}", "SELECT 1", "--format", "parquet"), "needs --out"),
+        (("explain", "{out}", "nobody"), "no source, shot, track"),
+        (("schema", "nothing"), "no schema"),
+        (("models", "fetch", "gpt"), "no weight 'gpt'"),
+    ],
+)
+def test_mistakes_get_one_sentence_and_a_failing_exit(
+    made: dict[str, Path], arguments: tuple[str, ...], words: str
+) -> None:
+    result = lpm(*(a.format(**made) for a in arguments))
+    assert result.returncode == 1
+    assert words in result.stderr.replace("\n", " ") and "Traceback" not in result.stderr
+    assert not (made["root"] / "x").exists()
+
+
+def test_query_formats_agree(made: dict[str, Path], tmp_path: Path) -> None:
+    sql = "SELECT name, bytes FROM inputs ORDER BY name"
+    as_csv = list(csv.DictReader(io.StringIO(lpm("query", str(made["out"]), sql, "--format", "csv").stdout)))
+    as_json = [json.loads(x) for x in lpm("query", str(made["out"]), sql, "--format", "json").stdout.splitlines()]
+    lpm("query", str(made["out"]), sql, "--format", "parquet", "--out", str(tmp_path / "q.parquet"))
+    frame = pd.read_parquet(tmp_path / "q.parquet")
+    assert [r["name"] for r in as_csv] == [r["name"] for r in as_json] == frame["name"].tolist()
+    assert [int(r["bytes"]) for r in as_csv] == [r["bytes"] for r in as_json] == frame["bytes"].tolist()
+
+
+def test_plain_duckdb_opens_catalog_and_files(made: dict[str, Path]) -> None:
+    lpm("pack", str(made["out"]))
+    con = duckdb.connect()
+    files = f"{made['out']}/tables/tracks/**/*.parquet"
+    assert con.execute(f"SELECT count(*) FROM read_parquet('{files}')").fetchone() == (3,)
+
+
+def test_explain_says_everything(made: dict[str, Path]) -> None:
+    track = lpm("query", str(made["out"]), "SELECT track_id FROM tracks WHERE median_face_px = 40", "--format", "csv")
+    track_id = track.stdout.splitlines()[1].strip('"')
+    text = lpm("explain", str(made["out"]), track_id).stdout
+    assert "outcome: filtered" in text and "median_face_px >= 96" in text and "median_face_px = 40" in text
+    answer: dict[str, Any] = json.loads(lpm("explain", str(made["out"]), track_id, "--json").stdout)
+    verdicts = {r["rule"]: r["verdict"] for r in answer["rules"]}
+    assert verdicts == {"audio": "pass", "duration": "pass", "face_size": "fail"}
+
+
+def test_decide_prints_what_changes_and_keeps_the_choice(made: dict[str, Path], tmp_path: Path) -> None:
+    loose = tmp_path / "loose.yaml"
+    rules = [{**r, "keep": "median_face_px >= 20"} if r["id"] == "face_size" else r for r in POLICY["rules"]]
+    loose.write_text(yaml.safe_dump({**POLICY, "rules": rules}))
+    dry = lpm("decide", str(made["out"]), "--policy", str(loose), "--dry-run").stdout
+    assert "filtered" in dry and "pending" in dry
+    assert "nothing changes" in lpm("decide", str(made["out"]), "--policy", str(made["policy"])).stdout
+
+
+def test_schemas_are_json_schemas() -> None:
+    names = json.loads(lpm("schema", "list").stdout)
+    for name in ("sample", "caption", "policy", "workflow", "shots", "manifest", "units_tracks"):
+        assert name in {*names["models"], *names["tables"], *names["views"]}
+        jsonschema.Draft202012Validator.check_schema(json.loads(lpm("schema", name).stdout))
+
+
+def test_status_shows_the_papers_funnel(made: dict[str, Path]) -> None:
+    text = lpm("status", str(made["out"])).stdout
+    assert "56.82" in text and "26.11" in text and "11.52" in text and "face_size" in text
