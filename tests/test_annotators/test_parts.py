@@ -23,6 +23,7 @@ from lpm_train.config import ConfigError, from_json, override, to_json, toy
 from lpm_train.tools.evaluate import Evaluated
 from schemas.parts import AUTO, Absent, members
 from schemas.use import Shared, UseError, load, owner, read_setting
+from schemas.workflow import StageSpec, Workflow
 from stages.clip_plan.crop import CropSettings
 from workflows import catalog
 
@@ -32,7 +33,7 @@ INNER = {"SyncAudio", "Annotator"}
 
 def every_settings() -> list[type[StageSettings]]:
     found = set()
-    for module in pkgutil.iter_modules(stages.__path__, "stages."):
+    for module in pkgutil.walk_packages(stages.__path__, "stages."):
         classes = vars(importlib.import_module(module.name)).values()
         found |= {c for c in classes if inspect.isclass(c) and issubclass(c, StageSettings)}
     return sorted(found, key=lambda c: c.__name__)
@@ -83,7 +84,7 @@ def test_a_shipped_back_end_keeps_the_contract(where: str, protocol: Any, declar
 
 def test_every_protocol_is_asked_for_by_a_stage() -> None:
     asked = {protocol.__name__ for _, protocol, _ in every_part()}
-    for module in pkgutil.iter_modules(annotators.__path__, "annotators."):
+    for module in pkgutil.walk_packages(annotators.__path__, "annotators."):
         if module.name == "annotators.speech.pyannote_parts":
             continue  # needs a library that is not installed by default
         for name, c in vars(importlib.import_module(module.name)).items():
@@ -221,7 +222,7 @@ def test_the_trainers_parts_are_chosen_with_their_settings() -> None:
 
 def test_shipped_stages_have_the_names_they_are_used_by() -> None:
     found = set()
-    for module in pkgutil.iter_modules(stages.__path__, "stages."):
+    for module in pkgutil.walk_packages(stages.__path__, "stages."):
         own = [
             v
             for v in vars(importlib.import_module(module.name)).values()
@@ -230,6 +231,12 @@ def test_shipped_stages_have_the_names_they_are_used_by() -> None:
         found |= {f"{module.name}:{v.__name__}" for v in own if inspect.isclass(v) and hasattr(v, "gate_mode")}
     assert set(stages.SHIPPED.values()) == found
     assert all(load(use).name == name for name, use in stages.SHIPPED.items())  # type: ignore[attr-defined]
+
+
+def test_a_stage_recorded_where_it_once_lay_is_found() -> None:
+    uses = {"pairing": StageSpec(use="stages.pairing:Pairing"), "mine": StageSpec(use="x:Pairing")}
+    spec = Workflow(name="w", policy="default", stages=uses)
+    assert [s.use for s in catalog.placed(spec).stages.values()] == ["stages.pairing.pairing:Pairing", "x:Pairing"]
 
 
 def test_a_stage_that_is_not_shipped_is_refused(tmp_path: Path) -> None:

@@ -10,10 +10,10 @@ import cv2
 import numpy as np
 import onnxruntime
 import pytest
+from footage import every_nth
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from speech_media import need
-from test_identity import frames
 
 from annotators.face.boxes import crop_box, cut_square
 from annotators.face.face_reid import _TEMPLATE, WEIGHT, FaceReid, similarity
@@ -147,7 +147,7 @@ def test_one_person_is_near_and_others_are_far(media: Path, embedder: ReidPortra
     with FaceDetector() as detector, FaceLandmarker() as landmarker:
         for clip in ("talk_woman_garden", "talk_woman_studio", "listen_woman_red"):
             people.append([])
-            for frame in frames(media / f"{clip}.mp4", 40, 2):
+            for frame in every_nth(media / f"{clip}.mp4", 40, 2):
                 face = detector.detect(frame)[0]
                 square = crop_box(face)
                 mesh = landmarker.landmarks(cut_square(frame, square, CROP_SIZE_PX))

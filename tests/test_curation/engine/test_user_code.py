@@ -222,11 +222,10 @@ def test_code_travels_with_a_pipeline(folder: Path) -> None:
 def test_nothing_of_ours_or_installed_is_shadowed(tmp_path: Path) -> None:
     for name in ("numpy.py", "json.py", "mine.py"):
         (tmp_path / name).write_text("import numpy, json\nclass X: ...\n")
-    (tmp_path / "stages").mkdir()
-    (tmp_path / "stages" / "probe.py").write_text("class Probe: ...")
-    assert list(collect(tmp_path, ["mine:X", "numpy:X", "stages.sources.probe:Probe", "absent:X", "12:30"])) == [
-        "mine.py"
-    ]
+    (tmp_path / "stages" / "sources").mkdir(parents=True)
+    (tmp_path / "stages" / "sources" / "probe.py").write_text("class Probe: ...")
+    uses = ["mine:X", "numpy:X", "stages.sources.probe:Probe", "absent:X", "12:30"]
+    assert list(collect(tmp_path, uses)) == ["mine.py"]
 
 
 def test_another_datasets_module_of_the_same_name_is_another(tmp_path: Path) -> None:

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from reference_case import image
 from table_rows import row
-from test_references import _image
 
 from annotators.face.face_reid import FaceReid
 from curation.memory import MemoryInputs
@@ -71,7 +71,7 @@ def test_rivals_are_the_other_people_of_the_source() -> None:
 
 
 def test_images_inside_the_clip_are_left_out_unless_there_is_no_other() -> None:
-    inside, outside = _image(11.0), _image(2.0)
+    inside, outside = image(11.0), image(2.0)
     assert outside_first(CLIP, [inside, outside]) == [outside]
     assert outside_first(CLIP, [inside]) == [inside]
 
