@@ -71,7 +71,7 @@ def _preset(name: str) -> Config:
         sections = yaml12.load(file.read_text(encoding="utf-8"))
         base = _preset(str(sections.pop("preset", "small")))
         said = [f"{part}.{key}={json.dumps(value)}" for part, keys in sections.items() for key, value in keys.items()]
-    except (yaml.YAMLError, AttributeError) as e:
+    except (yaml.YAMLError, AttributeError, TypeError) as e:
         raise ConfigError(f"{name} holds no settings by section, such as `optim: {{lr: 1e-3}}`: {e}") from e
     if (folder := str(file.parent.absolute())) not in sys.path:
         sys.path.append(folder)  # last: nothing that is installed is shadowed
