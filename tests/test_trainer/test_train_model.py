@@ -177,7 +177,7 @@ def test_configuration_round_trip_and_errors() -> None:
         ("optim.lr=fast", "valid number"),
         ("run.stage=train", "nothing is called 'train'; did you mean 'pretrain'"),
         ("run.steps", "section.setting=value"),
-        ("pretrain.drop.lips=1", "there are: speak, listen"),
+        ("pretrain.drop.lips=1", "did you mean 'listen'"),
         ("pretrain.phases=[{'share': 1, 'lips': 2}]", "there are: share, listen, refs"),
         ("pretrain.drop.speak=2", "not a probability"),
         ("data.hop_frames=0", "must be positive"),
