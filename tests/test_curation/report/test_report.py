@@ -23,8 +23,7 @@ from curation.engine.register import expand
 from curation.engine.run import Job, run
 from curation.engine.workflow import resolve
 from curation.report import svg
-from curation.report.page import write_report
-from curation.report.page import render
+from curation.report.page import render, write_report
 from curation.storage.store import Store, table_file
 from schemas import tables as t
 
