@@ -37,7 +37,7 @@ from schemas import tables as t
 
 class Seen:
     '''A head turns by a degree a frame.'''
-    name, version, unit = "seen", 1, "window"
+    name, version, grain = "seen", 1, "window"
     reads, writes = (t.SOURCES,), (t.FACE_FRAMES,)
     gate, gate_mode, Settings = "sources", "once", StageSettings
     def __init__(self, settings): ...
@@ -48,7 +48,7 @@ class Seen:
 
 class Followed:
     '''One face is in view all the time.'''
-    name, version, unit = "followed", 1, "source"
+    name, version, grain = "followed", 1, "source"
     reads, writes = (t.SOURCES,), (t.SHOTS, t.TRACKS, t.TRACKLETS)
     gate, gate_mode, Settings = "sources", "once", StageSettings
     def __init__(self, settings): ...
@@ -249,4 +249,11 @@ def test_a_table_of_ones_own_cannot_replace_one_of_ours(tmp_path: Path) -> None:
         assert (again, again.key, again.doc, again.grain) == (table, table.key, table.doc, table.grain)
     (tmp_path / "mine.yaml").write_text('name: m\npolicy: default\nstages: {a: {use: "nowhere:A"}}\n')
     with pytest.raises(WorkflowError, match=r"put nowhere.py beside the workflow's YAML"):
+        resolve(catalog.workflow(str(tmp_path / "mine.yaml")), folder=tmp_path)
+
+
+def test_a_class_that_is_no_stage_is_refused_by_what_it_lacks(tmp_path: Path) -> None:
+    (tmp_path / "half.py").write_text("class Half:\n    name, version = 'half', 1\n")
+    (tmp_path / "mine.yaml").write_text('name: m\npolicy: default\nstages: {a: {use: "half:Half"}}\n')
+    with pytest.raises(WorkflowError, match="half:Half is no stage: it has no 'grain'"):
         resolve(catalog.workflow(str(tmp_path / "mine.yaml")), folder=tmp_path)
