@@ -69,7 +69,7 @@ def test_a_shipped_back_end_keeps_the_contract(where: str, protocol: Any, declar
     try:
         made = made_of(builder, given)
         chosen: Part[Any] = Part(declared, protocol, use, given)
-        identity = chosen.identity("part")
+        identity = chosen.provenance("part")
     except (PartNotInstalledError, weights.WeightsNotFound) as e:
         pytest.skip(str(e))
     assert identity["part"] == made.name and identity.keys() >= set(made.weights)
@@ -117,18 +117,18 @@ class Flat:
 def test_another_back_end_is_chosen_with_its_settings() -> None:
     toy = Toy.model_validate({"vad": {"use": f"{__name__}:Flat", "level": 0.25}})
     assert isinstance(built := toy.vad.build(), Flat) and built.level == 0.25
-    identity = toy.identity()
+    identity = toy.provenance()
     assert identity["vad"] == "flat" and len(identity["vad.code"]) == 64
     assert identity["vad.settings"] == '{"level": 0.25}'
     again = Toy.model_validate(toy.model_dump(mode="json"))
-    assert again == toy and again.identity() == identity
+    assert again == toy and again.provenance() == identity
 
 
 def test_auto_takes_what_is_here_and_names_what_stands_in(monkeypatch: pytest.MonkeyPatch) -> None:
     toy = Toy()
     assert toy.other.choice == AUTO
     monkeypatch.setattr(weights, "find", lambda name: None)
-    assert toy.other.settled == "none" and toy.other.build() is None and toy.other.identity("x") == {"x": "no-vad"}
+    assert toy.other.settled == "none" and toy.other.build() is None and toy.other.provenance("x") == {"x": "no-vad"}
 
 
 @pytest.mark.parametrize(

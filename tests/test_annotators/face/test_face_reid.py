@@ -182,7 +182,7 @@ def test_only_chips_are_embedded(embedder: ReidPortraits) -> None:
 
 
 def test_without_its_weights_dlib_stands_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from annotators.face.identity import FaceEmbedder
+    from annotators.face.dlib_embedder import FaceEmbedder
     from curation.engine.workflow import resolve
     from stages.references.embedding import EmbeddingSettings
     from workflows import catalog
@@ -190,11 +190,11 @@ def test_without_its_weights_dlib_stands_in(tmp_path: Path, monkeypatch: pytest.
 
     pipeline = resolve(catalog.workflow("conversation"))
     if weights.find(WEIGHT) is not None:
-        assert WEIGHT in EmbeddingSettings().identity()
+        assert WEIGHT in EmbeddingSettings().provenance()
         assert WEIGHT not in stand_ins(pipeline)
     monkeypatch.setenv("OPENLPM_CACHE", str(tmp_path))
     directories = os.environ.get("OPENLPM_MODELS", "").split(os.pathsep)
     monkeypatch.setenv("OPENLPM_MODELS", os.pathsep.join(d for d in directories if not (Path(d) / WEIGHT).exists()))
-    assert EmbeddingSettings().identity()["backend"] == FaceEmbedder.name
+    assert EmbeddingSettings().provenance()["backend"] == FaceEmbedder.name
     assert stand_ins(pipeline)[WEIGHT] == FaceEmbedder.name
     assert f"lpm models fetch {WEIGHT}" in sentence(WEIGHT, FaceEmbedder.name)

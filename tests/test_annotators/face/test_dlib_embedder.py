@@ -10,8 +10,8 @@ from footage import every_nth
 from speech_media import need
 
 from annotators.face.boxes import crop_box, cut_square
+from annotators.face.dlib_embedder import CHIP_SIZE_PX, FaceEmbedder
 from annotators.face.faces import CROP_SIZE_PX, FaceDetector, FaceLandmarker
-from annotators.face.identity import CHIP_SIZE_PX, FaceEmbedder
 from annotators.face.mesh import eye_corners_and_nose, to_frame
 from annotators.protocols import FloatArray, Image
 
