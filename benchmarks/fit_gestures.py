@@ -3,9 +3,9 @@
     python benchmarks/fit_gestures.py {hands,head} DATASET... [--labels FILE] [--json FILE]
 
 `hands`: wrist speeds from which a hand strokes and below which it rests. `head`: how much larger nods and shakes of a
-person who speaks must be. The DATASETs are as for `benchmarks/events.py`. Limits are chosen by F0.5, which weighs
-precision over recall: a caption that tells of a gesture nobody makes harms more than one that leaves it out. Beside it
-stands the score of the limits in use.
+person who speaks must be, and how much slower one half of a nod may be. The DATASETs are as for `benchmarks/events.py`.
+Limits are chosen by F0.5, which weighs precision over recall: a caption that tells of a gesture nobody makes harms more
+than one that leaves it out. Beside it stands the score of the limits in use.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from measured_events import Piece
 from annotators.body_gestures import REST_SPEED, STROKE_SPEED, gestures
 from annotators.camera_moves import panned
 from annotators.face_sizes import LEAST_PX, face_px
-from annotators.head_gestures import SPEAKING_FACTOR, head_gestures
+from annotators.head_gestures import SLOW_NOD, SPEAKING_FACTOR, head_gestures
 from annotators.signal_series import Event, in_profile
 
 Limits = tuple[float, ...]
@@ -57,10 +57,10 @@ def swings(piece: Piece, limits: Limits) -> list[Event]:
 SPEEDS = tuple(
     (on, off) for on, off in product((0.6, 0.7, 0.8, 1.0, 1.2, 1.4, 1.6, 2.0), (0.3, 0.4, 0.5, 0.6)) if off < on
 )
-FACTORS = tuple((factor,) for factor in (1.0, 1.3, 1.6, 2.0, 2.5, 3.0))
+FACTORS = tuple(product((1.0, 1.3, 1.6, 2.0, 2.5, 3.0), (1.0, 1.25, 1.5, 2.0)))
 RULES = {
     "hands": Rule(("gesture",), SPEEDS, (STROKE_SPEED, REST_SPEED), strokes),
-    "head": Rule(("nod", "shake"), FACTORS, (SPEAKING_FACTOR,), swings),
+    "head": Rule(("nod", "shake"), FACTORS, (SPEAKING_FACTOR, SLOW_NOD), swings),
 }
 
 
