@@ -21,11 +21,11 @@ import events as scoring
 import record
 from measured_events import Piece
 
-from annotators.body_gestures import REST_SPEED, STROKE_SPEED, gestures
-from annotators.camera_moves import panned
-from annotators.face_sizes import LEAST_PX, face_px
-from annotators.head_gestures import SLOW_NOD, SPEAKING_FACTOR, head_gestures
-from annotators.signal_series import Event, in_profile
+from annotators.body.gestures import REST_SPEED, STROKE_SPEED, gestures
+from annotators.face.sizes import LEAST_PX, face_px
+from annotators.performance.head_gestures import SLOW_NOD, SPEAKING_FACTOR, head_gestures
+from annotators.performance.signal_series import Event, in_profile
+from annotators.picture.camera_moves import panned
 
 Limits = tuple[float, ...]
 

@@ -15,21 +15,21 @@ from typing import Any, cast
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from annotators.body_gestures import gestures, leans
-from annotators.body_series import BodySignals
-from annotators.camera_moves import CameraSeries, camera_move, panned
-from annotators.performance_signals import measure
-from annotators.signal_series import Baseline, Event, FaceSignals
+from annotators.body.gestures import gestures, leans
+from annotators.body.series import BodySignals
+from annotators.performance.performance_signals import measure
+from annotators.performance.signal_series import Baseline, Event, FaceSignals
+from annotators.picture.camera_moves import CameraSeries, camera_move, panned
 from curation import Dataset
 from schemas import tables as t
 from schemas.caption import State
 from schemas.tables.body import BodyFrameRow
 from schemas.time import Interval, grid_range
-from stages.body import body_signals
+from stages.clip_plan.framing import Crop
 from stages.face_series import track_series, tracklets_of
-from stages.packing_crop import Crop
-from stages.performance import SIGNAL_COLUMNS, face_signals, track_baselines
-from stages.performance_context import camera_part, camera_series
+from stages.performance.body import body_signals
+from stages.performance.context import camera_part, camera_series
+from stages.performance.performance import SIGNAL_COLUMNS, face_signals, track_baselines
 
 
 @dataclass(frozen=True, slots=True)
