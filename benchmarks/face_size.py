@@ -4,9 +4,10 @@
 
 Every third of a second of each clip, faces of 150 px (shorter side of the mesh's box) and more are measured as they
 are, then once for each size after the picture was shrunk until the face has that size and compressed as JPEG (quality
-75). An action counts as shown from its threshold in `annotators.performance.facial_actions` on. Printed for each size: how many of
-the shown ones are found again (recall), how many of the found ones were shown (precision), and the correlation of the
-raw values; for angles the median error in degrees. `lost` is the share of faces in which no mesh is found any more.
+75). An action counts as shown from its threshold in `annotators.performance.facial_actions` on. Printed for each size:
+how many of the shown ones are found again (recall), how many of the found ones were shown (precision), and the
+correlation of the raw values; for angles the median error in degrees. `lost` is the share of faces in which no mesh is
+found any more.
 """
 
 from __future__ import annotations

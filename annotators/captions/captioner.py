@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
-from annotators.body.shown import NOT_MEASURED, BodyShown
+from annotators.body.summary import NOT_MEASURED, BodySummary
 from annotators.captions.prose import camera_prose, listen_prose, speak_prose
 from annotators.performance.gaze_targets import Side
 from annotators.performance.performance_signals import Performance, measure
@@ -31,7 +31,7 @@ class ClipContext:
     the words spoken by this person, or heard by this person, without time. `partner` says whether the other person
     is seen in the same source picture, `partner_side` on which side; None = not known or nobody. `voice`, `camera`,
     `clothing`, `body` and `panned` were measured beside the face: see `speaking_style`, `camera_moves`, `clothing` and
-    `body_shown`.
+    `body_summary`.
     """
 
     state: State
@@ -43,7 +43,7 @@ class ClipContext:
     voice: SpeakingStyle = NO_STYLE
     camera: str = "unknown"
     clothing: str | None = None
-    body: BodyShown = NOT_MEASURED
+    body: BodySummary = NOT_MEASURED
     panned: Mask | None = None
 
     @property

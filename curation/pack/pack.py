@@ -55,7 +55,7 @@ def pack(job: Job, *, dry_run: bool = False) -> dict[str, Any]:
     settings = PackSettings.model_validate(job.pipeline.workflow.pack)
     stepper = job.stepper()
     store = stepper.store
-    identities = {r.name: dict(stepper.identity(r)) for r in job.pipeline.stages}
+    identities = {r.name: dict(stepper.provenance(r)) for r in job.pipeline.stages}
     with Spool(store) as spool:
         plan = spool.fill(kept_entries(Dataset(job.store_uri), identities, job.policy.policy_id), settings)
         old = store.read_json("shards/index.json")

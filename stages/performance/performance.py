@@ -24,7 +24,7 @@ from annotators.performance.speaking_style import SpeakingStyle
 from annotators.picture.camera_moves import CameraSeries, camera_move, panned
 from curation.media.grid import frames_on_grid
 from curation.media.video import iter_frames
-from curation.stage import Gate, GateMode, Inputs, Outputs, Rows, StageSettings, Unit, WorkItem, each_unit
+from curation.stage import Gate, GateMode, Grain, Inputs, Outputs, Rows, StageSettings, WorkItem, each_unit
 from schemas.caption import PerformanceCaption, State
 from schemas.caption_checks import contradictions
 from schemas.table import Table
@@ -91,7 +91,7 @@ class Performance:
 
     name: ClassVar[str] = "performance"
     version: ClassVar[int] = 7
-    unit: ClassVar[Unit] = "source"
+    grain: ClassVar[Grain] = "source"
     reads: ClassVar[tuple[Table, ...]] = (
         SOURCES,
         FRAMES,

@@ -23,7 +23,7 @@ from annotators.protocols import FaceAnalyzer, FaceDetecting
 from annotators.shipped import FACE_COMPARERS
 from curation.media.errors import MediaError
 from curation.media.video import frame_times
-from curation.stage import Gate, GateMode, Inputs, Outputs, StageSettings, Unit, WorkItem
+from curation.stage import Gate, GateMode, Grain, Inputs, Outputs, StageSettings, WorkItem
 from schemas.table import Table
 from schemas.tables import CUTS, FACE_CROPS, FACE_FRAMES, FRAMES, LAYOUT, PORTRAITS, SOURCES
 from schemas.tables.scan import CutRow, PortraitRow
@@ -86,11 +86,11 @@ class Scan:
 
     name: ClassVar[str] = "scan"
     version: ClassVar[int] = 4
-    unit: ClassVar[Unit] = "window"
+    grain: ClassVar[Grain] = "window"
     reads: ClassVar[tuple[Table, ...]] = (SOURCES,)
     writes: ClassVar[tuple[Table, ...]] = (CUTS, FRAMES, LAYOUT, FACE_FRAMES, FACE_CROPS, PORTRAITS)
     gate: ClassVar[Gate | None] = "sources"
-    gate_mode: ClassVar[GateMode] = "any"
+    gate_mode: ClassVar[GateMode] = "once"
     Settings: ClassVar[type[StageSettings]] = ScanSettings
 
     def __init__(self, settings: ScanSettings) -> None:

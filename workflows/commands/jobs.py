@@ -113,7 +113,7 @@ def _engine(name: str, address: str | None, wait_for_nodes: bool) -> Engine:
 def _job(target: str, workflow: str | None, policy: str | None, overrides: list[str], retry: bool) -> Job:
     stored = _stored(target)
     if workflow is None and stored is not None:
-        spec = Workflow.model_validate(stored["workflow"])
+        spec = catalog.placed(Workflow.model_validate(stored["workflow"]))
         kept = _policy(stored)
         pipeline = resolve(spec, overrides, folder=Path.cwd(), code=recorded(Store(target)))
     else:
@@ -188,7 +188,7 @@ def decide(out: Console, target: str, policy: str, dry_run: bool) -> None:
     Dataset(target)
     stored, store, chosen = _stored_or_refused(target), Store(target), catalog.policy(policy)
     check_policy(chosen)
-    program = stamp(Workflow.model_validate(stored["workflow"]), recorded(store))
+    program = stamp(catalog.placed(Workflow.model_validate(stored["workflow"])), recorded(store))
     stepper = functools.cache(lambda: existing(target, policy).stepper())
     with contextlib.nullcontext() if dry_run else locked(store):
         progress = ProgressReader(store, program, stepper)
@@ -268,6 +268,6 @@ def verify(out: Console, target: str, media: bool | None, tables: bool = False) 
 
 def report(out: Console, target: str) -> None:
     """Write the report."""
-    from curation.report import write_report
+    from curation.report.page import write_report
 
     out.print(f"report: {write_report(Dataset(target))}", markup=False, highlight=False)

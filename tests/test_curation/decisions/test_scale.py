@@ -13,7 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from test_engine import GOOD, go, policy
+from engine_case import GOOD, go, policy
 from toy import WORKFLOW, filled, write_sources
 
 from curation import Dataset, dataset

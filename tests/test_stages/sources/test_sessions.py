@@ -162,7 +162,7 @@ def test_the_dataset_takes_partner_and_exchange_from_the_session() -> None:
 
 @pytest.mark.slow
 def test_footage_of_two_files_is_one_exchange(media: Path) -> None:
-    from test_states_footage import stages
+    from states_case import stages  # here, since it imports every stage
 
     truth = json.loads((media / "session.truth.json").read_text())
     parts: dict[Table, list[pa.Table]] = {}
