@@ -178,7 +178,7 @@ def test_configuration_round_trip_and_errors() -> None:
         ("run.stage=train", "nothing is called 'train'; did you mean 'pretrain'"),
         ("run.steps", "section.setting=value"),
         ("pretrain.drop.lips=1", "did you mean 'listen'"),
-        ("pretrain.phases=[{'share': 1, 'lips': 2}]", "there are: share, listen, refs"),
+        ("pretrain.phases=[{'share': 1, 'lips': 2}]", "did you mean 'listen'"),
         ("pretrain.drop.speak=2", "not a probability"),
         ("data.hop_frames=0", "must be positive"),
         ("stream.window=4", "multiples of 3"),
