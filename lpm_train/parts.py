@@ -9,18 +9,33 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, is_dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from lpm_train.audio import AudioEncoder
+from lpm_train.batch import Batch
 from lpm_train.codec import Codec
 from lpm_train.text import TextEncoder
 from schemas.parts import Declared, Part
 from schemas.use import code_sha256
+
+
+class TrainingStage(Protocol):
+    """What the loop asks of a stage; all shipped ones are a `lpm_train.stage.Stage`, which does most of it."""
+
+    name: str
+    roles: Mapping[str, nn.Module]  # its models
+
+    def step(self, batch: Batch, i: int) -> dict[str, float]:
+        """Take optimizer step `i` (from 0) on this rank's rows; return figures of the global batch."""
+
+    def evaluate(self, batches: Sequence[Batch]) -> dict[str, float]:
+        """Return held-out figures."""
+
 
 _CODECS = Declared(
     {
@@ -63,7 +78,7 @@ _STAGES = Declared(
 CodecPart = Annotated[Part[Codec], _CODECS]
 AudioPart = Annotated[Part[AudioEncoder], _AUDIO]
 TextPart = Annotated[Part[TextEncoder], _TEXT]
-StagePart = Annotated[Part[Any], _STAGES]  # a subclass of `lpm_train.stage.Stage`, which knows the configuration
+StagePart = Annotated[Part[TrainingStage], _STAGES]
 
 
 def codec(use: str = "patch", **settings: Any) -> Part[Codec]:
@@ -81,9 +96,9 @@ def text(use: str = "hashed-words", **settings: Any) -> Part[TextEncoder]:
     return _TEXT.read(TextEncoder, {"use": use, **settings})
 
 
-def stage(use: str = "pretrain", **settings: Any) -> Part[Any]:
+def stage(use: str = "pretrain", **settings: Any) -> Part[TrainingStage]:
     """Choose a stage of training."""
-    return _STAGES.read(object, {"use": use, **settings})
+    return _STAGES.read(TrainingStage, {"use": use, **settings})
 
 
 def identity(made: object) -> dict[str, Any]:

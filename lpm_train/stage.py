@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -215,5 +215,4 @@ def make_stage(
         teacher: weights of the teacher, distillation only; None: those of `start`.
     """
     where = where or Ranks(device=torch.device(config.run.device or "cpu"))
-    made: Stage = config.run.stage.build(config=config, where=where, start=start, teacher=teacher)
-    return made
+    return cast(Stage, config.run.stage.build(config=config, where=where, start=start, teacher=teacher))

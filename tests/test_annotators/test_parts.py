@@ -200,6 +200,7 @@ def test_a_setting_is_read_alike_everywhere(text: str, value: Any) -> None:
         ("speech.vad.pth=x", "data.codec.strid=1", "has no setting '[a-z]+'; did you mean '(path|stride)'"),
         ("scan.shot_network={use: none, path: x}", "eval.faces={use: none, path: x}", "would be unused"),
         ("speech.vad=os:getcwd", "data.codec=os:getcwd", "is no class"),
+        ("scan.use=x", "run.stage=json:JSONEncoder", "has no setting 'use'|is no TrainingStage: it lacks"),
         ("speech=1", "data=1", "write it as section.setting=value"),
         ("scan.portrait_px=often", "optim.lr=often", "valid (number|integer)"),
     ],
