@@ -48,9 +48,18 @@ def read_meta(storage: Storage, folder: str) -> dict[str, Any] | None:
         return None
 
 
-def difference(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
-    """Say in what a stored description differs from the wanted one."""
-    return "; ".join(f"{k}: stored {stored.get(k)}, asked for {v}" for k, v in wanted.items() if stored.get(k) != v)
+def difference(stored: Mapping[str, Any], wanted: Mapping[str, Any], at: str = "") -> str:
+    """Say in what a stored description differs from the wanted one; another format is all that is said of it."""
+    said = []
+    for key in {"format": 0, **stored, **wanted}:
+        have, want = stored.get(key), wanted.get(key)
+        if isinstance(have, Mapping) and isinstance(want, Mapping):
+            said += [difference(have, want, f"{at}{key}.")] * (have != want)
+        elif have != want:
+            said.append(f"{at}{key}: stored {have}, asked for {want}")
+        if key == "format" and said:
+            break
+    return "; ".join(said)
 
 
 def read_index(storage: Storage, folder: str, shard: str) -> pa.Table:

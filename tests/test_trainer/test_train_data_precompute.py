@@ -70,7 +70,7 @@ def test_another_codec_other_data_or_other_buckets_are_refused(tmp_path: Path) -
     with pytest.raises(DataError, match=r"no precomputed/a in this dataset: run `lpm train precompute"):
         loader(root, precomputed="a")
     precompute(root, "a", encoders(), [BUCKET])
-    with pytest.raises(DataError, match=r"other encoders \(codec: stored .*mix two latent spaces"):
+    with pytest.raises(DataError, match=r"other encoders \(codec.settings.stride: stored .*mix two latent spaces"):
         Loader(data(root, precomputed="a"), encoders((2, 8, 8)))
     with pytest.raises(DataError, match="other settings"):
         precompute(root, "a", encoders((2, 8, 8)), [BUCKET])
