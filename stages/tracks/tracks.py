@@ -152,7 +152,8 @@ def _rows_of(table: pa.Table, column: Column[str], value: str) -> pa.Table:
 def _cuts(table: pa.Table, duration_s: float, min_shot_s: float) -> list[tuple[float, int, float]]:
     """Return (time, frame index, mixed seconds before it) of cuts, in order.
 
-    They are at least `min_shot_s` apart, the stronger of two close ones. The file's first and last shot may be shorter: often a frame of another shot is left over from cutting the file.
+    They are at least `min_shot_s` apart, the stronger of two close ones. The file's first and last shot may be
+    shorter: often a frame of another shot is left over from cutting the file.
     """
     rows = sorted(CUTS.rows(table), key=lambda r: (-r.score, r.t_s))
     kept: list[tuple[float, int, float]] = []
