@@ -16,7 +16,7 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import pyarrow as pa
 
@@ -28,6 +28,7 @@ from curation.ledger import Balance
 from curation.progress import next_stage
 from curation.register import Named, read_registry, register
 from curation.rules import check_policy
+from curation.shards import ShardIndex
 from curation.step import StageSetupError, Stepper, StepResult
 from curation.store import Store, StoreError
 from curation.strip import keep_sources
@@ -78,6 +79,15 @@ class Engine(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Shards:
+    """What packing came to."""
+
+    index: ShardIndex
+    status: Literal["written", "unchanged", "unwritten"]
+    """unwritten: a dry run"""
+
+
 @dataclass(slots=True)
 class Outcome:
     """How a run ended."""
@@ -86,7 +96,8 @@ class Outcome:
     balances: list[Balance]
     steps: Counter[tuple[str, str]] = field(default_factory=Counter)
     """(stage, status) -> steps"""
-    packed: dict[str, Any] = field(default_factory=dict)
+    packed: Shards | None = None
+    """None = the workflow writes none"""
 
     @property
     def quarantined(self) -> int:
@@ -94,7 +105,7 @@ class Outcome:
         return sum(b.counts["quarantined"] for b in self.balances)
 
 
-Packer = Callable[[Job], dict[str, Any]]
+Packer = Callable[[Job], Shards]
 Event = Callable[[str, Any], None]
 
 
@@ -161,7 +172,7 @@ def run(
 
 def conclude(
     job: Job, store: Store, packer: Packer | None, report: Callable[[StepResult], None], event: Event
-) -> tuple[list[Balance], dict[str, Any]]:
+) -> tuple[list[Balance], Shards | None]:
     """Do what concerns the dataset as a whole: its stages, ledger, shards, compaction, catalog."""
     stepper = job.stepper()
     for resolved in job.pipeline.dataset:
@@ -171,7 +182,7 @@ def conclude(
     tidy(store)
     event("phase", "ledger")
     balances = account.write(stepper)
-    packed: dict[str, Any] = {}
+    packed = None
     if packer is not None:
         event("phase", "pack")
         packed = packer(job)

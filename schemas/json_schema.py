@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pyarrow as pa
 from pydantic.config import JsonDict
-from pydantic import JsonValue
 
 from schemas.column import Column
 from schemas.table import Table

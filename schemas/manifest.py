@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable
 
 from schemas.sample import Sample
-from schemas.tables.output import ManifestRow
+from schemas.tables.output import ManifestRow, Member
 from schemas.units import packed_columns
 
 
@@ -20,7 +20,7 @@ def manifest_row(x: Sample, shard: str, members: Iterable[tuple[str, int, int]])
         confidence=x.scores.state_confidence, median_face_px=x.video.median_face_px,
         partner_track_id=x.partner_track_id, pair_id=x.pair_id, pair_status=x.pair_status,
         n_references=len(x.references), license=x.rights.license, shard=shard,
-        members=[{"name": n, "offset": o, "size": z} for n, o, z in members],
+        members=[Member(name=n, offset=o, size=z) for n, o, z in members],
         annotators=json.dumps(x.annotators, sort_keys=True), policy_id=x.policy_id,
     )  # fmt: skip
     marked = [c for _, _, c in packed_columns() if c.packed is not None and c.packed.manifest]

@@ -27,6 +27,7 @@ SAMPLES_PER_FRAME = PACKED_AUDIO_HZ // FPS
 """Audio samples a video frame: 1920."""
 
 State = Literal["speak", "listen", "idle", "both"]
+ReferenceKind = Literal["global", "view", "expression"]
 
 
 class _Model(BaseModel):
@@ -131,7 +132,7 @@ class ReferenceRef(_Model):
     """One reference image member."""
 
     member: str = Field(description="key suffix, e.g. ref_global_0.jpg")
-    kind: Literal["global", "view", "expression"]
+    kind: ReferenceKind
     source_id: str
     time_s: float = Field(description="on the clock of its own source")
     distance: float = Field(description="identity distance to the person's mean embedding")

@@ -38,6 +38,7 @@ from curation.register import InputError, expand
 from curation.rules import check_policy
 from curation.run import Engine, Job, RunStoppedError, locked, write_policy
 from curation.run import run as run_job
+from curation.shards import ShardIndex
 from curation.splits import split_warnings
 from curation.step import StageSetupError
 from curation.store import Store, StoreError
@@ -88,10 +89,10 @@ def run(
     report(err, target)
     status(out, target)
     packed = outcome.packed
-    if packer is None:
+    if packed is None:
         said = f"nothing packed, as no stage of workflow '{job.pipeline.workflow.name}' encodes clips"
     else:
-        said = f"{packed['samples']} samples in {len(packed['shards'])} shards ({packed['status']})"
+        said = f"{packed.index.samples} samples in {len(packed.index.shards)} shards ({packed.status})"
     out.print(f"{said}; run {outcome.run_id}")
     _print_split_warnings(err, target)
     _print_quarantine(err, target)
@@ -215,8 +216,8 @@ def pack(err: Console, out: Console, target: str, dry_run: bool = False) -> None
     job = existing(target)
     if dry_run:
         packed = pack_shards(job, dry_run=True)
-        said = "nothing would change" if packed["status"] == "unchanged" else "would be written"
-        out.print(f"{packed['samples']} samples in {len(packed['shards'])} shards, {packed['bytes']} bytes: {said}")
+        said = "nothing would change" if packed.status == "unchanged" else "would be written"
+        out.print(f"{_size(packed.index)}: {said}")
         return
     stepper = job.stepper()
     with locked(stepper.store):
@@ -224,10 +225,12 @@ def pack(err: Console, out: Console, target: str, dry_run: bool = False) -> None
         account.write(stepper)
         packed = pack_shards(job)
         Dataset(target).write_catalog()
-    out.print(
-        f"{packed['samples']} samples in {len(packed['shards'])} shards, {packed['bytes']} bytes: {packed['status']}"
-    )
+    out.print(f"{_size(packed.index)}: {packed.status}")
     _print_split_warnings(err, target)
+
+
+def _size(index: ShardIndex) -> str:
+    return f"{index.samples} samples in {len(index.shards)} shards, {index.bytes} bytes"
 
 
 def compact(out: Console, target: str, min_files: int) -> None:

@@ -23,7 +23,7 @@ def schema(name: str) -> JsonDict:
     """Return the JSON Schema of a table, a rule's view (units_<kind>), or a model."""
     if name == "list":
         views = [f"units_{k}" for k in UNITS]
-        return {"models": sorted(_MODELS), "tables": sorted(t.TABLES), "views": views}
+        return {"models": [*sorted(_MODELS)], "tables": [*sorted(t.TABLES)], "views": [*views]}
     if name in _MODELS:
         return _MODELS[name].model_json_schema()
     if name in t.TABLES:

@@ -8,7 +8,6 @@ from schemas.packed import IN_PERFORMANCE, PERFORMANCE, Packed
 from schemas.row import Row
 from schemas.table import Table
 
-
 _TERM = Packed("performance", manifest=False, absent="unknown")
 _ANNOTATOR = Packed("performance", manifest=False, absent="none")
 
