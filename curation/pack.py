@@ -24,6 +24,7 @@ from curation.table_writer import writing
 from schemas import tables as t
 from schemas.manifest import manifest_row
 from schemas.tables.output import ManifestRow
+from schemas.tables.scan import PortraitRow
 
 MANIFEST_ROWS = 32_768
 """Rows of the manifest that are sorted at once: some 130 MB."""
@@ -130,7 +131,8 @@ class _Images:
         track = {
             r.tracklet_id: r.track_id for r in t.TRACKLETS.rows(self._dataset.table(t.TRACKLETS, None, [source_id]))
         }
-        portraits = self._dataset.table(t.PORTRAITS, ["tracklet_id", "k", "image"], [source_id])
+        columns = (PortraitRow.tracklet_id, PortraitRow.k, PortraitRow.image)
+        portraits = self._dataset.table(t.PORTRAITS, columns, [source_id])
         return {(track.get(r.tracklet_id, ""), r.k): r.image for r in t.PORTRAITS.rows(portraits)}
 
     def get(self, source_id: str, track_id: str, k: int, part_xywh: tuple[float, ...]) -> bytes:

@@ -38,6 +38,7 @@ from schemas import tables as t
 from schemas.document import data_contract
 from schemas.extensions import own, to_json
 from schemas.policy import Policy
+from schemas.tables.registry import InputRow
 
 
 class RunStoppedError(RuntimeError):
@@ -149,7 +150,7 @@ def run(
         try:
             event("phase", "register")
             inputs = register(store, named) if named else read_registry(store)
-            left_out = {n.path for n in named} - set(inputs["path"].to_pylist())
+            left_out = {n.path for n in named} - set(InputRow.path.values(inputs))
             if left_out:
                 event("forgotten", sorted(left_out))
             if inputs.num_rows == 0:
@@ -194,8 +195,8 @@ def plan(job: Job, inputs: pa.Table) -> list[SourceWork]:
     """Return the sources with something to do, most bytes first, so that no long one comes last and alone."""
     stepper = job.stepper()
     first: dict[str, SourceWork] = {}
-    for row in inputs.to_pylist():
-        first.setdefault(row["source_id"], SourceWork(row["source_id"], row["path"], row["bytes"]))
+    for row in t.INPUTS.rows(inputs):
+        first.setdefault(row.source_id, SourceWork(row.source_id, row.path, row.bytes))
     work = [w for w in first.values() if next_stage(stepper, w.source_id) is not None]
     return sorted(work, key=lambda w: (-w.bytes, w.source_id))
 
@@ -235,7 +236,7 @@ def write_policy(store: Store, policy: Policy) -> None:
 
 def drop_orphans(store: Store, inputs: pa.Table) -> None:
     """Remove tables, commits, clips and names of sources that no input refers to any more (replaced or forgotten)."""
-    live = {str(s) for s in inputs["source_id"].to_pylist()}
+    live = set(InputRow.source_id.values(inputs))
     for prefix in ("commits", "tables", "clips"):
         for name in list(store.tables(prefix) if prefix == "tables" else store.names(prefix)):
             base = name.rsplit("/", 1)[-1]

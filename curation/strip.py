@@ -90,7 +90,7 @@ def _shards(store: Store, source_ids: Sequence[str]) -> int:
     rows = pa.concat_tables([schema.empty_table(), *after]).sort_by("sample_id")
     if rows.num_rows < before:
         store.write(table_file(t.MANIFEST), parquet_bytes(rows))
-        shards = sorted({str(name) for name in rows["shard"].to_pylist()})
+        shards = sorted(set(ManifestRow.shard.values(rows)))
         size = sum(store.size(f"shards/{name}") for name in shards)
         # Without a plan the next packing writes the shards as they should be.
         ShardIndex("", rows.num_rows, shards, size).write(store)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import json
 import sys
 from dataclasses import replace
 from importlib.util import find_spec
@@ -153,12 +152,10 @@ def _print_split_warnings(err: Console, target: str) -> None:
 
 
 def _print_quarantine(err: Console, target: str) -> None:
-    errors = Dataset(target).table(t.ERRORS).to_pylist()
-    names = {r["source_id"]: r["name"] for r in Dataset(target).table(t.INPUTS).to_pylist()}
+    errors = t.ERRORS.rows(Dataset(target).table(t.ERRORS))
+    names = {r.source_id: r.name for r in t.INPUTS.rows(Dataset(target).table(t.INPUTS))}
     for e in errors[:20]:
-        text = (
-            f"quarantined {names.get(e['source_id'], e['source_id'])!r} in {e['stage']}: {e['error']}: {e['message']}"
-        )
+        text = f"quarantined {names.get(e.source_id, e.source_id)!r} in {e.stage}: {e.error}: {e.message}"
         err.print(text, markup=False, highlight=False, style="red")
     if len(errors) > 20:
         err.print(f'... and {len(errors) - 20} more: lpm query {target} "SELECT * FROM errors"', markup=False)
@@ -179,7 +176,7 @@ def explain(out: Console, target: str, unit_id: str, policy: str | None, as_json
     check_policy(asked)
     answer = ex.explain(dataset, unit_id, asked)
     if as_json:
-        sys.stdout.write(json.dumps(answer, default=str, ensure_ascii=False, indent=1) + "\n")
+        sys.stdout.write(ex.as_json(answer) + "\n")
     else:
         out.print(ex.as_text(answer), markup=False, highlight=False)
 
