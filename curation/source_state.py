@@ -143,7 +143,8 @@ class SourceState:
         for w in range(item.n_windows) if windowed else [0]:
             name = commit_file(writer.name, WorkItem(item.source_id, window_index=w), windowed)
             commit = self.commit(name)
-            out.append("" if commit is None else commit.tables.get(table.name, {}).get("sha256", commit.status))
+            wrote = None if commit is None else commit.tables.get(table.name)
+            out.append("" if commit is None else commit.status if wrote is None else wrote["sha256"])
         return out
 
     def media_s(self, item: WorkItem) -> float:
