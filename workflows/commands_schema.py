@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import BaseModel
 from pydantic.config import JsonDict
 
+from curation.dataset import Dataset
 from schemas import tables as t
 from schemas.caption import PerformanceCaption
 from schemas.json_schema import column_schema, table_schema
@@ -19,8 +20,13 @@ _MODELS: dict[str, type[BaseModel]] = {
 }  # fmt: skip
 
 
-def schema(name: str) -> JsonDict:
-    """Return the JSON Schema of a table, a rule's view (units_<kind>), or a model."""
+def schema(name: str, dataset: str | None = None) -> JsonDict:
+    """Return the JSON Schema of a table, a rule's view (units_<kind>), or a model.
+
+    With a dataset, tables of its user's own stages are known, and their columns that views and samples hold.
+    """
+    if dataset is not None:
+        Dataset(dataset)
     if name == "list":
         views = [f"units_{k}" for k in UNITS]
         return {"models": [*sorted(_MODELS)], "tables": [*sorted(t.TABLES)], "views": [*views]}
@@ -32,4 +38,6 @@ def schema(name: str) -> JsonDict:
         kind = next(k for k in UNITS if k == name[6:])
         columns = {n: column for n, (_, column, _) in view_columns(kind).items()}
         return {"title": name, "type": "object", "properties": {n: column_schema(c) for n, c in columns.items()}}
-    raise UsageError(f"no schema {name!r}; `lpm schema list` names them all")
+    raise UsageError(
+        f"no schema {name!r}; `lpm schema list` names them all, `lpm schema list DATASET` those of your stages, too"
+    )
