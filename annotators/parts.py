@@ -4,7 +4,7 @@
 
 A workflow chooses another by `vad: {use: "my_vad:MyVad", threshold: 0.4}`, or by the short name of a shipped one. Any
 class that fulfils the protocol will do; its settings are its constructor's arguments. What stands in fingerprints and
-beside every sample (`identity`) follows from the class: name, settings, weights' hashes, code. No model is loaded for
+beside every sample (`provenance`) follows from the class: name, settings, weights' hashes, code. No model is loaded for
 that.
 """
 
@@ -142,7 +142,7 @@ class Part(Generic[T]):
         made: T = builder(**extra, **checked(builder, given, tuple(offered)))
         return made
 
-    def identity(self, label: str) -> dict[str, str]:
+    def provenance(self, label: str) -> dict[str, str]:
         """Return what determines its numbers: `label` -> its name, and hashes, versions and settings.
 
         Raises WeightsNotFound for a file that is nowhere, PartNotInstalledError for a library that is missing.

@@ -28,9 +28,9 @@ from curation import Dataset
 from schemas import tables as t
 from schemas.tables.scan import FaceCropRow
 from schemas.time import Interval
-from stages.scan.scan import ScanSettings
 from stages.scan.evidence import LIMITS, Limits, Shift, face_shift
 from stages.scan.grid import read
+from stages.scan.scan import ScanSettings
 from stages.scan.shots import ShotMeter, decide
 
 HARD_S, OTHER_S = 0.045, 0.2

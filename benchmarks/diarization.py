@@ -28,10 +28,10 @@ import numpy as np
 import record
 from voice_truth import VoiceTruth, told_apart, voice_truths
 
-from annotators.speech.diarization_score import DiarizationErrors, diarization_errors, summed
-from annotators.speech.diarizer import ClusteringDiarizer, DiarizationRule
 from annotators.optional_parts import PartNotInstalledError
 from annotators.protocols_speech import Diarizer, FloatArray, Segment
+from annotators.speech.diarization_score import DiarizationErrors, diarization_errors, summed
+from annotators.speech.diarizer import ClusteringDiarizer, DiarizationRule
 from annotators.speech.pyannote_diarizer import PyannoteDiarizer
 from annotators.speech.speaker_segmentation import SpeakerSegmenter
 from annotators.speech.vad import SileroVoiceActivity, speech_segments

@@ -34,11 +34,11 @@ from curation import Dataset
 from curation.memory import MemoryInputs
 from curation.stage import WorkItem
 from schemas import tables as t
-from stages.references.embedding import Embedding, EmbeddingSettings
-from stages.identity.identity import IdentitySettings, tracks_apart
 from stages.identity.clusters import Rules, clusters_of, merge
 from stages.identity.faces import Face, portrait_vectors, track_faces
+from stages.identity.identity import IdentitySettings, tracks_apart
 from stages.identity.voices import voices_of
+from stages.references.embedding import Embedding, EmbeddingSettings
 
 GUARD = 0.95
 """Share of the smallest limit with a wrong merge among the other clips that a clip left out is clustered by."""

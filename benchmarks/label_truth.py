@@ -13,8 +13,8 @@ from typing import Any
 
 from curation import Dataset
 from curation.engine.inputs import StoreInputs
-from curation.stage import WorkItem
 from curation.engine.workflow import resolve
+from curation.stage import WorkItem
 from schemas import tables as t
 from schemas.table import Table
 from schemas.tables.labels import LabelRow

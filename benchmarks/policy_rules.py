@@ -36,7 +36,6 @@ from truth_people import Truth, read_truths, whole
 from yield_score import usable
 
 from curation import Dataset
-
 from curation.decisions import rules
 from curation.decisions.decide import register_tables, view_sql
 from schemas import tables as t

@@ -19,10 +19,10 @@ import pyarrow as pa
 import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 
+from curation.decisions.decide import unit_tables, view_sql
 from curation.storage import duck
 from curation.storage.batches import batches
 from curation.storage.compacted import Part, live_parts
-from curation.decisions.decide import unit_tables, view_sql
 from curation.storage.store import Store, StoreError, table_file
 from schemas import tables as t
 from schemas.extensions import declare, from_json

@@ -13,13 +13,13 @@ import tarfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from curation.storage.commits import read_commit
 from curation.dataset import Dataset
 from curation.decisions.ledger import LedgerError, balances, check, mute, total
-from curation.engine.register import read_forgotten
-from curation.pack.splits import WITHHELD
 from curation.decisions.survey import slices
+from curation.engine.register import read_forgotten
 from curation.forget.traces import search
+from curation.pack.splits import WITHHELD
+from curation.storage.commits import read_commit
 from schemas import tables as t
 from schemas.sample import SAMPLES_PER_FRAME, Sample
 from schemas.time import PACKED_AUDIO_HZ

@@ -11,10 +11,10 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from annotators.face.faces import CROP_SIZE_PX, FaceDetector, FaceLandmarker
 from annotators.face.boxes import crop_box, cut_square
+from annotators.face.dlib_embedder import FaceEmbedder
+from annotators.face.faces import CROP_SIZE_PX, FaceDetector, FaceLandmarker
 from annotators.face.mesh import eye_corners_and_nose, mouth_opening, to_frame
-from annotators.face.identity import FaceEmbedder
 from annotators.lips.lip_shape import LIP_NUMBERS, lip_shape
 from annotators.lips.lip_signals import MIN_FRAMES, SAMPLES_PER_FRAME
 from annotators.lips.lip_sync_model import MAX_LAG_FRAMES, LearnedLipSync

@@ -13,8 +13,8 @@ from typing import TypeVar
 import numpy as np
 
 from annotators.body.measures import Posture
-from annotators.performance.signal_series import Series
 from annotators.face.views import View, view_from_yaw
+from annotators.performance.signal_series import Series
 
 Term = TypeVar("Term", bound=str)
 

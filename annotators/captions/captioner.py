@@ -11,13 +11,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
-from annotators.body.shown import NOT_MEASURED, BodyShown
+from annotators.body.summary import NOT_MEASURED, BodySummary
 from annotators.captions.prose import camera_prose, listen_prose, speak_prose
 from annotators.performance.gaze_targets import Side
 from annotators.performance.performance_signals import Performance, measure
-from annotators.protocols import Image
 from annotators.performance.signal_series import SIGNAL_RULES, Baseline, FaceSignals, event_ratio
 from annotators.performance.speaking_style import NO_STYLE, SpeakingStyle
+from annotators.protocols import Image
 from schemas.caption import PerformanceCaption, State
 
 Partner = Literal["on_screen", "off_screen"]
@@ -30,7 +30,8 @@ class ClipContext:
     `signals` are in the picture that the caption will stand beside (the person crop where there is one). `text` are
     the words spoken by this person, or heard by this person, without time. `partner` says whether the other person
     is seen in the same source picture, `partner_side` on which side; None = not known or nobody. `voice`, `camera`,
-    `clothing` and `body` were measured beside the face: see `speaking_style`, `camera_moves`, `clothing`, `body_shown`.
+    `clothing` and `body` were measured beside the face: see `speaking_style`, `camera_moves`, `clothing` and
+    `body_summary`.
     """
 
     state: State
@@ -42,7 +43,7 @@ class ClipContext:
     voice: SpeakingStyle = NO_STYLE
     camera: str = "unknown"
     clothing: str | None = None
-    body: BodyShown = NOT_MEASURED
+    body: BodySummary = NOT_MEASURED
 
     @property
     def speaking(self) -> bool:

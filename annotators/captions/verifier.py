@@ -21,8 +21,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from annotators.captions.captioner import Frame
 from annotators.captions.chat import Message, NoAnswerError, ask
 from annotators.captions.chat_reply import frame_parts, parse_reply, structured_request
-from annotators.protocols_speech import SAMPLE_RATE_HZ, FloatArray
 from annotators.captions.served import ServedModel
+from annotators.protocols_speech import SAMPLE_RATE_HZ, FloatArray
 
 Verdict = Literal["Speak", "Conversation", "Listen_dialogue", "Listen_nondialogue", "Silence", "Unknown"]
 

@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from annotators.models.onnx_session import open_session
-from annotators.protocols import FloatArray, Image
 from annotators.models.weights import resolve
+from annotators.protocols import FloatArray, Image
 
 WEIGHT = "face_reid_retail_0095.onnx"
 CHIP_SIZE_PX = 128

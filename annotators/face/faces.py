@@ -16,8 +16,8 @@ from mediapipe.tasks.python import vision
 from annotators.face.boxes import merge, tile_grid, whole_in_tile
 from annotators.face.mesh import BLENDSHAPES, head_pose
 from annotators.models.mediapipe_runtime import Task, local_options, quiet_stderr
-from annotators.protocols import FaceBox, FaceMesh, FloatArray, Image
 from annotators.models.weights import resolve
+from annotators.protocols import FaceBox, FaceMesh, FloatArray, Image
 
 CROP_SIZE_PX = 256
 """Side of the square crop that the landmark model reads."""

@@ -14,8 +14,8 @@ from typing import Literal
 
 import numpy as np
 
-from annotators.face.sizes import NEUTRAL_NEEDS, readable_parts
 from annotators.face.mesh import BLENDSHAPES
+from annotators.face.sizes import NEUTRAL_NEEDS, readable_parts
 from annotators.performance.signal_series import EYE_DEG_PER_UNIT, Series
 
 View = Literal["frontal", "left_three_quarter", "right_three_quarter", "left_profile", "right_profile", "rear"]

@@ -19,7 +19,6 @@ import python_speech_features
 import torch
 from torch import Tensor
 
-from annotators.models import weights
 from annotators.lips.lip_signals import (
     MIN_FRAMES,
     SAMPLES_PER_FRAME,
@@ -29,6 +28,7 @@ from annotators.lips.lip_signals import (
     speech_band_level_db,
 )
 from annotators.lips.lr_asd import AUDIO_FRAMES_PER_VIDEO_FRAME, CONTEXT_FRAMES, FoldedVisualEncoder, LrAsd
+from annotators.models import weights
 from annotators.parts import Made
 from annotators.protocols import Box
 from annotators.protocols_speech import SAMPLE_RATE_HZ, VIDEO_FPS, ByteArray, FloatArray

@@ -19,12 +19,18 @@ from typing import Literal, Self
 import numpy as np
 from scipy.signal import sosfiltfilt
 
-from annotators.models import weights
 from annotators.lips.lip_shape import LIP_NUMBERS
-from annotators.lips.lip_signals import MIN_FRAMES, SAMPLES_PER_FRAME, articulation_filter, check_sync_lengths, fill_gaps
+from annotators.lips.lip_signals import (
+    MIN_FRAMES,
+    SAMPLES_PER_FRAME,
+    articulation_filter,
+    check_sync_lengths,
+    fill_gaps,
+)
+from annotators.lips.sync_audio import WHISPER_WEIGHT, MelSyncAudio, SyncAudio, WhisperSyncAudio
+from annotators.models import weights
 from annotators.parts import Made
 from annotators.protocols_speech import VIDEO_FPS, BoolArray, ByteArray, FloatArray, SyncMeasure
-from annotators.lips.sync_audio import WHISPER_WEIGHT, MelSyncAudio, SyncAudio, WhisperSyncAudio
 
 MODEL_FILE = "lip_sync.npz"
 MAX_LAG_FRAMES = 15  # 0.6 s, as far as SyncNet's evaluation searches

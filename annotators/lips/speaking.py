@@ -20,8 +20,8 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from annotators.models import weights
 from annotators.lips.lip_signals import moving_mean
+from annotators.models import weights
 
 Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]

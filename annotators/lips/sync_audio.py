@@ -14,8 +14,8 @@ from typing import Protocol
 import numpy as np
 from faster_whisper import WhisperModel
 
-from annotators.models import weights
 from annotators.lips.lip_signals import SAMPLES_PER_FRAME
+from annotators.models import weights
 from annotators.protocols_speech import SAMPLE_RATE_HZ, VIDEO_FPS, FloatArray
 
 WHISPER_WEIGHT = "whisper_base"

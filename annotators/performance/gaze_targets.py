@@ -11,7 +11,16 @@ import numpy as np
 from scipy.ndimage import median_filter
 
 from annotators.performance.facial_actions import lowered
-from annotators.performance.signal_series import EYE_DEG_PER_UNIT, Baseline, Event, FaceSignals, Mask, Series, span_event, spans
+from annotators.performance.signal_series import (
+    EYE_DEG_PER_UNIT,
+    Baseline,
+    Event,
+    FaceSignals,
+    Mask,
+    Series,
+    span_event,
+    spans,
+)
 from schemas.time import GRID_HZ
 
 CAMERA_DEG = 12.0

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from annotators.performance.emotion_rules import emotions, expressions, ranked
 from annotators.face.sizes import NEUTRAL_NEEDS, Part, face_px, part_of, readable_parts
+from annotators.performance.emotion_rules import emotions, expressions, ranked
 from annotators.performance.facial_actions import facial_actions
 from annotators.performance.gaze_targets import Side, gaze_events, gaze_ratios, gaze_targets, main_gaze
 from annotators.performance.head_gestures import angular_speed, body_motion_level, face_speed, head_gestures

@@ -19,9 +19,9 @@ from annotators.picture.overlay_samples import WORK_PX, ShotSamples
 from annotators.picture.overlay_text import BRIEF_S, HOLD_S, overlaid
 from annotators.picture.panels import Region, insets, panels
 from annotators.picture.picture import scale_to
-from annotators.protocols import Box, Image
 from annotators.picture.static_graphic import MIN_SAMPLES, NAME, graphics
 from annotators.picture.text_detector import TextLine
+from annotators.protocols import Box, Image
 
 _MERGE = 0.5  # an inset and a graphic that share this much of the smaller one are the same thing
 

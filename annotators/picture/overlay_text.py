@@ -14,8 +14,8 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from annotators.protocols import FloatArray, Image
 from annotators.picture.text_detector import TextLine
+from annotators.protocols import FloatArray, Image
 
 HOLD_S = (0.35, 1.0)
 """How much earlier the picture is in which a line must already stand."""

@@ -14,9 +14,9 @@ import cv2
 import numpy as np
 
 from annotators.models.onnx_session import open_session
+from annotators.models.weights import resolve
 from annotators.picture.picture import scale_to
 from annotators.protocols import FloatArray, Image
-from annotators.models.weights import resolve
 
 WEIGHT = "ppocr_v4_det.onnx"
 

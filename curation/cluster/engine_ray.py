@@ -20,8 +20,8 @@ from curation.cluster.lanes import Lane, misfit, pipeline_lanes
 from curation.cluster.ray_progress import Collector, Pump
 from curation.cluster.ray_resources import cluster_nodes, lane_pools
 from curation.engine.run import Job, RunStoppedError, SourceWork
-from curation.stage import WorkItem
 from curation.engine.step import StageSetupError, Stepper, StepResult
+from curation.stage import WorkItem
 from curation.storage.store import StoreError
 
 Row = dict[str, Any]

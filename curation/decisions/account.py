@@ -13,8 +13,8 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from curation.decisions import ledger
 from curation.dataset import Dataset
+from curation.decisions import ledger
 from curation.decisions.ledger import Balance
 from curation.decisions.progress import ProgressReader
 from curation.engine.step import Stepper

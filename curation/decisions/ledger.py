@@ -16,7 +16,7 @@ from typing import Any
 
 import duckdb
 
-from curation.decisions.decide import unit_tables, verdict_sql
+from curation.decisions.decide import decision_sql, unit_tables
 from curation.stage import GateMode
 from schemas import tables as t
 from schemas.policy import STEPS, Policy, Rule, UnitKind
@@ -57,7 +57,7 @@ def live(con: duckdb.DuckDBPyConnection, policy: Policy) -> dict[UnitKind, list[
         passes = "v.failed IS NULL AND coalesce(p.passes, true)" if unit.parent else "v.failed IS NULL"
         con.execute(
             f"CREATE TEMP TABLE passing_{kind} AS SELECT v.unit_id, {passes} AS passes "
-            f"FROM ({verdict_sql(policy, kind)}) v {above}"
+            f"FROM ({decision_sql(policy, kind)}) v {above}"
         )
         found = con.execute(f"SELECT unit_id FROM passing_{kind} WHERE passes ORDER BY 1").fetchall()
         out[kind] = [str(i) for (i,) in found]
@@ -138,7 +138,7 @@ def _down(policy: Policy, kind: UnitKind) -> str:
     kept = _decision("'kept'", "NULL", "NULL", "NULL", "NULL", "w.unit_id")
     if kind == "sources":
         return f"""
-            WITH judged AS ({verdict_sql(policy, kind)}),
+            WITH judged AS ({decision_sql(policy, kind)}),
             v AS (
                 SELECT r.source_id AS unit_id, r.source_id, CAST(NULL AS VARCHAR) AS parent_id,
                        coalesce(j.duration_s, 0.0) AS duration_s, j.failed, j.undecidable, j.measured, j.shown,
@@ -159,7 +159,7 @@ def _down(policy: Policy, kind: UnitKind) -> str:
             FROM w
         """
     return f"""
-        WITH v AS ({verdict_sql(policy, kind)}),
+        WITH v AS ({decision_sql(policy, kind)}),
         w AS (
             SELECT v.unit_id, v.source_id, v.parent_id, v.duration_s,
                    v.passes_so_far AND coalesce(p.live, true) AS live,
@@ -194,16 +194,16 @@ def _waits(work: Sequence[Work]) -> str:
     kinds = [k for k in UNITS if any(w.gate == k for w in work)]
     joins, cases = [], []
     for kind in kinds:
-        mine = [w for w in work if w.gate == kind and w.mode != "any"]
+        mine = [w for w in work if w.gate == kind and w.mode != "once"]
         columns = ["bool_or(live) AS live"]
         columns += [f"bool_or(live AND {_bit('mask', w)} = 0) AS less{w.bit}" for w in mine if w.mode == "each"]
-        columns += [f"bool_or(live <> ({_bit('mask', w)} <> 0)) AS less{w.bit}" for w in mine if w.mode == "set"]
+        columns += [f"bool_or(live <> ({_bit('mask', w)} <> 0)) AS less{w.bit}" for w in mine if w.mode == "together"]
         joins.append(
             f"LEFT JOIN (SELECT source_id, {', '.join(columns)} FROM down_{kind} GROUP BY 1) {kind} USING (source_id)"
         )
     for w in work:
         if w.gate is not None:
-            less = "" if w.mode == "any" else f" OR {w.gate}.less{w.bit}"
+            less = "" if w.mode == "once" else f" OR {w.gate}.less{w.bit}"
             cases.append(f"WHEN {w.gate}.live AND ({_bit('s.done', w)} = 0{less}) THEN {_text(w.name)}")
     settled = f"CASE {' '.join(cases)} END" if cases else "NULL"
     return (

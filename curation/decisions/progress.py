@@ -22,16 +22,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from curation.storage.commits import commit_file, fingerprint
-from curation.storage.compacted import FOLDER
 from curation.dataset import Slice
 from curation.decisions.ledger import Work
 from curation.engine.program import stamp
 from curation.engine.source_state import SourceState
-from curation.stage import WorkItem
 from curation.engine.step import Stepper
-from curation.storage.store import Store, parquet_bytes
 from curation.engine.workflow import Pipeline
+from curation.stage import WorkItem
+from curation.storage.commits import commit_file, fingerprint
+from curation.storage.compacted import FOLDER
+from curation.storage.store import Store, parquet_bytes
 from schemas.tables.output import ErrorRow
 
 FOLDER_NAME = "progress"
@@ -51,7 +51,7 @@ def source_work(pipeline: Pipeline) -> list[Work]:
     """Return the stages of sources and windows in order, as the ledger asks about them."""
     out = []
     for bit, s in enumerate((*pipeline.before, *pipeline.windowed, *pipeline.after)):
-        covers = s in pipeline.after and s.cls.gate is not None and s.cls.gate_mode != "any"
+        covers = s in pipeline.after and s.cls.gate is not None and s.cls.gate_mode != "once"
         out.append(Work(s.name, bit, s.cls.gate, s.cls.gate_mode, covers))
     return out
 
@@ -144,9 +144,9 @@ def _strings(column: Any) -> Iterator[str]:
 
 def _pipeline_key(stepper: Stepper) -> str:
     stages = [
-        (s.name, s.cls.version, s.cls.unit, s.cls.gate, s.cls.gate_mode, s.settings.model_dump(mode="json"),
-         stepper.identity(s), [x.name for x in s.cls.reads], [x.name for x in s.cls.writes])
-        for s in stepper.pipeline.stages if s.cls.unit != "dataset"
+        (s.name, s.cls.version, s.cls.grain, s.cls.gate, s.cls.gate_mode, s.settings.model_dump(mode="json"),
+         stepper.provenance(s), [x.name for x in s.cls.reads], [x.name for x in s.cls.writes])
+        for s in stepper.pipeline.stages if s.cls.grain != "dataset"
     ]  # fmt: skip
     return fingerprint(stages=stages, window_s=stepper.pipeline.workflow.window_s)
 
@@ -184,7 +184,7 @@ def next_stage(stepper: Stepper, source_id: str) -> str | None:
     pipeline = stepper.pipeline
     with stepper.remembering():
         for resolved in (*pipeline.before, *pipeline.windowed, *pipeline.after):
-            items = [WorkItem(source_id)] if resolved.cls.unit == "source" else stepper.window_items(source_id)
+            items = [WorkItem(source_id)] if resolved.cls.grain == "source" else stepper.window_items(source_id)
             if any(stepper.has_work(resolved, item) for item in items):
                 return resolved.name
         return None
@@ -221,7 +221,7 @@ def _examine(stepper: Stepper, source_id: str) -> Iterator[_Kept]:
         n_windows = stepper.source_windows(source_id)
         pipeline = stepper.pipeline
         for bit, s in enumerate((*pipeline.before, *pipeline.windowed, *pipeline.after)):
-            windowed = s.cls.unit == "window"
+            windowed = s.cls.grain == "window"
             items = stepper.window_items(source_id) if windowed else [WorkItem(source_id, n_windows=max(n_windows, 1))]
             commits = [stepper.commit(commit_file(s.name, item, windowed)) for item in items]
             found = [c for c in commits if c is not None]

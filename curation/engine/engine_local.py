@@ -6,9 +6,9 @@ import os
 from collections.abc import Callable
 
 from curation.engine.run import Job, RunStoppedError, SourceWork
-from curation.stage import WorkItem
 from curation.engine.step import Stepper, StepResult
 from curation.engine.workflow import ResolvedStage
+from curation.stage import WorkItem
 
 
 class LocalEngine:

@@ -20,20 +20,20 @@ from typing import Any, Literal, Protocol
 
 import pyarrow as pa
 
-from curation.decisions import account
-from curation.storage.compaction import tidy
 from curation.dataset import FORMAT_VERSION, Dataset
-from curation.engine.dataset_step import dataset_step
+from curation.decisions import account
 from curation.decisions.ledger import Balance
 from curation.decisions.progress import next_stage
-from curation.engine.register import Named, read_registry, register
 from curation.decisions.rules import check_policy
-from curation.pack.shards import ShardIndex
+from curation.engine.dataset_step import dataset_step
+from curation.engine.register import Named, read_registry, register
 from curation.engine.step import StageSetupError, Stepper, StepResult
-from curation.storage.store import Store, StoreError
-from curation.forget.strip import keep_sources
 from curation.engine.user_code import record
 from curation.engine.workflow import Pipeline, describe
+from curation.forget.strip import keep_sources
+from curation.pack.shards import ShardIndex
+from curation.storage.compaction import tidy
+from curation.storage.store import Store, StoreError
 from schemas import tables as t
 from schemas.document import data_contract
 from schemas.extensions import own, to_json

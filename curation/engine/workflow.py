@@ -15,8 +15,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from curation.stage import Stage, StageSettings
 from curation.engine.user_code import FOLDER, Code, collect, install, words
+from curation.stage import Stage, StageSettings
 from schemas.extensions import declare
 from schemas.table import Table, TableError
 from schemas.tables import GIVEN
@@ -56,9 +56,9 @@ class ResolvedStage:
         """Construct the stage, loading its models."""
         return self.cls(self.settings)
 
-    def identity(self) -> dict[str, str]:
+    def provenance(self) -> dict[str, str]:
         """Name what determines its outputs beside its settings: version, back-ends, weights, code that is not ours."""
-        out = {"version": str(self.cls.version), **self.settings.identity()}
+        out = {"version": str(self.cls.version), **self.settings.provenance()}
         code = code_sha256(self.cls.__module__)
         return out if code is None else {**out, "code": code}
 
@@ -206,7 +206,7 @@ def _ordered(workflow: Workflow, stages: list[ResolvedStage]) -> Pipeline:
     last = "before"
     for s in stages:
         cls = s.cls
-        own = cls.writes if cls.unit == "dataset" else ()
+        own = cls.writes if cls.grain == "dataset" else ()
         missing = [t.name for t in cls.reads if t not in written and t not in GIVEN and t not in own]
         if missing:
             raise WorkflowError(f"stage {s.name!r} reads {missing}, which no earlier stage writes")
@@ -214,9 +214,9 @@ def _ordered(workflow: Workflow, stages: list[ResolvedStage]) -> Pipeline:
         if twice:
             raise WorkflowError(f"stage {s.name!r} writes {twice}, which {written[cls.writes[0]]!r} writes already")
         written.update({t: s.name for t in cls.writes})
-        kind = {"window": "windowed", "dataset": "dataset"}.get(cls.unit, "after" if groups["windowed"] else "before")
+        kind = {"window": "windowed", "dataset": "dataset"}.get(cls.grain, "after" if groups["windowed"] else "before")
         if position[kind] < position[last]:
-            raise WorkflowError(f"stage {s.name!r} ({cls.unit}) comes after a {last} stage; move it up")
+            raise WorkflowError(f"stage {s.name!r} ({cls.grain}) comes after a {last} stage; move it up")
         last = kind
         groups[kind].append(s)
     return Pipeline(workflow, *(tuple(groups[k]) for k in ("before", "windowed", "after", "dataset")))
@@ -229,7 +229,7 @@ def describe(pipeline: Pipeline) -> str:
             "use": s.use,
             "version": s.cls.version,
             "settings": s.settings.model_dump(mode="json"),
-            "identity": s.identity(),
+            "provenance": s.provenance(),
             "resources": s.resources.model_dump(),
         }
         for s in pipeline.stages

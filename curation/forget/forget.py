@@ -1,12 +1,12 @@
 """Take sources out of a dataset for good, and prove that nothing of them is left.
 
 Their tables, commits and clips go; log lines that name them are struck out; precomputed sets beside the shards lose the
-shards that held them; whatever names them is cut out of the dataset's own tables and shards (`curation.forget.strip`). None of
-this needs a model or the present version's tables. Then identities, references, sessions, ledger, shards and report are
-made again without them, unless other sources wait for work, and every file is searched for their ids. Their bytes
-are refused from then on: the FORGOTTEN table keeps their hash, with date and reason. A dataset that forgot a source
-equals one that never had it. May be killed at any moment and run again. Costs a read of all that is left, and writes
-the shards again; nothing is decoded or measured.
+shards that held them; whatever names them is cut out of the dataset's own tables and shards (`curation.forget.strip`).
+None of this needs a model or the present version's tables. Then identities, references, sessions, ledger, shards and
+report are made again without them, unless other sources wait for work, and every file is searched for their ids. Their
+bytes are refused from then on: the FORGOTTEN table keeps their hash, with date and reason. A dataset that forgot a
+source equals one that never had it. May be killed at any moment and run again. Costs a read of all that is left, and
+writes the shards again; nothing is decoded or measured.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from dataclasses import dataclass, replace
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curation.decisions import progress
-from curation.storage.compaction import tidy
 from curation.dataset import Dataset
-from curation.labels.identities import present_name
+from curation.decisions import progress
 from curation.decisions.progress import next_stage
 from curation.engine.register import read_forgotten, read_registry
 from curation.engine.run import Event, Job, Packer, conclude, drop_orphans, locked
 from curation.engine.step import StageSetupError
-from curation.storage.store import Store, table_file
 from curation.forget.strip import strip
 from curation.forget.traces import Proof, in_columns, search
+from curation.labels.identities import present_name
+from curation.storage.compaction import tidy
+from curation.storage.store import Store, table_file
 from schemas import tables as t
 from schemas.tables.output import ManifestRow
 from schemas.tables.registry import ForgottenRow, InputRow
@@ -98,7 +98,7 @@ def forget(
         RunStoppedError: another command is writing the dataset.
         StageSetupError, StoreError, PackError: what is left cannot be put together; run the command again.
     """
-    from curation.report import write_report  # templates and charts, which finding and searching do not need
+    from curation.report.page import write_report  # templates and charts, which finding and searching do not need
 
     store, ids = Store(job.store_uri), [d.source_id for d in doomed]
     with locked(store):

@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from curation.storage.commits import read_commit
 from curation.pack.shards import ShardIndex, end_of_archive, stored_size, write_members
+from curation.storage.commits import read_commit
 from curation.storage.store import Store, parquet_bytes, table_file
 from schemas import tables as t
 from schemas.table import Table

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from curation.dataset import Dataset
-from curation.labels.formats import FORMATS, SUFFIXES, Entry, Format, LabelError, read, write
 from curation.engine.run import locked
+from curation.labels.formats import FORMATS, SUFFIXES, Entry, Format, LabelError, read, write
 from curation.storage.store import table_file
 from schemas import tables as t
 from schemas.tables.labels import LabelRow

@@ -13,12 +13,12 @@ from collections.abc import Iterable
 import pyarrow.dataset as pads
 from pydantic import BaseModel, ConfigDict, Field
 
-from curation.storage.batches import batches
 from curation.dataset import Dataset
-from curation.pack.samples import Entry, PackError, across_files, kept_entries, kept_sides, pair_status
-from curation.pack.spool import Spool
 from curation.engine.run import Job, Shards
+from curation.pack.samples import Entry, PackError, across_files, kept_entries, kept_sides, pair_status
 from curation.pack.shards import INDEX, ShardIndex, end_of_archive, read_members, stored_size, write_members
+from curation.pack.spool import Spool
+from curation.storage.batches import batches
 from curation.storage.store import Store, parquet_bytes, table_file
 from curation.storage.table_writer import writing
 from schemas import tables as t
@@ -55,7 +55,7 @@ def pack(job: Job, *, dry_run: bool = False) -> Shards:
     settings = PackSettings.model_validate(job.pipeline.workflow.pack)
     stepper = job.stepper()
     store = stepper.store
-    identities = {r.name: dict(stepper.identity(r)) for r in job.pipeline.stages}
+    identities = {r.name: dict(stepper.provenance(r)) for r in job.pipeline.stages}
     with Spool(store) as spool:
         plan = spool.fill(kept_entries(Dataset(job.store_uri), identities, job.policy.policy_id), settings)
         old = ShardIndex.read(store)

@@ -13,10 +13,10 @@ from typing import Any, Literal, Protocol, TypeVar, cast, get_args
 
 import duckdb
 
-from curation.storage.batches import batches
 from curation.dataset import Dataset
-from curation.pack.splits import WITHHELD, split_of
 from curation.decisions.survey import slices
+from curation.pack.splits import WITHHELD, split_of
+from curation.storage.batches import batches
 from schemas import sample as s
 from schemas import tables as t
 from schemas.packed import Part

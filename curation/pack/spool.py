@@ -19,9 +19,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel
 
+from curation.pack.samples import BATCH, Entry
 from curation.storage.batches import batches
 from curation.storage.duck import connect
-from curation.pack.samples import BATCH, Entry
 from curation.storage.store import Store
 from schemas.sample import Sample
 

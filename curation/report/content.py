@@ -14,13 +14,13 @@ from markupsafe import Markup
 from curation.dataset import Dataset
 from curation.decisions.decide import view_sql
 from curation.decisions.ledger import OUTCOMES, ledger_tables
-from curation.report import svg
-from curation.report.pictures import Pictures
 from curation.decisions.rules import thresholds_of
+from curation.decisions.survey import survey
 from curation.engine.run_warnings import run_warnings
 from curation.pack.splits import split_warnings
+from curation.report import svg
+from curation.report.pictures import Pictures
 from curation.report.status import stage_speed
-from curation.decisions.survey import survey
 from schemas import tables as t
 from schemas.policy import Policy, UnitKind
 from schemas.table import Column, Row, Table

@@ -10,9 +10,9 @@ from rich.table import Table as RichTable
 from curation.dataset import Dataset
 from curation.decisions.funnel import Funnel
 from curation.decisions.ledger import OUTCOMES
+from curation.decisions.survey import Survey, survey
 from curation.engine.run_warnings import run_warnings
 from curation.pack.splits import split_warnings
-from curation.decisions.survey import Survey, survey
 from schemas import tables as t
 
 

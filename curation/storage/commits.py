@@ -38,7 +38,7 @@ class Commit:
     files: dict[str, str] = field(default_factory=dict)
     """binary file -> SHA-256"""
     units: dict[str, str] = field(default_factory=dict)
-    """unit id -> its own fingerprint (gate mode "each") or "" (gate mode "set")"""
+    """unit id -> its own fingerprint (gate mode "each") or "" (gate mode "together")"""
     errors: list[UnitError] = field(default_factory=list)
 
 

@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from curation.stage import Gate, GateMode, Inputs, Outputs, Rows, StageSettings, Unit, WorkItem, each_unit
+from curation.stage import Gate, GateMode, Grain, Inputs, Outputs, Rows, StageSettings, WorkItem, each_unit
 from schemas.table import Table
 from schemas.tables import CLIP_PLANS, FACE_FRAMES, FRAMES, LAYOUT, SEGMENTS, SHOTS, SOURCES, SPEECH_FRAMES, TRACKLETS
 from schemas.tables.pairing import SegmentRow
@@ -18,8 +18,8 @@ from schemas.tables.plans import ClipPlanRow
 from schemas.time import Interval, grid_range
 from stages.clip_plan.content import content, digital_silence, frame_measures, packed
 from stages.clip_plan.crop import CropSettings, near_rows
-from stages.clip_plan.source import ClipSource, clip_source
 from stages.clip_plan.crop_search import best_crop
+from stages.clip_plan.source import ClipSource, clip_source
 
 
 class ClipPlanSettings(CropSettings):
@@ -34,7 +34,7 @@ class ClipPlan:
 
     name: ClassVar[str] = "clip_plan"
     version: ClassVar[int] = 7
-    unit: ClassVar[Unit] = "source"
+    grain: ClassVar[Grain] = "source"
     reads: ClassVar[tuple[Table, ...]] = (
         SOURCES, SHOTS, FRAMES, TRACKLETS, FACE_FRAMES, LAYOUT, SPEECH_FRAMES, SEGMENTS,
     )  # fmt: skip

@@ -17,11 +17,11 @@ from curation.stage import StageSettings
 from schemas.tables.plans import ClipPlanRow
 from schemas.tables.scan import FaceFrameRow, LayoutRow
 from schemas.time import Interval, grid_range
+from stages.clip_plan.bounds import person_bounds
 from stages.clip_plan.crop_path import CropPath, FloatArray
 from stages.clip_plan.crop_search import Scene
-from stages.face_series import SURE, Series, between, between_or_nearest, boxes
-from stages.clip_plan.bounds import person_bounds
 from stages.clip_plan.framing import Crop, CropShape, Rect, face_union
+from stages.face_series import SURE, Series, between, between_or_nearest, boxes
 from stages.row_traits import Stretch
 
 _SPARE_PX = 2.0

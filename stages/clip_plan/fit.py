@@ -13,9 +13,9 @@ from schemas.tables.plans import ClipPlanRow
 from schemas.time import Interval, grid_range
 from stages.clip_plan.content import content
 from stages.clip_plan.crop import near_rows
-from stages.clip_plan.source import ClipSource, clip_source
 from stages.clip_plan.crop_search import best_crop, blocked
 from stages.clip_plan.framing import CropShape
+from stages.clip_plan.source import ClipSource, clip_source
 
 _AT_EDGE = 1
 """Most grid points at the picture's edge: a clip begins when the face is in, and ends before it goes."""

@@ -29,10 +29,10 @@ from schemas.tables.pairing import SegmentRow
 from schemas.tables.people import DuplicateRow, IdentityAliasRow, IdentityRow, SplitRow, TrackIdentityRow
 from schemas.tables.registry import InputRow
 from schemas.tables.tracks import TrackRow
-from stages.identity.clustering import Cluster
-from stages.identity.groups import Groups
 from stages.identity.anchors import Anchors
+from stages.identity.clustering import Cluster
 from stages.identity.decisions import People, decisions_of, replay
+from stages.identity.groups import Groups
 from stages.identity.registry import Memory, alias_rows, named, registry_rows, remember
 from stages.identity.splits import deal, dealt_before, group_name, share_rows, shares_of
 

@@ -18,8 +18,8 @@ from dataclasses import dataclass, field, replace
 
 from schemas.tables.people import IdentityAliasRow, IdentityRegistryRow
 from schemas.tables.tracks import TrackRow
-from stages.identity.clustering import Cluster
 from stages.identity.anchors import Anchors
+from stages.identity.clustering import Cluster
 
 
 @dataclass(frozen=True, slots=True)

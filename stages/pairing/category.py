@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Literal, get_args
 
-from stages.pairing.states import State
 from stages.attribution.turn_taking import Utterance, in_dialogue
+from stages.pairing.states import State
 
 Category = Literal["Speak", "Conversation", "Listen_dialogue", "Listen_nondialogue", "Silence", "Unknown"]
 CATEGORIES: tuple[str, ...] = get_args(Category)

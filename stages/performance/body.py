@@ -20,13 +20,13 @@ from pydantic import Field
 from annotators.body.measures import Posture, body_yaw_deg, posture, shoulder_width_px, shoulders_seen, wrist
 from annotators.body.series import BodySignals, summary
 from annotators.parts import Part, part
+from annotators.performance.signal_series import BODY_RULES
 from annotators.protocols import Box, Image
 from annotators.protocols_body import SHOULDERS, Body, BodyAnalyzer
 from annotators.shipped import BODY_ANALYZERS
-from annotators.performance.signal_series import BODY_RULES
 from curation.media.grid import frames_on_grid
 from curation.media.video import iter_frames
-from curation.stage import Gate, GateMode, Inputs, Outputs, Rows, StageSettings, Unit, WorkItem, each_unit
+from curation.stage import Gate, GateMode, Grain, Inputs, Outputs, Rows, StageSettings, WorkItem, each_unit
 from schemas.table import Table
 from schemas.tables import BODIES, BODY_FRAMES, FACE_FRAMES, LAYOUT, SEGMENTS, SOURCES, TRACKLETS
 from schemas.tables.body import BodyFrameRow, BodyRow
@@ -35,8 +35,8 @@ from schemas.tables.scan import LayoutRow
 from schemas.time import GRID_HZ, Interval, grid_range
 from schemas.use import Shared
 from stages.clip_plan.crop import clip_bounds
-from stages.face_series import BOX, Series, row_at, track_series, tracklets_of
 from stages.clip_plan.framing import Crop, Rect
+from stages.face_series import BOX, Series, row_at, track_series, tracklets_of
 
 _GAP_S = 2.0
 """Looked-at times nearer than this are decoded in one go: seeking costs about as much."""
@@ -61,7 +61,7 @@ class BodyStage:
 
     name: ClassVar[str] = "body"
     version: ClassVar[int] = 3
-    unit: ClassVar[Unit] = "source"
+    grain: ClassVar[Grain] = "source"
     reads: ClassVar[tuple[Table, ...]] = (SOURCES, TRACKLETS, FACE_FRAMES, LAYOUT, SEGMENTS)
     writes: ClassVar[tuple[Table, ...]] = (BODY_FRAMES, BODIES)
     gate: ClassVar[Gate | None] = "segments"

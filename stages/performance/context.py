@@ -16,10 +16,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from annotators.body.series import BodySignals
-from annotators.body.shown import NOT_MEASURED, BodyShown, body_shown, in_crop
-from annotators.picture.camera_moves import CameraSeries
+from annotators.body.summary import NOT_MEASURED, BodySummary, body_summary, in_crop
 from annotators.performance.clothing import clothing_colour, patch_colour
 from annotators.performance.speaking_style import NO_STYLE, SpeakingStyle, speaking_style, usual_level
+from annotators.picture.camera_moves import CameraSeries
 from curation.media.encode import decode_jpeg
 from schemas.column import Column
 from schemas.tables import BODIES, BODY_FRAMES, PORTRAITS, TURNS
@@ -28,11 +28,11 @@ from schemas.tables.pairing import SegmentRow
 from schemas.tables.scan import FrameRow, LayoutRow, PortraitRow
 from schemas.tables.speech import SpeechFrameRow
 from schemas.time import GRID_HZ, Interval, grid_range
-from stages.performance.body import body_signals
 from stages.clip_plan.crop_path import CropPath
 from stages.face_series import Series, tracklets_of
-from stages.references.portrait_text import portrait_rect, text_share
+from stages.performance.body import body_signals
 from stages.references.choice import MAX_TEXT
+from stages.references.portrait_text import portrait_rect, text_share
 
 SPEECH = 0.5
 """Speech probability from which a frame counts as speech."""
@@ -85,20 +85,20 @@ class Voices:
 class SegmentBody:
     """A segment's body: what is seen of it in the source's picture, and what in the clip's own."""
 
-    whole: BodyShown
+    whole: BodySummary
     signals: BodySignals | None = None
     looked_at: int = 0
     start_s: float = 0.0
     duration_s: float = 0.0
     still_camera: bool = False
 
-    def in_picture(self, path: CropPath) -> BodyShown:
+    def in_picture(self, path: CropPath) -> BodySummary:
         """Return what is seen of the body in a clip that is cropped along a path."""
         if self.signals is None:
             return NOT_MEASURED
         crops = np.asarray(path.at(self.signals.t_s - self.start_s), np.float64)
         shown = in_crop(self.signals, crops)
-        return body_shown(shown, self.looked_at, self.duration_s, self.still_camera)
+        return body_summary(shown, self.looked_at, self.duration_s, self.still_camera)
 
 
 class Bodies:
@@ -118,7 +118,7 @@ class Bodies:
         signals = body_signals(rows, face)
         start_s = segment.start_s
         duration_s, still = segment.end_s - start_s, camera == "static"
-        return SegmentBody(body_shown(signals, n, duration_s, still), signals, n, start_s, duration_s, still)
+        return SegmentBody(body_summary(signals, n, duration_s, still), signals, n, start_s, duration_s, still)
 
 
 def camera_series(frames: pa.Table) -> CameraSeries:

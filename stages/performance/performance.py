@@ -15,16 +15,16 @@ from typing import Any, ClassVar, get_args
 
 import numpy as np
 
-from annotators.picture.camera_moves import CameraSeries, camera_move
 from annotators.captions.captioner import Captioner, ClipContext, Frame, Partner
-from annotators.performance.gaze_targets import Side
 from annotators.parts import Part, part
+from annotators.performance.gaze_targets import Side
 from annotators.performance.performance_signals import measure
 from annotators.performance.signal_series import BODY_RULES, SIGNAL_RULES, Baseline, Event, FaceSignals, baseline_of
 from annotators.performance.speaking_style import SpeakingStyle
+from annotators.picture.camera_moves import CameraSeries, camera_move
 from curation.media.grid import frames_on_grid
 from curation.media.video import iter_frames
-from curation.stage import Gate, GateMode, Inputs, Outputs, Rows, StageSettings, Unit, WorkItem, each_unit
+from curation.stage import Gate, GateMode, Grain, Inputs, Outputs, Rows, StageSettings, WorkItem, each_unit
 from schemas.caption import PerformanceCaption, State
 from schemas.caption_checks import contradictions
 from schemas.table import Table
@@ -50,8 +50,8 @@ from schemas.tables.plans import ClipPlanRow
 from schemas.tables.scan import FaceFrameRow, LayoutRow
 from schemas.time import GRID_HZ, Interval, grid_range
 from stages.clip_plan.crop import clip_bounds, plan_of, whole_crop
-from stages.face_series import BOX, Series, between, between_or_nearest, boxes, track_series, tracklets_of
 from stages.clip_plan.framing import Crop, face_union
+from stages.face_series import BOX, Series, between, between_or_nearest, boxes, track_series, tracklets_of
 from stages.performance.context import Bodies, Voices, camera_part, camera_series, clothing_of
 
 _COLUMNS = (
@@ -91,7 +91,7 @@ class Performance:
 
     name: ClassVar[str] = "performance"
     version: ClassVar[int] = 6
-    unit: ClassVar[Unit] = "source"
+    grain: ClassVar[Grain] = "source"
     reads: ClassVar[tuple[Table, ...]] = (
         SOURCES,
         FRAMES,

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from schemas.tables.scan import LayoutRow
-from stages.face_series import BOX, Series
 from stages.clip_plan.framing import Rect
+from stages.face_series import BOX, Series
 
 SIDE, DOWN = 2.2, 0.6
 """A portrait's side in longer sides of the face box, and how far down the box its centre lies (see the scan)."""

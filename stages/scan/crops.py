@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from annotators.lips.active_speaker import asd_crop_box
 from annotators.face.boxes import cut_square
+from annotators.lips.active_speaker import asd_crop_box
 from annotators.protocols import Box
 from stages.scan.grid import Image
 

@@ -9,9 +9,9 @@ import cv2
 import numpy as np
 
 from annotators.picture import picture
+from annotators.picture.motion import CameraMeter, CameraMotion, FreezeMeter
 from annotators.picture.overlay import Layout, OverlayMeter
 from annotators.picture.panels import Region
-from annotators.picture.motion import CameraMeter, CameraMotion, FreezeMeter
 from annotators.protocols import Box
 from schemas.tables.scan import FrameRow, LayoutRow
 from schemas.time import GRID_HZ

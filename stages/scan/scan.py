@@ -15,15 +15,15 @@ import cv2
 import numpy as np
 from pydantic import Field
 
-from annotators.picture.overlay import OverlayMeter, TextDetecting
-from annotators.parts import Absent, Part, part
 from annotators.face.portrait_embedder import PortraitEmbedder
+from annotators.parts import Absent, Part, part
+from annotators.picture.overlay import OverlayMeter, TextDetecting
+from annotators.picture.shots import ShotChanges
 from annotators.protocols import FaceAnalyzer, FaceDetecting
 from annotators.shipped import FACE_COMPARERS
-from annotators.picture.shots import ShotChanges
 from curation.media.errors import MediaError
 from curation.media.video import frame_times
-from curation.stage import Gate, GateMode, Inputs, Outputs, StageSettings, Unit, WorkItem
+from curation.stage import Gate, GateMode, Grain, Inputs, Outputs, StageSettings, WorkItem
 from schemas.table import Table
 from schemas.tables import CUTS, FACE_CROPS, FACE_FRAMES, FRAMES, LAYOUT, PORTRAITS, SOURCES
 from schemas.tables.scan import CutRow, PortraitRow
@@ -86,11 +86,11 @@ class Scan:
 
     name: ClassVar[str] = "scan"
     version: ClassVar[int] = 4
-    unit: ClassVar[Unit] = "window"
+    grain: ClassVar[Grain] = "window"
     reads: ClassVar[tuple[Table, ...]] = (SOURCES,)
     writes: ClassVar[tuple[Table, ...]] = (CUTS, FRAMES, LAYOUT, FACE_FRAMES, FACE_CROPS, PORTRAITS)
     gate: ClassVar[Gate | None] = "sources"
-    gate_mode: ClassVar[GateMode] = "any"
+    gate_mode: ClassVar[GateMode] = "once"
     Settings: ClassVar[type[StageSettings]] = ScanSettings
 
     def __init__(self, settings: ScanSettings) -> None:

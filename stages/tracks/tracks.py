@@ -15,18 +15,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field
 
-from annotators.parts import Part, part
 from annotators.face.portrait_embedder import PortraitEmbedder
+from annotators.parts import Part, part
 from annotators.protocols import Box
 from annotators.shipped import FACE_COMPARERS
-from curation.stage import Gate, GateMode, Inputs, Outputs, StageSettings, Unit, WorkItem
+from curation.stage import Gate, GateMode, Grain, Inputs, Outputs, StageSettings, WorkItem
 from schemas.table import Column, Table
 from schemas.tables import CUTS, FACE_FRAMES, FRAMES, LAYOUT, PORTRAITS, SHOTS, SOURCES, TRACKLETS, TRACKS
 from schemas.tables.scan import FaceFrameRow, FrameRow, LayoutRow, PortraitRow
 from schemas.tables.tracks import ShotRow, TrackletRow, TrackRow
 from schemas.time import GRID_HZ, Interval, grid_index, grid_time
-from stages.scan import people as scan_people
 from stages.face_series import BOX
+from stages.scan import people as scan_people
 from stages.scan.people import Vector
 from stages.tracks.join import Piece, join, shot_of
 from stages.tracks.measure import shot_row, track_row
@@ -52,11 +52,11 @@ class Tracks:
 
     name: ClassVar[str] = "tracks"
     version: ClassVar[int] = 3
-    unit: ClassVar[Unit] = "source"
+    grain: ClassVar[Grain] = "source"
     reads: ClassVar[tuple[Table, ...]] = (SOURCES, CUTS, FRAMES, LAYOUT, FACE_FRAMES, PORTRAITS)
     writes: ClassVar[tuple[Table, ...]] = (SHOTS, TRACKS, TRACKLETS)
     gate: ClassVar[Gate | None] = "sources"
-    gate_mode: ClassVar[GateMode] = "any"
+    gate_mode: ClassVar[GateMode] = "once"
     Settings: ClassVar[type[StageSettings]] = TracksSettings
 
     def __init__(self, settings: TracksSettings) -> None:

@@ -32,7 +32,7 @@ class ToyFaces(_Toy):
 
 class ToyDuplicates(_Toy):
     name = "toy_duplicates"
-    unit = "dataset"
+    grain = "dataset"
     reads = (t.SOURCES,)
     writes = (t.DUPLICATES,)
 

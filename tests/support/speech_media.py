@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from annotators.models import weights
-from annotators.speech.diarization_score import LabelledTurn, parse_rttm
 from annotators.protocols_speech import SAMPLE_RATE_HZ, FloatArray
+from annotators.speech.diarization_score import LabelledTurn, parse_rttm
 
 
 def need(*names: str) -> None:

@@ -17,10 +17,11 @@ from annotators.models import weights
 from annotators.optional_parts import PartNotInstalledError
 from annotators.parts import AUTO, Absent, Declared, Part, made_of, members, part
 from annotators.protocols_speech import VoiceActivity
-from curation.stage import StageSettings
 from curation.engine.workflow import WorkflowError, resolve
+from curation.stage import StageSettings
 from lpm_train.config import ConfigError, override, toy
 from schemas.use import Shared, load, owner, read_setting
+from schemas.workflow import StageSpec, Workflow
 from stages.clip_plan.crop import CropSettings
 from workflows import catalog
 
@@ -30,7 +31,7 @@ INNER = {"SyncAudio", "Annotator"}
 
 def every_settings() -> list[type[StageSettings]]:
     found = set()
-    for module in pkgutil.iter_modules(stages.__path__, "stages."):
+    for module in pkgutil.walk_packages(stages.__path__, "stages."):
         classes = vars(importlib.import_module(module.name)).values()
         found |= {c for c in classes if inspect.isclass(c) and issubclass(c, StageSettings)}
     return sorted(found, key=lambda c: c.__name__)
@@ -66,7 +67,7 @@ def test_a_shipped_back_end_keeps_the_contract(where: str, protocol: Any, declar
     try:
         made = made_of(builder, given)
         chosen: Part[Any] = Part(declared, protocol, use, given)
-        identity = chosen.identity("part")
+        identity = chosen.provenance("part")
     except (PartNotInstalledError, weights.WeightsNotFound) as e:
         pytest.skip(str(e))
     assert identity["part"] == made.name and identity.keys() >= set(made.weights)
@@ -81,7 +82,7 @@ def test_a_shipped_back_end_keeps_the_contract(where: str, protocol: Any, declar
 
 def test_every_protocol_is_asked_for_by_a_stage() -> None:
     asked = {protocol.__name__ for _, protocol, _ in every_part()}
-    for module in pkgutil.iter_modules(annotators.__path__, "annotators."):
+    for module in pkgutil.walk_packages(annotators.__path__, "annotators."):
         if module.name == "annotators.speech.pyannote_parts":
             continue  # needs a library that is not installed by default
         for name, c in vars(importlib.import_module(module.name)).items():
@@ -92,7 +93,9 @@ def test_every_protocol_is_asked_for_by_a_stage() -> None:
 class Toy(StageSettings):
     vad: Part[VoiceActivity] = part({"silero": "annotators.speech.vad:SileroVoiceActivity"}, "speech or not")
     other: Part[VoiceActivity | None] = part(
-        {"silero": "annotators.speech.vad:SileroVoiceActivity", "none": Absent("no-vad")}, "speech", auto=("silero", "none")
+        {"silero": "annotators.speech.vad:SileroVoiceActivity", "none": Absent("no-vad")},
+        "speech",
+        auto=("silero", "none"),
     )
 
 
@@ -112,18 +115,18 @@ class Flat:
 def test_another_back_end_is_chosen_with_its_settings() -> None:
     toy = Toy.model_validate({"vad": {"use": f"{__name__}:Flat", "level": 0.25}})
     assert isinstance(built := toy.vad.build(), Flat) and built.level == 0.25
-    identity = toy.identity()
+    identity = toy.provenance()
     assert identity["vad"] == "flat" and len(identity["vad.code"]) == 64
     assert identity["vad.settings"] == '{"level": 0.25}'
     again = Toy.model_validate(toy.model_dump(mode="json"))
-    assert again == toy and again.identity() == identity
+    assert again == toy and again.provenance() == identity
 
 
 def test_auto_takes_what_is_here_and_names_what_stands_in(monkeypatch: pytest.MonkeyPatch) -> None:
     toy = Toy()
     assert toy.other.choice == AUTO
     monkeypatch.setattr(weights, "find", lambda name: None)
-    assert toy.other.settled == "none" and toy.other.build() is None and toy.other.identity("x") == {"x": "no-vad"}
+    assert toy.other.settled == "none" and toy.other.build() is None and toy.other.provenance("x") == {"x": "no-vad"}
 
 
 @pytest.mark.parametrize(
@@ -191,7 +194,7 @@ def test_a_setting_is_read_alike_everywhere(text: str, value: Any) -> None:
 
 def test_shipped_stages_have_the_names_they_are_used_by() -> None:
     found = set()
-    for module in pkgutil.iter_modules(stages.__path__, "stages."):
+    for module in pkgutil.walk_packages(stages.__path__, "stages."):
         own = [
             v
             for v in vars(importlib.import_module(module.name)).values()
@@ -200,6 +203,12 @@ def test_shipped_stages_have_the_names_they_are_used_by() -> None:
         found |= {f"{module.name}:{v.__name__}" for v in own if inspect.isclass(v) and hasattr(v, "gate_mode")}
     assert set(stages.SHIPPED.values()) == found
     assert all(load(use).name == name for name, use in stages.SHIPPED.items())  # type: ignore[attr-defined]
+
+
+def test_a_stage_recorded_where_it_once_lay_is_found() -> None:
+    uses = {"pairing": StageSpec(use="stages.pairing:Pairing"), "mine": StageSpec(use="x:Pairing")}
+    spec = Workflow(name="w", policy="default", stages=uses)
+    assert [s.use for s in catalog.placed(spec).stages.values()] == ["stages.pairing.pairing:Pairing", "x:Pairing"]
 
 
 def test_a_stage_that_is_not_shipped_is_refused(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 LOOSE = re.compile(r"\.to_pylist\(|\.to_pydict\(|\b(?:Mapping|dict)\[str, Any\]")
 NAMED = re.compile(r"""(?<!Literal)\[f?["'](\w+)["']""")
 NO_ROWS = {
-    "identity_registry.py": ("settings: Mapping[str, Any]",),
+    "registry.py": ("settings: Mapping[str, Any]",),
     "speech.py": ('heard["', 'scores["'),  # kinds of sound
     "packing.py": ('.tracks["',),  # sounds
 }

@@ -21,7 +21,7 @@ from lpm_train.loop import TrainingError, train
 from lpm_train.named import make_stage
 
 ROOT = Path(__file__).parents[2]
-PATH = f"{ROOT}{os.pathsep}{ROOT / 'tests'}"
+PATH = f"{ROOT}{os.pathsep}{ROOT / 'tests' / 'support'}"
 
 
 def losses(out: Path) -> dict[int, float]:

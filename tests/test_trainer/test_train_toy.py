@@ -38,7 +38,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Run the recipe in a process of its own: what other tests leave in torch's kernels changes the last bits."""
     out = tmp_path_factory.mktemp("toy")
     code = "import sys, pathlib, test_train_toy as t; t.toy.main(pathlib.Path(sys.argv[1]), t.BUDGET)"
-    path = os.pathsep.join((str(Path(__file__).parents[2]), str(Path(__file__).parent)))
+    here = Path(__file__)
+    path = os.pathsep.join(map(str, (here.parents[2], here.parent, here.parents[1] / "support")))
     environment = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
     subprocess.run([sys.executable, "-c", code, str(out)], env=environment, check=True, capture_output=True)
     return out

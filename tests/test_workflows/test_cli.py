@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 import yaml
 from command_line import lpm
-from test_engine import GOOD
+from engine_case import GOOD
 from toy import POLICY, WORKFLOW, write_sources
 
 

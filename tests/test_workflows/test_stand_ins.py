@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from annotators.models import weights
 from annotators.lips.active_speaker import LR_ASD_WEIGHTS
+from annotators.models import weights
 from curation.dataset import Dataset
-from curation.report.content import overview
 from curation.engine.run_warnings import run_warnings
+from curation.engine.workflow import resolve
+from curation.report.content import overview
 from curation.report.status import render_status
 from curation.storage.store import Store
-from curation.engine.workflow import resolve
 from workflows import catalog
 from workflows.stand_ins import sentence, stand_ins
 

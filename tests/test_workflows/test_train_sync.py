@@ -11,8 +11,8 @@ import pytest
 from command_line import lpm, lpm_well
 from speech_media import need
 
-from annotators.models import weights
 from annotators.lips.lip_sync_model import MODEL_FILE
+from annotators.models import weights
 from curation.dataset import Dataset
 from schemas import tables as t
 

@@ -11,10 +11,10 @@ import typer
 from rich.console import Console
 from rich.table import Table as RichTable
 
-from curation.labels import identities
 from curation.dataset import Dataset
-from curation.labels.identities import Decided, Person
 from curation.engine.run import locked
+from curation.labels import identities
+from curation.labels.identities import Decided, Person
 from curation.pack.splits import split_warnings
 from schemas import tables as t
 from schemas.tables.people import DoubtfulMergeRow

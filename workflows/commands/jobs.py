@@ -18,31 +18,31 @@ from rich.table import Table as RichTable
 
 from annotators.models import weights
 from annotators.optional_parts import PartNotInstalledError
-from curation.decisions import account
-from curation.report import explain as ex
 from curation import verify as vf
-from curation.storage.compaction import tidy
 from curation.dataset import Dataset, DatasetError
-from curation.engine.engine_local import LocalEngine
-from curation.extras import not_installed
-from curation.forget.forget import ForgetError
-from curation.labels.identities import IdentityError
-from curation.labels.formats import LabelError
+from curation.decisions import account
 from curation.decisions.ledger import LedgerError
-from curation.pack.pack import PackError
-from curation.pack.pack import pack as pack_shards
-from curation.engine.program import stamp
 from curation.decisions.progress import ProgressReader
-from curation.engine.register import InputError, expand
 from curation.decisions.rules import check_policy
+from curation.engine.engine_local import LocalEngine
+from curation.engine.program import stamp
+from curation.engine.register import InputError, expand
 from curation.engine.run import Engine, Job, RunStoppedError, locked, write_policy
 from curation.engine.run import run as run_job
-from curation.pack.shards import ShardIndex
-from curation.pack.splits import split_warnings
 from curation.engine.step import StageSetupError
-from curation.storage.store import Store, StoreError
 from curation.engine.user_code import recorded
 from curation.engine.workflow import WorkflowError, resolve
+from curation.extras import not_installed
+from curation.forget.forget import ForgetError
+from curation.labels.formats import LabelError
+from curation.labels.identities import IdentityError
+from curation.pack.pack import PackError
+from curation.pack.pack import pack as pack_shards
+from curation.pack.shards import ShardIndex
+from curation.pack.splits import split_warnings
+from curation.report import explain as ex
+from curation.storage.compaction import tidy
+from curation.storage.store import Store, StoreError
 from schemas import tables as t
 from schemas.policy import Policy, PolicyError, parse_policy
 from schemas.workflow import Workflow
@@ -113,7 +113,7 @@ def _engine(name: str, address: str | None, wait_for_nodes: bool) -> Engine:
 def _job(target: str, workflow: str | None, policy: str | None, overrides: list[str], retry: bool) -> Job:
     stored = _stored(target)
     if workflow is None and stored is not None:
-        spec = Workflow.model_validate(stored["workflow"])
+        spec = catalog.placed(Workflow.model_validate(stored["workflow"]))
         kept = _policy(stored)
         pipeline = resolve(spec, overrides, folder=Path.cwd(), code=recorded(Store(target)))
     else:
@@ -186,7 +186,7 @@ def decide(out: Console, target: str, policy: str, dry_run: bool) -> None:
     Dataset(target)
     stored, store, chosen = _stored_or_refused(target), Store(target), catalog.policy(policy)
     check_policy(chosen)
-    program = stamp(Workflow.model_validate(stored["workflow"]), recorded(store))
+    program = stamp(catalog.placed(Workflow.model_validate(stored["workflow"])), recorded(store))
     stepper = functools.cache(lambda: existing(target, policy).stepper())
     with contextlib.nullcontext() if dry_run else locked(store):
         progress = ProgressReader(store, program, stepper)
@@ -268,6 +268,6 @@ def verify(out: Console, target: str, media: bool | None, tables: bool = False) 
 
 def report(out: Console, target: str) -> None:
     """Write the report."""
-    from curation.report import write_report
+    from curation.report.page import write_report
 
     out.print(f"report: {write_report(Dataset(target))}", markup=False, highlight=False)

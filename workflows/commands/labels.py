@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from curation.labels import labels
 from curation.dataset import Dataset
+from curation.labels import labels
 
 app = typer.Typer(no_args_is_help=True, help="Human correction: timelines to annotators' tools and back.")
 out = Console(soft_wrap=True)

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field
 
-from curation.stage import Gate, GateMode, Inputs, Outputs, Rows, StageSettings, Unit, WorkItem, each_unit
+from curation.stage import Gate, GateMode, Grain, Inputs, Outputs, Rows, StageSettings, WorkItem, each_unit
 from schemas import columns as c
 from schemas.packed import SCORES
 from schemas.table import Column, Row, Table
@@ -51,7 +51,7 @@ class ExampleStage:
 
     name: ClassVar[str] = "example_stage"
     version: ClassVar[int] = 1
-    unit: ClassVar[Unit] = "source"
+    grain: ClassVar[Grain] = "source"
     reads: ClassVar[tuple[Table, ...]] = (TRACKS, TRACKLETS, FACE_FRAMES)
     writes: ClassVar[tuple[Table, ...]] = (EXAMPLE_STAGE,)
     gate: ClassVar[Gate | None] = "tracks"

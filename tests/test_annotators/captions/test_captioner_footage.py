@@ -8,13 +8,13 @@ import av
 import numpy as np
 import pytest
 
-from annotators.models import weights
 from annotators.captions.captioner import ClipContext, SignalCaptioner
-from annotators.face.faces import CROP_SIZE_PX, FaceDetector, FaceLandmarker
 from annotators.face.boxes import crop_box, cut_square
+from annotators.face.faces import CROP_SIZE_PX, FaceDetector, FaceLandmarker
 from annotators.face.mesh import mesh_box, mouth_opening, to_frame
-from annotators.protocols import FaceBox
+from annotators.models import weights
 from annotators.performance.signal_series import FaceSignals, baseline_of
+from annotators.protocols import FaceBox
 from schemas.caption_checks import contradictions
 
 pytestmark = pytest.mark.skipif(

@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
-from packing_case import SOURCE, case, planned, segment_row
-from test_captioner_openai import FRAMES, Server, answer, completion, direct, serving  # noqa: F401
-from test_packing import FACE, SIZE, _flash_and_beep
+from chat_server import FRAMES, Server, answer, completion, direct, serving  # noqa: F401
+from packing_case import FACE, SIZE, SOURCE, case, flash_and_beep, planned, segment_row
 
 from annotators.captions.chat import ChatEndpoint, Patience
 from annotators.captions.verifier import OpenAIVerifier, VerdictFailedError
@@ -69,7 +68,7 @@ def test_nothing_to_see_or_hear_is_an_error() -> None:
 
 
 def test_the_stage_judges_each_segment_on_its_own(tmp_path: Path) -> None:
-    media = _flash_and_beep(tmp_path / "a.mp4", [n / 25 for n in range(75)])
+    media = flash_and_beep(tmp_path / "a.mp4", [n / 25 for n in range(75)])
     said = segment_row(0.0, 1.2, category="Speak")
     heard = segment_row(1.2, 2.8, state="listen", category="Listen_dialogue")
     parts = case(SIZE, 3.0, [FACE], [said, heard], [(0.0, 1.2, "speak"), (1.2, 3.0, "listen")])

@@ -7,16 +7,16 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-import av
 import cv2
 import numpy as np
 import pytest
+from footage import every_nth
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from speech_media import need
 
-from annotators.face.faces import CROP_SIZE_PX, FaceDetector, FaceLandmarker
 from annotators.face.boxes import crop_box, cut_square, merge, overlap, tile_grid, whole_in_tile
+from annotators.face.faces import CROP_SIZE_PX, FaceDetector, FaceLandmarker
 from annotators.face.mesh import (
     BLENDSHAPES,
     eye_aspect,
@@ -31,18 +31,6 @@ from annotators.face.mesh import (
 )
 from annotators.models.mediapipe_runtime import local_options
 from annotators.protocols import Box, FaceBox, FaceMesh, Image
-
-
-def frames(path: Path, every: int, limit: int) -> list[Image]:
-    """Decode every n-th frame of a clip, at most `limit`."""
-    with av.open(str(path)) as container:
-        picked = []
-        for index, frame in enumerate(container.decode(video=0)):
-            if index % every == 0:
-                picked.append(frame.to_ndarray(format="rgb24"))
-            if len(picked) == limit:
-                break
-    return picked
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +49,7 @@ def landmarker() -> Iterator[FaceLandmarker]:
 
 @pytest.fixture(scope="module")
 def crop(media: Path, detector: FaceDetector) -> Image:
-    frame = frames(media / "talk_woman_studio.mp4", 10, 1)[0]
+    frame = every_nth(media / "talk_woman_studio.mp4", 10, 1)[0]
     return cut_square(frame, crop_box(detector.detect(frame)[0]), CROP_SIZE_PX)
 
 
@@ -70,7 +58,7 @@ def meshes(media: Path, detector: FaceDetector, landmarker: FaceLandmarker) -> l
     """Meshes of a few people with turned, raised and lowered heads."""
     found = []
     for name in ("talk_woman_studio", "expressive_woman_silent", "drawn_character_silent", "talk_woman_garden"):
-        for frame in frames(media / f"{name}.mp4", 15, 6):
+        for frame in every_nth(media / f"{name}.mp4", 15, 6):
             face = detector.detect(frame)[0]
             mesh = landmarker.landmarks(cut_square(frame, crop_box(face), CROP_SIZE_PX))
             assert mesh is not None
@@ -83,7 +71,7 @@ def meshes(media: Path, detector: FaceDetector, landmarker: FaceLandmarker) -> l
     [("split_screen", 2), ("two_talkers", 2), ("interview_cuts", 1), ("defect_tiny_face", 1), ("listen_woman_red", 1)],
 )
 def test_everybody_in_view_is_found_once(media: Path, detector: FaceDetector, clip: str, people: int) -> None:
-    for frame in frames(media / f"{clip}.mp4", 20, 4):
+    for frame in every_nth(media / f"{clip}.mp4", 20, 4):
         boxes = detector.detect(frame)
         assert len(boxes) == people
         assert boxes == sorted(boxes, key=lambda box: -box.score)
@@ -94,7 +82,7 @@ def test_everybody_in_view_is_found_once(media: Path, detector: FaceDetector, cl
 
 def test_tiles_find_a_face_that_is_small_in_the_frame(media: Path) -> None:
     need(*FaceDetector.weights)
-    frame = frames(media / "talk_woman_garden.mp4", 1, 1)[0]
+    frame = every_nth(media / "talk_woman_garden.mp4", 1, 1)[0]
     person = cv2.resize(frame, None, fx=0.2, fy=0.2, interpolation=cv2.INTER_AREA)  # face of 40 px
     height, width = person.shape[:2]
     top, left = (1080 - height) // 2, (1920 - width) // 2
@@ -123,7 +111,7 @@ def test_the_same_crop_gives_the_same_mesh(crop: Image, landmarker: FaceLandmark
 
 
 def test_a_mirrored_head_turns_the_other_way(media: Path, detector: FaceDetector, landmarker: FaceLandmarker) -> None:
-    for frame in frames(media / "expressive_woman_silent.mp4", 12, 4):
+    for frame in every_nth(media / "expressive_woman_silent.mp4", 12, 4):
         box = crop_box(detector.detect(frame)[0])
         crop = cut_square(frame, box, CROP_SIZE_PX)
         seen, mirrored = landmarker.landmarks(crop), landmarker.landmarks(crop[:, ::-1])
@@ -189,7 +177,7 @@ def test_alignment_points_and_mouth_lie_where_they_should(meshes: list[FaceMesh]
 
 
 def test_mesh_lands_on_the_face_in_the_frame(media: Path, detector: FaceDetector, landmarker: FaceLandmarker) -> None:
-    frame = frames(media / "split_screen.mp4", 10, 1)[0]
+    frame = every_nth(media / "split_screen.mp4", 10, 1)[0]
     for face in detector.detect(frame):
         for scale in (1.6, 2.2):
             box = crop_box(face, scale)

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from annotators.face.sizes import LEAST_PX
 from annotators.face.mesh import BLENDSHAPES
+from annotators.face.sizes import LEAST_PX
 from annotators.face.views import expression_of, portrait_quality, view_from_orientation, view_from_yaw
 
 

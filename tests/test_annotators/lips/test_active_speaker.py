@@ -16,8 +16,10 @@ from hypothesis import strategies as st
 from scipy.signal import medfilt
 from speech_media import load_audio, need
 
+from annotators.face.boxes import crop_box, cut_square
+from annotators.face.faces import FaceDetector, FaceLandmarker
+from annotators.face.mesh import mouth_opening
 from annotators.lips import active_speaker as module
-from annotators.models import weights
 from annotators.lips.active_speaker import (
     CROP_PX,
     LR_ASD_WEIGHT,
@@ -27,10 +29,8 @@ from annotators.lips.active_speaker import (
     asd_crop_box,
     audio_of_frames,
 )
-from annotators.face.faces import FaceDetector, FaceLandmarker
-from annotators.face.boxes import crop_box, cut_square
-from annotators.face.mesh import mouth_opening
 from annotators.lips.lr_asd import FoldedVisualEncoder, LrAsd
+from annotators.models import weights
 from annotators.protocols import Box
 from annotators.protocols_speech import ActiveSpeaker, ByteArray, FloatArray
 from stages.speech.active_speaker import ActiveSpeakerSettings

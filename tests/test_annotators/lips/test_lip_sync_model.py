@@ -13,14 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from speech_media import need
 
-from annotators.lips import lip_sync_model as model
-from annotators.face.faces import FaceDetector, FaceLandmarker
 from annotators.face.boxes import crop_box, cut_square
+from annotators.face.faces import FaceDetector, FaceLandmarker
+from annotators.lips import lip_sync_model as model
 from annotators.lips.lip_shape import LIP_NUMBERS, lip_shape
 from annotators.lips.lip_sync_model import LearnedLipSync, SyncTowers
 from annotators.lips.lip_sync_training import TalkerClip, evaluate, held_out_towers, train
-from annotators.protocols_speech import FloatArray, LipSync, SyncMeasure
 from annotators.lips.sync_audio import WHISPER_WEIGHT, MelSyncAudio, WhisperSyncAudio, levelled
+from annotators.protocols_speech import FloatArray, LipSync, SyncMeasure
 from curation.media.audio import read_audio
 from stages.speech.active_speaker import ActiveSpeakerSettings
 
@@ -159,12 +159,12 @@ def test_a_model_of_ones_own_is_preferred_and_changes_the_fingerprint(
     monkeypatch.setenv("OPENLPM_MODELS", "")
     monkeypatch.setenv("OPENLPM_CACHE", str(tmp_path / "none"))
     settings_ = ActiveSpeakerSettings(backend="heuristic", sync="mel")
-    shipped = settings_.identity()
+    shipped = settings_.provenance()
     assert set(model.load_towers(model.model_path())) == {"mel", "whisper-base"}
     towers: Mapping[str, SyncTowers] = {"mel": fitted()._towers}
     model.save_towers(tmp_path / model.MODEL_FILE, dict(towers), {"clips": 6})
     monkeypatch.setenv("OPENLPM_MODELS", str(tmp_path))
-    own = settings_.identity()
+    own = settings_.provenance()
     assert shipped["sync"] == own["sync"] == "lip-sync-cca-mel" and shipped[model.MODEL_FILE] != own[model.MODEL_FILE]
     np.testing.assert_allclose(model.load_towers(model.model_path())["mel"].lips, towers["mel"].lips, rtol=2e-3)
     with pytest.raises(ValueError, match="train it again"):

@@ -13,11 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from annotators.models import weights
-
-from annotators.models import weights_fetch
-
-from annotators.models import weights_registry
+from annotators.models import weights, weights_fetch, weights_registry
 from annotators.models.weights_fetch import FetchError, open_member
 from annotators.models.weights_registry import parse
 
@@ -84,8 +80,8 @@ def test_the_bundled_registry_is_whole() -> None:
 
 
 def test_every_annotator_names_known_weights() -> None:
+    from annotators.face.dlib_embedder import FaceEmbedder
     from annotators.face.faces import FaceDetector, FaceLandmarker
-    from annotators.face.identity import FaceEmbedder
 
     for back_end in (FaceDetector, FaceLandmarker, FaceEmbedder):
         for name in back_end.weights:

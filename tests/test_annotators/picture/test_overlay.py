@@ -18,8 +18,8 @@ from annotators.picture.overlay_samples import ShotSamples
 from annotators.picture.overlay_text import hold
 from annotators.picture.panels import Region
 from annotators.picture.picture import scale_to
-from annotators.protocols import Box
 from annotators.picture.text_detector import WEIGHT, TextDetector, lines
+from annotators.protocols import Box
 
 Draw = Callable[[Image, int], Image]
 STEP_S = 0.2

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from annotators.picture.bars import BarMeter, Bars
-from annotators.picture.picture import full_range_luma, luma_stats, motion, patch, scale_to, sharpness
 from annotators.picture.motion import CameraMeter, FreezeMeter, longest_run_s
+from annotators.picture.picture import full_range_luma, luma_stats, motion, patch, scale_to, sharpness
 from annotators.protocols import Box
 
 FACE = {  # a face of each clip, in shares of the picture: found once with a detector

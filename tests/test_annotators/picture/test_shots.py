@@ -13,9 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from table_rows import row
 
-from annotators.picture import shots
-
 from annotators.models import weights
+from annotators.picture import shots
 from annotators.picture.shot_change import Thinner, compare, ratios, thumbnail
 from annotators.picture.shots import WINDOW, ShotNetwork, windows
 from schemas import tables as t

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from speech_media import load_audio
 
-from annotators.sound.audio_quality import audio_quality
 from annotators.protocols_speech import FloatArray, Segment
+from annotators.sound.audio_quality import audio_quality
 
 TIME_S = np.arange(5 * 16000) / 16000
 

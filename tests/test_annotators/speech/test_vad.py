@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from speech_media import load_audio, need
 
-from annotators.speech import vad
 from annotators.protocols_speech import Segment, SpeechProbability, VoiceActivity
+from annotators.speech import vad
 from annotators.speech.vad import SegmentRule, SileroVoiceActivity, covered, speech_segments
 
 

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from speech_media import cut, load_audio, need
 
-from annotators.speech.diarizer import ClusteringDiarizer
 from annotators.protocols_speech import FloatArray, Segment
+from annotators.speech.diarizer import ClusteringDiarizer
 from annotators.speech.speaker_segmentation import FRAME_STEP_S, SEGMENTATION_WEIGHT
 from annotators.speech.voice_pieces import PieceRule, divided, piece_groups, pieces_of
 from annotators.speech.voices import CAMPPLUS_WEIGHT

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from speech_media import cut, load_audio, need, read_rttm
 
+from annotators.protocols_speech import Diarizer, FloatArray, Segment, SpeakerEmbedder, Turn
 from annotators.speech import voices
 from annotators.speech.diarization_score import diarization_error_rate
 from annotators.speech.diarizer import ClusteringDiarizer, DiarizationRule, LocalVoice, cluster_voices, kept_apart
-from annotators.protocols_speech import Diarizer, FloatArray, Segment, SpeakerEmbedder, Turn
 from annotators.speech.speaker_segmentation import SEGMENTATION_WEIGHT, SpeakerSegmenter, frame_times_s, levelled
 from annotators.speech.voices import CAMPPLUS_WEIGHT, CamPlusPlusEmbedder, cosine_similarity
 

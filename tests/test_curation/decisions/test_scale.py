@@ -13,29 +13,25 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from test_engine import GOOD, go, policy
+from engine_case import GOOD, go, policy
 from toy import WORKFLOW, filled, write_sources
 
 from curation import Dataset, dataset
-
-from curation.decisions import account
-
+from curation.decisions import account, progress
+from curation.decisions.survey import survey
+from curation.engine.program import stamp
+from curation.engine.run import Job
+from curation.engine.step import Stepper
+from curation.engine.workflow import resolve
 from curation.pack import spool as pack_spool
-
-from curation.decisions import progress
 from curation.pack.pack import PackSettings, pack
 from curation.pack.samples import kept_entries
 from curation.pack.spool import Spool
-from curation.engine.program import stamp
 from curation.report import content
 from curation.report.page import render
-from curation.engine.run import Job
-from curation.engine.step import Stepper
 from curation.storage.store import Store, parquet_bytes, table_file
-from curation.decisions.survey import survey
 from curation.storage.table_writer import writing
 from curation.verify import verify
-from curation.engine.workflow import resolve
 from schemas import tables as t
 from schemas.table import TableError
 from workflows import catalog
@@ -83,10 +79,10 @@ def rows_as_objects(file: Path) -> set[str]:
                 inner = f"{name}.{child.name}".lstrip(".")
             if isinstance(child, ast.Attribute) and child.attr in ("to_pylist", "to_pydict", "to_pandas", "fetchdf"):
                 found.add(name)
-            if isinstance(child, ast.Call) and isinstance(child.func, ast.Attribute):
-                # `Table.rows(arrow)` and `Column.values(arrow)`; a dict's own `values()` takes nothing
-                if child.func.attr == "rows" or (child.func.attr == "values" and child.args):
-                    found.add(name)
+            called = child.func if isinstance(child, ast.Call) else None
+            # `Table.rows(arrow)` and `Column.values(arrow)`; a dict's own `values()` takes nothing
+            if isinstance(called, ast.Attribute) and called.attr in ("rows", "values") and child.args:
+                found.add(name)
             walk(child, inner)
 
     walk(ast.parse(file.read_text(encoding="utf-8")), "")

@@ -9,10 +9,10 @@ import pytest
 
 from curation import Dataset
 from curation.engine.engine_local import LocalEngine
-from curation.pack.pack import pack
 from curation.engine.register import expand
 from curation.engine.run import Job, run
 from curation.engine.workflow import resolve
+from curation.pack.pack import pack
 from schemas.policy import parse_policy
 from workflows import catalog
 

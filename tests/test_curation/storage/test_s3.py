@@ -7,18 +7,18 @@ from pathlib import Path
 
 import boto3
 import pytest
-from test_engine import GOOD, policy
+from engine_case import GOOD, policy
 from toy import CALLS, WORKFLOW, filled, write_sources
 
 from curation import Dataset
-from curation.storage.compaction import tidy
 from curation.engine.engine_local import LocalEngine
-from curation.forget.forget import find, forget
 from curation.engine.register import InputError, expand
 from curation.engine.run import Job, run
+from curation.engine.workflow import resolve
+from curation.forget.forget import find, forget
+from curation.storage.compaction import tidy
 from curation.storage.store import Store, table_file
 from curation.verify import verify
-from curation.engine.workflow import resolve
 from schemas import tables as t
 
 pytestmark = [

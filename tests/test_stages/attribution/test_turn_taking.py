@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stages.attribution.turn_taking import Utterance, backchannels, in_dialogue, measure, turns
 from stages.pairing.category import CATEGORIES, categorise
 from stages.pairing.states import State
-from stages.attribution.turn_taking import Utterance, backchannels, in_dialogue, measure, turns
 
 talk = st.lists(
     st.builds(

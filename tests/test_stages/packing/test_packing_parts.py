@@ -12,9 +12,9 @@ from table_rows import row
 
 from schemas import tables as t
 from schemas.tables.scan import LayoutRow
-from stages.packing.audio import Run, level_db, offset_shift_s, role_gain
 from stages.clip_plan.bounds import person_bounds
 from stages.clip_plan.framing import Rect
+from stages.packing.audio import Run, level_db, offset_shift_s, role_gain
 
 PICTURE = Rect(0, 0, 1280, 720)
 

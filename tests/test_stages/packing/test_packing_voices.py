@@ -93,8 +93,8 @@ def test_an_overlap_is_taken_apart_and_given_to_its_owners() -> None:
 def test_a_separator_is_named_by_module_and_class() -> None:
     made = PackingSettings(separator=f"{__name__}:ToneSeparator")
     assert made.separator.build().rate_hz == 24_000
-    assert made.identity().keys() >= {"separator", "separator.code", "embedder", CAMPPLUS_WEIGHT}
-    assert PackingSettings().identity() == {}
+    assert made.provenance().keys() >= {"separator", "separator.code", "embedder", CAMPPLUS_WEIGHT}
+    assert PackingSettings().provenance() == {}
     for name in ("nowhere:X", f"{__name__}:Nothing", "ToneSeparator", "collections:OrderedDict"):
         with pytest.raises(ValidationError, match=name.split(":")[0]):
             PackingSettings(separator=name)

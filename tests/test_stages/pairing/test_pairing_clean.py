@@ -13,8 +13,8 @@ from packing_case import SOURCE, case
 
 from curation.memory import MemoryInputs
 from stages.clip_plan.fit import INTRUDERS, OVERLAYS, CleanLimits, Framer
-from stages.pairing.pairing import PairingSettings
 from stages.pairing.clean import Fits, best_spans, border_times, clean_run
+from stages.pairing.pairing import PairingSettings
 from stages.pairing.segments import SpokenWord, cut_run, inside_word
 
 WORDS = [SpokenWord(0.3 + 0.5 * i, 0.7 + 0.5 * i, "word") for i in range(60)]

@@ -14,9 +14,9 @@ from body_factory import body
 from speech_media import need
 from table_rows import row, source_row
 
-from annotators.models import weights
 from annotators.body.analyzer import WEIGHTS, MediaPipeBody
 from annotators.face.faces import FaceDetector
+from annotators.models import weights
 from annotators.models.mediapipe_runtime import local_buffer
 from annotators.models.mediapipe_tasks import HANDS, POSE, SIGNED, task_bundle, with_metadata, zipped
 from annotators.protocols import Box, Image
@@ -161,7 +161,7 @@ def test_without_the_networks_the_run_goes_on_and_says_so(monkeypatch: pytest.Mo
     segments = [_segment(0.1, 1.0)]
     out = stage.run(_item(segments), _inputs(clip, segments))
     assert not out.errors and all(table.num_rows == 0 for table in out.tables.values())
-    assert BodySettings().identity() == {"backend": NO_BODY}
+    assert BodySettings().provenance() == {"backend": NO_BODY}
     assert "not measured" in sentence(WEIGHTS[0], NO_BODY)
 
 

@@ -14,19 +14,19 @@ from hypothesis import strategies as st
 from table_rows import face_series, row, source_row
 
 from annotators.face.alignment import eye_corners_and_nose_from_five
-from annotators.face.faces import FaceDetector, FaceLandmarker
 from annotators.face.boxes import crop_box, cut_square
+from annotators.face.dlib_embedder import FaceEmbedder, distance
+from annotators.face.faces import FaceDetector, FaceLandmarker
 from annotators.face.mesh import eye_corners_and_nose, five_points, mesh_box, to_frame
-from annotators.face.identity import FaceEmbedder, distance
 from curation.media.encode import encode_jpeg
 from curation.memory import MemoryInputs, run_chain
 from curation.stage import WorkItem
 from schemas import tables as t
 from schemas.tables.scan import LayoutRow
-from stages.references.embedding import Embedding, EmbeddingSettings
+from stages.clip_plan.framing import Rect
 from stages.face_series import Series
 from stages.identity.identity import Identity, IdentitySettings
-from stages.clip_plan.framing import Rect
+from stages.references.embedding import Embedding, EmbeddingSettings
 from stages.references.portrait_text import clear_part, portrait_rect, text_share
 from stages.references.portraits import Candidate, choose, light_factor
 
@@ -179,8 +179,8 @@ def test_the_stage_embeds_labels_and_reports(faces: Any) -> None:
 
 @pytest.mark.slow
 def test_people_of_real_footage(media: Path) -> None:
-    from stages.sources.probe import Probe, ProbeSettings
     from stages.scan.scan import Scan, ScanSettings
+    from stages.sources.probe import Probe, ProbeSettings
     from stages.tracks.tracks import Tracks, TracksSettings
 
     parts: dict[Any, list[pa.Table]] = {}

@@ -10,8 +10,8 @@ import pytest
 
 from curation.memory import run_chain
 from schemas import tables as t
-from stages.sources.probe import Probe, ProbeSettings
 from stages.scan.scan import Scan, ScanSettings
+from stages.sources.probe import Probe, ProbeSettings
 from stages.tracks.tracks import Tracks, TracksSettings
 
 

@@ -12,9 +12,9 @@ import pytest
 from session_factory import Bytes, conversation
 from table_rows import row, source_row
 
+from curation.engine.register import expand
 from curation.memory import MemoryInputs, run_chain
 from curation.pack.pack import across_files, kept_sides, pair_status
-from curation.engine.register import expand
 from curation.stage import WorkItem
 from schemas import tables as t
 from schemas.table import Table
@@ -162,7 +162,7 @@ def test_the_dataset_takes_partner_and_exchange_from_the_session() -> None:
 
 @pytest.mark.slow
 def test_footage_of_two_files_is_one_exchange(media: Path) -> None:
-    from test_states_footage import stages
+    from states_case import stages  # here, since it imports every stage
 
     truth = json.loads((media / "session.truth.json").read_text())
     parts: dict[Table, list[pa.Table]] = {}

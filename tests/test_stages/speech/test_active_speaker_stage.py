@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from speech_media import need
 from table_rows import row, source_row
 
-from annotators.models import weights
 from annotators.lips.active_speaker import LR_ASD_WEIGHT, LrAsdActiveSpeaker
+from annotators.models import weights
 from curation.memory import MemoryInputs
 from curation.stage import Outputs, WorkItem
 from schemas import tables as t
@@ -191,6 +191,6 @@ def test_evidence_is_speech_with_a_confirmed_face() -> None:
 
 
 def test_identity_names_the_scorer_without_loading_it() -> None:
-    assert ActiveSpeakerSettings(backend="heuristic").identity()["backend"].endswith("heuristic")
-    named = ActiveSpeakerSettings(backend="lr-asd").identity()
+    assert ActiveSpeakerSettings(backend="heuristic").provenance()["backend"].endswith("heuristic")
+    named = ActiveSpeakerSettings(backend="lr-asd").provenance()
     assert named[LR_ASD_WEIGHT] == weights.sha256(LR_ASD_WEIGHT)

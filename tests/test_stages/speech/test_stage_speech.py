@@ -15,9 +15,9 @@ from speech_media import need, read_rttm
 from table_rows import source_row
 
 from annotators.models import weights
+from annotators.protocols_speech import TranscribedSegment, Transcript, Turn, Word
 from annotators.speech.diarization_score import diarization_error_rate
 from annotators.speech.known_words import KnownRule
-from annotators.protocols_speech import TranscribedSegment, Transcript, Turn, Word
 from curation.media.encode import encode_flac
 from curation.memory import MemoryInputs
 from curation.stage import WorkItem
@@ -65,8 +65,8 @@ def test_silence_has_levels_and_nobody_speaks(tmp_path: Path) -> None:
 
 
 def test_identity_names_every_model_without_loading_it() -> None:
-    assert SpeechSettings(recogniser="tiny.en").identity().items() >= {n: weights.sha256(n) for n in MODELS}.items()
-    base = SpeechSettings().identity()
+    assert SpeechSettings(recogniser="tiny.en").provenance().items() >= {n: weights.sha256(n) for n in MODELS}.items()
+    base = SpeechSettings().provenance()
     assert "whisper_base" in base and "whisper_tiny_en" not in base
 
 

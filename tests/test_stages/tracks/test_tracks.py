@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from annotators.protocols import Box, FaceBox
 from stages.scan.jumps import is_candidate
 from stages.scan.people import Portrait, divided, turns
-from stages.scan.tracker import Followed, associate, doubles, iou, near
-from stages.tracks.tracks import _cuts
+from stages.scan.tracker import Followed, associate, duplicate_faces, iou, near
 from stages.tracks.join import Piece, join, shot_of
+from stages.tracks.tracks import _cuts
 
 boxes = st.builds(Box, st.floats(0, 1000), st.floats(0, 600), st.floats(20, 300), st.floats(20, 300))
 
@@ -49,7 +49,7 @@ def test_two_people_side_by_side_keep_their_numbers() -> None:
 
 def test_a_face_followed_twice_keeps_the_older_follower() -> None:
     box = Box(100, 100, 80, 80)
-    assert doubles([followed(0, box, 50), followed(1, Box(102, 100, 80, 80), 2)]) == {1}
+    assert duplicate_faces([followed(0, box, 50), followed(1, Box(102, 100, 80, 80), 2)]) == {1}
 
 
 def piece(name: str, shot: int, first: int, last: int, x: float) -> Piece:

@@ -12,8 +12,8 @@ import dlib
 import numpy as np
 import numpy.typing as npt
 
-from annotators.protocols import Box, FloatArray, Image
 from annotators.models.weights import resolve
+from annotators.protocols import Box, FloatArray, Image
 
 CHIP_SIZE_PX = 150
 """Side of the aligned chip that the network was trained on."""

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from footage import every_nth
 from speech_media import need
-from test_faces import frames
 
-from annotators.face.faces import CROP_SIZE_PX, FaceDetector, FaceLandmarker
 from annotators.face.boxes import crop_box, cut_square
+from annotators.face.dlib_embedder import CHIP_SIZE_PX, FaceEmbedder, distance
+from annotators.face.faces import CROP_SIZE_PX, FaceDetector, FaceLandmarker
 from annotators.face.mesh import eye_corners_and_nose, to_frame
-from annotators.face.identity import CHIP_SIZE_PX, FaceEmbedder, distance
 from annotators.protocols import FloatArray, Image
 
 
@@ -27,7 +27,7 @@ def chips(path: Path, embedder: FaceEmbedder, every: int = 40, limit: int = 2) -
     need(*FaceDetector.weights, *FaceLandmarker.weights)
     people: dict[int, list[Image]] = {}
     with FaceDetector() as detector, FaceLandmarker() as landmarker:
-        for frame in frames(path, every, limit):
+        for frame in every_nth(path, every, limit):
             for place, face in enumerate(sorted(detector.detect(frame), key=lambda box: box.x)):
                 box = crop_box(face)
                 mesh = landmarker.landmarks(cut_square(frame, box, CROP_SIZE_PX))
