@@ -30,7 +30,6 @@ LEFT = {
     "curation/media/probe.py": "what a container says",
     "curation/memory.py": "ids of any kind of unit",
     "curation/verify.py": "tables as they are found",
-    "schemas/caption.py": "a JSON Schema",
     "schemas/column.py": "what typed values are made with",
     "schemas/extensions.py": "a declaration in JSON",
     "schemas/row.py": "what typed rows are made with",
