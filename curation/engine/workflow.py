@@ -138,9 +138,13 @@ def _stage(code: Code, name: str, use: str, settings: Mapping[str, Any], resourc
 
 def _import(name: str, use: str) -> type[Stage]:
     try:
-        return load(use)  # type: ignore[return-value]
+        cls = load(use)
     except UseError as e:
         raise WorkflowError(f"stage {name!r}: {e}") from e
+    lacks = [said for said in Stage.__annotations__ if not hasattr(cls, said)]
+    if lacks:
+        raise WorkflowError(f"stage {name!r}: {use} is no stage: it has no {lacks[0]!r} (see curation.stage.Stage)")
+    return cls  # type: ignore[return-value]
 
 
 def _overrides(workflow: Workflow, overrides: Iterable[str]) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:

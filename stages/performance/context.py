@@ -136,9 +136,13 @@ def camera_series(frames: pa.Table) -> CameraSeries:
 
 
 def camera_part(series: CameraSeries, ks: range) -> CameraSeries:
-    """Return the part of a series over a range of grid points."""
-    part = slice(ks.start, ks.stop)
-    return CameraSeries(series.speed[part], series.x[part], series.y[part], series.zoom[part], series.rate_hz)
+    """Return the part of a series over a range of grid points; nan where nothing was measured."""
+
+    def part(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        known = values[ks.start : ks.stop]
+        return np.concatenate([known, np.full(len(ks) - len(known), np.nan)])
+
+    return CameraSeries(part(series.speed), part(series.x), part(series.y), part(series.zoom), series.rate_hz)
 
 
 def clothing_of(

@@ -19,7 +19,7 @@ from annotators.parts import Part, part
 from annotators.performance.gaze_targets import Side
 from annotators.performance.performance_signals import measure
 from annotators.performance.signal_series import BODY_RULES, SIGNAL_RULES, Baseline, Event, FaceSignals, baseline_of
-from annotators.picture.camera_moves import CameraSeries, camera_move
+from annotators.picture.camera_moves import CameraSeries, camera_move, panned
 from curation.media.grid import frames_on_grid
 from curation.media.video import iter_frames
 from curation.stage import Gate, GateMode, Grain, Inputs, Outputs, Rows, StageSettings, WorkItem, each_unit
@@ -52,7 +52,7 @@ from stages.clip_plan.framing import Crop, face_union
 from stages.face_series import BOX, Series, between, between_or_nearest, boxes, track_series, tracklets_of
 from stages.performance.context import Bodies, Voices, camera_part, camera_series, clothing_of
 
-_COLUMNS = (
+SIGNAL_COLUMNS = (
     *BOX, FaceFrameRow.has_mesh, FaceFrameRow.yaw_deg, FaceFrameRow.pitch_deg, FaceFrameRow.roll_deg,
     FaceFrameRow.mouth_open, FaceFrameRow.blendshapes,
 )  # fmt: skip
@@ -88,7 +88,7 @@ class Performance:
     """Stage: caption the live segments."""
 
     name: ClassVar[str] = "performance"
-    version: ClassVar[int] = 6
+    version: ClassVar[int] = 7
     grain: ClassVar[Grain] = "source"
     reads: ClassVar[tuple[Table, ...]] = (
         SOURCES,
@@ -117,7 +117,7 @@ class Performance:
         """Caption the item's segments; one that fails harms no other."""
         segments = {r.segment_id: r for r in SEGMENTS.rows(inputs.read(SEGMENTS))}
         source = SOURCES.rows(inputs.read(SOURCES))[0]
-        faces = track_series(inputs.parts(FACE_FRAMES), tracklets_of(inputs.read(TRACKLETS)), _COLUMNS)
+        faces = track_series(inputs.parts(FACE_FRAMES), tracklets_of(inputs.read(TRACKLETS)), SIGNAL_COLUMNS)
         wanted = {segments[unit].track_id for unit in item.units}
         layout = LAYOUT.rows(inputs.read(LAYOUT))
         size = (source.width, source.height)
@@ -145,15 +145,16 @@ class Performance:
         signals = face_signals(source.faces[segment.track_id], ks, crop)
         baseline = source.baselines.get(segment.track_id)
         partner, side = partner_place(segment, source.faces, source.layout, source.size)
-        camera = camera_move(camera_part(source.camera, ks))
+        motion = camera_part(source.camera, ks)
+        camera, moving = camera_move(motion), panned(motion)
         body = source.bodies.of(segment, source.faces[segment.track_id], camera)
         clip = ClipContext(
             state, signals, baseline, segment.text or "", partner, side,
             voice=source.voices.style(segment, ks), camera=camera,
-            clothing=source.clothing.get(segment.track_id), body=body.in_picture(path),
+            clothing=source.clothing.get(segment.track_id), body=body.in_picture(path), panned=moving,
         )  # fmt: skip
         caption = self._captioner.caption(clip, self._frames(segment, crop, source.media))
-        shown = measure(signals, baseline, clip.speaking, side)
+        shown = measure(signals, baseline, clip.speaking, side, moving)
         found = contradictions(caption, clip.state, shown.summary)
         return {
             CAPTIONS: [caption.row(segment.segment_id, segment.source_id, found, clip.voice)],

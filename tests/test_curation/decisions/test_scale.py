@@ -39,31 +39,31 @@ from workflows import catalog
 ROOT = Path(__file__).resolve().parents[3]
 
 BOUNDED = {
-    "explain.py": {"_rows": "of one unit"},
+    "report/explain.py": {"_rows": "of one unit"},
     "memory.py": {"run_chain": "one source, for developing"},
-    "pack.py": {"_Images._source": "the portraits of one source"},
-    "pack_samples.py": {"_Rows.of": "some thousand kept segments at a time"},
+    "pack/pack.py": {"_Images._source": "the portraits of one source"},
+    "pack/samples.py": {"_Rows.of": "some thousand kept segments at a time"},
     "report/content.py": {
         "overview": "one row a split", "contact_sheets": "of the cards' sources", "_rows": "queries with a LIMIT",
         "timelines.by_source": "of the sources that are drawn", "timelines": "of the sources that are drawn",
         "facts": "the page lists the whole quarantine",
     },
     "report/pictures.py": {"Pictures._read": "one source"},
-    "source_state.py": {"SourceState._length_s": "one source"},
-    "splits.py": {"split_warnings": "one row a split"},
-    "status.py": {"_splits": "one row a split"},
-    "step.py": {"Stepper._unit_digests": "one source"},
-    "strip.py": {"_table": "one file", "_shards": "one sidecar"},
+    "engine/source_state.py": {"SourceState._length_s": "one source"},
+    "pack/splits.py": {"split_warnings": "one row a split"},
+    "report/status.py": {"_splits": "one row a split"},
+    "engine/step.py": {"Stepper._unit_digests": "one source"},
+    "forget/strip.py": {"_table": "one file", "_shards": "one sidecar"},
     "verify.py": {"_forgotten": "what was forgotten", "_shards": "the samples of one shard"},
 }  # fmt: skip
 """Functions that make Python objects of a table's rows, and why these do not grow with the dataset."""
 
 BY_SOURCE_OR_PERSON = {
-    "forget.py": {"find", "_measured", "lift", "_record"},
-    "identities.py": {"present_name", "listing", "members", "tracks_of_sources", "_decision_rows", "_tracks"},
-    "labels.py": {"find_source", "timeline", "export", "take_in", "_checked"},
-    "register.py": {"register"},
-    "run.py": {"run", "plan", "drop_orphans"},
+    "forget/forget.py": {"find", "_measured", "lift", "_record"},
+    "labels/identities.py": {"present_name", "listing", "members", "tracks_of_sources", "_decision_rows", "_tracks"},
+    "labels/labels.py": {"find_source", "timeline", "export", "take_in", "_checked"},
+    "engine/register.py": {"register"},
+    "engine/run.py": {"run", "plan", "drop_orphans"},
 }  # fmt: skip
 """Functions that hold the registry, the people or the tracks as Python objects: a few hundred bytes each."""
 

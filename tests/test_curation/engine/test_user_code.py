@@ -314,3 +314,10 @@ def test_a_table_of_ones_own_cannot_replace_one_of_ours(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text('name: m\npolicy: default\nstages: {a: {use: "nowhere:A"}}\n')
     with pytest.raises(WorkflowError, match=r"put nowhere.py beside the workflow's YAML"):
         resolve(catalog.workflow(str(tmp_path / "mine.yaml")), folder=tmp_path)
+
+
+def test_a_class_that_is_no_stage_is_refused_by_what_it_lacks(tmp_path: Path) -> None:
+    (tmp_path / "half.py").write_text("class Half:\n    name, version = 'half', 1\n")
+    (tmp_path / "mine.yaml").write_text('name: m\npolicy: default\nstages: {a: {use: "half:Half"}}\n')
+    with pytest.raises(WorkflowError, match="half:Half is no stage: it has no 'grain'"):
+        resolve(catalog.workflow(str(tmp_path / "mine.yaml")), folder=tmp_path)
