@@ -21,6 +21,7 @@ import json
 import subprocess
 import sys
 import tempfile
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -302,7 +303,7 @@ def write_source(stepper: Stepper, root: Path, source_id: str, per_source: int, 
                     digest = hashlib.sha256(data).hexdigest()
                     commit.tables[table.name] = {"file": name, "sha256": digest, "rows": rows.num_rows}
                 name = commit_file(s.name, item, cls.grain == "window")
-                _put(root / name, (json.dumps(commit.to_json(), sort_keys=True, indent=1) + "\n").encode())
+                _put(root / name, (json.dumps(asdict(commit), sort_keys=True, indent=1) + "\n").encode())
 
 
 _EMPTY: dict[Table, bytes] = {}

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,7 +26,7 @@ from curation.storage.compacted import Part, live_parts
 from curation.storage.store import Store, StoreError, table_file
 from schemas import tables as t
 from schemas.extensions import declare, from_json
-from schemas.table import Table
+from schemas.table import Column, Table
 from schemas.units import RIGHTS, UNITS
 
 FORMAT_VERSION = 1
@@ -93,15 +93,21 @@ class Dataset:
         ends = [*(group[0] for group in cut[1:]), None]
         return [Slice(tuple(group), end) for group, end in zip(cut, ends, strict=True)]
 
-    def table(self, table: Table, columns: list[str] | None = None, sources: Collection[str] | None = None) -> pa.Table:
+    def table(
+        self,
+        table: Table,
+        columns: Sequence[Column[Any] | str] | None = None,
+        sources: Collection[str] | None = None,
+    ) -> pa.Table:
         """Return a table as Arrow, sorted by key: all of it, or the rows of some sources without reading others'."""
+        names = None if columns is None else [str(c) for c in columns]
         whole, parts = self._files(table, sources)
         if not whole and not parts:
-            return table.empty().select(columns or list(table.column_names))
+            return table.empty().select(names or list(table.column_names))
         chosen = None
         if sources is not None and table.grain == "dataset":
             chosen = pads.field("source_id").isin(sorted(sources))
-        rows = self._dataset(table, whole, parts).to_table(columns=columns, filter=chosen)
+        rows = self._dataset(table, whole, parts).to_table(columns=names, filter=chosen)
         keys = [k for k in table.key if k in rows.column_names]
         return rows.sort_by([(k, "ascending") for k in keys]) if keys else rows
 

@@ -160,7 +160,7 @@ def _strip_directory(line: str) -> str:
     return f'{head}  File "{"/".join(Path(path).parts[-2:])}"{tail}'
 
 
-Rows = Mapping[Table, Iterable[Row] | Iterable[Mapping[str, Any]]]
+Rows = Mapping[Table, Iterable[Row]]
 
 
 def each_unit(units: Iterable[str], measure: Callable[[str], Rows]) -> Outputs:

@@ -175,9 +175,12 @@ def schema(
     name: Annotated[
         str, typer.Argument(help="a table, units_tracks and the like, sample, caption, policy, workflow, or 'list'")
     ],
+    dataset: Annotated[
+        str | None, typer.Argument(help="a dataset, whose own stages' tables and packed columns are then known")
+    ] = None,
 ) -> None:
     """Print the JSON Schema of a table, of a rule's view, or of a sample, caption, policy or workflow."""
-    sys.stdout.write(json.dumps(contracts.schema(name), indent=1) + "\n")
+    sys.stdout.write(json.dumps(contracts.schema(name, dataset), indent=1) + "\n")
 
 
 @new.command("stage")

@@ -21,6 +21,7 @@ from curation.stage import GateMode
 from schemas import tables as t
 from schemas.policy import STEPS, Policy, Rule, UnitKind
 from schemas.table import Table
+from schemas.tables.output import DecisionRow
 from schemas.units import RIGHTS, UNITS
 
 OUTCOMES = ("kept", "filtered", "quarantined", "pending")
@@ -91,12 +92,17 @@ def judge(con: duckdb.DuckDBPyConnection, policy: Policy, work: Sequence[Work] =
     for kind in reversed(kinds):
         con.execute(f"CREATE TEMP TABLE up_{kind} AS {_up(kind, work)}")
     decided = " UNION ALL ".join(
-        f"SELECT '{kind}' AS unit, unit_id, source_id, duration_s, d.* FROM up_{kind}" for kind in kinds
+        f"SELECT '{kind}' AS {DecisionRow.unit}, unit_id AS {DecisionRow.unit_id}, source_id AS "
+        f"{DecisionRow.source_id}, duration_s AS {DecisionRow.duration_s}, d.* FROM up_{kind}"
+        for kind in kinds
     )
     con.execute(f"CREATE TEMP VIEW decided AS {decided}")
 
 
-_D = ("outcome", "step", "rule", "reason", "measured", "decided_by")
+_D = (
+    DecisionRow.outcome, DecisionRow.step, DecisionRow.rule, DecisionRow.reason, DecisionRow.measured,
+    DecisionRow.decided_by,
+)  # fmt: skip
 
 
 def _decision(outcome: str, step: str, rule: str, reason: str, measured: str, decided_by: str) -> str:

@@ -15,7 +15,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 import duckdb
 import pyarrow as pa
@@ -32,6 +32,7 @@ from curation.stage import WorkItem
 from curation.storage.commits import commit_file, fingerprint
 from curation.storage.compacted import FOLDER
 from curation.storage.store import Store, parquet_bytes
+from schemas.tables.output import ErrorRow
 
 FOLDER_NAME = "progress"
 _INDEX = f"{FOLDER_NAME}/index.json"
@@ -62,7 +63,7 @@ class Progress:
     cover: pa.Table
     state: pa.Table
     exact: pa.Table
-    errors: list[dict[str, Any]]
+    errors: list[ErrorRow]
 
     def register(self, con: duckdb.DuckDBPyConnection) -> None:
         """Make the relations that `ledger.judge` takes."""
@@ -99,8 +100,8 @@ class ProgressReader:
         ids = sorted(source_ids)
         tables = [self._bucket(b, [i for i in ids if i[:2] == b]) for b in sorted({i[:2] for i in ids})]
         kept = pa.concat_tables([_KEPT.empty_table(), *tables])
-        cover = kept.filter(pc.is_valid(kept["unit_id"])).select(["unit_id", "mask"])
-        state = kept.filter(pc.is_valid(kept["source_id"])).select(["source_id", "done", "settled"])
+        cover = kept.filter(pc.is_valid(kept["unit_id"])).select([f.name for f in _UNITS])
+        state = kept.filter(pc.is_valid(kept["source_id"])).select([f.name for f in _SOURCES])
         settled = state.filter(state["settled"])["source_id"]
         open_ = sorted(set(ids) - set(_strings(settled)))
         errors = [row for s in open_ for row in _errors(self._make(), s)]
@@ -189,20 +190,30 @@ def next_stage(stepper: Stepper, source_id: str) -> str | None:
         return None
 
 
-def _errors(stepper: SourceState, source_id: str) -> list[dict[str, Any]]:
+def _errors(stepper: SourceState, source_id: str) -> list[ErrorRow]:
     """Return the rows of ERRORS of a source, from its commits."""
-    rows: dict[tuple[str, str], dict[str, Any]] = {}
+    rows: dict[tuple[str, str], ErrorRow] = {}
     for commit in stepper.source_commits(source_id):
         for e in commit.errors:
-            row = {
-                "source_id": source_id, "stage": commit.stage, "unit_id": e.unit_id, "error": e.error,
-                "message": e.message, "traceback": e.traceback,
-            }  # fmt: skip
+            row = ErrorRow(
+                source_id=source_id, stage=commit.stage, unit_id=e.unit_id, error=e.error, message=e.message,
+                traceback=e.traceback,
+            )  # fmt: skip
             rows.setdefault((commit.stage, e.unit_id), row)
     return list(rows.values())
 
 
-def _examine(stepper: Stepper, source_id: str) -> Iterator[dict[str, Any]]:
+class _Kept(TypedDict, total=False):
+    """A row of what is kept: of a source, or of a unit."""
+
+    unit_id: str
+    mask: int
+    source_id: str
+    done: int
+    settled: bool
+
+
+def _examine(stepper: Stepper, source_id: str) -> Iterator[_Kept]:
     """Yield what is kept of a source: a row for itself and one for every unit that a stage has measured."""
     masks: dict[str, int] = {}
     done, settled = 0, True

@@ -22,6 +22,7 @@ from curation.storage.store import Store, table_file
 from schemas import tables as t
 from schemas.policy import Policy, UnitKind
 from schemas.table import Table
+from schemas.tables.registry import SourceRow
 from schemas.time import windows
 
 
@@ -66,11 +67,16 @@ class SourceState:
 
     def _windows(self, source_id: str) -> list[WorkItem]:
         try:
-            rows = self.store.read_table(table_file(t.SOURCES, source_id), t.SOURCES, ["duration_s"]).to_pylist()
+            length_s = self._length_s(source_id)
         except FileNotFoundError:
             return []
-        spans = windows(rows[0]["duration_s"], self.pipeline.workflow.window_s)
+        spans = windows(length_s, self.pipeline.workflow.window_s)
         return [WorkItem(source_id, w, i, len(spans)) for i, w in enumerate(spans)]
+
+    def _length_s(self, source_id: str) -> float:
+        column = SourceRow.duration_s
+        (length_s,) = column.values(self.store.read_table(table_file(t.SOURCES, source_id), t.SOURCES, [column.name]))
+        return length_s
 
     def decisions(self, source_id: str, down_to: UnitKind = "segments") -> Decisions:
         """Decide one source from what is measured of it so far."""
@@ -137,16 +143,16 @@ class SourceState:
         for w in range(item.n_windows) if windowed else [0]:
             name = commit_file(writer.name, WorkItem(item.source_id, window_index=w), windowed)
             commit = self.commit(name)
-            out.append("" if commit is None else commit.tables.get(table.name, {}).get("sha256", commit.status))
+            wrote = None if commit is None else commit.tables.get(table.name)
+            out.append("" if commit is None else commit.status if wrote is None else wrote["sha256"])
         return out
 
     def media_s(self, item: WorkItem) -> float:
         """Return how many seconds of media an item is about; 0 when its source is not probed."""
         try:
-            rows = self.store.read_table(table_file(t.SOURCES, item.source_id), t.SOURCES, ["duration_s"]).to_pylist()
+            whole = self._length_s(item.source_id)
         except FileNotFoundError:
             return 0.0
-        whole = float(rows[0]["duration_s"])
         return whole if item.window is None else min(whole, item.window.end_s) - item.window.start_s
 
     def prune_windows(self, source_id: str) -> None:

@@ -4,7 +4,8 @@ Put it beside a workflow's YAML and name it there, after `tracks`:
 
     example_stage: {use: "example_stage:ExampleStage"}
 
-Its table is then in `lpm query`, and a policy's rules on tracks may use `yaw_spread_deg`.
+Its table is then in `lpm query`, a policy's rules on tracks may use `yaw_spread_deg`, and as that column is marked as
+packed, every sample and the manifest have it.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from pydantic import Field
 
 from curation.stage import Gate, GateMode, Grain, Inputs, Outputs, Rows, StageSettings, WorkItem, each_unit
 from schemas import columns as c
+from schemas.packed import SCORES
 from schemas.table import Column, Row, Table
 from schemas.tables import FACE_FRAMES, TRACKLETS, TRACKS
 from schemas.tables.scan import FaceFrameRow
@@ -28,7 +30,9 @@ class ExampleStageRow(Row):
     """How far a head turns."""
 
     track_id: Column[str] = c.track_id()
-    yaw_spread_deg: Column[float | None] = c.real("its yaw from the share `low` to 1 - `low`", "deg", null=True)
+    yaw_spread_deg: Column[float | None] = c.real(
+        "its yaw from the share `low` to 1 - `low`", "deg", null=True, packed=SCORES
+    )
     annotator: Column[str] = c.annotator()
 
 

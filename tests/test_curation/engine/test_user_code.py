@@ -8,6 +8,7 @@ import os
 import pickle
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import duckdb
 import pytest
 from hostile import make_plain
 from speech_media import need
+from table_rows import row
 
 from curation.dataset import Dataset
 from curation.engine.engine_local import LocalEngine
@@ -23,9 +25,16 @@ from curation.engine.run import Engine, Job
 from curation.engine.run import run as run_job
 from curation.engine.user_code import collect, install
 from curation.engine.workflow import WorkflowError, resolve
+from curation.pack.samples import kept_entries
+from curation.storage.store import Store, table_file
 from schemas import columns as c
+from schemas import tables as t
+from schemas.extensions import declare
+from schemas.manifest import manifest_row
+from schemas.packed import SCORES
 from schemas.table import Column, Row, Table, TableError
 from schemas.tables import TABLES
+from schemas.units import UNITS
 from workflows import catalog, cli
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -85,6 +94,15 @@ name: mine
 rules:
   - {id: turns, on: tracks, step: quality, keep: "yaw_spread_deg >= 100", why: "a still head"}
 """
+
+
+@pytest.fixture(autouse=True)
+def _other_tests_know_ours_alone() -> Iterator[None]:
+    tables, units = dict(TABLES), dict(UNITS)
+    yield
+    for known, before in ((TABLES, tables), (UNITS, units)):
+        known.clear()
+        known.update(before)  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -176,7 +194,10 @@ def test_a_stage_of_ones_own_is_like_ours(folder: Path, capsys: pytest.CaptureFi
     rows = "SELECT yaw_spread_deg FROM head_turns"
     with duckdb.connect(str(out / "catalog.duckdb"), read_only=True) as con:
         assert con.execute(rows).fetchall() == [(39.0,)]
-    assert "## head_turns" in (out / "data-contract.md").read_text()
+    contract = (out / "data-contract.md").read_text()
+    assert "## head_turns" in contract
+    assert "`yaw_spread_deg`" in contract[contract.index("## manifest") :].split("\n## ")[0]
+    assert "yaw_spread_deg" in Dataset(out).query("SELECT * FROM manifest").columns
     decided = Dataset(out).query("SELECT rule, measured FROM decisions WHERE unit = 'tracks'").fetchall()
     assert decided == [("turns", '{"yaw_spread_deg":39.0}')]
     # Later commands find the code in the dataset: in another place, in a process that never saw the folder.
@@ -189,13 +210,56 @@ def test_a_stage_of_ones_own_is_like_ours(folder: Path, capsys: pytest.CaptureFi
         ["decide", str(out), "--policy", str(policy)],
         ["run", "--out", str(out), "--engine", "local"],
         ["verify", str(out)],
+        ["schema", "head_turns", str(out)],
+        ["schema", "sample", str(out)],
     ]
     script = (
         "import json, sys; from workflows import cli; [cli.app(c, standalone_mode=False) for c in json.load(sys.stdin)]"
     )
-    alone(script, json.dumps(commands).encode(), folder.parent)
+    said = alone(script, json.dumps(commands).encode(), folder.parent)
+    assert '"title": "head_turns"' in said and said.count('"yaw_spread_deg": {') == 2
     outcome = Dataset(out).query("SELECT outcome FROM decisions WHERE unit = 'tracks'").fetchall()
     assert outcome != decided
+
+
+def test_a_packed_column_of_ones_own_is_in_sample_and_manifest(folder: Path, tmp_path: Path) -> None:
+    install({"head_turns.py": (folder / "head_turns.py").read_text()})
+    mine = importlib.import_module("head_turns")
+    declare(mine.HEAD_TURNS)
+    ids = {"source_id": "0" * 16, "shot_id": "0" * 16 + "-s0000", "track_id": "0" * 16 + "-t0000"}
+    clips = {f"{ids['track_id']}-{n:08d}": {**ids, "segment_id": f"{ids['track_id']}-{n:08d}"} for n in range(2)}
+    tables: dict[Table, list[Row]] = {
+        t.SOURCES: [row(t.SOURCES, source_id=ids["source_id"])],
+        t.INPUTS: [row(t.INPUTS, path="x", source_id=ids["source_id"])],
+        t.SPLITS: [row(t.SPLITS, source_id=ids["source_id"], split="train")],
+        t.SEGMENTS: [row(t.SEGMENTS, **c, state="idle") for c in clips.values()],
+        t.CLIPS: [row(t.CLIPS, segment_id=i, source_id=ids["source_id"]) for i in clips],
+        t.DECISIONS: [
+            row(t.DECISIONS, unit="segments", unit_id=i, source_id=ids["source_id"], outcome="kept") for i in clips
+        ],
+        mine.HEAD_TURNS: [mine.HeadTurnsRow(track_id=ids["track_id"], yaw_spread_deg=4.5, annotator="x")],
+    }
+    store = Store(str(tmp_path / "made"))
+    store.write_json("dataset.json", {"format": 1, "name": "openlpm"})
+    for table, rows in tables.items():
+        store.write_table(table_file(table, ids["source_id"]), table, table.from_rows(rows))
+    samples = [e.sample for e in kept_entries(Dataset(store.uri), {}, "p")]
+    assert [x.scores[mine.HeadTurnsRow.yaw_spread_deg] for x in samples] == [4.5, 4.5]
+    assert '"yaw_spread_deg":4.5' in samples[0].model_dump_json()
+    made = t.MANIFEST.from_rows(manifest_row(x, "s", []) for x in samples)
+    assert mine.HeadTurnsRow.yaw_spread_deg.values(made) == [4.5, 4.5]
+
+    class TwiceRow(Row):
+        """A name that is taken, and a table of no unit."""
+
+        segment_id: Column[str] = c.segment_id()
+        n: Column[int] = c.index("which")
+        music: Column[float] = c.real("mine", packed=SCORES)
+
+    with pytest.raises(TableError, match="cannot be packed under that name, which is table 'segments'"):
+        declare(Table(TwiceRow, "twice", (TwiceRow.segment_id,)))
+    with pytest.raises(TableError, match="belongs to no unit"):
+        declare(Table(TwiceRow, "twice", (TwiceRow.segment_id, TwiceRow.n)))
 
 
 def test_what_lpm_new_writes_passes_its_own_test(folder: Path) -> None:
