@@ -116,7 +116,7 @@ class Pairing:
     """Stage: timelines and segments of one source."""
 
     name: ClassVar[str] = "pairing"
-    version: ClassVar[int] = 27
+    version: ClassVar[int] = 28
     grain: ClassVar[Grain] = "source"
     reads: ClassVar[tuple[Table, ...]] = (
         t.SOURCES, t.SHOTS, t.TRACKS, t.TRACKLETS, t.FRAMES, t.FACE_FRAMES, t.LAYOUT, t.SPEECH, t.SPEECH_FRAMES,
@@ -143,12 +143,14 @@ class Pairing:
         frames = inputs.read(t.FRAMES)
         frozen = set(FrameRow.k.values(frames.filter(FrameRow.is_frozen.of(frames))))
         framer = Framer.of(inputs, CleanLimits(s.clean_overlay, s.clean_intruder, s.clean_face))
+        clear_s = {r.shot_id: r.end_s - r.mixed_s for r in t.SHOTS.rows(inputs.read(t.SHOTS))}
         timeline: list[TimelineRow] = []
         segments: list[SegmentRow] = []
         for person in people:
             timeline += [self._run(person, *r, heard) for r in labelled_runs(person.state, person.reason)]
             for a, b, code in runs(through_pauses(person.state, round(s.clip_pause_s * GRID_HZ))):
                 start, end = _time(person, a), _time(person, b)
+                end = min(end, max(clear_s[person.track.shot_id], start + 1 / GRID_HZ))
                 words = heard.words if code != State.IDLE else []
                 fits = partial(self._fits, person, framer if code != State.DISCARD else None)
                 for start_s, end_s in clean_run(words, start, end, s.min_clip_s, s.max_clip_s, fits):
