@@ -8,9 +8,10 @@ Views are made over the Parquet files, so nothing is copied; the same files open
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -237,17 +238,31 @@ class Dataset:
         return out
 
     def write_catalog(self) -> None:
-        """(Re)build catalog.duckdb, a DuckDB file of views over the dataset's files; local datasets only."""
+        """(Re)build catalog.duckdb, commented views over the dataset's files; local datasets only."""
         if not self.store.local:
             return
         path = self.store.local_path("catalog.duckdb")
         temporary = path.with_name(".tmp-catalog.duckdb")
         temporary.unlink(missing_ok=True)
         try:
-            self.connect(str(temporary)).close()
+            with contextlib.closing(self.connect(str(temporary))) as con:
+                con.execute("; ".join(("BEGIN", *_comments(), "COMMIT")))
             temporary.replace(path)
         except (OSError, duckdb.IOException) as e:
             raise StoreError(f"cannot write {path}: {e}") from e
+
+
+def _comments() -> Iterator[str]:
+    """Yield the SQL that says of every view and column in the catalogue what it is."""
+    for table in t.TABLES.values():
+        yield f'COMMENT ON VIEW "{table.name}" IS {_quoted(table.doc)}'
+        for c in table.columns:
+            said = f"{c.doc} [{c.unit}]" if c.unit else c.doc
+            yield f'COMMENT ON COLUMN "{table.name}"."{c.name}" IS {_quoted(said)}'
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
 
 
 def _named_in(sql: str) -> list[Table] | None:

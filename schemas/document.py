@@ -49,7 +49,8 @@ def _sentence(table: Table) -> str:
 
 def _line(c: Column[Any]) -> str:
     kind = str(c.type).replace("|", "\\|") + (", null" if c.nullable else "")
-    return f"| `{c.name}` | {kind} | {c.unit} | {c.doc} |".replace("<", "&lt;")
+    packed = f" (packed in `{c.packed.part}`{' and manifest' if c.packed.manifest else ''})" if c.packed else ""
+    return f"| `{c.name}` | {kind} | {c.unit} | {c.doc}{packed} |".replace("<", "&lt;")
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeVar, cast, get_args
 
 import duckdb
@@ -145,9 +145,15 @@ class _Rows:
 
     con: duckdb.DuckDBPyConnection
     sources: list[str]
+    _read: dict[str, list[Any]] = field(default_factory=dict)
 
     def of(self, table: Table[R]) -> list[R]:
         """Return a table's rows, in order of its key."""
+        if table.name not in self._read:
+            self._read[table.name] = self._of(table)
+        return self._read[table.name]
+
+    def _of(self, table: Table[R]) -> list[R]:
         columns, keys = ", ".join(f'"{c}"' for c in table.column_names), ", ".join(table.key)
         sql = f"SELECT {columns} FROM of_{table.name} WHERE kept_source BETWEEN ? AND ? ORDER BY {keys}"
         found = self.con.sql(sql, params=[self.sources[0], self.sources[-1]])
