@@ -233,13 +233,6 @@ def models_train_sync(
 app.command()(trainer.stream)
 
 
-@trainer.use_faces
-def _faces() -> Any:
-    from workflows.trainer_faces import open_faces
-
-    return open_faces()
-
-
 def main(arguments: list[str] | None = None) -> Any:
     """Run the command line and exit."""
     try:

@@ -18,7 +18,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from annotators.parts import Absent, Part, part
+from annotators.parts import Part, part
 from annotators.protocols_speech import SourceSeparator, SpeakerEmbedder
 from annotators.shipped import VOICE_EMBEDDERS
 from curation.media.audio import AudioReader
@@ -38,6 +38,7 @@ from curation.stage import (
     WorkItem,
     each_unit,
 )
+from schemas.parts import Absent
 from schemas.sample import FPS, SAMPLES_PER_FRAME
 from schemas.table import Table
 from schemas.tables import (

@@ -16,7 +16,7 @@ import numpy as np
 from pydantic import Field
 
 from annotators.face.portrait_embedder import PortraitEmbedder
-from annotators.parts import Absent, Part, part
+from annotators.parts import Part, part
 from annotators.picture.overlay import OverlayMeter, TextDetecting
 from annotators.picture.shots import ShotChanges
 from annotators.protocols import FaceAnalyzer, FaceDetecting
@@ -24,6 +24,7 @@ from annotators.shipped import FACE_COMPARERS
 from curation.media.errors import MediaError
 from curation.media.video import frame_times
 from curation.stage import Gate, GateMode, Grain, Inputs, Outputs, StageSettings, WorkItem
+from schemas.parts import Absent
 from schemas.table import Table
 from schemas.tables import CUTS, FACE_CROPS, FACE_FRAMES, FRAMES, LAYOUT, PORTRAITS, SOURCES
 from schemas.tables.scan import CutRow, PortraitRow

@@ -14,9 +14,9 @@ import av
 import hostile
 import numpy as np
 import pyarrow as pa
+import soundfile
 from table_rows import row, source_row
 
-from curation.media.encode import decode_flac
 from curation.memory import MemoryInputs
 from curation.stage import Outputs, UnitError, WorkItem
 from schemas import tables as t
@@ -141,6 +141,6 @@ def frames(mp4: bytes, ignore_edits: bool = False) -> tuple[list[float], list[np
 
 def sound(flac: bytes) -> np.ndarray:
     """Decode a sound member: float32 [N] at 48 kHz."""
-    samples, rate = decode_flac(flac)
+    samples, rate = soundfile.read(io.BytesIO(flac), dtype="float32")
     assert rate == 48_000 and samples.ndim == 1
     return samples

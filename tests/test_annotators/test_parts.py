@@ -15,12 +15,14 @@ import annotators
 import stages
 from annotators.models import weights
 from annotators.optional_parts import PartNotInstalledError
-from annotators.parts import AUTO, Absent, Declared, Part, made_of, members, part
+from annotators.parts import Declared, Part, made_of, part
 from annotators.protocols_speech import VoiceActivity
 from curation.engine.workflow import WorkflowError, resolve
 from curation.stage import StageSettings
-from lpm_train.config import ConfigError, override, toy
-from schemas.use import Shared, load, owner, read_setting
+from lpm_train.config import ConfigError, from_json, override, to_json, toy
+from lpm_train.tools.evaluate import Evaluated
+from schemas.parts import AUTO, Absent, members
+from schemas.use import Shared, UseError, load, owner, read_setting
 from schemas.workflow import StageSpec, Workflow
 from stages.clip_plan.crop import CropSettings
 from workflows import catalog
@@ -139,7 +141,7 @@ def test_auto_takes_what_is_here_and_names_what_stands_in(monkeypatch: pytest.Mo
         ("os:getcwd", "is no class"),
         ("no_such_module:X", "put no_such_module.py beside the workflow"),
         ({"use": f"{__name__}:Flat", "level": "loud"}, "Flat, level: Input should be a valid number"),
-        (7, "short name of a back-end"),
+        (7, "write a short name"),
     ],
 )
 def test_a_choice_that_cannot_be_used_is_refused_with_what_to_write(given: Any, said: str) -> None:
@@ -187,9 +189,36 @@ def test_settings_of_the_same_name_are_shared_or_mean_different_things() -> None
 )
 def test_a_setting_is_read_alike_everywhere(text: str, value: Any) -> None:
     assert read_setting(text) == (["a", "b"], value)
-    assert override(toy(), [text.replace("a.b", "optim.lr")]).optim.lr == value if value == 1e-3 else True
-    with pytest.raises(ConfigError, match="did you mean 'lr'"):
-        override(toy(), ["optim.lrr=1e-3"])
+
+
+@pytest.mark.parametrize(
+    "pipeline, trainer, said",
+    [
+        ("speech.vda=silero", "data.codc=patch", "no setting '[a-z.]+'; did you mean '(vad|codec)'"),
+        ("spech.vad=silero", "dta.codec=patch", "'(spech|dta)'; did you mean '(speech|data)'"),
+        ("speech.vad=silro", "data.codec=ptch", "nothing is called '[a-z]+'; did you mean '(silero|patch)'"),
+        ("speech.vad.pth=x", "data.codec.strid=1", "has no setting '[a-z]+'; did you mean '(path|stride)'"),
+        ("scan.shot_network={use: none, path: x}", "eval.faces={use: none, path: x}", "would be unused"),
+        ("speech.vad=os:getcwd", "data.codec=os:getcwd", "is no class"),
+        ("scan.use=x", "run.stage=json:JSONEncoder", "has no setting 'use'|is no TrainingStage: it lacks"),
+        ("speech=1", "data=1", "write it as section.setting=value"),
+        ("scan.portrait_px=often", "optim.lr=often", "valid (number|integer)"),
+    ],
+)
+def test_pipeline_and_trainer_have_one_grammar_of_settings(pipeline: str, trainer: str, said: str) -> None:
+    with pytest.raises((WorkflowError, UseError), match=said):
+        resolve(catalog.workflow("conversation"), [pipeline])
+    with pytest.raises(ConfigError, match=said):
+        override(Evaluated(**vars(toy())), [trainer])
+
+
+def test_the_trainers_parts_are_chosen_with_their_settings() -> None:
+    for one, other in ((["data.codec.stride=[2, 8, 8]"], ["data.codec={use: patch, stride: [2, 8, 8]}"]),
+                       (["run.stage=causal"], ["run.stage=lpm_train.stages:Causal"])):  # fmt: skip
+        a, b = override(toy(), one), override(toy(), other)
+        assert from_json(to_json(a)) == a and type(a.data.codec.build()) is type(b.data.codec.build())
+    assert a.run.stage.choice == "causal" and a.run.stage != b.run.stage
+    assert str(override(toy(), ["data.text=minilm"]).data.text) == "minilm"
 
 
 def test_shipped_stages_have_the_names_they_are_used_by() -> None:

@@ -14,7 +14,7 @@ from chat_server import FRAMES, Server, answer, completion, cut, direct, drip, h
 from signal_factory import face
 
 from annotators.captions.captioner import ClipContext
-from annotators.captions.captioner_openai import CaptionFailedError, OpenAICaptioner, frame_times
+from annotators.captions.captioner_openai import CaptionFailedError, OpenAICaptioner
 from annotators.captions.chat import ChatEndpoint, Patience
 from annotators.captions.chat_reply import data_url
 
@@ -180,10 +180,6 @@ def test_settings_are_checked() -> None:
         OpenAICaptioner(endpoint, "m", n_frames=0)
     with pytest.raises(ValueError, match="give it 8 frames"):
         OpenAICaptioner(endpoint, "m").caption(listening())
-
-
-def test_frames_are_spread_over_the_segment() -> None:
-    assert frame_times(10.0, 14.0, 4) == [10.5, 11.5, 12.5, 13.5]
 
 
 def test_small_pictures_keep_their_size() -> None:

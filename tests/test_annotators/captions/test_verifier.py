@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ from annotators.captions.verifier import OpenAIVerifier, VerdictFailedError
 from curation.memory import MemoryInputs
 from curation.stage import WorkItem
 from schemas import tables as t
-from stages.pairing.category import CATEGORIES
+from stages.pairing.category import Category
 from stages.performance.verification import Verification, VerificationSettings
 
 GOOD = {"category": "Listen_dialogue", "confidence": 0.8, "note": "Another voice is heard; the lips are still."}
@@ -42,7 +42,9 @@ def test_it_is_shown_frames_and_sound_and_not_what_was_measured() -> None:
     assert [p["type"] for p in parts] == ["text", "image_url", "text", "image_url", "input_audio", "text"]
     heard, rate = soundfile.read(io.BytesIO(base64.b64decode(parts[4]["input_audio"]["data"])))
     assert rate == 16_000 and np.abs(heard - SOUND).max() < 1e-3
-    assert set(body["response_format"]["json_schema"]["schema"]["properties"]["category"]["enum"]) == set(CATEGORIES)
+    assert set(body["response_format"]["json_schema"]["schema"]["properties"]["category"]["enum"]) == set(
+        get_args(Category)
+    )
 
 
 def test_an_answer_that_does_not_fit_is_told_why() -> None:

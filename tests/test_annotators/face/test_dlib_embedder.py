@@ -10,7 +10,7 @@ from footage import every_nth
 from speech_media import need
 
 from annotators.face.boxes import crop_box, cut_square
-from annotators.face.dlib_embedder import CHIP_SIZE_PX, FaceEmbedder, distance
+from annotators.face.dlib_embedder import CHIP_SIZE_PX, FaceEmbedder
 from annotators.face.faces import CROP_SIZE_PX, FaceDetector, FaceLandmarker
 from annotators.face.mesh import eye_corners_and_nose, to_frame
 from annotators.protocols import FloatArray, Image
@@ -48,7 +48,7 @@ def test_one_person_is_near_and_others_are_far(media: Path, embedder: FaceEmbedd
     people[2] += [embedder.embed(chip) for chip in red]
     for index, person in enumerate(people):
         for other_index, other in enumerate(people):
-            distances = [distance(a, b) for a in person for b in other]
+            distances = [float(np.linalg.norm(a - b)) for a in person for b in other]
             if index == other_index:
                 assert max(distances) < embedder.same_person_distance
             else:
@@ -62,7 +62,7 @@ def test_the_same_chip_gives_the_same_descriptor(media: Path, embedder: FaceEmbe
     first, second = embedder.embed(by_box), embedder.embed(by_box)
     assert first.shape == (embedder.dimensions,) and first.dtype == np.float32
     np.testing.assert_array_equal(first, second)
-    assert distance(first, embedder.embed(by_points)) < 0.25
+    assert np.linalg.norm(first - embedder.embed(by_points)) < 0.25
 
 
 def test_wrong_inputs_are_refused(embedder: FaceEmbedder) -> None:

@@ -21,11 +21,8 @@ from annotators.face.mesh import (
     BLENDSHAPES,
     eye_aspect,
     five_points,
-    gaze,
     head_pose,
     mesh_box,
-    mouth_aspect,
-    mouth_box,
     mouth_opening,
     to_frame,
 )
@@ -154,26 +151,13 @@ def test_open_mouths_and_shut_eyes_agree_with_the_blendshapes(meshes: list[FaceM
     blink = shapes[:, BLENDSHAPES.index("eyeBlinkLeft")]
     assert np.corrcoef(opening, lips)[0, 1] > 0.8
     assert np.corrcoef(eye, blink)[0, 1] < -0.6
-    assert np.corrcoef(opening, [mouth_aspect(mesh.points) for mesh in meshes])[0, 1] > 0.8
 
 
-def test_gaze_follows_the_iris(meshes: list[FaceMesh]) -> None:
-    looks = np.array([gaze(mesh.blendshapes) for mesh in meshes])
-    corners = np.array([mesh.points[[33, 133], 0] for mesh in meshes])
-    iris = np.array([mesh.points[468, 0] for mesh in meshes])
-    within = (iris - corners[:, 0]) / (corners[:, 1] - corners[:, 0])
-    assert np.abs(looks).max() <= 1
-    assert np.corrcoef(looks[:, 0], within)[0, 1] > 0.6
-
-
-def test_alignment_points_and_mouth_lie_where_they_should(meshes: list[FaceMesh]) -> None:
+def test_alignment_points_lie_where_they_should(meshes: list[FaceMesh]) -> None:
     for mesh in meshes:
         left_eye, right_eye, nose, left_mouth, right_mouth = five_points(mesh.points)
         assert left_eye[0] < nose[0] < right_eye[0] and left_mouth[0] < right_mouth[0]
         assert max(left_eye[1], right_eye[1]) < nose[1] < min(left_mouth[1], right_mouth[1])
-        mouth = mouth_box(mesh.points)
-        assert mouth.x < left_mouth[0] and right_mouth[0] < mouth.x + mouth.w
-        assert mouth.w == mouth.h
 
 
 def test_mesh_lands_on_the_face_in_the_frame(media: Path, detector: FaceDetector, landmarker: FaceLandmarker) -> None:

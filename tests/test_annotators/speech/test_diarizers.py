@@ -12,11 +12,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from diarization_score import diarization_errors
 from speech_media import cut, load_audio, need, read_rttm
 
 from annotators.optional_parts import PartNotInstalledError
 from annotators.protocols_speech import Diarizer, FloatArray, Segment, Turn
-from annotators.speech.diarization_score import diarization_errors
 from annotators.speech.diarizer import ClusteringDiarizer, DiarizationRule
 from annotators.speech.pyannote_diarizer import PyannoteDiarizer
 from annotators.speech.speaker_segmentation import SEGMENTATION_WEIGHT

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from diarization_score import diarization_errors
 from hypothesis import given
 from hypothesis import strategies as st
 from speech_media import need, read_rttm
@@ -16,7 +17,6 @@ from table_rows import source_row
 
 from annotators.models import weights
 from annotators.protocols_speech import TranscribedSegment, Transcript, Turn, Word
-from annotators.speech.diarization_score import diarization_error_rate
 from annotators.speech.known_words import KnownRule
 from curation.media.encode import encode_flac
 from curation.memory import MemoryInputs
@@ -128,7 +128,7 @@ def test_a_call_of_two_voices(media: Path) -> None:
     assert all(np.linalg.norm(r["embedding"]) == pytest.approx(1.0, abs=1e-4) for r in got[t.SPEAKERS])
     found = [(r["start_s"], r["end_s"], r["speaker_id"]) for r in got[t.TURNS]]
     truth = read_rttm(media / "telephone_two_speakers.rttm")
-    assert diarization_error_rate(truth, found, 30.0) < 0.2
+    assert diarization_errors(truth, found, 30.0).rate < 0.2
     assert len(got[t.SPEECH_FRAMES]) == 750
     speech = [(r["start_s"], r["end_s"]) for r in got[t.SPEECH]]
     assert all(a[1] <= b[0] for a, b in itertools.pairwise(speech))
