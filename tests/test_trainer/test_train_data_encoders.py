@@ -26,7 +26,7 @@ from lpm_train.codec import (
 from lpm_train.extras.audio_public import to_16k
 from lpm_train.extras.codec_tiny import TinyConfig, TinyVideoAE, train_codec
 from lpm_train.extras.text_minilm import MiniLM
-from lpm_train.parts import identity
+from lpm_train.parts import provenance
 from lpm_train.storage import DataError
 from lpm_train.text import HashedWords
 from schemas.use import UseError
@@ -163,14 +163,16 @@ def test_codec_learns_saves_and_loads(tmp_path: Path) -> None:
             fade = torch.linspace(-0.4, 0.4, 4)[:, None, None, None] * torch.linspace(-1, 1, 16)
             yield (colour + fade).clamp(-1, 1).expand(4, 4, 3, 16, 16)
 
-    untrained = identity(codec)
+    untrained = provenance(codec)
     losses = train_codec(codec, clips(), 80, lr=2e-3)
     assert sum(losses[-5:]) < 0.7 * sum(losses[:5])
     z = codec.encode(next(clips()))
     assert abs(float(z.mean())) < 0.3 and 0.5 < float(z.std()) < 1.5
     codec.save(tmp_path / "codec.pt")
     loaded = parts.codec("tiny", path=str(tmp_path / "codec.pt")).build()
-    assert identity(loaded) == identity(codec) != untrained and identity(codec)["settings"] == untrained["settings"]
+    assert (
+        provenance(loaded) == provenance(codec) != untrained and provenance(codec)["settings"] == untrained["settings"]
+    )
     assert torch.equal(loaded.encode(next(clips())), z)
 
 
@@ -208,12 +210,12 @@ class Mine(HashedWords):
 
 
 def test_what_an_encoder_is_follows_from_class_settings_weights_and_code(monkeypatch: pytest.MonkeyPatch) -> None:
-    ours, mine = (identity(parts.text(use, width=8).build()) for use in ("hashed-words", f"{__name__}:Mine"))
+    ours, mine = (provenance(parts.text(use, width=8).build()) for use in ("hashed-words", f"{__name__}:Mine"))
     assert ours["class"] == "lpm_train.text:HashedWords" and ours["settings"]["width"] == 8
     assert "code" not in ours and len(mine["code"]) == 64 and mine["settings"]["version"] == 1
     monkeypatch.setattr(Mine, "version", 2)
-    assert identity(Mine(8)) != mine and identity(HashedWords(8)) == ours != identity(HashedWords(9))
-    codecs = [identity(PatchCodec(mean=mean)) for mean in (0.0, 0.5)]
+    assert provenance(Mine(8)) != mine and provenance(HashedWords(8)) == ours != provenance(HashedWords(9))
+    codecs = [provenance(PatchCodec(mean=mean)) for mean in (0.0, 0.5)]
     assert codecs[0]["settings"] == codecs[1]["settings"] and codecs[0]["weights"] != codecs[1]["weights"]
 
 
@@ -221,7 +223,7 @@ def test_what_an_encoder_is_follows_from_class_settings_weights_and_code(monkeyp
 def test_minilm_knows_which_sentences_are_alike() -> None:
     root = weights.resolve("minilm")  # fetched where it is not here: 90 MB
     encoder = parts.text("minilm").build()
-    assert isinstance(encoder, MiniLM) and identity(encoder) == identity(MiniLM(root))
+    assert isinstance(encoder, MiniLM) and provenance(encoder) == provenance(MiniLM(root))
     v = encoder.sentence(["A person nods while listening.", "Someone listening nods.", "Stocks fell sharply."])
     assert v[0] @ v[1] > 0.6 > 0.2 > v[0] @ v[2]
     x, mask = encoder(["nods", ""])

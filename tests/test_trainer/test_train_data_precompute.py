@@ -19,7 +19,7 @@ from lpm_train import parts
 from lpm_train.extras.codec_tiny import TinyConfig, TinyVideoAE
 from lpm_train.loader import Loader
 from lpm_train.make import Encoders
-from lpm_train.parts import identity
+from lpm_train.parts import provenance
 from lpm_train.session import make_encoders
 from lpm_train.shards import Shards
 from lpm_train.storage import DataError
@@ -198,5 +198,5 @@ def test_a_codec_is_trained_on_a_dataset_and_used(tmp_path: Path, capsys: pytest
     again = tmp_path / "again.pt"
     run_codec(str(dataset()), str(again), **{**shape, "steps": 2})
     run_codec(str(dataset()), str(out), **{**shape, "steps": 2})
-    made = [identity(parts.codec("tiny", path=str(file)).build()) for file in (out, again)]
+    made = [provenance(parts.codec("tiny", path=str(file)).build()) for file in (out, again)]
     assert made[0] == made[1]
