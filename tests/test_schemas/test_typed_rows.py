@@ -32,6 +32,7 @@ LEFT = {
     "curation/verify.py": "tables as they are found",
     "schemas/column.py": "what typed values are made with",
     "schemas/extensions.py": "a declaration in JSON",
+    "schemas/parts.py": "settings from YAML",
     "schemas/row.py": "what typed rows are made with",
     "schemas/table.py": "what typed rows are made with",
     "schemas/use.py": "settings from YAML",
