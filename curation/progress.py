@@ -84,7 +84,7 @@ class ProgressReader:
             self._key, self.work = _pipeline_key(stepper()), source_work(stepper().pipeline)
         self._index: dict[str, str] = index["buckets"] if index and index["pipeline"] == self._key else {}
         self._root = str(store.local_path("")) if store.local else ""
-        self._folders = _folders(self._root) if self._root else []
+        self._folders = ["clips", *store.directories("commits"), *store.directories("tables")] if self._root else []
         self._new: dict[str, str] = {}
         self._changed = index is None or index.get("program") != program
 
@@ -148,15 +148,6 @@ def _pipeline_key(stepper: Stepper) -> str:
         for s in stepper.pipeline.stages if s.cls.unit != "dataset"
     ]  # fmt: skip
     return fingerprint(stages=stages, window_s=stepper.pipeline.workflow.window_s)
-
-
-def _folders(root: str) -> list[str]:
-    """Return the directories under a dataset that hold buckets."""
-    found = ["clips"]
-    for kind in ("commits", "tables"):
-        with contextlib.suppress(FileNotFoundError), os.scandir(f"{root}/{kind}") as entries:
-            found += sorted(f"{kind}/{e.name}" for e in entries if e.is_dir())
-    return found
 
 
 def _stamp(root: str, folders: list[str], bucket: str) -> str:
