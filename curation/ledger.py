@@ -301,11 +301,12 @@ def balances(con: duckdb.DuckDBPyConnection, decided: str = "decisions") -> list
     for kind, unit in UNITS.items():
         table = t.INPUTS if kind == "sources" else unit.table
         rows = con.execute(
-            f"WITH expected AS (SELECT DISTINCT {unit.id} AS unit_id FROM {table.name}) "
+            f"WITH expected AS MATERIALIZED (SELECT DISTINCT {unit.id} AS unit_id FROM {table.name}) "
             f"SELECT outcome, count(*) FILTER (e.unit_id IS NOT NULL), coalesce(sum(duration_s), 0.0) "
-            f"FROM {decided} LEFT JOIN expected e USING (unit_id) WHERE unit = '{kind}' GROUP BY 1"
+            f"FROM {decided} LEFT JOIN expected e USING (unit_id) WHERE unit = '{kind}' GROUP BY 1 "
+            "UNION ALL SELECT NULL, count(*), 0.0 FROM expected"
         ).fetchall()
-        ((total,),) = con.execute(f"SELECT count(DISTINCT {unit.id}) FROM {table.name}").fetchall()
+        total = next(n for x, n, _ in rows if x is None)
         counts = {o: next((n for x, n, _ in rows if x == o), 0) for o in OUTCOMES}
         seconds = {o: next((s for x, _, s in rows if x == o), 0.0) for o in OUTCOMES}
         out.append(Balance(kind, total, sum(s for _, _, s in rows), counts, seconds))
