@@ -107,28 +107,21 @@ def _step_index(step: str) -> str:
 def _down(policy: Policy, kind: UnitKind, work: Sequence[Work]) -> str:
     """Return the SELECT of what decides units from above or by themselves; the outcome is "kept" where nothing does.
 
-    Of several rules against a unit and its parents, the one earliest in the funnel decides (`at` is its step): later
-    steps would not have seen the unit any more. Of several errors, the nearest (`stuck`: there is one), but that of a
-    source before all.
+    Of several rules against a unit and its parents, the one earliest in the funnel decides (`step_at`): later steps
+    would not have seen the unit any more. Of several errors (`stuck` 1), the nearest; a source in quarantine (`stuck`
+    2) takes all that is in it along.
     """
-    rules = policy.on(kind)
-
-    def by_rule(of: dict[int, str]) -> str:
-        return f"CASE v.failed {' '.join(f'WHEN {i} THEN {x}' for i, x in of.items())} END" if of else "NULL"
-
-    at = f"CAST({by_rule({i: str(STEPS.index(r.step)) for i, r in enumerate(rules)})} AS INTEGER)"
     filtered = _decision(
         "CASE WHEN v.undecidable THEN 'quarantined' ELSE 'filtered' END",
-        by_rule({i: _text(r.step) for i, r in enumerate(rules)}),
-        by_rule({i: _text(r.id) for i, r in enumerate(rules)}),
-        f"CASE WHEN v.undecidable THEN {by_rule({i: _undecidable(r) for i, r in enumerate(rules)})} "
-        f"ELSE {by_rule({i: _is_false(r) for i, r in enumerate(rules)})} END",
-        "v.measured",
-        "v.unit_id",
+        "r.step", "r.rule", "CASE WHEN v.undecidable THEN r.undecidable || v.measured || "
+        "': write it to say what null means' ELSE r.is_false || v.shown END",
+        "v.measured", "v.unit_id",
     )  # fmt: skip
     error = _decision("'quarantined'", "f.stage", "f.error", "f.message", "NULL", "f.unit_id")
     kept = _decision("'kept'", "NULL", "NULL", "NULL", "NULL", "v.unit_id")
-    joins = "LEFT JOIN failed f ON f.unit_id = v.unit_id"
+    joins = (
+        f"LEFT JOIN ({_rules(policy.on(kind))}) r ON r.failed = v.failed LEFT JOIN failed f ON f.unit_id = v.unit_id"
+    )
     bits, mask = sum(1 << w.bit for w in work if w.gate == kind and w.mode != "any"), "CAST(0 AS UBIGINT)"
     if bits:
         joins += f" LEFT JOIN (FROM cover WHERE mask & {bits} <> 0) c ON c.unit_id = v.unit_id"
@@ -138,36 +131,42 @@ def _down(policy: Policy, kind: UnitKind, work: Sequence[Work]) -> str:
         return f"""
             WITH judged AS ({verdict_sql(policy, kind)}),
             v AS (
-                SELECT r.source_id AS unit_id, r.source_id, CAST(NULL AS VARCHAR) AS parent_id,
+                SELECT i.source_id AS unit_id, i.source_id, CAST(NULL AS VARCHAR) AS parent_id,
                        coalesce(j.duration_s, 0.0) AS duration_s, j.failed, j.undecidable, j.measured, j.shown,
                        coalesce(j.passes_so_far, false) AS passes_so_far, j.unit_id IS NOT NULL AS found
-                FROM (SELECT DISTINCT source_id FROM inputs) r LEFT JOIN judged j ON j.unit_id = r.source_id
+                FROM (SELECT DISTINCT source_id FROM inputs) i LEFT JOIN judged j ON j.unit_id = i.source_id
             )
-            SELECT {columns}, v.found, v.passes_so_far AS live, f.unit_id IS NOT NULL AS stuck, {at} AS at,
+            SELECT {columns}, v.found, v.passes_so_far AS live, r.step_at,
                    CASE WHEN f.unit_id IS NOT NULL THEN {error} WHEN NOT v.found THEN
                         {_decision("'pending'", "NULL", "NULL", "'not measured yet'", "NULL", "v.unit_id")}
-                   WHEN v.failed IS NOT NULL THEN {filtered} ELSE {kept} END AS d
+                   WHEN v.failed IS NOT NULL THEN {filtered} ELSE {kept} END AS d,
+                   CASE WHEN (d).outcome = 'quarantined' THEN 2 ELSE 0 END AS stuck
             FROM v {joins}
         """
+    # Of parents, only those that have something against their children are looked up.
     return f"""
         WITH v AS ({verdict_sql(policy, kind)})
-        SELECT {columns}, v.passes_so_far AND coalesce(p.live, true) AS live,
-               f.unit_id IS NOT NULL OR coalesce(p.stuck, false) AS stuck, least(p.at, {at}) AS at,
-               CASE WHEN s.d.outcome = 'quarantined' THEN s.d WHEN f.unit_id IS NOT NULL THEN {error}
-                    WHEN p.stuck OR p.at <= coalesce({at}, p.at) THEN p.d
-                    WHEN v.failed IS NOT NULL THEN {filtered} ELSE {kept} END AS d
-        FROM v {joins} LEFT JOIN down_{UNITS[kind].parent} p ON p.unit_id = v.parent_id
-        LEFT JOIN down_sources s ON s.unit_id = v.source_id
+        SELECT {columns}, v.passes_so_far AND coalesce(p.live, true) AS live, least(p.step_at, r.step_at) AS step_at,
+               CASE WHEN p.stuck = 2 THEN p.d WHEN f.unit_id IS NOT NULL THEN {error}
+                    WHEN p.stuck = 1 OR p.step_at <= coalesce(r.step_at, p.step_at) THEN p.d
+                    WHEN v.failed IS NOT NULL THEN {filtered} ELSE {kept} END AS d,
+               greatest(coalesce(p.stuck, 0), CASE WHEN f.unit_id IS NOT NULL THEN 1 ELSE 0 END) AS stuck
+        FROM v {joins} LEFT JOIN (
+            FROM down_{UNITS[kind].parent} WHERE step_at IS NOT NULL OR stuck > 0 OR NOT live
+        ) p ON p.unit_id = v.parent_id
     """
 
 
-def _is_false(rule: Rule) -> str:
-    return f"{_text(f'{rule.keep} is false for ')} || v.shown"
-
-
-def _undecidable(rule: Rule) -> str:
-    head, tail = f"rule {rule.id} ({rule.keep}) is undecidable on ", ": write it to say what null means"
-    return f"{_text(head)} || v.measured || {_text(tail)}"
+def _rules(rules: Sequence[Rule]) -> str:
+    """Return the SELECT of what is said of units that a rule is against, by the rule's place."""
+    rows = [
+        f"({i}, {STEPS.index(r.step)}, {_text(r.step)}, {_text(r.id)}, {_text(f'{r.keep} is false for ')}, "
+        f"{_text(f'rule {r.id} ({r.keep}) is undecidable on ')})"
+        for i, r in enumerate(rules)
+    ]
+    nothing = "(-1, 0, '', '', '', '')"
+    columns = "failed, step_at, step, rule, is_false, undecidable"
+    return f"FROM (VALUES {', '.join(rows) or nothing}) rules({columns})"
 
 
 def _waits(work: Sequence[Work]) -> str:

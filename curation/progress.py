@@ -9,7 +9,6 @@ deleted at any time. Stores that are not local keep none.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 import time
@@ -113,7 +112,7 @@ class ProgressReader:
         stamp = _stamp(self._root, self._folders, bucket) if self._root else ""
         if stamp and self._index.get(bucket) == stamp and self._store.exists(name):
             with self._store.filesystem().open_input_file(self._store.path(name)) as f:
-                return pq.read_table(f)
+                return pq.ParquetFile(f).read()
         rows = [row for s in ids for row in _examine(self._make(), s)]
         table = pa.Table.from_pylist(rows, schema=_KEPT)
         if stamp:
@@ -155,11 +154,14 @@ def _stamp(root: str, folders: list[str], bucket: str) -> str:
     digest = hashlib.sha256()
     newest = 0
     for folder in folders:
-        for path in (f"{folder}/bucket={bucket}", f"{folder}/bucket={bucket}/{FOLDER}"):
-            with contextlib.suppress(FileNotFoundError):
+        inside = ("", f"/{FOLDER}") if folder.startswith("tables/") else ("",)
+        for path in (f"{folder}/bucket={bucket}{below}" for below in inside):
+            try:
                 at = os.stat(f"{root}/{path}").st_mtime_ns  # noqa: PTH116 - tens of thousands of them
-                newest = max(newest, at)
-                digest.update(f"{path} {at}\n".encode())
+            except FileNotFoundError:
+                continue
+            newest = max(newest, at)
+            digest.update(f"{path} {at}\n".encode())
     young = _SETTLE_NS - (time.time_ns() - newest)
     if young > 0:
         time.sleep(min(young, _SETTLE_NS) / 1e9)
