@@ -46,7 +46,7 @@ test-slow: models
 	@$(BIN)/pytest -m slow
 
 test-diarization: setup-diarization models
-	@$(BIN)/pytest tests/test_diarizers.py
+	@$(BIN)/pytest tests/test_annotators/speech/test_diarizers.py
 
 lint: setup
 	@$(BIN)/ruff check .

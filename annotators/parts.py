@@ -1,6 +1,6 @@
 """Parts: the back-ends that a stage is made of, declared in its settings by protocol and default.
 
-    vad: Part[VoiceActivity] = part({"silero": "annotators.vad:SileroVoiceActivity"}, "speech or not")
+    vad: Part[VoiceActivity] = part({"silero": "annotators.speech.vad:SileroVoiceActivity"}, "speech or not")
 
 A workflow chooses another by `vad: {use: "my_vad:MyVad", threshold: 0.4}`, or by the short name of a shipped one. Any
 class that fulfils the protocol will do; its settings are its constructor's arguments. What stands in fingerprints and
@@ -19,7 +19,7 @@ from typing import Any, Generic, TypeVar, get_args
 from pydantic import Field
 from pydantic_core import core_schema
 
-from annotators import weights
+from annotators.models import weights
 from schemas.use import Shared, UseError, arguments, checked, code_sha256, load, near, owner
 
 T = TypeVar("T", covariant=True)

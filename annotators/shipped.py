@@ -8,9 +8,9 @@ NO_BODY = "no-body-measures"
 """What is at work where the body networks are missing: nothing, and what they would measure stays empty."""
 
 BODY_ANALYZERS: dict[str, Shipped] = {
-    "mediapipe": "annotators.body_analyzer:MediaPipeBody",
+    "mediapipe": "annotators.body.analyzer:MediaPipeBody",
     "none": Absent(NO_BODY),
 }
-VOICE_EMBEDDERS: dict[str, Shipped] = {"campplus": "annotators.voices:CamPlusPlusEmbedder"}
-FACE_REID = "annotators.portrait_embedder:ReidPortraits"
+VOICE_EMBEDDERS: dict[str, Shipped] = {"campplus": "annotators.speech.voices:CamPlusPlusEmbedder"}
+FACE_REID = "annotators.face.portrait_embedder:ReidPortraits"
 FACE_COMPARERS: dict[str, Shipped] = {"face-reid": FACE_REID, "none": Absent("none")}

@@ -25,9 +25,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from annotators import weights
-from annotators.active_speaker import LR_ASD_WEIGHT, LrAsdActiveSpeaker
-from annotators.lr_asd import FoldedVisualEncoder, LrAsd
+from annotators.lips.active_speaker import LR_ASD_WEIGHT, LrAsdActiveSpeaker
+from annotators.lips.lr_asd import FoldedVisualEncoder, LrAsd
+from annotators.models import weights
 
 Floats = NDArray[np.float32]
 CHUNK = 68

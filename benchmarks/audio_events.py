@@ -23,7 +23,7 @@ import numpy as np
 import record
 import soundfile
 
-from annotators.audio_events import EVENTS, YamnetAudioEvents
+from annotators.sound.audio_events import EVENTS, YamnetAudioEvents
 from curation.media.audio import read_audio
 from curation.media.sound import resample
 from schemas.time import AUDIO_HZ

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 import record
 
-from annotators.body_analyzer import MediaPipeBody
-from annotators.body_measures import YAW_BIAS_DEG, body_yaw_deg
+from annotators.body.analyzer import MediaPipeBody
+from annotators.body.measures import YAW_BIAS_DEG, body_yaw_deg
 from annotators.protocols import Box
 from curation import Dataset
 from curation.media.grid import frames_on_grid

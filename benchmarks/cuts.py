@@ -22,16 +22,16 @@ import numpy as np
 import numpy.typing as npt
 import record
 
-from annotators.shot_change import Pictures, Thumbnails, compare
-from annotators.shots import ShotNetwork
+from annotators.picture.shot_change import Pictures, Thumbnails, compare
+from annotators.picture.shots import ShotNetwork
 from curation import Dataset
 from schemas import tables as t
 from schemas.tables.scan import FaceCropRow
 from schemas.time import Interval
-from stages.scan import ScanSettings
-from stages.scan_evidence import LIMITS, Limits, Shift, face_shift
-from stages.scan_grid import read
-from stages.scan_shots import ShotMeter, decide
+from stages.scan.evidence import LIMITS, Limits, Shift, face_shift
+from stages.scan.grid import read
+from stages.scan.scan import ScanSettings
+from stages.scan.shots import ShotMeter, decide
 
 HARD_S, OTHER_S = 0.045, 0.2
 CHANCE = 0.3

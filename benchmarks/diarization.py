@@ -28,15 +28,15 @@ import numpy as np
 import record
 from voice_truth import VoiceTruth, told_apart, voice_truths
 
-from annotators.diarization_score import DiarizationErrors, diarization_errors, summed
-from annotators.diarizer import ClusteringDiarizer, DiarizationRule
 from annotators.optional_parts import PartNotInstalledError
 from annotators.protocols_speech import Diarizer, FloatArray, Segment
-from annotators.pyannote_diarizer import PyannoteDiarizer
-from annotators.speaker_segmentation import SpeakerSegmenter
-from annotators.vad import SileroVoiceActivity, speech_segments
-from annotators.voice_pieces import PieceRule
-from annotators.voices import CamPlusPlusEmbedder
+from annotators.speech.diarization_score import DiarizationErrors, diarization_errors, summed
+from annotators.speech.diarizer import ClusteringDiarizer, DiarizationRule
+from annotators.speech.pyannote_diarizer import PyannoteDiarizer
+from annotators.speech.speaker_segmentation import SpeakerSegmenter
+from annotators.speech.vad import SileroVoiceActivity, speech_segments
+from annotators.speech.voice_pieces import PieceRule
+from annotators.speech.voices import CamPlusPlusEmbedder
 from curation.media.audio import iter_audio_blocks
 from schemas.time import AUDIO_HZ
 

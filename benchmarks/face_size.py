@@ -4,7 +4,7 @@
 
 Every third of a second of each clip, faces of 150 px (shorter side of the mesh's box) and more are measured as they
 are, then once for each size after the picture was shrunk until the face has that size and compressed as JPEG (quality
-75). An action counts as shown from its threshold in `annotators.facial_actions` on. Printed for each size: how many of
+75). An action counts as shown from its threshold in `annotators.performance.facial_actions` on. Printed for each size: how many of
 the shown ones are found again (recall), how many of the found ones were shown (precision), and the correlation of the
 raw values; for angles the median error in degrees. `lost` is the share of faces in which no mesh is found any more.
 """
@@ -24,11 +24,11 @@ import cv2
 import numpy as np
 import record
 
-from annotators.faces import CROP_SIZE_PX, FaceDetector, FaceLandmarker
-from annotators.faces_boxes import crop_box, cut_square
-from annotators.faces_mesh import BLENDSHAPES, gaze, mesh_box, to_frame
+from annotators.face.boxes import crop_box, cut_square
+from annotators.face.faces import CROP_SIZE_PX, FaceDetector, FaceLandmarker
+from annotators.face.mesh import BLENDSHAPES, gaze, mesh_box, to_frame
+from annotators.performance.signal_series import EYE_DEG_PER_UNIT
 from annotators.protocols import Box, FaceMesh, Image
-from annotators.signal_series import EYE_DEG_PER_UNIT
 from curation.media.video import iter_frames
 
 SIZES_PX = (24, 32, 40, 48, 56, 64, 80, 96, 128)

@@ -18,12 +18,12 @@ from typing import Any
 import events as scoring
 import record
 
-from annotators.body_gestures import REST_SPEED, STROKE_SPEED, gestures
-from annotators.body_series import BodySignals
+from annotators.body.gestures import REST_SPEED, STROKE_SPEED, gestures
+from annotators.body.series import BodySignals
 from curation import Dataset
 from schemas import tables as t
 from schemas.tables.body import BodyFrameRow
-from stages.body import body_signals
+from stages.performance.body import body_signals
 
 NAME = "gesture"
 LIMITS = [(on, off) for on, off in product((0.6, 0.7, 0.8, 1.0, 1.2, 1.4, 1.6, 2.0), (0.3, 0.4, 0.5, 0.6)) if off < on]

@@ -1,6 +1,6 @@
-"""Fit the weights of `annotators.speaking` on footage with truth, and say how they do on clips left out.
+"""Fit the weights of `annotators.lips.speaking` on footage with truth, and say how they do on clips left out.
 
-    python benchmarks/fit_speaking.py DATASET=MEDIA_DIR [DATASET=MEDIA_DIR ...] [--out annotators/speaking.json]
+    python benchmarks/fit_speaking.py DATASET=MEDIA_DIR [DATASET=MEDIA_DIR ...] [--out annotators/models/speaking.json]
                                       [--without CLIP] [--json FILE]
 
 Each DATASET must hold the active speaker scores of the videos in MEDIA_DIR, which has a NAME.truth.json beside each.
@@ -27,10 +27,10 @@ from found_tracks import found_tracks
 from points import points
 from sklearn.linear_model import LogisticRegression
 
-from annotators.speaking import FEATURES, SpeakingModel, speaking
+from annotators.lips.speaking import FEATURES, SpeakingModel, speaking
 from curation import Dataset
 from schemas import tables as t
-from stages.pairing_lips import track_features
+from stages.pairing.lips import track_features
 
 Floats = npt.NDArray[np.float64]
 PENALTY = 0.1
@@ -133,7 +133,7 @@ def left_out(tracks: list[Labelled], kind: str) -> dict[str, dict[str, Any]]:
 
 
 def as_json(model: SpeakingModel) -> dict[str, Any]:
-    """Return the form that `annotators.speaking` reads."""
+    """Return the form that `annotators.lips.speaking` reads."""
     numbers = {name: [round(float(v), 5) for v in getattr(model, name)] for name in ("mean", "scale", "weights")}
     return {"features": list(FEATURES), **numbers, "offset": round(model.offset, 5)}
 

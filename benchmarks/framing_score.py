@@ -12,7 +12,7 @@ import numpy as np
 from truth_people import Truth
 
 from schemas.time import GRID_HZ, Interval, grid_range
-from stages.crop_path import CropPath
+from stages.clip_plan.crop_path import CropPath
 
 SHOWN = 0.002
 """Share of the crop from which an overlay is in it: places are labelled to a hundredth of the picture, and 0.002 of a

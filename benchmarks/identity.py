@@ -29,16 +29,16 @@ from identity_score import b_cubed
 from points import main_person, people_of_tracks, points
 from truth_people import read_truths
 
-from annotators.face_distances import distances_of
+from annotators.face.distances import distances_of
 from curation import Dataset
 from curation.memory import MemoryInputs
 from curation.stage import WorkItem
 from schemas import tables as t
-from stages.embedding import Embedding, EmbeddingSettings
-from stages.identity import IdentitySettings, tracks_apart
-from stages.identity_clusters import Rules, clusters_of, merge
-from stages.identity_faces import Face, portrait_vectors, track_faces
-from stages.identity_voices import voices_of
+from stages.identity.clusters import Rules, clusters_of, merge
+from stages.identity.faces import Face, portrait_vectors, track_faces
+from stages.identity.identity import IdentitySettings, tracks_apart
+from stages.identity.voices import voices_of
+from stages.references.embedding import Embedding, EmbeddingSettings
 
 GUARD = 0.95
 """Share of the smallest limit with a wrong merge among the other clips that a clip left out is clustered by."""

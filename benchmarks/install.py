@@ -22,11 +22,11 @@ ROOT = Path(__file__).resolve().parents[1]
 IMPORTS = {
     "core": "workflows.cli",
     "s3": "workflows.cli",
-    "curate": "stages.scan, stages.speech, stages.active_speaker, stages.embedding, stages.packing, curation.report",
+    "curate": "stages.scan.scan, stages.speech.speech, stages.speech.active_speaker, stages.references.embedding, stages.packing.packing, curation.report",
     "train": "lpm_train.session, lpm_train.loader, lpm_train.tools.perform",
-    "ray": "curation.engine_ray",
+    "ray": "curation.cluster.engine_ray",
     "encoders": "lpm_train.session, diffusers, transformers",
-    "all": "curation.engine_ray, stages.scan, stages.speech, lpm_train.session",
+    "all": "curation.cluster.engine_ray, stages.scan.scan, stages.speech.speech, lpm_train.session",
 }
 CPU = "import resource as r; u = r.getrusage(r.RUSAGE_SELF); print(u.ru_utime + u.ru_stime)"
 

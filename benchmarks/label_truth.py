@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from curation import Dataset
-from curation.inputs import StoreInputs
+from curation.engine.inputs import StoreInputs
+from curation.engine.workflow import resolve
 from curation.stage import WorkItem
-from curation.workflow import resolve
 from schemas import tables as t
 from schemas.table import Table
 from schemas.tables.labels import LabelRow
@@ -22,7 +22,7 @@ from schemas.tables.pairing import TimelineRow
 from schemas.tables.tracks import TrackRow
 from schemas.time import Interval, grid_range
 from schemas.workflow import Workflow
-from stages.pairing_labels import match, oldest_first
+from stages.pairing.labels import match, oldest_first
 
 STATES = ("speak", "listen", "idle", "both", "discard")
 

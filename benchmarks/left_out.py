@@ -3,7 +3,7 @@
     python benchmarks/left_out.py DATASET=MEDIA_DIR [--with DATASET=MEDIA_DIR ...] [--talkers DATASET] [--json FILE]
 
 DATASET holds a finished run of the videos in MEDIA_DIR, which have hand-made truth. For each clip the weights of
-`annotators.speaking` are fitted on the other clips (and on the sets named by `--with`), the towers of the lip-audio
+`annotators.lips.speaking` are fitted on the other clips (and on the sets named by `--with`), the towers of the lip-audio
 sync on the other clips and on the talkers of `--talkers` (a dataset as `lip_sync.py` scans it); stages from
 active_speaker to pairing then run again on the clip alone, from the dataset's own tables. The calibration of the sync
 towers is the shipped model's. About half a second of CPU a second of video.
@@ -26,19 +26,19 @@ from lip_sync import EDITED, conversations, stretches
 from points import points
 from state_score import baseline_score, state_score
 
-from annotators.lip_sync_model import MODEL_FILE as SYNC_FILE
-from annotators.lip_sync_model import SyncTowers, load_towers, model_path, save_towers
-from annotators.lip_sync_training import TAPS, TalkerClip, fit
-from annotators.speaking import MODEL_FILE
-from annotators.sync_audio import WhisperSyncAudio
+from annotators.lips.lip_sync_model import MODEL_FILE as SYNC_FILE
+from annotators.lips.lip_sync_model import SyncTowers, load_towers, model_path, save_towers
+from annotators.lips.lip_sync_training import TAPS, TalkerClip, fit
+from annotators.lips.speaking import MODEL_FILE
+from annotators.lips.sync_audio import WhisperSyncAudio
 from curation import Dataset
 from curation.memory import run_chain
 from curation.stage import Stage
 from schemas import tables as t
 from schemas.table import Table
-from stages.active_speaker import ActiveSpeakerSettings, ActiveSpeakerStage
-from stages.attribution import Attribution, AttributionSettings
-from stages.pairing import Pairing, PairingSettings
+from stages.attribution.attribution import Attribution, AttributionSettings
+from stages.pairing.pairing import Pairing, PairingSettings
+from stages.speech.active_speaker import ActiveSpeakerSettings, ActiveSpeakerStage
 from workflows.talkers import talker_clips
 
 KIND = "whisper-base"

@@ -32,8 +32,8 @@ from curation.media.audio import read_audio
 from curation.memory import run_chain
 from schemas import tables as t
 from schemas.time import AUDIO_HZ, GRID_HZ
-from stages.probe import Probe, ProbeSettings
-from stages.scan import Scan, ScanSettings
+from stages.scan.scan import Scan, ScanSettings
+from stages.sources.probe import Probe, ProbeSettings
 
 F64 = npt.NDArray[np.float64]
 

@@ -32,9 +32,9 @@ from accuracy import finished
 from found_tracks import found_tracks
 from points import points
 
-from annotators.lip_sync import EnvelopeLipSync
-from annotators.lip_sync_model import LearnedLipSync, SyncTowers, lag_index, save_towers
-from annotators.lip_sync_training import (
+from annotators.lips.lip_sync import EnvelopeLipSync
+from annotators.lips.lip_sync_model import LearnedLipSync, SyncTowers, lag_index, save_towers
+from annotators.lips.lip_sync_training import (
     MIN_CLIP_FRAMES,
     TAPS,
     HeldOut,
@@ -45,14 +45,14 @@ from annotators.lip_sync_training import (
     fit,
     held_out_towers,
 )
-from annotators.sync_audio import MelSyncAudio, SyncAudio, WhisperSyncAudio
+from annotators.lips.sync_audio import MelSyncAudio, SyncAudio, WhisperSyncAudio
 from curation.dataset import Dataset
 from curation.media.audio import read_audio
 from schemas import tables as t
 from schemas.time import AUDIO_HZ, GRID_HZ
-from stages.attribution import AttributionSettings
+from stages.attribution.attribution import AttributionSettings
 from stages.face_series import tracklets_of
-from stages.lip_series import LipSeries, lips_of_tracks, trace
+from stages.speech.lip_series import LipSeries, lips_of_tracks, trace
 from workflows.cli import main as lpm
 from workflows.talkers import Stretch, talker_clips
 
@@ -67,9 +67,9 @@ SCAN = """
 name: scan_only
 policy: default
 stages:
-  probe: {use: "stages.probe:Probe"}
-  scan: {use: "stages.scan:Scan"}
-  tracks: {use: "stages.tracks:Tracks"}
+  probe: {use: "stages.sources.probe:Probe"}
+  scan: {use: "stages.scan.scan:Scan"}
+  tracks: {use: "stages.tracks.tracks:Tracks"}
 """
 
 

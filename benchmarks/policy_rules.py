@@ -35,8 +35,9 @@ from points import Point, main_person, people_of_tracks, points
 from truth_people import Truth, read_truths, whole
 from yield_score import usable
 
-from curation import Dataset, rules
-from curation.decide import register_tables, view_sql
+from curation import Dataset
+from curation.decisions import rules
+from curation.decisions.decide import register_tables, view_sql
 from schemas import tables as t
 from schemas.policy import Policy
 from schemas.time import GRID_HZ, Interval, grid_range

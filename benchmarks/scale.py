@@ -29,16 +29,16 @@ import pyarrow as pa
 import record
 import yaml
 
-from curation import account
-from curation.commits import Commit, commit_file, fingerprint
-from curation.compaction import tidy
 from curation.dataset import FORMAT_VERSION, Dataset
-from curation.inputs import UNIT_IDS
-from curation.run import Job, write_workflow
+from curation.decisions import account
+from curation.engine.inputs import UNIT_IDS
+from curation.engine.run import Job, write_workflow
+from curation.engine.step import Stepper
+from curation.engine.workflow import resolve
 from curation.stage import WorkItem
-from curation.step import Stepper
-from curation.store import Store, parquet_bytes, table_file
-from curation.workflow import resolve
+from curation.storage.commits import Commit, commit_file, fingerprint
+from curation.storage.compaction import tidy
+from curation.storage.store import Store, parquet_bytes, table_file
 from schemas import tables as t
 from schemas.table import Table
 from workflows import catalog

@@ -1,6 +1,6 @@
 """How often chance aligns recordings that share no sound, and how surely a faint leak does.
 
-Made conversations of `tests/session_factory.py`: two people take turns, each with a microphone, a clock and noise.
+Made conversations of `tests/support/session_factory.py`: two people take turns, each with a microphone, a clock and noise.
 `alternating` shares turns but no sound, `unrelated` nothing, `leak` lets each voice reach the other microphone 10 to
 30 dB fainter. Prints how confidences are spread, and for `leak` how many offsets are wrong by over 10 ms.
 
@@ -16,8 +16,8 @@ import numpy as np
 import record
 from session_factory import conversation
 
-from annotators.session_align import align
-from stages.sessions import SessionsSettings
+from annotators.sound.session_align import align
+from stages.sources.sessions import SessionsSettings
 
 DRAWS = {20.0: 5000, 30.0: 500, 60.0: 3000, 300.0: 600}
 

@@ -10,7 +10,7 @@ from typing import Any
 from truth_people import Truth
 
 from curation import Dataset
-from curation.survey import survey
+from curation.decisions.survey import survey
 from schemas import tables as t
 
 CAUGHT_BY = {

@@ -31,16 +31,16 @@ import record
 import scenedetect
 
 from curation import Dataset
-from curation.engine_local import LocalEngine, preflight
+from curation.engine.engine_local import LocalEngine, preflight
+from curation.engine.register import expand
+from curation.engine.run import Job, run
+from curation.engine.step import StepResult
+from curation.engine.workflow import resolve
 from curation.memory import run_chain
-from curation.pack import pack
-from curation.register import expand
-from curation.run import Job, run
-from curation.step import StepResult
-from curation.workflow import resolve
+from curation.pack.pack import pack
 from schemas import tables as t
-from stages.probe import Probe, ProbeSettings
-from stages.scan import Scan, ScanSettings
+from stages.scan.scan import Scan, ScanSettings
+from stages.sources.probe import Probe, ProbeSettings
 from workflows import catalog
 
 

@@ -28,13 +28,13 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from truth_people import Truth
 
-from annotators.active_speaker import LrAsdActiveSpeaker, audio_of_frames
+from annotators.lips.active_speaker import LrAsdActiveSpeaker, audio_of_frames
 from curation import Dataset
 from curation.media.audio import read_audio
 from schemas import tables as t
 from schemas.time import AUDIO_HZ, GRID_HZ, Interval, grid_range
-from stages.crop_blocks import CropBuffer, rows_of_tracks
 from stages.face_series import tracklets_of
+from stages.speech.crop_blocks import CropBuffer, rows_of_tracks
 
 CLASSES = ("speak", "listen", "idle_or_discard")
 

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from truth_media import Clip, Panel, Sound, path_of, source_time, voice
 
-from annotators.vad import SileroVoiceActivity, speech_segments
+from annotators.speech.vad import SileroVoiceActivity, speech_segments
 
 FPS = 25
 PAUSE_S, SILENCE_S, EDGE_S = 0.6, 1.0, 0.12

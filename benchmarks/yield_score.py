@@ -18,8 +18,8 @@ from points import Point
 from truth_people import SHORT_IDLE, Truth
 
 from curation import Dataset
-from curation.decide import alive, evaluate
-from curation.ledger import judge, ledger_tables, prepare
+from curation.decisions.decide import alive, evaluate
+from curation.decisions.ledger import judge, ledger_tables, prepare
 from schemas import tables as t
 from schemas.policy import Policy
 from schemas.time import GRID_HZ, Interval, grid_index, grid_range

@@ -19,11 +19,11 @@ import pyarrow as pa
 import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 
-from curation import duck
-from curation.batches import batches
-from curation.compacted import Part, live_parts
-from curation.decide import unit_tables, view_sql
-from curation.store import Store, StoreError, table_file
+from curation.decisions.decide import unit_tables, view_sql
+from curation.storage import duck
+from curation.storage.batches import batches
+from curation.storage.compacted import Part, live_parts
+from curation.storage.store import Store, StoreError, table_file
 from schemas import tables as t
 from schemas.extensions import declare, from_json
 from schemas.table import Table

@@ -7,7 +7,7 @@ from pathlib import Path
 import yaml
 from pydantic import ValidationError
 
-from curation.workflow import WorkflowError
+from curation.engine.workflow import WorkflowError
 from schemas import yaml12
 from schemas.policy import Policy, PolicyError, load_policy
 from schemas.use import near

@@ -8,9 +8,9 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from curation.run import SourceWork
-from curation.step import StepResult
-from curation.workflow import Pipeline
+from curation.engine.run import SourceWork
+from curation.engine.step import StepResult
+from curation.engine.workflow import Pipeline
 
 _PLAIN_EVERY_S = 5.0
 
@@ -44,7 +44,7 @@ class RunProgress:
             self._bar.stop()
 
     def event(self, kind: str, value: Any) -> None:
-        """Take one event of `curation.run.run`."""
+        """Take one event of `curation.engine.run.run`."""
         if kind == "work":
             work: list[SourceWork] = value
             self._sources = len(work)

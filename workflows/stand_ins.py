@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from annotators import weights
+from annotators.models import weights
 from annotators.shipped import NO_BODY
-from curation.workflow import Pipeline
+from curation.engine.workflow import Pipeline
 
 
 def stand_ins(pipeline: Pipeline) -> dict[str, str]:

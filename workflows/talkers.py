@@ -13,14 +13,14 @@ from pathlib import Path
 
 import numpy as np
 
-from annotators.lip_sync_training import MIN_CLIP_FRAMES, TalkerClip
-from annotators.sync_audio import SyncAudio
+from annotators.lips.lip_sync_training import MIN_CLIP_FRAMES, TalkerClip
+from annotators.lips.sync_audio import SyncAudio
 from curation.dataset import Dataset
 from curation.media.audio import read_audio
 from schemas import tables as t
 from schemas.time import AUDIO_HZ, GRID_HZ
 from stages.face_series import tracklets_of
-from stages.lip_series import LipSeries, lips_of_tracks
+from stages.speech.lip_series import LipSeries, lips_of_tracks
 
 _MIN_SEEN = 0.8
 """Share of a stretch's grid points that must have landmarks: bridged gaps teach nothing."""

@@ -10,10 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from annotators import weights
-from annotators.lip_sync_model import MODEL_FILE, save_towers
-from annotators.lip_sync_training import HeldOut, train
-from annotators.sync_audio import WHISPER_WEIGHT, MelSyncAudio, SyncAudio, WhisperSyncAudio
+from annotators.lips.lip_sync_model import MODEL_FILE, save_towers
+from annotators.lips.lip_sync_training import HeldOut, train
+from annotators.lips.sync_audio import WHISPER_WEIGHT, MelSyncAudio, SyncAudio, WhisperSyncAudio
+from annotators.models import weights
 from curation.dataset import Dataset
 from schemas.time import GRID_HZ
 from workflows.talkers import spoken_stretches, talker_clips

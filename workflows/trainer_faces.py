@@ -11,15 +11,15 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from annotators.faces import CROP_SIZE_PX, FaceDetector, FaceLandmarker
-from annotators.faces_boxes import crop_box, cut_square
-from annotators.faces_mesh import eye_corners_and_nose, mouth_opening, to_frame
-from annotators.identity import FaceEmbedder
-from annotators.lip_shape import LIP_NUMBERS, lip_shape
-from annotators.lip_signals import MIN_FRAMES, SAMPLES_PER_FRAME
-from annotators.lip_sync_model import MAX_LAG_FRAMES, LearnedLipSync
-from annotators.sync_audio import WHISPER_WEIGHT
-from annotators.weights import WeightsNotFound, here
+from annotators.face.boxes import crop_box, cut_square
+from annotators.face.faces import CROP_SIZE_PX, FaceDetector, FaceLandmarker
+from annotators.face.identity import FaceEmbedder
+from annotators.face.mesh import eye_corners_and_nose, mouth_opening, to_frame
+from annotators.lips.lip_shape import LIP_NUMBERS, lip_shape
+from annotators.lips.lip_signals import MIN_FRAMES, SAMPLES_PER_FRAME
+from annotators.lips.lip_sync_model import MAX_LAG_FRAMES, LearnedLipSync
+from annotators.lips.sync_audio import WHISPER_WEIGHT
+from annotators.models.weights import WeightsNotFound, here
 from curation.media.sound import resample
 from lpm_train.tools.faces import F32, U8, Bools, Look, NoFaceModelsError, Sync
 from schemas.time import AUDIO_HZ

@@ -10,15 +10,15 @@ import duckdb
 from markupsafe import Markup
 
 from curation.dataset import Dataset
-from curation.decide import view_sql
-from curation.ledger import OUTCOMES, ledger_tables
+from curation.decisions.decide import view_sql
+from curation.decisions.ledger import OUTCOMES, ledger_tables
+from curation.decisions.rules import thresholds_of
+from curation.decisions.survey import survey
+from curation.engine.run_warnings import run_warnings
+from curation.pack.splits import split_warnings
 from curation.report import svg
 from curation.report.pictures import Pictures
-from curation.rules import thresholds_of
-from curation.run_warnings import run_warnings
-from curation.splits import split_warnings
-from curation.status import stage_speed
-from curation.survey import survey
+from curation.report.status import stage_speed
 from schemas import tables as t
 from schemas.policy import Policy, UnitKind
 from schemas.table import Table

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from curation.dataset import Dataset
-from curation.register import read_forgotten
-from curation.traces import search
+from curation.engine.register import read_forgotten
+from curation.forget.traces import search
 from curation.verify.conservation import unbalanced
 from curation.verify.files import changed
 from curation.verify.joins import orphans

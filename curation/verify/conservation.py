@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from curation.dataset import Dataset
-from curation.ledger import LedgerError, balances, check, mute, total
-from curation.survey import slices
+from curation.decisions.ledger import LedgerError, balances, check, mute, total
+from curation.decisions.survey import slices
 from curation.verify.few import Few
 from schemas import tables as t
 from schemas.tables.output import DecisionRow as D

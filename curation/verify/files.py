@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from curation.commits import read_commit
 from curation.dataset import Dataset
-from curation.store import Store
+from curation.storage.commits import read_commit
+from curation.storage.store import Store
 
 
 def changed(dataset: Dataset) -> Iterator[str]:

@@ -9,7 +9,7 @@ from typing import Any
 import duckdb
 
 from curation.dataset import Dataset
-from curation.splits import WITHHELD
+from curation.pack.splits import WITHHELD
 from curation.verify.few import Few
 from schemas import tables as t
 from schemas.column import Column

@@ -14,7 +14,7 @@ class SoundSignatureRow(Row):
     source_id: Column[str] = c.source_id()
     n: Column[int] = c.index("stretch of ten seconds of the source")
     levels: Column[bytes] = c.blob(
-        "bytes [T, 4], T <= 1000: level v in a band is -120 + v / 2 dBFS (`annotators.sound_signature`)"
+        "bytes [T, 4], T <= 1000: level v in a band is -120 + v / 2 dBFS (`annotators.sound.sound_signature`)"
     )
 
 

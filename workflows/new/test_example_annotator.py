@@ -6,7 +6,7 @@ import numpy as np
 from example_annotator import ExampleAnnotator
 
 from annotators.protocols_speech import VoiceActivity
-from stages.speech import SpeechSettings
+from stages.speech.speech import SpeechSettings
 
 
 def test_loud_is_speech() -> None:

@@ -1,0 +1,1 @@
+"""Posture and hands, and the gestures that they make."""

@@ -1,0 +1,1 @@
+"""Captions and second opinions, from signals or from a served model."""

@@ -1,0 +1,1 @@
+"""Find a face, align it, describe it, and tell whose it is."""

@@ -1,0 +1,1 @@
+"""What a face does over time: actions, head gestures, gaze, emotions, style of speaking, clothes."""

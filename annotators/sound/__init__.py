@@ -1,0 +1,1 @@
+"""Sound apart from words: events, quality, and signatures that align recordings."""

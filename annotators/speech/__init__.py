@@ -1,0 +1,1 @@
+"""Voices and words: voice activity, who speaks when, embeddings of voices, transcription."""

@@ -1,0 +1,99 @@
+"""Who spoke when, by pyannote.audio's own pipeline on the weights at hand: an optional part, not installed by default.
+
+The same networks as the default diarizer, joined by pyannote's `SpeakerDiarization` with agglomerative clustering.
+Speakers are divided, turns drawn and kept inside speech by the same rule as the default's, so that the two differ in
+nothing else.
+Nothing is downloaded, and the library's usage reports are off before it is imported.
+
+Cost on one core: about 1/6 of real time where people talk all the time, and some seconds to import. Clustering takes
+memory that grows with the square of the recording: 0.4 GB for an hour.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import warnings
+from collections.abc import Sequence
+from types import ModuleType
+
+import numpy as np
+
+from annotators.models import weights
+from annotators.optional_parts import PartNotInstalledError
+from annotators.parts import Made
+from annotators.protocols_speech import SAMPLE_RATE_HZ, FloatArray, Segment, SpeakerEmbedder, Turn
+from annotators.speech.diarizer import DiarizationRule, drawn_turns, voice_name
+from annotators.speech.speaker_segmentation import FRAME_STEP_S, SEGMENTATION_WEIGHT, frame_times_s
+from annotators.speech.voice_pieces import divided
+from annotators.speech.voices import CamPlusPlusEmbedder
+
+MIN_CLUSTER = 12
+"""Voices of windows that make a speaker, fewer in short recordings: that of pyannote's pipeline 3.1."""
+
+_HOW = (
+    "diarizer=pyannote needs pyannote.audio, which is not part of the small set: `make setup-diarization`, or "
+    "`pip install --no-deps -r constraints-diarization.txt` (on a torch without CUDA then delete torchaudio/lib/*.so, "
+    "which want CUDA); diarizer=clustering needs nothing more"
+)
+
+
+class PyannoteDiarizer:
+    """pyannote's pipeline; labels are "speaker_0", "speaker_1", ... in order of first appearance."""
+
+    def __init__(self, embedder: SpeakerEmbedder | None = None, rule: DiarizationRule | None = None) -> None:
+        """Build the pipeline. Raises PartNotInstalledError and WeightsNotFound."""
+        parts = _parts()
+        self._rule = rule = rule or DiarizationRule()
+        self._embedder = embedder or CamPlusPlusEmbedder()
+        self.name = f"pyannote.audio+segmentation-3.0+{voice_name(self._embedder)}+ahc+pieces"
+        self.weights: tuple[str, ...] = (SEGMENTATION_WEIGHT, *self._embedder.weights)
+        self._pipeline = parts.Pipeline(
+            parts.segmentation(weights.resolve(SEGMENTATION_WEIGHT)),
+            self._embedder,
+            step_s=rule.step_s,
+            max_distance=1.0 - rule.same_voice_similarity,
+            min_cluster=MIN_CLUSTER,
+        )
+
+    @classmethod
+    def made_of(cls, **_: object) -> Made:
+        """Name the scheme and the library's version, without importing it. Raises PartNotInstalledError."""
+        try:
+            library = {"pyannote.audio": importlib.metadata.version("pyannote.audio")}
+            return Made("pyannote.audio+segmentation-3.0+ahc+pieces", (SEGMENTATION_WEIGHT,), library)
+        except importlib.metadata.PackageNotFoundError as e:
+            raise PartNotInstalledError(_HOW) from e
+
+    def diarize(self, audio: FloatArray, speech: Sequence[Segment]) -> list[Turn]:
+        """Return the turns in audio [N] within `speech` (widened by the rule's margin), sorted by start.
+
+        Turns of different speakers may overlap in time; such stretches are turns of their own with `overlap` true.
+        """
+        if not speech:
+            return []
+        found: list[tuple[float, float, str]] = self._pipeline(audio.astype(np.float32, copy=False))
+        labels = sorted({label for _, _, label in found})
+        if not labels:
+            return []
+        duration_s = len(audio) / SAMPLE_RATE_HZ
+        times_s = frame_times_s(round(duration_s / FRAME_STEP_S) + 1)
+        talking = np.zeros((len(times_s), len(labels)), bool)
+        for start_s, end_s, label in found:
+            talking[(times_s >= start_s) & (times_s < end_s), labels.index(label)] = True
+        if self._rule.pieces is not None:
+            talking = divided(talking, audio, self._embedder, self._rule.pieces)
+        return drawn_turns(talking, speech, duration_s, self._rule)
+
+
+def _parts() -> ModuleType:
+    """Import pyannote with its usage reports off, and say what to do where it is missing."""
+    os.environ["PYANNOTE_METRICS_ENABLED"] = "0"  # read by the library at each use
+    try:
+        with warnings.catch_warnings():
+            # It warns that it cannot decode files without torchcodec; it is given decoded sound alone.
+            warnings.filterwarnings("ignore", r"\s*torchcodec is not installed correctly", UserWarning)
+            from annotators.speech import pyannote_parts
+    except (ImportError, OSError) as e:  # OSError: a library of torchaudio that wants CUDA
+        raise PartNotInstalledError(f"{_HOW} ({e})") from e
+    return pyannote_parts

@@ -1,0 +1,1 @@
+"""The same steps on Ray: lanes, resources, progress."""

@@ -1,0 +1,227 @@
+"""The Ray engine: the same steps as the local one, streamed by Ray Data through pools of warm actors.
+
+Only ids travel: a row is a source or a window of one; tables and media stay in the store. Two executions: first the
+cheap stages before windows (one row a source), then windows -> join -> source stages, longest work first. Results
+reach the driver through a small actor, so progress is visible while sources are still under way.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import ray
+import ray.data
+
+from curation.cluster.lanes import Lane, misfit, pipeline_lanes
+from curation.cluster.ray_progress import Collector, Pump
+from curation.cluster.ray_resources import cluster_nodes, lane_pools
+from curation.engine.run import Job, RunStoppedError, SourceWork
+from curation.engine.step import StageSetupError, Stepper, StepResult
+from curation.stage import WorkItem
+from curation.storage.store import StoreError
+
+Row = dict[str, Any]
+
+
+class RayEngine:
+    """Runs on a Ray cluster, or on a local Ray that it starts and stops itself when no address is given.
+
+    Args:
+        address: Ray address ("auto", "ray://...", "host:port"); None starts a local Ray.
+        wait_for_nodes: skip the check that every lane fits the present machines, for autoscaling clusters.
+    """
+
+    name = "ray"
+
+    def __init__(self, address: str | None = None, *, wait_for_nodes: bool = False, cpus: int | None = None) -> None:
+        self.address, self.wait_for_nodes, self.cpus = address, wait_for_nodes, cpus
+
+    def run(self, job: Job, work: list[SourceWork], report: Callable[[StepResult], None]) -> None:
+        """Bring every source through the pipeline."""
+        started = self._connect()
+        try:
+            self._run(job, work, report)
+        finally:
+            if started:
+                ray.shutdown()
+
+    def _connect(self) -> bool:
+        if ray.is_initialized():
+            return False
+        # Workers must not oversubscribe cores, and their banners and bars would drown the program's own.
+        os.environ.setdefault("RAY_DEDUP_LOGS", "1")
+        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
+        threads = {v: "1" for v in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
+        keep = {k: v for k, v in os.environ.items() if k.startswith(("OPENLPM_", "AWS_"))}
+        options: dict[str, Any] = {
+            "logging_level": logging.ERROR,
+            "log_to_driver": False,
+            "runtime_env": {"env_vars": {**threads, **keep}},
+        }
+        if self.address is None:
+            options |= {"include_dashboard": False, "num_cpus": self.cpus or os.cpu_count()}
+            options["_system_config"] = {"metrics_report_interval_ms": 60_000}
+        try:
+            ray.init(address=self.address or "local", **options)
+        except (ConnectionError, RuntimeError, ValueError, TimeoutError) as e:
+            where = self.address or "a local Ray"
+            raise RunStoppedError(f"cannot connect to {where}: {e}; check --address, or use --engine local") from e
+        return True
+
+    def _run(self, job: Job, work: list[SourceWork], report: Callable[[StepResult], None]) -> None:
+        before, windowed, after = pipeline_lanes(job.pipeline)
+        nodes = cluster_nodes()
+        if not self.wait_for_nodes:
+            problem = misfit([*before, *windowed, *after], nodes)
+            if problem:
+                raise RunStoppedError(problem)
+        pools = lane_pools([*windowed, *after], nodes, local=self.address is None)
+        pools.update(lane_pools(before, nodes, local=self.address is None))
+        _preflight(job, [*before, *windowed, *after], pools)
+        collector = Collector.remote()  # type: ignore[attr-defined]
+        context = ray.data.DataContext.get_current()
+        context.enable_progress_bars = False
+        context.execution_options.verbose_progress = False
+        context.print_on_execution_start = False
+        pump = Pump(collector, report)
+        try:
+            rows = [_row(w) for w in work]
+            for lane in before:
+                _consume(_mapped(_items(rows), job, lane, pools, collector), pump)
+            stepper = job.stepper()
+            items = [row for w in work for row in _window_rows(stepper, w)]
+            rows = [row for row in items if row["n_windows"] > 0]
+            if rows:
+                ds = _items(sorted(rows, key=lambda r: (-r["cost"], r["source_id"], r["window"])))
+                for lane in windowed:
+                    ds = _mapped(ds, job, lane, pools, collector)
+                ds = ds.map_batches(_Join, batch_size=1, compute=ray.data.ActorPoolStrategy(size=1), num_cpus=0)
+                for lane in after:
+                    ds = _mapped(ds, job, lane, pools, collector)
+                _consume(ds, pump)
+        except ray.exceptions.RayError as e:
+            raise _translate(e) from e
+        finally:
+            pump.finish()
+            ray.kill(collector)
+
+
+# ------------------------------------------------------------------------------------------------ rows
+
+
+def _row(w: SourceWork) -> Row:
+    return {"source_id": w.source_id, "path": w.path, "window": 0, "n_windows": 0, "cost": float(w.bytes)}
+
+
+def _window_rows(stepper: Stepper, w: SourceWork) -> list[Row]:
+    items = stepper.window_items(w.source_id)
+    return [{**_row(w), "window": i.window_index, "n_windows": len(items)} for i in items]
+
+
+def _items(rows: list[Row]) -> ray.data.Dataset:
+    # One row a block: a block is what Ray Data hands to a worker, and windows of one source must spread.
+    return ray.data.from_items(rows, override_num_blocks=max(1, min(len(rows), 20_000)))
+
+
+def _mapped(
+    ds: ray.data.Dataset, job: Job, lane: Lane, pools: dict[str, tuple[dict[str, Any], int]], collector: Any
+) -> ray.data.Dataset:
+    options, most = pools[lane.name]
+    return ds.map_batches(
+        _LaneWorker,
+        fn_constructor_args=(job, lane, collector),
+        batch_size=1,
+        compute=ray.data.ActorPoolStrategy(min_size=1, max_size=most),
+        **options,
+    )
+
+
+def _consume(ds: ray.data.Dataset, pump: Pump) -> None:
+    for _ in ds.iter_batches(batch_size=1, prefetch_batches=0):
+        pump.check()
+
+
+class _LaneWorker:
+    """A warm actor: holds one stepper with its lane's models."""
+
+    def __init__(self, job: Job, lane: Lane, collector: Any) -> None:
+        _quiet_worker()
+        self._stepper, self._lane, self._collector = job.stepper(), lane, collector
+
+    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        for n in range(len(batch["source_id"])):
+            source_id, path = str(batch["source_id"][n]), str(batch["path"][n])
+            item = WorkItem(source_id)
+            if self._lane.windowed:
+                item = self._stepper.window_items(source_id)[int(batch["window"][n])]
+            for resolved in self._lane.stages:
+                result = self._stepper.step(resolved, item, path)
+                self._collector.add.remote(result)
+        return batch
+
+
+class _Join:
+    """Lets a source through once, when its last window has passed. Stateful, so there is exactly one of it."""
+
+    def __init__(self) -> None:
+        self._seen: dict[str, set[int]] = {}
+
+    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        done = []
+        for n in range(len(batch["source_id"])):
+            source_id = str(batch["source_id"][n])
+            seen = self._seen.setdefault(source_id, set())
+            seen.add(int(batch["window"][n]))
+            done.append(len(seen) == int(batch["n_windows"][n]))
+        keep = np.array(done, dtype=bool)
+        return {k: v[keep] for k, v in batch.items()}
+
+
+# ------------------------------------------------------------------------------------------------ models
+
+
+@ray.remote  # type: ignore[untyped-decorator]
+def _load(job: Job, lane: Lane) -> str | None:
+    _quiet_worker()
+    stepper = job.stepper()
+    try:
+        for resolved in lane.stages:
+            stepper.stage(resolved)
+    except StageSetupError as e:
+        return str(e)
+    stepper.close()
+    return None
+
+
+def _preflight(job: Job, lane_list: list[Lane], pools: dict[str, tuple[dict[str, Any], int]]) -> None:
+    """Load every lane's models once where they will run; what is missing stops the run before its first item."""
+    for lane in lane_list:
+        options = {k: v for k, v in pools[lane.name][0].items()}
+        problem = ray.get(_load.options(**options).remote(job, lane))
+        if problem:
+            raise StageSetupError(problem)
+    stepper = job.stepper()
+    for resolved in job.pipeline.dataset:
+        stepper.stage(resolved)
+    stepper.close()
+
+
+def _quiet_worker() -> None:
+    logging.getLogger("ray").setLevel(logging.ERROR)
+
+
+def _translate(e: BaseException) -> Exception:
+    """Return the engine's own error behind a Ray error, so that users read sentences and not remote tracebacks."""
+    cause: BaseException | None = e
+    while cause is not None:
+        inner = getattr(cause, "cause", None) or cause.__cause__
+        if isinstance(cause, (StoreError, StageSetupError, RunStoppedError)):
+            return cause
+        cause = inner if inner is not cause else None
+    text = str(e).strip().splitlines()
+    return RunStoppedError(f"Ray stopped the run: {text[-1] if text else type(e).__name__}")

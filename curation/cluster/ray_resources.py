@@ -1,0 +1,49 @@
+"""How lanes share a Ray cluster: what its machines offer, and each lane's options and number of workers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import ray
+
+from curation.cluster.lanes import Lane, Node, cpu_share
+
+
+def cluster_nodes() -> list[Node]:
+    """Return what each living machine of the connected cluster offers."""
+    out = []
+    for n in ray.nodes():
+        if n.get("Alive"):
+            r = n["Resources"]
+            custom = {
+                k: v for k, v in r.items() if k not in {"CPU", "GPU", "memory", "object_store_memory"} and ":" not in k
+            }
+            out.append(Node(r.get("CPU", 0.0), r.get("GPU", 0.0), r.get("memory", 0.0) / 2**30, custom))
+    return out
+
+
+def lane_pools(lane_list: list[Lane], nodes: list[Node], *, local: bool) -> dict[str, tuple[dict[str, Any], int]]:
+    """Return per lane its Ray options and the most workers it may grow to.
+
+    On one machine lanes share the cores (they work in turns); on a cluster every worker gets what it asks for.
+    """
+    cpus = sum(n.cpus for n in nodes)
+    share = cpu_share(lane_list, cpus)
+    if local:
+        share = min(share, 1.0 / max(1, sum(lane.resources.gpus == 0 for lane in lane_list)))
+    out: dict[str, tuple[dict[str, Any], int]] = {}
+    for lane in lane_list:
+        need = lane.resources
+        options: dict[str, Any] = {"num_cpus": round(need.cpus * share, 3)}
+        limits = [cpus / need.cpus]
+        if need.gpus:
+            options["num_gpus"] = need.gpus
+            limits.append(sum(n.gpus for n in nodes) / need.gpus)
+        if need.memory_gb:
+            options["memory"] = int(need.memory_gb * 2**30)
+            limits.append(sum(n.memory_gb for n in nodes) / need.memory_gb)
+        if need.custom:
+            options["resources"] = need.custom
+            limits += [sum(n.custom.get(k, 0.0) for n in nodes) / v for k, v in need.custom.items() if v]
+        out[lane.name] = (options, max(1, int(min(limits))))
+    return out

@@ -1,0 +1,1 @@
+"""What is kept and why: rules, decisions, ledger, and how the numbers add up."""

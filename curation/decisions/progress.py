@@ -1,0 +1,227 @@
+"""How far the sources of a dataset have come, for the ledger: what each stage has measured, and what is in quarantine.
+
+Which stages have measured a unit follows from the commits, and whether a commit is of what is there now from hashes
+that no policy changes. So both are kept a bucket at a time, under `progress/`, and found out again only where
+something in one of the bucket's directories was written, removed or renamed since: a million segments are decided
+without a look at their commits, and without importing a stage as long as no stage can have changed. `progress/` may be
+deleted at any time. Stores that are not local keep none.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from curation.dataset import Slice
+from curation.decisions.ledger import Work
+from curation.engine.program import stamp
+from curation.engine.source_state import SourceState
+from curation.engine.step import Stepper
+from curation.engine.workflow import Pipeline
+from curation.stage import WorkItem
+from curation.storage.commits import commit_file, fingerprint
+from curation.storage.compacted import FOLDER
+from curation.storage.store import Store, parquet_bytes
+
+FOLDER_NAME = "progress"
+_INDEX = f"{FOLDER_NAME}/index.json"
+_SETTLE_NS = 20_000_000
+"""File systems tell times of writing by ticks of a few milliseconds: what is newer may be followed by another."""
+
+_UNITS: list[pa.Field[Any]] = [pa.field("unit_id", pa.string()), pa.field("mask", pa.uint64())]
+_SOURCES: list[pa.Field[Any]] = [
+    pa.field("source_id", pa.string()), pa.field("done", pa.uint64()), pa.field("settled", pa.bool_()),
+]  # fmt: skip
+_KEPT = pa.schema([*_UNITS, *_SOURCES])
+"""Rows of units have no source, rows of sources no unit."""
+
+
+def source_work(pipeline: Pipeline) -> list[Work]:
+    """Return the stages of sources and windows in order, as the ledger asks about them."""
+    out = []
+    for bit, s in enumerate((*pipeline.before, *pipeline.windowed, *pipeline.after)):
+        covers = s in pipeline.after and s.cls.gate is not None and s.cls.gate_mode != "any"
+        out.append(Work(s.name, bit, s.cls.gate, s.cls.gate_mode, covers))
+    return out
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What is known of some sources: rows of `cover`, of `state`, and of ERRORS."""
+
+    cover: pa.Table
+    state: pa.Table
+    exact: pa.Table
+    errors: list[dict[str, Any]]
+
+    def register(self, con: duckdb.DuckDBPyConnection) -> None:
+        """Make the relations that `ledger.judge` takes."""
+        con.register("cover", self.cover)
+        con.register("state", self.state)
+        con.register("exact", self.exact)
+
+
+class ProgressReader:
+    """Reads how far sources have come, slice by slice; `close` keeps what was found out."""
+
+    def __init__(self, store: Store, program: str | None, stepper: Callable[[], Stepper]) -> None:
+        """Begin. `stepper` is called only where `program` (see `program.stamp`) is not the one that is kept."""
+        self._store, self._program, self._make = store, program, stepper
+        index = store.read_json(_INDEX) if store.local else None
+        if index and program is not None and index.get("program") == program:
+            self._key, self.work = index["pipeline"], [Work(**w) for w in index["work"]]
+        else:
+            self._key, self.work = _pipeline_key(stepper()), source_work(stepper().pipeline)
+        self._index: dict[str, str] = index["buckets"] if index and index["pipeline"] == self._key else {}
+        self._root = str(store.local_path("")) if store.local else ""
+        self._folders = ["clips", *store.directories("commits"), *store.directories("tables")] if self._root else []
+        self._new: dict[str, str] = {}
+        self._changed = index is None or index.get("program") != program
+
+    @classmethod
+    def of(cls, stepper: Stepper) -> ProgressReader:
+        """Begin with a stepper that is there."""
+        pipeline = stepper.pipeline
+        return cls(stepper.store, stamp(pipeline.workflow, pipeline.code), lambda: stepper)
+
+    def read(self, part: Slice, source_ids: Iterable[str]) -> Progress:
+        """Return what is known of the sources of a slice."""
+        ids = sorted(source_ids)
+        tables = [self._bucket(b, [i for i in ids if i[:2] == b]) for b in sorted({i[:2] for i in ids})]
+        kept = pa.concat_tables([_KEPT.empty_table(), *tables])
+        cover = kept.filter(pc.is_valid(kept["unit_id"])).select(["unit_id", "mask"])
+        state = kept.filter(pc.is_valid(kept["source_id"])).select(["source_id", "done", "settled"])
+        settled = state.filter(state["settled"])["source_id"]
+        open_ = sorted(set(ids) - set(_strings(settled)))
+        errors = [row for s in open_ for row in _errors(self._make(), s)]
+        stages = pa.array([next_stage(self._make(), s) for s in open_], pa.string())
+        exact = pa.table({"source_id": pa.array(open_, pa.string()), "missing": stages})
+        return Progress(cover, state, exact, errors)
+
+    def _bucket(self, bucket: str, ids: list[str]) -> pa.Table:
+        name = f"{FOLDER_NAME}/bucket={bucket}.parquet"
+        stamp = _stamp(self._root, self._folders, bucket) if self._root else ""
+        if stamp and self._index.get(bucket) == stamp and self._store.exists(name):
+            with self._store.filesystem().open_input_file(self._store.path(name)) as f:
+                return pq.ParquetFile(f).read()
+        rows = [row for s in ids for row in _examine(self._make(), s)]
+        table = pa.Table.from_pylist(rows, schema=_KEPT)
+        if stamp:
+            self._store.write(name, parquet_bytes(table))
+            self._new[bucket] = stamp
+        return table
+
+    def close(self) -> None:
+        """Write down which buckets are known."""
+        if self._root and (self._new or self._changed):
+            buckets = {**self._index, **self._new}
+            work = [asdict(w) for w in self.work]
+            facts = {"pipeline": self._key, "program": self._program, "work": work, "buckets": buckets}
+            self._store.write_json(_INDEX, facts)
+
+
+def forget(store: Store) -> None:
+    """Delete all that is kept."""
+    for name in list(store.names(FOLDER_NAME)):
+        store.delete_file(name)
+
+
+def _strings(column: Any) -> Iterator[str]:
+    for chunk in column.chunks:
+        yield from chunk.to_numpy(zero_copy_only=False)
+
+
+def _pipeline_key(stepper: Stepper) -> str:
+    stages = [
+        (s.name, s.cls.version, s.cls.unit, s.cls.gate, s.cls.gate_mode, s.settings.model_dump(mode="json"),
+         stepper.identity(s), [x.name for x in s.cls.reads], [x.name for x in s.cls.writes])
+        for s in stepper.pipeline.stages if s.cls.unit != "dataset"
+    ]  # fmt: skip
+    return fingerprint(stages=stages, window_s=stepper.pipeline.workflow.window_s)
+
+
+def _stamp(root: str, folders: list[str], bucket: str) -> str:
+    """Return what changes when a file in a bucket's directories is written, removed or renamed."""
+    digest = hashlib.sha256()
+    newest = 0
+    for folder in folders:
+        inside = ("", f"/{FOLDER}") if folder.startswith("tables/") else ("",)
+        for path in (f"{folder}/bucket={bucket}{below}" for below in inside):
+            try:
+                at = os.stat(f"{root}/{path}").st_mtime_ns  # noqa: PTH116 - tens of thousands of them
+            except FileNotFoundError:
+                continue
+            newest = max(newest, at)
+            digest.update(f"{path} {at}\n".encode())
+    young = _SETTLE_NS - (time.time_ns() - newest)
+    if young > 0:
+        time.sleep(min(young, _SETTLE_NS) / 1e9)
+    return digest.hexdigest()
+
+
+# ------------------------------------------------------------------------------------------------ one source
+
+
+def next_stage(stepper: Stepper, source_id: str) -> str | None:
+    """Return the first stage that has something to do for a source, or None; loads no model, touches no media."""
+    pipeline = stepper.pipeline
+    with stepper.remembering():
+        for resolved in (*pipeline.before, *pipeline.windowed, *pipeline.after):
+            items = [WorkItem(source_id)] if resolved.cls.unit == "source" else stepper.window_items(source_id)
+            if any(stepper.has_work(resolved, item) for item in items):
+                return resolved.name
+        return None
+
+
+def _errors(stepper: SourceState, source_id: str) -> list[dict[str, Any]]:
+    """Return the rows of ERRORS of a source, from its commits."""
+    rows: dict[tuple[str, str], dict[str, Any]] = {}
+    for commit in stepper.source_commits(source_id):
+        for e in commit.errors:
+            row = {
+                "source_id": source_id, "stage": commit.stage, "unit_id": e.unit_id, "error": e.error,
+                "message": e.message, "traceback": e.traceback,
+            }  # fmt: skip
+            rows.setdefault((commit.stage, e.unit_id), row)
+    return list(rows.values())
+
+
+def _examine(stepper: Stepper, source_id: str) -> Iterator[dict[str, Any]]:
+    """Yield what is kept of a source: a row for itself and one for every unit that a stage has measured."""
+    masks: dict[str, int] = {}
+    done, settled = 0, True
+    with stepper.remembering():
+        n_windows = stepper.source_windows(source_id)
+        pipeline = stepper.pipeline
+        for bit, s in enumerate((*pipeline.before, *pipeline.windowed, *pipeline.after)):
+            windowed = s.cls.unit == "window"
+            items = stepper.window_items(source_id) if windowed else [WorkItem(source_id, n_windows=max(n_windows, 1))]
+            commits = [stepper.commit(commit_file(s.name, item, windowed)) for item in items]
+            found = [c for c in commits if c is not None]
+            if not found:
+                settled = settled and s.cls.gate is not None and n_windows > 0
+                continue
+            settled = (
+                settled
+                and len(found) == len(commits)
+                and all(
+                    c.status == "ok" and not c.errors and stepper.intact(c) and stepper.fresh(s, item, c)
+                    for item, c in zip(items, found, strict=True)
+                )
+            )
+            done |= 1 << bit
+            for commit in found:
+                for unit in commit.units:
+                    masks[unit] = masks.get(unit, 0) | 1 << bit
+    yield {"source_id": source_id, "done": done, "settled": settled}
+    for unit, mask in masks.items():
+        yield {"unit_id": unit, "mask": mask}

@@ -1,0 +1,1 @@
+"""How stages run on sources: registering, planning, one step, one run, on this machine."""

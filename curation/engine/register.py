@@ -1,0 +1,232 @@
+"""Turn what the user names (files, folders, globs, s3:// prefixes, lists) into registered sources.
+
+A path that does not exist or a folder without videos is refused at once. A source's id is the hash of its bytes, so
+the same bytes under two names are one source. Files are hashed once and again only when size or time changed.
+Rights come from a sidecar `NAME.rights.json` beside the file, or from columns of a list, which win.
+"""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.fs as pafs
+
+from curation.storage.store import Store, table_file, with_endpoint
+from schemas import tables as t
+from schemas.tables.registry import ForgottenRow, InputRow
+
+VIDEO_SUFFIXES = frozenset(
+    {
+        ".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".mxf", ".ogv",
+        ".ts", ".webm", ".wmv",
+    }
+)  # fmt: skip
+"""Suffixes taken from folders and prefixes; a file named outright is taken whatever it is called."""
+
+LIST_SUFFIXES = frozenset({".csv", ".parquet", ".jsonl"})
+RIGHTS = ("license", "rights_holder", "consent")
+
+
+class InputError(ValueError):
+    """Something the user named cannot be an input; the message says what and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """One file to register, with what the user's list or sidecar says about it."""
+
+    path: str
+    rights: dict[str, str] = field(default_factory=dict)
+    rights_from: str | None = None
+    session: str | None = None
+
+
+def expand(inputs: Iterable[str], exclude: str | None = None) -> list[Named]:
+    """Expand inputs to files, sorted by path, each once. `exclude` is the dataset's own directory.
+
+    Raises:
+        InputError: a path does not exist, a folder or glob holds no video, a list is malformed.
+    """
+    if exclude is not None and not (Path(exclude) / "dataset.json").is_file():
+        exclude = None  # nothing of ours is there yet, so everything there is the user's
+    found: dict[str, Named] = {}
+    for text in inputs:
+        for named in _expand_one(text, exclude):
+            if named.path not in found or named.rights or named.session:
+                found[named.path] = named
+    return [found[p] for p in sorted(found)]
+
+
+def _expand_one(text: str, exclude: str | None) -> Iterator[Named]:
+    if "://" in text:
+        yield from _remote(text)
+        return
+    path = Path(text).absolute()
+    if path.is_dir():
+        files = [p for p in sorted(path.rglob("*")) if p.suffix.lower() in VIDEO_SUFFIXES and p.is_file()]
+        files = [p for p in files if exclude is None or not p.is_relative_to(exclude)]
+        if not files:
+            raise InputError(f"no video in folder {text!r} (looked for {', '.join(sorted(VIDEO_SUFFIXES))})")
+        yield from (_local(p) for p in files)
+    elif path.is_file():
+        yield from _list(path) if path.suffix.lower() in LIST_SUFFIXES else [_local(path)]
+    elif any(c in text for c in "*?["):
+        matches = sorted(Path(m).absolute() for m in glob.glob(text, recursive=True))  # noqa: PTH207 - absolute globs
+        files = [p for p in matches if p.is_file() and not p.name.endswith(".json")]
+        if not files:
+            raise InputError(f"no file matches {text!r}")
+        yield from (_local(p) for p in files)
+    else:
+        raise InputError(f"no such file or folder: {text!r}")
+
+
+def _local(path: Path) -> Named:
+    sidecar = path.with_name(path.name + ".rights.json")
+    if not sidecar.is_file():
+        sidecar = path.with_suffix(".rights.json")
+    if not sidecar.is_file():
+        return Named(str(path))
+    try:
+        data = json.loads(sidecar.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as e:
+        raise InputError(f"rights sidecar {sidecar.name} is not JSON: {e}") from e
+    if not isinstance(data, dict):
+        raise InputError(f"rights sidecar {sidecar.name} must be a JSON object with {', '.join(RIGHTS)}")
+    return Named(str(path), _rights(data), "sidecar", _text(data.get("session")))
+
+
+def _remote(uri: str) -> Iterator[Named]:
+    try:
+        fs, root = pafs.FileSystem.from_uri(with_endpoint(uri.rstrip("/")))
+        info = fs.get_file_info(root)
+        if info.type == pafs.FileType.File:
+            yield Named(uri)
+            return
+        entries = fs.get_file_info(pafs.FileSelector(root, recursive=True, allow_not_found=True))
+    except (OSError, pa.ArrowInvalid) as e:
+        raise InputError(f"cannot list {uri}: {e}") from e
+    scheme = uri.split("://", 1)[0]
+    files = [e.path for e in entries if e.type == pafs.FileType.File]
+    files = [f for f in files if Path(f).suffix.lower() in VIDEO_SUFFIXES]
+    if not files:
+        raise InputError(f"no video under {uri}")
+    yield from (Named(f"{scheme}://{f}") for f in sorted(files))
+
+
+def _list(path: Path) -> Iterator[Named]:
+    import pandas as pd  # takes a third of a second, and few runs name a list
+
+    readers: dict[str, Any] = {".csv": pd.read_csv, ".parquet": pd.read_parquet}
+    try:
+        if path.suffix.lower() == ".jsonl":
+            frame = pd.read_json(path, lines=True, dtype=False)
+        else:
+            frame = readers[path.suffix.lower()](path)
+    except (ValueError, OSError, pa.ArrowInvalid) as e:
+        raise InputError(f"cannot read the list {path.name}: {e}") from e
+    if "path" not in frame.columns:
+        raise InputError(f"the list {path.name} has no column 'path' (it has {', '.join(map(str, frame.columns))})")
+    if frame.empty:
+        raise InputError(f"the list {path.name} has no rows")
+    for n, row in enumerate([{str(k): v for k, v in r.items()} for r in frame.to_dict("records")], start=1):
+        name = _text(row.get("path"))
+        if name is None:
+            raise InputError(f"the list {path.name}, row {n}: path is empty")
+        if "://" not in name:
+            file = path.parent / name
+            if not file.is_file():
+                raise InputError(f"the list {path.name}, row {n}: no such file {name!r}")
+            name = str(file.absolute())
+        rights = _rights(row)
+        yield Named(name, rights, "list" if rights else None, _text(row.get("session")))
+
+
+def _rights(data: dict[str, Any]) -> dict[str, str]:
+    return {k: v for k in RIGHTS if (v := _text(data.get(k))) is not None}
+
+
+def _text(value: Any) -> str | None:
+    if value is None or (isinstance(value, float) and value != value) or str(value).strip() == "":
+        return None
+    return str(value)
+
+
+def register(store: Store, named: Iterable[Named]) -> pa.Table:
+    """Add files to the dataset's input registry and return the whole registry (the INPUTS table).
+
+    Files whose bytes were forgotten are left out.
+    """
+    known = {row.path: row for row in t.INPUTS.rows(read_registry(store))}
+    gone = set(ForgottenRow.source_id.values(read_forgotten(store)))
+    for n in named:
+        size, modified = _stat(n.path)
+        old = known.get(n.path)
+        if old is not None and (old.bytes, old.modified_ns) == (size, modified):
+            source_id = old.source_id
+        else:
+            source_id = _sha256(n.path)[:16]
+        if source_id in gone:
+            known.pop(n.path, None)
+            continue
+        known[n.path] = InputRow(
+            path=n.path,
+            source_id=source_id,
+            name=n.path.rsplit("/", 1)[-1],
+            bytes=size,
+            modified_ns=modified,
+            license=n.rights.get("license"),
+            rights_holder=n.rights.get("rights_holder"),
+            consent=n.rights.get("consent"),
+            rights_from=n.rights_from,
+            session=n.session,
+        )
+    table = t.INPUTS.from_rows(known.values())
+    store.write_table(table_file(t.INPUTS), t.INPUTS, table)
+    return table
+
+
+def read_registry(store: Store) -> pa.Table:
+    """Return the INPUTS table; empty for a new dataset."""
+    try:
+        return store.read_table(table_file(t.INPUTS), t.INPUTS)
+    except FileNotFoundError:
+        return t.INPUTS.empty()
+
+
+def read_forgotten(store: Store) -> pa.Table:
+    """Return the FORGOTTEN table: sources that were taken out for good."""
+    try:
+        return store.read_table(table_file(t.FORGOTTEN), t.FORGOTTEN)
+    except FileNotFoundError:
+        return t.FORGOTTEN.empty()
+
+
+def _open(path: str) -> tuple[pafs.FileSystem, str]:
+    if "://" in path:
+        fs, name = pafs.FileSystem.from_uri(with_endpoint(path))
+        return fs, name
+    return pafs.LocalFileSystem(), path
+
+
+def _stat(path: str) -> tuple[int, int]:
+    fs, name = _open(path)
+    info = fs.get_file_info(name)
+    if info.type != pafs.FileType.File:
+        raise InputError(f"no such file: {path}")
+    return int(info.size), int(info.mtime_ns or 0)
+
+
+def _sha256(path: str) -> str:
+    fs, name = _open(path)
+    digest = hashlib.sha256()
+    with fs.open_input_stream(name) as f:
+        while block := f.read(1 << 22):
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,339 @@
+"""One run: register inputs, bring every source as far as it can go, then the dataset stages, ledger and catalog.
+
+All checks that can fail come first (workflow, settings, policy, output, resources, models), before any item. The run
+ends with the conservation law checked and everything recorded under runs/<run_id>/.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import platform
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from typing import Any, Protocol
+
+import pyarrow as pa
+
+from curation.dataset import FORMAT_VERSION, Dataset
+from curation.decisions import account
+from curation.decisions.ledger import Balance
+from curation.decisions.progress import next_stage
+from curation.decisions.rules import check_policy
+from curation.engine.dataset_step import dataset_step
+from curation.engine.register import Named, read_registry, register
+from curation.engine.step import StageSetupError, Stepper, StepResult
+from curation.engine.user_code import record
+from curation.engine.workflow import Pipeline, describe
+from curation.forget.strip import keep_sources
+from curation.storage.compaction import tidy
+from curation.storage.store import Store, StoreError
+from schemas import tables as t
+from schemas.document import data_contract
+from schemas.extensions import own, to_json
+from schemas.policy import Policy
+
+
+class RunStoppedError(RuntimeError):
+    """The run cannot go on; the message says why and what to do. Finished work is kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceWork:
+    """A source that has something to do: its id, where its file is, and what one may expect of its cost."""
+
+    source_id: str
+    path: str
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Job:
+    """Everything a worker needs; picklable."""
+
+    store_uri: str
+    pipeline: Pipeline
+    policy: Policy
+    retry: bool = False
+    warnings: tuple[str, ...] = ()
+    """what the run said at its start, for `status` and the report"""
+
+    def stepper(self) -> Stepper:
+        """Open the store and return a stepper without models."""
+        return Stepper(Store(self.store_uri), self.pipeline, self.policy, self.retry)
+
+
+class Engine(Protocol):
+    """Runs all source and window stages of the given sources, reporting each step."""
+
+    name: str
+
+    def run(self, job: Job, work: list[SourceWork], report: Callable[[StepResult], None]) -> None:
+        """Bring every source through the pipeline. Raises RunStoppedError, StoreError, StageSetupError."""
+        ...
+
+
+@dataclass(slots=True)
+class Outcome:
+    """How a run ended."""
+
+    run_id: str
+    balances: list[Balance]
+    steps: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """(stage, status) -> steps"""
+    packed: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def quarantined(self) -> int:
+        """Sources, tracks or segments in quarantine."""
+        return sum(b.counts["quarantined"] for b in self.balances)
+
+
+Packer = Callable[[Job], dict[str, Any]]
+Event = Callable[[str, Any], None]
+
+
+def run(
+    job: Job,
+    engine: Engine,
+    named: list[Named],
+    *,
+    packer: Packer | None = None,
+    event: Event = lambda kind, value: None,
+) -> Outcome:
+    """Run a workflow over a dataset; see the module's description.
+
+    Args:
+        job: dataset, pipeline and policy.
+        engine: local or Ray.
+        named: files to add; none = go on with what is registered.
+        packer: assembles shards after the dataset stages; None = no shards.
+        event: told ("forgotten", paths left out), ("work", sources), ("step", StepResult), ("phase", name) as they
+            happen.
+
+    Raises:
+        PolicyError, RunStoppedError, StageSetupError, StoreError, LedgerError.
+    """
+    check_policy(job.policy)
+    store = Store(job.store_uri)
+    with locked(store):
+        _open_dataset(store, job)
+        store.remove_temporaries()
+        run_id = time.strftime("%Y%m%dT%H%M%S") + "-" + uuid.uuid4().hex[:6]
+        log = _Log(store, run_id, job)
+        steps: Counter[tuple[str, str]] = Counter()
+        breaker = _Breaker(job)
+
+        def report(result: StepResult) -> None:
+            steps[result.stage, result.status] += 1
+            log.step(result)
+            event("step", result)
+            breaker.see(result)
+
+        try:
+            event("phase", "register")
+            inputs = register(store, named) if named else read_registry(store)
+            left_out = {n.path for n in named} - set(inputs["path"].to_pylist())
+            if left_out:
+                event("forgotten", sorted(left_out))
+            if inputs.num_rows == 0:
+                why = "all that was named is forgotten" if left_out else "has no inputs yet"
+                raise RunStoppedError(f"{job.store_uri}: {why}; name some files or folders")
+            drop_orphans(store, inputs)
+            event("phase", "plan")
+            work = plan(job, inputs)
+            event("work", work)
+            if work:
+                event("phase", "sources")
+                engine.run(job, work, report)
+            balances, packed = conclude(job, store, packer, report, event)
+        except BaseException as e:
+            log.close(f"{type(e).__name__}: {e}", [])
+            raise
+        log.close("done", balances)
+        return Outcome(run_id, balances, steps, packed)
+
+
+def conclude(
+    job: Job, store: Store, packer: Packer | None, report: Callable[[StepResult], None], event: Event
+) -> tuple[list[Balance], dict[str, Any]]:
+    """Do what concerns the dataset as a whole: its stages, ledger, shards, compaction, catalog."""
+    stepper = job.stepper()
+    for resolved in job.pipeline.dataset:
+        event("phase", resolved.name)
+        report(dataset_step(stepper, resolved))
+    event("phase", "compact")
+    tidy(store)
+    event("phase", "ledger")
+    balances = account.write(stepper)
+    packed: dict[str, Any] = {}
+    if packer is not None:
+        event("phase", "pack")
+        packed = packer(job)
+    Dataset(job.store_uri).write_catalog()
+    return balances, packed
+
+
+def plan(job: Job, inputs: pa.Table) -> list[SourceWork]:
+    """Return the sources with something to do, most bytes first, so that no long one comes last and alone."""
+    stepper = job.stepper()
+    first: dict[str, SourceWork] = {}
+    for row in inputs.to_pylist():
+        first.setdefault(row["source_id"], SourceWork(row["source_id"], row["path"], row["bytes"]))
+    work = [w for w in first.values() if next_stage(stepper, w.source_id) is not None]
+    return sorted(work, key=lambda w: (-w.bytes, w.source_id))
+
+
+def _open_dataset(store: Store, job: Job) -> None:
+    info = store.read_json("dataset.json")
+    if info is None:
+        if store.local and any(name != ".lock" for name in store.names("")):
+            raise RunStoppedError(f"{job.store_uri} exists and is not a dataset; choose an empty or new --out")
+        store.write_json("dataset.json", {"format": FORMAT_VERSION, "name": "openlpm"})
+    elif info.get("format") != FORMAT_VERSION:
+        raise RunStoppedError(f"{job.store_uri} has format {info.get('format')}; this program writes {FORMAT_VERSION}")
+    write_workflow(store, job)  # also finds out at once whether the output can be written
+
+
+def write_workflow(store: Store, job: Job) -> None:
+    """Record the workflow and policy in force in workflow.json, for later commands on the same dataset."""
+    facts = {
+        "workflow": job.pipeline.workflow.model_dump(mode="json"),
+        "pipeline": json.loads(describe(job.pipeline)),
+        "policy": job.policy.model_dump(mode="json"),
+        "policy_id": job.policy.policy_id,
+        "tables": [to_json(table) for table in own(job.pipeline.tables)],
+        "code": {name: hashlib.sha256(text.encode()).hexdigest() for name, text in job.pipeline.code.items()},
+    }
+    record(store, job.pipeline.code)
+    store.write("data-contract.md", data_contract(own(job.pipeline.tables)).encode())
+    store.write_json("workflow.json", facts, sort=False)  # stages run in the order they are written
+
+
+def write_policy(store: Store, policy: Policy) -> None:
+    """Record another policy in workflow.json; the workflow stays as it was run."""
+    facts = store.read_json("workflow.json") or {}
+    facts |= {"policy": policy.model_dump(mode="json"), "policy_id": policy.policy_id}
+    store.write_json("workflow.json", facts, sort=False)
+
+
+def drop_orphans(store: Store, inputs: pa.Table) -> None:
+    """Remove tables, commits, clips and names of sources that no input refers to any more (replaced or forgotten)."""
+    live = {str(s) for s in inputs["source_id"].to_pylist()}
+    for prefix in ("commits", "tables", "clips"):
+        for name in list(store.tables(prefix) if prefix == "tables" else store.names(prefix)):
+            base = name.rsplit("/", 1)[-1]
+            if "/bucket=" in name and base[:16] not in live:
+                store.delete(name)
+    keep_sources(store, t.REMEMBERED, live)
+
+
+@contextlib.contextmanager
+def locked(store: Store) -> Iterator[None]:
+    """Hold the dataset's lock, so that no two commands write one dataset; the lock dies with the process."""
+    if not store.local:
+        yield
+        return
+    import fcntl
+
+    path = store.local_path(".lock")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = path.open("w")
+    except OSError as e:
+        raise StoreError(f"cannot write to {store.uri}: {e.strerror}; choose a writable --out") from e
+    with handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as e:
+            raise RunStoppedError(f"another run is writing {store.uri}; wait for it or choose another dataset") from e
+        yield
+
+
+class _Log:
+    """runs/<run_id>/: what was run (run.json), every step (log.jsonl), how it ended (outcome.json)."""
+
+    def __init__(self, store: Store, run_id: str, job: Job) -> None:
+        self._store, self._run_id = store, run_id
+        self._lines: list[str] = []
+        self._started = time.time()
+        self._flushed = 0.0
+        facts = {
+            "run_id": run_id,
+            "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+            "machine": {"platform": platform.platform(), "python": platform.python_version(), "cpus": os.cpu_count()},
+            "pipeline": json.loads(describe(job.pipeline)),
+            "policy": job.policy.model_dump(mode="json"),
+            "policy_id": job.policy.policy_id,
+            "warnings": list(job.warnings),
+        }
+        store.write_json(f"runs/{run_id}/run.json", facts)
+
+    def step(self, result: StepResult) -> None:
+        self._lines.append(json.dumps({"at": round(time.time() - self._started, 3), **asdict(result)}))
+        if time.monotonic() - self._flushed > 10.0:
+            self._flush()
+
+    def _flush(self) -> None:
+        self._store.write(f"runs/{self._run_id}/log.jsonl", "".join(f"{line}\n" for line in self._lines).encode())
+        self._flushed = time.monotonic()
+
+    def close(self, outcome: str, balances: list[Balance]) -> None:
+        with contextlib.suppress(StoreError):  # the error that ended the run is the one to report
+            self._flush()
+            facts = {
+                "outcome": outcome,
+                "wall_s": round(time.time() - self._started, 3),
+                "balances": [asdict(b) for b in balances],
+            }
+            self._store.write_json(f"runs/{self._run_id}/outcome.json", facts)
+
+
+class _Breaker:
+    """Stops a run in which a stage fails on everything in the same way: that is a broken machine, not bad data.
+
+    Errors that carry a media error code are about the file and never count. What the broken stage had put into
+    quarantine is taken back, so that the next run tries again.
+    """
+
+    LIMIT = 3
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._failed: dict[str, list[StepResult]] = {}
+        self._worked: set[str] = set()
+
+    def see(self, result: StepResult) -> None:
+        if result.status == "ran":
+            self._worked.add(result.stage)
+        if result.status != "error" or result.stage in self._worked or not _is_exception(result.message):
+            return
+        same = self._failed.setdefault(result.stage, [])
+        same.append(result)
+        kinds = {_kind(r.message) for r in same}
+        sources = {r.source_id for r in same}
+        if len(sources) >= self.LIMIT and len(kinds) == 1:
+            store = Store(self._job.store_uri)
+            for r in same:
+                for name in store.names(f"commits/{r.stage}/bucket={r.source_id[:2]}"):
+                    if name.rsplit("/", 1)[-1].startswith(r.source_id):
+                        store.delete(name)
+            raise StageSetupError(
+                f"stage {result.stage!r} failed on each of the first {len(sources)} sources with {same[0].message}. "
+                "That points to the installation, not to the data, so the run stopped and nothing was quarantined; "
+                "mend it and run the same command again"
+            )
+
+
+def _kind(message: str) -> str:
+    return message.split(": ")[1] if message[:1].isdigit() else message.split(": ")[0]
+
+
+def _is_exception(message: str) -> bool:
+    """Exception class names are capitalised; media error codes are not."""
+    return _kind(message)[:1].isupper()

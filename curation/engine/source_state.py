@@ -1,0 +1,163 @@
+"""What a store holds of a source so far: its windows, commits, verdicts and the content of its tables.
+
+Steps ask this to tell what there is to do; the ledger asks it to tell why something is missing. Reading only, but for
+`prune_windows`. Costs small file reads, which `remembering` does once for many questions.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from curation.decisions.decide import Verdicts, evaluate, unit_tables
+from curation.engine.workflow import Pipeline, ResolvedStage
+from curation.stage import WorkItem
+from curation.storage.commits import Commit, commit_file, read_commit
+from curation.storage.store import Store, table_file
+from schemas import tables as t
+from schemas.policy import Policy, UnitKind
+from schemas.table import Table
+from schemas.time import windows
+
+
+class SourceState:
+    """Answers about the sources of one store, under one pipeline and policy."""
+
+    def __init__(self, store: Store, pipeline: Pipeline, policy: Policy) -> None:
+        self.store, self.pipeline, self.policy = store, pipeline, policy
+        self._memo: dict[Any, Any] | None = None
+
+    @contextlib.contextmanager
+    def remembering(self) -> Iterator[None]:
+        """Read each commit and decide each source once inside the block: for questions, not while work is done."""
+        self._memo = {}
+        try:
+            yield
+        finally:
+            self._memo = None
+
+    def commit(self, name: str) -> Commit | None:
+        """Read a commit by its file name."""
+        if self._memo is None:
+            return read_commit(self.store, name)
+        if name not in self._memo:
+            self._memo[name] = read_commit(self.store, name)
+        found: Commit | None = self._memo[name]
+        return found
+
+    def source_windows(self, source_id: str) -> int:
+        """Return how many scan windows a probed source has; 0 when it is not probed."""
+        return len(self.window_items(source_id))
+
+    def window_items(self, source_id: str) -> list[WorkItem]:
+        """Return the window items of a probed source; none when it is not probed."""
+        if self._memo is not None:
+            key = ("windows", source_id)
+            if key not in self._memo:
+                self._memo[key] = self._windows(source_id)
+            found: list[WorkItem] = self._memo[key]
+            return found
+        return self._windows(source_id)
+
+    def _windows(self, source_id: str) -> list[WorkItem]:
+        try:
+            rows = self.store.read_table(table_file(t.SOURCES, source_id), t.SOURCES, ["duration_s"]).to_pylist()
+        except FileNotFoundError:
+            return []
+        spans = windows(rows[0]["duration_s"], self.pipeline.workflow.window_s)
+        return [WorkItem(source_id, w, i, len(spans)) for i, w in enumerate(spans)]
+
+    def verdicts(self, source_id: str, down_to: UnitKind = "segments") -> Verdicts:
+        """Decide one source from what is measured of it so far."""
+        if self._memo is not None:
+            key = ("verdicts", source_id)
+            if key not in self._memo:
+                self._memo[key] = self._verdicts(source_id, "segments")
+            found: Verdicts = self._memo[key]
+            return found
+        return self._verdicts(source_id, down_to)
+
+    def _verdicts(self, source_id: str, down_to: UnitKind) -> Verdicts:
+        tables: dict[str, pa.Table] = {}
+        for table in unit_tables():
+            if table is t.SESSION_PAIRS:
+                continue  # found across sources, after all stages of each: it decides in the ledger, never on the way
+            name = table_file(t.INPUTS) if table.name == "rights" else table_file(table, source_id)
+            try:
+                if table.name == "rights":
+                    rows = self.store.read_table(name, t.INPUTS).filter(pc.field("source_id") == source_id)
+                    tables["rights"] = rows.select(list(table.column_names)).slice(0, 1)
+                else:
+                    rows = self.store.read_table(name, table)
+                    if set(table.column_names) <= set(rows.column_names):
+                        tables[table.name] = rows  # else an older version's table: its stage is going to run again
+            except FileNotFoundError:
+                continue
+        return evaluate(self.policy, tables, down_to)
+
+    def source_commits(self, source_id: str, before: str | None = None) -> Iterator[Commit]:
+        """Yield a source's commits in the order of stages, up to the stage named `before`."""
+        n_windows = self.source_windows(source_id)
+        for s in self.pipeline.stages:
+            if s.name == before or s.cls.unit == "dataset":
+                return
+            windowed = s.cls.unit == "window"
+            for w in range(n_windows) if windowed else [0]:
+                item = WorkItem(source_id, window_index=w)
+                commit = self.commit(commit_file(s.name, item, windowed))
+                if commit is not None:
+                    yield commit
+
+    def blocked(self, resolved: ResolvedStage, source_id: str) -> bool:
+        """Say whether an earlier stage put this source into quarantine."""
+        return any(c.status == "error" for c in self.source_commits(source_id, before=resolved.name))
+
+    def intact(self, commit: Commit) -> bool:
+        """Say whether every file of a commit is still there."""
+        names = [*(entry["file"] for entry in commit.tables.values()), *commit.files]
+        return all(self.store.exists(name) for name in names)
+
+    def content(self, table: Table, item: WorkItem) -> list[str]:
+        """Return the content hashes of a table's committed files for one source, in order of windows."""
+        writer = self.pipeline.writer(table)
+        if writer is None:
+            if table not in t.GIVEN:
+                return []
+            try:  # people write it: its own bytes are its identity
+                return [self.store.sha256(table_file(table, item.source_id))]
+            except FileNotFoundError:
+                return []
+        windowed = writer.cls.unit == "window"
+        out = []
+        for w in range(item.n_windows) if windowed else [0]:
+            name = commit_file(writer.name, WorkItem(item.source_id, window_index=w), windowed)
+            commit = self.commit(name)
+            out.append("" if commit is None else commit.tables.get(table.name, {}).get("sha256", commit.status))
+        return out
+
+    def media_s(self, item: WorkItem) -> float:
+        """Return how many seconds of media an item is about; 0 when its source is not probed."""
+        try:
+            rows = self.store.read_table(table_file(t.SOURCES, item.source_id), t.SOURCES, ["duration_s"]).to_pylist()
+        except FileNotFoundError:
+            return 0.0
+        whole = float(rows[0]["duration_s"])
+        return whole if item.window is None else min(whole, item.window.end_s) - item.window.start_s
+
+    def prune_windows(self, source_id: str) -> None:
+        """Delete window files beyond the source's present windows (the window length was changed)."""
+        n = self.source_windows(source_id)
+        for s in self.pipeline.windowed:
+            prefix = f"commits/{s.name}/bucket={source_id[:2]}"
+            for name in list(self.store.names(prefix)):
+                base = Path(name).name
+                if base.startswith(f"{source_id}.w") and int(base.split(".w")[1].split(".")[0]) >= n:
+                    window = int(base.split(".w")[1].split(".")[0])
+                    self.store.delete(name)
+                    for table in s.cls.writes:
+                        self.store.delete(table_file(table, source_id, window))

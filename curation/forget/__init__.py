@@ -1,0 +1,1 @@
+"""Sources and people taken out for good, with the proof."""

@@ -1,0 +1,1 @@
+"""What people decide: labels of timelines, and who is who."""

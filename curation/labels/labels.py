@@ -1,0 +1,265 @@
+"""Human labels in a dataset: take them in from annotators' files, give timelines out for correction.
+
+An import is all or nothing: everything is checked before the first file is written, under the dataset's lock. The
+same import twice changes nothing. Of one author the newest import replaces what it overlaps; others' labels stay.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TypeVar
+
+from curation.dataset import Dataset
+from curation.engine.run import locked
+from curation.labels.formats import FORMATS, SUFFIXES, Entry, Format, LabelError, read, write
+from curation.storage.store import table_file
+from schemas import tables as t
+from schemas.tables.labels import LabelRow
+from schemas.tables.pairing import TimelineRow
+from schemas.tables.registry import InputRow, SourceRow
+from schemas.tables.tracks import TrackRow
+from schemas.time import GRID_HZ, Interval, grid_range
+
+Stretch = TypeVar("Stretch", LabelRow, TimelineRow)
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """What an import did: labels taken in, labels that were there already, sources that changed."""
+
+    added: int
+    known: int
+    sources: int
+
+
+def find_source(dataset: Dataset, name: str) -> str:
+    """Return the source id of an id or file name. Raises LabelError when there is none, or several."""
+    rows = t.INPUTS.rows(dataset.table(t.INPUTS))
+    found = {r.source_id for r in rows if name in (r.source_id, r.name)}
+    if len(found) == 1:
+        return found.pop()
+    how = "several sources have this name: use the id" if found else "no such source"
+    raise LabelError(f'{name!r}: {how}; list them: lpm query DATASET "SELECT source_id, name FROM inputs"')
+
+
+def format_of(path: Path, form: str | None) -> Format:
+    """Return the format asked for, or the one that the file's suffix says. Raises LabelError."""
+    chosen = form or SUFFIXES.get(path.suffix.lower())
+    for known in FORMATS:
+        if chosen == known:
+            return known
+    raise LabelError(f"{path.name}: which format? Use --format with one of {', '.join(FORMATS)}")
+
+
+def timeline(dataset: Dataset, source_id: str | None = None) -> list[Entry]:
+    """Return the present timelines, with human labels on top (those too that no run has used yet)."""
+    tracks = {r.track_id: r for r in t.TRACKS.rows(dataset.table(t.TRACKS))}
+    out: list[Entry] = []
+    labels = [r for r in t.LABELS.rows(dataset.table(t.LABELS)) if source_id in (None, r.source_id)]
+    by_track: dict[str, list[LabelRow]] = defaultdict(list)
+    for label in sorted(labels, key=lambda r: (r.labelled_at, r.label_id)):
+        by_track[label.track_id] = [p for o in by_track[label.track_id] for p in cut(o, label)] + [label]
+    for r in t.TIMELINE.rows(dataset.table(t.TIMELINE)):
+        if source_id not in (None, r.source_id) or r.track_id not in tracks:
+            continue
+        pieces = [r]
+        for label in by_track[r.track_id]:
+            pieces = [p for o in pieces for p in cut(o, label)]
+        track = tracks[r.track_id]
+        # A label's run in the timeline ends on the grid; what sticks out from under the label is no state of its own.
+        least_s = 1 / GRID_HZ if r.reason == "human_label" else 0.0005
+        pieces = [p for p in pieces if p is r or p.end_s - p.start_s >= least_s]
+        out += [_entry(p, track.center_x, track.center_y) for p in pieces]
+    out += [_entry(r, r.center_x, r.center_y, r) for rows in by_track.values() for r in rows]
+    kept = [e for e in out if e.end_s > e.start_s]
+    return sorted(kept, key=lambda e: (e.source_id, e.track_id, e.start_s))
+
+
+def _entry(r: TimelineRow | LabelRow, x: float, y: float, label: LabelRow | None = None) -> Entry:
+    entry = Entry(
+        r.track_id, round(r.start_s, 3), round(r.end_s, 3), r.state, r.source_id, r.partner,
+        center_x=round(x, 4), center_y=round(y, 4),
+    )  # fmt: skip
+    if label is None:
+        return entry
+    return replace(entry, note=label.note, author=label.author, labelled_at=label.labelled_at)
+
+
+def export(dataset: Dataset, out: Path, form: Format, source_id: str | None = None) -> list[Path]:
+    """Write timelines to a file, or, for ELAN and Audacity and several sources, to a folder with one file a source."""
+    entries = timeline(dataset, source_id)
+    if not entries:
+        raise LabelError("there is no timeline to export; `lpm run` makes one")
+    inputs = {r.source_id: r for r in t.INPUTS.rows(dataset.table(t.INPUTS))}
+    sources = sorted({e.source_id for e in entries})
+    if form in ("csv", "json", "rttm") or len(sources) == 1:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        path = inputs[sources[0]].path
+        out.write_text(write(entries, form, path if "://" in path else Path(path).as_uri()), encoding="utf-8")
+        return [out]
+    out.mkdir(parents=True, exist_ok=True)
+    suffix = next(s for s, f in SUFFIXES.items() if f == form)
+    files = []
+    for sid in sources:
+        path = inputs[sid].path
+        file = out / f"{Path(inputs[sid].name).stem}.{sid}{suffix}"
+        mine = [e for e in entries if e.source_id == sid]
+        file.write_text(write(mine, form, path if "://" in path else Path(path).as_uri()), encoding="utf-8")
+        files.append(file)
+    return files
+
+
+def read_files(files: Sequence[Path], form: str | None) -> list[Entry]:
+    """Return the entries of label files. Raises LabelError."""
+    out: list[Entry] = []
+    for file in files:
+        try:
+            text = file.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as e:
+            raise LabelError(f"{file}: cannot be read as UTF-8 text: {e}") from e
+        out += read(text, format_of(file, form), file.name)
+    return out
+
+
+def take_in(dataset: Dataset, entries: Iterable[Entry], author: str, *, changes_only: bool = False) -> Imported:
+    """Import entries as labels of `author`, all or none; return what changed.
+
+    `changes_only` leaves out entries whose state the present timeline has over all of their time.
+
+    Raises:
+        LabelError: an unknown source or track, a time outside of it, or overlapping entries.
+        RunStoppedError: another command is writing the dataset.
+    """
+    if not author.strip():
+        raise LabelError("--author is empty; name who made the labels")
+    store = dataset.store
+    at = datetime.now(UTC).isoformat(timespec="microseconds")
+    with locked(store):
+        rows = _checked(dataset, list(entries), author.strip(), at)
+        if changes_only:
+            present = _states(timeline(dataset))
+            rows = [r for r in rows if any(present.get((r.track_id, k)) != r.state for k in _ks(r))]
+        by_source: dict[str, list[LabelRow]] = defaultdict(list)
+        for r in rows:
+            by_source[r.source_id].append(r)
+        written: dict[str, list[LabelRow]] = {}
+        added = 0
+        for sid, new in sorted(by_source.items()):
+            file = table_file(t.LABELS, sid)
+            old = t.LABELS.rows(store.read_table(file, t.LABELS)) if store.exists(file) else []
+            merged = merge(old, new)
+            fresh = {r.label_id for r in new} - {r.label_id for r in old}
+            if fresh:
+                written[sid], added = merged, added + len(fresh)
+        tables = {sid: t.LABELS.from_rows(m) for sid, m in written.items()}  # validated before the first is written
+        for sid, table in tables.items():
+            store.write_table(table_file(t.LABELS, sid), t.LABELS, table)
+        if tables:
+            dataset.write_catalog()
+    return Imported(added, len(rows) - added, len(tables))
+
+
+def merge(old: list[LabelRow], new: list[LabelRow]) -> list[LabelRow]:
+    """Return labels after an import: known ones stay, the author's own older ones give way where new ones overlap."""
+    known = {r.label_id for r in old}
+    fresh = [r for r in new if r.label_id not in known]
+    out = old
+    for r in fresh:
+        out = [
+            replace_id(p) if p is not o else o
+            for o in out
+            for p in (cut(o, r) if (o.author, o.track_id) == (r.author, r.track_id) else [o])
+        ]
+    return [*out, *fresh]
+
+
+def cut(row: Stretch, by: LabelRow) -> list[Stretch]:
+    """Return what is left of a stretch outside another: itself where they do not overlap, or up to two pieces."""
+    a, b = by.start_s, by.end_s
+    if b <= row.start_s or a >= row.end_s:
+        return [row]
+    out: list[Stretch] = []
+    if a > row.start_s:
+        out.append(row.but(end_s=a))
+    if b < row.end_s:
+        out.append(row.but(start_s=b))
+    return out
+
+
+def replace_id(r: LabelRow) -> LabelRow:
+    """Return the label with the id that its content makes."""
+    content = (r.source_id, r.track_id, r.start_s, r.end_s, r.state, r.partner, r.note, r.author)
+    said = "\0".join(str(value) for value in content)
+    return r.but(label_id=hashlib.sha256(said.encode()).hexdigest()[:16])
+
+
+def _ks(r: LabelRow) -> range:
+    return grid_range(Interval(r.start_s, r.end_s))
+
+
+def _states(entries: Iterable[Entry]) -> dict[tuple[str, int], str]:
+    return {(e.track_id, k): e.state for e in entries for k in grid_range(Interval(e.start_s, e.end_s))}
+
+
+def _checked(dataset: Dataset, entries: list[Entry], author: str, at: str) -> list[LabelRow]:
+    """Return LABELS rows of entries. Raises LabelError at the first that does not fit the dataset."""
+    tracks = {r.track_id: r for r in t.TRACKS.rows(dataset.table(t.TRACKS))}
+    sources = dataset.table(t.SOURCES)
+    durations = dict(zip(SourceRow.source_id.values(sources), SourceRow.duration_s.values(sources), strict=True))
+    inputs = set(InputRow.source_id.values(dataset.table(t.INPUTS)))
+    rows = []
+    last: dict[str, Entry] = {}
+    for e in sorted(entries, key=lambda e: (e.track_id, e.start_s)):
+        before = last.get(e.track_id)
+        if before is not None and e.start_s < before.end_s:
+            raise LabelError(f"{e.where}: overlaps {before.where} on track {e.track_id}; one state at a time, cut one")
+        last[e.track_id] = e
+        rows.append(_row(e, tracks, durations, inputs, dataset, author, at))
+    return rows
+
+
+def _row(
+    e: Entry, tracks: Mapping[str, TrackRow], durations: Mapping[str, float], inputs: set[str], dataset: Dataset,
+    author: str, at: str,
+) -> LabelRow:  # fmt: skip
+    track = tracks.get(e.track_id)
+    sid = e.source_id or e.track_id[:16]
+    try:
+        sid = sid if sid in inputs else find_source(dataset, sid)
+    except LabelError as error:
+        raise LabelError(f"{e.where}: unknown source: {error}") from error
+    x, y = (e.center_x, e.center_y) if track is None else (track.center_x, track.center_y)
+    if x is None or y is None:
+        raise LabelError(
+            f"{e.where}: unknown track {e.track_id!r}; take ids from `lpm labels export`, or give center_x and center_y"
+        )
+    if track is not None and track.source_id != sid:
+        raise LabelError(f"{e.where}: track {e.track_id} is not of source {sid}; correct one of them")
+    start_s, end_s = (0.0, durations.get(sid, math.inf)) if track is None else (track.start_s, track.end_s)
+    if e.start_s < start_s - 1 / GRID_HZ or e.end_s > end_s + 1 / GRID_HZ:
+        raise LabelError(
+            f"{e.where}: {e.start_s:g}-{e.end_s:g} s lies outside of {e.track_id} ({start_s:.3f}-{end_s:.3f} s); "
+            "cut it to that"
+        )
+    return replace_id(
+        LabelRow(
+            label_id="",
+            source_id=sid,
+            track_id=e.track_id,
+            start_s=e.start_s,
+            end_s=e.end_s,
+            state=e.state,
+            partner=e.partner,
+            note=e.note,
+            author=author,
+            labelled_at=at,
+            center_x=x,
+            center_y=y,
+        )
+    )

@@ -1,0 +1,1 @@
+"""Kept clips into shards with a manifest."""

@@ -1,0 +1,149 @@
+"""Gather the kept clips into shards with their captions, references and provenance, and write the manifest.
+
+Clips are encoded already (stage `packing`), so this is a copy with small additions: re-packing after a new decision
+or caption costs no encoding. Shards and manifest are deterministic; an equal dataset is not written again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Iterable
+from typing import Any
+
+import pyarrow.dataset as pads
+from pydantic import BaseModel, ConfigDict, Field
+
+from curation.dataset import Dataset
+from curation.engine.run import Job
+from curation.pack.samples import Entry, PackError, across_files, kept_entries, kept_sides, pair_status
+from curation.pack.shards import end_of_archive, read_members, stored_size, write_members
+from curation.pack.spool import Spool
+from curation.storage.batches import batches
+from curation.storage.store import Store, parquet_bytes, table_file
+from curation.storage.table_writer import writing
+from schemas import tables as t
+from schemas.manifest import manifest_row
+
+MANIFEST_ROWS = 32_768
+"""Rows of the manifest that are sorted at once: some 130 MB."""
+
+__all__ = ["PackError", "PackSettings", "across_files", "kept_sides", "pack", "pair_status"]
+
+
+class PackSettings(BaseModel):
+    """How samples are gathered into shards."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    shard_mb: float = Field(default=512.0, gt=0, description="start a new shard beyond this many MiB")
+    shard_samples: int = Field(default=10_000, gt=0, description="or beyond this many samples")
+
+
+def pack(job: Job, *, dry_run: bool = False) -> dict[str, Any]:
+    """Write shards, sidecars and manifest.parquet for all segments that the ledger keeps; return what was written.
+
+    Returns {"samples", "shards", "bytes", "status": "written" | "unchanged"}; of a dry run "unwritten" instead of
+    "written", and the bytes of the clips alone. Raises PackError where a kept segment cannot become a sample, and for a
+    workflow that encodes no clips.
+    """
+    if job.pipeline.writer(t.CLIPS) is None:
+        raise PackError(
+            f"no stage of workflow '{job.pipeline.workflow.name}' encodes clips; run the dataset with one that has a "
+            "packing stage"
+        )
+    settings = PackSettings.model_validate(job.pipeline.workflow.pack)
+    stepper = job.stepper()
+    store = stepper.store
+    identities = {r.name: dict(stepper.identity(r)) for r in job.pipeline.stages}
+    with Spool(store) as spool:
+        plan = spool.fill(kept_entries(Dataset(job.store_uri), identities, job.policy.policy_id), settings)
+        old = store.read_json("shards/index.json")
+        if old is not None and old["plan"] == plan and all(store.exists(f"shards/{n}") for n in old["shards"]):
+            return {**old, "status": "unchanged"}
+        index: dict[str, Any] = {"plan": plan, "samples": 0, "shards": [], "bytes": 0}
+        images = _Images(Dataset(job.store_uri))
+        for split in spool.splits():
+            sized = ((key, float(size)) for key, size in spool.sizes(split))
+            # The clip's tar is nearly all of a sample; the limit is a target, not a promise.
+            for number, batch in enumerate(batches(sized, settings.shard_mb * 2**20, settings.shard_samples)):
+                name = f"{split}-{number:06d}.tar"
+                index["shards"].append(name)
+                index["samples"] += len(batch)
+                if dry_run:
+                    index["bytes"] += spool.clip_bytes(split, batch[0], batch[-1])
+                else:
+                    new, size = _write_shard(store, name, spool.entries(split, batch[0], batch[-1]), images)
+                    store.write(f"shards/{name[:-4]}.parquet", parquet_bytes(t.MANIFEST.from_rows(new)))
+                    index["bytes"] += size
+        if dry_run:
+            return {**index, "status": "unwritten"}
+        _write_manifest(store, spool, [f"shards/{n[:-4]}.parquet" for n in index["shards"]])
+    live = {f"shards/{n}" for n in index["shards"]} | {f"shards/{n[:-4]}.parquet" for n in index["shards"]}
+    for name in list(store.names("shards")):
+        if name not in live | {"shards/index.json"}:
+            store.delete(name)
+    store.write_json("shards/index.json", index)
+    return {**index, "status": "written"}
+
+
+# ------------------------------------------------------------------------------------------------ shards
+
+
+def _write_manifest(store: Store, spool: Spool, sidecars: list[str]) -> None:
+    """Put the sidecars' rows together in order of sample, some at a time: together they may not fit into memory."""
+    with writing(store, table_file(t.MANIFEST), t.MANIFEST) as append:
+        if not sidecars:
+            return
+        paths = [store.path(n) for n in sidecars]
+        spool.con.register("sidecars", pads.dataset(paths, t.MANIFEST.schema, "parquet", store.filesystem()))
+        sql = "SELECT * FROM sidecars WHERE sample_id BETWEEN ? AND ? ORDER BY sample_id"
+        for first, last in spool.runs(MANIFEST_ROWS):
+            append(spool.con.sql(sql, params=[first, last]).to_arrow_table())
+
+
+def _write_shard(store: Store, name: str, batch: Iterable[Entry], images: _Images) -> tuple[list[dict[str, Any]], int]:
+    rows = []
+    offset = 0
+    with store.open_output(f"shards/{name}") as out:
+        for e in batch:
+            key = e.sample.sample_id
+            members = [
+                *read_members(store.read(e.clip_file)),
+                (f"{key}.json", e.sample.model_dump_json(indent=1).encode()),
+            ]
+            members += [(f"{key}.{suffix}", images.get(sid, track, k, part)) for suffix, sid, track, k, part in e.refs]
+            index = write_members(out, members, offset)
+            offset += stored_size(len(data) for _, data in members)
+            rows.append(manifest_row(e.sample, name, index))
+        end_of_archive(out)
+    return rows, offset + 1024
+
+
+class _Images:
+    """Portraits by (source, track, grid index); keeps the last sources read."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        self._dataset = dataset
+        self._load = functools.lru_cache(maxsize=16)(self._source)
+
+    def _source(self, source_id: str) -> dict[tuple[str, int], bytes]:
+        tracklets = self._dataset.table(t.TRACKLETS, ["tracklet_id", "track_id"], [source_id]).to_pylist()
+        track = {r["tracklet_id"]: r["track_id"] for r in tracklets}
+        portraits = self._dataset.table(t.PORTRAITS, ["tracklet_id", "k", "image"], [source_id]).to_pylist()
+        return {(track.get(r["tracklet_id"], ""), r["k"]): r["image"] for r in portraits}
+
+    def get(self, source_id: str, track_id: str, k: int, part_xywh: tuple[float, ...]) -> bytes:
+        """Return the JPEG of one portrait, or of a part of it (shares of its width and height).
+
+        Raises:
+            PackError: there is no such portrait.
+        """
+        with contextlib.suppress(KeyError):
+            image = self._load(source_id)[track_id, k]
+            if not part_xywh:
+                return image
+            from curation.media.encode import jpeg_part  # only who packs cut images needs the codecs
+
+            return jpeg_part(image, part_xywh)
+        raise PackError(f"no portrait of track {track_id} at grid index {k}; run `lpm run` again")

@@ -1,0 +1,107 @@
+"""Text for `lpm status`: funnel, ledger, and speed of every stage, as rich tables."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from rich.table import Table as RichTable
+
+from curation.dataset import Dataset
+from curation.decisions.funnel import Funnel
+from curation.decisions.ledger import OUTCOMES
+from curation.decisions.survey import Survey, survey
+from curation.engine.run_warnings import run_warnings
+from curation.pack.splits import split_warnings
+from schemas import tables as t
+
+
+def render_status(dataset: Dataset) -> list[RichTable | str]:
+    """Return what `lpm status` prints, in order."""
+    warnings = [f"warning: {said}" for said in run_warnings(dataset)]
+    found = survey(dataset)
+    if not any(sum(b.counts.values()) for b in found.balances):
+        return ["nothing is decided yet: run `lpm run`", *warnings]
+    return [
+        _funnel(found.funnel),
+        _ledger(found),
+        _reasons(found),
+        *_labels(dataset),
+        *_splits(dataset),
+        *warnings,
+        _speed(dataset),
+    ]
+
+
+def _labels(dataset: Dataset) -> list[str]:
+    sql = "SELECT count(*), sum(end_s - start_s), list_sort(list(DISTINCT author)) FROM labels"
+    rows = dataset.query(sql).fetchall()
+    if not rows[0][0]:
+        return []
+    count, seconds, authors = rows[0]
+    return [f"human labels: {count} over {seconds:.1f} s by {', '.join(authors)}"]
+
+
+def _splits(dataset: Dataset) -> list[RichTable | str]:
+    rows = dataset.table(t.SPLIT_SHARES).to_pylist()
+    if not rows:
+        return []
+    table = RichTable("split", "seconds", "share %", "wanted %", "sources", "groups", title="splits of the kept clips")
+    for r in sorted(rows, key=lambda r: (-r["wanted"], r["split"])):
+        table.add_row(
+            r["split"], f"{r['kept_s']:.1f}", f"{100 * r['share']:.1f}", f"{100 * r['wanted']:.1f}",
+            str(r["n_sources"]), str(r["n_groups"]),
+        )  # fmt: skip
+    return [table, *(f"warning: {said}" for said in split_warnings(dataset))]
+
+
+def _funnel(f: Funnel) -> RichTable:
+    table = RichTable("step", "left", "seconds", "% of raw", "paper %", title="funnel")
+    for s in f.steps:
+        unit = "segments" if s.step == "conversation" else "shots"
+        table.add_row(s.step, f"{s.count} {unit}", f"{s.seconds:.1f}", f"{s.percent:.2f}", _percent(s.paper))
+    for s in f.states:
+        table.add_row(f"  {s.step}", f"{s.count} segments", f"{s.seconds:.1f}", f"{s.percent:.2f}", _percent(s.paper))
+    table.caption = f"besides: {f.quarantined} shots in quarantine, {f.pending} pending"
+    return table
+
+
+def _percent(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}"
+
+
+def _ledger(found: Survey) -> RichTable:
+    table = RichTable("unit", "in", *OUTCOMES, "unaccounted", title="ledger: counts (seconds)")
+    for b in found.balances:
+        cells = [f"{b.counts[o]} ({b.seconds[o]:.1f})" for o in OUTCOMES]
+        table.add_row(b.unit, f"{b.total} ({b.total_s:.1f})", *cells, str(b.unaccounted))
+    return table
+
+
+def _reasons(found: Survey) -> RichTable:
+    table = RichTable("outcome", "unit", "step", "rule or error", "count", "seconds", title="reasons")
+    for key, (n, seconds) in found.reasons.items():
+        table.add_row(*key, str(n), f"{seconds:.1f}")
+    return table
+
+
+def stage_speed(dataset: Dataset) -> dict[str, dict[str, float]]:
+    """Return per stage: steps run, media seconds, wall and CPU seconds, over all recorded runs."""
+    out: dict[str, dict[str, float]] = {}
+    for name in dataset.store.names("runs", "log.jsonl"):
+        for line in dataset.store.lines(name):
+            step: dict[str, Any] = json.loads(line)
+            if step["status"] == "ran":
+                mine = out.setdefault(step["stage"], {"steps": 0.0, "media_s": 0.0, "wall_s": 0.0, "cpu_s": 0.0})
+                mine["steps"] += 1
+                for key in ("media_s", "wall_s", "cpu_s"):
+                    mine[key] += step[key]
+    return out
+
+
+def _speed(dataset: Dataset) -> RichTable:
+    table = RichTable("stage", "steps", "video-s", "wall s", "video-s / wall-s", title="speed, all runs, per worker")
+    for stage, v in stage_speed(dataset).items():
+        rate = f"{v['media_s'] / v['wall_s']:.2f}" if v["media_s"] and v["wall_s"] else ""
+        table.add_row(stage, f"{v['steps']:.0f}", f"{v['media_s']:.1f}", f"{v['wall_s']:.1f}", rate)
+    return table

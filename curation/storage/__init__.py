@@ -1,0 +1,1 @@
+"""Tables, commits and files of a dataset, on a disk or in a bucket."""

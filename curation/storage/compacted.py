@@ -1,0 +1,130 @@
+"""Read tables that were gathered into larger files: which parts a bucket's `compact/` files hold, and each of them.
+
+A compact file is plain Parquet with the rows of many small table files one after the other, each part in row groups of
+its own; its footer lists the parts. A part keeps the name of the file it came from (its logical name), so commits and
+stages go on naming it. Three rules make every state that a killed process can leave readable:
+
+- a small file is newer than a compacted part of the same name, and hides it;
+- a mark `<name>.gone` hides a part that was deleted;
+- a part found in several compact files counts once.
+
+`curation.storage.compaction` writes compact files and, at the end of each run, clears away what is hidden.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+import pyarrow.fs as pafs
+import pyarrow.parquet as pq
+
+FOOTER = b"openlpm.parts"
+FOLDER = "compact"
+GONE = ".gone"
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A small file's rows inside a compact file."""
+
+    name: str
+    """logical name: the relative path of the file it came from"""
+    sha256: str
+    """of that file's bytes"""
+    rows: int
+    file: str
+    """relative path of the compact file"""
+    groups: tuple[int, ...]
+    """its row groups there; none for an empty table"""
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """A bucket of a table: its small files with sizes, compact files and marks, by relative name."""
+
+    small: dict[str, int] = field(default_factory=dict)
+    compact: list[str] = field(default_factory=list)
+    gone: list[str] = field(default_factory=list)
+
+    @property
+    def hidden(self) -> list[str]:
+        """Names of which no compacted part counts."""
+        return [*self.small, *(mark.removesuffix(GONE) for mark in self.gone)]
+
+    @property
+    def plain(self) -> bool:
+        """Every row of every file counts, as one can tell without opening any."""
+        return not self.compact or (len(self.compact) == 1 and not self.small and not self.gone)
+
+
+class Compacted:
+    """The compact files of one dataset, looked up folder by folder."""
+
+    def __init__(self, fs: pafs.FileSystem, root: str) -> None:
+        self._fs, self._root = fs, root
+        self._footers: dict[str, tuple[Part, ...]] = {}
+
+    def files(self, folder: str) -> list[str]:
+        """Return the relative names of the compact files of a bucket's folder, sorted."""
+        selector = pafs.FileSelector(f"{self._root}/{folder}/{FOLDER}", allow_not_found=True)
+        found = (i.path[len(self._root) + 1 :] for i in self._fs.get_file_info(selector))
+        return sorted(n for n in found if n.endswith(".parquet") and not n.rsplit("/", 1)[-1].startswith(".tmp-"))
+
+    def parts(self, file: str) -> tuple[Part, ...]:
+        """Return the parts of a compact file (its name says its content, so it is read once)."""
+        if file not in self._footers:
+            with self._fs.open_input_file(f"{self._root}/{file}") as f:
+                listed = json.loads((pq.ParquetFile(f).metadata.metadata or {})[FOOTER])
+            self._footers[file] = tuple(
+                Part(p["name"], p["sha256"], p["rows"], file, tuple(range(p["first"], p["first"] + p["groups"])))
+                for p in listed
+            )
+        return self._footers[file]
+
+    def find(self, name: str) -> Part | None:
+        """Return the part of that logical name unless it is marked as deleted; small files are not looked at."""
+        folder = name.rpartition("/")[0]
+        for file in self.files(folder):
+            for part in self.parts(file):
+                if part.name == name:
+                    return None if self._marked(name) else part
+        return None
+
+    def _marked(self, name: str) -> bool:
+        return bool(self._fs.get_file_info(f"{self._root}/{name}{GONE}").type == pafs.FileType.File)
+
+    def read(self, part: Part, schema: pa.Schema, columns: list[str] | None = None) -> pa.Table:
+        """Read one part's rows, all columns or some; those that the table has got since are not in it."""
+        return next(self.read_each([part], schema, columns))
+
+    def read_each(
+        self, parts: Iterable[Part], schema: pa.Schema, columns: list[str] | None = None
+    ) -> Iterator[pa.Table]:
+        """Yield the rows of each part as `read` does; a file is opened once for its parts that follow one another."""
+        for file, mine in itertools.groupby(parts, lambda p: p.file):
+            with self._fs.open_input_file(f"{self._root}/{file}") as f:
+                reader = pq.ParquetFile(f)
+                held = set(reader.schema_arrow.names)
+                names = [c for c in (columns or schema.names) if c in held]
+                empty = pa.schema([schema.field(c) for c in names]).empty_table()
+                for part in mine:
+                    if part.groups:
+                        rows = reader.read_row_groups(list(part.groups), columns=names, use_threads=False)
+                        yield rows.select(names).cast(empty.schema)
+                    else:
+                        yield empty
+
+
+def live_parts(compacts: Iterable[tuple[Part, ...]], hidden: Iterable[str]) -> list[tuple[Part, ...]]:
+    """Return, per compact file, the parts that count: not hidden, and not in an earlier file."""
+    seen = set(hidden)
+    out = []
+    for parts in compacts:
+        mine = tuple(p for p in parts if p.name not in seen)
+        seen |= {p.name for p in mine}
+        out.append(mine)
+    return out

@@ -1,0 +1,322 @@
+"""The dataset store: a directory or an s3:// prefix holding tables, commits, clips and shards.
+
+Every write is atomic (temporary name, fsync, rename; one PUT on object stores), so a killed run leaves no half
+file. Parquet is written deterministically: equal tables give equal bytes, and their SHA-256 is their identity.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import io
+import itertools
+import json
+import os
+import uuid
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import IO, Any, cast
+
+import pyarrow as pa
+import pyarrow.fs as pafs
+import pyarrow.parquet as pq
+
+from curation.storage.compacted import FOLDER, GONE, Compacted, Folder, Part, live_parts
+from schemas.table import Table
+from schemas.tables import TABLES
+
+ROW_GROUP = 65_536
+"""Rows of a Parquet row group, at most."""
+
+_BLOCK = 1 << 22  # bytes read at once
+
+
+class StoreError(RuntimeError):
+    """The dataset cannot be read or written; ends the run (it is no fault of an item)."""
+
+
+_FATAL = {
+    errno.ENOSPC: "the disk is full: free some space and run the same command again; finished work is kept",
+    errno.EDQUOT: "the disk quota is used up: free some space and run the same command again",
+    errno.EROFS: "the output is read-only: choose a writable --out",
+    errno.EACCES: "no permission to write: choose a writable --out",
+    errno.EPERM: "not permitted to write: choose a writable --out",
+}
+
+
+@contextlib.contextmanager
+def _replacing(target: Path) -> Iterator[IO[bytes]]:
+    """Open a local file under a temporary name; it takes its own, whole and on disk, when the block ends well."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.parent / f".tmp-{uuid.uuid4().hex}"
+    try:
+        with temporary.open("wb") as f:
+            yield f
+            f.flush()
+            os.fsync(f.fileno())
+        temporary.replace(target)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise
+
+
+class Store:
+    """Files under one root, named by relative POSIX paths. Picklable: workers reopen it."""
+
+    def __init__(self, uri: str) -> None:
+        self.uri = uri
+        if "://" in uri:
+            try:
+                fs, root = pafs.FileSystem.from_uri(with_endpoint(uri))
+            except (pa.ArrowInvalid, OSError) as e:
+                raise StoreError(f"cannot open {uri}: {e}") from e
+            self.local = isinstance(fs, pafs.LocalFileSystem)
+            self._fs, self.root = fs, root.rstrip("/")
+        else:
+            self.local = True
+            self._fs, self.root = pafs.LocalFileSystem(), str(Path(uri).absolute())
+
+        self.compacted = Compacted(self._fs, self.root)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Store, (self.uri,)
+
+    def path(self, name: str) -> str:
+        """Return the file system path of a relative name; refuses names that leave the root."""
+        parts = name.split("/")
+        if name.startswith("/") or ".." in parts or "\0" in name:
+            raise StoreError(f"unsafe path inside the dataset: {name!r}")
+        return f"{self.root}/{name}"
+
+    def local_path(self, name: str) -> Path:
+        """Return the local path of a file, for libraries that need one; local stores only."""
+        if not self.local:
+            raise StoreError(f"{self.uri} is not a local directory")
+        return Path(self.path(name))
+
+    # ------------------------------------------------------------------ bytes
+
+    def write(self, name: str, data: bytes) -> str:
+        """Write a file atomically and return the SHA-256 of its bytes."""
+        target = self.path(name)
+        try:
+            if self.local:
+                self._write_local(Path(target), data)
+            else:
+                with self._fs.open_output_stream(target) as f:
+                    f.write(data)
+        except OSError as e:
+            raise StoreError(f"cannot write {target}: {_FATAL.get(e.errno or 0, str(e))}") from e
+        return hashlib.sha256(data).hexdigest()
+
+    @staticmethod
+    def _write_local(target: Path, data: bytes) -> None:
+        with _replacing(target) as f:
+            f.write(data)
+
+    @contextlib.contextmanager
+    def open_output(self, name: str) -> Iterator[IO[bytes]]:
+        """Open a large file for writing; it appears under its name only when the block ends without error."""
+        target = self.path(name)
+        try:
+            if not self.local:
+                with self._fs.open_output_stream(target) as stream:
+                    yield cast(IO[bytes], stream)
+                return
+            with _replacing(Path(target)) as f:
+                yield f
+        except OSError as e:
+            raise StoreError(f"cannot write {target}: {_FATAL.get(e.errno or 0, str(e))}") from e
+
+    def read(self, name: str, offset: int = 0, size: int | None = None) -> bytes:
+        """Read a file, or `size` bytes of it from `offset`. Raises FileNotFoundError."""
+        with self._fs.open_input_file(self.path(name)) as f:
+            f.seek(offset)
+            return bytes(f.read(size))
+
+    def lines(self, name: str) -> Iterator[str]:
+        """Yield the lines of a text file, a few at a time in memory. Raises FileNotFoundError."""
+        with self._fs.open_input_file(self.path(name)) as f, io.TextIOWrapper(cast(IO[bytes], f), "utf-8") as text:
+            yield from text
+
+    def exists(self, name: str) -> bool:
+        """Say whether a file of that name exists; a table's file may also be a part of a compact file."""
+        if self._fs.get_file_info(self.path(name)).type == pafs.FileType.File:
+            return True
+        return _is_part(name) and self.compacted.find(name) is not None
+
+    def size(self, name: str) -> int:
+        """Return a file's size in bytes."""
+        return int(self._fs.get_file_info(self.path(name)).size)
+
+    def delete(self, name: str) -> None:
+        """Delete a file if it exists; a part of a compact file is marked as gone."""
+        self.delete_file(name)
+        if _is_part(name) and self.compacted.find(name) is not None:
+            self.write(name + GONE, b"")
+
+    def delete_file(self, name: str) -> None:
+        """Delete a file by its own name if it exists."""
+        with contextlib.suppress(FileNotFoundError):
+            self._fs.delete_file(self.path(name))
+
+    def sizes(self, prefix: str) -> dict[str, int]:
+        """Return the relative names and bytes of all files under a directory, temporary ones left out."""
+        selector = pafs.FileSelector(self.path(prefix), allow_not_found=True, recursive=True)
+        found = (i for i in self._fs.get_file_info(selector) if i.type == pafs.FileType.File)
+        sizes = {i.path[len(self.root) + 1 :]: int(i.size) for i in found}
+        return {n: sizes[n] for n in sorted(sizes) if not n.rsplit("/", 1)[-1].startswith(".tmp-")}
+
+    def directories(self, prefix: str) -> list[str]:
+        """Return the relative names of the directories right under one, sorted; none where it does not exist."""
+        found = self._fs.get_file_info(pafs.FileSelector(self.path(prefix), allow_not_found=True))
+        return sorted(i.path[len(self.root) + 1 :] for i in found if i.type == pafs.FileType.Directory)
+
+    def names(self, prefix: str, suffix: str = "") -> Iterator[str]:
+        """Yield the relative names of files under a directory, sorted; temporary files are left out."""
+        yield from (name for name in self.sizes(prefix) if name.endswith(suffix))
+
+    def folders(self, prefix: str) -> dict[str, Folder]:
+        """Return the buckets of a table by relative name, sorted; `prefix` is the table's directory or one bucket."""
+        out: dict[str, Folder] = {}
+        for name, size in self.sizes(prefix).items():
+            parent, _, base = name.rpartition("/")
+            inside, _, last = parent.rpartition("/")
+            if last == FOLDER and base.endswith(".parquet"):
+                out.setdefault(inside, Folder()).compact.append(name)
+            elif base.endswith(GONE):
+                out.setdefault(parent, Folder()).gone.append(name)
+            elif base.endswith(".parquet"):
+                out.setdefault(parent, Folder()).small[name] = size
+        return dict(sorted(out.items()))
+
+    def tables(self, prefix: str) -> dict[str, Part | None]:
+        """Return the table files under a directory by logical name, sorted: None for a file, or its compacted part."""
+        out: dict[str, Part | None] = {}
+        for folder in self.folders(prefix).values():
+            out |= dict.fromkeys(folder.small)
+            for parts in live_parts((self.compacted.parts(n) for n in folder.compact), folder.hidden):
+                out |= {part.name: part for part in parts}
+        return dict(sorted(out.items()))
+
+    def remove_temporaries(self) -> int:
+        """Delete temporary files that a killed run left behind; return how many. Local stores only."""
+        if not self.local or not Path(self.root).is_dir():
+            return 0
+        stale = [p for p in Path(self.root).rglob(".tmp-*") if p.is_file()]
+        for p in stale:
+            p.unlink(missing_ok=True)
+        return len(stale)
+
+    # ------------------------------------------------------------------ json and tables
+
+    def write_json(self, name: str, value: Any, *, sort: bool = True) -> str:
+        """Write JSON, keys sorted unless their order means something; return its SHA-256."""
+        return self.write(name, (json.dumps(value, sort_keys=sort, indent=1) + "\n").encode())
+
+    def read_json(self, name: str) -> Any | None:
+        """Read JSON, or None when there is no such file."""
+        try:
+            return json.loads(self.read(name))
+        except FileNotFoundError:
+            return None
+
+    def write_table(self, name: str, table: Table, rows: pa.Table) -> str:
+        """Validate rows against their table and write them as Parquet; return the SHA-256 of the bytes."""
+        return self.write(name, parquet_bytes(table.validated(rows)))
+
+    def read_table(self, name: str, table: Table, columns: list[str] | None = None) -> pa.Table:
+        """Read a Parquet file of `table`, or the part of a compact file it became. Raises FileNotFoundError."""
+        try:
+            with self._fs.open_input_file(self.path(name)) as f:
+                return pq.read_table(f, columns=columns)
+        except FileNotFoundError:
+            part = self.compacted.find(name) if _is_part(name) else None
+            if part is None:
+                raise
+            return self.compacted.read(part, table.schema, columns)
+
+    def sha256(self, name: str) -> str:
+        """Return the hash of a file's bytes; of a compacted part, of the bytes that its rows make as a file.
+
+        Raises FileNotFoundError.
+        """
+        try:
+            return self._file_digest(name)
+        except FileNotFoundError:
+            part = self.compacted.find(name) if _is_part(name) else None
+            if part is None:
+                raise
+            ((_, digest),) = self._part_digests([part])
+            return digest
+
+    def digests(self, names: Iterable[str]) -> Iterator[tuple[str, str | None]]:
+        """Yield each name with its `sha256`, or None where there is no such file; a compact file is opened once."""
+        gathered: list[Part] = []
+        for folder, mine in itertools.groupby(sorted(names), lambda n: n.rpartition("/")[0]):
+            there = self.tables(folder) if _is_part(f"{folder}/") else {}
+            for name in mine:
+                part = there.get(name)
+                if part is not None:
+                    gathered.append(part)
+                    continue
+                try:
+                    yield name, self._file_digest(name)
+                except FileNotFoundError:
+                    yield name, None
+        yield from self._part_digests(sorted(gathered, key=lambda p: (p.file, p.groups)))
+
+    def _file_digest(self, name: str) -> str:
+        digest = hashlib.sha256()
+        with self._fs.open_input_file(self.path(name)) as f:
+            while block := f.read(_BLOCK):
+                digest.update(block)
+        return digest.hexdigest()
+
+    def _part_digests(self, parts: Iterable[Part]) -> Iterator[tuple[str, str]]:
+        """Yield the hash of each part's rows as a file; all empty ones of a table are the same, and most are empty."""
+        for name, group in itertools.groupby(parts, lambda p: p.name.split("/")[1]):
+            mine, empty = list(group), dict[pa.Schema, str]()
+            for part, rows in zip(mine, self.compacted.read_each(mine, TABLES[name].schema), strict=True):
+                known = None if rows.num_rows else empty.get(rows.schema)
+                digest = known or hashlib.sha256(parquet_bytes(rows)).hexdigest()
+                if not rows.num_rows:
+                    empty[rows.schema] = digest
+                yield part.name, digest
+
+    def filesystem(self) -> pafs.FileSystem:
+        """Return the Arrow file system beneath, for readers that take one."""
+        return self._fs
+
+
+def parquet_bytes(rows: pa.Table) -> bytes:
+    """Serialise rows; equal rows give equal bytes (single row-group writer, fixed codec)."""
+    sink = io.BytesIO()
+    # Where a table is cut into chunks depends on how it was put together; pages must not.
+    pq.write_table(rows.combine_chunks(), sink, compression="zstd", compression_level=3, row_group_size=ROW_GROUP)
+    return sink.getvalue()
+
+
+def _is_part(name: str) -> bool:
+    """Say whether files of that name may be gathered into compact ones: a source's tables."""
+    return name.startswith("tables/") and "/bucket=" in name
+
+
+def table_file(table: Table, source_id: str = "", window: int | None = None) -> str:
+    """Return the relative name of a table's file: a source's, one of its windows', or the dataset's."""
+    if table.grain == "dataset":
+        return "manifest.parquet" if table.name == "manifest" else f"tables/{table.name}/dataset.parquet"
+    tail = "" if window is None else f".w{window:04d}"
+    return f"tables/{table.name}/bucket={source_id[:2]}/{source_id}{tail}.parquet"
+
+
+def with_endpoint(uri: str) -> str:
+    """Add AWS_ENDPOINT_URL to an s3:// URI, so that other S3 servers than Amazon's are reached the usual way."""
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    if not uri.startswith("s3://") or not endpoint or "endpoint_override" in uri:
+        return uri
+    scheme, _, host = endpoint.partition("://")
+    mark = "&" if "?" in uri else "?"
+    return f"{uri}{mark}endpoint_override={host}&scheme={scheme}&allow_bucket_creation=true"

@@ -1,0 +1,213 @@
+"""Stage `scan`: one decode pass over a window of a source feeds every per-frame measurer.
+
+Cuts, picture quality, overlays, faces with landmarks and blendshapes, crops and portraits all come from it, so that
+no later stage decodes again but to pack. Where shots begin, and whether a tracklet shows one person, is settled at the
+window's end. Cost: decoding, about 6 ms a face and grid frame for landmarks, about 3 ms a grid frame for all else,
+17 ms a portrait, a second for each doubt about a cut. Memory is bounded by the window.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, ClassVar
+
+import cv2
+import numpy as np
+from pydantic import Field
+
+from annotators.face.portrait_embedder import PortraitEmbedder
+from annotators.parts import Absent, Part, part
+from annotators.picture.overlay import OverlayMeter, TextDetecting
+from annotators.picture.shots import ShotChanges
+from annotators.protocols import FaceAnalyzer, FaceDetecting
+from annotators.shipped import FACE_COMPARERS
+from curation.media.errors import MediaError
+from curation.media.video import frame_times
+from curation.stage import Gate, GateMode, Inputs, Outputs, StageSettings, Unit, WorkItem
+from schemas.table import Table
+from schemas.tables import CUTS, FACE_CROPS, FACE_FRAMES, FRAMES, LAYOUT, PORTRAITS, SOURCES
+from schemas.tables.scan import CutRow, PortraitRow
+from schemas.time import grid_index
+from schemas.use import Shared
+from stages.scan.evidence import face_shift
+from stages.scan.faces import FaceMeter, FaceRules
+from stages.scan.grid import read
+from stages.scan.jumps import NAME as JUMP_NAME
+from stages.scan.jumps import Candidate, after_cuts, is_candidate, jump_cuts, stands_alone, steps
+from stages.scan.people import Portrait, comparable, divided, embed_row, turns
+from stages.scan.picture import PictureMeter
+from stages.scan.shots import ShotMeter
+
+
+class ScanSettings(StageSettings):
+    """What the scan looks for and how often."""
+
+    cut_threshold: float = Field(3.0, gt=0, description="AdaptiveDetector's ratio to its neighbours (its default)")
+    cut_min_content: float = Field(15.0, ge=0, description="AdaptiveDetector's least content change (its default)")
+    shot_network: Part[ShotChanges | None] = part(
+        {"transnetv2": "annotators.picture.shots:ShotNetwork", "none": Absent("none")},
+        "second opinion on doubtful cuts; auto: TransNetV2 where its weights can be had",
+        auto=("transnetv2", "none"),
+        fetch=True,
+    )
+    people: Part[PortraitEmbedder | None] = part(
+        FACE_COMPARERS,
+        "divides what follows two people; auto: by faces where the embedder's weights can be had",
+        auto=("face-reid", "none"),
+        fetch=True,
+        shared="people",
+    )
+    detector: Part[FaceDetecting] = part(
+        {"mediapipe": "annotators.face.faces:FaceDetector"}, "finds faces", offers=("min_score", "tiles")
+    )
+    landmarker: Part[FaceAnalyzer] = part(
+        {"mediapipe": "annotators.face.faces:FaceLandmarker"}, "landmarks, expression and pose of a face"
+    )
+    text: Part[TextDetecting] = part({"ppocr": "annotators.picture.text_detector:TextDetector"}, "finds lines of text")
+    max_side_px: Annotated[int, Shared("max_side_px")] = Field(
+        1280, ge=256, description="pictures are analysed at this size at most, longer side"
+    )
+    detect_every_s: float = Field(0.4, gt=0, description="face detection while all faces are being followed")
+    detect_every_lost_s: float = Field(0.2, gt=0, description="face detection while a face is lost or none is there")
+    tiles: int = Field(2, ge=1, description="tiles a side for small faces in wide shots; 1 = none")
+    tiles_every_s: float = Field(4.0, gt=0, description="how often tiles are searched")
+    min_detection: float = Field(0.5, ge=0, le=1, description="detector confidence from which a face is followed")
+    max_faces: int = Field(6, ge=1, description="faces followed at once, the largest first")
+    max_missed_s: float = Field(0.6, ge=0, description="a face that is not confirmed for longer has ended")
+    min_mesh_px: float = Field(20.0, ge=0, description="faces smaller than this get no landmarks")
+    mesh_scale: float = Field(1.7, gt=1, description="landmark crop / face box")
+    layout_every_s: float = Field(1.0, gt=0, description="how often bars and overlays are measured")
+    portrait_every_s: float = Field(1.0, gt=0, description="one portrait a face in this time")
+    portrait_px: int = Field(384, ge=96, description="longer side of a portrait at most")
+
+
+class Scan:
+    """Stage: the single decode pass."""
+
+    name: ClassVar[str] = "scan"
+    version: ClassVar[int] = 4
+    unit: ClassVar[Unit] = "window"
+    reads: ClassVar[tuple[Table, ...]] = (SOURCES,)
+    writes: ClassVar[tuple[Table, ...]] = (CUTS, FRAMES, LAYOUT, FACE_FRAMES, FACE_CROPS, PORTRAITS)
+    gate: ClassVar[Gate | None] = "sources"
+    gate_mode: ClassVar[GateMode] = "any"
+    Settings: ClassVar[type[StageSettings]] = ScanSettings
+
+    def __init__(self, settings: ScanSettings) -> None:
+        """Load the face and text models. Raises WeightsNotFound."""
+        self._settings = settings
+        cv2.setNumThreads(1)  # pictures are small: OpenCV's threads cost more than they give, and workers share cores
+        score = settings.min_detection
+        self._detector = settings.detector.build(min_score=score, tiles=1)
+        self._tiled = settings.detector.build(min_score=score, tiles=settings.tiles) if settings.tiles > 1 else None
+        self._landmarker = settings.landmarker.build()
+        self._overlay = OverlayMeter(settings.text.build())
+        self._network = settings.shot_network.build()
+        self._people = settings.people.build()
+
+    def close(self) -> None:
+        """Release the models."""
+        self._detector.close()
+        self._landmarker.close()
+        if self._tiled is not None:
+            self._tiled.close()
+
+    def run(self, item: WorkItem, inputs: Inputs) -> Outputs:
+        """Scan one window. Raises MediaError when no frame of it can be decoded."""
+        assert item.window is not None
+        s, window = self._settings, item.window
+        first, last = grid_index(window.start_s), grid_index(window.end_s)
+        self._overlay.reset()
+        picture = PictureMeter(item.source_id, self._overlay, s.layout_every_s)
+        prefix = f"{item.source_id}-w{item.window_index:04d}"
+        faces = FaceMeter(prefix, item.source_id, self._detector, self._tiled, self._landmarker, self._rules())
+        shots = ShotMeter()
+        candidates: list[Candidate] = []
+        n_frames = 0
+        for shown in read(
+            inputs.media, window, max_side=s.max_side_px, threshold=s.cut_threshold, min_content=s.cut_min_content
+        ):
+            inside = window.start_s <= shown.t_s < window.end_s
+            n_frames += inside
+            shots.add(shown.t_s, shown.grid.start, shown.index, shown.small, shown.content, shown.cut)
+            if shown.cut:
+                picture.cut(keep=shown.grid.start > first)
+                faces.cut()
+            elif inside and shown.grid and is_candidate(shown.content, shown.around):
+                candidates.append(Candidate(shown.grid[0], shown.t_s, shown.index, shown.content))
+            grid = range(max(first, shown.grid.start), min(last, shown.grid.stop))
+            keep = len(grid) > 0
+            if not shown.grid or shown.rgb is None or shown.grid.start >= last:
+                continue
+            step = len(shown.grid)
+            if keep:
+                shown.grid = grid
+            picture.add(shown, faces.add(shown) if keep else [], keep, step)
+        picture.finish_shot(keep=True)
+        faces.finish()
+        if n_frames == 0 and item.window_index == 0:
+            raise MediaError("decode_failed", "no frame could be decoded; the file is damaged or of an unknown coding")
+        network = None if self._network is None else self._network.probabilities
+        found = shots.changes(face_shift(faces.face_crops), network)
+        times, content = shots.quiet(found)
+        jumps = jump_cuts([c for c in candidates if stands_alone(c, times, content)], faces.face_crops)
+        changes = [c for c in found if window.start_s <= c.t_s < window.end_s]
+        cuts = [_cut(item.source_id, c.t_s, c.frame, c.score, c.annotator) for c in changes]
+        cuts += [_cut(item.source_id, c.t_s, c.frame, c.content, JUMP_NAME) for c in jumps]
+        crossed = sorted([c.k for c in changes if c.followed] + [c.k for c in jumps])
+        faces.rename(lambda tracklet, k: after_cuts(tracklet, k, crossed))
+        self._divide(faces)
+        return Outputs(
+            {
+                CUTS: CUTS.from_rows(_numbered(cuts, inputs.media)),
+                FRAMES: FRAMES.from_rows(picture.frames),
+                LAYOUT: LAYOUT.from_rows(picture.layouts),
+                FACE_FRAMES: FACE_FRAMES.from_rows(faces.face_frames),
+                FACE_CROPS: FACE_CROPS.from_rows(faces.face_crops),
+                PORTRAITS: PORTRAITS.from_rows(faces.portraits),
+            }
+        )
+
+    def _divide(self, faces: FaceMeter) -> None:
+        """Give what a tracklet shows of a second person a tracklet of its own."""
+        if self._people is None:
+            return
+        rows = {(r.tracklet_id, r.k): r for r in faces.face_frames}
+        portraits: dict[str, list[PortraitRow]] = {}
+        for p in faces.portraits:
+            if comparable(p, rows.get((p.tracklet_id, p.k))):
+                portraits.setdefault(p.tracklet_id, []).append(p)
+        moved = steps(faces.face_crops)
+        places = {}
+        for tracklet, mine in portraits.items():
+            if len(mine) > 1:
+                mine.sort(key=lambda p: p.k)
+                series = [Portrait(p.k, embed_row(self._people, p)) for p in mine]
+                places[tracklet] = turns(series, {k: step for k, (step, _) in moved.get(tracklet, {}).items()})
+        faces.rename(lambda tracklet, k: divided(tracklet, k, places))
+
+    def _rules(self) -> FaceRules:
+        s = self._settings
+        return FaceRules(
+            detect_every=grid_index(s.detect_every_s),
+            detect_every_lost=grid_index(s.detect_every_lost_s),
+            tiles_every=grid_index(s.tiles_every_s),
+            max_faces=s.max_faces,
+            max_missed=grid_index(s.max_missed_s),
+            min_mesh_px=s.min_mesh_px,
+            mesh_scale=s.mesh_scale,
+            portrait_every=grid_index(s.portrait_every_s),
+            portrait_px=s.portrait_px,
+        )
+
+
+def _numbered(cuts: list[CutRow], path: Path) -> list[CutRow]:
+    """Return cuts with the frame index filled in where they were found after a seek, from the packets' times."""
+    if all(c.frame >= 0 for c in cuts):
+        return cuts
+    times = frame_times(path)
+    return [c.but(frame=int(np.abs(times - c.t_s).argmin())) for c in cuts]
+
+
+def _cut(source_id: str, t_s: float, frame: int, score: float, annotator: str) -> CutRow:
+    return CutRow(source_id=source_id, t_s=t_s, frame=frame, score=score, annotator=annotator)

@@ -1,0 +1,210 @@
+"""Parts: what is declared can be built, is what its protocol says, and names itself and its weights without loading."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+from pydantic import ValidationError
+
+import annotators
+import stages
+from annotators.models import weights
+from annotators.optional_parts import PartNotInstalledError
+from annotators.parts import AUTO, Absent, Declared, Part, made_of, members, part
+from annotators.protocols_speech import VoiceActivity
+from curation.engine.workflow import WorkflowError, resolve
+from curation.stage import StageSettings
+from lpm_train.config import ConfigError, override, toy
+from schemas.use import Shared, load, owner, read_setting
+from stages.clip_plan.crop import CropSettings
+from workflows import catalog
+
+INNER = {"SyncAudio", "Annotator"}
+"""Protocols of what back-ends are made of, or that say what is common to them."""
+
+
+def every_settings() -> list[type[StageSettings]]:
+    found = set()
+    for module in pkgutil.iter_modules(stages.__path__, "stages."):
+        classes = vars(importlib.import_module(module.name)).values()
+        found |= {c for c in classes if inspect.isclass(c) and issubclass(c, StageSettings)}
+    return sorted(found, key=lambda c: c.__name__)
+
+
+def every_part() -> list[tuple[str, Any, Declared]]:
+    out = []
+    for settings in every_settings():
+        for name, field in settings.model_fields.items():
+            for declared in (m for m in field.metadata if isinstance(m, Declared)):
+                inner = get_args(field.annotation)[0]
+                protocol = next((a for a in get_args(inner) if a is not type(None)), inner)
+                out.append((f"{settings.__name__}.{name}", protocol, declared))
+    return out
+
+
+CASES = [(where, p, d, short) for where, p, d in every_part() for short in d.shipped]
+
+
+@pytest.mark.parametrize("where, protocol, declared, short", CASES, ids=[f"{c[0]}:{c[3]}" for c in CASES])
+def test_a_shipped_back_end_keeps_the_contract(where: str, protocol: Any, declared: Declared, short: str) -> None:
+    assert set(declared.auto) <= set(declared.shipped)
+    shipped = declared.shipped[short]
+    if isinstance(shipped, Absent):
+        assert shipped.name and Part(declared, protocol, short, {}).build() is None
+        return
+    use = shipped if isinstance(shipped, str) else shipped["use"]
+    given = {} if isinstance(shipped, str) else {k: v for k, v in shipped.items() if k != "use"}
+    if short == "openai":
+        given = {"base_url": "http://127.0.0.1:9/v1", "model": "m"}
+    builder = load(use)
+    assert inspect.getdoc(owner(builder)), "a back-end says what it is"
+    try:
+        made = made_of(builder, given)
+        chosen: Part[Any] = Part(declared, protocol, use, given)
+        identity = chosen.identity("part")
+    except (PartNotInstalledError, weights.WeightsNotFound) as e:
+        pytest.skip(str(e))
+    assert identity["part"] == made.name and identity.keys() >= set(made.weights)
+    if short == "arcface" or not all(weights.here(n) for n in made.weights):
+        pytest.skip("its weights are not here")
+    built = chosen.build()
+    assert not [n for n in members(protocol) if not hasattr(built, n)]
+    assert set(made.weights) <= set(built.weights)
+    assert built.name == made.name or (short in {"clustering", "pyannote"} and built.name.startswith(made.name[:8]))
+    getattr(built, "close", lambda: None)()
+
+
+def test_every_protocol_is_asked_for_by_a_stage() -> None:
+    asked = {protocol.__name__ for _, protocol, _ in every_part()}
+    for module in pkgutil.iter_modules(annotators.__path__, "annotators."):
+        if module.name == "annotators.speech.pyannote_parts":
+            continue  # needs a library that is not installed by default
+        for name, c in vars(importlib.import_module(module.name)).items():
+            if inspect.isclass(c) and getattr(c, "_is_protocol", False) and c.__module__ == module.name:
+                assert name in asked | INNER, f"{module.name}:{name} is a protocol that no stage asks for"
+
+
+class Toy(StageSettings):
+    vad: Part[VoiceActivity] = part({"silero": "annotators.speech.vad:SileroVoiceActivity"}, "speech or not")
+    other: Part[VoiceActivity | None] = part(
+        {"silero": "annotators.speech.vad:SileroVoiceActivity", "none": Absent("no-vad")},
+        "speech",
+        auto=("silero", "none"),
+    )
+
+
+class Flat:
+    """A back-end with a setting of its own."""
+
+    name = "flat"
+    weights: tuple[str, ...] = ()
+
+    def __init__(self, level: float = 0.5) -> None:
+        self.level = level
+
+    def probability(self, audio: Any) -> Any:
+        return self.level
+
+
+def test_another_back_end_is_chosen_with_its_settings() -> None:
+    toy = Toy.model_validate({"vad": {"use": f"{__name__}:Flat", "level": 0.25}})
+    assert isinstance(built := toy.vad.build(), Flat) and built.level == 0.25
+    identity = toy.identity()
+    assert identity["vad"] == "flat" and len(identity["vad.code"]) == 64
+    assert identity["vad.settings"] == '{"level": 0.25}'
+    again = Toy.model_validate(toy.model_dump(mode="json"))
+    assert again == toy and again.identity() == identity
+
+
+def test_auto_takes_what_is_here_and_names_what_stands_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    toy = Toy()
+    assert toy.other.choice == AUTO
+    monkeypatch.setattr(weights, "find", lambda name: None)
+    assert toy.other.settled == "none" and toy.other.build() is None and toy.other.identity("x") == {"x": "no-vad"}
+
+
+@pytest.mark.parametrize(
+    "given, said",
+    [
+        ("silro", "did you mean 'silero'"),
+        ({"use": "silero", "pth": "x"}, "has no setting 'pth'; did you mean 'path'"),
+        (f"{__name__}:Flta", "did you mean 'Flat'"),
+        (f"{__name__}:Toy", "Toy is no VoiceActivity: it lacks name"),
+        ("os:getcwd", "is no class"),
+        ("no_such_module:X", "put no_such_module.py beside the workflow"),
+        ({"use": f"{__name__}:Flat", "level": "loud"}, "Flat, level: Input should be a valid number"),
+        (7, "short name of a back-end"),
+    ],
+)
+def test_a_choice_that_cannot_be_used_is_refused_with_what_to_write(given: Any, said: str) -> None:
+    with pytest.raises(ValidationError, match=said.replace("(", r"\(")):
+        Toy.model_validate({"vad": given})
+    with pytest.raises(ValidationError, match="name it by use:"):
+        Toy.model_validate({"other": {"use": "auto", "path": "x"}})
+    with pytest.raises(ValidationError, match="would be unused"):
+        Toy.model_validate({"other": {"use": "none", "path": "x"}})
+
+
+def test_what_stages_share_is_set_once() -> None:
+    workflow = catalog.workflow("conversation")
+
+    def resolved(*sets: str) -> dict[str, Any]:
+        return {s.name: s.settings for s in resolve(workflow, sets).stages}
+
+    found = resolved("shared.max_side_px=640", "shared.people=none")
+    assert found["scan"].max_side_px == found["body"].max_side_px == 640
+    assert found["scan"].people == found["tracks"].people != resolved()["scan"].people
+    with pytest.raises(
+        WorkflowError, match=r"one setting of scan.max_side_px and body.max_side_px: .*shared.max_side_px"
+    ):
+        resolved("body.max_side_px=640")
+    with pytest.raises(WorkflowError, match="did you mean 'people'"):
+        resolved("shared.poeple=none")
+    with pytest.raises(WorkflowError, match="did you mean 'shared'"):
+        resolved("shard.people=none")
+
+
+def test_settings_of_the_same_name_are_shared_or_mean_different_things() -> None:
+    apart = {"backend", "max_distance", "min_margin", "min_overlap_s", "min_sync_s", "n_frames"}
+    names: dict[str, list[Any]] = {}
+    for settings in every_settings():
+        for name, info in settings.model_fields.items():
+            names.setdefault(name, []).append([m for m in info.metadata if isinstance(m, Shared)])
+    inherited = set(CropSettings.model_fields)
+    for name, marks in names.items():
+        assert len(marks) < 2 or all(marks) or name in apart | inherited, f"{name} is set in several stages"
+
+
+@pytest.mark.parametrize(
+    "text, value",
+    [("a.b=1e-3", 1e-3), ("a.b=true", True), ("a.b=[1, 2]", [1, 2]), ("a.b=(1, 2)", (1, 2)), ("a.b=x:Y", "x:Y")],
+)
+def test_a_setting_is_read_alike_everywhere(text: str, value: Any) -> None:
+    assert read_setting(text) == (["a", "b"], value)
+    assert override(toy(), [text.replace("a.b", "optim.lr")]).optim.lr == value if value == 1e-3 else True
+    with pytest.raises(ConfigError, match="did you mean 'lr'"):
+        override(toy(), ["optim.lrr=1e-3"])
+
+
+def test_shipped_stages_have_the_names_they_are_used_by() -> None:
+    found = set()
+    for module in pkgutil.iter_modules(stages.__path__, "stages."):
+        own = [
+            v
+            for v in vars(importlib.import_module(module.name)).values()
+            if getattr(v, "__module__", "") == module.name
+        ]
+        found |= {f"{module.name}:{v.__name__}" for v in own if inspect.isclass(v) and hasattr(v, "gate_mode")}
+    assert set(stages.SHIPPED.values()) == found
+    assert all(load(use).name == name for name, use in stages.SHIPPED.items())  # type: ignore[attr-defined]
+
+
+def test_a_stage_that_is_not_shipped_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("name: m\npolicy: default\nstages: {prob: {}, b: {use: scan}}\n")
+    with pytest.raises(WorkflowError, match="did you mean 'probe'"):
+        catalog.workflow(str(tmp_path / "mine.yaml"))

@@ -1,0 +1,99 @@
+"""The Ray engine against the local one: equal tables, equal refusals, nothing left running."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from test_engine import GOOD, by_name, go, snapshot
+from toy import WORKFLOW, write_sources
+
+from curation.cluster.engine_ray import RayEngine
+from curation.cluster.lanes import Node, cpu_share, lanes, misfit, pipeline_lanes
+from curation.engine.run import RunStoppedError
+from curation.engine.step import StageSetupError
+from curation.engine.workflow import resolve
+from schemas.workflow import Resources, StageSpec, Workflow
+
+pytestmark = pytest.mark.timeout(240)
+
+TESTS = Path(__file__).parent
+
+
+@pytest.fixture(autouse=True)
+def worker_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", f"{TESTS}:{TESTS.parent}")
+
+
+def ray_processes() -> set[int]:
+    me = psutil.Process(os.getpid())
+    return {p.pid for p in me.children(recursive=True) if "ray" in " ".join(p.cmdline()).lower()}
+
+
+def test_same_tables_as_the_local_engine_and_nothing_left_running(tmp_path: Path) -> None:
+    specs: dict[str, Any] = {f"s{i}": {**GOOD, "duration_s": 9.0 + i} for i in range(4)}
+    specs["s1"]["fail"] = "toy_scan"
+    specs["s2"]["fail_track"] = 0
+    specs["long"] = {**GOOD, "duration_s": 60.0}
+    folder = write_sources(tmp_path / "in", **specs)
+    go(folder, tmp_path / "local")
+    result = go(folder, tmp_path / "ray", engine=RayEngine())
+    assert snapshot(tmp_path / "ray", "tables", "commits", "clips") == snapshot(
+        tmp_path / "local", "tables", "commits", "clips"
+    )
+    assert by_name(tmp_path / "ray") == by_name(tmp_path / "local")
+    assert result.steps["toy_scan", "ran"] == 3 * 3 + 15
+    assert not ray_processes()
+    again = go(folder, tmp_path / "ray", engine=RayEngine())
+    assert not any(status == "ran" for (stage, status), n in again.steps.items() if n)
+
+
+def test_missing_model_stops_before_the_first_item(tmp_path: Path) -> None:
+    folder = write_sources(tmp_path / "in", a=GOOD)
+    with pytest.raises(StageSetupError, match=r"toy_pairing.*missing_model"):
+        go(folder, tmp_path / "out", engine=RayEngine(), sets=("toy_pairing.broken_import=true",))
+    assert not list((tmp_path / "out" / "tables").glob("sources/**/*.parquet"))
+    impossible = WORKFLOW.model_copy(
+        update={
+            "stages": {
+                k: v.model_copy(update={"resources": Resources(cpus=1, gpus=8)}) if k == "toy_active" else v
+                for k, v in WORKFLOW.stages.items()
+            }
+        }
+    )
+    from test_engine import policy
+
+    from curation.engine.register import expand
+    from curation.engine.run import Job, run
+
+    job = Job(str(tmp_path / "out"), resolve(impossible), policy())
+    with pytest.raises(RunStoppedError, match=r"toy_active asks for 1 CPUs, 8 GPUs on one machine"):
+        run(job, RayEngine(), expand([str(folder)]))
+    assert not ray_processes()
+
+
+def test_lanes_group_contiguous_stages_with_equal_resources() -> None:
+    stages = dict(WORKFLOW.stages)
+    stages["toy_active"] = StageSpec(use="toy:ToyActive", resources=Resources(cpus=2, gpus=1))
+    pipeline = resolve(Workflow(name="x", policy="default", stages=stages))
+    before, windowed, after = pipeline_lanes(pipeline)
+    assert [lane.name for lane in (*before, *windowed, *after)] == [
+        "toy_probe",
+        "toy_scan",
+        "toy_tracks",
+        "toy_active",
+        "toy_pairing+toy_packing",
+    ]
+    assert lanes((), windowed=False) == []
+    assert cpu_share([*windowed, *after], 2.0) == pytest.approx(2 / 5)
+
+
+def test_misfits_are_named() -> None:
+    pipeline = resolve(WORKFLOW)
+    before, windowed, after = pipeline_lanes(pipeline)
+    small = [Node(0.5, 0, 1.0, {})]
+    assert "toy_scan asks for 1 CPUs" in str(misfit(windowed, small))
+    assert misfit([*before, *windowed, *after], [Node(2, 0, 8.0, {})]) is None

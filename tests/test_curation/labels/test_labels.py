@@ -1,0 +1,240 @@
+"""Human labels: formats there and back, import all or nothing, override in pairing, resume of what is touched."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conversation_case import SOURCE, Case, Face
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pympi.Elan import Eaf
+from table_rows import row
+from test_cli import lpm
+from test_engine import GOOD, go, snapshot
+from toy import CALLS, ToyPairing, write_sources
+
+from curation import Dataset
+from curation.labels import labels
+from curation.labels.formats import FORMATS, Entry, Format, LabelError, read, write
+from curation.memory import MemoryInputs, run_chain
+from schemas import tables as t
+from schemas.tables.labels import LabelRow
+from schemas.tables.tracks import TrackRow
+from stages.attribution.attribution import Attribution, AttributionSettings
+from stages.pairing.labels import match
+from stages.pairing.pairing import Pairing, PairingSettings
+
+STATES = st.sampled_from(t.LABEL_STATES)
+
+
+@st.composite
+def timelines(draw: st.DrawFn) -> list[Entry]:
+    out = []
+    for track in range(draw(st.integers(1, 3))):
+        ms = sorted(draw(st.sets(st.integers(0, 100_000), min_size=2, max_size=8)))
+        out += [
+            Entry(f"{SOURCE}-t{track:04d}", a / 1000, b / 1000, draw(STATES), SOURCE) for a, b in itertools.pairwise(ms)
+        ]
+    return out
+
+
+@pytest.mark.parametrize("form", FORMATS)
+@given(entries=timelines())
+@settings(max_examples=30, deadline=None)
+def test_export_import_export_is_identity(form: Format, entries: list[Entry]) -> None:
+    text = write(entries, form)
+    back = read(text, form, "x")
+    assert write([*map(with_source, back)], form) == text
+    kept = [e for e in entries if form != "rttm" or e.state in ("speak", "both")]
+    assert len(back) == len(kept)
+    key = lambda e: (e.track_id, e.start_s)  # noqa: E731
+    for a, b in zip(sorted(kept, key=key), sorted(back, key=key), strict=True):
+        assert a.track_id == b.track_id
+        assert abs(a.start_s - b.start_s) < 1e-3 and abs(a.end_s - b.end_s) < 1e-3
+        assert form == "rttm" or a.state == b.state
+
+
+def with_source(e: Entry) -> Entry:
+    return Entry(e.track_id, e.start_s, e.end_s, e.state, e.source_id or e.track_id[:16])
+
+
+@given(note=st.text(st.characters(blacklist_categories=("Cs", "Cc")), max_size=20), x=st.floats(0, 1))
+@settings(deadline=None)
+@pytest.mark.parametrize("form", ["csv", "json"])
+def test_csv_and_json_carry_everything(form: Format, note: str, x: float) -> None:
+    one = Entry("a", 1.25, 2.5, "listen", SOURCE, "off_screen", note or None, "Ann", "2026-01-01T00:00:00", x, 0.5)
+    assert write(read(write([one], form), form, "x"), form) == write([one], form)
+
+
+def test_another_program_reads_the_elan_file_and_we_read_what_it_saves(tmp_path: Path) -> None:
+    """pympi reads and writes .eaf as ELAN lays it out, and knows nothing of this project."""
+    file = tmp_path / "timeline.eaf"
+    entries = [Entry("a", 0.0, 1.25, "speak"), Entry("a", 1.25, 4.0, "listen"), Entry("b", 0.5, 3.0, "idle")]
+    file.write_text(write(entries, "elan", "file:///videos/a talk.mp4"), encoding="utf-8")
+    elan = Eaf(file)
+    assert elan.get_annotation_data_for_tier("a") == [(0, 1250, "speak"), (1250, 4000, "listen")]
+    assert elan.get_annotation_data_for_tier("b") == [(500, 3000, "idle")]
+    assert [m["MEDIA_URL"] for m in elan.media_descriptors] == ["file:///videos/a talk.mp4"]
+    offered = [words[0][0] for words, _ in elan.get_cv_entries("states").values()]
+    assert offered == list(t.LABEL_STATES), "the list that ELAN offers for a label"
+    elan.remove_annotation("a", 2000)
+    elan.add_annotation("a", 1250, 2500, "both")
+    elan.to_file(str(tmp_path / "saved.eaf"))
+    saved = read((tmp_path / "saved.eaf").read_text(encoding="utf-8"), "elan", "saved.eaf")
+    found = {(e.track_id, e.start_s, e.end_s, e.state) for e in saved}
+    assert found == {("a", 0.0, 1.25, "speak"), ("a", 1.25, 2.5, "both"), ("b", 0.5, 3.0, "idle")}
+
+
+@pytest.mark.parametrize(
+    ("form", "text", "words"),
+    [
+        ("csv", "track_id,start_s,end_s,state\na,0,1,talk\n", "line 2: unknown state 'talk'; write one of speak"),
+        ("csv", "track_id,start_s,end_s,state\na,0,1,idle\na,2,1,idle\n", "line 3: time 2 to 1 s"),
+        ("csv", "track_id,start_s,end_s,state\na,nan,1,idle\n", "line 2: start_s is 'nan'"),
+        ("csv", "track,start_s,end_s,state\na,0,1,idle\n", "unknown field 'track'"),
+        ("csv", "track_id,start_s,end_s,state\na,0,1,idle,x\n", "unknown field 'more columns"),
+        ("json", '{"labels": [{"track_id": "a", "start_s": 0, "end_s": 1}]}', "label 1: no state"),
+        ("json", "{", "line 1: not JSON"),
+        ("rttm", "SPEAKER a 1 0.0\n", "line 1: 4 fields"),
+        ("audacity", "0.0 1.0 a:idle\n", "line 1: write start, end"),
+        ("elan", "<!DOCTYPE x><x/>", "document type"),
+        ("elan", "<x>", "not an .eaf file"),
+    ],
+)
+def test_wrong_lines_are_named(form: Format, text: str, words: str) -> None:
+    with pytest.raises(LabelError, match=words):
+        read(text, form, "file")
+
+
+CASE = Case(
+    {"a": Face("s", 0.0, 10.0, [(0.0, 10.0, 2.0)]), "b": Face("s", 0.0, 10.0, [(0.0, 10.0, -1.0)])},
+    {"v": [(0.0, 10.0)]},
+)
+
+
+def label(**values: object) -> LabelRow:
+    given = {
+        "label_id": "1",
+        "source_id": SOURCE,
+        "track_id": "a",
+        "state": "listen",
+        "author": "x",
+        "labelled_at": "1",
+    }
+    return row(t.LABELS, **{**given, **values})
+
+
+def paired(*rows: LabelRow) -> tuple[list[dict[str, object]], list[dict[str, object]]]:
+    tables = CASE.tables() | {t.LABELS: [t.LABELS.from_rows(rows)]}
+    stages = [Attribution(AttributionSettings()), Pairing(PairingSettings())]
+    inputs = MemoryInputs(Path("x"), run_chain(Path("x"), stages, source_id=SOURCE, tables=tables))
+    return inputs.read(t.TIMELINE).to_pylist(), inputs.read(t.SEGMENTS).to_pylist()
+
+
+def test_a_label_overrides_exactly_its_time_however_short() -> None:
+    timeline, segments = paired(label(start_s=3.0, end_s=3.08, partner="off_screen"))
+    mine = [r for r in timeline if r["track_id"] == "a"]
+    assert [(r["start_s"], r["end_s"], r["state"]) for r in mine] == [
+        (0.0, 3.0, "speak"), (3.0, 3.08, "listen"), (3.08, 10.0, "speak")
+    ]  # fmt: skip
+    assert (mine[1]["reason"], mine[1]["confidence"], mine[1]["partner"]) == ("human_label", 1.0, "off_screen")
+    assert any(s["state"] == "listen" and s["reason"] == "human_label" for s in segments)
+
+
+def test_the_newest_label_holds_and_equal_states_keep_their_reasons() -> None:
+    timeline, segments = paired(
+        label(start_s=2.0, end_s=6.0, state="idle"),
+        label(label_id="2", start_s=4.0, end_s=8.0, state="speak", labelled_at="2"),
+    )
+    got = [(r["start_s"], r["end_s"], r["state"], r["reason"]) for r in timeline if r["track_id"] == "a"]
+    assert got == [
+        (0.0, 2.0, "speak", "synced_voice"), (2.0, 4.0, "idle", "human_label"), (4.0, 8.0, "speak", "human_label"),
+        (8.0, 10.0, "speak", "synced_voice"),
+    ]  # fmt: skip
+    assert (4.0, 10.0) in [(s["start_s"], s["end_s"]) for s in segments]  # a clip is not cut where nothing changes
+
+
+def test_a_label_finds_its_person_under_another_track_id() -> None:
+    def track(name: str, a: float, b: float, x: float) -> TrackRow:
+        return row(t.TRACKS, track_id=name, start_s=a, end_s=b, center_x=x, center_y=0.5)
+
+    said = label(track_id="old", start_s=2.0, end_s=8.0, center_x=0.3, center_y=0.5)
+    halves = [track("p", 0.0, 5.0, 0.32), track("q", 5.0, 10.0, 0.28), track("other", 0.0, 10.0, 0.7)]
+    assert sorted(match(said, halves)) == ["p", "q"]
+    assert match(said, [track("old", 0.0, 9.0, 0.8), track("p", 0.0, 9.0, 0.3)]) == ["p"]  # the id names another now
+    assert match(said, [track("p", 9.0, 10.0, 0.3)]) == []
+
+
+class LabelledPairing(ToyPairing):
+    reads = (*ToyPairing.reads, t.LABELS)
+
+    def run(self, item, inputs):  # type: ignore[no-untyped-def]
+        self.seen = inputs.read(t.LABELS).num_rows
+        outputs = super().run(item, inputs)
+        rows = outputs.tables[t.SEGMENTS].to_pylist()
+        for r in rows[: self.seen]:
+            r["text"] = "labelled"
+        outputs.tables[t.SEGMENTS] = t.SEGMENTS.from_rows(rows)
+        return outputs
+
+
+def test_an_import_makes_its_sources_pairing_and_what_follows_run_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("toy.ToyPairing", LabelledPairing)
+    folder = write_sources(tmp_path / "in", a=GOOD, b={**GOOD, "duration_s": 7.0})
+    out = tmp_path / "out"
+    go(folder, out)
+    data = Dataset(str(out))
+    track = data.query("SELECT t.track_id, t.source_id FROM tracks t JOIN inputs i USING (source_id) "
+                       "WHERE i.name = 'a.mp4' AND median_face_px > 100").fetchall()[0]  # fmt: skip
+    file = tmp_path / "x.txt"
+    file.write_text(f"1.0\t2.5\t{track[0]}:listen\n")
+    entries = labels.read_files([file], None)
+    assert labels.take_in(data, entries, "Ann") == labels.Imported(1, 0, 1)
+    before = snapshot(out, "tables")
+    assert labels.take_in(data, entries, "Ann") == labels.Imported(0, 1, 0)
+    assert snapshot(out, "tables") == before
+    go(None, out)
+    assert CALLS["toy_pairing"] == 1 and CALLS["toy_packing"] == 1 and "toy_active" not in CALLS, CALLS
+    assert Dataset(str(out)).table(t.LABELS).num_rows == 1
+    before = snapshot(out)
+    lpm("compact", str(out))
+    go(None, out)
+    assert not CALLS
+    assert labels.take_in(Dataset(str(out)), entries, "Ann") == labels.Imported(0, 1, 0)
+    corrected = [Entry(str(track[0]), 2.0, 3.0, "idle")]
+    labels.take_in(Dataset(str(out)), corrected, "Ann")
+    labels.take_in(Dataset(str(out)), [Entry(str(track[0]), 1.5, 2.2, "speak")], "Ben")
+    rows = Dataset(str(out)).table(t.LABELS).to_pylist()
+    got = sorted((r["author"], r["start_s"], r["end_s"], r["state"]) for r in rows)
+    assert got == [("Ann", 1.0, 2.0, "listen"), ("Ann", 2.0, 3.0, "idle"), ("Ben", 1.5, 2.2, "speak")]
+    explained = lpm("explain", str(out), str(track[0]))
+    assert not explained.stderr
+    said = explained.stdout
+    assert "human label: speak" in said and "by Ben at 20" in said
+    assert "human labels: 3 over 2.7 s by Ann, Ben" in lpm("status", str(out)).stdout
+    assert "labels" not in lpm("verify", str(out), "--no-media").stdout
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        (Entry("{t}", 1.0, 99.0, "idle", where="l 2"), "l 2: 1-99 s lies outside of"),
+        (Entry("{t}9", 1.0, 2.0, "idle", where="l 2"), "l 2: unknown track"),
+        (Entry("{t}", 1.0, 2.0, "idle", "nobody.mp4", where="l 2"), "l 2: unknown source"),
+        (Entry("{t}", 0.5, 2.0, "idle", where="l 2"), "overlaps"),
+    ],
+)
+def test_one_wrong_label_leaves_nothing_behind(tmp_path: Path, wrong: Entry, words: str) -> None:
+    go(write_sources(tmp_path / "in", a=GOOD), tmp_path / "out")
+    data = Dataset(str(tmp_path / "out"))
+    name = str(data.table(t.TRACKS)["track_id"][0])
+    bad = Entry(wrong.track_id.format(t=name), wrong.start_s, wrong.end_s, wrong.state, wrong.source_id, where="l 2")
+    with pytest.raises(LabelError, match=words):
+        labels.take_in(data, [Entry(name, 0.0, 1.0, "idle", where="l 1"), bad], "Ann")
+    assert data.table(t.LABELS).num_rows == 0
+    assert np.isfinite(bad.end_s)

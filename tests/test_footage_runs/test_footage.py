@@ -1,0 +1,178 @@
+"""The whole workflow on real footage: what must be kept, in which state, and what must be left out, with reasons."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import soundfile
+import webdataset
+from command_line import lpm, lpm_well
+
+from curation import Dataset
+from curation.verify import verify
+from schemas import tables as t
+from schemas.sample import SAMPLES_PER_FRAME, Sample
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
+
+
+@pytest.fixture(scope="module")
+def dataset(media: Path, tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """Every clip of the footage directory, through the default workflow on a local Ray."""
+    out = tmp_path_factory.mktemp("footage") / "dataset"
+    result = lpm("run", str(media / "*.mp4"), "--out", str(out))
+    assert result.returncode == 3, result.stderr[-3000:]  # done, and the broken files are in quarantine
+    return Dataset(str(out))
+
+
+def states_of(dataset: Dataset) -> dict[str, set[str]]:
+    rows = dataset.query("SELECT name, state FROM manifest JOIN inputs USING (source_id)").fetchall()
+    out: dict[str, set[str]] = {}
+    for name, state in rows:
+        out.setdefault(name.removesuffix(".mp4"), set()).add(state)
+    return out
+
+
+def sources_of(dataset: Dataset) -> dict[str, tuple[str, str | None]]:
+    sql = "SELECT name, outcome, rule FROM decisions JOIN inputs USING (source_id) WHERE unit = 'sources'"
+    return {n.removesuffix(".mp4"): (o, r) for n, o, r in dataset.query(sql).fetchall()}
+
+
+def test_no_good_footage_is_lost(dataset: Dataset) -> None:
+    states = states_of(dataset)
+    assert states["talk_woman_garden"] == {"speak"}
+    assert states["talk_woman_studio"] == {"speak"}
+    assert states["interview_cuts"] == {"speak", "listen", "idle"}
+    assert states["split_screen"] == {"speak", "listen"}
+    assert states["offscreen_voice"] == {"listen"}
+    assert states["noisy_speech"] == {"speak"}
+    assert states["session_talker"] == {"speak"}
+    assert states["session_listener"] == {"listen"}
+
+
+def test_every_defect_is_cropped_away_or_left_out_by_a_rule_of_its_kind(dataset: Dataset) -> None:
+    sources = sources_of(dataset)
+    expected = {
+        "blur": {"sharp_face"}, "dark": {"luminance", "not_black"}, "frozen": {"not_frozen"},
+        "no_audio": {"audio_present"}, "tiny_face": {"face_size", "people_present"},
+    }  # fmt: skip
+    for kind, rules in expected.items():
+        outcome, rule = sources[f"defect_{kind}"]
+        assert outcome == "filtered" and rule in rules, (kind, outcome, rule)
+    # The crop keeps clear of these: seen from the planned crop, and from where each file carries its defect.
+    sql = (
+        "SELECT crop_x, crop_y, crop_w, crop_h, width, height, text_in_crop + logo_in_crop + bars_in_crop AS dirt "
+        "FROM clip_plans JOIN inputs USING (source_id) JOIN sources USING (source_id) WHERE name = 'defect_{}.mp4'"
+    )
+    for kind in ("letterbox", "logo", "subtitles"):
+        assert sources[f"defect_{kind}"][0] == "kept", kind
+        rows = dataset.query(sql.format(kind)).fetchall()
+        assert rows and all(dirt == 0 for *_, dirt in rows)
+        for _, y, _, h, _, height, _ in rows if kind == "letterbox" else []:
+            assert y > 0 and y + h < height
+
+
+def test_broken_files_are_quarantined_with_their_reasons(dataset: Dataset) -> None:
+    rows = dataset.query("SELECT name, stage, error FROM errors JOIN inputs USING (source_id)").fetchall()
+    assert {(n, s, e) for n, s, e in rows} == {
+        ("bad_empty.mp4", "probe", "empty_file"),
+        ("bad_text.mp4", "probe", "not_a_video"),
+        ("bad_truncated.mp4", "probe", "truncated"),
+    }
+
+
+def test_cuts_are_exact_to_the_frame(dataset: Dataset) -> None:
+    sql = (
+        "SELECT s.start_s, s.start_frame FROM shots s JOIN inputs USING (source_id) "
+        "WHERE name = 'interview_cuts.mp4' ORDER BY 1"
+    )
+    rows = dataset.query(sql).fetchall()
+    assert [f for _, f in rows] == [0, 100, 200, 290, 365]
+    assert [s for s, _ in rows] == pytest.approx([0.0, 4.0, 8.0, 11.6, 14.6], abs=1e-6)
+
+
+def test_dataset_is_whole(dataset: Dataset) -> None:
+    assert verify(dataset) == []
+
+
+def test_samples_hold_both_audios_references_and_a_caption(dataset: Dataset) -> None:
+    for row in dataset.table(t.MANIFEST).to_pylist():
+        members = {
+            m["name"].split(".", 1)[1]: dataset.store.read(f"shards/{row['shard']}", m["offset"], m["size"])
+            for m in row["members"]
+        }
+        sample = Sample.model_validate_json(members["json"])
+        assert sample.performance.caption and not sample.performance.contradictions
+        assert len(sample.references) == row["n_references"] >= 1
+        for name in ("speak.flac", "listen.flac"):
+            assert soundfile.info(io.BytesIO(members[name])).frames == row["n_frames"] * SAMPLES_PER_FRAME
+        level = {"speak": sample.audio.speak_level_db, "listen": sample.audio.listen_level_db}.get(row["state"])
+        if level is not None:
+            assert level > -80.0  # one listener hears a voice that is faint in their microphone
+
+
+@pytest.mark.filterwarnings(
+    "ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
+)  # webdataset's own
+def test_webdataset_reads_the_shards(dataset: Dataset) -> None:
+    shards = sorted(str(p) for p in dataset.store.local_path("shards").glob("*.tar"))
+    read = list(webdataset.WebDataset(shards, shardshuffle=False))
+    assert {s["__key__"] for s in read} == set(dataset.table(t.MANIFEST)["sample_id"].to_pylist())
+    assert all({"mp4", "speak.flac", "listen.flac", "json"} <= s.keys() for s in read)
+
+
+def test_second_run_does_nothing_and_questions_are_answered(dataset: Dataset) -> None:
+    out = dataset.store.root
+    before = dataset.store.read("manifest.parquet")
+    result = lpm_well("run", "--out", out, "--allow-quarantine")
+    assert "nothing to do" in result.stderr and "unchanged" in result.stdout
+    assert dataset.store.read("manifest.parquet") == before
+    assert "av_sync" in lpm_well("status", out).stdout
+    sample = json.loads(lpm_well("query", out, "SELECT sample_id FROM manifest LIMIT 1", "--format", "json").stdout)
+    assert "outcome: kept" in lpm_well("explain", out, sample["sample_id"]).stdout
+    assert "the dataset is whole" in lpm_well("verify", out).stdout
+
+
+def test_a_stricter_policy_decides_again_without_decoding(dataset: Dataset, tmp_path: Path) -> None:
+    policy = Path(__file__).parents[2] / "workflows" / "policies" / "default.yaml"
+    strict = tmp_path / "strict.yaml"
+    text = policy.read_text()
+    strict.write_text(re.sub(r"median_face_px >= \d+", "median_face_px >= 200", text))
+    assert strict.read_text() != text
+    out = dataset.store.root
+    changes = lpm_well("decide", out, "--policy", str(strict), "--dry-run").stdout
+    assert "face_size" in changes and "filtered" in changes
+    assert "nothing changes" in lpm_well("decide", out, "--policy", "default").stdout
+
+
+def test_local_engine_gives_the_same_tables(dataset: Dataset, media: Path, tmp_path: Path) -> None:
+    """Two clips through the local engine: byte-identical source tables and clips."""
+    import hashlib
+
+    clips = [str(media / "split_screen.mp4"), str(media / "offscreen_voice.mp4")]
+    lpm_well("run", *clips, "--out", str(tmp_path / "local"), "--engine", "local", "--workflow", "conversation")
+    compared = 0
+    for file in sorted((tmp_path / "local").rglob("*")):
+        name = str(file.relative_to(tmp_path / "local"))
+        if "/bucket=" in name and file.is_file():
+            theirs: Any = dataset.store.read(name)
+            assert hashlib.sha256(file.read_bytes()).digest() == hashlib.sha256(theirs).digest(), name
+            compared += 1
+    assert compared > 40
+
+
+def test_a_forgotten_source_leaves_a_whole_dataset(dataset: Dataset, tmp_path: Path) -> None:
+    out = Path(shutil.copytree(dataset.store.uri, tmp_path / "dataset"))
+    gone = dataset.query("SELECT source_id FROM inputs WHERE name = 'talk_woman_garden.mp4'").fetchall()[0][0]
+    before = {i for (i,) in dataset.query("SELECT sample_id FROM manifest").fetchall()}
+    said = lpm_well("forget", str(out), "talk_woman_garden.mp4", "--yes").stdout
+    assert "nothing is left of them" in said and "wait for work" not in said
+    after = {i for (i,) in Dataset(str(out)).query("SELECT sample_id FROM manifest").fetchall()}
+    assert after == {i for i in before if not i.startswith(gone)} and after != before
+    assert verify(Dataset(str(out))) == []

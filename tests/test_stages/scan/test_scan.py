@@ -1,0 +1,59 @@
+"""The single decode pass on real footage: cuts, faces, and independence of window borders."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from curation.memory import run_chain
+from schemas import tables as t
+from stages.scan.scan import Scan, ScanSettings
+from stages.sources.probe import Probe, ProbeSettings
+from stages.tracks.tracks import Tracks, TracksSettings
+
+
+@pytest.fixture(scope="module")
+def scan() -> Any:
+    stage = Scan(ScanSettings())
+    yield stage
+    stage.close()
+
+
+def chain(path: Path, scan: Scan, window_s: float = 1e9) -> dict[str, Any]:
+    probed = run_chain(path, [Probe(ProbeSettings())])
+    duration = probed[t.SOURCES][0].to_pylist()[0]["duration_s"]
+    tables = run_chain(path, [scan, Tracks(TracksSettings())], duration_s=duration, window_s=window_s, tables=probed)
+    return {table.name: [r for part in parts for r in part.to_pylist()] for table, parts in tables.items()}
+
+
+def test_split_screen_gives_both_people_for_the_whole_time(media: Path, scan: Scan) -> None:
+    found = chain(media / "split_screen.mp4", scan)
+    assert sorted(round(r["center_x"], 1) for r in found["tracks"]) == [0.3, 0.7]
+    assert all(r["visible_ratio"] == 1.0 and r["duration_s"] == 7.0 for r in found["tracks"])
+    assert len(found["frames"]) == 175 and {r["n_faces"] for r in found["frames"]} == {2}
+    assert all(len(r["blendshapes"]) == 52 for r in found["face_frames"] if r["has_mesh"])
+    talker = [r["mouth_open"] for r in found["face_frames"] if r["x"] < 640]
+    listener = [r["mouth_open"] for r in found["face_frames"] if r["x"] >= 640]
+    assert np.std(talker) > 5 * np.std(listener)
+
+
+@pytest.mark.slow
+def test_windows_change_nothing_but_the_pieces(media: Path, scan: Scan) -> None:
+    whole = chain(media / "interview_cuts.mp4", scan)
+    parts = chain(media / "interview_cuts.mp4", scan, window_s=3.0)
+    for one in (whole, parts):
+        assert [(r["t_s"], r["frame"]) for r in one["cuts"]] == [(4.0, 100), (8.0, 200), (11.6, 290), (14.6, 365)]
+        assert [(r["start_s"], r["end_s"]) for r in one["tracks"]] == [
+            (0.0, 4.0), (4.0, 8.0), (8.0, 11.6), (11.6, 14.6), (14.6, 18.0),
+        ]  # fmt: skip
+    assert [r["k"] for r in whole["frames"]] == [r["k"] for r in parts["frames"]]
+    same = ("luma_mean", "n_faces", "is_black")
+    assert [[r[c] for c in same] for r in whole["frames"]] == [[r[c] for c in same] for r in parts["frames"]]
+
+
+@pytest.mark.slow
+def test_same_window_gives_the_same_bytes(media: Path, scan: Scan) -> None:
+    assert chain(media / "offscreen_voice.mp4", scan) == chain(media / "offscreen_voice.mp4", scan)

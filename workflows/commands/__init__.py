@@ -1,0 +1,1 @@
+"""One module a family of `lpm` commands; arguments are parsed in `workflows.cli`."""

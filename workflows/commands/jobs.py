@@ -1,0 +1,273 @@
+"""What each `lpm` command does, apart from parsing its arguments: build a job, call the engine, print.
+
+`EXPECTED` lists the errors that are answers to the user: their message is the whole output, without a traceback.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import sys
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table as RichTable
+
+from annotators.models import weights
+from annotators.optional_parts import PartNotInstalledError
+from curation import verify as vf
+from curation.dataset import Dataset, DatasetError
+from curation.decisions import account
+from curation.decisions.ledger import LedgerError
+from curation.decisions.progress import ProgressReader
+from curation.decisions.rules import check_policy
+from curation.engine.engine_local import LocalEngine
+from curation.engine.program import stamp
+from curation.engine.register import InputError, expand
+from curation.engine.run import Engine, Job, RunStoppedError, locked, write_policy
+from curation.engine.run import run as run_job
+from curation.engine.step import StageSetupError
+from curation.engine.user_code import recorded
+from curation.engine.workflow import WorkflowError, resolve
+from curation.extras import not_installed
+from curation.forget.forget import ForgetError
+from curation.labels.formats import LabelError
+from curation.labels.identities import IdentityError
+from curation.pack.pack import PackError
+from curation.pack.pack import pack as pack_shards
+from curation.pack.splits import split_warnings
+from curation.report import explain as ex
+from curation.storage.compaction import tidy
+from curation.storage.store import Store, StoreError
+from schemas import tables as t
+from schemas.policy import Policy, PolicyError, parse_policy
+from schemas.workflow import Workflow
+from workflows import catalog
+from workflows.progress import RunProgress
+from workflows.usage import UsageError
+
+EXPECTED = (
+    DatasetError, ex.UnknownIdError, ForgetError, IdentityError, InputError, LabelError, LedgerError, PackError,
+    PartNotInstalledError, PolicyError, RunStoppedError, StageSetupError, StoreError, UsageError, WorkflowError,
+    weights.WeightsMismatch, weights.WeightsNotFound,
+)  # fmt: skip
+
+
+def run(
+    err: Console,
+    out: Console,
+    inputs: list[str],
+    target: str,
+    workflow: str | None,
+    policy: str | None,
+    engine: str,
+    address: str | None,
+    overrides: list[str],
+    *,
+    retry: bool,
+    wait_for_nodes: bool,
+) -> int:
+    """Run a workflow; return how many units are in quarantine."""
+    from workflows.stand_ins import sentence, stand_ins  # its models' runtimes take a second to import
+
+    job = _job(target, workflow, policy, overrides, retry)
+    check_policy(job.policy)
+    named = expand(inputs, None if "://" in target else str(Path(target).absolute()))
+    if named:
+        err.print(f"{len(named)} files named", highlight=False)
+    job = replace(job, warnings=tuple(sentence(weight, weaker) for weight, weaker in stand_ins(job.pipeline).items()))
+    for said in job.warnings:
+        err.print(f"warning: {said}", markup=False, highlight=False, style="yellow")
+    packer = pack_shards if job.pipeline.writer(t.CLIPS) is not None else None
+    with RunProgress(err, job.pipeline) as progress:
+        outcome = run_job(job, _engine(engine, address, wait_for_nodes), named, packer=packer, event=progress.event)
+    report(err, target)
+    status(out, target)
+    packed = outcome.packed
+    if packer is None:
+        said = f"nothing packed, as no stage of workflow '{job.pipeline.workflow.name}' encodes clips"
+    else:
+        said = f"{packed['samples']} samples in {len(packed['shards'])} shards ({packed['status']})"
+    out.print(f"{said}; run {outcome.run_id}")
+    _print_split_warnings(err, target)
+    _print_quarantine(err, target)
+    return outcome.quarantined
+
+
+def _engine(name: str, address: str | None, wait_for_nodes: bool) -> Engine:
+    if name == "local":
+        if address is not None:
+            raise UsageError("--address is for --engine ray; the local engine has no cluster")
+        return LocalEngine()
+    if name != "ray":
+        raise UsageError(f"no engine {name!r}; there are: ray, local")
+    from curation.cluster.engine_ray import RayEngine  # importing Ray takes a second that other commands do not need
+
+    return RayEngine(address, wait_for_nodes=wait_for_nodes)
+
+
+def _job(target: str, workflow: str | None, policy: str | None, overrides: list[str], retry: bool) -> Job:
+    stored = _stored(target)
+    if workflow is None and stored is not None:
+        spec = Workflow.model_validate(stored["workflow"])
+        kept = _policy(stored)
+        pipeline = resolve(spec, overrides, folder=Path.cwd(), code=recorded(Store(target)))
+    else:
+        spec, kept = catalog.workflow(workflow or "conversation"), None
+        pipeline = resolve(spec, overrides, folder=catalog.folder(workflow or "conversation"))
+    chosen = catalog.policy(policy) if policy is not None else (kept or catalog.policy(spec.policy))
+    return Job(target, pipeline, chosen, retry)
+
+
+def _stored(target: str) -> dict[str, Any] | None:
+    stored: dict[str, Any] | None = Store(target).read_json("workflow.json")
+    return stored
+
+
+def existing(target: str, policy: str | None = None) -> Job:
+    """Return the job of a dataset that was run before, under its own workflow, or under another policy."""
+    Dataset(target)
+    _stored_or_refused(target)
+    return _job(target, None, policy, [], retry=False)
+
+
+def _stored_or_refused(target: str) -> dict[str, Any]:
+    stored = _stored(target)
+    if stored is None:
+        raise DatasetError(f"{target} has no workflow.json; run `lpm run` on it first")
+    return stored
+
+
+def _policy(stored: dict[str, Any]) -> Policy:
+    return parse_policy(stored["policy"], "workflow.json")
+
+
+def _print_split_warnings(err: Console, target: str) -> None:
+    for said in split_warnings(Dataset(target)):
+        err.print(f"warning: {said}", markup=False, highlight=False, style="yellow")
+
+
+def _print_quarantine(err: Console, target: str) -> None:
+    errors = Dataset(target).table(t.ERRORS).to_pylist()
+    names = {r["source_id"]: r["name"] for r in Dataset(target).table(t.INPUTS).to_pylist()}
+    for e in errors[:20]:
+        text = (
+            f"quarantined {names.get(e['source_id'], e['source_id'])!r} in {e['stage']}: {e['error']}: {e['message']}"
+        )
+        err.print(text, markup=False, highlight=False, style="red")
+    if len(errors) > 20:
+        err.print(f'... and {len(errors) - 20} more: lpm query {target} "SELECT * FROM errors"', markup=False)
+
+
+def status(out: Console, target: str) -> None:
+    """Print funnel, ledger and speed."""
+    from curation.report.status import render_status
+
+    for part in render_status(Dataset(target)):
+        out.print(part)
+
+
+def explain(out: Console, target: str, unit_id: str, policy: str | None, as_json: bool) -> None:
+    """Print everything known of one unit."""
+    dataset = Dataset(target)
+    asked = catalog.policy(policy) if policy is not None else _policy(_stored_or_refused(target))
+    check_policy(asked)
+    answer = ex.explain(dataset, unit_id, asked)
+    if as_json:
+        sys.stdout.write(json.dumps(answer, default=str, ensure_ascii=False, indent=1) + "\n")
+    else:
+        out.print(ex.as_text(answer), markup=False, highlight=False)
+
+
+def decide(out: Console, target: str, policy: str, dry_run: bool) -> None:
+    """Decide again and print what changes. Stages are imported only where what is known of them does not do."""
+    Dataset(target)
+    stored, store, chosen = _stored_or_refused(target), Store(target), catalog.policy(policy)
+    check_policy(chosen)
+    program = stamp(Workflow.model_validate(stored["workflow"]), recorded(store))
+    stepper = functools.cache(lambda: existing(target, policy).stepper())
+    with contextlib.nullcontext() if dry_run else locked(store):
+        progress = ProgressReader(store, program, stepper)
+        if not dry_run:
+            write_policy(store, chosen)
+        decided = account.decide_by(store, chosen, progress, dry_run=dry_run)
+    shown = RichTable("unit", "was", "becomes", "rule", "count", "seconds", title=f"policy {chosen.name}")
+    for key, n in sorted(decided.counts.items()):
+        shown.add_row(*key, str(n), f"{decided.seconds[key]:.1f}")
+    out.print(shown if decided.counts else "nothing changes")
+    if dry_run:
+        return
+    if decided.pending:
+        out.print(
+            f"{decided.pending} units came back and are not measured to the end: "
+            f"`lpm run --out {target}` goes on with them"
+        )
+    else:
+        out.print(f"`lpm pack {target}` writes the shards for it")
+
+
+def pack(err: Console, out: Console, target: str, dry_run: bool = False) -> None:
+    """Write shards and manifest, or say what would be written for the decisions as they are."""
+    job = existing(target)
+    if dry_run:
+        packed = pack_shards(job, dry_run=True)
+        said = "nothing would change" if packed["status"] == "unchanged" else "would be written"
+        out.print(f"{packed['samples']} samples in {len(packed['shards'])} shards, {packed['bytes']} bytes: {said}")
+        return
+    stepper = job.stepper()
+    with locked(stepper.store):
+        tidy(stepper.store)
+        account.write(stepper)
+        packed = pack_shards(job)
+        Dataset(target).write_catalog()
+    out.print(
+        f"{packed['samples']} samples in {len(packed['shards'])} shards, {packed['bytes']} bytes: {packed['status']}"
+    )
+    _print_split_warnings(err, target)
+
+
+def compact(out: Console, target: str, min_files: int) -> None:
+    """Gather small table files into larger ones."""
+    store = Dataset(target).store
+    if min_files < 2:
+        raise UsageError(f"--min-files must be at least 2, got {min_files}")
+    with locked(store):
+        done = tidy(store, min_files=min_files, progress=lambda name: out.print(name, markup=False, highlight=False))
+        Dataset(target).write_catalog()
+    out.print(f"{done.gathered} small files gathered into {done.written} larger ones; {done.cleared} old parts cleared")
+
+
+def verify(out: Console, target: str, media: bool | None, tables: bool = False) -> bool:
+    """Check a dataset, or its tables only; return whether problems were found.
+
+    `media` None: packed samples are decoded too where the packages for it are here.
+    """
+    without = next((p for p in ("av", "soundfile") if find_spec(p) is None), None)
+    if media is None and not tables:
+        media = without is None
+        if without is not None:
+            out.print(f"packed samples are not decoded: {not_installed(without)}", markup=False, highlight=False)
+    elif media and without is not None:
+        raise ModuleNotFoundError(name=without)
+    problems = vf.verify(
+        Dataset(target),
+        media=bool(media),
+        shards=not tables,
+        progress=lambda name: out.print(f"checking {name}", highlight=False),
+    )
+    for p in problems:
+        out.print(f"{p.check}: {p.what}", markup=False, highlight=False, style="red")
+    whole = "the tables are whole" if tables else "the dataset is whole"
+    out.print(f"{len(problems)} problems" if problems else whole, highlight=False)
+    return bool(problems)
+
+
+def report(out: Console, target: str) -> None:
+    """Write the report."""
+    from curation.report import write_report
+
+    out.print(f"report: {write_report(Dataset(target))}", markup=False, highlight=False)
