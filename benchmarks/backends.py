@@ -18,7 +18,7 @@ def backends(dataset: Dataset) -> dict[str, Any]:
     stages = spec.get("pipeline", {}).get("stages", {})
     return {
         "annotators": named,
-        "stages": {n: {"version": s["version"], **s["identity"]} for n, s in sorted(stages.items())},
+        "stages": {n: {"version": s["version"], **s["provenance"]} for n, s in sorted(stages.items())},
         "policy": spec.get("policy", {}).get("name"),
     }
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import ast
 import sys
+from collections.abc import Iterator
+from itertools import groupby
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -23,8 +25,8 @@ PACKAGES = {
 _HEAD = """# Where things live
 
 Every module and the sentence that it opens with, made by `python benchmarks/code_map.py`; do not edit by hand. Imports
-go down only: `workflows -> stages -> {annotators, curation} -> schemas`. Modules that begin with one word belong
-together: `pairing_states` is a part of the stage `pairing`.
+go down only: `workflows -> stages -> {annotators, curation} -> schemas`. A folder is a room: a family of modules,
+headed by what it says of itself; tests lie in rooms of the same names under `tests/`.
 """
 
 
@@ -35,16 +37,27 @@ def opening(file: Path) -> str:
     return (text if end < 0 else text[: end + 1]).replace("|", "\\|").replace("<", "&lt;")
 
 
+def rooms(package: str) -> Iterator[tuple[Path, list[Path]]]:
+    """Yield the folders of a package with the modules in each, the package itself first."""
+    found = sorted((ROOT / package).rglob("*.py"), key=lambda file: (file.parent, file))
+    for folder, files in groupby(found, key=lambda file: file.parent):
+        yield folder, [f for f in files if f.name != "__init__.py"]
+
+
 def code_map() -> str:
     """Return the page as Markdown."""
     parts = [_HEAD]
     for package, about in PACKAGES.items():
-        parts.append(f"## {package}\n\n{about}\n\n| module | what it is |\n|---|---|")
-        for file in sorted((ROOT / package).rglob("*.py")):
-            said = opening(file)
-            if said and file.name != "__init__.py":
-                parts.append(f"| `{file.relative_to(ROOT).as_posix()}` | {said} |")
-        parts.append("")
+        parts.append(f"## {package}\n\n{about}\n")
+        for folder, files in rooms(package):
+            if folder != ROOT / package:
+                said = ast.get_docstring(ast.parse((folder / "__init__.py").read_text(encoding="utf-8"))) or ""
+                inside = " ".join(said.split())
+                parts.append(f"### {folder.relative_to(ROOT).as_posix()}\n\n{inside}\n")
+            if files:
+                parts.append("| module | what it is |\n|---|---|")
+                parts += [f"| `{file.name}` | {opening(file)} |" for file in files]
+                parts.append("")
     return "\n".join(parts)
 
 

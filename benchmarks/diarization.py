@@ -26,11 +26,11 @@ for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 
 import numpy as np
 import record
+from diarization_score import DiarizationErrors, diarization_errors, summed
 from voice_truth import VoiceTruth, told_apart, voice_truths
 
 from annotators.optional_parts import PartNotInstalledError
 from annotators.protocols_speech import Diarizer, FloatArray, Segment
-from annotators.speech.diarization_score import DiarizationErrors, diarization_errors, summed
 from annotators.speech.diarizer import ClusteringDiarizer, DiarizationRule
 from annotators.speech.pyannote_diarizer import PyannoteDiarizer
 from annotators.speech.speaker_segmentation import SpeakerSegmenter

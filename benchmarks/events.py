@@ -1,8 +1,10 @@
 """Whether measured events (smiles, blinks, nods, gestures and others) are those that a person sees.
 
-    python benchmarks/events.py DATASET [--labels FILE] [--json FILE]
+    python benchmarks/events.py DATASET... [--labels FILE] [--json FILE]
 
-DATASET is a finished dataset of the labelled clips, made with `benchmarks/measure_all.yaml`. The labels are stretches
+Each DATASET holds labelled clips and was made with `benchmarks/measure_all.yaml`; the rules of this tree are applied to
+its stored faces and bodies. Of a clip that several hold the first
+counts; labels of clips that none holds are left out. The labels are stretches
 in which all events of the listed kinds were marked by eye (kinds of its own where a stretch names them). An event is
 right when it meets a label of its name, 0.15 s beside it included; a label is found when an event meets it. What
 touches a stretch marked as unsure counts neither way. Stretches of discarded segments have no events and lower the
@@ -18,11 +20,13 @@ from pathlib import Path
 from typing import Any
 
 import record
+from measured_events import Piece, pieces
 
 from curation import Dataset
-from schemas import tables as t
 
 SLACK_S = 0.15
+SCORED_KINDS = ("facial_action", "head_motion", "body_action")
+"""What was seen to happen, not what it may mean."""
 LABELS = Path(__file__).with_name("event_labels.json")
 
 
@@ -93,24 +97,27 @@ def scores(labels: Mapping[str, Any], events: Sequence[Mapping[str, Any]]) -> di
     return out
 
 
-def rows_of(dataset: Dataset) -> list[dict[str, Any]]:
-    """Return the events of a dataset with their clip's name and their face's place."""
-    names = {r["source_id"]: Path(r["name"]).name for r in dataset.table(t.INPUTS).to_pylist()}
-    places = {r["track_id"]: r["center_x"] for r in dataset.table(t.TRACKS).to_pylist()}
-    return [
-        {**r, "clip": names[r["source_id"]], "x": places[r["track_id"]]} for r in dataset.table(t.EVENTS).to_pylist()
-    ]
+def pieces_of(datasets: Sequence[Path]) -> list[Piece]:
+    """Return the measured segments of datasets; of a clip that several hold the first counts."""
+    out: list[Piece] = []
+    for dataset in datasets:
+        clips = {piece.clip for piece in out}
+        out += [piece for piece in pieces(Dataset(dataset)) if piece.clip not in clips]
+    return out
 
 
 def main() -> None:
     """Print precision and recall of each kind of event."""
     parser = record.parser(__doc__)
-    parser.add_argument("dataset", type=Path)
+    parser.add_argument("datasets", type=Path, nargs="+", metavar="DATASET")
     parser.add_argument("--labels", type=Path, default=LABELS)
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     labels = json.loads(args.labels.read_text(encoding="utf-8"))
-    found = scores(labels, rows_of(Dataset(args.dataset)))
+    measured = pieces_of(args.datasets)
+    clips = {piece.clip for piece in measured}
+    labels["stretches"] = [s for s in labels["stretches"] if s["clip"] in clips]
+    found = scores(labels, [row for piece in measured for row in piece.rows() if row["kind"] in SCORED_KINDS])
     seconds = sum(s["end_s"] - s["start_s"] for s in labels["stretches"])
     result = {
         **record.today_here(), "stretches": len(labels["stretches"]), "seconds": round(seconds, 1),

@@ -4,9 +4,10 @@
 
 Every third of a second of each clip, faces of 150 px (shorter side of the mesh's box) and more are measured as they
 are, then once for each size after the picture was shrunk until the face has that size and compressed as JPEG (quality
-75). An action counts as shown from its threshold in `annotators.performance.facial_actions` on. Printed for each size: how many of
-the shown ones are found again (recall), how many of the found ones were shown (precision), and the correlation of the
-raw values; for angles the median error in degrees. `lost` is the share of faces in which no mesh is found any more.
+75). An action counts as shown from its threshold in `annotators.performance.facial_actions` on. Printed for each size:
+how many of the shown ones are found again (recall), how many of the found ones were shown (precision), and the
+correlation of the raw values; for angles the median error in degrees. `lost` is the share of faces in which no mesh is
+found any more.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ import record
 
 from annotators.face.boxes import crop_box, cut_square
 from annotators.face.faces import CROP_SIZE_PX, FaceDetector, FaceLandmarker
-from annotators.face.mesh import BLENDSHAPES, gaze, mesh_box, to_frame
+from annotators.face.mesh import BLENDSHAPES, mesh_box, to_frame
 from annotators.performance.signal_series import EYE_DEG_PER_UNIT
 from annotators.protocols import Box, FaceMesh, Image
 from curation.media.video import iter_frames
@@ -44,6 +45,16 @@ ACTIONS = {
     "lip_press": (("mouthPress",), 0.35),
     "jaw_open": (("jawOpen",), 0.2),
 }
+
+
+def gaze(blendshapes: Any) -> tuple[float, float]:
+    """Return where the eyes look within the head, (x, y) in [-1, 1]: x > 0 to image right, y > 0 up."""
+    value = dict(zip(BLENDSHAPES, map(float, blendshapes), strict=True))
+    image_right = value["eyeLookOutLeft"] + value["eyeLookInRight"]
+    image_left = value["eyeLookInLeft"] + value["eyeLookOutRight"]
+    up = value["eyeLookUpLeft"] + value["eyeLookUpRight"]
+    down = value["eyeLookDownLeft"] + value["eyeLookDownRight"]
+    return (image_right - image_left) / 2, (up - down) / 2
 
 
 def action(mesh: FaceMesh, names: tuple[str, ...]) -> float:

@@ -22,7 +22,8 @@ ROOT = Path(__file__).resolve().parents[1]
 IMPORTS = {
     "core": "workflows.cli",
     "s3": "workflows.cli",
-    "curate": "stages.scan.scan, stages.speech.speech, stages.speech.active_speaker, stages.references.embedding, stages.packing.packing, curation.report",
+    "curate": "stages.scan.scan, stages.speech.speech, stages.speech.active_speaker, "
+    "stages.references.embedding, stages.packing.packing, curation.report",
     "train": "lpm_train.session, lpm_train.loader, lpm_train.tools.perform",
     "ray": "curation.cluster.engine_ray",
     "encoders": "lpm_train.session, diffusers, transformers",

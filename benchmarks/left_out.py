@@ -3,8 +3,8 @@
     python benchmarks/left_out.py DATASET=MEDIA_DIR [--with DATASET=MEDIA_DIR ...] [--talkers DATASET] [--json FILE]
 
 DATASET holds a finished run of the videos in MEDIA_DIR, which have hand-made truth. For each clip the weights of
-`annotators.lips.speaking` are fitted on the other clips (and on the sets named by `--with`), the towers of the lip-audio
-sync on the other clips and on the talkers of `--talkers` (a dataset as `lip_sync.py` scans it); stages from
+`annotators.lips.speaking` are fitted on the other clips (and on the sets named by `--with`), the towers of the
+lip-audio sync on the other clips and on the talkers of `--talkers` (a dataset as `lip_sync.py` scans it); stages from
 active_speaker to pairing then run again on the clip alone, from the dataset's own tables. The calibration of the sync
 towers is the shipped model's. About half a second of CPU a second of video.
 """

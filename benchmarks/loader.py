@@ -48,6 +48,7 @@ from lpm_train.proof.synthetic_shards import write_dataset
 from lpm_train.shards import Shards
 from lpm_train.text import HashedWords
 from lpm_train.tools.precompute import precompute
+from schemas.tables.performance import CaptionRow
 
 RESULT = Path(__file__).resolve().parent / "results" / "loader.json"
 SIZES = {"listen.flac": 2_000, "mp4": 550_000, "speak.flac": 60_000, "json": 8_000} | {
@@ -173,7 +174,7 @@ def decode_like_the_loader(sample: dict[str, Any], encoders: Encoders) -> None:
     encoders.codec.encode(to_unit(read_video(sample["mp4"], BUCKET[1:], 0, BUCKET[0]))[None])
     for name in ("speak.flac", "listen.flac"):
         encoders.audio(read_sound(sample[name], record.video.n_frames), 48_000)
-    encoders.text([record.performance.caption])
+    encoders.text([record.performance[CaptionRow.caption]])
     for reference in record.references[:4]:
         encode_images(encoders.codec, to_unit(read_image(sample[reference.member], BUCKET[1:]))[None])
 

@@ -31,11 +31,12 @@ from lpm_train.shards import Shards
 from lpm_train.tools.evaluate import condition_gaps, generated, heldout_loss
 from lpm_train.tools.face_eval import face_figures
 from lpm_train.tools.precompute import precompute
-from workflows.trainer_faces import open_faces
+from workflows.trainer_faces import PipelineFaces
 
 PICTURES = {"data.frames": 24, "data.height": 128, "data.width": 128}  # about a second; 6 latents of 16 x 16
 MODEL = {
-    "data.audio": "'logmel:2x40'", "data.text": "'hashed-words:32x16'", "data.batch": 4, "data.hop_frames": 4,
+    "data.audio.n_mels": 40, "data.text": {"use": "hashed-words", "width": 32, "length": 16},
+    "data.batch": 4, "data.hop_frames": 4,
     "data.precomputed": "'real'", "model.width": 192, "model.depth": 6, "model.heads": 6, "model.speak_before": 6,
     "model.speak_after": 2, "model.listen_before": 8, "stream.window": 3, "stream.shift": 2, "flow.shift": 1.5,
     "run.device": "'cpu'",
@@ -66,7 +67,7 @@ def train(dataset: str, out: Path, steps: dict[str, int]) -> None:
     out.mkdir(parents=True, exist_ok=True)
     if not (out / "codec.pt").exists():
         PrincipalCodec.fit(clips(dataset), (4, 8, 8), 24).save(out / "codec.pt")
-    shared = PICTURES | MODEL | {"data.codec": f"'principal:{out / 'codec.pt'}'"}
+    shared = PICTURES | MODEL | {"data.codec": {"use": "principal", "path": str(out / "codec.pt")}}
     before: Path | None = None
     for stage, own in STAGES.items():
         told = (shared if before is None else {}) | own | {"run.stage": f"'{stage}'", "run.steps": steps[stage]}
@@ -85,8 +86,8 @@ def look(checkpoint: Path, dataset: str, rows: int) -> dict[str, dict[str, float
     """Measure one stage's model on clips of the dataset, under their own conditions and under others'."""
     config, model = load_model(checkpoint)
     data = replace(config.data, root=dataset, batch=rows, silence=0.0)
-    layout = None if config.run.stage == "pretrain" else config.stream
-    with Loader(data, make_encoders(data), seed=1) as loader, closing(open_faces()) as reader:
+    layout = None if config.run.stage.choice == "pretrain" else config.stream
+    with Loader(data, make_encoders(data), seed=1) as loader, closing(PipelineFaces()) as reader:
         batch = next(loader)
         own = generated(model, config, batch, 4)
         figures = face_figures(reader, loader, batch, own).values

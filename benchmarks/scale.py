@@ -21,6 +21,7 @@ import json
 import subprocess
 import sys
 import tempfile
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -276,16 +277,16 @@ def write_source(stepper: Stepper, root: Path, source_id: str, per_source: int, 
         n_windows: int | None = None
         for s in stepper.pipeline.stages:
             cls = s.cls
-            if cls.unit == "dataset":
+            if cls.grain == "dataset":
                 continue
-            if n_windows is None and cls.unit == "window":
+            if n_windows is None and cls.grain == "window":
                 n_windows = stepper.source_windows(source_id)
-            items = stepper.window_items(source_id) if cls.unit == "window" else [WorkItem(source_id)]
+            items = stepper.window_items(source_id) if cls.grain == "window" else [WorkItem(source_id)]
             for item in items:
-                window = item.window_index if cls.unit == "window" else None
+                window = item.window_index if cls.grain == "window" else None
                 item = WorkItem(source_id, item.window, item.window_index, max(n_windows or 1, 1))
                 commit = Commit(s.name, source_id, "", window=window)
-                if cls.gate is not None and cls.gate_mode != "any":
+                if cls.gate is not None and cls.gate_mode != "once":
                     item = WorkItem(source_id, n_windows=item.n_windows, units=tuple(live[cls.gate]))
                     commit.units = dict.fromkeys(item.units, "")
                 if cls.gate_mode == "each" and cls.gate is not None:
@@ -301,8 +302,8 @@ def write_source(stepper: Stepper, root: Path, source_id: str, per_source: int, 
                     _put(root / name, data)
                     digest = hashlib.sha256(data).hexdigest()
                     commit.tables[table.name] = {"file": name, "sha256": digest, "rows": rows.num_rows}
-                name = commit_file(s.name, item, cls.unit == "window")
-                _put(root / name, (json.dumps(commit.to_json(), sort_keys=True, indent=1) + "\n").encode())
+                name = commit_file(s.name, item, cls.grain == "window")
+                _put(root / name, (json.dumps(asdict(commit), sort_keys=True, indent=1) + "\n").encode())
 
 
 _EMPTY: dict[Table, bytes] = {}

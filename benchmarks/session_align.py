@@ -1,10 +1,11 @@
 """How often chance aligns recordings that share no sound, and how surely a faint leak does.
 
-Made conversations of `tests/support/session_factory.py`: two people take turns, each with a microphone, a clock and noise.
+Made conversations of `tests/support/session_factory.py`: two people take turns, each with a microphone, a clock
+and noise.
 `alternating` shares turns but no sound, `unrelated` nothing, `leak` lets each voice reach the other microphone 10 to
 30 dB fainter. Prints how confidences are spread, and for `leak` how many offsets are wrong by over 10 ms.
 
-    PYTHONPATH=tests .venv/bin/python benchmarks/session_align.py [--json benchmarks/results/session_align.json]
+    PYTHONPATH=tests/support .venv/bin/python benchmarks/session_align.py [--json benchmarks/results/session_align.json]
 """
 
 from __future__ import annotations

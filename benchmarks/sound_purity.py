@@ -8,17 +8,18 @@ files; null where nothing was packed.
 
 from __future__ import annotations
 
+import io
 import tarfile
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import soundfile
 from points import Point
 from truth_people import Truth
 
 from curation import Dataset
-from curation.media.encode import decode_flac
 from schemas import tables as t
 from schemas.time import GRID_HZ
 
@@ -37,7 +38,7 @@ def sounds(dataset: Dataset, file: str) -> dict[str, tuple[npt.NDArray[np.float3
         for member in tar:
             for name in ("speak", "listen"):
                 if member.name.endswith(f".{name}.flac") and (f := tar.extractfile(member)) is not None:
-                    out[name] = decode_flac(f.read())
+                    out[name] = soundfile.read(io.BytesIO(f.read()), dtype="float32")
     return out
 
 

@@ -20,6 +20,7 @@ from typing import Any
 import record
 import torch
 
+from lpm_train import parts
 from lpm_train.checkpoint import load_weights
 from lpm_train.codec import PatchCodec
 from lpm_train.config import PRESETS, Config
@@ -90,7 +91,7 @@ def main() -> None:
         codec = PatchCodec(stride)
         codec.channels = config.model.channels
         codec.decode = lambda z, state=None: (z.new_zeros(1, z.shape[1] * stride[0], 3, 1, 1), None)  # type: ignore[method-assign]
-        encoders = make_encoders(replace(config.data, codec="patch:1x4x4", text="hashed-words:32x6"), device)
+        encoders = make_encoders(replace(config.data, codec=parts.codec(), text=parts.text(width=32, length=6)), device)
         encoders = Encoders(codec, encoders.audio, encoders.text, device)
     model = DiT(config.model).to(device)
     if weights is not None:

@@ -21,11 +21,12 @@ from typing import Any
 import record
 import torch
 
+from lpm_train import parts
 from lpm_train.batch import Batch, Conditions
 from lpm_train.config import PRESETS, Config
-from lpm_train.named import make_stage
 from lpm_train.parallel import Ranks
 from lpm_train.proof.toy import toy_config
+from lpm_train.stage import make_stage
 from lpm_train.tools.flops import H200_BF16, forward_flops, mfu
 
 SHAPES = {"toy": (12, 8, 8), "small": (15, 32, 32), "h200_1b3": (21, 60, 104)}
@@ -77,7 +78,7 @@ def main() -> None:
     }
     for name in ("pretrain", "causal", "distill"):
         config = toy_config(name) if args.preset == "toy" else PRESETS[args.preset]()
-        run = replace(config.run, stage=name, device="cuda" if cuda else "cpu")  # type: ignore[arg-type]
+        run = replace(config.run, stage=parts.stage(name), device="cuda" if cuda else "cpu")
         config = replace(config, run=run)
         if not cuda:
             config = replace(config, run=replace(config.run, bf16=False, compile=False, attention="sdpa"))

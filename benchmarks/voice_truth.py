@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from annotators.speech.diarization_score import LabelledTurn, parse_rttm
+from diarization_score import LabelledTurn, parse_rttm
 
 SOUND = (".wav", ".flac", ".mp3", ".mp4", ".avi", ".mkv", ".mov")
 UNTOLD = ("unknown", "unsure")

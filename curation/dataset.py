@@ -8,9 +8,10 @@ Views are made over the Parquet files, so nothing is copied; the same files open
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,7 +27,7 @@ from curation.storage.compacted import Part, live_parts
 from curation.storage.store import Store, StoreError, table_file
 from schemas import tables as t
 from schemas.extensions import declare, from_json
-from schemas.table import Table
+from schemas.table import Column, Table
 from schemas.units import RIGHTS, UNITS
 
 FORMAT_VERSION = 1
@@ -96,15 +97,21 @@ class Dataset:
         ends = [*(group[0] for group in cut[1:]), None]
         return [Slice(tuple(group), end) for group, end in zip(cut, ends, strict=True)]
 
-    def table(self, table: Table, columns: list[str] | None = None, sources: Collection[str] | None = None) -> pa.Table:
+    def table(
+        self,
+        table: Table,
+        columns: Sequence[Column[Any] | str] | None = None,
+        sources: Collection[str] | None = None,
+    ) -> pa.Table:
         """Return a table as Arrow, sorted by key: all of it, or the rows of some sources without reading others'."""
+        names = None if columns is None else [str(c) for c in columns]
         whole, parts = self._files(table, sources)
         if not whole and not parts:
-            return table.empty().select(columns or list(table.column_names))
+            return table.empty().select(names or list(table.column_names))
         chosen = None
         if sources is not None and table.grain == "dataset":
             chosen = pads.field("source_id").isin(sorted(sources))
-        rows = self._dataset(table, whole, parts).to_table(columns=columns, filter=chosen)
+        rows = self._dataset(table, whole, parts).to_table(columns=names, filter=chosen)
         keys = [k for k in table.key if k in rows.column_names]
         return rows.sort_by([(k, "ascending") for k in keys]) if keys else rows
 
@@ -234,17 +241,31 @@ class Dataset:
         return out
 
     def write_catalog(self) -> None:
-        """(Re)build catalog.duckdb, a DuckDB file of views over the dataset's files; local datasets only."""
+        """(Re)build catalog.duckdb, commented views over the dataset's files; local datasets only."""
         if not self.store.local:
             return
         path = self.store.local_path("catalog.duckdb")
         temporary = path.with_name(".tmp-catalog.duckdb")
         temporary.unlink(missing_ok=True)
         try:
-            self.connect(str(temporary)).close()
+            with contextlib.closing(self.connect(str(temporary))) as con:
+                con.execute("; ".join(("BEGIN", *_comments(), "COMMIT")))
             temporary.replace(path)
         except (OSError, duckdb.IOException) as e:
             raise StoreError(f"cannot write {path}: {e}") from e
+
+
+def _comments() -> Iterator[str]:
+    """Yield the SQL that says of every view and column in the catalogue what it is."""
+    for table in t.TABLES.values():
+        yield f'COMMENT ON VIEW "{table.name}" IS {_quoted(table.doc)}'
+        for c in table.columns:
+            said = f"{c.doc} [{c.unit}]" if c.unit else c.doc
+            yield f'COMMENT ON COLUMN "{table.name}"."{c.name}" IS {_quoted(said)}'
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
 
 
 def _named_in(sql: str) -> list[Table] | None:

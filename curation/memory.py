@@ -61,7 +61,7 @@ def run_chain(
     for stage in stages:
         inputs = MemoryInputs(media, parts)
         items = [WorkItem(source_id)]
-        if stage.unit == "window":
+        if stage.grain == "window":
             spans = windows(duration_s, window_s)
             items = [WorkItem(source_id, w, i, len(spans)) for i, w in enumerate(spans)]
         elif stage.gate is not None:

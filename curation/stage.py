@@ -19,16 +19,16 @@ from pydantic import BaseModel, ConfigDict
 from schemas.table import Row, Table
 from schemas.time import Interval
 
-Unit = Literal["source", "window", "dataset"]
+Grain = Literal["source", "window", "dataset"]
 Gate = Literal["sources", "shots", "tracks", "segments"]
-GateMode = Literal["any", "set", "each"]
+GateMode = Literal["once", "together", "each"]
 
 
 @runtime_checkable
 class Exchangeable(Protocol):
     """A setting that chooses what a stage is made of: a back-end, with its own settings."""
 
-    def identity(self, label: str) -> Mapping[str, str]:
+    def provenance(self, label: str) -> Mapping[str, str]:
         """Name what is at work under `label`, with its weights' SHA-256. No model is loaded."""
         ...
 
@@ -43,11 +43,11 @@ class StageSettings(BaseModel):
         values = {name: getattr(self, name) for name in type(self).model_fields}
         return {name: v for name, v in values.items() if isinstance(v, Exchangeable)}
 
-    def identity(self) -> dict[str, str]:
+    def provenance(self) -> dict[str, str]:
         """Name the back-ends that determine a stage's numbers, with their weights' SHA-256. No model is loaded."""
         out: dict[str, str] = {}
         for name, chosen in self.parts().items():
-            out |= chosen.identity(name)
+            out |= chosen.provenance(name)
         return out
 
 
@@ -113,11 +113,11 @@ class Stage(Protocol):
     Class attributes:
         name: the stage's name in workflows, commits and errors.
         version: raise it when the same inputs give other tables.
-        unit: what one work item is.
+        grain: what one work item is.
         reads, writes: tables it reads and writes; the order of stages follows from them. A dataset stage may read a
             table of its own: what it wrote there the last time.
         gate: the kind of unit that must be alive under the policy for this stage to run; None = always.
-        gate_mode: "any": runs once for the source when any unit is alive; "set": depends on which are alive and
+        gate_mode: "once": runs once for the source when any unit is alive; "together": depends on which are alive and
             sees only those; "each": measures each unit on its own, so that only missing ones are computed (its
             tables must carry the unit's id column).
         Settings: the stage's settings model.
@@ -125,7 +125,7 @@ class Stage(Protocol):
 
     name: ClassVar[str]
     version: ClassVar[int]
-    unit: ClassVar[Unit]
+    grain: ClassVar[Grain]
     reads: ClassVar[tuple[Table, ...]]
     writes: ClassVar[tuple[Table, ...]]
     gate: ClassVar[Gate | None]
@@ -160,7 +160,7 @@ def _strip_directory(line: str) -> str:
     return f'{head}  File "{"/".join(Path(path).parts[-2:])}"{tail}'
 
 
-Rows = Mapping[Table, Iterable[Row] | Iterable[Mapping[str, Any]]]
+Rows = Mapping[Table, Iterable[Row]]
 
 
 def each_unit(units: Iterable[str], measure: Callable[[str], Rows]) -> Outputs:

@@ -14,7 +14,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from lpm_train.codec import Codec, digest, numbers, picture_frames
+from lpm_train.codec import Codec, picture_frames
 from lpm_train.storage import DataError
 from schemas.sample import FPS
 
@@ -28,10 +28,6 @@ class AudioEncoder(Protocol):
     width: int  # features A in a step
     steps_per_frame: int  # steps q in a video frame of 1/25 s
 
-    @property
-    def fingerprint(self) -> str:
-        """Hash of everything that changes features."""
-
     def __call__(self, wave_N: Tensor, rate_hz: int) -> Tensor:
         """Encode a whole clip: [N] in [-1, 1] -> [n_frames * q, A]."""
 
@@ -44,12 +40,7 @@ class LogMel:
         if min(steps_per_frame, n_mels) < 1:
             raise DataError(f"log-mel: steps_per_frame {steps_per_frame} and n_mels {n_mels} must be at least 1")
         self.steps_per_frame, self.width, self.top_hz, self.window_s = steps_per_frame, n_mels, top_hz, window_s
-        self.name = f"logmel:{steps_per_frame}x{n_mels}"
-
-    @property
-    def fingerprint(self) -> str:
-        """Hash of the settings."""
-        return digest(self.name, self.top_hz, self.window_s)
+        self.name = f"logmel {steps_per_frame}x{n_mels}"
 
     def hop(self, rate_hz: int) -> int:
         """Return the samples in a step.
@@ -126,19 +117,3 @@ def latent_steps(features_TA: Tensor, codec: Codec, start: int, latents: int, q:
         raise DataError(f"{len(features_TA)} audio steps are fewer than the {stop} that the window's frames need")
     lead = before_A.to(features_TA).expand(max(0, -first), -1)
     return torch.cat([lead, features_TA[max(0, first) : stop]])
-
-
-def make_audio(spec: str) -> AudioEncoder:
-    """Make an audio encoder from its name: logmel:QxMELS, wav2vec2:DIRECTORY or whisper:DIRECTORY.
-
-    Raises:
-        DataError: the name is none of these, or what it names cannot be loaded.
-    """
-    kind, _, rest = spec.partition(":")
-    if kind == "logmel":
-        return LogMel(*numbers(spec, "logmel:STEPSxBANDS", "logmel:2x80"))
-    if kind in ("wav2vec2", "whisper") and rest:
-        from lpm_train.extras.audio_public import load_public_audio
-
-        return load_public_audio(kind, rest)
-    raise DataError(f"unknown audio encoder {spec!r}: use logmel:QxMELS, wav2vec2:DIRECTORY or whisper:DIRECTORY")

@@ -27,7 +27,7 @@ from torch.distributed.checkpoint.state_dict import (
     set_optimizer_state_dict,
 )
 
-from lpm_train.config import Config, from_json, to_json
+from lpm_train.config import Config, ConfigError, from_json, to_json
 from lpm_train.model import DiT
 from lpm_train.stage import Stage
 
@@ -113,7 +113,7 @@ def load(path: Path, stage: Stage, config: Config) -> Meta:
     Raises:
         CheckpointError: model, stage, data or seed are not those of the checkpoint.
     """
-    saved = from_json((path / "config.json").read_text())
+    saved = read_config(path)
 
     def identity(c: Config) -> dict[str, Any]:
         data = replace(c.data, workers=0, prefetch=0, root="")
@@ -132,6 +132,15 @@ def load(path: Path, stage: Stage, config: Config) -> Meta:
     for name, optimizer in stage.optimizers.items():
         set_optimizer_state_dict(stage.roles[name], optimizer, tensors["optimizers"][name])
     return read_meta(path)
+
+
+def read_config(path: Path) -> Config:
+    """Read the configuration beside a checkpoint. Raises ConfigError, with the file's name."""
+    file = path / "config.json"
+    try:
+        return from_json(file.read_text(encoding="utf-8"))
+    except ConfigError as e:
+        raise ConfigError(f"{file}: {e}") from e
 
 
 def find(out: Path) -> Path:
@@ -155,7 +164,7 @@ def load_weights(path: Path) -> tuple[Config, dict[str, Tensor]]:
     `path` is a checkpoint, or a run's directory (then its best one, see `find`).
     """
     path = find(path)
-    config = from_json((path / "config.json").read_text())
+    config = read_config(path)
     with torch.device("meta"):
         model = DiT(config.model)
     weights = {n: torch.empty(p.shape) for n, p in model.named_parameters()}

@@ -8,6 +8,7 @@ quick to start for those who do not train. The commands around training are in `
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, TypeVar
@@ -18,7 +19,7 @@ train = typer.Typer(no_args_is_help=True)
 
 Dataset = Annotated[str, typer.Argument(help="a packed dataset: a directory or an s3:// prefix")]
 Where = Annotated[str | None, typer.Option(help="SQL over the manifest, e.g. \"state = 'listen' AND duration_s >= 4\"")]
-Preset = Annotated[str | None, typer.Option(help="toy, small or h200_1b3, or module:function")]
+Preset = Annotated[str | None, typer.Option(help="toy, small or h200_1b3, or a YAML file of settings over one")]
 Settings = Annotated[list[str] | None, typer.Option("--set", help="section.field=value, e.g. optim.lr=1e-4")]
 
 _F = TypeVar("_F", bound=Callable[..., int])
@@ -33,10 +34,14 @@ def told(function: _F) -> Callable[..., None]:
         from lpm_train.config import ConfigError
         from lpm_train.loop import TrainingError
         from lpm_train.storage import DataError
+        from schemas.places import StoreError
+        from schemas.use import UseError
 
+        if (here := str(Path.cwd())) not in sys.path:
+            sys.path.append(here)  # last: modules of one's own are found here, and shadow nothing
         try:
             code = function(*args, **options)
-        except (CheckpointError, ConfigError, DataError, TrainingError) as e:
+        except (CheckpointError, ConfigError, DataError, StoreError, TrainingError, UseError) as e:
             typer.echo(f"lpm: {e}", err=True)
             code = 1
         raise typer.Exit(code)

@@ -8,7 +8,6 @@ public causal video autoencoders do. All frame arithmetic of the package is in t
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any, Protocol
 
 import torch
@@ -28,10 +27,6 @@ class Codec(Protocol):
     first_alone: bool  # True: the first latent of a clip covers one frame only
     mean: Tensor  # mean of raw latents by channel, [C]; `encode` subtracts it
     std: Tensor  # spread of raw latents by channel, [C]; `encode` divides by it
-
-    @property
-    def fingerprint(self) -> str:
-        """Hash of everything that changes latents: kind, settings, weights, normalisation."""
 
     def encode(self, frames_BFCHW: Tensor) -> Tensor:
         """Encode whole clips: [B, F', 3, H', W'] in [-1, 1] -> [B, F, C, H, W]."""
@@ -101,13 +96,8 @@ class PatchCodec:
             raise DataError(f"patch codec: stride {stride} must be positive, and std {std} too")
         self.stride = stride
         self.channels = 3 * stride[0] * stride[1] * stride[2]
-        self.name = "patch:" + "x".join(map(str, stride))
+        self.name = "patch " + "x".join(map(str, stride))
         self.mean, self.std = torch.full((self.channels,), mean), torch.full((self.channels,), std)
-
-    @property
-    def fingerprint(self) -> str:
-        """Hash of stride and normalisation."""
-        return digest(self.name, self.mean, self.std)
 
     def encode(self, frames_BFCHW: Tensor) -> Tensor:
         """Fold: [B, F', 3, H', W'] -> [B, F'/t, 3thw, H'/h, W'/w]."""
@@ -133,27 +123,3 @@ def denormalize(codec: Codec, latents_BFCHW: Tensor) -> Tensor:
     """Undo `normalize`."""
     mean, std = (v.to(latents_BFCHW)[:, None, None] for v in (codec.mean, codec.std))
     return latents_BFCHW * std + mean
-
-
-def digest(*parts: object) -> str:
-    """Hash settings and tensors to 16 hex digits."""
-    out = hashlib.sha256()
-    for part in parts:
-        if isinstance(part, Tensor):
-            out.update(str(part.dtype).encode() + part.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
-        else:
-            out.update(repr(part).encode())
-        out.update(b"\x1f")
-    return out.hexdigest()[:16]
-
-
-def numbers(spec: str, form: str, example: str) -> list[int]:
-    """Read the whole numbers of KIND:AxBx..., as many as the form has.
-
-    Raises:
-        DataError: it is not of that form.
-    """
-    out = (spec.partition(":")[2] or example.partition(":")[2]).split("x")
-    if len(out) != len(form.split("x")) or not all(n.isdecimal() for n in out):
-        raise DataError(f"{spec!r}: write {form}, e.g. {example}")
-    return [int(n) for n in out]

@@ -7,19 +7,17 @@ and audio steps (r a frame) unless a name says otherwise.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import typing
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal, TypeVar
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
+from lpm_train import parts
 from lpm_train.batch import DropRates
-from schemas.use import UseError, near, read_setting
-
-StageName = Literal["pretrain", "causal", "consistency", "distill"]
+from schemas.use import UseError, assign, near, read_setting
 
 
 class ConfigError(ValueError):
@@ -187,7 +185,7 @@ class Optim:
 class Run:
     """How long, where, and how often to look."""
 
-    stage: StageName = "pretrain"
+    stage: parts.StagePart = field(default_factory=parts.stage)
     steps: int = 1000
     seed: int = 0
     device: str = ""  # empty: cuda if there is one, else cpu
@@ -213,9 +211,9 @@ class Data:
 
     root: str = ""  # a packed dataset: a directory or an s3:// prefix
     where: str = ""  # SQL condition over the manifest; empty: all
-    codec: str = "patch:1x4x4"
-    audio: str = "logmel:2x80"
-    text: str = "hashed-words:64x48"
+    codec: parts.CodecPart = field(default_factory=parts.codec)
+    audio: parts.AudioPart = field(default_factory=parts.audio)
+    text: parts.TextPart = field(default_factory=parts.text)
     frames: int = 64  # video frames of a clip
     height: int = 256
     width: int = 256
@@ -289,7 +287,10 @@ def small() -> Config:
         distill=Distill(lr=4e-6, critic_lr=1e-5, guidance=2.0, shift=3.0),
         optim=Optim(lr=1e-4, weight_decay=0.01, warmup=500, ema=0.999),
         run=Run(steps=50_000, bf16=True, compile=True, eval_every=1000, save_every=1000),
-        data=Data(codec="tiny:codec.pt", text="minilm", frames=60, batch=64, max_refs=4, workers=8),
+        data=Data(
+            codec=parts.codec("tiny", path="codec.pt"), text=parts.text("minilm"), frames=60, batch=64, max_refs=4,
+            workers=8,
+        ),
     )  # fmt: skip
 
 
@@ -310,60 +311,56 @@ def h200_1b3() -> Config:
         distill=Distill(lr=2e-6, critic_lr=4e-7, guidance=4.0, shift=5.0),
         optim=Optim(lr=5e-5, weight_decay=0.01, warmup=1000, ema=0.999, micro_batch=1, exact_sums=False),
         run=Run(steps=100_000, bf16=True, compile=True, checkpointing=True, eval_every=2000, save_every=1000),
-        data=Data(codec="wan:vae", text="minilm", frames=81, height=480, width=832, batch=64, max_refs=4, workers=8),
+        data=Data(
+            codec=parts.codec("wan", directory="vae"), text=parts.text("minilm"), frames=81, height=480, width=832,
+            batch=64, max_refs=4, workers=8,
+        ),
     )  # fmt: skip
 
 
 PRESETS: dict[str, Callable[[], Config]] = {"toy": toy, "small": small, "h200_1b3": h200_1b3}
 
 
-def override(config: Config, settings: Sequence[str]) -> Config:
-    """Apply settings written `section.field=value`, values as YAML or Python literals.
+C = TypeVar("C", bound=Config)
+
+
+def override(config: C, settings: Sequence[str]) -> C:
+    """Apply settings written `section.field=value` (or deeper), values as YAML or Python literals, as a workflow's.
 
     Raises:
-        ConfigError: no such field (those that exist are listed), or a value of another type.
+        ConfigError: no such field (the nearest is named), or a value of another type.
     """
+    tree = TypeAdapter(type(config)).dump_python(config, mode="json")
     for setting in settings:
         try:
-            (*sections, name), value = read_setting(setting)
+            path, value = read_setting(setting)
         except UseError as e:
             raise ConfigError(str(e)) from e
-        tree = dataclasses.asdict(config)
-        at: Any = tree
-        for key in sections:
-            at = at.setdefault(key, {})
-            if not isinstance(at, dict):
-                raise ConfigError(f"no setting {'.'.join([*sections, name])!r}: {key} is a single value")
-        at[name] = value
-        config = from_json(json.dumps(tree, default=repr))
-    return config
+        assign(tree, path, value)
+    return from_json(json.dumps(tree, default=repr), type(config))
 
 
 def to_json(config: Config) -> str:
     """Write the resolved configuration."""
-    return json.dumps(dataclasses.asdict(config), indent=2, sort_keys=True)
+    return json.dumps(TypeAdapter(type(config)).dump_python(config, mode="json"), indent=2, sort_keys=True)
 
 
-def from_json(text: str) -> Config:
+def from_json(text: str, kind: type[C] = Config) -> C:  # type: ignore[assignment]
     """Read a configuration written by `to_json`; defaults stand for fields that it does not have.
 
     Raises:
-        ConfigError: a field is unknown (those that exist are listed), of another type, or does not fit the others.
+        ConfigError: a field is unknown (the nearest is named), of another type, or does not fit the others.
     """
     try:
-        return _READER.validate_json(text)
+        return TypeAdapter(kind).validate_json(text)
     except ValidationError as e:
         error = e.errors()[0]
-        path, kind = ".".join(map(str, error["loc"])), Config
+        path, at = ".".join(map(str, error["loc"])), kind
         if error["type"] == "value_error":
-            raise ConfigError(str(error["ctx"]["error"])) from e
+            said = error["ctx"]["error"]
+            raise ConfigError(f"{path}: {said}" if isinstance(said, UseError) else str(said)) from e
         if error["type"] != "unexpected_keyword_argument":
             raise ConfigError(f"{path} = {error['input']!r}: {error['msg'].lower()}") from e
         for section in error["loc"][:-1]:
-            kind = typing.get_args(kind)[0] if isinstance(section, int) else typing.get_type_hints(kind)[section]
-        known = typing.get_type_hints(kind)
-        meant = near(str(error["loc"][-1]), known)
-        raise ConfigError(f"no setting {path!r}; {meant} ({kind.__name__} has {', '.join(known)})") from e
-
-
-_READER = TypeAdapter(Config)
+            at = typing.get_args(at)[0] if isinstance(section, int) else typing.get_type_hints(at)[section]
+        raise ConfigError(f"no setting {path!r}; {near(str(error['loc'][-1]), typing.get_type_hints(at))}") from e

@@ -103,19 +103,25 @@ class Loader:
 
     def state(self) -> dict[str, Any]:
         """Say where the stream stands: what the next batch will be. The same on every rank."""
-        fingerprint = {"data": self.fingerprint, "order": self.order.fingerprint}
-        return {"epoch": self._next[0], "cursor": self._next[1], "seed": self.seed, "fingerprint": fingerprint}
+        made = {"data": self.fingerprint, "order": self.order.fingerprint, "encoders": self.encoders.identity}
+        return {"epoch": self._next[0], "cursor": self._next[1], "seed": self.seed, "fingerprint": made}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Continue from a state.
 
         Raises:
-            DataError: the data, the selection, the global batch or the seed are not those of the state.
+            DataError: the data, the selection, the encoders, the global batch or the seed are not those of the state.
         """
         if state["fingerprint"]["data"] != self.fingerprint:
             raise DataError(
                 "the dataset is not the one this run was training on (its manifest, the --where clause, or a shard's "
                 "size changed): restore it, or start a new run on the new data"
+            )
+        before = state["fingerprint"].get("encoders", self.encoders.identity)  # not in checkpoints of older versions
+        if other := [part for part, made in self.encoders.identity.items() if before[part] != made]:
+            raise DataError(
+                f"the {' and the '.join(other)} of this run was another when it was interrupted (its class, a setting "
+                "or its weights changed under the same name): bring it back, or start a new run"
             )
         if (state["fingerprint"]["order"], state["seed"]) != (self.order.fingerprint, self.seed):
             raise DataError(

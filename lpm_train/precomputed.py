@@ -1,9 +1,9 @@
 """Latents, audio features and text embeddings that `lpm train precompute` has written beside the shards.
 
-`precomputed/NAME/` holds one tar and one index a shard, and `meta.json` with the fingerprints of the encoders that
-wrote it. Loading checks them, and each sample's digest: latents of another codec, or of a clip that was packed again
-since, are refused instead of trained on. Windows were encoded one by one from their own first frame, so that a
-window's latents are exactly those of the clip cut there, also for codecs that look back in time.
+`precomputed/NAME/` holds one tar and one index a shard, and `meta.json` with the identity of the encoders
+that wrote it (`lpm_train.parts`). Loading checks that, and each sample's digest: latents of another codec, or of a clip
+that was packed again since, are refused instead of trained on. Windows were encoded one by one from their own first
+frame, so that a window's latents are exactly those of the clip cut there, also for codecs that look back in time.
 """
 
 from __future__ import annotations
@@ -32,9 +32,7 @@ INDEX = pa.schema(
 
 def meta_of(encoders: Encoders, hop_frames: int, dtype: str) -> dict[str, Any]:
     """Describe a set: which encoders make it, of which windows, in what precision."""
-    made: dict[str, Any] = {"codec": encoders.codec, "audio": encoders.audio, "text": encoders.text}
-    prints = {k: {"name": e.name, "fingerprint": e.fingerprint} for k, e in made.items()}
-    return {"format": 1, **prints, "hop_frames": hop_frames, "dtype": dtype}
+    return {"format": 2, **encoders.identity, "hop_frames": hop_frames, "dtype": dtype}
 
 
 def index_name(folder: str, shard: str) -> str:
@@ -50,9 +48,18 @@ def read_meta(storage: Storage, folder: str) -> dict[str, Any] | None:
         return None
 
 
-def difference(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
-    """Say in what a stored description differs from the wanted one."""
-    return "; ".join(f"{k}: stored {stored.get(k)}, asked for {v}" for k, v in wanted.items() if stored.get(k) != v)
+def difference(stored: Mapping[str, Any], wanted: Mapping[str, Any], at: str = "") -> str:
+    """Say in what a stored description differs from the wanted one; another format is all that is said of it."""
+    said = []
+    for key in {"format": 0, **stored, **wanted}:
+        have, want = stored.get(key), wanted.get(key)
+        if isinstance(have, Mapping) and isinstance(want, Mapping):
+            said += [difference(have, want, f"{at}{key}.")] * (have != want)
+        elif have != want:
+            said.append(f"{at}{key}: stored {have}, asked for {want}")
+        if key == "format" and said:
+            break
+    return "; ".join(said)
 
 
 def read_index(storage: Storage, folder: str, shard: str) -> pa.Table:

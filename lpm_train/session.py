@@ -1,4 +1,4 @@
-"""From a configuration to what works: encoders by their names, a loader, a model, and a stage that is run.
+"""From a configuration to what works: encoders as they are chosen, a loader, a model, and a stage that is run.
 
 This is where the model's input widths are taken from the encoders and where splits are chosen. Errors that a user can
 mend come up as `ConfigError`, `DataError`, `CheckpointError` or `TrainingError`.
@@ -6,32 +6,36 @@ mend come up as `ConfigError`, `DataError`, `CheckpointError` or `TrainingError`
 
 from __future__ import annotations
 
-import importlib
+import json
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from lpm_train import loop
-from lpm_train.audio import make_audio, steps_per_latent
-from lpm_train.checkpoint import load_weights, steps
+from lpm_train.audio import steps_per_latent
+from lpm_train.checkpoint import load_weights, read_config, steps
 from lpm_train.codec import latent_frames
-from lpm_train.config import PRESETS, Config, ConfigError, Data, Model, from_json, override
+from lpm_train.config import PRESETS, Config, ConfigError, Data, Model, override
 from lpm_train.loader import Loader
 from lpm_train.make import Encoders
 from lpm_train.model import DiT
-from lpm_train.named import make_codec, make_stage
 from lpm_train.parallel import ranks
 from lpm_train.shards import Shards
-from lpm_train.stage import Weights
+from lpm_train.stage import Weights, make_stage
 from lpm_train.storage import DataError
-from lpm_train.text import make_text
+from schemas import yaml12
+from schemas.use import near
 
 
 def make_encoders(data: Data, device: str = "cpu") -> Encoders:
     """Make the encoders that a configuration names; the codec goes to `device`."""
-    codec = make_codec(data.codec)
+    codec: Any = data.codec.build()
     codec = codec.to(device) if hasattr(codec, "to") else codec
-    return Encoders(codec, make_audio(data.audio), make_text(data.text), device)
+    return Encoders(codec, data.audio.build(), data.text.build(), device)
 
 
 def resolve(
@@ -40,34 +44,38 @@ def resolve(
     """Make the configuration of a run: where it begins, then the settings on top.
 
     Args:
-        preset: a preset or an importable function; None: as the first of `runs` that there is, else `small`.
+        preset: a preset, or a YAML file of settings over one; None: as the first of `runs` that there is, else `small`.
         dataset: what is read.
         where: SQL condition over its manifest; None: that of the configuration.
         settings: `section.field=value`, each.
         runs: directories of earlier runs.
 
     Raises:
-        ConfigError: no such preset, function or field.
+        ConfigError: no such preset, file or field.
     """
-    before = [f for f in (run / "config.json" for run in runs if run is not None) if f.exists()]
-    config = from_json(before[0].read_text()) if before and preset is None else _preset(preset or "small")
+    before = [run for run in runs if run is not None and (run / "config.json").exists()]
+    config = read_config(before[0]) if before and preset is None else _preset(preset or "small")
     config = override(config, settings)
     return replace(config, data=replace(config.data, root=dataset, where=where or config.data.where))
 
 
 def _preset(name: str) -> Config:
+    """Return a preset, or what a YAML file lays over one; modules beside that file can be named in `use:`."""
     if name in PRESETS:
         return PRESETS[name]()
-    if ":" not in name:
-        raise ConfigError(f"no preset {name!r}: use one of {', '.join(PRESETS)}, or module:function")
-    module, _, function = name.partition(":")
+    file = Path(name)
+    if not file.is_file():
+        over = "a YAML file of settings over one, such as `preset: toy` and `optim: {lr: 1e-3}`"
+        raise ConfigError(f"no preset {name!r}; {near(name, PRESETS)} or name {over}")
     try:
-        config = getattr(importlib.import_module(module), function)()
-    except (ImportError, AttributeError) as e:
-        raise ConfigError(f"cannot import the recipe {name}: {e}") from e
-    if not isinstance(config, Config):
-        raise ConfigError(f"{name} returns a {type(config).__name__}, not an lpm_train.config.Config")
-    return config
+        sections = yaml12.load(file.read_text(encoding="utf-8"))
+        base = _preset(str(sections.pop("preset", "small")))
+        said = [f"{part}.{key}={json.dumps(value)}" for part, keys in sections.items() for key, value in keys.items()]
+    except (yaml.YAMLError, AttributeError, TypeError) as e:
+        raise ConfigError(f"{name} holds no settings by section, such as `optim: {{lr: 1e-3}}`: {e}") from e
+    if (folder := str(file.parent.absolute())) not in sys.path:
+        sys.path.append(folder)  # last: nothing that is installed is shadowed
+    return override(base, said)
 
 
 def fitted(config: Config, encoders: Encoders) -> Config:
@@ -80,7 +88,7 @@ def fitted(config: Config, encoders: Encoders) -> Config:
     block = config.stream.block
     for frames in (size[0] for size in config.data.sizes):
         latents = latent_frames(encoders.codec, frames)
-        if config.run.stage != "pretrain" and latents % block:
+        if config.run.stage.choice != "pretrain" and latents % block:
             raise ConfigError(
                 f"clips of {frames} frames are {latents} latents, no whole number of blocks of {block}: "
                 f"set data.frames={frames - latents % block * encoders.codec.stride[0]}"
@@ -131,7 +139,7 @@ def run_stage(
         ConfigError: a stage other than pretraining has nothing to start from, or settings do not fit each other.
         DataError: the data cannot be used.
     """
-    if config.run.stage != "pretrain" and init is None and not steps(out):
+    if config.run.stage.choice != "pretrain" and init is None and not steps(out):
         raise ConfigError(f"{config.run.stage} starts from the stage before: name its run with --init")
     with ranks(config) as place:
         encoders = make_encoders(config.data, str(place.device))

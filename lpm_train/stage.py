@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -201,3 +201,18 @@ class Stage:
     def _noise(self, batch: Batch, purpose: str, i: int) -> Tensor:
         shape = batch.x_BFCHW.shape[1:]
         return flow.noise(batch.sample_ids, shape, batch.x_BFCHW, purpose, self.name, self.seed, i)
+
+
+def make_stage(
+    config: Config, where: Ranks | None = None, start: Weights | None = None, teacher: Weights | None = None
+) -> Stage:
+    """Make the stage that `config.run.stage` chooses, starting from weights of the one before.
+
+    Args:
+        config: everything.
+        where: this rank; None: one process on the CPU.
+        start: weights of the student; None: fresh.
+        teacher: weights of the teacher, distillation only; None: those of `start`.
+    """
+    where = where or Ranks(device=torch.device(config.run.device or "cpu"))
+    return cast(Stage, config.run.stage.build(config=config, where=where, start=start, teacher=teacher))

@@ -1,7 +1,7 @@
 """The stages of training: each owns its models and optimizers and knows one thing, how to take a step.
 
 Pretrain (both directions) -> Causal (teacher forcing) -> optionally `extras.consistency` -> Distill (own rollouts).
-All share one transformer; each starts from the averaged weights of the one before (`named.make_stage`).
+All share one transformer; each starts from the averaged weights of the one before (`stage.make_stage`).
 `student` is what is trained, `teacher` and `critic` exist in distillation. `stage.generate` gives latents the way the
 stage's model is meant to be sampled.
 """

@@ -8,16 +8,15 @@ object stores answer one range request a call.
 from __future__ import annotations
 
 import io
-import os
 import shutil
 from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 from typing import IO
 
-import fsspec
-import pyarrow as pa
 import pyarrow.fs as pafs
+
+from schemas.places import inside, open_place, replacing
 
 _MAX_OPEN = 256  # below common limits on descriptors
 
@@ -30,15 +29,11 @@ class Storage:
     """Read ranges of, and write whole, files under a root. Safe for use from several threads."""
 
     def __init__(self, uri: str | Path) -> None:
+        """Open the root. Raises StoreError, as every method does for a name that leaves it."""
         self.uri = str(uri).rstrip("/")
-        self._fs, self._root = _open(self.uri)
+        self._fs, self._root = open_place(self.uri)
         self.local = isinstance(self._fs, pafs.LocalFileSystem)
         self._file = lru_cache(_MAX_OPEN)(self._fs.open_input_file)
-
-    def _path(self, name: str) -> str:
-        if name.startswith("/") or ".." in name.split("/") or "\0" in name:
-            raise DataError(f"unsafe path inside the dataset: {name!r}")
-        return f"{self._root}/{name}"
 
     def read(self, name: str, offset: int = 0, size: int | None = None) -> bytes:
         """Read a file, or `size` bytes from `offset`.
@@ -47,7 +42,7 @@ class Storage:
             FileNotFoundError: there is no such file.
             DataError: the file ends before the range does.
         """
-        file = self._file(self._path(name))
+        file = self._file(inside(self._root, name))
         data = bytes(file.read_at(file.size() - offset if size is None else size, offset))  # type: ignore[call-arg]
         if size is not None and len(data) != size:
             raise DataError(
@@ -59,34 +54,14 @@ class Storage:
     def sizes(self, names: Iterable[str]) -> dict[str, int]:
         """Return the sizes of files in bytes, -1 for one that does not exist."""
         names = list(names)
-        infos = self._fs.get_file_info([self._path(n) for n in names])
+        infos = self._fs.get_file_info([inside(self._root, n) for n in names])
         return {n: int(i.size) if i.type == pafs.FileType.File else -1 for n, i in zip(names, infos, strict=True)}
 
     def write(self, name: str, data: bytes | IO[bytes]) -> None:
         """Write a file from bytes or from an open file's start; it appears under its name whole or not at all."""
-        path = self._path(name)
-        folder, _, last = path.rpartition("/")
-        part = f"{folder}/.tmp-{os.getpid()}-{last}" if self.local else path  # an object appears whole by itself
-        source = io.BytesIO(data) if isinstance(data, bytes) else data
+        path, source = inside(self._root, name), io.BytesIO(data) if isinstance(data, bytes) else data
         source.seek(0)
-        if self.local:
-            self._fs.create_dir(folder, recursive=True)
-        with self._fs.open_output_stream(part) as f:
+        # An object appears whole by itself.
+        with replacing(Path(path)) if self.local else self._fs.open_output_stream(path) as f:
             shutil.copyfileobj(source, f, 1 << 22)
-        if self.local:
-            self._fs.move(part, path)
         self._file.cache_clear()  # an open file would still show what was replaced
-
-
-def _open(uri: str) -> tuple[pafs.FileSystem, str]:
-    if "://" not in uri:
-        return pafs.LocalFileSystem(), str(Path(uri).absolute())
-    try:
-        fs, root = pafs.FileSystem.from_uri(uri)
-    except pa.ArrowInvalid:  # a scheme that Arrow does not speak itself
-        try:
-            other, root = fsspec.core.url_to_fs(uri)
-        except (ImportError, ValueError) as e:
-            raise DataError(f"cannot open {uri}: {e}") from e
-        fs = pafs.PyFileSystem(pafs.FSSpecHandler(other))  # type: ignore[abstract]
-    return fs, str(root).rstrip("/")

@@ -16,8 +16,6 @@ import torch
 from torch import Tensor
 
 from lpm_train.batch import sample_seed
-from lpm_train.codec import digest, numbers
-from lpm_train.storage import DataError
 
 
 class TextEncoder(Protocol):
@@ -26,10 +24,6 @@ class TextEncoder(Protocol):
     name: str
     width: int  # features Dt of a token
     length: int  # token places L; longer texts are cut there
-
-    @property
-    def fingerprint(self) -> str:
-        """Hash of everything that changes embeddings."""
 
     def __call__(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Encode: -> (embeddings [B, L, Dt], bool mask [B, L]); an empty text has no token."""
@@ -40,12 +34,7 @@ class HashedWords:
 
     def __init__(self, width: int = 64, length: int = 48) -> None:
         self.width, self.length = width, length
-        self.name = f"hashed-words:{width}x{length}"
-
-    @property
-    def fingerprint(self) -> str:
-        """Hash of the settings."""
-        return digest(self.name)
+        self.name = f"hashed-words {width}x{length}"
 
     def __call__(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Encode: -> ([B, L, Dt], [B, L])."""
@@ -56,24 +45,3 @@ class HashedWords:
                 draw = np.random.default_rng(sample_seed("word", word)).standard_normal(self.width, np.float32)
                 out[b, i], mask[b, i] = torch.from_numpy(draw), True
         return out, mask
-
-
-def make_text(spec: str) -> TextEncoder:
-    """Make a text encoder from its name: hashed-words:WIDTHxLENGTH, minilm[:DIRECTORY], t5:DIRECTORY, clip:DIRECTORY.
-
-    Raises:
-        DataError: the name is none of these, or what it names cannot be loaded.
-    """
-    kind, _, rest = spec.partition(":")
-    if kind == "hashed-words":
-        return HashedWords(*numbers(spec, "hashed-words:WIDTHxLENGTH", "hashed-words:64x48"))
-    if kind == "minilm":
-        from lpm_train.extras.text_minilm import MiniLM
-
-        return MiniLM(rest)
-    if kind in ("t5", "clip") and rest:
-        from lpm_train.extras.text_public import load_public_text
-
-        return load_public_text(kind, rest)
-    known = "hashed-words:WIDTHxLENGTH, minilm[:DIRECTORY], t5:DIRECTORY, clip:DIRECTORY"
-    raise DataError(f"unknown text encoder {spec!r}: use {known}")

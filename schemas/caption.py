@@ -7,11 +7,14 @@ prose says only what holds for the whole clip, because while a person listens no
 
 from __future__ import annotations
 
+import json
 import re
-from typing import Annotated, Any, Literal, Self
+from collections.abc import Sequence
+from typing import Annotated, Literal, Protocol, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
 
+from schemas.tables.performance import CaptionRow
 from schemas.vocabulary import (
     BODY_MOTIONS,
     CAMERA_MOTIONS,
@@ -165,7 +168,52 @@ class PerformanceCaption(BaseModel):
             raise ValueError(f"a time-invariant caption holds time words {found}: say what holds for the whole clip")
         return self
 
+    def row(self, segment_id: str, source_id: str, contradictions: Sequence[str], voice: Voice) -> CaptionRow:
+        """Return the row of CAPTIONS, with what was found against the caption and the figures of the voice."""
+        return CaptionRow(
+            segment_id=segment_id,
+            source_id=source_id,
+            caption=self.prose,
+            emotions=list(self.emotions),
+            expressions=list(self.expressions),
+            head_motion=list(self.head_motion),
+            gaze=self.gaze,
+            stance=self.stance,
+            shot_type=self.shot_type,
+            body_motion=self.body_motion,
+            hands=self.hands,
+            posture=self.posture,
+            speaking_style=list(self.speaking_style),
+            pitch_hz=voice.pitch_hz,
+            pitch_range_st=voice.pitch_range_st,
+            syllables_per_s=voice.syllables_per_s,
+            level_over_usual_db=voice.level_over_usual_db,
+            camera=self.camera,
+            clothing=self.clothing,
+            hair=self.hair,
+            glasses=self.glasses,
+            place=self.place,
+            tags=json.dumps([tag.model_dump() for tag in self.tags], separators=(",", ":")),
+            contradictions=list(contradictions),
+            annotator=self.annotator,
+        )
 
-def caption_schema() -> dict[str, Any]:
-    """Return the JSON Schema of a performance caption, vocabularies included."""
-    return PerformanceCaption.model_json_schema()
+
+class Voice(Protocol):
+    """Figures of a voice over a segment; None = not measured."""
+
+    @property
+    def pitch_hz(self) -> float | None:
+        """Median pitch."""
+
+    @property
+    def pitch_range_st(self) -> float | None:
+        """Its range in semitones."""
+
+    @property
+    def syllables_per_s(self) -> float | None:
+        """Syllable nuclei a second of speech."""
+
+    @property
+    def level_over_usual_db(self) -> float | None:
+        """Level against the voice's usual one."""

@@ -11,6 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from schemas.packed import Packed
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -22,16 +24,33 @@ class TableError(ValueError):
 
 
 class Column(Generic[V]):
-    """One column: `unit` is empty for dimensionless values and identifiers. On a row it reads as the row's value."""
+    """One column: `unit` is empty for dimensionless values and identifiers. On a row it reads as the row's value.
 
-    __slots__ = ("doc", "name", "nullable", "type", "unit")
+    Inside SQL, `f"{SegmentRow.start_s} < 1"`, it stands for its name.
+    """
 
-    def __init__(self, type_: pa.DataType, doc: str, unit: str = "", nullable: bool = False) -> None:
+    __slots__ = ("doc", "name", "nullable", "packed", "type", "unit")
+
+    def __init__(
+        self, type_: pa.DataType, doc: str, unit: str = "", nullable: bool = False, packed: Packed | None = None
+    ) -> None:
         self.name = ""
-        self.type, self.doc, self.unit, self.nullable = type_, doc, unit, nullable
+        self.type, self.doc, self.unit, self.nullable, self.packed = type_, doc, unit, nullable, packed
 
     def __repr__(self) -> str:
         return f"Column({self.name}: {self.type})"
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def absent(self) -> V:
+        """What stands for a value of a clip of which nothing was measured."""
+        kind, mark = self.type, self.packed
+        out: Any = None if mark is None else mark.absent
+        if out is None and not self.nullable:
+            out = "" if pa.types.is_string(kind) else [] if pa.types.is_list(kind) else None
+        return cast(V, out)
 
     @overload
     def __get__(self, row: None, owner: Any) -> Self: ...

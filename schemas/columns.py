@@ -7,61 +7,62 @@ from typing import Any, Literal, overload
 import pyarrow as pa
 
 from schemas.column import Column
+from schemas.packed import Packed
 
 
 @overload
-def text(doc: str, *, null: Literal[False] = False) -> Column[str]: ...
+def text(doc: str, *, null: Literal[False] = False, packed: Packed | None = None) -> Column[str]: ...
 @overload
-def text(doc: str, *, null: Literal[True]) -> Column[str | None]: ...
-def text(doc: str, *, null: bool = False) -> Column[Any]:
+def text(doc: str, *, null: Literal[True], packed: Packed | None = None) -> Column[str | None]: ...
+def text(doc: str, *, null: bool = False, packed: Packed | None = None) -> Column[Any]:
     """Declare a UTF-8 string column."""
-    return Column(pa.string(), doc, nullable=null)
+    return Column(pa.string(), doc, nullable=null, packed=packed)
 
 
-def texts(doc: str) -> Column[list[str]]:
+def texts(doc: str, *, packed: Packed | None = None) -> Column[list[str]]:
     """Declare a list-of-strings column."""
-    return Column(pa.list_(pa.string()), doc)
+    return Column(pa.list_(pa.string()), doc, packed=packed)
 
 
 @overload
-def real(doc: str, unit: str = "", *, null: Literal[False] = False) -> Column[float]: ...
+def real(doc: str, unit: str = "", *, null: Literal[False] = False, packed: Packed | None = None) -> Column[float]: ...
 @overload
-def real(doc: str, unit: str = "", *, null: Literal[True]) -> Column[float | None]: ...
-def real(doc: str, unit: str = "", *, null: bool = False) -> Column[Any]:
+def real(doc: str, unit: str = "", *, null: Literal[True], packed: Packed | None = None) -> Column[float | None]: ...
+def real(doc: str, unit: str = "", *, null: bool = False, packed: Packed | None = None) -> Column[Any]:
     """Declare a float32 column: scores, ratios, pixels."""
-    return Column(pa.float32(), doc, unit, null)
+    return Column(pa.float32(), doc, unit, null, packed)
 
 
 @overload
-def seconds(doc: str, *, null: Literal[False] = False) -> Column[float]: ...
+def seconds(doc: str, *, null: Literal[False] = False, packed: Packed | None = None) -> Column[float]: ...
 @overload
-def seconds(doc: str, *, null: Literal[True]) -> Column[float | None]: ...
-def seconds(doc: str, *, null: bool = False) -> Column[Any]:
+def seconds(doc: str, *, null: Literal[True], packed: Packed | None = None) -> Column[float | None]: ...
+def seconds(doc: str, *, null: bool = False, packed: Packed | None = None) -> Column[Any]:
     """Declare a float64 column of seconds on the source's clock."""
-    return Column(pa.float64(), doc, "s", null)
+    return Column(pa.float64(), doc, "s", null, packed)
 
 
 @overload
-def count(doc: str, unit: str = "", *, null: Literal[False] = False) -> Column[int]: ...
+def count(doc: str, unit: str = "", *, null: Literal[False] = False, packed: Packed | None = None) -> Column[int]: ...
 @overload
-def count(doc: str, unit: str = "", *, null: Literal[True]) -> Column[int | None]: ...
-def count(doc: str, unit: str = "", *, null: bool = False) -> Column[Any]:
+def count(doc: str, unit: str = "", *, null: Literal[True], packed: Packed | None = None) -> Column[int | None]: ...
+def count(doc: str, unit: str = "", *, null: bool = False, packed: Packed | None = None) -> Column[Any]:
     """Declare an int64 column."""
-    return Column(pa.int64(), doc, unit, null)
+    return Column(pa.int64(), doc, unit, null, packed)
 
 
-def index(doc: str) -> Column[int]:
+def index(doc: str, *, packed: Packed | None = None) -> Column[int]:
     """Declare an int32 column of indices on a grid."""
-    return Column(pa.int32(), doc)
+    return Column(pa.int32(), doc, packed=packed)
 
 
 @overload
-def flag(doc: str, *, null: Literal[False] = False) -> Column[bool]: ...
+def flag(doc: str, *, null: Literal[False] = False, packed: Packed | None = None) -> Column[bool]: ...
 @overload
-def flag(doc: str, *, null: Literal[True]) -> Column[bool | None]: ...
-def flag(doc: str, *, null: bool = False) -> Column[Any]:
+def flag(doc: str, *, null: Literal[True], packed: Packed | None = None) -> Column[bool | None]: ...
+def flag(doc: str, *, null: bool = False, packed: Packed | None = None) -> Column[Any]:
     """Declare a boolean column."""
-    return Column(pa.bool_(), doc, nullable=null)
+    return Column(pa.bool_(), doc, nullable=null, packed=packed)
 
 
 @overload
@@ -74,12 +75,16 @@ def blob(doc: str, *, null: bool = False) -> Column[Any]:
 
 
 @overload
-def reals(doc: str, unit: str = "", *, null: Literal[False] = False) -> Column[list[float]]: ...
+def reals(
+    doc: str, unit: str = "", *, null: Literal[False] = False, packed: Packed | None = None
+) -> Column[list[float]]: ...
 @overload
-def reals(doc: str, unit: str = "", *, null: Literal[True]) -> Column[list[float] | None]: ...
-def reals(doc: str, unit: str = "", *, null: bool = False) -> Column[Any]:
+def reals(
+    doc: str, unit: str = "", *, null: Literal[True], packed: Packed | None = None
+) -> Column[list[float] | None]: ...
+def reals(doc: str, unit: str = "", *, null: bool = False, packed: Packed | None = None) -> Column[Any]:
     """Declare a list-of-float32 column."""
-    return Column(pa.list_(pa.float32()), doc, unit, null)
+    return Column(pa.list_(pa.float32()), doc, unit, null, packed)
 
 
 def source_id() -> Column[str]:
@@ -132,6 +137,6 @@ def duration_s() -> Column[float]:
     return seconds("end_s - start_s")
 
 
-def annotator() -> Column[str]:
+def annotator(*, packed: Packed | None = None) -> Column[str]:
     """Declare what measured a row."""
-    return text("which annotator measured this row; a heuristic says so in its name")
+    return text("which annotator measured this row; a heuristic says so in its name", packed=packed)

@@ -12,7 +12,8 @@ from typing import Any
 from schemas.column import Column
 from schemas.extensions import OURS
 from schemas.table import Table
-from schemas.tables import TABLES
+from schemas.tables import MANIFEST, TABLES
+from schemas.units import packed_columns
 
 _HEAD = """# Data contract
 
@@ -32,9 +33,12 @@ half-open. `k` counts a 25 Hz grid: time = k / 25 s. Ids nest: `<source_id>`, `<
 def data_contract(own: Sequence[Table[Any]] = ()) -> str:
     """Return the page as Markdown; tables of a user's `own` stages come last."""
     parts = [_HEAD]
+    known = OURS | {table.name for table in own}
+    # The manifest of another dataset that is open in this process may hold more.
+    strangers = {c.name for _, table, c in packed_columns() if table.name not in known}
     for table in (*(t for t in TABLES.values() if t.name in OURS), *own):
         parts.append(f"## {table.name}\n\n{_sentence(table)}\n\n| column | type | unit | meaning |\n|---|---|---|---|")
-        parts += [_line(c) for c in table.columns]
+        parts += [_line(c) for c in table.columns if table.name != MANIFEST.name or c.name not in strangers]
         parts.append("")
     return "\n".join(parts)
 
@@ -45,7 +49,8 @@ def _sentence(table: Table) -> str:
 
 def _line(c: Column[Any]) -> str:
     kind = str(c.type).replace("|", "\\|") + (", null" if c.nullable else "")
-    return f"| `{c.name}` | {kind} | {c.unit} | {c.doc} |".replace("<", "&lt;")
+    packed = f" (packed in `{c.packed.part}`{' and manifest' if c.packed.manifest else ''})" if c.packed else ""
+    return f"| `{c.name}` | {kind} | {c.unit} | {c.doc}{packed} |".replace("<", "&lt;")
 
 
 if __name__ == "__main__":

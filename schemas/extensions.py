@@ -1,19 +1,24 @@
 """Tables of a user's own stages: declared while the program runs, and known from then on like ours.
 
-A table whose key is the id of a kind of unit alone belongs to that unit: policy rules see its columns. What a dataset
-holds is written down as JSON, so that it is read without the code that made it.
+A table whose key is the id of a kind of unit alone belongs to that unit: policy rules see its columns, and those that
+are marked as packed go into the manifest and into samples. What a dataset holds is written down as JSON, so that it is
+read without the code that made it.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from typing import Any, NotRequired, TypedDict
 
 import pyarrow as pa
+from pydantic import JsonValue
 
-from schemas.table import Column, Row, Table, TableError
-from schemas.tables import TABLES
-from schemas.units import UNITS
+from schemas.packed import Packed
+from schemas.sample import Audio, Scores
+from schemas.table import Column, Grain, Row, Table, TableError
+from schemas.tables import MANIFEST, TABLES
+from schemas.units import UNITS, packed_columns
 
 OURS = frozenset(TABLES)
 """Names of openlpm's own tables."""
@@ -23,13 +28,14 @@ def declare(table: Table[Any]) -> None:
     """Make a table known to queries, rules and the data contract.
 
     Raises:
-        TableError: one of our own tables has that name.
+        TableError: one of our own tables has that name; a column is marked as packed and cannot be.
     """
     known = TABLES.get(table.name)
     if known == table and known.key == table.key:
         return
     if table.name in OURS:
         raise TableError(f"table {table.name!r} is one of openlpm's own; give yours another name")
+    _check_packed(table)
     TABLES[table.name] = table
     for kind, unit in UNITS.items():
         others = tuple(c for c in unit.companions if c.name != table.name)
@@ -37,22 +43,71 @@ def declare(table: Table[Any]) -> None:
         UNITS[kind] = replace(unit, companions=(*others, *mine))
 
 
-def to_json(table: Table) -> dict[str, Any]:
+def _check_packed(table: Table[Any]) -> None:
+    marked = [c for c in table.columns if c.packed is not None]
+    if marked and (table.key not in {(unit.id,) for unit in UNITS.values()} or table.grain == "window"):
+        raise TableError(
+            f"column {marked[0].name!r} of table {table.name!r} is marked as packed, but the table belongs to no unit: "
+            f"its key must be one of {', '.join(unit.id for unit in UNITS.values())} alone"
+        )
+    taken = dict.fromkeys((*MANIFEST.row.columns, *Scores.model_fields, *Audio.model_fields), "the sample's own")
+    taken = {str(name): owner for name, owner in taken.items()}
+    taken |= {c.name: f"table {other.name!r}" for _, other, c in packed_columns() if other.name != table.name}
+    for c in marked:
+        if c.name in taken:
+            raise TableError(
+                f"column {c.name!r} of table {table.name!r} cannot be packed under that name, which is "
+                f"{taken[c.name]}; give it another"
+            )
+
+
+class ColumnJson(TypedDict):
+    """A column's declaration as plain data."""
+
+    name: str
+    type: JsonValue
+    doc: str
+    unit: str
+    null: bool
+    packed: NotRequired[Mapping[str, Any] | None]
+
+
+class TableJson(TypedDict):
+    """A table's declaration as plain data."""
+
+    name: str
+    doc: str
+    key: list[str]
+    grain: Grain
+    columns: list[ColumnJson]
+
+
+def to_json(table: Table) -> TableJson:
     """Return a table's declaration as plain data."""
-    columns = [
-        {"name": c.name, "type": _written(c.type), "doc": c.doc, "unit": c.unit, "null": c.nullable}
+    columns: list[ColumnJson] = [
+        {
+            "name": c.name, "type": _written(c.type), "doc": c.doc, "unit": c.unit, "null": c.nullable,
+            "packed": None if c.packed is None else asdict(c.packed),
+        }
         for c in table.columns
-    ]
+    ]  # fmt: skip
     return {
         "name": table.name, "doc": table.doc, "key": list(table.key), "grain": table.grain, "columns": columns,
     }  # fmt: skip
 
 
-def from_json(data: dict[str, Any]) -> Table:
+def from_json(data: TableJson) -> Table:
     """Return the table that `to_json` wrote."""
-    columns = {x["name"]: Column[Any](_read(x["type"]), x["doc"], x["unit"], x["null"]) for x in data["columns"]}
+    columns = {
+        x["name"]: Column[Any](_read(x["type"]), x["doc"], x["unit"], x["null"], _mark(x.get("packed")))
+        for x in data["columns"]
+    }
     row: type[Row] = type("ReadRow", (Row,), {"__doc__": data["doc"], **columns})
     return Table(row, data["name"], [columns[name] for name in data["key"]], data["grain"])
+
+
+def _mark(data: Mapping[str, Any] | None) -> Packed | None:
+    return None if data is None else Packed(**data)
 
 
 def own(tables: list[Table]) -> list[Table]:

@@ -4,28 +4,24 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from typing import Any
 
 from schemas.sample import Sample
+from schemas.tables.output import ManifestRow, Member
+from schemas.units import packed_columns
 
 
-def manifest_row(x: Sample, shard: str, members: Iterable[tuple[str, int, int]]) -> dict[str, Any]:
+def manifest_row(x: Sample, shard: str, members: Iterable[tuple[str, int, int]]) -> ManifestRow:
     """Return a sample's row of MANIFEST; `members` are (name, offset, size in bytes) inside the shard's file."""
-    return {
-        "sample_id": x.sample_id, "source_id": x.source.source_id, "track_id": x.source.track_id,
-        "identity_id": x.identity_id, "split": x.split, "state": x.state, "category": x.category,
-        "start_s": x.source.start_s,
-        "end_s": x.source.end_s, "duration_s": x.source.end_s - x.source.start_s, "width": x.video.width,
-        "height": x.video.height, "fps": x.video.fps, "n_frames": x.video.n_frames,
-        "n_audio_samples": x.audio.n_samples, "language": x.language, "text": x.text,
-        "caption": x.performance.caption, "emotions": x.performance.emotions,
-        "expressions": x.performance.expressions, "asd_mean": x.scores.asd_mean,
-        "sync_offset_ms": x.scores.sync_offset_ms, "sync_confidence": x.scores.sync_confidence,
-        "confidence": x.scores.state_confidence, "music": x.scores.music, "singing": x.scores.singing,
-        "laughter": x.scores.laughter, "noise": x.scores.noise, "median_face_px": x.video.median_face_px,
-        "partner_track_id": x.partner_track_id, "pair_id": x.pair_id, "pair_status": x.pair_status,
-        "n_references": len(x.references),
-        "license": x.rights.license, "shard": shard,
-        "members": [{"name": n, "offset": o, "size": z} for n, o, z in members],
-        "annotators": json.dumps(x.annotators, sort_keys=True), "policy_id": x.policy_id,
-    }  # fmt: skip
+    own = ManifestRow(
+        sample_id=x.sample_id, source_id=x.source.source_id, track_id=x.source.track_id, identity_id=x.identity_id,
+        split=x.split, state=x.state, category=x.category, start_s=x.source.start_s, end_s=x.source.end_s,
+        duration_s=x.source.end_s - x.source.start_s, width=x.video.width, height=x.video.height, fps=x.video.fps,
+        n_frames=x.video.n_frames, n_audio_samples=x.audio.n_samples, language=x.language, text=x.text,
+        confidence=x.scores.state_confidence, median_face_px=x.video.median_face_px,
+        partner_track_id=x.partner_track_id, pair_id=x.pair_id, pair_status=x.pair_status,
+        n_references=len(x.references), license=x.rights.license, shard=shard,
+        members=[Member(name=n, offset=o, size=z) for n, o, z in members],
+        annotators=json.dumps(x.annotators, sort_keys=True), policy_id=x.policy_id,
+    )  # fmt: skip
+    marked = [c for _, _, c in packed_columns() if c.packed is not None and c.packed.manifest]
+    return ManifestRow.of({**dict(own), **{c.name: x.part(c)[c] for c in marked}})

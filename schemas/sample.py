@@ -7,11 +7,18 @@ Times named `*_s` inside `words` and `states` are seconds from the start of the 
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal, Self, TypeVar, cast
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic.config import JsonDict
 
+from schemas.column import Column
+from schemas.json_schema import column_schema
+from schemas.packed import Part
 from schemas.time import PACKED_AUDIO_HZ
+
+V = TypeVar("V")
 
 FPS = 25
 """Frame rate of packed video, 1/s."""
@@ -20,10 +27,40 @@ SAMPLES_PER_FRAME = PACKED_AUDIO_HZ // FPS
 """Audio samples a video frame: 1920."""
 
 State = Literal["speak", "listen", "idle", "both"]
+ReferenceKind = Literal["global", "view", "expression"]
 
 
 class _Model(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class _Packed(BaseModel):
+    """A part of the sample that takes the columns which tables mark as packed, beside fields of its own.
+
+    `sample.scores[SegmentRow.music]` is the value of a column.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="allow", json_schema_extra=lambda schema: _packed_schema(schema))
+    __pydantic_extra__: dict[str, JsonValue]
+
+    @classmethod
+    def of(cls, values: Mapping[Column[Any], object], **own: object) -> Self:
+        """Make the part from values of columns and its own fields."""
+        return cls.model_validate({**own, **{column.name: value for column, value in values.items()}})
+
+    def __getitem__(self, column: Column[V]) -> V:
+        """Return the value of a column; what stands for none where the sample has no such value."""
+        value: Any = self.__pydantic_extra__.get(column.name, column.absent)
+        return cast(V, value)
+
+
+def _packed_schema(schema: JsonDict) -> None:
+    """Name the columns of a part in its JSON Schema."""
+    from schemas.units import packed_columns
+
+    properties = cast(JsonDict, schema.setdefault("properties", {}))
+    part = str(schema["title"]).lower()
+    properties |= {c.name: column_schema(c) for _, _, c in packed_columns() if c.packed and c.packed.part == part}
 
 
 class SourceRef(_Model):
@@ -63,22 +100,12 @@ class Video(_Model):
     median_face_px: float
 
 
-class Audio(_Model):
-    """The two sound members."""
+class Audio(_Packed):
+    """The two sound members; with columns of `clips`."""
 
     rate_hz: int
     n_samples: int = Field(description="of each track")
     shift_ms: float = Field(description="sound moved by this much to correct a constant lip-audio offset")
-    speak_level_db: float | None = None
-    listen_level_db: float | None = None
-    speak_wrong_energy: float | None = Field(
-        default=None, description="share of the speak audio under another voice, 0-1"
-    )
-    listen_wrong_energy: float | None = Field(
-        default=None, description="share of the listen audio under the own voice, 0-1"
-    )
-    overlap_s: float = Field(default=0.0, description="own and another voice at once")
-    separated_s: float = Field(default=0.0, description="of these, taken apart by a separation model")
 
 
 class WordRef(_Model):
@@ -105,7 +132,7 @@ class ReferenceRef(_Model):
     """One reference image member."""
 
     member: str = Field(description="key suffix, e.g. ref_global_0.jpg")
-    kind: Literal["global", "view", "expression"]
+    kind: ReferenceKind
     source_id: str
     time_s: float = Field(description="on the clock of its own source")
     distance: float = Field(description="identity distance to the person's mean embedding")
@@ -115,43 +142,14 @@ class ReferenceRef(_Model):
     overlaps_clip: bool
 
 
-class Performance(_Model):
-    """The performance annotation."""
-
-    caption: str
-    emotions: list[str]
-    expressions: list[str]
-    head_motion: list[str]
-    gaze: str
-    stance: str | None
-    shot_type: str
-    body_motion: str
-    hands: str = Field(default="unknown", description="what is seen of the hands in the clip")
-    posture: str | None = Field(default=None, description="standing or sitting; null = legs not seen")
-    speaking_style: list[str] = Field(default_factory=list, description="heuristics on pitch, level and rate")
-    camera: str = Field(default="unknown", description="camera motion term")
-    clothing: str | None = Field(default=None, description="colour below the chin, by a heuristic; null = not clear")
-    hair: str | None = Field(default=None, description="null = no captioner looked at pictures, or it is not clear")
-    glasses: bool | None = Field(default=None, description="null likewise")
-    place: str | None = Field(default=None, description="null likewise")
-    contradictions: list[str]
-    annotator: str
+class Performance(_Packed):
+    """The performance annotation: columns of `captions` and of other tables."""
 
 
-class Scores(_Model):
-    """Measurements behind the labels."""
+class Scores(_Packed):
+    """Measurements behind the labels: columns of `segments` and of other tables."""
 
     state_confidence: float
-    asd_mean: float | None = None
-    sync_offset_ms: float | None = None
-    sync_confidence: float | None = None
-    speech_ratio: float
-    overlap_ratio: float
-    visible_ratio: float
-    music: float | None = None
-    singing: float | None = None
-    laughter: float | None = None
-    noise: float | None = None
 
 
 class Sample(_Model):
@@ -180,3 +178,10 @@ class Sample(_Model):
     scores: Scores
     annotators: dict[str, dict[str, str]] = Field(description="stage -> back-ends and weights' SHA-256")
     policy_id: str
+
+    def part(self, column: Column[Any]) -> _Packed:
+        """Return the part that holds a packed column. Raises KeyError where the column is not marked."""
+        if column.packed is None:
+            raise KeyError(f"{column.name} is not packed")
+        parts: dict[Part, _Packed] = {"scores": self.scores, "performance": self.performance, "audio": self.audio}
+        return parts[column.packed.part]

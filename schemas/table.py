@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cached_property
+from functools import lru_cache
 from typing import Any, Generic, Literal
 
 import pyarrow as pa
@@ -58,10 +58,10 @@ class Table(Generic[R]):
         """Column names in declared order."""
         return tuple(c.name for c in self.columns)
 
-    @cached_property
+    @property
     def schema(self) -> pa.Schema:
         """The Arrow schema."""
-        return pa.schema([pa.field(c.name, c.type, nullable=c.nullable) for c in self.columns])
+        return _schema(self.columns)
 
     def empty(self) -> pa.Table:
         """Return a table with no rows."""
@@ -115,3 +115,8 @@ class Table(Generic[R]):
         if not c.nullable and array.null_count:
             raise TableError(f"table {self.name}, column {c.name}: {array.null_count} nulls where none may be")
         return array
+
+
+@lru_cache(maxsize=1024)
+def _schema(columns: tuple[Column[Any], ...]) -> pa.Schema:
+    return pa.schema([pa.field(c.name, c.type, nullable=c.nullable) for c in columns])

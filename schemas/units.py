@@ -6,6 +6,7 @@ companion tables (same key, measured by other stages), and its parents' columns 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,6 +61,15 @@ def chain(kind: UnitKind) -> list[UnitKind]:
     """Return a kind of unit and the kinds above it, outermost first."""
     kinds = list(UNITS)
     return kinds[: kinds.index(kind) + 1]
+
+
+def packed_columns() -> Iterator[tuple[Unit, Table, Column[Any]]]:
+    """Yield the columns that are marked as packed, each with its table and the unit that this belongs to."""
+    for unit in reversed(UNITS.values()):
+        for table in (unit.table, *unit.companions):
+            for column in table.columns:
+                if column.packed is not None:
+                    yield unit, table, column
 
 
 def view_columns(kind: UnitKind) -> dict[str, tuple[Table, Column[Any], str]]:

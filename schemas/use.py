@@ -78,7 +78,7 @@ def read_setting(text: str) -> tuple[list[str], Any]:
     path, eq, value = text.partition("=")
     names = path.strip().split(".")
     if not eq or len(names) < 2 or not all(names):
-        raise UseError(f"--set {text!r}: write it as section.setting=value, e.g. scan.portrait_hz=2 or optim.lr=1e-3")
+        raise UseError(f"--set {text!r}: write it as section.setting=value, e.g. scan.portrait_px=256 or optim.lr=1e-3")
     read = yaml12.load(value)
     with contextlib.suppress(ValueError, SyntaxError):
         read = ast.literal_eval(read) if isinstance(read, str) else read

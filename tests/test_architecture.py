@@ -71,6 +71,19 @@ def test_the_page_of_where_things_live_is_that_of_the_code() -> None:
     assert page == made, "run: python benchmarks/code_map.py > docs/code-map.md"
 
 
+@pytest.mark.parametrize("package", ["annotators", "curation", "stages", "workflows"])
+def test_no_room_is_crowded(package: str) -> None:
+    for folder in (f for f in (ROOT / package).rglob("*") if f.is_dir()):
+        assert len(list(folder.glob("*.py"))) <= 17, f"{folder.relative_to(ROOT)}: make a room of what belongs together"
+
+
+def test_tests_lie_in_rooms_of_the_same_names() -> None:
+    for folder in (f for f in (ROOT / "tests").rglob("*/") if list(f.glob("test_*.py"))):
+        package, *room = folder.relative_to(ROOT / "tests").parts or ("",)
+        home = ROOT.joinpath(package.removeprefix("test_"), *room)
+        assert home.is_dir() or package in {"", "test_footage_runs", "test_trainer"}, f"{folder}: no {home}"
+
+
 def test_one_opencv_without_a_display() -> None:
     names = {d.metadata["Name"] for d in metadata.distributions()}
     assert {n for n in names if n.startswith("opencv")} == {"opencv-contrib-python-headless"}

@@ -24,7 +24,7 @@ def workflow(name: str) -> Workflow:
         known = ", ".join(sorted(p.stem for p in _HERE.glob("*.yaml")))
         raise WorkflowError(f"no workflow {name!r}; built in are: {known}; or give the path of a .yaml file")
     try:
-        return _shipped(Workflow.model_validate(yaml12.load(path.read_text(encoding="utf-8"))))
+        return placed(Workflow.model_validate(yaml12.load(path.read_text(encoding="utf-8"))))
     except yaml.YAMLError as e:
         raise WorkflowError(f"{path.name}: not valid YAML: {e}") from e
     except ValidationError as e:
@@ -33,14 +33,16 @@ def workflow(name: str) -> Workflow:
         raise WorkflowError(f"{path.name}, {where}: {first['msg']}") from e
 
 
-def _shipped(spec: Workflow) -> Workflow:
-    """Return a workflow with the short names of our own stages written out."""
+def placed(spec: Workflow) -> Workflow:
+    """Return a workflow with our own stages where they lie now, whether named shortly or by where a class once lay."""
+    classes = {use.rpartition(":")[2]: use for use in SHIPPED.values()}
     stages = {}
     for name, stage in spec.stages.items():
         short = stage.use or name
         if ":" not in short and short not in SHIPPED:
             raise WorkflowError(f"no stage {short!r} is shipped; {near(short, SHIPPED)} or write use: module:Class")
-        stages[name] = stage.model_copy(update={"use": SHIPPED.get(short, short)})
+        ours = classes.get(short.rpartition(":")[2]) if short.startswith("stages.") else None
+        stages[name] = stage.model_copy(update={"use": ours or SHIPPED.get(short, short)})
     return spec.model_copy(update={"stages": stages})
 
 

@@ -16,16 +16,12 @@ from rich.console import Console
 
 from curation import extras
 from lpm_train.tools import cli as trainer
-from workflows import (
-    commands,
-    commands_forget,
-    commands_models,
-    commands_new,
-    commands_query,
-    commands_schema,
-    identities_command,
-    labels,
-)
+from workflows.commands import forget as forgetting
+from workflows.commands import identities, jobs, labels
+from workflows.commands import models as model_files
+from workflows.commands import new as templates
+from workflows.commands import query as queries
+from workflows.commands import schema as contracts
 
 app = typer.Typer(
     name="lpm", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
@@ -36,7 +32,7 @@ new = typer.Typer(no_args_is_help=True, help="Begin a stage or a back-end of you
 app.add_typer(models, name="models")
 app.add_typer(new, name="new")
 app.add_typer(labels.app, name="labels")
-app.add_typer(identities_command.app, name="identities")
+app.add_typer(identities.app, name="identities")
 app.add_typer(trainer.train, name="train")
 
 out = Console(soft_wrap=True)
@@ -69,7 +65,7 @@ def run(
     allow_quarantine: Annotated[bool, typer.Option(help="exit 0 even when items are in quarantine")] = False,
 ) -> None:
     """Run a workflow: measure every input, decide, pack, report. Run it again to go on or to add inputs."""
-    quarantined = commands.run(
+    quarantined = jobs.run(
         err, out, inputs or [], out_, workflow, policy, engine, address, set_ or [],
         retry=retry, wait_for_nodes=wait_for_nodes,
     )  # fmt: skip
@@ -80,7 +76,7 @@ def run(
 @app.command()
 def status(dataset: Target) -> None:
     """Show the funnel beside the paper's, the ledger, and the speed of every stage."""
-    commands.status(out, dataset)
+    jobs.status(out, dataset)
 
 
 @app.command()
@@ -91,7 +87,7 @@ def query(
     out_: Annotated[Path | None, typer.Option("--out", help="write to a file instead")] = None,
 ) -> None:
     """Run SQL over the dataset."""
-    commands_query.query(out, dataset, sql, format_, out_)
+    queries.query(out, dataset, sql, format_, out_)
 
 
 @app.command()
@@ -102,7 +98,7 @@ def explain(
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
 ) -> None:
     """Tell everything known of one unit: measurements, every rule with value and threshold, why it was kept or not."""
-    commands.explain(out, dataset, unit_id, policy, as_json)
+    jobs.explain(out, dataset, unit_id, policy, as_json)
 
 
 @app.command()
@@ -112,7 +108,7 @@ def decide(
     dry_run: Annotated[bool, typer.Option(help="only print what would change")] = False,
 ) -> None:
     """Decide again under another policy, without decoding a frame; print what changes."""
-    commands.decide(out, dataset, policy, dry_run)
+    jobs.decide(out, dataset, policy, dry_run)
 
 
 @app.command()
@@ -121,7 +117,7 @@ def pack(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="only say what would be written")] = False,
 ) -> None:
     """Write shards and manifest for what is kept now."""
-    commands.pack(err, out, dataset, dry_run)
+    jobs.pack(err, out, dataset, dry_run)
 
 
 @app.command()
@@ -130,7 +126,7 @@ def compact(
     min_files: Annotated[int, typer.Option(help="gather a bucket's files from this many on")] = 2,
 ) -> None:
     """Gather small table files into larger ones, so that very many sources stay quick to query."""
-    commands.compact(out, dataset, min_files)
+    jobs.compact(out, dataset, min_files)
 
 
 @app.command()
@@ -150,8 +146,8 @@ def forget(
     Their bytes are refused from then on. Exit code 1 where a trace is left.
     """
     if lift:
-        commands_forget.lift_all(out, dataset, sources or [])
-    elif commands_forget.forget(err, out, dataset, sources or [], identity or [], reason, yes=yes, dry_run=dry_run):
+        forgetting.lift_all(out, dataset, sources or [])
+    elif forgetting.forget(err, out, dataset, sources or [], identity or [], reason, yes=yes, dry_run=dry_run):
         raise typer.Exit(1)
 
 
@@ -164,14 +160,14 @@ def verify(
     tables: Annotated[bool, typer.Option("--tables", help="check the tables only and open no shard")] = False,
 ) -> None:
     """Check hashes, offsets, audio and video lengths, conservation, and that every id joins."""
-    if commands.verify(out, dataset, media, tables):
+    if jobs.verify(out, dataset, media, tables):
         raise typer.Exit(1)
 
 
 @app.command()
 def report(dataset: Target) -> None:
     """Write report/index.html."""
-    commands.report(out, dataset)
+    jobs.report(out, dataset)
 
 
 @app.command()
@@ -179,45 +175,48 @@ def schema(
     name: Annotated[
         str, typer.Argument(help="a table, units_tracks and the like, sample, caption, policy, workflow, or 'list'")
     ],
+    dataset: Annotated[
+        str | None, typer.Argument(help="a dataset, whose own stages' tables and packed columns are then known")
+    ] = None,
 ) -> None:
     """Print the JSON Schema of a table, of a rule's view, or of a sample, caption, policy or workflow."""
-    sys.stdout.write(json.dumps(commands_schema.schema(name), indent=1) + "\n")
+    sys.stdout.write(json.dumps(contracts.schema(name, dataset), indent=1) + "\n")
 
 
 @new.command("stage")
 def new_stage(name: NewName) -> None:
     """Write a stage with a table of its own, and its test."""
-    commands_new.new(out, "stage", name, Path.cwd())
+    templates.new(out, "stage", name, Path.cwd())
 
 
 @new.command("annotator")
 def new_annotator(name: NewName) -> None:
     """Write a back-end (a voice activity detector), and its test."""
-    commands_new.new(out, "annotator", name, Path.cwd())
+    templates.new(out, "annotator", name, Path.cwd())
 
 
 @models.command("list")
 def models_list() -> None:
     """List the weights: size, licence, where from, and whether they are here."""
-    commands_models.models_list(out)
+    model_files.models_list(out)
 
 
 @models.command("fetch")
 def models_fetch(names: NamesArgument = None) -> None:
     """Fetch weights into the cache, checking their hashes."""
-    commands_models.models_fetch(out, names or [])
+    model_files.models_fetch(out, names or [])
 
 
 @models.command("path")
 def models_path(name: Annotated[str, typer.Argument(help="a weight or demo file")]) -> None:
     """Print where a weight or demo file is, fetching it first when needed."""
-    sys.stdout.write(f"{commands_models.models_path(name)}\n")
+    sys.stdout.write(f"{model_files.models_path(name)}\n")
 
 
 @models.command("check")
 def models_check() -> None:
     """Check that every required weight is here and has the right hash."""
-    if commands_models.models_check(out):
+    if model_files.models_check(out):
         raise typer.Exit(1)
 
 
@@ -228,27 +227,20 @@ def models_train_sync(
     max_hours: Annotated[float, typer.Option(min=0.02, help="most footage to use")] = 2.0,
 ) -> None:
     """Fit the lip-audio sync again, on the people who speak in a dataset."""
-    commands_models.models_train_sync(out, dataset, out_, max_hours)
+    model_files.models_train_sync(out, dataset, out_, max_hours)
 
 
 app.command()(trainer.stream)
-
-
-@trainer.use_faces
-def _faces() -> Any:
-    from workflows.trainer_faces import open_faces
-
-    return open_faces()
 
 
 def main(arguments: list[str] | None = None) -> Any:
     """Run the command line and exit."""
     try:
         app(args=arguments, prog_name="lpm")
-    except (*commands.EXPECTED, ImportError) as e:
+    except (*jobs.EXPECTED, ImportError) as e:
         command = (arguments or sys.argv[1:])[:1]
         absent = extras.absence(e, prefer="train" if command in (["train"], ["stream"]) else None)
-        if absent is None and not isinstance(e, commands.EXPECTED):
+        if absent is None and not isinstance(e, jobs.EXPECTED):
             raise
         err.print(f"lpm: {absent or e}", markup=False, highlight=False, style="red")
         sys.exit(1 if absent is None else 2)

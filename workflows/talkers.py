@@ -18,6 +18,7 @@ from annotators.lips.sync_audio import SyncAudio
 from curation.dataset import Dataset
 from curation.media.audio import read_audio
 from schemas import tables as t
+from schemas.tables.output import DecisionRow
 from schemas.time import AUDIO_HZ, GRID_HZ
 from stages.face_series import tracklets_of
 from stages.speech.lip_series import LipSeries, lips_of_tracks
@@ -46,21 +47,23 @@ def spoken_stretches(dataset: Dataset, max_hours: float) -> list[Stretch]:
     The person is the identity, or, where none was assigned, the source. Every source gives as evenly as it can.
     """
     kept = {
-        r["unit_id"]
-        for r in dataset.table(t.DECISIONS, ["unit", "unit_id", "outcome"]).to_pylist()
-        if r["unit"] == "segments" and r["outcome"] == "kept"
+        r.unit_id
+        for r in t.DECISIONS.rows(
+            dataset.table(t.DECISIONS, (DecisionRow.unit, DecisionRow.unit_id, DecisionRow.outcome))
+        )
+        if r.unit == "segments" and r.outcome == "kept"
     }
-    identity = {r["track_id"]: r["identity_id"] for r in dataset.table(t.TRACK_IDENTITIES).to_pylist()}
+    identity = {r.track_id: r.identity_id for r in t.TRACK_IDENTITIES.rows(dataset.table(t.TRACK_IDENTITIES))}
     queues: dict[str, list[Stretch]] = defaultdict(list)
-    for row in dataset.table(t.SEGMENTS).to_pylist():
-        if row["state"] != "speak" or row["segment_id"] not in kept:
+    for row in t.SEGMENTS.rows(dataset.table(t.SEGMENTS)):
+        if row.state != "speak" or row.segment_id not in kept:
             continue
-        person = identity.get(row["track_id"], row["source_id"])
-        pieces = max(1, int(np.ceil((row["end_s"] - row["start_s"]) / _MAX_S)))
-        edges = np.linspace(row["start_s"], row["end_s"], pieces + 1) * GRID_HZ
+        person = identity.get(row.track_id, row.source_id)
+        pieces = max(1, int(np.ceil((row.end_s - row.start_s) / _MAX_S)))
+        edges = np.linspace(row.start_s, row.end_s, pieces + 1) * GRID_HZ
         for a, b in zip(edges[:-1].round().astype(int), edges[1:].round().astype(int), strict=True):
-            found = Stretch(row["segment_id"], person, row["source_id"], row["track_id"], int(a), int(b))
-            queues[row["source_id"]].append(found)
+            found = Stretch(row.segment_id, person, row.source_id, row.track_id, int(a), int(b))
+            queues[row.source_id].append(found)
     out: list[Stretch] = []
     left = max_hours * 3600 * GRID_HZ
     while left > 0 and any(queues.values()):
@@ -75,7 +78,7 @@ def talker_clips(
     dataset: Dataset, stretches: Sequence[Stretch], kinds: Mapping[str, SyncAudio]
 ) -> dict[str, list[TalkerClip]]:
     """Return, for each kind of sound feature, the clips of the stretches whose lips were seen and sound was read."""
-    paths = {r["source_id"]: r["path"] for r in dataset.table(t.INPUTS, ["source_id", "path"]).to_pylist()}
+    paths = {r.source_id: r.path for r in t.INPUTS.rows(dataset.table(t.INPUTS))}
     track_of = tracklets_of(dataset.table(t.TRACKLETS))
     crops = dataset.files(t.FACE_CROPS)
     out: dict[str, list[TalkerClip]] = {kind: [] for kind in kinds}

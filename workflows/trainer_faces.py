@@ -1,8 +1,8 @@
 """The pipeline's face models as the trainer's `FaceReader`: identity by dlib, meshes by MediaPipe, learned lip sync.
 
-The trainer may not import annotators; the command line, which may import both, hands this over. The largest face of a
-frame is followed without state, so that a video gives the same figures wherever it starts. About 15 ms a frame on one
-core, and 60 ms for each look at who it is.
+The trainer may not import annotators; it names this class as its face reader `pipeline`. The largest face of a frame is
+followed without state, so that a video gives the same figures wherever it starts. About 15 ms a frame on one core, and
+60 ms for each look at who it is.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from collections.abc import Iterable
 import numpy as np
 
 from annotators.face.boxes import crop_box, cut_square
+from annotators.face.dlib_embedder import FaceEmbedder
 from annotators.face.faces import CROP_SIZE_PX, FaceDetector, FaceLandmarker
-from annotators.face.identity import FaceEmbedder
 from annotators.face.mesh import eye_corners_and_nose, mouth_opening, to_frame
 from annotators.lips.lip_shape import LIP_NUMBERS, lip_shape
 from annotators.lips.lip_signals import MIN_FRAMES, SAMPLES_PER_FRAME
@@ -37,8 +37,12 @@ class PipelineFaces:
     same_person_distance = FaceEmbedder.same_person_distance
 
     def __init__(self) -> None:
-        self._detector, self._landmarker = FaceDetector(), FaceLandmarker()
-        self._embedder, self._lip_sync = FaceEmbedder(), _lip_sync()
+        """Load the models. Raises NoFaceModelsError, which says which weights are missing and how to fetch them."""
+        try:
+            self._detector, self._landmarker = FaceDetector(), FaceLandmarker()
+            self._embedder, self._lip_sync = FaceEmbedder(), _lip_sync()
+        except WeightsNotFound as e:
+            raise NoFaceModelsError(str(e)) from e
 
     def look(self, frames: Iterable[U8], every: int) -> Look:
         """Read the largest face of each frame, uint8 RGB [H, W, 3], and who it is on every `every`-th."""
@@ -81,15 +85,3 @@ class PipelineFaces:
         if not np.isfinite(found.confidence):
             return None
         return Sync(float(found.own_voice), found.confidence, found.offset_ms)
-
-
-def open_faces() -> PipelineFaces:
-    """Load the models.
-
-    Raises:
-        NoFaceModelsError: weights are missing; says which and how to fetch them.
-    """
-    try:
-        return PipelineFaces()
-    except WeightsNotFound as e:
-        raise NoFaceModelsError(str(e)) from e

@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
-from annotators.body.shown import NOT_MEASURED, BodyShown
+from annotators.body.summary import NOT_MEASURED, BodySummary
 from annotators.captions.prose import camera_prose, listen_prose, speak_prose
 from annotators.performance.gaze_targets import Side
 from annotators.performance.performance_signals import Performance, measure
-from annotators.performance.signal_series import SIGNAL_RULES, Baseline, FaceSignals, event_ratio
+from annotators.performance.signal_series import SIGNAL_RULES, Baseline, FaceSignals, Mask, event_ratio
 from annotators.performance.speaking_style import NO_STYLE, SpeakingStyle
 from annotators.protocols import Image
 from schemas.caption import PerformanceCaption, State
@@ -30,7 +30,8 @@ class ClipContext:
     `signals` are in the picture that the caption will stand beside (the person crop where there is one). `text` are
     the words spoken by this person, or heard by this person, without time. `partner` says whether the other person
     is seen in the same source picture, `partner_side` on which side; None = not known or nobody. `voice`, `camera`,
-    `clothing` and `body` were measured beside the face: see `speaking_style`, `camera_moves`, `clothing`, `body_shown`.
+    `clothing`, `body` and `panned` were measured beside the face: see `speaking_style`, `camera_moves`, `clothing` and
+    `body_summary`.
     """
 
     state: State
@@ -42,7 +43,8 @@ class ClipContext:
     voice: SpeakingStyle = NO_STYLE
     camera: str = "unknown"
     clothing: str | None = None
-    body: BodyShown = NOT_MEASURED
+    body: BodySummary = NOT_MEASURED
+    panned: Mask | None = None
 
     @property
     def speaking(self) -> bool:
@@ -84,7 +86,7 @@ class SignalCaptioner:
         Of a face that was measured in no frame it says the shot and the state alone. Raises ValueError when there is
         not even a face box.
         """
-        shown = measure(clip.signals, clip.baseline, clip.speaking, clip.partner_side)
+        shown = measure(clip.signals, clip.baseline, clip.speaking, clip.partner_side, clip.panned)
         shown = replace(shown, events=tuple(sorted((*shown.events, *clip.body.events), key=lambda e: e.start_s)))
         invariant = not clip.speaking
         if invariant:

@@ -167,9 +167,3 @@ class OpenAICaptioner(ServedModel):
             confidence=motion.confidence,
             annotator=self.name,
         )
-
-
-def frame_times(start_s: float, end_s: float, n: int) -> list[float]:
-    """Return `n` times in the middle of `n` equal parts of [start_s, end_s): which frames to show a captioner."""
-    step = (end_s - start_s) / n
-    return [start_s + (i + 0.5) * step for i in range(n)]

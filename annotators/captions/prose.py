@@ -13,7 +13,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from annotators.body.shown import NOT_MEASURED, BodyShown
+from annotators.body.summary import NOT_MEASURED, BodySummary
 from annotators.face.sizes import NEUTRAL_NEEDS
 from annotators.performance.performance_signals import Performance
 from annotators.performance.signal_series import Event
@@ -134,7 +134,7 @@ def speak_prose(
     over_other: bool = False,
     style: Sequence[str] = (),
     clothing: str | None = None,
-    body: BodyShown = NOT_MEASURED,
+    body: BodySummary = NOT_MEASURED,
 ) -> str:
     """Return the caption of a speaker; `text`, the words, only tells a question from a statement.
 
@@ -169,7 +169,7 @@ def listen_prose(
     hears: bool,
     off_screen: bool = False,
     clothing: str | None = None,
-    body: BodyShown = NOT_MEASURED,
+    body: BodySummary = NOT_MEASURED,
 ) -> str:
     """Return the caption of a listener (`hears`) or of an idle person, without a word of time."""
     dressed, pose = _dressed(clothing), _standing(shown, body)
@@ -205,7 +205,7 @@ def camera_prose(camera: str) -> str:
     return _CAMERA.get(camera, "")
 
 
-def _standing(shown: Performance, body: BodyShown) -> str:
+def _standing(shown: Performance, body: BodySummary) -> str:
     """Return `seated ` or `standing `, where the picture is wide enough to see it."""
     if body.posture is None or shown.shot_type not in _SHOWS_LEGS:
         return ""

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from annotators.face.dlib_embedder import FaceEmbedder
 from annotators.face.face_reid import FaceReid
-from annotators.face.identity import FaceEmbedder
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,9 +25,6 @@ BLENDSHAPES = (
 )
 """The 52 expression coefficients in the model's order."""
 
-_INDEX = {name: index for index, name in enumerate(BLENDSHAPES)}
-
-_LIPS_OUTER = (61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291, 409, 270, 269, 267, 0, 37, 39, 40, 185)
 _INNER_LIP_PAIRS = np.array([(82, 87), (13, 14), (312, 317)])  # upper, lower
 _MOUTH_CORNERS = (61, 291)
 _FOREHEAD, _SUBNASALE = 10, 2
@@ -68,15 +65,6 @@ def mesh_box(points: FloatArray) -> Box:
     return Box(float(low[0]), float(low[1]), float(high[0] - low[0]), float(high[1] - low[1]))
 
 
-def mouth_box(points: FloatArray, scale: float = 1.6) -> Box:
-    """Return the square around the lips whose side is `scale` times the wider of mouth width and height."""
-    lips = points[list(_LIPS_OUTER), :2]
-    low, high = lips.min(axis=0), lips.max(axis=0)
-    side = scale * float((high - low).max())
-    x, y = (low + high) / 2 - side / 2
-    return Box(float(x), float(y), side, side)
-
-
 def mouth_opening(points: FloatArray) -> float:
     """Return the gap between the inner lips over the height from nose base to forehead; 0 when closed.
 
@@ -88,11 +76,6 @@ def mouth_opening(points: FloatArray) -> float:
     return gap / _distance(points, _FOREHEAD, _SUBNASALE)
 
 
-def mouth_aspect(points: FloatArray) -> float:
-    """Return the mouth aspect ratio: inner lip gap over the distance of the mouth's corners."""
-    return _distance(points, 13, 14) / _distance(points, *_MOUTH_CORNERS)
-
-
 def eye_aspect(points: FloatArray) -> tuple[float, float]:
     """Return the eye aspect ratio of the subject's (left, right) eye; open about 0.3, shut below 0.15.
 
@@ -100,22 +83,6 @@ def eye_aspect(points: FloatArray) -> tuple[float, float]:
     Landmarks", CVWW 2016.
     """
     return _eye_aspect(points, _LEFT_EYE), _eye_aspect(points, _RIGHT_EYE)
-
-
-def gaze(blendshapes: FloatArray) -> tuple[float, float]:
-    """Return where the eyes look within the head, (x, y) in [-1, 1]: x > 0 to image right, y > 0 up.
-
-    The mean over both eyes of the opposing look coefficients; not degrees, and without the head's own turn.
-    """
-
-    def value(name: str) -> float:
-        return float(blendshapes[_INDEX[name]])
-
-    image_right = value("eyeLookOutLeft") + value("eyeLookInRight")
-    image_left = value("eyeLookInLeft") + value("eyeLookOutRight")
-    up = value("eyeLookUpLeft") + value("eyeLookUpRight")
-    down = value("eyeLookDownLeft") + value("eyeLookDownRight")
-    return (image_right - image_left) / 2, (up - down) / 2
 
 
 def five_points(points: FloatArray) -> FloatArray:

@@ -3,8 +3,8 @@
 Both give vectors of which two of one person lie nearer than 0.6 (L2), so that the stages' thresholds mean the same for
 either. ArcFace's unit vectors are scaled for that: a cosine of 0.35, in the middle of the 0.3 to 0.4 that its users
 take for one person (not measured here), is an L2 distance of 1.14. No package carries such weights; those that
-InsightFace publishes are for research that is not commercial. Costs: see `identity`; a ResNet-50 some 100 ms a face on
-one core.
+InsightFace publishes are for research that is not commercial. Costs: see
+`dlib_embedder`; a ResNet-50 some 100 ms a face on one core.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from annotators.face.alignment import eye_corners_and_nose_from_five
+from annotators.face.dlib_embedder import SAME_PERSON_DISTANCE, FaceEmbedder
 from annotators.face.face_reid import FaceReid
-from annotators.face.identity import SAME_PERSON_DISTANCE, FaceEmbedder
 from annotators.models import weights
 from annotators.models.onnx_session import open_session
 from annotators.parts import Made

@@ -12,7 +12,7 @@ import numpy as np
 
 from annotators.performance.signal_series import FaceSignals
 
-Part = Literal["lids", "gaze", "knit_brows", "raised_brows", "mouth", "pose"]
+Part = Literal["lids", "gaze", "knit_brows", "raised_brows", "mouth", "swings", "pose"]
 
 LEAST_PX: dict[Part, float] = {
     "lids": 80.0,
@@ -20,6 +20,7 @@ LEAST_PX: dict[Part, float] = {
     "knit_brows": 80.0,
     "raised_brows": 40.0,
     "mouth": 48.0,
+    "swings": 64.0,
     "pose": 24.0,
 }
 """Median shorter side of the face box, in pixels of the source, from which a part of the face may be spoken of.
@@ -27,7 +28,8 @@ LEAST_PX: dict[Part, float] = {
 From 80 px four of five frames with shut lids or knit brows are so in the large face too; at 48 px it is one of two, at
 32 px one of six. Smiles and raised brows are seldom false at any size (0.91 and more at 24 px and more; 0.85), only
 missed: two of three smiles are found at 48 px. In nine of ten frames head angles are within 5 degrees from 32 px on,
-and gaze within 8 from 64 px on (15 at 32 px, where "to the camera" means 12). Frames, not events: these last several.
+and gaze within 8 from 64 px on (15 at 32 px, where "to the camera" means 12). A nod or shake swings by 3 or 4 degrees
+at least; angles are within 2.6 from 64 px on. Frames, not events: these last several.
 """
 
 NEUTRAL_NEEDS: frozenset[Part] = frozenset({"knit_brows", "raised_brows", "mouth"})
@@ -39,6 +41,8 @@ _PART_OF: dict[str, Part] = {
     **dict.fromkeys(("smile", "laugh", "lip_press", "pucker", "mouth_frown", "jaw_open"), "mouth"),
     "downcast": "gaze",
     "brow_raise": "raised_brows",
+    "nod": "swings",
+    "shake": "swings",
 }
 
 

@@ -36,8 +36,6 @@ MODEL_FILE = "lip_sync.npz"
 MAX_LAG_FRAMES = 15  # 0.6 s, as far as SyncNet's evaluation searches
 BLOCK_FRAMES = 60 * VIDEO_FPS
 LAGS = np.arange(-MAX_LAG_FRAMES, MAX_LAG_FRAMES + 1)
-OWN_VOICE_THRESHOLD = 0.5
-"""Own voice probability above which a voice is rather the face's own: equal costs, equal priors."""
 _SMALLEST_STD = 1e-6
 _CLIP = 4.0  # standard deviations: a landmark that jumped must not decide a minute
 

@@ -73,6 +73,11 @@ _LOOKS_DOWN_DEG = 12.0
 _LAUGH_BAND_HZ = (3.0, 6.5)  # laughter's notes come about every 210 ms (Provine, "Laughter", Am. Scientist 1996)
 LAUGH_JAW = 0.05
 LAUGH_MIN_S = 0.6
+_LAUGH_OPEN, _LAUGH_OPEN_OFF, _LAUGH_SMILE = 0.25, 0.2, 0.5
+"""Lips held this far apart in a smile this broad are a laugh that stays open: ordinary speech stays below 0.25 (see
+`faces_mesh.mouth_opening`) and does not hold it."""
+_LAUGH_HELD_S = 0.4
+"""Longer than a vowel."""
 
 
 def level(signals: FaceSignals, baseline: Baseline | None, rule: Rule) -> Series:
@@ -171,18 +176,26 @@ def laugh_rhythm(jaw: Series, smile: Series, min_smile: float) -> Series:
 
 
 def laughs(signals: FaceSignals, smiles: list[Event], speaking: bool) -> list[Event]:
-    """Return stretches within smiles in which the jaw opens and closes in laughter's rhythm.
+    """Return stretches within smiles in which the jaw moves in laughter's rhythm, or the mouth stays wide open.
 
     Syllables have the same rhythm, so while the person speaks only a broad smile counts, at lower confidence.
     """
     if len(signals.t_s) < GRID_HZ:
         return []
-    rhythm = laugh_rhythm(signals.shape("jawOpen"), signals.shape("mouthSmile"), 0.7 if speaking else 0.4)
-    found = []
-    for span in spans(rhythm, LAUGH_JAW, LAUGH_JAW / 2, round(LAUGH_MIN_S * GRID_HZ)):
-        middle = (signals.t_s[span[0]] + end_time(signals, span[1])) / 2
-        if any(s.start_s <= middle < s.end_s for s in smiles):
-            strength = float(rhythm[slice(*span)].max())
+    smile = signals.shape("mouthSmile")
+    rhythm = laugh_rhythm(signals.shape("jawOpen"), smile, 0.7 if speaking else 0.4)
+    held = np.where(np.asarray(median_filter(smile, size=5)) < _LAUGH_SMILE, 0.0, signals.mouth_open)
+    found: list[Event] = []
+    for series, on, off, least_s in (
+        (rhythm, LAUGH_JAW, LAUGH_JAW / 2, LAUGH_MIN_S),
+        (held, _LAUGH_OPEN, _LAUGH_OPEN_OFF, _LAUGH_HELD_S),
+    ):
+        for span in spans(series, on, off, round(least_s * GRID_HZ)):
+            middle = (signals.t_s[span[0]] + end_time(signals, span[1])) / 2
+            inside = any(s.start_s <= middle < s.end_s for s in smiles)
+            if not inside or any(e.start_s <= middle < e.end_s for e in found):
+                continue
+            strength = float(series[slice(*span)].max())
             confidence = min(0.8, 0.4 + 2 * strength) * (0.5 if speaking else 1.0)
             event = span_event(signals, span, "laugh", "facial_action", confidence, strength)
             if event is not None:

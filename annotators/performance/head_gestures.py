@@ -12,35 +12,60 @@ from itertools import pairwise
 
 import numpy as np
 
-from annotators.performance.signal_series import Baseline, Event, FaceSignals, Series, low_pass, span_event, spans
+from annotators.performance.signal_series import (
+    Baseline,
+    Event,
+    FaceSignals,
+    Mask,
+    Series,
+    low_pass,
+    mostly,
+    span_event,
+    spans,
+)
 from schemas.time import GRID_HZ
 
 NOD_SWING_DEG = 3.0
 """Smallest swing of a nod; pose noise on a still face stays near 1.5 degrees peak to peak after the low-pass."""
 SHAKE_SWING_DEG = 4.0
-SPEAKING_FACTOR = 1.6
+SPEAKING_FACTOR = 3.0
 """While speaking, heads beat time with the voice: swings must be larger by this factor to count as gestures."""
+SLOW_NOD = 1.25
+"""A nod falls quickly and may return slowly: one of its swings may be slower by this factor, not all on average. What
+turns slowly aside and back looks around."""
 
 TURN_DEG, TILT_DEG, PITCH_DEG = 12.0, 8.0, 10.0
 _STILL_DEG_S = 6.0
 _GESTURE_HZ, _POSE_HZ, _BOX_HZ = 5.0, 1.5, 2.0
 _RISE_MIN_S, _RISE_MAX_S = 0.04, 0.42  # 10 % to 90 % of a swing; 0.6 of a half cycle for a sine
 _PAUSE_MAX_S = 0.4  # between two swings of one gesture
+_BORDER_S = 0.08
+"""A swing that begins or ends this near the signals' border may be a piece of a longer turn: it counts for nothing."""
 _SIMILAR = 0.4
 
 BODY_LEVELS = (("still", 0.04), ("low", 0.2), ("moderate", 0.6))
 """Upper limits of the median speed of the face's centre, in face widths a second; above the last: high."""
 
 
-def head_gestures(signals: FaceSignals, baseline: Baseline | None = None, speaking: bool = False) -> list[Event]:
+def head_gestures(
+    signals: FaceSignals,
+    baseline: Baseline | None = None,
+    speaking: bool = False,
+    unread: Mask | None = None,
+    speaking_factor: float = SPEAKING_FACTOR,
+    slow_nod: float = SLOW_NOD,
+) -> list[Event]:
     """Return nods, shakes, held poses and stillness in order of time; `signals` must be `filled()`.
 
-    Held poses are relative to the baseline, or to the segment's own median without one.
+    Held poses are relative to the baseline, or to the segment's own median without one. Where the pose is `unread` [T]
+    (the picture is panned, the face in profile) it jumps: no nod and no shake is told there.
     """
-    factor = SPEAKING_FACTOR if speaking else 1.0
+    factor = speaking_factor if speaking else 1.0
     pitch, yaw = low_pass(signals.pitch_deg, _GESTURE_HZ), low_pass(signals.yaw_deg, _GESTURE_HZ)
-    events = _oscillations(signals, "nod", pitch, yaw, NOD_SWING_DEG * factor, least_swings=2)
-    events += _oscillations(signals, "shake", yaw, pitch, SHAKE_SWING_DEG * factor, least_swings=3)
+    events = _oscillations(signals, "nod", pitch, yaw, NOD_SWING_DEG * factor, 2, slow_nod * _RISE_MAX_S)
+    events += _oscillations(signals, "shake", yaw, pitch, SHAKE_SWING_DEG * factor, 3, _RISE_MAX_S)
+    if unread is not None:
+        events = [e for e in events if not mostly(unread, signals, e)]
     usual = baseline or Baseline(
         np.zeros(0),
         float(np.median(signals.yaw_deg)),
@@ -126,7 +151,13 @@ def body_motion_level(signals: FaceSignals) -> str:
 
 
 def _oscillations(
-    signals: FaceSignals, name: str, series: Series, other: Series, least_deg: float, least_swings: int
+    signals: FaceSignals,
+    name: str,
+    series: Series,
+    other: Series,
+    least_deg: float,
+    least_swings: int,
+    slowest_s: float,
 ) -> list[Event]:
     """Chain neighbouring swings of similar size and gesture speed into events; the other axis must move less."""
     chains: list[list[tuple[int, int]]] = []
@@ -135,7 +166,8 @@ def _oscillations(
         start, end = _moving_part(series, turn_a, turn_b)
         size = abs(float(series[turn_b] - series[turn_a]))
         # A slow rise before or after the gesture is not part of it, but ends the chain.
-        if not _RISE_MIN_S <= (end - start) / GRID_HZ <= _RISE_MAX_S:
+        whole = start >= _BORDER_S * GRID_HZ and end <= len(series) - 1 - _BORDER_S * GRID_HZ
+        if not whole or not _RISE_MIN_S <= (end - start) / GRID_HZ <= slowest_s:
             last_size = 0.0
             continue
         similar = last_size > 0 and _SIMILAR <= size / last_size <= 1 / _SIMILAR
@@ -148,6 +180,8 @@ def _oscillations(
     for chain in chains:
         if len(chain) < least_swings:
             continue
+        if float(np.mean([b - a for a, b in chain])) > _RISE_MAX_S * GRID_HZ:
+            continue  # too slow on the whole
         span = (chain[0][0], chain[-1][1] + 1)
         size = float(np.mean([abs(series[b] - series[a]) for a, b in chain])) / 0.8  # 10 % to 90 % of each
         # The other axis may drift over a long gesture, so its range is shared among the cycles.

@@ -16,7 +16,16 @@ from annotators.performance.facial_actions import facial_actions
 from annotators.performance.gaze_targets import Side, gaze_events, gaze_ratios, gaze_targets, main_gaze
 from annotators.performance.head_gestures import angular_speed, body_motion_level, face_speed, head_gestures
 from annotators.performance.shot_type import segment_shot_type
-from annotators.performance.signal_series import Baseline, Event, FaceSignals, end_time, event_ratio
+from annotators.performance.signal_series import (
+    Baseline,
+    Event,
+    FaceSignals,
+    Mask,
+    end_time,
+    event_ratio,
+    in_profile,
+    mostly,
+)
 from schemas.caption import TagKind
 from schemas.caption_checks import SignalSummary
 
@@ -62,22 +71,33 @@ class Performance:
 
 
 def measure(
-    signals: FaceSignals, baseline: Baseline | None = None, speaking: bool = False, partner: Side | None = None
+    signals: FaceSignals,
+    baseline: Baseline | None = None,
+    speaking: bool = False,
+    partner: Side | None = None,
+    panned: Mask | None = None,
 ) -> Performance:
     """Return everything the rules find in a segment.
 
     `baseline` is what is usual in the person's track (see `baseline_of`). `speaking` tells that the mouth's motion is
-    speech. `partner` is the side of the picture on which the other person is. A face of which no frame was measured
-    gives a performance without terms, whose gaze and motion are unknown; what a face is too small for is left out
-    likewise. Raises ValueError where there is not even a face box.
+    speech. `partner` is the side of the picture on which the other person is. `panned` [T] tells where the camera moves
+    faster than a hand shakes it (see `camera_moves.panned`). A face of which no frame was measured gives a performance
+    without terms, whose gaze and motion are unknown; what a face is too small for, or turned too far aside for, is left
+    out likewise. Raises ValueError where there is not even a face box.
     """
     if not signals.valid.any():
         return _unread(signals)
     readable = readable_parts(face_px(signals))
     filled = signals.filled()
-    gestures = [e for e in head_gestures(filled, baseline, speaking) if part_of(e.name) in readable]
+    profile = in_profile(filled)
+    unread = profile if panned is None else profile | panned
+    gestures = [e for e in head_gestures(filled, baseline, speaking, unread) if part_of(e.name) in readable]
     looks = gaze_events(filled, baseline, partner) if "gaze" in readable else []
-    actions = [e for e in facial_actions(filled, baseline, speaking) if part_of(e.name) in readable]
+    actions = [
+        e
+        for e in facial_actions(filled, baseline, speaking)
+        if part_of(e.name) in readable and not mostly(profile, filled, e)
+    ]
     actions = sorted([*actions, *(e for e in looks if e.kind == "facial_action")], key=lambda e: (e.start_s, e.name))
     shown, felt = expressions(actions), emotions(actions, speaking)
     start_s, end_s = float(filled.t_s[0]), end_time(filled, len(filled.t_s))
@@ -85,7 +105,7 @@ def measure(
     ratios = gaze_ratios(gaze_targets(filled, baseline, partner), signals.valid) if "gaze" in readable else {}
     if "closed" in ratios and "lids" not in readable:
         ratios = {}
-    neutral = ("neutral",) if readable >= NEUTRAL_NEEDS else ()
+    neutral = ("neutral",) if readable >= NEUTRAL_NEEDS and profile.mean() <= 0.5 else ()
     still_ratio = event_ratio(gestures, "still", filled)
     shot = segment_shot_type(signals)
     blinks = sum(e.name == "blink" for e in actions)

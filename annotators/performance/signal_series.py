@@ -37,6 +37,10 @@ against coefficient gives the scale. Two such clips gave 27 and 22 degrees a uni
 MIN_VALID_RATIO = 0.6
 """Share of an event's frames in which the face must have been measured, not interpolated."""
 
+PROFILE_DEG = 45.0
+"""From this turn on a face is in profile: its far half is guessed, and pose and actions with it."""
+_TURN_HZ = 1.5
+
 _INDEX = {name: index for index, name in enumerate(BLENDSHAPES)}
 
 
@@ -219,6 +223,17 @@ def span_event(
 def end_time(signals: FaceSignals, end: int) -> float:
     """Return the time at which frame range [.., end) ends: the next frame's time, or one grid step past the last."""
     return float(signals.t_s[end]) if end < len(signals.t_s) else float(signals.t_s[-1]) + 1 / GRID_HZ
+
+
+def in_profile(signals: FaceSignals) -> Mask:
+    """Return [T] True where the head is turned so far that half of the face is guessed; signals must be `filled()`."""
+    return np.asarray(np.abs(low_pass(signals.yaw_deg, _TURN_HZ)) >= PROFILE_DEG, np.bool_)
+
+
+def mostly(mask: Mask, signals: FaceSignals, event: Event) -> bool:
+    """Say whether a mask [T] holds in more than half of an event's frames."""
+    during = (signals.t_s >= event.start_s) & (signals.t_s < event.end_s)
+    return bool(during.any() and mask[during].mean() > 0.5)
 
 
 def event_ratio(events: list[Event], name: str, signals: FaceSignals) -> float:

@@ -13,9 +13,12 @@ import numpy as np
 import numpy.typing as npt
 
 Series = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
 
 STILL_SPEED, STILL_PEAK = 0.008, 0.03
 """Median and 90th percentile of the speed below which a camera stands still, in picture widths a second."""
+HAND_SPEED = 0.06
+"""Above what a hand that holds a camera moves it by, in picture widths a second: a pan, a whip, a walk."""
 LEAST_WAY, LEAST_ZOOM = 0.12, 0.05
 """Least way of a pan or tilt in picture widths, and least growth of a zoom, over the whole segment."""
 _ZOOM_RADIUS = 0.5
@@ -57,6 +60,11 @@ def camera_move(series: CameraSeries) -> str:
     ways = [float(np.abs(v[np.isfinite(v)]).sum()) for v in (series.x, series.y)]
     shaken = np.median(speed) >= STILL_SPEED and min(ways) >= BOTH_WAYS * max(ways)
     return "handheld" if shaken else "unknown"
+
+
+def panned(series: CameraSeries) -> Mask:
+    """Return [T] True where the camera moves faster than a hand that holds it still; False where nothing is known."""
+    return np.asarray(np.nan_to_num(series.speed) > HAND_SPEED, np.bool_)
 
 
 def _one_way(rate: Series, rate_hz: float) -> tuple[float, bool]:

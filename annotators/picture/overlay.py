@@ -21,7 +21,7 @@ from annotators.picture.panels import Region, insets, panels
 from annotators.picture.picture import scale_to
 from annotators.picture.static_graphic import MIN_SAMPLES, NAME, graphics
 from annotators.picture.text_detector import TextLine
-from annotators.protocols import Box, Image
+from annotators.protocols import Image
 
 _MERGE = 0.5  # an inset and a graphic that share this much of the smaller one are the same thing
 
@@ -62,17 +62,6 @@ class Layout:
     def logo_area(self) -> float:
         """Share of the picture covered by overlaid graphics, 0-1."""
         return covered(self.graphics)
-
-    def panel_of(self, x: float, y: float) -> Region:
-        """Return the inset or else the panel that holds a point; a person's crop must not leave it."""
-        for region in (*self.insets, *self.panels):
-            if region.holds(x, y):
-                return region
-        raise ValueError(f"the point ({x}, {y}) lies outside the picture: give shares of width and height in [0, 1)")
-
-    def in_inset(self, x: float, y: float) -> bool:
-        """Say whether a point lies in a picture within the picture."""
-        return any(region.holds(x, y) for region in self.insets)
 
 
 class OverlayMeter:
@@ -156,18 +145,6 @@ def covered(regions: tuple[Region, ...], grid: int = 512) -> float:
     for r in regions:
         mask[round(r.y0 * grid) : round(r.y1 * grid), round(r.x0 * grid) : round(r.x1 * grid)] = True
     return float(mask.mean())
-
-
-def overlap_share(face: Box, regions: tuple[Region, ...], width: int, height: int) -> float:
-    """Return the largest share (0-1) of a face box, in pixels of a `width` x `height` picture, under one region."""
-    if face.w <= 0 or face.h <= 0:
-        raise ValueError(f"expected a face box with a size, got {face}")
-    best = 0.0
-    for r in regions:
-        w = min(face.x + face.w, r.x1 * width) - max(face.x, r.x0 * width)
-        h = min(face.y + face.h, r.y1 * height) - max(face.y, r.y0 * height)
-        best = max(best, max(0.0, w) * max(0.0, h) / (face.w * face.h))
-    return best
 
 
 def _shared(a: Region, b: Region) -> float:

@@ -6,6 +6,7 @@ A whole minute takes about 0.1 s. Every measure looks a fixed number of frames t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -26,6 +27,9 @@ _NEAR, _FAR = 6, 14  # frames from a place to the nearest and farthest compared 
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 _FLAT = 1.0  # standard deviation of luma below which a picture shows nothing
 _BINS = 8  # of each colour channel
+_MIXED = (0.1, 0.9)  # share of the second picture in a mix of two
+_MIXED_LEFT = 0.25  # of the way between the two pictures: what a mix may differ from them
+_MIXED_MOST = 3  # frames; longer mixes are dissolves
 
 
 def thumbnail(rgb: npt.NDArray[np.uint8]) -> Thumbnails:
@@ -96,6 +100,29 @@ def compare(thumbs: Thumbnails) -> Pictures:
         sums[i + 1] = np.bincount(row, minlength=_BINS**3) / row.size
     np.cumsum(sums, axis=0, out=sums)
     return Pictures(thumbs, thumbs.astype(np.float32) @ _LUMA, sums)
+
+
+def mixed_frames(thumbs: Sequence[Thumbnails], i: int) -> int:
+    """Return how many frames just before `i`, the first of a new shot, are mixed of both shots: 0 to 3.
+
+    Conversion of frame rates leaves one such frame at each cut. A frame is mixed where it lies on the line from the
+    last clear picture to the first of the new shot, at 0.1 to 0.9 of the way and no further off it than a quarter of
+    it. Seen on the cuts of 23 real conversations: the three mixed frames have a share of 0.28 to 0.48 and lie 0.13 or
+    0.14 off; frames before plain cuts have a share below 0.05, those within wipes and dissolves lie 0.29 off and more.
+    """
+    new = thumbs[i].astype(np.float64).ravel()
+    for n in range(min(_MIXED_MOST, i - 1), 0, -1):
+        old = thumbs[i - n - 1].astype(np.float64).ravel()
+        way = new - old
+        length = float(np.linalg.norm(way))
+        if length and all(_between(thumbs[j].astype(np.float64).ravel() - old, way, length) for j in range(i - n, i)):
+            return n
+    return 0
+
+
+def _between(step: Series, way: Series, length: float) -> bool:
+    share = float(step @ way) / length**2
+    return _MIXED[0] < share < _MIXED[1] and float(np.linalg.norm(step - share * way)) <= _MIXED_LEFT * length
 
 
 class Thinner:

@@ -109,11 +109,3 @@ def speech_segments(probability: SpeechProbability, rule: SegmentRule | None = N
         room_after_s = probability.duration_s - end_s if is_last else (kept[number + 1][0] - end_s) / 2
         segments.append(Segment(start_s - min(rule.pad_s, room_before_s), end_s + min(rule.pad_s, room_after_s)))
     return segments
-
-
-def covered(segments: list[Segment], times_s: FloatArray) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-    """Return for each time in seconds [K] whether it lies in one of the segments."""
-    inside = np.zeros(len(times_s), bool)
-    for segment in segments:
-        inside |= (times_s >= segment.start_s) & (times_s < segment.end_s)
-    return inside

@@ -23,6 +23,7 @@ from curation.storage.table_writer import Append, writing
 from schemas import tables as t
 from schemas.policy import Policy
 from schemas.table import Table
+from schemas.tables.output import ErrorRow
 from schemas.units import UNITS
 
 Change = tuple[str, str, str, str]
@@ -76,7 +77,7 @@ def decide_by(store: Store, policy: Policy, progress: ProgressReader, *, dry_run
 
 def _slices(
     store: Store, policy: Policy, progress: ProgressReader
-) -> Iterator[tuple[duckdb.DuckDBPyConnection, list[dict[str, object]]]]:
+) -> Iterator[tuple[duckdb.DuckDBPyConnection, list[ErrorRow]]]:
     """Yield a connection with the view `decided` and the rows of ERRORS, slice by slice."""
     dataset = Dataset(store.uri)
     for part in dataset.slices(times=3):

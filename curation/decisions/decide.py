@@ -1,4 +1,4 @@
-"""Apply a policy to measured tables: one verdict a unit, by SQL, without touching media.
+"""Apply a policy to measured tables: one decision a unit, by SQL, without touching media.
 
 The same code gates stages (one source's tables, inside a worker) and decides the whole dataset (the ledger).
 A rule whose measurement does not exist yet is skipped; a rule that is null on existing
@@ -23,7 +23,7 @@ from schemas.units import UNITS, chain, view_columns
 
 
 @dataclass(slots=True)
-class Verdict:
+class Decision:
     """What the rules say of one unit, its parents not considered."""
 
     unit_id: str
@@ -40,8 +40,8 @@ class Verdict:
         return self.rule is None
 
 
-Verdicts = dict[UnitKind, dict[str, Verdict]]
-"""Per kind of unit, verdicts by unit id."""
+Decisions = dict[UnitKind, dict[str, Decision]]
+"""Per kind of unit, decisions by unit id."""
 
 
 def unit_tables() -> tuple[Table, ...]:
@@ -98,10 +98,10 @@ def view_sql(
     return f"SELECT {', '.join(select + values)} {' '.join(joins)}"
 
 
-def evaluate(policy: Policy, tables: Mapping[str, pa.Table], down_to: UnitKind = "segments") -> Verdicts:
-    """Return every unit's verdict under `policy`; `tables` maps table names to Arrow tables.
+def evaluate(policy: Policy, tables: Mapping[str, pa.Table], down_to: UnitKind = "segments") -> Decisions:
+    """Return every unit's decision under `policy`; `tables` maps table names to Arrow tables.
 
-    `down_to` leaves out kinds below it (their verdicts come back empty), for gates that do not look at them.
+    `down_to` leaves out kinds below it (their decisions come back empty), for gates that do not look at them.
     """
     con = _connection()
     register_tables(con, tables)
@@ -110,18 +110,18 @@ def evaluate(policy: Policy, tables: Mapping[str, pa.Table], down_to: UnitKind =
     return {kind: _evaluate_kind(con, policy, kind) if kind in wanted else {} for kind in kinds}
 
 
-def _evaluate_kind(con: duckdb.DuckDBPyConnection, policy: Policy, kind: UnitKind) -> dict[str, Verdict]:
+def _evaluate_kind(con: duckdb.DuckDBPyConnection, policy: Policy, kind: UnitKind) -> dict[str, Decision]:
     chosen = policy.on(kind)
-    out: dict[str, Verdict] = {}
+    out: dict[str, Decision] = {}
     columns = "unit_id, source_id, parent_id, duration_s, failed, undecidable, measured"
-    sql = f"SELECT {columns} FROM ({verdict_sql(policy, kind, 't_{}')}) ORDER BY unit_id"
+    sql = f"SELECT {columns} FROM ({decision_sql(policy, kind, 't_{}')}) ORDER BY unit_id"
     for unit_id, source_id, parent_id, duration_s, failed, undecidable, measured in con.execute(sql).fetchall():
         rule = None if failed is None else chosen[failed]
-        out[unit_id] = Verdict(unit_id, source_id, parent_id, duration_s, rule, bool(undecidable), measured)
+        out[unit_id] = Decision(unit_id, source_id, parent_id, duration_s, rule, bool(undecidable), measured)
     return out
 
 
-def verdict_sql(policy: Policy, kind: UnitKind, relation: str = "{}") -> str:
+def decision_sql(policy: Policy, kind: UnitKind, relation: str = "{}") -> str:
     """Return the SELECT that judges every unit of a kind by the rules on that kind.
 
     `relation` turns a table's name into that of a relation; only what the rules look at is read.
@@ -182,12 +182,12 @@ def _shown(rule: Rule, types: Mapping[str, pa.DataType]) -> str:
     return " || ', ' || ".join(parts) or "''"
 
 
-def alive(verdicts: Verdicts, kind: UnitKind) -> tuple[str, ...]:
+def alive(decisions: Decisions, kind: UnitKind) -> tuple[str, ...]:
     """Return the ids of units that pass and whose parents all pass, sorted."""
-    return tuple(sorted(i for i in verdicts[kind] if dead_ancestor(verdicts, kind, i) is None))
+    return tuple(sorted(i for i in decisions[kind] if dead_ancestor(decisions, kind, i) is None))
 
 
-def dead_ancestor(verdicts: Verdicts, kind: UnitKind, unit_id: str) -> tuple[UnitKind, str] | None:
+def dead_ancestor(decisions: Decisions, kind: UnitKind, unit_id: str) -> tuple[UnitKind, str] | None:
     """Return the outermost unit that fails among a unit and its parents, or None when all pass.
 
     A parent whose own row is missing does not stop a unit.
@@ -196,7 +196,7 @@ def dead_ancestor(verdicts: Verdicts, kind: UnitKind, unit_id: str) -> tuple[Uni
     k: UnitKind | None = kind
     current: str | None = unit_id
     while k is not None and current is not None:
-        v = verdicts[k].get(current)
+        v = decisions[k].get(current)
         if v is None:
             break
         if not v.passes:

@@ -16,11 +16,12 @@ from typing import Any
 
 import duckdb
 
-from curation.decisions.decide import unit_tables, verdict_sql
+from curation.decisions.decide import decision_sql, unit_tables
 from curation.stage import GateMode
 from schemas import tables as t
 from schemas.policy import STEPS, Policy, Rule, UnitKind
 from schemas.table import Table
+from schemas.tables.output import DecisionRow
 from schemas.units import RIGHTS, UNITS
 
 OUTCOMES = ("kept", "filtered", "quarantined", "pending")
@@ -57,7 +58,7 @@ def live(con: duckdb.DuckDBPyConnection, policy: Policy) -> dict[UnitKind, list[
         passes = "v.failed IS NULL AND coalesce(p.passes, true)" if unit.parent else "v.failed IS NULL"
         con.execute(
             f"CREATE TEMP TABLE passing_{kind} AS SELECT v.unit_id, {passes} AS passes "
-            f"FROM ({verdict_sql(policy, kind)}) v {above}"
+            f"FROM ({decision_sql(policy, kind)}) v {above}"
         )
         found = con.execute(f"SELECT unit_id FROM passing_{kind} WHERE passes ORDER BY 1").fetchall()
         out[kind] = [str(i) for (i,) in found]
@@ -82,12 +83,17 @@ def judge(con: duckdb.DuckDBPyConnection, policy: Policy, work: Sequence[Work] =
     for kind in reversed(above):
         con.execute(f"CREATE TEMP TABLE up_{kind} AS {_up(kind, work)}")
     decided = " UNION ALL ".join(
-        f"SELECT '{kind}' AS unit, unit_id, source_id, duration_s, d.* FROM up_{kind}" for kind in kinds
+        f"SELECT '{kind}' AS {DecisionRow.unit}, unit_id AS {DecisionRow.unit_id}, source_id AS "
+        f"{DecisionRow.source_id}, duration_s AS {DecisionRow.duration_s}, d.* FROM up_{kind}"
+        for kind in kinds
     )
     con.execute(f"CREATE TEMP VIEW decided AS {decided}")
 
 
-_D = ("outcome", "step", "rule", "reason", "measured", "decided_by")
+_D = (
+    DecisionRow.outcome, DecisionRow.step, DecisionRow.rule, DecisionRow.reason, DecisionRow.measured,
+    DecisionRow.decided_by,
+)  # fmt: skip
 
 
 def _decision(outcome: str, step: str, rule: str, reason: str, measured: str, decided_by: str) -> str:
@@ -122,14 +128,14 @@ def _down(policy: Policy, kind: UnitKind, work: Sequence[Work]) -> str:
     joins = (
         f"LEFT JOIN ({_rules(policy.on(kind))}) r ON r.failed = v.failed LEFT JOIN failed f ON f.unit_id = v.unit_id"
     )
-    bits, mask = sum(1 << w.bit for w in work if w.gate == kind and w.mode != "any"), "CAST(0 AS UBIGINT)"
+    bits, mask = sum(1 << w.bit for w in work if w.gate == kind and w.mode != "once"), "CAST(0 AS UBIGINT)"
     if bits:
         joins += f" LEFT JOIN (FROM cover WHERE mask & {bits} <> 0) c ON c.unit_id = v.unit_id"
         mask = "coalesce(c.mask, 0)"
     columns = f"v.unit_id, v.source_id, v.parent_id, v.duration_s, {mask} AS mask"
     if kind == "sources":
         return f"""
-            WITH judged AS ({verdict_sql(policy, kind)}),
+            WITH judged AS ({decision_sql(policy, kind)}),
             v AS (
                 SELECT i.source_id AS unit_id, i.source_id, CAST(NULL AS VARCHAR) AS parent_id,
                        coalesce(j.duration_s, 0.0) AS duration_s, j.failed, j.undecidable, j.measured, j.shown,
@@ -145,7 +151,7 @@ def _down(policy: Policy, kind: UnitKind, work: Sequence[Work]) -> str:
         """
     # Of parents, only those that have something against their children are looked up.
     return f"""
-        WITH v AS ({verdict_sql(policy, kind)})
+        WITH v AS ({decision_sql(policy, kind)})
         SELECT {columns}, v.passes_so_far AND coalesce(p.live, true) AS live, least(p.step_at, r.step_at) AS step_at,
                CASE WHEN p.stuck = 2 THEN p.d WHEN f.unit_id IS NOT NULL THEN {error}
                     WHEN p.stuck = 1 OR p.step_at <= coalesce(r.step_at, p.step_at) THEN p.d
@@ -178,16 +184,16 @@ def _waits(work: Sequence[Work]) -> str:
     kinds = [k for k in UNITS if any(w.gate == k for w in work)]
     joins, cases = [], []
     for kind in kinds:
-        mine = [w for w in work if w.gate == kind and w.mode != "any"]
+        mine = [w for w in work if w.gate == kind and w.mode != "once"]
         columns = ["bool_or(live) AS live"]
         columns += [f"bool_or(live AND {_bit('mask', w)} = 0) AS less{w.bit}" for w in mine if w.mode == "each"]
-        columns += [f"bool_or(live <> ({_bit('mask', w)} <> 0)) AS less{w.bit}" for w in mine if w.mode == "set"]
+        columns += [f"bool_or(live <> ({_bit('mask', w)} <> 0)) AS less{w.bit}" for w in mine if w.mode == "together"]
         joins.append(
             f"LEFT JOIN (SELECT source_id, {', '.join(columns)} FROM down_{kind} GROUP BY 1) {kind} USING (source_id)"
         )
     for w in work:
         if w.gate is not None:
-            less = "" if w.mode == "any" else f" OR {w.gate}.less{w.bit}"
+            less = "" if w.mode == "once" else f" OR {w.gate}.less{w.bit}"
             cases.append(f"WHEN {w.gate}.live AND ({_bit('s.done', w)} = 0{less}) THEN {_text(w.name)}")
     settled = f"CASE {' '.join(cases)} END" if cases else "NULL"
     return (

@@ -14,7 +14,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 import duckdb
 import pyarrow as pa
@@ -31,6 +31,7 @@ from curation.stage import WorkItem
 from curation.storage.commits import commit_file, fingerprint
 from curation.storage.compacted import FOLDER
 from curation.storage.store import Store, parquet_bytes
+from schemas.tables.output import ErrorRow
 
 FOLDER_NAME = "progress"
 _INDEX = f"{FOLDER_NAME}/index.json"
@@ -49,7 +50,7 @@ def source_work(pipeline: Pipeline) -> list[Work]:
     """Return the stages of sources and windows in order, as the ledger asks about them."""
     out = []
     for bit, s in enumerate((*pipeline.before, *pipeline.windowed, *pipeline.after)):
-        covers = s in pipeline.after and s.cls.gate is not None and s.cls.gate_mode != "any"
+        covers = s in pipeline.after and s.cls.gate is not None and s.cls.gate_mode != "once"
         out.append(Work(s.name, bit, s.cls.gate, s.cls.gate_mode, covers))
     return out
 
@@ -61,7 +62,7 @@ class Progress:
     cover: pa.Table
     state: pa.Table
     exact: pa.Table
-    errors: list[dict[str, Any]]
+    errors: list[ErrorRow]
 
     def register(self, con: duckdb.DuckDBPyConnection) -> None:
         """Make the relations that `ledger.judge` takes."""
@@ -98,8 +99,8 @@ class ProgressReader:
         ids = sorted(source_ids)
         tables = [self._bucket(b, [i for i in ids if i[:2] == b]) for b in sorted({i[:2] for i in ids})]
         kept = pa.concat_tables([_KEPT.empty_table(), *tables])
-        cover = kept.filter(pc.is_valid(kept["unit_id"])).select(["unit_id", "mask"])
-        state = kept.filter(pc.is_valid(kept["source_id"])).select(["source_id", "done", "settled"])
+        cover = kept.filter(pc.is_valid(kept["unit_id"])).select([f.name for f in _UNITS])
+        state = kept.filter(pc.is_valid(kept["source_id"])).select([f.name for f in _SOURCES])
         settled = state.filter(state["settled"])["source_id"]
         open_ = sorted(set(ids) - set(_strings(settled)))
         errors = [row for s in open_ for row in _errors(self._make(), s)]
@@ -142,9 +143,9 @@ def _strings(column: Any) -> Iterator[str]:
 
 def _pipeline_key(stepper: Stepper) -> str:
     stages = [
-        (s.name, s.cls.version, s.cls.unit, s.cls.gate, s.cls.gate_mode, s.settings.model_dump(mode="json"),
-         stepper.identity(s), [x.name for x in s.cls.reads], [x.name for x in s.cls.writes])
-        for s in stepper.pipeline.stages if s.cls.unit != "dataset"
+        (s.name, s.cls.version, s.cls.grain, s.cls.gate, s.cls.gate_mode, s.settings.model_dump(mode="json"),
+         stepper.provenance(s), [x.name for x in s.cls.reads], [x.name for x in s.cls.writes])
+        for s in stepper.pipeline.stages if s.cls.grain != "dataset"
     ]  # fmt: skip
     return fingerprint(stages=stages, window_s=stepper.pipeline.workflow.window_s)
 
@@ -176,26 +177,36 @@ def next_stage(stepper: Stepper, source_id: str) -> str | None:
     pipeline = stepper.pipeline
     with stepper.remembering():
         for resolved in (*pipeline.before, *pipeline.windowed, *pipeline.after):
-            items = [WorkItem(source_id)] if resolved.cls.unit == "source" else stepper.window_items(source_id)
+            items = [WorkItem(source_id)] if resolved.cls.grain == "source" else stepper.window_items(source_id)
             if any(stepper.has_work(resolved, item) for item in items):
                 return resolved.name
         return None
 
 
-def _errors(stepper: SourceState, source_id: str) -> list[dict[str, Any]]:
+def _errors(stepper: SourceState, source_id: str) -> list[ErrorRow]:
     """Return the rows of ERRORS of a source, from its commits."""
-    rows: dict[tuple[str, str], dict[str, Any]] = {}
+    rows: dict[tuple[str, str], ErrorRow] = {}
     for commit in stepper.source_commits(source_id):
         for e in commit.errors:
-            row = {
-                "source_id": source_id, "stage": commit.stage, "unit_id": e.unit_id, "error": e.error,
-                "message": e.message, "traceback": e.traceback,
-            }  # fmt: skip
+            row = ErrorRow(
+                source_id=source_id, stage=commit.stage, unit_id=e.unit_id, error=e.error, message=e.message,
+                traceback=e.traceback,
+            )  # fmt: skip
             rows.setdefault((commit.stage, e.unit_id), row)
     return list(rows.values())
 
 
-def _examine(stepper: Stepper, source_id: str) -> Iterator[dict[str, Any]]:
+class _Kept(TypedDict, total=False):
+    """A row of what is kept: of a source, or of a unit."""
+
+    unit_id: str
+    mask: int
+    source_id: str
+    done: int
+    settled: bool
+
+
+def _examine(stepper: Stepper, source_id: str) -> Iterator[_Kept]:
     """Yield what is kept of a source: a row for itself and one for every unit that a stage has measured."""
     masks: dict[str, int] = {}
     done, settled = 0, True
@@ -203,7 +214,7 @@ def _examine(stepper: Stepper, source_id: str) -> Iterator[dict[str, Any]]:
         n_windows = stepper.source_windows(source_id)
         pipeline = stepper.pipeline
         for bit, s in enumerate((*pipeline.before, *pipeline.windowed, *pipeline.after)):
-            windowed = s.cls.unit == "window"
+            windowed = s.cls.grain == "window"
             items = stepper.window_items(source_id) if windowed else [WorkItem(source_id, n_windows=max(n_windows, 1))]
             commits = [stepper.commit(commit_file(s.name, item, windowed)) for item in items]
             found = [c for c in commits if c is not None]

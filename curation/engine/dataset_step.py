@@ -33,7 +33,7 @@ def dataset_step(stepper: Stepper, resolved: ResolvedStage) -> StepResult:
     wall, cpu = time.perf_counter(), time.process_time()
     live = live_units(stepper)
     # A stage sees the live units of its gate's kind and of the kinds above it; what lies below is whole, so that
-    # what it finds there cannot depend on verdicts that rest on what it finds.
+    # what it finds there cannot depend on decisions that rest on what it finds.
     gate = resolved.cls.gate
     kinds = list(UNITS) if gate is None else chain(gate)
     keep = {UNITS[k].id: live[k] for k in kinds}
@@ -104,7 +104,7 @@ def _fingerprint(
         stage=cls.name,
         version=cls.version,
         settings=resolved.settings.model_dump(mode="json"),
-        identity=stepper.identity(resolved),
+        identity=stepper.provenance(resolved),
         upstream=upstream,
         units={k: sorted(keep[UNITS[k].id]) for k in kinds},
     )

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pyarrow.fs as pafs
 
-from curation.storage.store import with_endpoint
+from schemas.places import with_endpoint
 
 _KEEP = 4
 

@@ -38,7 +38,7 @@ def stamp(workflow: Workflow, code: Code) -> str | None:
 
 
 def _files(texts: Iterable[str]) -> Iterator[Path]:
-    ours = Path(__file__).parents[1]
+    ours = Path(__file__).parents[2]
     for package in sorted(OURS):
         for folder, inner, names in os.walk(ours / package):
             inner[:] = sorted(set(inner) - {"__pycache__"})

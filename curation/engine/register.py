@@ -18,8 +18,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.fs as pafs
 
-from curation.storage.store import Store, table_file, with_endpoint
+from curation.storage.store import Store, table_file
 from schemas import tables as t
+from schemas.places import with_endpoint
 from schemas.tables.registry import ForgottenRow, InputRow
 
 VIDEO_SUFFIXES = frozenset(

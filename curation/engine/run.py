@@ -16,7 +16,7 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import pyarrow as pa
 
@@ -31,12 +31,14 @@ from curation.engine.step import StageSetupError, Stepper, StepResult
 from curation.engine.user_code import record
 from curation.engine.workflow import Pipeline, describe
 from curation.forget.strip import keep_sources
+from curation.pack.shards import ShardIndex
 from curation.storage.compaction import tidy
 from curation.storage.store import Store, StoreError
 from schemas import tables as t
 from schemas.document import data_contract
 from schemas.extensions import own, to_json
 from schemas.policy import Policy
+from schemas.tables.registry import InputRow
 
 
 class RunStoppedError(RuntimeError):
@@ -78,6 +80,15 @@ class Engine(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Shards:
+    """What packing came to."""
+
+    index: ShardIndex
+    status: Literal["written", "unchanged", "unwritten"]
+    """unwritten: a dry run"""
+
+
 @dataclass(slots=True)
 class Outcome:
     """How a run ended."""
@@ -86,7 +97,8 @@ class Outcome:
     balances: list[Balance]
     steps: Counter[tuple[str, str]] = field(default_factory=Counter)
     """(stage, status) -> steps"""
-    packed: dict[str, Any] = field(default_factory=dict)
+    packed: Shards | None = None
+    """None = the workflow writes none"""
 
     @property
     def quarantined(self) -> int:
@@ -94,7 +106,7 @@ class Outcome:
         return sum(b.counts["quarantined"] for b in self.balances)
 
 
-Packer = Callable[[Job], dict[str, Any]]
+Packer = Callable[[Job], Shards]
 Event = Callable[[str, Any], None]
 
 
@@ -138,7 +150,7 @@ def run(
         try:
             event("phase", "register")
             inputs = register(store, named) if named else read_registry(store)
-            left_out = {n.path for n in named} - set(inputs["path"].to_pylist())
+            left_out = {n.path for n in named} - set(InputRow.path.values(inputs))
             if left_out:
                 event("forgotten", sorted(left_out))
             if inputs.num_rows == 0:
@@ -161,7 +173,7 @@ def run(
 
 def conclude(
     job: Job, store: Store, packer: Packer | None, report: Callable[[StepResult], None], event: Event
-) -> tuple[list[Balance], dict[str, Any]]:
+) -> tuple[list[Balance], Shards | None]:
     """Do what concerns the dataset as a whole: its stages, ledger, shards, compaction, catalog."""
     stepper = job.stepper()
     for resolved in job.pipeline.dataset:
@@ -171,7 +183,7 @@ def conclude(
     tidy(store)
     event("phase", "ledger")
     balances = account.write(stepper)
-    packed: dict[str, Any] = {}
+    packed = None
     if packer is not None:
         event("phase", "pack")
         packed = packer(job)
@@ -183,8 +195,8 @@ def plan(job: Job, inputs: pa.Table) -> list[SourceWork]:
     """Return the sources with something to do, most bytes first, so that no long one comes last and alone."""
     stepper = job.stepper()
     first: dict[str, SourceWork] = {}
-    for row in inputs.to_pylist():
-        first.setdefault(row["source_id"], SourceWork(row["source_id"], row["path"], row["bytes"]))
+    for row in t.INPUTS.rows(inputs):
+        first.setdefault(row.source_id, SourceWork(row.source_id, row.path, row.bytes))
     work = [w for w in first.values() if next_stage(stepper, w.source_id) is not None]
     return sorted(work, key=lambda w: (-w.bytes, w.source_id))
 
@@ -224,7 +236,7 @@ def write_policy(store: Store, policy: Policy) -> None:
 
 def drop_orphans(store: Store, inputs: pa.Table) -> None:
     """Remove tables, commits, clips and names of sources that no input refers to any more (replaced or forgotten)."""
-    live = {str(s) for s in inputs["source_id"].to_pylist()}
+    live = set(InputRow.source_id.values(inputs))
     for prefix in ("commits", "tables", "clips"):
         for name in list(store.tables(prefix) if prefix == "tables" else store.names(prefix)):
             base = name.rsplit("/", 1)[-1]

@@ -1,4 +1,4 @@
-"""What a store holds of a source so far: its windows, commits, verdicts and the content of its tables.
+"""What a store holds of a source so far: its windows, commits, decisions and the content of its tables.
 
 Steps ask this to tell what there is to do; the ledger asks it to tell why something is missing. Reading only, but for
 `prune_windows`. Costs small file reads, which `remembering` does once for many questions.
@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curation.decisions.decide import Verdicts, evaluate, unit_tables
+from curation.decisions.decide import Decisions, evaluate, unit_tables
 from curation.engine.workflow import Pipeline, ResolvedStage
 from curation.stage import WorkItem
 from curation.storage.commits import Commit, commit_file, read_commit
@@ -22,6 +22,7 @@ from curation.storage.store import Store, table_file
 from schemas import tables as t
 from schemas.policy import Policy, UnitKind
 from schemas.table import Table
+from schemas.tables.registry import SourceRow
 from schemas.time import windows
 
 
@@ -66,23 +67,28 @@ class SourceState:
 
     def _windows(self, source_id: str) -> list[WorkItem]:
         try:
-            rows = self.store.read_table(table_file(t.SOURCES, source_id), t.SOURCES, ["duration_s"]).to_pylist()
+            length_s = self._length_s(source_id)
         except FileNotFoundError:
             return []
-        spans = windows(rows[0]["duration_s"], self.pipeline.workflow.window_s)
+        spans = windows(length_s, self.pipeline.workflow.window_s)
         return [WorkItem(source_id, w, i, len(spans)) for i, w in enumerate(spans)]
 
-    def verdicts(self, source_id: str, down_to: UnitKind = "segments") -> Verdicts:
+    def _length_s(self, source_id: str) -> float:
+        column = SourceRow.duration_s
+        (length_s,) = column.values(self.store.read_table(table_file(t.SOURCES, source_id), t.SOURCES, [column.name]))
+        return length_s
+
+    def decisions(self, source_id: str, down_to: UnitKind = "segments") -> Decisions:
         """Decide one source from what is measured of it so far."""
         if self._memo is not None:
-            key = ("verdicts", source_id)
+            key = ("decisions", source_id)
             if key not in self._memo:
-                self._memo[key] = self._verdicts(source_id, "segments")
-            found: Verdicts = self._memo[key]
+                self._memo[key] = self._decide(source_id, "segments")
+            found: Decisions = self._memo[key]
             return found
-        return self._verdicts(source_id, down_to)
+        return self._decide(source_id, down_to)
 
-    def _verdicts(self, source_id: str, down_to: UnitKind) -> Verdicts:
+    def _decide(self, source_id: str, down_to: UnitKind) -> Decisions:
         tables: dict[str, pa.Table] = {}
         for table in unit_tables():
             if table is t.SESSION_PAIRS:
@@ -104,9 +110,9 @@ class SourceState:
         """Yield a source's commits in the order of stages, up to the stage named `before`."""
         n_windows = self.source_windows(source_id)
         for s in self.pipeline.stages:
-            if s.name == before or s.cls.unit == "dataset":
+            if s.name == before or s.cls.grain == "dataset":
                 return
-            windowed = s.cls.unit == "window"
+            windowed = s.cls.grain == "window"
             for w in range(n_windows) if windowed else [0]:
                 item = WorkItem(source_id, window_index=w)
                 commit = self.commit(commit_file(s.name, item, windowed))
@@ -132,21 +138,21 @@ class SourceState:
                 return [self.store.sha256(table_file(table, item.source_id))]
             except FileNotFoundError:
                 return []
-        windowed = writer.cls.unit == "window"
+        windowed = writer.cls.grain == "window"
         out = []
         for w in range(item.n_windows) if windowed else [0]:
             name = commit_file(writer.name, WorkItem(item.source_id, window_index=w), windowed)
             commit = self.commit(name)
-            out.append("" if commit is None else commit.tables.get(table.name, {}).get("sha256", commit.status))
+            wrote = None if commit is None else commit.tables.get(table.name)
+            out.append("" if commit is None else commit.status if wrote is None else wrote["sha256"])
         return out
 
     def media_s(self, item: WorkItem) -> float:
         """Return how many seconds of media an item is about; 0 when its source is not probed."""
         try:
-            rows = self.store.read_table(table_file(t.SOURCES, item.source_id), t.SOURCES, ["duration_s"]).to_pylist()
+            whole = self._length_s(item.source_id)
         except FileNotFoundError:
             return 0.0
-        whole = float(rows[0]["duration_s"])
         return whole if item.window is None else min(whole, item.window.end_s) - item.window.start_s
 
     def prune_windows(self, source_id: str) -> None:

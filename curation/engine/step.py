@@ -70,11 +70,11 @@ class Stepper(SourceState):
                 raise StageSetupError(f"stage {resolved.name!r} cannot start: {type(e).__name__}: {e}") from e
         return self._built[resolved.name]
 
-    def identity(self, resolved: ResolvedStage) -> dict[str, str]:
+    def provenance(self, resolved: ResolvedStage) -> dict[str, str]:
         """Return the stage's back-ends and weights' hashes."""
         if resolved.name not in self._identities:
             try:
-                self._identities[resolved.name] = resolved.identity()
+                self._identities[resolved.name] = resolved.provenance()
             except Exception as e:
                 raise StageSetupError(f"stage {resolved.name!r} cannot start: {type(e).__name__}: {e}") from e
         return self._identities[resolved.name]
@@ -95,7 +95,7 @@ class Stepper(SourceState):
         status, message = self._step(resolved, item, path)
         if status in ("ran", "error"):
             release()
-        window = item.window_index if resolved.cls.unit == "window" else None
+        window = item.window_index if resolved.cls.grain == "window" else None
         media_s = self.media_s(item) if status == "ran" else 0.0
         return StepResult(
             resolved.name,
@@ -118,16 +118,16 @@ class Stepper(SourceState):
 
     def _step(self, resolved: ResolvedStage, item: WorkItem, path: str) -> tuple[Status, str]:
         cls = resolved.cls
-        windowed = cls.unit == "window"
+        windowed = cls.grain == "window"
         if self.blocked(resolved, item.source_id):
             return "blocked", ""
         item = replace(item, n_windows=max(item.n_windows, self.source_windows(item.source_id), 1))
         keep: dict[str, frozenset[str]] = {}
         if cls.gate is not None:
-            units = alive(self.verdicts(item.source_id, cls.gate), cls.gate)
+            units = alive(self.decisions(item.source_id, cls.gate), cls.gate)
             if not units:
                 return self._gated(resolved, item, path)
-            if cls.gate_mode != "any":
+            if cls.gate_mode != "once":
                 item = replace(item, units=units)
                 keep[UNIT_IDS[cls.gate]] = frozenset(units)
         name = commit_file(resolved.name, item, windowed)
@@ -146,11 +146,11 @@ class Stepper(SourceState):
     def _gated(self, resolved: ResolvedStage, item: WorkItem, path: str) -> tuple[Status, str]:
         """Leave a stage out whose units the policy all stops; what it wrote of units that are no more goes."""
         cls = resolved.cls
-        name = commit_file(resolved.name, item, cls.unit == "window")
+        name = commit_file(resolved.name, item, cls.grain == "window")
         commit = self.commit(name)
         if cls.gate is None or commit is None or not commit.units:
             return "gated", ""
-        if commit.units.keys() <= self.verdicts(item.source_id, cls.gate)[cls.gate].keys():
+        if commit.units.keys() <= self.decisions(item.source_id, cls.gate)[cls.gate].keys():
             return "gated", ""
         if cls.gate_mode == "each":
             return self._each(resolved, item, path, name, commit, {})
@@ -170,7 +170,7 @@ class Stepper(SourceState):
         keep: Mapping[str, frozenset[str]],
     ) -> tuple[Status, str]:
         commit = Commit(resolved.name, item.source_id, key)
-        windowed = resolved.cls.unit == "window"
+        windowed = resolved.cls.grain == "window"
         if windowed:
             commit.window = item.window_index
         commit.units = dict.fromkeys(item.units, "")
@@ -260,7 +260,7 @@ class Stepper(SourceState):
         return outputs
 
     def _write(self, resolved: ResolvedStage, item: WorkItem, outputs: Outputs, commit: Commit) -> None:
-        window = item.window_index if resolved.cls.unit == "window" else None
+        window = item.window_index if resolved.cls.grain == "window" else None
         for table in resolved.cls.writes:
             rows = outputs.tables.get(table, table.empty())
             file = table_file(table, item.source_id, window)
@@ -284,9 +284,9 @@ class Stepper(SourceState):
             stage=cls.name,
             version=cls.version,
             settings=resolved.settings.model_dump(mode="json"),
-            identity=self.identity(resolved),
-            window=window if cls.unit == "window" else None,
-            units=item.units if cls.gate_mode == "set" else None,
+            identity=self.provenance(resolved),
+            window=window if cls.grain == "window" else None,
+            units=item.units if cls.gate_mode == "together" else None,
             upstream=upstream,
             **extra,
         )
@@ -294,13 +294,13 @@ class Stepper(SourceState):
     def fresh(self, resolved: ResolvedStage, item: WorkItem, commit: Commit) -> bool:
         """Say whether all that a commit holds was made from what is there now; the policy has no part in it."""
         cls = resolved.cls
-        if cls.gate is None or cls.gate_mode == "any":
+        if cls.gate is None or cls.gate_mode == "once":
             return commit.fingerprint == self._fingerprint(resolved, item, {})
         try:
             digests = self._unit_digests(cls.gate, item.source_id)
         except FileNotFoundError:
             return False
-        if cls.gate_mode == "set":
+        if cls.gate_mode == "together":
             item = replace(item, units=tuple(sorted(commit.units)))
             same = commit.fingerprint == self._fingerprint(resolved, item, {})
             return same and commit.units.keys() <= digests.keys()

@@ -56,9 +56,9 @@ class ResolvedStage:
         """Construct the stage, loading its models."""
         return self.cls(self.settings)
 
-    def identity(self) -> dict[str, str]:
+    def provenance(self) -> dict[str, str]:
         """Name what determines its outputs beside its settings: version, back-ends, weights, code that is not ours."""
-        out = {"version": str(self.cls.version), **self.settings.identity()}
+        out = {"version": str(self.cls.version), **self.settings.provenance()}
         code = code_sha256(self.cls.__module__)
         return out if code is None else {**out, "code": code}
 
@@ -138,9 +138,13 @@ def _stage(code: Code, name: str, use: str, settings: Mapping[str, Any], resourc
 
 def _import(name: str, use: str) -> type[Stage]:
     try:
-        return load(use)  # type: ignore[return-value]
+        cls = load(use)
     except UseError as e:
         raise WorkflowError(f"stage {name!r}: {e}") from e
+    lacks = [said for said in Stage.__annotations__ if not hasattr(cls, said)]
+    if lacks:
+        raise WorkflowError(f"stage {name!r}: {use} is no stage: it has no {lacks[0]!r} (see curation.stage.Stage)")
+    return cls  # type: ignore[return-value]
 
 
 def _overrides(workflow: Workflow, overrides: Iterable[str]) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
@@ -206,7 +210,7 @@ def _ordered(workflow: Workflow, stages: list[ResolvedStage]) -> Pipeline:
     last = "before"
     for s in stages:
         cls = s.cls
-        own = cls.writes if cls.unit == "dataset" else ()
+        own = cls.writes if cls.grain == "dataset" else ()
         missing = [t.name for t in cls.reads if t not in written and t not in GIVEN and t not in own]
         if missing:
             raise WorkflowError(f"stage {s.name!r} reads {missing}, which no earlier stage writes")
@@ -214,9 +218,9 @@ def _ordered(workflow: Workflow, stages: list[ResolvedStage]) -> Pipeline:
         if twice:
             raise WorkflowError(f"stage {s.name!r} writes {twice}, which {written[cls.writes[0]]!r} writes already")
         written.update({t: s.name for t in cls.writes})
-        kind = {"window": "windowed", "dataset": "dataset"}.get(cls.unit, "after" if groups["windowed"] else "before")
+        kind = {"window": "windowed", "dataset": "dataset"}.get(cls.grain, "after" if groups["windowed"] else "before")
         if position[kind] < position[last]:
-            raise WorkflowError(f"stage {s.name!r} ({cls.unit}) comes after a {last} stage; move it up")
+            raise WorkflowError(f"stage {s.name!r} ({cls.grain}) comes after a {last} stage; move it up")
         last = kind
         groups[kind].append(s)
     return Pipeline(workflow, *(tuple(groups[k]) for k in ("before", "windowed", "after", "dataset")))
@@ -229,7 +233,7 @@ def describe(pipeline: Pipeline) -> str:
             "use": s.use,
             "version": s.cls.version,
             "settings": s.settings.model_dump(mode="json"),
-            "identity": s.identity(),
+            "provenance": s.provenance(),
             "resources": s.resources.model_dump(),
         }
         for s in pipeline.stages

@@ -1,12 +1,12 @@
 """Take sources out of a dataset for good, and prove that nothing of them is left.
 
 Their tables, commits and clips go; log lines that name them are struck out; precomputed sets beside the shards lose the
-shards that held them; whatever names them is cut out of the dataset's own tables and shards (`curation.forget.strip`). None of
-this needs a model or the present version's tables. Then identities, references, sessions, ledger, shards and report are
-made again without them, unless other sources wait for work, and every file is searched for their ids. Their bytes
-are refused from then on: the FORGOTTEN table keeps their hash, with date and reason. A dataset that forgot a source
-equals one that never had it. May be killed at any moment and run again. Costs a read of all that is left, and writes
-the shards again; nothing is decoded or measured.
+shards that held them; whatever names them is cut out of the dataset's own tables and shards (`curation.forget.strip`).
+None of this needs a model or the present version's tables. Then identities, references, sessions, ledger, shards and
+report are made again without them, unless other sources wait for work, and every file is searched for their ids. Their
+bytes are refused from then on: the FORGOTTEN table keeps their hash, with date and reason. A dataset that forgot a
+source equals one that never had it. May be killed at any moment and run again. Costs a read of all that is left, and
+writes the shards again; nothing is decoded or measured.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from __future__ import annotations
 import datetime
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -31,6 +30,8 @@ from curation.labels.identities import present_name
 from curation.storage.compaction import tidy
 from curation.storage.store import Store, table_file
 from schemas import tables as t
+from schemas.tables.output import ManifestRow
+from schemas.tables.registry import ForgottenRow, InputRow
 
 
 class ForgetError(ValueError):
@@ -55,12 +56,12 @@ def find(dataset: Dataset, sources: Iterable[str], identities: Iterable[str] = (
     Raises:
         ForgetError: there is no such source or identity, or a file name is that of several sources.
     """
-    inputs = dataset.table(t.INPUTS).to_pylist()
-    before = {r["source_id"] for r in read_forgotten(dataset.store).to_pylist()}
+    inputs = t.INPUTS.rows(dataset.table(t.INPUTS))
+    before = set(ForgottenRow.source_id.values(read_forgotten(dataset.store)))
     chosen: set[str] = set()
     for name in sources:
-        ids = {r["source_id"] for r in inputs if name in (r["source_id"], r["path"])} or ({name} & before)
-        ids = ids or {r["source_id"] for r in inputs if r["name"] == name}
+        ids = {r.source_id for r in inputs if name in (r.source_id, r.path)} or ({name} & before)
+        ids = ids or {r.source_id for r in inputs if r.name == name}
         if not ids:
             raise ForgetError(
                 f'no source {name!r}; `lpm query DATASET "SELECT source_id, path FROM inputs"` lists them'
@@ -69,14 +70,14 @@ def find(dataset: Dataset, sources: Iterable[str], identities: Iterable[str] = (
             raise ForgetError(f"{len(ids)} sources are called {name!r}: {', '.join(sorted(ids))}; name them by id")
         chosen |= ids
     for identity in identities:
-        people = dataset.table(t.TRACK_IDENTITIES).to_pylist()
+        people = t.TRACK_IDENTITIES.rows(dataset.table(t.TRACK_IDENTITIES))
         name = present_name(dataset, identity)
-        ids = {r["source_id"] for r in people if r["identity_id"] == name}
+        ids = {r.source_id for r in people if r.identity_id == name}
         if not ids:
             raise ForgetError(f'no identity {identity!r}; `lpm query DATASET "SELECT * FROM identities"` lists them')
         chosen |= ids
-    packed = [str(i) for i in dataset.table(t.MANIFEST, ["source_id"])["source_id"].to_pylist()]
-    paths = {i: tuple(r["path"] for r in inputs if r["source_id"] == i) for i in chosen}
+    packed = ManifestRow.source_id.values(dataset.table(t.MANIFEST, [ManifestRow.source_id]))
+    paths = {i: tuple(r.path for r in inputs if r.source_id == i) for i in chosen}
     return [Doomed(i, paths[i], packed.count(i)) for i in sorted(chosen)]
 
 
@@ -97,14 +98,14 @@ def forget(
         RunStoppedError: another command is writing the dataset.
         StageSetupError, StoreError, PackError: what is left cannot be put together; run the command again.
     """
-    from curation.report import write_report  # templates and charts, which finding and searching do not need
+    from curation.report.page import write_report  # templates and charts, which finding and searching do not need
 
     store, ids = Store(job.store_uri), [d.source_id for d in doomed]
     with locked(store):
         # First of all, so that a stopped command can be finished and no run takes them in again.
         _record(store, doomed, reason, proven=False)
         inputs = read_registry(store)
-        left = inputs.filter(pc.invert(pc.is_in(inputs["source_id"], pa.array(ids, pa.string()))))
+        left = inputs.filter(pc.invert(pc.is_in(InputRow.source_id.of(inputs), pa.array(ids, pa.string()))))
         store.write_table(table_file(t.INPUTS), t.INPUTS, left)
         event("phase", "tables and clips")
         drop_orphans(store, left)
@@ -135,7 +136,7 @@ def _measured(job: Job, inputs: pa.Table) -> bool:
     """Say whether all sources are measured to the end by this version of the program, with the weights at hand."""
     stepper = job.stepper()
     try:
-        return all(next_stage(stepper, s) is None for s in {str(i) for i in inputs["source_id"].to_pylist()})
+        return all(next_stage(stepper, s) is None for s in set(InputRow.source_id.values(inputs)))
     except StageSetupError:
         return False
 
@@ -143,18 +144,18 @@ def _measured(job: Job, inputs: pa.Table) -> bool:
 def lift(store: Store, source_ids: Iterable[str]) -> int:
     """Let sources be taken in again; returns how many were forgotten before."""
     with locked(store):
-        rows, ids = read_forgotten(store).to_pylist(), set(source_ids)
-        kept = [r for r in rows if r["source_id"] not in ids]
+        rows, ids = t.FORGOTTEN.rows(read_forgotten(store)), set(source_ids)
+        kept = [r for r in rows if r.source_id not in ids]
         store.write_table(table_file(t.FORGOTTEN), t.FORGOTTEN, t.FORGOTTEN.from_rows(kept))
         return len(rows) - len(kept)
 
 
 def _record(store: Store, doomed: Sequence[Doomed], reason: str | None, *, proven: bool) -> None:
-    rows: dict[str, dict[str, Any]] = {r["source_id"]: r for r in read_forgotten(store).to_pylist()}
+    rows = {r.source_id: r for r in t.FORGOTTEN.rows(read_forgotten(store))}
+    today = datetime.date.today().isoformat()
     for d in doomed:
-        new = {"forgotten_on": datetime.date.today().isoformat(), "reason": reason, "samples": d.samples}
-        old = rows.get(d.source_id, {"source_id": d.source_id, **new})
-        rows[d.source_id] = {**old, "proven": proven}
+        new = ForgottenRow(source_id=d.source_id, forgotten_on=today, reason=reason, samples=d.samples, proven=proven)
+        rows[d.source_id] = rows[d.source_id].but(proven=proven) if d.source_id in rows else new
     store.write_table(table_file(t.FORGOTTEN), t.FORGOTTEN, t.FORGOTTEN.from_rows(rows.values()))
 
 

@@ -8,17 +8,17 @@ there goes too; a run makes it again. Costs a read of all records in the shards,
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from curation.pack.shards import end_of_archive, stored_size, write_members
+from curation.pack.shards import ShardIndex, end_of_archive, stored_size, write_members
 from curation.storage.commits import read_commit
 from curation.storage.store import Store, parquet_bytes, table_file
 from schemas import tables as t
 from schemas.table import Table
+from schemas.tables.output import ManifestRow, Member
 
 
 def strip(store: Store, source_ids: Sequence[str]) -> int:
@@ -29,7 +29,7 @@ def strip(store: Store, source_ids: Sequence[str]) -> int:
     return _shards(store, source_ids)
 
 
-def _named(value: Any, source_ids: Sequence[str]) -> bool:
+def _named(value: object, source_ids: Sequence[str]) -> bool:
     text = str(value)
     return any(i in text for i in source_ids)
 
@@ -73,13 +73,16 @@ def _shards(store: Store, source_ids: Sequence[str]) -> int:
         shard = sidecar.removesuffix(".parquet") + ".tar"
         rows = _read(store, sidecar)
         before, schema = before + rows.num_rows, rows.schema
-        kept = [r for r in rows.to_pylist() if not _named(r, source_ids) and not _record(store, shard, r, source_ids)]
+        kept = [
+            r for r in t.MANIFEST.rows(rows)
+            if not _named(dict(r), source_ids) and not _record(store, shard, r, source_ids)
+        ]  # fmt: skip
         if not kept:
             store.delete(shard)
             store.delete(sidecar)
             continue
         if len(kept) < rows.num_rows:
-            rows = pa.Table.from_pylist(_rewrite(store, shard, kept), schema=schema)
+            rows = pa.Table.from_pylist([dict(r) for r in _rewrite(store, shard, kept)], schema=schema)
             store.write(sidecar, parquet_bytes(rows))
         after.append(rows)
     if schema is None:
@@ -87,28 +90,28 @@ def _shards(store: Store, source_ids: Sequence[str]) -> int:
     rows = pa.concat_tables([schema.empty_table(), *after]).sort_by("sample_id")
     if rows.num_rows < before:
         store.write(table_file(t.MANIFEST), parquet_bytes(rows))
-        shards = sorted({str(name) for name in rows["shard"].to_pylist()})
+        shards = sorted(set(ManifestRow.shard.values(rows)))
         size = sum(store.size(f"shards/{name}") for name in shards)
         # Without a plan the next packing writes the shards as they should be.
-        store.write_json("shards/index.json", {"plan": "", "samples": rows.num_rows, "shards": shards, "bytes": size})
+        ShardIndex("", rows.num_rows, shards, size).write(store)
     return before - rows.num_rows
 
 
-def _record(store: Store, shard: str, row: dict[str, Any], source_ids: Sequence[str]) -> bool:
+def _record(store: Store, shard: str, row: ManifestRow, source_ids: Sequence[str]) -> bool:
     """Say whether a sample's record names one of the sources."""
-    place = next(m for m in row["members"] if m["name"].endswith(".json"))
+    place = next(m for m in row.members if m["name"].endswith(".json"))
     record = store.read(shard, place["offset"], place["size"])
     return any(i.encode() in record for i in source_ids)
 
 
-def _rewrite(store: Store, shard: str, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _rewrite(store: Store, shard: str, rows: list[ManifestRow]) -> list[ManifestRow]:
     """Write a shard again with these samples alone; returns their rows with the new places."""
     out, offset = [], 0
     with store.open_output(shard) as f:
         for row in rows:
-            members = [(m["name"], store.read(shard, m["offset"], m["size"])) for m in row["members"]]
+            members = [(m["name"], store.read(shard, m["offset"], m["size"])) for m in row.members]
             index = write_members(f, members, offset)
             offset += stored_size(len(data) for _, data in members)
-            out.append({**row, "members": [{"name": n, "offset": o, "size": s} for n, o, s in index]})
+            out.append(row.but(members=[Member(name=n, offset=o, size=s) for n, o, s in index]))
         end_of_archive(f)
     return out

@@ -150,19 +150,6 @@ def encode_flac(samples: NDArray[np.float32], rate: int = 48_000) -> bytes:
     return buffer.getvalue()
 
 
-def decode_flac(data: bytes) -> tuple[NDArray[np.float32], int]:
-    """Return the samples, float32 [N] or [N, C], and the rate of a FLAC file.
-
-    Raises:
-        MediaError: `decode_failed` if the bytes are no sound file.
-    """
-    try:
-        samples, rate = soundfile.read(io.BytesIO(data), dtype="float32")
-    except soundfile.LibsndfileError as error:
-        raise MediaError("decode_failed", f"{len(data)} bytes are no FLAC ({error}); read the member again") from error
-    return np.asarray(samples, dtype=np.float32), int(rate)
-
-
 def encode_jpeg(rgb: U8, quality: int = 92) -> bytes:
     """Return an RGB picture [H, W, 3] or luma [H, W] as JPEG."""
     bgr = rgb if rgb.ndim == 2 else cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR)

@@ -136,7 +136,6 @@ class Frame:
         pts_s: presentation time on the source's clock (the first video frame is at 0).
         duration_s: how long it is shown, as the container says; the mean frame interval where it does not.
         index: position in order of presentation, where decoding began at the file's start; otherwise None.
-        is_key: whether it is a keyframe.
         is_corrupt: whether the decoder marked it as damaged.
         source: the decoder's frame. Keep few: each holds a buffer of the decoder.
     """
@@ -144,7 +143,6 @@ class Frame:
     pts_s: float
     duration_s: float
     index: int | None
-    is_key: bool
     is_corrupt: bool
     source: Any = field(repr=False)
     display: Display = field(repr=False)

@@ -9,9 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Protocol, TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
-
 _TIE_S = 1e-9
 """Two distances this close are a tie: far below any container's clock tick, above float64 rounding of times."""
 
@@ -27,27 +24,10 @@ class Timed(Protocol):
 FrameT = TypeVar("FrameT", bound=Timed)
 
 
-def nearest_frames(times_s: NDArray[np.float64], t0_s: float, n: int, fps: float) -> NDArray[np.int64]:
-    """Return, for each grid time t0_s + i / fps, i < n, the index [n] of the nearest of sorted frame times [N].
-
-    Raises:
-        ValueError: there is no frame, or `fps` is not positive.
-    """
-    if not len(times_s):
-        raise ValueError("no frame to choose from")
-    if fps <= 0:
-        raise ValueError(f"fps must be positive, got {fps}")
-    grid = t0_s + np.arange(n) / fps
-    right = np.clip(np.searchsorted(times_s, grid, side="left"), 0, len(times_s) - 1)
-    left = np.maximum(right - 1, 0)
-    take_left = grid - times_s[left] <= times_s[right] - grid + _TIE_S
-    return np.where(take_left, left, right).astype(np.int64)
-
-
 def frames_on_grid(frames: Iterable[FrameT], t0_s: float, n: int, fps: float) -> Iterator[FrameT]:
     """Yield the nearest frame for each of n grid times, from frames in order of time; holds two at a time.
 
-    The same choice as `nearest_frames` for the same frames. Give frames from a little before `t0_s` to a little after
+    Of two that are equally near, the earlier one. Give frames from a little before `t0_s` to a little after
     the last grid time (one frame interval), or the ends are held.
 
     Raises:

@@ -50,10 +50,8 @@ class MediaInfo:
         n_bytes: file size.
         container: demuxer name, such as `mov,mp4,m4a,3gp,3g2,mj2`.
         duration_s: end of the last video frame.
-        declared_duration_s: what the header says of the whole file, None if nothing.
         start_s: the container's own time of the first video frame.
         video_codec: such as `h264`.
-        coded_width, coded_height: stored picture in pixels.
         width, height: displayed picture in pixels, sample aspect ratio and turn applied.
         rotation_deg: clockwise turn for display, 0, 90, 180 or 270.
         fps: mean frame rate, Hz.
@@ -66,7 +64,6 @@ class MediaInfo:
         audio_codec: such as `aac`.
         audio_rate_hz: samples per second.
         audio_channels: number of channels.
-        audio_layout: such as `stereo` or `5.1`.
         audio_start_s: first audible sample.
         audio_duration_s: from the first sample to the end of the last.
     """
@@ -74,11 +71,8 @@ class MediaInfo:
     n_bytes: int
     container: str
     duration_s: float
-    declared_duration_s: float | None
     start_s: float
     video_codec: str
-    coded_width: int
-    coded_height: int
     width: int
     height: int
     rotation_deg: int
@@ -92,7 +86,6 @@ class MediaInfo:
     audio_codec: str | None
     audio_rate_hz: int | None
     audio_channels: int | None
-    audio_layout: str | None
     audio_start_s: float | None
     audio_duration_s: float | None
 
@@ -144,11 +137,8 @@ def probe(path: Path) -> MediaInfo:
             n_bytes=n_bytes,
             container=container.format.name,
             duration_s=duration_s,
-            declared_duration_s=container.duration / av.time_base if container.duration else None,
             start_s=float(origin),
             video_codec=codec.name,
-            coded_width=first.source.width,
-            coded_height=first.source.height,
             width=width,
             height=height,
             rotation_deg=turn.rotation_deg,
@@ -165,7 +155,7 @@ def probe(path: Path) -> MediaInfo:
 def _sound_facts(stream: Any | None, packets: _Packets | None) -> dict[str, Any]:
     """Return the audio fields of `MediaInfo`."""
     if stream is None or packets is None or not len(packets.times_s):
-        names = ("codec", "rate_hz", "channels", "layout", "start_s", "duration_s")
+        names = ("codec", "rate_hz", "channels", "start_s", "duration_s")
         return {"has_audio": False, **{f"audio_{n}": None for n in names}}
     start_s = float(packets.times_s.min())
     return {
@@ -173,7 +163,6 @@ def _sound_facts(stream: Any | None, packets: _Packets | None) -> dict[str, Any]
         "audio_codec": stream.codec_context.name,
         "audio_rate_hz": stream.rate,
         "audio_channels": stream.channels,
-        "audio_layout": stream.layout.name,
         "audio_start_s": start_s,
         "audio_duration_s": packets.end_s - start_s,
     }

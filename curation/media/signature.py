@@ -1,4 +1,4 @@
-"""A short perceptual signature of a video, to measure how nearly two files show the same pictures.
+"""A short perceptual signature of a video: the fewer bits differ, the more nearly two files show the same pictures.
 
 Four frames at fixed fractions of the duration, each a 64-bit difference hash: the signs of horizontal luma differences
 on a 9x8 reduction. Survives re-encoding, scaling and mild colour changes; not cropping or mirroring.
@@ -35,11 +35,3 @@ def difference_hash(gray: NDArray[np.uint8]) -> bytes:
     """Return the 8-byte difference hash of a luma picture [H, W]."""
     small = cv2.resize(gray, (9, 8), interpolation=cv2.INTER_AREA).astype(np.int16)
     return np.packbits(small[:, 1:] > small[:, :-1]).tobytes()
-
-
-def signature_distance(a: bytes, b: bytes) -> float:
-    """Return the share of differing bits, 0 (same) to about 0.5 (unrelated); lengths must agree."""
-    if len(a) != len(b) or not a:
-        raise ValueError(f"signatures of {len(a)} and {len(b)} bytes cannot be compared")
-    x = np.frombuffer(a, np.uint8) ^ np.frombuffer(b, np.uint8)
-    return float(np.unpackbits(x).mean())

@@ -203,7 +203,7 @@ def _decode(
             pts_s = last_s + interval_s if stamp is None else float(stamp * base - origin)
             duration_s = float(raw.duration * base) if raw.duration else interval_s
             last_s = pts_s
-            yield Frame(pts_s, duration_s, None if sought else index, raw.key_frame, raw.is_corrupt, raw, display)
+            yield Frame(pts_s, duration_s, None if sought else index, raw.is_corrupt, raw, display)
 
 
 def _raw_frames(container: Any, stream: Any, origin: Fraction, errors: _Errors, sought: bool) -> Iterator[Any]:

@@ -9,21 +9,22 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Iterable
-from typing import Any
 
 import pyarrow.dataset as pads
 from pydantic import BaseModel, ConfigDict, Field
 
 from curation.dataset import Dataset
-from curation.engine.run import Job
+from curation.engine.run import Job, Shards
 from curation.pack.samples import Entry, PackError, across_files, kept_entries, kept_sides, pair_status
-from curation.pack.shards import end_of_archive, read_members, stored_size, write_members
+from curation.pack.shards import INDEX, ShardIndex, end_of_archive, read_members, stored_size, write_members
 from curation.pack.spool import Spool
 from curation.storage.batches import batches
 from curation.storage.store import Store, parquet_bytes, table_file
 from curation.storage.table_writer import writing
 from schemas import tables as t
 from schemas.manifest import manifest_row
+from schemas.tables.output import ManifestRow
+from schemas.tables.scan import PortraitRow
 
 MANIFEST_ROWS = 32_768
 """Rows of the manifest that are sorted at once: some 130 MB."""
@@ -40,12 +41,11 @@ class PackSettings(BaseModel):
     shard_samples: int = Field(default=10_000, gt=0, description="or beyond this many samples")
 
 
-def pack(job: Job, *, dry_run: bool = False) -> dict[str, Any]:
+def pack(job: Job, *, dry_run: bool = False) -> Shards:
     """Write shards, sidecars and manifest.parquet for all segments that the ledger keeps; return what was written.
 
-    Returns {"samples", "shards", "bytes", "status": "written" | "unchanged"}; of a dry run "unwritten" instead of
-    "written", and the bytes of the clips alone. Raises PackError where a kept segment cannot become a sample, and for a
-    workflow that encodes no clips.
+    A dry run writes nothing and counts the bytes of the clips alone. Raises PackError where a kept segment cannot
+    become a sample, and for a workflow that encodes no clips.
     """
     if job.pipeline.writer(t.CLIPS) is None:
         raise PackError(
@@ -55,36 +55,36 @@ def pack(job: Job, *, dry_run: bool = False) -> dict[str, Any]:
     settings = PackSettings.model_validate(job.pipeline.workflow.pack)
     stepper = job.stepper()
     store = stepper.store
-    identities = {r.name: dict(stepper.identity(r)) for r in job.pipeline.stages}
+    identities = {r.name: dict(stepper.provenance(r)) for r in job.pipeline.stages}
     with Spool(store) as spool:
         plan = spool.fill(kept_entries(Dataset(job.store_uri), identities, job.policy.policy_id), settings)
-        old = store.read_json("shards/index.json")
-        if old is not None and old["plan"] == plan and all(store.exists(f"shards/{n}") for n in old["shards"]):
-            return {**old, "status": "unchanged"}
-        index: dict[str, Any] = {"plan": plan, "samples": 0, "shards": [], "bytes": 0}
+        old = ShardIndex.read(store)
+        if old is not None and old.plan == plan and all(store.exists(f"shards/{n}") for n in old.shards):
+            return Shards(old, "unchanged")
+        index = ShardIndex(plan)
         images = _Images(Dataset(job.store_uri))
         for split in spool.splits():
             sized = ((key, float(size)) for key, size in spool.sizes(split))
             # The clip's tar is nearly all of a sample; the limit is a target, not a promise.
             for number, batch in enumerate(batches(sized, settings.shard_mb * 2**20, settings.shard_samples)):
                 name = f"{split}-{number:06d}.tar"
-                index["shards"].append(name)
-                index["samples"] += len(batch)
+                index.shards.append(name)
+                index.samples += len(batch)
                 if dry_run:
-                    index["bytes"] += spool.clip_bytes(split, batch[0], batch[-1])
+                    index.bytes += spool.clip_bytes(split, batch[0], batch[-1])
                 else:
                     new, size = _write_shard(store, name, spool.entries(split, batch[0], batch[-1]), images)
                     store.write(f"shards/{name[:-4]}.parquet", parquet_bytes(t.MANIFEST.from_rows(new)))
-                    index["bytes"] += size
+                    index.bytes += size
         if dry_run:
-            return {**index, "status": "unwritten"}
-        _write_manifest(store, spool, [f"shards/{n[:-4]}.parquet" for n in index["shards"]])
-    live = {f"shards/{n}" for n in index["shards"]} | {f"shards/{n[:-4]}.parquet" for n in index["shards"]}
+            return Shards(index, "unwritten")
+        _write_manifest(store, spool, [f"shards/{n[:-4]}.parquet" for n in index.shards])
+    live = {f"shards/{n}" for n in index.shards} | {f"shards/{n[:-4]}.parquet" for n in index.shards}
     for name in list(store.names("shards")):
-        if name not in live | {"shards/index.json"}:
+        if name not in live | {INDEX}:
             store.delete(name)
-    store.write_json("shards/index.json", index)
-    return {**index, "status": "written"}
+    index.write(store)
+    return Shards(index, "written")
 
 
 # ------------------------------------------------------------------------------------------------ shards
@@ -102,7 +102,7 @@ def _write_manifest(store: Store, spool: Spool, sidecars: list[str]) -> None:
             append(spool.con.sql(sql, params=[first, last]).to_arrow_table())
 
 
-def _write_shard(store: Store, name: str, batch: Iterable[Entry], images: _Images) -> tuple[list[dict[str, Any]], int]:
+def _write_shard(store: Store, name: str, batch: Iterable[Entry], images: _Images) -> tuple[list[ManifestRow], int]:
     rows = []
     offset = 0
     with store.open_output(f"shards/{name}") as out:
@@ -128,10 +128,12 @@ class _Images:
         self._load = functools.lru_cache(maxsize=16)(self._source)
 
     def _source(self, source_id: str) -> dict[tuple[str, int], bytes]:
-        tracklets = self._dataset.table(t.TRACKLETS, ["tracklet_id", "track_id"], [source_id]).to_pylist()
-        track = {r["tracklet_id"]: r["track_id"] for r in tracklets}
-        portraits = self._dataset.table(t.PORTRAITS, ["tracklet_id", "k", "image"], [source_id]).to_pylist()
-        return {(track.get(r["tracklet_id"], ""), r["k"]): r["image"] for r in portraits}
+        track = {
+            r.tracklet_id: r.track_id for r in t.TRACKLETS.rows(self._dataset.table(t.TRACKLETS, None, [source_id]))
+        }
+        columns = (PortraitRow.tracklet_id, PortraitRow.k, PortraitRow.image)
+        portraits = self._dataset.table(t.PORTRAITS, columns, [source_id])
+        return {(track.get(r.tracklet_id, ""), r.k): r.image for r in t.PORTRAITS.rows(portraits)}
 
     def get(self, source_id: str, track_id: str, k: int, part_xywh: tuple[float, ...]) -> bytes:
         """Return the JPEG of one portrait, or of a part of it (shares of its width and height).

@@ -9,9 +9,34 @@ from __future__ import annotations
 import io
 import tarfile
 from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field
 from typing import IO
 
+from curation.storage.store import Store
+
 _BLOCK = 512
+INDEX = "shards/index.json"
+
+
+@dataclass(slots=True)
+class ShardIndex:
+    """shards/index.json: what was packed, and the hash of all that is in it ("" = to be packed again)."""
+
+    plan: str
+    samples: int = 0
+    shards: list[str] = field(default_factory=list)
+    bytes: int = 0
+    """of the shards; in a dry run of the clips alone"""
+
+    @classmethod
+    def read(cls, store: Store) -> ShardIndex | None:
+        """Return the index of a dataset; None where there is none."""
+        data = store.read_json(INDEX)
+        return None if data is None else cls(**data)
+
+    def write(self, store: Store) -> None:
+        """Put it into the dataset."""
+        store.write_json(INDEX, asdict(self))
 
 
 def member_header(name: str, size: int) -> bytes:

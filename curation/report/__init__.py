@@ -1,5 +1,4 @@
-"""The report: one self-contained HTML page that shows what a dataset holds, what was left out, and why."""
+"""What a dataset holds and why, for people to read: `lpm status`, `lpm explain`, and the report.
 
-from curation.report.page import write_report
-
-__all__ = ["write_report"]
+The report is one self-contained HTML page: `content` gathers what it shows, `pictures` and `svg` draw, `page` writes.
+"""

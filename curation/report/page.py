@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from importlib import resources
-from typing import Any
 
 import jinja2
 from jinja2 import Environment
@@ -29,8 +28,9 @@ def render(dataset: Dataset) -> str:
     n_sources, shown = content.some_sources(dataset)
     pictures = Pictures(dataset, None if n_sources <= MAX_PICTURED else shown)
     facts = content.facts(dataset)
-    policy = parse_policy(facts["policy"], "workflow.json") if facts["policy"] else None
-    values: dict[str, Any] = {
+    stored = dataset.store.read_json("workflow.json") or {}
+    policy = parse_policy(stored["policy"], "workflow.json") if stored.get("policy") else None
+    values: dict[str, object] = {
         "overview": content.overview(dataset),
         "distributions": content.distributions(dataset, policy) if policy else [],
         "sheets": content.contact_sheets(dataset, pictures),

@@ -11,6 +11,7 @@ import numpy as np
 
 from curation.dataset import Dataset
 from schemas import tables as t
+from schemas.tables.scan import PortraitRow
 from schemas.time import GRID_HZ
 
 
@@ -26,11 +27,12 @@ class Pictures:
         out: dict[str, list[tuple[float, bytes]]] = {}
         if self._sources is not None and source_id not in self._sources:
             return out
-        tracklets = self._dataset.table(t.TRACKLETS, ["tracklet_id", "track_id"], [source_id])
-        owner = {r["tracklet_id"]: r["track_id"] for r in tracklets.to_pylist()}
-        portraits = self._dataset.table(t.PORTRAITS, ["tracklet_id", "k", "image"], [source_id])
-        for r in portraits.to_pylist():
-            out.setdefault(owner.get(r["tracklet_id"], ""), []).append((r["k"] / GRID_HZ, r["image"]))
+        tracklets = t.TRACKLETS.rows(self._dataset.table(t.TRACKLETS, sources=[source_id]))
+        owner = {r.tracklet_id: r.track_id for r in tracklets}
+        columns = (PortraitRow.tracklet_id, PortraitRow.k, PortraitRow.image)
+        portraits = self._dataset.table(t.PORTRAITS, columns, [source_id])
+        for r in t.PORTRAITS.rows(portraits):
+            out.setdefault(owner.get(r.tracklet_id, ""), []).append((r.k / GRID_HZ, r.image))
         for images in out.values():
             images.sort(key=lambda x: x[0])
         return out

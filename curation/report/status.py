@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from collections.abc import Mapping
 
 from rich.table import Table as RichTable
 
@@ -43,14 +43,14 @@ def _labels(dataset: Dataset) -> list[str]:
 
 
 def _splits(dataset: Dataset) -> list[RichTable | str]:
-    rows = dataset.table(t.SPLIT_SHARES).to_pylist()
+    rows = t.SPLIT_SHARES.rows(dataset.table(t.SPLIT_SHARES))
     if not rows:
         return []
     table = RichTable("split", "seconds", "share %", "wanted %", "sources", "groups", title="splits of the kept clips")
-    for r in sorted(rows, key=lambda r: (-r["wanted"], r["split"])):
+    for r in sorted(rows, key=lambda r: (-r.wanted, r.split)):
         table.add_row(
-            r["split"], f"{r['kept_s']:.1f}", f"{100 * r['share']:.1f}", f"{100 * r['wanted']:.1f}",
-            str(r["n_sources"]), str(r["n_groups"]),
+            r.split, f"{r.kept_s:.1f}", f"{100 * r.share:.1f}", f"{100 * r.wanted:.1f}",
+            str(r.n_sources), str(r.n_groups),
         )  # fmt: skip
     return [table, *(f"warning: {said}" for said in split_warnings(dataset))]
 
@@ -90,12 +90,12 @@ def stage_speed(dataset: Dataset) -> dict[str, dict[str, float]]:
     out: dict[str, dict[str, float]] = {}
     for name in dataset.store.names("runs", "log.jsonl"):
         for line in dataset.store.lines(name):
-            step: dict[str, Any] = json.loads(line)
+            step: Mapping[str, object] = json.loads(line)
             if step["status"] == "ran":
-                mine = out.setdefault(step["stage"], {"steps": 0.0, "media_s": 0.0, "wall_s": 0.0, "cpu_s": 0.0})
+                mine = out.setdefault(str(step["stage"]), {"steps": 0.0, "media_s": 0.0, "wall_s": 0.0, "cpu_s": 0.0})
                 mine["steps"] += 1
                 for key in ("media_s", "wall_s", "cpu_s"):
-                    mine[key] += step[key]
+                    mine[key] += float(str(step[key]))
     return out
 
 

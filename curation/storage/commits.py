@@ -10,10 +10,18 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 from curation.stage import UnitError, WorkItem
 from curation.storage.store import Store
+
+
+class TableFile(TypedDict):
+    """A table's file as a stage wrote it."""
+
+    file: str
+    sha256: str
+    rows: int
 
 
 @dataclass(slots=True)
@@ -25,22 +33,13 @@ class Commit:
     fingerprint: str
     status: Literal["ok", "error"] = "ok"
     window: int | None = None
-    tables: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """table name -> {file, sha256, rows}"""
+    tables: dict[str, TableFile] = field(default_factory=dict)
+    """by table"""
     files: dict[str, str] = field(default_factory=dict)
     """binary file -> SHA-256"""
     units: dict[str, str] = field(default_factory=dict)
-    """unit id -> its own fingerprint (gate mode "each") or "" (gate mode "set")"""
+    """unit id -> its own fingerprint (gate mode "each") or "" (gate mode "together")"""
     errors: list[UnitError] = field(default_factory=list)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain data for the store."""
-        return asdict(self)
-
-    @staticmethod
-    def from_json(data: dict[str, Any]) -> Commit:
-        """Rebuild a commit from the store's data."""
-        return Commit(**{**data, "errors": [UnitError(**e) for e in data["errors"]]})
 
 
 def commit_file(stage: str, item: WorkItem, windowed: bool) -> str:
@@ -54,12 +53,12 @@ def commit_file(stage: str, item: WorkItem, windowed: bool) -> str:
 def read_commit(store: Store, name: str) -> Commit | None:
     """Read a commit, or None when there is none."""
     data = store.read_json(name)
-    return None if data is None else Commit.from_json(data)
+    return None if data is None else Commit(**{**data, "errors": [UnitError(**e) for e in data["errors"]]})
 
 
 def write_commit(store: Store, name: str, commit: Commit) -> None:
     """Make a stage's output official."""
-    store.write_json(name, commit.to_json())
+    store.write_json(name, asdict(commit))
 
 
 def fingerprint(**parts: Any) -> str:

@@ -3,7 +3,8 @@
 Each source writes its own small Parquet files, which makes commits atomic and workers independent; a dataset of a
 million sources would have some forty million of them. `compact` gathers the small files of each bucket and table
 once there are enough; `settle` removes rows that newer files hide. Both may be killed at any moment (see
-`curation.storage.compacted` for the rules that make this safe) and both are run by the one process that holds the dataset.
+`curation.storage.compacted` for the rules that make this safe) and both are run by the one process that holds the
+dataset.
 Costs one read and one write of what is gathered; nothing is decoded or measured again.
 """
 

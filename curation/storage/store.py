@@ -12,8 +12,6 @@ import hashlib
 import io
 import itertools
 import json
-import os
-import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any, cast
@@ -23,6 +21,8 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from curation.storage.compacted import FOLDER, GONE, Compacted, Folder, Part, live_parts
+from schemas.places import StoreError as StoreError
+from schemas.places import inside, open_place, replacing
 from schemas.table import Table
 from schemas.tables import TABLES
 
@@ -30,10 +30,6 @@ ROW_GROUP = 65_536
 """Rows of a Parquet row group, at most."""
 
 _BLOCK = 1 << 22  # bytes read at once
-
-
-class StoreError(RuntimeError):
-    """The dataset cannot be read or written; ends the run (it is no fault of an item)."""
 
 
 _FATAL = {
@@ -45,39 +41,13 @@ _FATAL = {
 }
 
 
-@contextlib.contextmanager
-def _replacing(target: Path) -> Iterator[IO[bytes]]:
-    """Open a local file under a temporary name; it takes its own, whole and on disk, when the block ends well."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.parent / f".tmp-{uuid.uuid4().hex}"
-    try:
-        with temporary.open("wb") as f:
-            yield f
-            f.flush()
-            os.fsync(f.fileno())
-        temporary.replace(target)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise
-
-
 class Store:
     """Files under one root, named by relative POSIX paths. Picklable: workers reopen it."""
 
     def __init__(self, uri: str) -> None:
         self.uri = uri
-        if "://" in uri:
-            try:
-                fs, root = pafs.FileSystem.from_uri(with_endpoint(uri))
-            except (pa.ArrowInvalid, OSError) as e:
-                raise StoreError(f"cannot open {uri}: {e}") from e
-            self.local = isinstance(fs, pafs.LocalFileSystem)
-            self._fs, self.root = fs, root.rstrip("/")
-        else:
-            self.local = True
-            self._fs, self.root = pafs.LocalFileSystem(), str(Path(uri).absolute())
-
+        self._fs, self.root = open_place(uri)
+        self.local = isinstance(self._fs, pafs.LocalFileSystem)
         self.compacted = Compacted(self._fs, self.root)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -85,10 +55,7 @@ class Store:
 
     def path(self, name: str) -> str:
         """Return the file system path of a relative name; refuses names that leave the root."""
-        parts = name.split("/")
-        if name.startswith("/") or ".." in parts or "\0" in name:
-            raise StoreError(f"unsafe path inside the dataset: {name!r}")
-        return f"{self.root}/{name}"
+        return inside(self.root, name)
 
     def local_path(self, name: str) -> Path:
         """Return the local path of a file, for libraries that need one; local stores only."""
@@ -113,7 +80,7 @@ class Store:
 
     @staticmethod
     def _write_local(target: Path, data: bytes) -> None:
-        with _replacing(target) as f:
+        with replacing(target) as f:
             f.write(data)
 
     @contextlib.contextmanager
@@ -125,7 +92,7 @@ class Store:
                 with self._fs.open_output_stream(target) as stream:
                     yield cast(IO[bytes], stream)
                 return
-            with _replacing(Path(target)) as f:
+            with replacing(Path(target)) as f:
                 yield f
         except OSError as e:
             raise StoreError(f"cannot write {target}: {_FATAL.get(e.errno or 0, str(e))}") from e
@@ -310,13 +277,3 @@ def table_file(table: Table, source_id: str = "", window: int | None = None) -> 
         return "manifest.parquet" if table.name == "manifest" else f"tables/{table.name}/dataset.parquet"
     tail = "" if window is None else f".w{window:04d}"
     return f"tables/{table.name}/bucket={source_id[:2]}/{source_id}{tail}.parquet"
-
-
-def with_endpoint(uri: str) -> str:
-    """Add AWS_ENDPOINT_URL to an s3:// URI, so that other S3 servers than Amazon's are reached the usual way."""
-    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-    if not uri.startswith("s3://") or not endpoint or "endpoint_override" in uri:
-        return uri
-    scheme, _, host = endpoint.partition("://")
-    mark = "&" if "?" in uri else "?"
-    return f"{uri}{mark}endpoint_override={host}&scheme={scheme}&allow_bucket_creation=true"

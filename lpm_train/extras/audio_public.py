@@ -8,13 +8,12 @@ read from a local directory; nothing is downloaded.
 from __future__ import annotations
 
 import threading
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lpm_train.codec import digest
 from lpm_train.storage import DataError
 from schemas.sample import FPS
 from schemas.time import AUDIO_HZ
@@ -51,8 +50,18 @@ class PublicAudio:
     def __init__(self, kind: str, model: Any, features: Any = None) -> None:
         """Wrap a model of transformers; `features` is Whisper's own log-mel front end."""
         self._model, self._features, self._lock = model.eval().requires_grad_(False), features, threading.Lock()
-        self.width, self.name = int(model.config.hidden_size), f"{kind}:{model.config.hidden_size}"
-        self.fingerprint = digest(self.name, *(v for _, v in sorted(model.state_dict().items())))
+        self.width, self.name = int(model.config.hidden_size), f"{kind} {model.config.hidden_size}"
+
+    @classmethod
+    def wav2vec2(cls, directory: str) -> Self:
+        """Load wav2vec 2.0 from a directory that transformers wrote. Raises DataError, as `whisper` does."""
+        return cls("wav2vec2", pretrained("Wav2Vec2Model", directory))
+
+    @classmethod
+    def whisper(cls, directory: str) -> Self:
+        """Load the encoder of a Whisper."""
+        model, features = (pretrained(c, directory) for c in ("WhisperModel", "WhisperFeatureExtractor"))
+        return cls("whisper", model.encoder, features)
 
     @torch.no_grad()
     def __call__(self, wave_N: Tensor, rate_hz: int) -> Tensor:
@@ -82,20 +91,17 @@ class PublicAudio:
         return torch.cat(parts)
 
 
-def load_public_audio(kind: str, directory: str) -> PublicAudio:
-    """Load an encoder from a directory that transformers wrote.
+def pretrained(kind: str, directory: str) -> Any:
+    """Load what a class of transformers has written into a directory.
 
     Raises:
-        DataError: transformers is not installed, or the directory holds no such model.
+        DataError: transformers is not installed, or the directory holds no such thing.
     """
     try:
-        from transformers import Wav2Vec2Model, WhisperFeatureExtractor, WhisperModel
+        import transformers
     except ImportError as e:
-        raise DataError(f"{kind}: needs transformers (pip install transformers): {e}") from e
+        raise DataError(f"this encoder needs transformers (pip install 'openlpm[encoders]'): {e}") from e
     try:
-        if kind == "wav2vec2":
-            return PublicAudio(kind, Wav2Vec2Model.from_pretrained(directory, local_files_only=True))
-        features = WhisperFeatureExtractor.from_pretrained(directory, local_files_only=True)
-        return PublicAudio(kind, WhisperModel.from_pretrained(directory, local_files_only=True).encoder, features)
+        return getattr(transformers, kind).from_pretrained(directory, local_files_only=True)
     except (OSError, ValueError) as e:
-        raise DataError(f"no {kind} model in {directory}: {e}") from e
+        raise DataError(f"no {kind} in {directory}: {e}") from e

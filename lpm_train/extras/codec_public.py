@@ -1,20 +1,20 @@
 """Public video autoencoders through diffusers: Wan 2.1/2.2 and LTX, as an extra.
 
-`wan:DIRECTORY` streams exactly: the decoder's own cache of causal convolutions is the carried state. LTX's decoder
+Wan streams exactly: the decoder's own cache of causal convolutions is the carried state. LTX's decoder
 looks ahead (`decoder_causal` is false in the published weights), so each piece of a stream is decoded with `context`
-past latents and without the future: an approximation of the whole; `exact_stream` says which it is. Both encode a
+past latents and without the future: an approximation of the whole. Both encode a
 clip's first frame alone. Weights are read from a local directory; nothing is downloaded.
 """
 
 from __future__ import annotations
 
 import threading
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
-from lpm_train.codec import State, denormalize, digest, latent_frames, latent_size, normalize
+from lpm_train.codec import State, denormalize, latent_frames, latent_size, normalize
 from lpm_train.storage import DataError
 
 
@@ -22,7 +22,6 @@ class _Public(nn.Module):
     """What both wrappers share: layout [B, F, C, H, W], normalisation, frame accounting."""
 
     first_alone = True
-    exact_stream: bool
     mean: Tensor
     std: Tensor
 
@@ -33,14 +32,7 @@ class _Public(nn.Module):
         self.register_buffer("mean", mean.float())
         self.register_buffer("std", std.float())
         self._lock = threading.Lock()  # the models keep caches in themselves
-        self.name = f"{kind}:{'x'.join(map(str, stride))}x{self.channels}"
-        weights = sorted(self.vae.state_dict().items())
-        self._fingerprint = digest(self.name, self.mean, self.std, *(v for _, v in weights))
-
-    @property
-    def fingerprint(self) -> str:
-        """Hash of weights and normalisation, taken when the codec was loaded."""
-        return self._fingerprint
+        self.name = f"{kind} {'x'.join(map(str, stride))}x{self.channels}"
 
     @torch.no_grad()
     def encode(self, frames_BFCHW: Tensor) -> Tensor:
@@ -65,12 +57,15 @@ class _Public(nn.Module):
 class WanCodec(_Public):
     """AutoencoderKLWan."""
 
-    exact_stream = True
-
     def __init__(self, vae: Any) -> None:
         c = vae.config
         stride = (c.scale_factor_temporal, c.scale_factor_spatial, c.scale_factor_spatial)
         super().__init__("wan", vae, stride, torch.tensor(c.latents_mean), torch.tensor(c.latents_std))
+
+    @classmethod
+    def load(cls, directory: str) -> Self:
+        """Load from a directory, see `_pretrained`."""
+        return cls(_pretrained("AutoencoderKLWan", directory))
 
     def _stream(self, z_BCFHW: Tensor, state: State) -> tuple[Tensor, State]:
         vae, first = self.vae, state is None
@@ -91,12 +86,15 @@ class WanCodec(_Public):
 class LTXCodec(_Public):
     """AutoencoderKLLTXVideo."""
 
-    exact_stream = False
-
     def __init__(self, vae: Any, context: int = 4) -> None:
         stride = (vae.temporal_compression_ratio, vae.spatial_compression_ratio, vae.spatial_compression_ratio)
         super().__init__("ltx", vae, stride, vae.latents_mean, vae.latents_std / vae.config.scaling_factor)
         self.context = context
+
+    @classmethod
+    def load(cls, directory: str, context: int = 4) -> Self:
+        """Load from a directory, see `_pretrained`; `context` past latents are decoded again with each piece."""
+        return cls(_pretrained("AutoencoderKLLTXVideo", directory), context)
 
     def _stream(self, z_BCFHW: Tensor, state: State) -> tuple[Tensor, State]:
         past = 0 if state is None else state.shape[2]
@@ -107,19 +105,17 @@ class LTXCodec(_Public):
         return frames[:, :, skip:], z[:, :, -self.context :]
 
 
-def load_public(kind: str, directory: str) -> WanCodec | LTXCodec:
-    """Load an autoencoder from a directory that diffusers wrote (`config.json` and weights, or one with `vae/`).
+def _pretrained(model: str, directory: str) -> Any:
+    """Load a model of diffusers from a directory that it wrote (`config.json` and weights).
 
     Raises:
         DataError: diffusers is not installed, or the directory holds no such model.
     """
     try:
-        from diffusers import AutoencoderKLLTXVideo, AutoencoderKLWan
+        import diffusers
     except ImportError as e:
-        raise DataError(f"{kind}: needs diffusers (pip install diffusers): {e}") from e
-    loader = AutoencoderKLWan if kind == "wan" else AutoencoderKLLTXVideo
+        raise DataError(f"this codec needs diffusers (pip install 'openlpm[encoders]'): {e}") from e
     try:
-        vae = loader.from_pretrained(directory, local_files_only=True)
+        return getattr(diffusers, model).from_pretrained(directory, local_files_only=True)
     except (OSError, ValueError) as e:
-        raise DataError(f"no {kind} autoencoder in {directory}: {e}") from e
-    return WanCodec(vae) if kind == "wan" else LTXCodec(vae)
+        raise DataError(f"no {model} in {directory}: {e}") from e

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lpm_train.codec import State, denormalize, digest, latent_frames, latent_size, normalize
+from lpm_train.codec import State, denormalize, latent_frames, latent_size, normalize
 from lpm_train.storage import DataError
 
 _BOUND = 3.0  # latents before normalisation lie in (-3, 3), as TAESD's do
@@ -115,7 +115,7 @@ class TinyVideoAE(nn.Module):
     def __init__(self, config: TinyConfig = TinyConfig()) -> None:
         super().__init__()
         self.config, self.stride, self.channels = config, config.stride, config.channels
-        self.name = f"tiny:{'x'.join(map(str, config.stride))}x{config.channels}"
+        self.name = f"tiny {'x'.join(map(str, config.stride))}x{config.channels}"
         scales, folds, width = int(math.log2(config.stride[1])), int(math.log2(config.stride[0])), config.width
         # Half the size is folded into channels at both ends: convolutions at full size would be most of the cost.
         encoder: list[nn.Module] = [PerFrame(nn.PixelUnshuffle(2), nn.Conv2d(12, width, 3, padding=1), nn.ReLU())]
@@ -143,11 +143,6 @@ class TinyVideoAE(nn.Module):
             nn.init.eye_(mosaic.weight.data[:, :, 0, 0])
         self.register_buffer("mean", torch.zeros(config.channels))
         self.register_buffer("std", torch.ones(config.channels))
-
-    @property
-    def fingerprint(self) -> str:
-        """Hash of shape, weights and normalisation."""
-        return digest(self.config, *self.state_dict().values())
 
     def raw_encode(self, frames_BFCHW: Tensor) -> Tensor:
         """Encode without normalisation; in (-3, 3)."""
@@ -190,7 +185,7 @@ class TinyVideoAE(nn.Module):
             codec.load_state_dict(stored["weights"])
         except FileNotFoundError as e:
             raise DataError(
-                f"no codec at {path}: train one with `lpm train codec DATASET --out {path}`, or use patch:4x8x8"
+                f"no codec at {path}: train one with `lpm train codec DATASET --out {path}`, or use data.codec=patch"
             ) from e
         except (KeyError, TypeError, RuntimeError, EOFError, struct.error, pickle.UnpicklingError) as e:
             raise DataError(f"{path} is not a codec written by this package: {e}") from e

@@ -9,9 +9,6 @@ al. 2020, sentence-transformers. 22 M weights, about 10 ms a caption on one core
 
 from __future__ import annotations
 
-import json
-import os
-import struct
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,8 +16,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lpm_train.codec import digest
 from lpm_train.storage import DataError
+from schemas.model_files import cache_directory, model_directories
 
 _HEADS, _EPS = 12, 1e-12  # of the published configuration
 
@@ -34,31 +31,32 @@ class MiniLM:
         Raises:
             DataError: the directory does not hold them.
         """
-        roots = [Path(directory)] if directory else kept_models("minilm")
+        kept = [root / "minilm" for root in (*model_directories(), cache_directory())]
+        roots = [Path(directory)] if directory else kept
         found = [[next(iter(sorted(r.rglob(n))), None) for n in ("model.safetensors", "tokenizer.json")] for r in roots]
         files = next((pair for pair in found if None not in pair), [None])
         if files[0] is None or files[1] is None:
             raise DataError(
                 f"no MiniLM in {directory or ' or '.join(map(str, roots))} (model.safetensors and tokenizer.json): get "
-                "it with `lpm models fetch minilm`, or use data.text=hashed-words:64x48, which knows no meaning"
+                "it with `lpm models fetch minilm`, or use data.text=hashed-words, which knows no meaning"
             )
-        from tokenizers import Tokenizer
-
-        weights = {
-            k.removeprefix("bert."): v.float() for k, v in read_safetensors(files[0]).items() if v.is_floating_point()
-        }
-        self._w = weights
+        try:
+            from safetensors import SafetensorError
+            from safetensors.torch import load_file
+            from tokenizers import Tokenizer
+        except ImportError as e:
+            raise DataError(f"{e}: pip install 'openlpm[encoders]', or use data.text=hashed-words") from e
+        try:
+            stored = load_file(files[0])
+        except (SafetensorError, ValueError) as e:
+            raise DataError(f"{files[0].name} is no readable safetensors file: {e}") from e
+        self._w = weights = {k.removeprefix("bert."): v.float() for k, v in stored.items() if v.is_floating_point()}
         self._tokenizer = Tokenizer.from_file(str(files[1]))
         self._tokenizer.enable_truncation(length)
         self._tokenizer.enable_padding(length=length)
         self.length, self.width = length, weights["embeddings.word_embeddings.weight"].shape[1]
         self._layers = 1 + max(int(k.split(".")[2]) for k in weights if k.startswith("encoder.layer."))
-        self.name = f"minilm:{length}"
-
-    @property
-    def fingerprint(self) -> str:
-        """Hash of length and weights."""
-        return digest(self.name, *(self._w[k] for k in sorted(self._w)))
+        self.name = f"minilm {length}"
 
     @torch.no_grad()
     def __call__(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
@@ -97,34 +95,3 @@ class MiniLM:
             y = self._linear(F.gelu(self._linear(x, f"{at}.intermediate.dense")), f"{at}.output.dense")
             x = self._norm(x + y, f"{at}.output.LayerNorm")
         return x
-
-
-def kept_models(name: str) -> list[Path]:
-    """Return where a model of that name may be: in the directories of OPENLPM_MODELS, else in the cache."""
-    named = [Path(p) for p in os.environ.get("OPENLPM_MODELS", "").split(os.pathsep) if p]
-    cache = os.environ.get("OPENLPM_CACHE") or Path.home() / ".cache" / "openlpm" / "models"
-    return [root / name for root in (*named, Path(cache))]
-
-
-_TYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I64": torch.int64, "I32": torch.int32}
-
-
-def read_safetensors(path: Path) -> dict[str, Tensor]:
-    """Read a safetensors file: 8 bytes of header length, a JSON header, then the tensors' bytes.
-
-    Raises:
-        DataError: the file is not one, or ends early.
-    """
-    data = bytearray(path.read_bytes())
-    try:
-        (length,) = struct.unpack_from("<Q", data)
-        header = json.loads(data[8 : 8 + length])
-        header.pop("__metadata__", None)
-        out = {}
-        for name, entry in header.items():
-            begin, end = entry["data_offsets"]
-            raw = torch.frombuffer(data, dtype=torch.uint8, offset=8 + length + begin, count=end - begin)
-            out[name] = raw.clone().view(_TYPES[entry["dtype"]]).reshape(entry["shape"])
-    except (struct.error, ValueError, KeyError, RuntimeError) as e:
-        raise DataError(f"{path.name} is no readable safetensors file: {e}") from e
-    return out

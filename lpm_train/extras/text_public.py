@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 
-from lpm_train.codec import digest
-from lpm_train.storage import DataError
+from lpm_train.extras.audio_public import pretrained
 
 
 class PublicText:
@@ -20,8 +19,17 @@ class PublicText:
         """Wrap a model and its tokenizer."""
         self._model, self._tokenizer, self._lock = model.eval().requires_grad_(False), tokenizer, threading.Lock()
         self.length, self.width = length, int(model.config.hidden_size)
-        self.name = f"{kind}:{length}x{self.width}"
-        self.fingerprint = digest(self.name, *(v for _, v in sorted(model.state_dict().items())))
+        self.name = f"{kind} {length}x{self.width}"
+
+    @classmethod
+    def t5(cls, directory: str, length: int = 128) -> Self:
+        """Load T5's encoder from a directory that transformers wrote. Raises DataError, as `clip` does."""
+        return cls("t5", pretrained("T5EncoderModel", directory), pretrained("AutoTokenizer", directory), length)
+
+    @classmethod
+    def clip(cls, directory: str, length: int = 77) -> Self:
+        """Load CLIP's text encoder."""
+        return cls("clip", pretrained("CLIPTextModel", directory), pretrained("AutoTokenizer", directory), length)
 
     @torch.no_grad()
     def __call__(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
@@ -33,21 +41,3 @@ class PublicText:
             hidden = self._model(coded.input_ids, attention_mask=coded.attention_mask).last_hidden_state.float()
         mask = coded.attention_mask.bool() & torch.tensor([bool(t.strip()) for t in texts])[:, None]
         return hidden * mask[..., None], mask
-
-
-def load_public_text(kind: str, directory: str) -> PublicText:
-    """Load a text encoder from a directory that transformers wrote.
-
-    Raises:
-        DataError: transformers is not installed, or the directory holds no such model.
-    """
-    try:
-        from transformers import AutoTokenizer, CLIPTextModel, T5EncoderModel
-    except ImportError as e:
-        raise DataError(f"{kind}: needs transformers (pip install transformers): {e}") from e
-    try:
-        model = (T5EncoderModel if kind == "t5" else CLIPTextModel).from_pretrained(directory, local_files_only=True)
-        tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True)
-    except (OSError, ValueError) as e:
-        raise DataError(f"no {kind} text encoder in {directory}: {e}") from e
-    return PublicText(kind, model, tokenizer, 77 if kind == "clip" else 128)

@@ -15,7 +15,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from lpm_train.codec import PatchCodec, State, denormalize, digest, normalize
+from lpm_train.codec import PatchCodec, State, denormalize, normalize
 from lpm_train.storage import DataError
 
 
@@ -31,7 +31,7 @@ class PrincipalCodec:
             raise DataError(f"principal codec: a basis of {list(basis_DC.shape)} does not fit blocks of {stride}")
         self.stride, self.channels = stride, basis_DC.shape[1]
         self.basis_DC, self.centre_D = basis_DC, centre_D
-        self.name = f"principal:{'x'.join(map(str, stride))}x{self.channels}"
+        self.name = f"principal {'x'.join(map(str, stride))}x{self.channels}"
         self.mean, self.std = torch.zeros(self.channels), torch.full((self.channels,), scale)
 
     @classmethod
@@ -55,11 +55,6 @@ class PrincipalCodec:
         basis = basis * torch.where(basis.sum(0) < 0, -1.0, 1.0)  # the sign of an eigenvector is arbitrary
         scale = float(values.flip(0)[:channels].mean().clamp_min(1e-12).sqrt())
         return cls(stride, basis.float(), centre.float(), scale)
-
-    @property
-    def fingerprint(self) -> str:
-        """Hash of basis and scale."""
-        return digest(self.name, self.basis_DC, self.centre_D, self.std)
 
     def encode(self, frames_BFCHW: Tensor) -> Tensor:
         """Project: [B, F', 3, H', W'] -> [B, F'/t, C, H'/h, W'/w]."""

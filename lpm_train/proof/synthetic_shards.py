@@ -12,7 +12,6 @@ import tarfile
 from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -23,7 +22,9 @@ from lpm_train.proof.synthetic import F32, SIZE, U8, Scene, draw_scene, identity
 from lpm_train.tools.media import write_mp4
 from schemas import sample as s
 from schemas.manifest import manifest_row
-from schemas.tables.output import MANIFEST
+from schemas.tables.output import MANIFEST, ManifestRow
+from schemas.tables.pairing import SegmentRow
+from schemas.tables.performance import CaptionRow
 from schemas.time import PACKED_AUDIO_HZ
 
 
@@ -39,7 +40,7 @@ def write_dataset(
     if identities < 1 or held_out < 0 or clips < 1 or n_frames < 8:
         raise ValueError("a dataset needs at least one identity, one clip each, and 8 frames a clip")
     (root / "shards").mkdir(parents=True, exist_ok=True)
-    rows: list[dict[str, Any]] = []
+    rows: list[ManifestRow] = []
     people = {"train": range(identities), "val": range(identities, identities + held_out)}
     for split, members in people.items():
         keys = [(person, clip) for person in members for clip in range(clips)]
@@ -70,7 +71,7 @@ def _clip_seed(seed: int, person: int, clip: int) -> int:
 
 def _add(
     tar: tarfile.TarFile, shard: str, split: str, person: int, clip: int, n_frames: int, hold: int, seed: int
-) -> dict[str, Any]:
+) -> ManifestRow:
     who = identity(_person_seed(seed, person))
     scene = draw_scene(_clip_seed(seed, person, clip), n_frames, who, hold=hold)
     key = f"puppet-p{person:05d}-c{clip:03d}"
@@ -130,16 +131,17 @@ def _sample(key: str, split: str, person: int, clip: int, scene: Scene, refs: Se
             width=SIZE, height=SIZE, fps=s.FPS, n_frames=scene.n_frames, crop_xywh=[0.0, 0.0, SIZE, SIZE],
             median_face_px=2 * scene.identity.width,
         ),
-        audio=s.Audio(rate_hz=PACKED_AUDIO_HZ, n_samples=scene.n_frames * s.SAMPLES_PER_FRAME, shift_ms=0.0),
+        audio=s.Audio.of({}, rate_hz=PACKED_AUDIO_HZ, n_samples=scene.n_frames * s.SAMPLES_PER_FRAME, shift_ms=0.0),
         words=[], states=runs,
-        performance=s.Performance(
-            caption=scene.caption, emotions=[], expressions=[], head_motion=[], gaze="camera", stance=None,
-            shot_type="close-up", body_motion=scene.caption, contradictions=[], annotator="synthetic",
-        ),
-        references=list(refs), scores=s.Scores(
-            state_confidence=1.0, speech_ratio=spoken,
-            overlap_ratio=sum(x == "both" for x in scene.states) / scene.n_frames, visible_ratio=1.0,
-        ),
+        performance=s.Performance.of({
+            CaptionRow.caption: scene.caption, CaptionRow.gaze: "camera", CaptionRow.shot_type: "close-up",
+            CaptionRow.body_motion: scene.caption, CaptionRow.annotator: "synthetic",
+        }),
+        references=list(refs),
+        scores=s.Scores.of({
+            SegmentRow.speech_ratio: spoken, SegmentRow.visible_ratio: 1.0,
+            SegmentRow.overlap_ratio: sum(x == "both" for x in scene.states) / scene.n_frames,
+        }, state_confidence=1.0),
         annotators={}, policy_id="synthetic",
     )  # fmt: skip
 

@@ -17,8 +17,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from lpm_train import loop
-from lpm_train.audio import make_audio
+from lpm_train import loop, parts
 from lpm_train.batch import Batch, DropRates
 from lpm_train.checkpoint import find, load_weights, path_of, read_meta, steps
 from lpm_train.clip import read_video, to_unit
@@ -26,7 +25,6 @@ from lpm_train.config import Causal, Config, Data, Distill, Flow, Model, Optim, 
 from lpm_train.loader import Loader
 from lpm_train.make import Encoders
 from lpm_train.model import DiT
-from lpm_train.named import make_stage
 from lpm_train.parallel import Ranks
 from lpm_train.proof.codec_principal import PrincipalCodec
 from lpm_train.proof.metrics import nested
@@ -34,11 +32,10 @@ from lpm_train.proof.puppet import held_out_scenes, measure, scene_batch, strip,
 from lpm_train.proof.synthetic import SIZE, Scene, render, tracks
 from lpm_train.proof.synthetic_shards import write_dataset
 from lpm_train.rollout import roll, sample_clip
-from lpm_train.session import load_model
+from lpm_train.session import load_model, make_encoders
 from lpm_train.shards import Shards
-from lpm_train.stage import Weights
+from lpm_train.stage import Weights, make_stage
 from lpm_train.stream import StreamGenerator, StreamingAudio
-from lpm_train.text import make_text
 from lpm_train.tools.evaluate import condition_gaps
 from lpm_train.tools.media import write_mp4, write_png
 from lpm_train.tools.precompute import precompute
@@ -102,14 +99,15 @@ def toy_config(stage: str = "pretrain", budget: Budget = Budget(), codec: Path =
         ),
         optim=learning[stage],
         run=Run(
-            stage=stage, steps=count[stage], device="cpu", log_every=max(1, count[stage] // 10),  # type: ignore[arg-type]
+            stage=parts.stage(stage), steps=count[stage], device="cpu", log_every=max(1, count[stage] // 10),
             eval_every=budget.evaluate_every if stage == "distill" else max(1, count[stage] // 2),
             save_every=100, keep=1, patience=8 if stage == "distill" else 0,
             select="cost" if stage == "distill" else "heldout_loss",
         ),
         data=Data(
-            codec=f"principal:{codec}", audio="logmel:1x24", text="hashed-words:32x6", frames=FRAMES, height=SIZE,
-            width=SIZE, batch=budget.batch if stage == "pretrain" else budget.late_batch, max_refs=2, drop_ref=0.3,
+            codec=parts.codec("principal", path=str(codec)), audio=parts.audio(steps_per_frame=1, n_mels=24),
+            text=parts.text(width=32, length=6), frames=FRAMES, height=SIZE, width=SIZE,
+            batch=budget.batch if stage == "pretrain" else budget.late_batch, max_refs=2, drop_ref=0.3,
             hop_frames=HOP, precomputed="toy",
         ),
     )  # fmt: skip
@@ -129,9 +127,7 @@ def prepare_data(out: Path, budget: Budget, say: Say) -> Encoders:
     config = toy_config()
     if not (out / "codec.pt").exists():
         PrincipalCodec.fit(_some_clips(root), (4, 4, 4), config.model.channels).save(out / "codec.pt")
-    encoders = Encoders(
-        PrincipalCodec.load(out / "codec.pt"), make_audio(config.data.audio), make_text(config.data.text)
-    )
+    encoders = make_encoders(toy_config(codec=out / "codec.pt").data)
     sets = {"toy": FRAMES} | ({"toy-long": budget.clip_frames} if budget.rollout > 12 else {})
     for name, frames in sets.items():
         counts = precompute(root, name, encoders, ((frames, SIZE, SIZE),), hop_frames=HOP, dtype="float32", workers=1)

@@ -8,30 +8,18 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
 from contextlib import closing, nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from lpm_train.cli import Dataset, Preset, Settings, Where, command, told
 from lpm_train.cli import train as train
 
-if TYPE_CHECKING:  # torch and NumPy stay out of a command line that only shows its help
-    from lpm_train.tools.faces import FaceReader
-
 Checkpoint = Annotated[Path, typer.Argument(help="a checkpoint directory, or a run's directory for its best one")]
 Device = Annotated[str, typer.Option(help="cpu or cuda")]
-
-
-_face_models: list[Callable[[], FaceReader]] = []
-
-
-def use_faces(open_models: Callable[[], FaceReader]) -> None:
-    """Say how face models are opened: `eval` asks for them, and the trainer knows none of its own."""
-    _face_models[:] = [open_models]
 
 
 def parse_buckets(text: str) -> tuple[tuple[int, int, int], ...]:
@@ -101,7 +89,7 @@ def doctor(
     from lpm_train.session import make_encoders, resolve
     from lpm_train.tools.doctor import examine
 
-    plain = [] if preset else ["data.codec=patch:4x8x8", "data.text=hashed-words:64x48"]
+    plain = [] if preset else ["data.codec=patch", "data.codec.stride=[4, 8, 8]", "data.text=hashed-words"]
     data = resolve(preset, dataset, where, [*plain, *(settings or [])]).data
     data = replace(data, batch=batch, workers=workers, precomputed=precomputed or data.precomputed)
 
@@ -121,7 +109,7 @@ def doctor(
 @command("codec")
 def codec(
     dataset: Dataset,
-    out: Annotated[str, typer.Option(help="file to write; used then as tiny:FILE")],
+    out: Annotated[str, typer.Option(help="file to write; then data.codec=tiny with data.codec.path=FILE")],
     stride: Annotated[str, typer.Option(help="frames, rows and columns in a latent")] = "4x8x8",
     channels: int = 16,
     width: int = 64,
@@ -160,31 +148,27 @@ def evaluate(
     dataset: Dataset,
     where: Where = "split = 'val'",
     batches: Annotated[int, typer.Option(help="held-out batches")] = 4,
-    faces: Annotated[
-        bool | None, typer.Option(help="identity and lip sync of generated faces; default: where face models are here")
-    ] = None,
+    settings: Settings = None,
     out: Annotated[Path | None, typer.Option(help="also write the figures to this JSON")] = None,
 ) -> int:
-    """Print held-out loss by state, condition gaps, drift over 20 clip lengths, identity and lip sync of faces."""
-    from lpm_train.checkpoint import find
-    from lpm_train.session import load_model
-    from lpm_train.tools.evaluate import run_eval
-    from lpm_train.tools.faces import NoFaceModelsError
+    """Print held-out loss by state, condition gaps, drift over 20 clip lengths, identity and lip sync of faces.
 
-    config, model = load_model(checkpoint)
-    reader, missing = None, "no face models are known here: run it as `lpm train eval`"
-    if faces is not False:
-        try:
-            reader = _face_models[0]() if _face_models else None
-        except NoFaceModelsError as e:
-            missing = str(e)
-        if reader is None and faces:
-            raise NoFaceModelsError(missing)
+    Faces are looked at where the pipeline's face models are here; --set eval.faces=none leaves them out.
+    """
+    from lpm_train.checkpoint import find
+    from lpm_train.config import override
+    from lpm_train.session import load_model
+    from lpm_train.tools.evaluate import Evaluated, run_eval
+    from lpm_train.tools.faces import open_faces
+
+    trained, model = load_model(checkpoint)
+    config = override(Evaluated(**vars(trained)), settings or [])
+    reader, missing = open_faces(config.eval.faces)
     with closing(reader) if reader is not None else nullcontext():
         found = run_eval(config, model, dataset, where, batches, reader)
     print(f"{find(checkpoint)} ({config.run.stage}), {batches} batches where {where}")
     if reader is None:
-        print(f"  faces were not looked at: {missing if faces is None else '--no-faces'}")
+        print(f"  faces were not looked at: {missing}")
     for name, value in found.values.items():
         print(f"  {name:28s} " + (f"{value:.4g}" if value is not None else f"null ({found.reasons[name]})"))
     if out is not None:

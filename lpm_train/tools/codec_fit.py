@@ -65,7 +65,7 @@ def fit_codec(
 
     Args:
         root: the dataset.
-        out: file for `tiny:FILE`.
+        out: file to write, the `path` of the codec `tiny`.
         config: shape of the codec.
         bucket: (frames, height, width) of training windows.
         steps: updates.

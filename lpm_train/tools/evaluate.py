@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -22,7 +22,21 @@ from lpm_train.rollout import roll, sample_clip
 from lpm_train.session import make_encoders
 from lpm_train.stage import LEVELS, by_state, level_loss
 from lpm_train.tools.face_eval import face_figures
-from lpm_train.tools.faces import FaceReader, Figures
+from lpm_train.tools.faces import FaceReader, FacesPart, Figures, faces
+
+
+@dataclass(frozen=True, kw_only=True)
+class Eval:
+    """How a model is looked at."""
+
+    faces: FacesPart = field(default_factory=faces)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluated(Config):
+    """A model's configuration, and how it is looked at."""
+
+    eval: Eval = field(default_factory=Eval)
 
 
 @torch.no_grad()
@@ -79,7 +93,7 @@ def condition_gaps(
 def generated(model: DiT, config: Config, batch: Batch, times: int) -> Tensor:
     """Generate `times` clip lengths with the batch's conditions played again and again; pretraining: one clip."""
     size = (batch.x_BFCHW.shape[2], batch.x_BFCHW.shape[3], batch.x_BFCHW.shape[4])
-    if config.run.stage == "pretrain":
+    if config.run.stage.choice == "pretrain":
         return sample_clip(model, batch.cond, size, batch.sample_ids, config.flow, "eval")
     names = ("speak_BTA", "listen_BTA", "speak_on_BF", "listen_on_BF")  # text and references stay
     cond = replace(batch.cond, **{n: torch.cat([getattr(batch.cond, n)] * times, dim=1) for n in names})
@@ -108,7 +122,7 @@ def run_eval(
     data = replace(config.data, root=dataset, where=where or "")
     with Loader(data, make_encoders(data), seed=config.run.seed) as loader:
         held = [next(loader) for _ in range(batches)]
-        layout = None if config.run.stage == "pretrain" else config.stream
+        layout = None if config.run.stage.choice == "pretrain" else config.stream
         values: dict[str, float | None] = {f"heldout_loss.{k}": v for k, v in heldout_loss(model, held, layout).items()}
         if len(held[0]) > 1:
             values |= {f"condition_gap.{k}": v for k, v in condition_gaps(model, held, layout).items()}

@@ -1,20 +1,23 @@
 """Who is seen and do the lips follow the sound: figures of a generated video that need face models.
 
-The trainer knows no face model. Whoever does gives a `FaceReader`; here is the arithmetic on what it reads: distance of
-each picture's face to that of the reference pictures, over time, and whether lips and speech belong together. What
-cannot be measured is None, with the reason beside it. Costs what the reader costs, about 10 ms a picture.
+The trainer has no face model. A `FaceReader` is a part, by default the pipeline's where its models are here; this is
+the arithmetic on what it reads: distance of each picture's face to that of the reference pictures, over time, and
+whether lips and speech belong together. What cannot be measured is None, with the reason beside it. Costs what the
+reader costs, about 10 ms a picture.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Annotated, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lpm_train.storage import DataError
+from schemas.parts import AUTO, Absent, Declared, Part
+from schemas.use import UseError
 
 U8 = NDArray[np.uint8]
 F32 = NDArray[np.float32]
@@ -65,6 +68,30 @@ class FaceReader(Protocol):
 
     def close(self) -> None:
         """Release the models."""
+
+
+_READERS = Declared(
+    {"pipeline": "workflows.trainer_faces:PipelineFaces", "none": Absent("none")}, auto=("pipeline",), default=AUTO
+)
+FacesPart = Annotated[Part[FaceReader | None], _READERS]
+
+
+def faces(use: str = AUTO) -> Part[FaceReader | None]:
+    """Choose a face reader."""
+    return _READERS.read(FaceReader, use)
+
+
+def open_faces(chosen: Part[FaceReader | None]) -> tuple[FaceReader | None, str]:
+    """Load the models of a face reader; -> (reader, ""), or (None, why there is none).
+
+    Raises NoFaceModelsError, UseError where a reader was asked for by name and cannot be had.
+    """
+    try:
+        return chosen.build(), "" if chosen.at_work else "eval.faces=none"
+    except (NoFaceModelsError, UseError) as e:
+        if chosen.choice != AUTO:
+            raise
+        return None, str(e)
 
 
 @dataclass(frozen=True)

@@ -52,8 +52,8 @@ def forward_flops(
 
 def step_flops(config: Config, encoders: Encoders) -> float:
     """Count the model operations of a step of flow matching over the global batch (0 for other stages)."""
-    d, codec, forced = config.data, encoders.codec, config.run.stage == "causal"
-    if config.run.stage not in ("pretrain", "causal"):
+    d, codec, forced = config.data, encoders.codec, config.run.stage.choice == "causal"
+    if config.run.stage.choice not in ("pretrain", "causal"):
         return 0.0
     one = forward_flops(
         config.model, latent_frames(codec, d.frames), *latent_size(codec, d.height, d.width), refs=d.max_refs,

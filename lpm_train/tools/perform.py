@@ -73,7 +73,7 @@ def perform(
         ConfigError: the model cannot stream, or nothing says how long the video is to be.
         DataError: a picture or a sound cannot be read.
     """
-    if config.run.stage == "pretrain":
+    if config.run.stage.choice == "pretrain":
         raise ConfigError("this model sees both directions and cannot stream: give a causal or distilled checkpoint")
     encoders, images = make_encoders(config.data), [("global", image)]
     for ref in refs:

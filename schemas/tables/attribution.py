@@ -95,7 +95,7 @@ class BindingRow(Row):
     source_id: Column[str] = c.source_id()
     heard_s: Column[float] = c.seconds("seconds this voice is heard while the face is seen")
     spoken_s: Column[float] = c.seconds("of these, seconds in which the face's active speaker score is positive")
-    mean_asd: Column[float] = c.real("mean active speaker score while the voice is heard")
+    asd_mean: Column[float] = c.real("mean active speaker score while the voice is heard")
     strength: Column[float] = c.real("spoken_s / heard_s, shrunk by half a second of doubt", "0-1")
     sync_s: Column[float] = c.seconds(
         "seconds of this voice alone over this face's moving lips, on which the log-odds rest"
@@ -106,7 +106,7 @@ class BindingRow(Row):
     sync_lag_ms: Column[float | None] = c.real(
         "lag at which they fit best; positive = the sound is late", "ms", null=True
     )
-    verdict: Column[str] = c.text(
+    binding: Column[str] = c.text(
         "bound; contested: another face fits as well; unsynced: not these lips' voice; or other"
     )
     doubted: Column[bool] = c.flag(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from functools import lru_cache
+from typing import Any, TypedDict
 
 import pyarrow as pa
 
 from schemas import columns as c
 from schemas.column import Column
+from schemas.packed import IN_AUDIO
 from schemas.row import Row
 from schemas.table import Table
 
@@ -27,25 +29,39 @@ class ClipRow(Row):
     n_audio_samples: Column[int] = c.count("samples of each audio at 48 kHz")
     audio_shift_ms: Column[float] = c.real("sound moved by this much to correct a constant lip-audio offset", "ms")
     crop_xywh: Column[list[float]] = c.reals("the person crop in the picture; the mean of one that moves", "px")
-    speak_level_db: Column[float | None] = c.real("RMS of the speak audio", "dBFS", null=True)
-    listen_level_db: Column[float | None] = c.real("RMS of the listen audio", "dBFS", null=True)
+    speak_level_db: Column[float | None] = c.real("RMS of the speak audio", "dBFS", null=True, packed=IN_AUDIO)
+    listen_level_db: Column[float | None] = c.real("RMS of the listen audio", "dBFS", null=True, packed=IN_AUDIO)
     speak_wrong_energy: Column[float | None] = c.real(
         "share of the speak audio's energy where another voice is heard; overlapped speech counts whole",
         "0-1",
         null=True,
+        packed=IN_AUDIO,
     )
     listen_wrong_energy: Column[float | None] = c.real(
-        "share of the listen audio's energy where the person's own voice is heard; the same", "0-1", null=True
+        "share of the listen audio's energy where the person's own voice is heard; the same",
+        "0-1",
+        null=True,
+        packed=IN_AUDIO,
     )
-    overlap_s: Column[float] = c.seconds("seconds in which the person's own and another voice are heard at once")
-    separated_s: Column[float] = c.seconds("of these, seconds taken apart by a separation model")
+    overlap_s: Column[float] = c.seconds(
+        "seconds in which the person's own and another voice are heard at once", packed=IN_AUDIO
+    )
+    separated_s: Column[float] = c.seconds("of these, seconds taken apart by a separation model", packed=IN_AUDIO)
 
 
 CLIPS = Table(ClipRow, "clips", (ClipRow.segment_id,))
 
 
+class Member(TypedDict):
+    """A file of a sample, and where its bytes lie inside the shard."""
+
+    name: str
+    offset: int
+    size: int
+
+
 class ManifestRow(Row):
-    """One row a sample."""
+    """One row a sample. Columns of other tables that are marked as packed follow."""
 
     sample_id: Column[str] = c.text("key in the shard; equals the segment_id")
     source_id: Column[str] = c.source_id()
@@ -66,25 +82,7 @@ class ManifestRow(Row):
     n_audio_samples: Column[int] = c.count("samples of each audio at 48 kHz")
     language: Column[str | None] = c.text("language of the source's speech", null=True)
     text: Column[str | None] = c.text("words spoken or heard; null where they are not known", null=True)
-    caption: Column[str] = c.text("prose caption")
-    emotions: Column[list[str]] = c.texts("emotion terms")
-    expressions: Column[list[str]] = c.texts("expression terms")
-    asd_mean: Column[float | None] = c.real("mean active speaker score", null=True)
-    sync_offset_ms: Column[float | None] = c.real("lip-audio offset of the track", "ms", null=True)
-    sync_confidence: Column[float | None] = c.real("its confidence", null=True)
     confidence: Column[float] = c.real("mean state confidence", "0-1")
-    music: Column[float | None] = c.real(
-        "mean score of music in the source's sound; null where there is none", "0-1", null=True
-    )
-    singing: Column[float | None] = c.real(
-        "mean score of singing in the source's sound; null where there is none", "0-1", null=True
-    )
-    laughter: Column[float | None] = c.real(
-        "mean score of laughter in the source's sound; null where there is none", "0-1", null=True
-    )
-    noise: Column[float | None] = c.real(
-        "mean score of noise in the source's sound; null where there is none", "0-1", null=True
-    )
     median_face_px: Column[float] = c.real("median shorter side of the face box in the source", "px")
     partner_track_id: Column[str | None] = c.text("face of the other person", null=True)
     pair_id: Column[str | None] = c.text("exchange this sample belongs to", null=True)
@@ -96,12 +94,32 @@ class ManifestRow(Row):
     n_references: Column[int] = c.index("reference images in the sample")
     license: Column[str | None] = c.text("licence of the source; null = unknown", null=True)
     shard: Column[str] = c.text("tar file under shards/")
-    members: Column[list[dict[str, Any]]] = Column(_MEMBERS, "members with byte offset and size inside the shard")
+    members: Column[list[Member]] = Column(_MEMBERS, "members with byte offset and size inside the shard")
     annotators: Column[str] = c.text("JSON object: what measured what, with weights' hashes")
     policy_id: Column[str] = c.text("hash of the policy that kept it")
 
 
-MANIFEST = Table(ManifestRow, "manifest", (ManifestRow.sample_id,), grain="dataset")
+class ManifestTable(Table[ManifestRow]):
+    """The manifest: its own columns, then those of other tables that are packed, a user's among them."""
+
+    @property
+    def columns(self) -> tuple[Column[Any], ...]:
+        """The columns in the order of the file."""
+        from schemas.units import packed_columns  # units are made of tables
+
+        marked = tuple(c for _, _, c in packed_columns() if c.packed is not None and c.packed.manifest)
+        return (*self.row.columns, *(_in_manifest(c) for c in marked))
+
+
+@lru_cache(maxsize=1024)
+def _in_manifest(c: Column[Any]) -> Column[Any]:
+    """Return a column as it is in the manifest: null where nothing of a sample was measured."""
+    out = Column[Any](c.type, c.doc, c.unit, c.nullable or c.absent is None)
+    out.name = c.name
+    return out
+
+
+MANIFEST = ManifestTable(ManifestRow, "manifest", (ManifestRow.sample_id,), grain="dataset")
 
 
 class DecisionRow(Row):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from schemas import columns as c
 from schemas.column import Column
+from schemas.packed import IN_SCORES, SCORES
 from schemas.row import Row
 from schemas.table import Table
 
@@ -53,24 +54,28 @@ class SegmentRow(Row):
         null=True,
     )
     word_probability: Column[float | None] = c.real("mean confidence of all words, known or not", "0-1", null=True)
-    speech_ratio: Column[float] = c.real("share of the segment with speech", "0-1")
-    overlap_ratio: Column[float] = c.real("share of the segment with two voices at once", "0-1")
-    asd_mean: Column[float | None] = c.real("mean active speaker score", null=True)
+    speech_ratio: Column[float] = c.real("share of the segment with speech", "0-1", packed=IN_SCORES)
+    overlap_ratio: Column[float] = c.real("share of the segment with two voices at once", "0-1", packed=IN_SCORES)
+    asd_mean: Column[float | None] = c.real("mean active speaker score", null=True, packed=SCORES)
     sync_offset_ms: Column[float | None] = c.real(
-        "lip-audio offset of the track; null where the voice heard is not its own", "ms", null=True
+        "lip-audio offset of the track; null where the voice heard is not its own", "ms", null=True, packed=SCORES
     )
-    sync_confidence: Column[float | None] = c.real("its confidence", null=True)
+    sync_confidence: Column[float | None] = c.real("its confidence", null=True, packed=SCORES)
     level_db: Column[float | None] = c.real("RMS level of the sound", "dBFS", null=True)
-    music: Column[float | None] = c.real("mean score of music in the sound; null where there is none", "0-1", null=True)
+    music: Column[float | None] = c.real(
+        "mean score of music in the sound; null where there is none", "0-1", null=True, packed=SCORES
+    )
     singing: Column[float | None] = c.real(
-        "mean score of singing in the sound; null where there is none", "0-1", null=True
+        "mean score of singing in the sound; null where there is none", "0-1", null=True, packed=SCORES
     )
     laughter: Column[float | None] = c.real(
-        "mean score of laughter in the sound; null where there is none", "0-1", null=True
+        "mean score of laughter in the sound; null where there is none", "0-1", null=True, packed=SCORES
     )
-    noise: Column[float | None] = c.real("mean score of noise in the sound; null where there is none", "0-1", null=True)
+    noise: Column[float | None] = c.real(
+        "mean score of noise in the sound; null where there is none", "0-1", null=True, packed=SCORES
+    )
     visible_ratio: Column[float] = c.real(
-        "share of grid points with a face: landmarks fit it, or the detector was sure", "0-1"
+        "share of grid points with a face: landmarks fit it, or the detector was sure", "0-1", packed=IN_SCORES
     )
     median_face_px: Column[float] = c.real("median shorter side of the face box", "px")
     frozen_ratio: Column[float] = c.real("share of frozen frames", "0-1")

@@ -16,6 +16,7 @@ class CutRow(Row):
     frame: Column[int] = c.count("index of that frame within the file")
     score: Column[float] = c.real("detector score at the cut, in the detector's own unit")
     annotator: Column[str] = c.annotator()
+    mixed_s: Column[float] = c.seconds("how long before it frames are mixed of both shots; 0 = not at all")
 
 
 CUTS = Table(CutRow, "cuts", (CutRow.source_id, CutRow.t_s), grain="window")

@@ -17,6 +17,7 @@ class ShotRow(Row):
     end_s: Column[float] = c.end_s()
     duration_s: Column[float] = c.duration_s()
     start_frame: Column[int] = c.count("index of the first frame within the file")
+    mixed_s: Column[float] = c.seconds("how long at its end frames are mixed with the next shot's; no clip holds them")
     luma_mean: Column[float] = c.real("mean luma over the shot", "0-255")
     luma_std: Column[float] = c.real("mean spatial standard deviation of luma", "0-255")
     sharpness: Column[float] = c.real("median sharpness over the shot (Laplacian variance at 128 px)")

@@ -44,7 +44,7 @@ def contested(
             exchange.append((row[other, track], row[other, pair.track_id]))
         if _margin(exchange, lambda r: r.sync_log_odds, min_sync_margin):
             continue
-        if _margin(exchange, lambda r: r.mean_asd, min_margin):
+        if _margin(exchange, lambda r: r.asd_mean, min_margin):
             continue
         return True
     return False
@@ -87,7 +87,7 @@ def assign(
         good = [
             r
             for r in mine
-            if r.strength >= min_strength and r.heard_s >= min_heard_s and r.mean_asd > 0 and r.verdict != "unsynced"
+            if r.strength >= min_strength and r.heard_s >= min_heard_s and r.asd_mean > 0 and r.binding != "unsynced"
         ]
         speakers = sorted({r.speaker_id for r in good})
         tracks = sorted({r.track_id for r in good})
@@ -114,7 +114,7 @@ def _value(row: BindingRow) -> float:
     from deciding everything.
     """
     sync = row.sync_log_odds
-    return float(row.mean_asd * row.heard_s + (0.0 if sync is None else max(sync, _FLOOR)))
+    return float(row.asd_mean * row.heard_s + (0.0 if sync is None else max(sync, _FLOOR)))
 
 
 def _left_over(good: list[BindingRow], chosen: list[BindingRow], spans: Mapping[str, Interval]) -> list[BindingRow]:

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from curation.stage import Gate, GateMode, Inputs, Outputs, StageSettings, Unit, WorkItem
+from curation.stage import Gate, GateMode, Grain, Inputs, Outputs, StageSettings, WorkItem
 from schemas.table import Table
 from schemas.tables import (
     ASD_FRAMES,
@@ -91,12 +91,12 @@ class Attribution:
     """Stage: voices and faces of one source."""
 
     name: ClassVar[str] = "attribution"
-    version: ClassVar[int] = 9
-    unit: ClassVar[Unit] = "source"
+    version: ClassVar[int] = 10
+    grain: ClassVar[Grain] = "source"
     reads: ClassVar[tuple[Table, ...]] = (TRACKS, ASD_FRAMES, SYNC_FRAMES, TURNS, SPEAKERS, WORDS)
     writes: ClassVar[tuple[Table, ...]] = (VOICE_TURNS, BINDINGS, VOICES, BACKCHANNELS, TURN_TAKING)
     gate: ClassVar[Gate | None] = "tracks"
-    gate_mode: ClassVar[GateMode] = "set"
+    gate_mode: ClassVar[GateMode] = "together"
     Settings: ClassVar[type[StageSettings]] = AttributionSettings
 
     def __init__(self, settings: AttributionSettings) -> None:
@@ -154,12 +154,12 @@ class Attribution:
             source_id=track.source_id,
             heard_s=heard_s,
             spoken_s=spoken_s,
-            mean_asd=float(scores.mean()),
+            asd_mean=float(scores.mean()),
             strength=spoken_s / (heard_s + _DOUBT_S),
             sync_s=sync_s,
             sync_log_odds=odds,
             sync_lag_ms=None if lag is None else lag_ms(lag),
-            verdict="unsynced" if doubted and sync_s >= limits.min_unsynced_s else "other",
+            binding="unsynced" if doubted and sync_s >= limits.min_unsynced_s else "other",
             doubted=doubted,
             bound=False,
         )
@@ -170,16 +170,16 @@ class Attribution:
         spans = {t.track_id: Interval(t.start_s, t.end_s) for t in tracks}
         limits = self._settings
         chosen = assign(rows, shots, limits.min_strength, limits.min_heard_s, spans)
-        verdicts: dict[tuple[str, str], str] = {}
+        bindings: dict[tuple[str, str], str] = {}
         for pair in chosen:
             disputed = contested(
                 pair, chosen, rows, shots, limits.min_margin, limits.min_strength, spans, limits.min_sync_margin
             )
-            verdicts[pair.speaker_id, pair.track_id] = "contested" if disputed else "bound"
+            bindings[pair.speaker_id, pair.track_id] = "contested" if disputed else "bound"
         out = []
         for row in rows:
-            verdict = verdicts.get((row.speaker_id, row.track_id), row.verdict)
-            out.append(row.but(verdict=verdict, bound=verdict == "bound"))
+            binding = bindings.get((row.speaker_id, row.track_id), row.binding)
+            out.append(row.but(binding=binding, bound=binding == "bound"))
         return out
 
 

@@ -35,7 +35,7 @@ class SplitRule:
 
     Costs and gains are log-odds (nats). `change` is what a change of owner costs within running speech, `change_at_gap`
     after a pause of `gap_s`; `min_gain` is by how much the sequence, its changes paid, must beat the best single owner;
-    each owner must be heard for `min_part_s` in all. `per_score` is the worth of a
+    each owner must be heard for `min_part_s` in all. `per_score` is the emission of a
     point of negative active speaker score (still lips).
     """
 
@@ -77,14 +77,14 @@ def owners(ks: Sequence[int], faces: Sequence[Face], usual_lag: int, rule: Split
     lags = [_own_lag(s, usual_lag) for s in sync]
     path: Ints = np.zeros(len(at), np.int64)
     for _ in range(4):
-        worth = still + np.stack([s[:, lag] for s, lag in zip(sync, lags, strict=True)])
-        path, best = _viterbi(worth, cost)
+        emission = still + np.stack([s[:, lag] for s, lag in zip(sync, lags, strict=True)])
+        path, best = _viterbi(emission, cost)
         found = [_best_lag(s[path == f].sum(axis=0), usual_lag) for f, s in enumerate(sync)]
         found = [new if (path == f).any() else old for f, (new, old) in enumerate(zip(found, lags, strict=True))]
         if found == lags:
             break
         lags = found
-    single = worth.sum(axis=1).max()
+    single = emission.sum(axis=1).max()
     heard = np.bincount(path, minlength=len(faces)) / GRID_HZ
     parts = heard[heard > 0]
     if len(parts) < 2 or best - single < rule.min_gain or parts.min() < rule.min_part_s:
@@ -102,17 +102,17 @@ def _own_lag(sync: Floats, usual_lag: int) -> int:
     return _best_lag(np.maximum(seconds, 0.0).sum(axis=0), usual_lag)
 
 
-def _viterbi(worth: Floats, cost: Floats) -> tuple[Ints, float]:
-    """Return the best sequence [T] of owners and its value, for worth [F, T] and cost [T-1] of a change."""
-    faces, length = worth.shape
-    value = worth[:, 0].copy()
+def _viterbi(emission: Floats, cost: Floats) -> tuple[Ints, float]:
+    """Return the best sequence [T] of owners and its value, for emission [F, T] and cost [T-1] of a change."""
+    faces, length = emission.shape
+    value = emission[:, 0].copy()
     back = np.zeros((length, faces), np.int64)
     for i in range(1, length):
         best = int(value.argmax())
         moved = value[best] - cost[i - 1]
         stay = value >= moved
         back[i] = np.where(stay, np.arange(faces), best)
-        value = np.where(stay, value, moved) + worth[:, i]
+        value = np.where(stay, value, moved) + emission[:, i]
     path = np.zeros(length, np.int64)
     path[-1] = int(value.argmax())
     for i in range(length - 1, 0, -1):

@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from curation.stage import Gate, GateMode, Inputs, Outputs, Rows, StageSettings, Unit, WorkItem, each_unit
+from curation.stage import Gate, GateMode, Grain, Inputs, Outputs, Rows, StageSettings, WorkItem, each_unit
 from schemas.table import Table
 from schemas.tables import CLIP_PLANS, FACE_FRAMES, FRAMES, LAYOUT, SEGMENTS, SHOTS, SOURCES, SPEECH_FRAMES, TRACKLETS
 from schemas.tables.pairing import SegmentRow
@@ -34,7 +34,7 @@ class ClipPlan:
 
     name: ClassVar[str] = "clip_plan"
     version: ClassVar[int] = 7
-    unit: ClassVar[Unit] = "source"
+    grain: ClassVar[Grain] = "source"
     reads: ClassVar[tuple[Table, ...]] = (
         SOURCES, SHOTS, FRAMES, TRACKLETS, FACE_FRAMES, LAYOUT, SPEECH_FRAMES, SEGMENTS,
     )  # fmt: skip

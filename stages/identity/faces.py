@@ -23,7 +23,7 @@ _LEAST = 1e-3
 
 @dataclass(frozen=True, slots=True)
 class Face:
-    """A mean embedding [E], its weight, the best portrait's worth (0-1, 0 = none aligned), the embedder, a source."""
+    """A mean embedding [E], its weight, the best portrait's quality (0-1, 0 = none aligned), the embedder, a source."""
 
     mean: Array
     weight: float
@@ -42,15 +42,15 @@ def track_faces(parts: Iterable[pa.Table]) -> dict[str, Face]:
     for part in parts:
         if not part.num_rows:
             continue
-        vectors, worth = portrait_vectors(part)
+        vectors, quality = portrait_vectors(part)
         names, sources = FaceEmbeddingRow.annotator.values(part), FaceEmbeddingRow.source_id.values(part)
         rows: dict[str, list[int]] = defaultdict(list)
         for i, track_id in enumerate(FaceEmbeddingRow.track_id.values(part)):
             rows[track_id].append(i)
         for track_id, index in rows.items():
             embedder = names[index[0]]
-            mean, weight = mean_face(vectors[index], worth[index], unit=distances_of(embedder).unit)
-            out[track_id] = Face(mean, weight, float(worth[index].max()), embedder, sources[index[0]])
+            mean, weight = mean_face(vectors[index], quality[index], unit=distances_of(embedder).unit)
+            out[track_id] = Face(mean, weight, float(quality[index].max()), embedder, sources[index[0]])
     return out
 
 
@@ -77,19 +77,19 @@ def person_faces(faces: Mapping[str, Face], person_of: Mapping[str, str]) -> dic
 
 
 def portrait_vectors(part: pa.Table) -> tuple[Array, Array]:
-    """Return embeddings [n, E] of rows of FACE_EMBEDDINGS, and what each is worth [n], 0-1; 0 = not aligned."""
+    """Return embeddings [n, E] of rows of FACE_EMBEDDINGS, and what each is quality [n], 0-1; 0 = not aligned."""
     yaw = FaceEmbeddingRow.yaw_deg.array(part).astype(np.float64)
     quality = FaceEmbeddingRow.quality.array(part).astype(np.float64)
     return np.array(FaceEmbeddingRow.embedding.values(part), np.float64), quality * frontality(yaw)
 
 
-def mean_face(vectors: Array, worth: Array, *, unit: bool) -> tuple[Array, float]:
+def mean_face(vectors: Array, quality: Array, *, unit: bool) -> tuple[Array, float]:
     """Return the weighted mean [E] of vectors [n, E] and its weight; `unit` scales it to length 1.
 
-    The weight is the root of what a portrait is worth: a little more say for the poorer ones finds more of a person's
+    The weight is the root of what a portrait is quality: a little more say for the poorer ones finds more of a person's
     tracks, as they show other sides of the face.
     """
-    weights = np.sqrt(np.maximum(worth, 0.0)) if worth.max() > 0 else np.full(len(worth), _LEAST)
+    weights = np.sqrt(np.maximum(quality, 0.0)) if quality.max() > 0 else np.full(len(quality), _LEAST)
     total = float(weights.sum())
     mean: Array = weights @ vectors / total
     return mean / max(1e-12, float(np.linalg.norm(mean))) if unit else mean, total

@@ -18,7 +18,7 @@ from typing import ClassVar
 import pyarrow as pa
 from pydantic import Field, model_validator
 
-from curation.stage import Gate, GateMode, Inputs, Outputs, StageSettings, Unit, WorkItem
+from curation.stage import Gate, GateMode, Grain, Inputs, Outputs, StageSettings, WorkItem
 from schemas.table import Table
 from schemas.tables import BINDINGS, DOUBTFUL_MERGES, FACE_EMBEDDINGS, TRACK_IDENTITIES, TRACKS
 from schemas.tables.people import DoubtfulMergeRow
@@ -82,11 +82,11 @@ class Identity:
 
     name: ClassVar[str] = "identity"
     version: ClassVar[int] = 3
-    unit: ClassVar[Unit] = "dataset"
+    grain: ClassVar[Grain] = "dataset"
     reads: ClassVar[tuple[Table, ...]] = (TRACKS, FACE_EMBEDDINGS, BINDINGS, *READS)
     writes: ClassVar[tuple[Table, ...]] = (TRACK_IDENTITIES, DOUBTFUL_MERGES, *WRITES)
     gate: ClassVar[Gate | None] = "segments"  # splits are dealt by the seconds of kept clips
-    gate_mode: ClassVar[GateMode] = "set"
+    gate_mode: ClassVar[GateMode] = "together"
     Settings: ClassVar[type[StageSettings]] = IdentitySettings
 
     def __init__(self, settings: IdentitySettings) -> None:

@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-Gain = npt.NDArray[np.float32]
+Samples = npt.NDArray[np.float32]
 Role = Literal["speak", "listen"]
 
 _HEARD: dict[Role, frozenset[str]] = {
@@ -33,7 +33,7 @@ class Run:
     state: str
 
 
-def role_gain(runs: Sequence[Run], role: Role, start_s: float, n: int, rate_hz: int, fade_s: float) -> Gain:
+def role_gain(runs: Sequence[Run], role: Role, start_s: float, n: int, rate_hz: int, fade_s: float) -> Samples:
     """Return the gain [n] in [0, 1] of one track's sound, sample i at start_s + i / rate_hz on the source's clock.
 
     `runs` are the whole track's, in order and adjacent, so that a fade may reach into the clip from a joint before
@@ -56,7 +56,7 @@ def role_gain(runs: Sequence[Run], role: Role, start_s: float, n: int, rate_hz: 
     return gain.astype(np.float32)
 
 
-def level_db(samples: Gain) -> float | None:
+def level_db(samples: Samples) -> float | None:
     """Return the RMS level in dB below full scale; None for digital silence."""
     power = float(np.mean(np.square(samples, dtype=np.float64))) if len(samples) else 0.0
     return 10 * float(np.log10(power)) if power > 0 else None

@@ -18,7 +18,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from annotators.parts import Absent, Part, part
+from annotators.parts import Part, part
 from annotators.protocols_speech import SourceSeparator, SpeakerEmbedder
 from annotators.shipped import VOICE_EMBEDDERS
 from curation.media.audio import AudioReader
@@ -26,7 +26,19 @@ from curation.media.encode import encode_clip_bytes, encode_flac
 from curation.media.grid import frames_on_grid
 from curation.media.video import iter_frames
 from curation.pack.shards import tar_bytes
-from curation.stage import Exchangeable, Gate, GateMode, Inputs, Outputs, Rows, StageSettings, Unit, WorkItem, each_unit
+from curation.stage import (
+    Exchangeable,
+    Gate,
+    GateMode,
+    Grain,
+    Inputs,
+    Outputs,
+    Rows,
+    StageSettings,
+    WorkItem,
+    each_unit,
+)
+from schemas.parts import Absent
 from schemas.sample import FPS, SAMPLES_PER_FRAME
 from schemas.table import Table
 from schemas.tables import (
@@ -47,7 +59,7 @@ from schemas.time import PACKED_AUDIO_HZ, Interval
 from stages.clip_plan.content import encoded_size
 from stages.clip_plan.crop import plan_of
 from stages.clip_plan.crop_path import CropPath
-from stages.packing.audio import Gain, Role, Run, level_db, offset_shift_s, role_gain
+from stages.packing.audio import Role, Run, Samples, level_db, offset_shift_s, role_gain
 from stages.packing.picture import cropped
 from stages.packing.voices import Bools, Voices, overlaps, separated, wrong_energy
 
@@ -96,7 +108,7 @@ class _Source:
 class _Sounds:
     """A clip's two tracks (float32 [n] at 48 kHz, silence without sound), and what is told of them."""
 
-    tracks: dict[Role, Gain]
+    tracks: dict[Role, Samples]
     shift_s: float = 0.0
     wrong_energy: Mapping[Role, float | None] = field(default_factory=dict)
     overlap_s: float = 0.0
@@ -108,7 +120,7 @@ class Packing:
 
     name: ClassVar[str] = "packing"
     version: ClassVar[int] = 6
-    unit: ClassVar[Unit] = "source"
+    grain: ClassVar[Grain] = "source"
     reads: ClassVar[tuple[Table, ...]] = (
         SOURCES, SHOTS, CLIP_PLANS, VOICE_TURNS, SPEAKERS, BINDINGS, TIMELINE, SEGMENTS,
     )  # fmt: skip
@@ -196,8 +208,8 @@ class Packing:
         return _Sounds(tracks, shift_s, wrong, overlapped_s, done_s)
 
     def _apart(
-        self, sound: Gain, names: frozenset[str], own: Bools, others: Bools, voices: Voices
-    ) -> tuple[dict[Role, Gain], float]:
+        self, sound: Samples, names: frozenset[str], own: Bools, others: Bools, voices: Voices
+    ) -> tuple[dict[Role, Samples], float]:
         """Return the sound for each track, overlaps taken apart where that is possible, and for how long it was.
 
         Separated stretches are taken out of `own` and `others`, in place: no wrong voice is known to be left there.

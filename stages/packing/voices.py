@@ -20,7 +20,7 @@ from curation.stage import Inputs
 from schemas.tables import BINDINGS, SPEAKERS, VOICE_TURNS
 from schemas.tables.pairing import SegmentRow
 from schemas.time import AUDIO_HZ, Interval
-from stages.packing.audio import Gain, Role
+from stages.packing.audio import Role, Samples
 
 Bools = npt.NDArray[np.bool_]
 
@@ -35,7 +35,7 @@ class Voices:
     turns: Sequence[tuple[str, Interval]] = ()
     own: Mapping[str, frozenset[str]] = field(default_factory=dict)
     """track_id -> voices bound to that face"""
-    embeddings: Mapping[str, Gain] = field(default_factory=dict)
+    embeddings: Mapping[str, Samples] = field(default_factory=dict)
 
     @staticmethod
     def of(inputs: Inputs) -> Voices:
@@ -70,7 +70,7 @@ class Voices:
         return mine, others
 
 
-def wrong_energy(track: Gain, role: Role, own: Bools, others: Bools) -> float | None:
+def wrong_energy(track: Samples, role: Role, own: Bools, others: Bools) -> float | None:
     """Return the share [0, 1] of a track's energy where the wrong voice is heard; None for digital silence.
 
     Wrong in the speak track are the others, in the listen track the person's own voice. Overlapped speech counts
@@ -88,21 +88,21 @@ def overlaps(own: Bools, others: Bools, least: int) -> list[tuple[int, int]]:
 
 
 def separated(
-    sound: Gain,
+    sound: Samples,
     rate_hz: int,
     stretches: Sequence[tuple[int, int]],
-    own: Sequence[Gain],
-    others: Sequence[Gain],
+    own: Sequence[Samples],
+    others: Sequence[Samples],
     separator: SourceSeparator,
     embedder: SpeakerEmbedder,
     fade_s: float,
-) -> dict[Role, Gain]:
+) -> dict[Role, Samples]:
     """Return the sound [N] for each track, with the given stretches replaced by separated voices.
 
     `own`, `others`: embeddings of the person's and the other voices; an estimate belongs to whom it resembles more.
     Stretches are joined to the mixture by linear cross-fades of `fade_s`, so that energy does not jump.
     """
-    out: dict[Role, Gain] = {"speak": sound.copy(), "listen": sound.copy()}
+    out: dict[Role, Samples] = {"speak": sound.copy(), "listen": sound.copy()}
     margin, fade = round(CONTEXT_S * rate_hz), max(1, round(fade_s * rate_hz))
     for a, b in stretches:
         lo, hi = max(0, a - margin), min(len(sound), b + margin)
@@ -111,19 +111,19 @@ def separated(
         back = np.pad(back, ((0, 0), (0, hi - lo - back.shape[1])))
         mine = _belongs(back, rate_hz, own, others, embedder)
         ramp = np.minimum(1.0, np.minimum(np.arange(b - a) + 1, np.arange(b - a, 0, -1)) / fade).astype(np.float32)
-        estimates: dict[Role, Gain] = {"speak": back[mine].sum(axis=0), "listen": back[~mine].sum(axis=0)}
+        estimates: dict[Role, Samples] = {"speak": back[mine].sum(axis=0), "listen": back[~mine].sum(axis=0)}
         for role, estimate in estimates.items():
             out[role][a:b] = (1 - ramp) * sound[a:b] + ramp * estimate[a - lo : b - lo]
     return out
 
 
 def _belongs(
-    parts_SN: Gain, rate_hz: int, own: Sequence[Gain], others: Sequence[Gain], embedder: SpeakerEmbedder
+    parts_SN: Samples, rate_hz: int, own: Sequence[Samples], others: Sequence[Samples], embedder: SpeakerEmbedder
 ) -> Bools:
     """Return [S]: the estimate sounds more like the person than like anybody else."""
     voices = embedder.embed(list(resample(parts_SN, rate_hz, AUDIO_HZ)))
 
-    def nearest(known: Sequence[Gain]) -> npt.NDArray[np.floating[Any]]:
+    def nearest(known: Sequence[Samples]) -> npt.NDArray[np.floating[Any]]:
         return np.max([voices @ k for k in known], axis=0) if known else np.full(len(voices), -1.0)
 
     return np.asarray(nearest(own) > nearest(others), bool)

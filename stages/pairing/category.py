@@ -9,13 +9,12 @@ Pure; microseconds a segment.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, get_args
+from typing import Literal
 
 from stages.attribution.turn_taking import Utterance, in_dialogue
 from stages.pairing.states import State
 
 Category = Literal["Speak", "Conversation", "Listen_dialogue", "Listen_nondialogue", "Silence", "Unknown"]
-CATEGORIES: tuple[str, ...] = get_args(Category)
 
 EXCHANGE_S = 0.3
 """Another voice's turn inside a speaking segment of at least this makes it an exchange (shorter: a diarizer's slip)."""

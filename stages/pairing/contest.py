@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from annotators.lips.lip_signals import moving_mean
-from stages.pairing.heard import Heard
 from stages.pairing.lips import FaceEvidence
+from stages.pairing.sound_grid import SoundGrid
 
 Bools = npt.NDArray[np.bool_]
 
@@ -32,7 +32,7 @@ def speaking_at(evidence: Mapping[str, FaceEvidence]) -> dict[int, set[str]]:
 
 
 def settled(
-    evidence: Mapping[str, FaceEvidence], heard: Heard, foreign: Mapping[str, Bools], margin: float, enough: float
+    evidence: Mapping[str, FaceEvidence], heard: SoundGrid, foreign: Mapping[str, Bools], margin: float, enough: float
 ) -> dict[str, FaceEvidence]:
     """Return the evidence without the speech of lips that another face's outdo under one voice.
 

@@ -19,7 +19,7 @@ from pydantic import Field
 
 from annotators.lips.speaking import CHANGE_NATS, SpeakingEvidence
 from annotators.parts import Part, part
-from curation.stage import Gate, GateMode, Inputs, Outputs, StageSettings, Unit, WorkItem
+from curation.stage import Gate, GateMode, Grain, Inputs, Outputs, StageSettings, WorkItem
 from schemas import tables as t
 from schemas.table import Table
 from schemas.tables.attribution import SyncRow
@@ -34,11 +34,11 @@ from stages.pairing.clean import clean_run
 from stages.pairing.contest import settled, speaking_at
 from stages.pairing.exchange import link_exchanges
 from stages.pairing.faces import NO_FACE, LaughRule, face_series, laughing
-from stages.pairing.heard import Heard
 from stages.pairing.labels import apply_labels, labelled_runs, track_of, with_named_partners
 from stages.pairing.lips import lip_evidence
 from stages.pairing.rivals import followed_better, sync_now
 from stages.pairing.segments import clip_text, inside_word
+from stages.pairing.sound_grid import SoundGrid
 from stages.pairing.states import Codes, Reason, State, frame_states, runs, smooth, through_pauses
 
 Floats = npt.NDArray[np.float32]
@@ -116,8 +116,8 @@ class Pairing:
     """Stage: timelines and segments of one source."""
 
     name: ClassVar[str] = "pairing"
-    version: ClassVar[int] = 27
-    unit: ClassVar[Unit] = "source"
+    version: ClassVar[int] = 28
+    grain: ClassVar[Grain] = "source"
     reads: ClassVar[tuple[Table, ...]] = (
         t.SOURCES, t.SHOTS, t.TRACKS, t.TRACKLETS, t.FRAMES, t.FACE_FRAMES, t.LAYOUT, t.SPEECH, t.SPEECH_FRAMES,
         t.AUDIO_EVENTS, t.VOICE_TURNS, t.WORDS, t.ASD_FRAMES, t.SYNC, t.SYNC_FRAMES, t.BINDINGS,
@@ -125,7 +125,7 @@ class Pairing:
     )  # fmt: skip
     writes: ClassVar[tuple[Table, ...]] = (t.TIMELINE, t.SEGMENTS)
     gate: ClassVar[Gate | None] = "tracks"
-    gate_mode: ClassVar[GateMode] = "set"
+    gate_mode: ClassVar[GateMode] = "together"
     Settings: ClassVar[type[StageSettings]] = PairingSettings
 
     def __init__(self, settings: PairingSettings) -> None:
@@ -135,7 +135,7 @@ class Pairing:
     def run(self, item: WorkItem, inputs: Inputs) -> Outputs:
         """Pair the people of one source."""
         s = self._settings
-        heard = Heard(inputs, round(s.turn_gap_s * GRID_HZ), round(s.pause_s * GRID_HZ), s.min_foreign)
+        heard = SoundGrid(inputs, round(s.turn_gap_s * GRID_HZ), round(s.pause_s * GRID_HZ), s.min_foreign)
         people = self._people(inputs, heard)
         labels = t.LABELS.rows(inputs.read(t.LABELS))
         apply_labels(labels, people)
@@ -143,12 +143,14 @@ class Pairing:
         frames = inputs.read(t.FRAMES)
         frozen = set(FrameRow.k.values(frames.filter(FrameRow.is_frozen.of(frames))))
         framer = Framer.of(inputs, CleanLimits(s.clean_overlay, s.clean_intruder, s.clean_face))
+        clear_s = {r.shot_id: r.end_s - r.mixed_s for r in t.SHOTS.rows(inputs.read(t.SHOTS))}
         timeline: list[TimelineRow] = []
         segments: list[SegmentRow] = []
         for person in people:
             timeline += [self._run(person, *r, heard) for r in labelled_runs(person.state, person.reason)]
             for a, b, code in runs(through_pauses(person.state, round(s.clip_pause_s * GRID_HZ))):
                 start, end = _time(person, a), _time(person, b)
+                end = min(end, max(clear_s[person.track.shot_id], start + 1 / GRID_HZ))
                 words = heard.words if code != State.IDLE else []
                 fits = partial(self._fits, person, framer if code != State.DISCARD else None)
                 for start_s, end_s in clean_run(words, start, end, s.min_clip_s, s.max_clip_s, fits):
@@ -169,7 +171,7 @@ class Pairing:
             return False
         return framer.fits(person.track.track_id, person.track.shot_id, start_s, end_s)
 
-    def _people(self, inputs: Inputs, heard: Heard) -> list[_Person]:
+    def _people(self, inputs: Inputs, heard: SoundGrid) -> list[_Person]:
         s = self._settings
         tracks = t.TRACKS.rows(inputs.read(t.TRACKS))
         evidence = lip_evidence(
@@ -211,7 +213,7 @@ class Pairing:
         return people
 
     @staticmethod
-    def _run(person: _Person, a: int, b: int, code: int, heard: Heard) -> TimelineRow:
+    def _run(person: _Person, a: int, b: int, code: int, heard: SoundGrid) -> TimelineRow:
         return TimelineRow(
             track_id=person.track.track_id,
             source_id=person.track.source_id,
@@ -229,7 +231,7 @@ class Pairing:
         start_s: float,
         end_s: float,
         code: int,
-        heard: Heard,
+        heard: SoundGrid,
         sync: Mapping[str, SyncRow],
         frozen: set[int],
     ) -> SegmentRow:

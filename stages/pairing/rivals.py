@@ -17,7 +17,6 @@ from schemas.tables.attribution import SyncFrameRow
 from schemas.time import GRID_HZ
 
 Bools = npt.NDArray[np.bool_]
-Floats = npt.NDArray[np.float64]
 
 WINDOW_S = 3.0
 _MORE_FRAMES = 51

@@ -26,7 +26,7 @@ from annotators.protocols_body import SHOULDERS, Body, BodyAnalyzer
 from annotators.shipped import BODY_ANALYZERS
 from curation.media.grid import frames_on_grid
 from curation.media.video import iter_frames
-from curation.stage import Gate, GateMode, Inputs, Outputs, Rows, StageSettings, Unit, WorkItem, each_unit
+from curation.stage import Gate, GateMode, Grain, Inputs, Outputs, Rows, StageSettings, WorkItem, each_unit
 from schemas.table import Table
 from schemas.tables import BODIES, BODY_FRAMES, FACE_FRAMES, LAYOUT, SEGMENTS, SOURCES, TRACKLETS
 from schemas.tables.body import BodyFrameRow, BodyRow
@@ -61,7 +61,7 @@ class BodyStage:
 
     name: ClassVar[str] = "body"
     version: ClassVar[int] = 3
-    unit: ClassVar[Unit] = "source"
+    grain: ClassVar[Grain] = "source"
     reads: ClassVar[tuple[Table, ...]] = (SOURCES, TRACKLETS, FACE_FRAMES, LAYOUT, SEGMENTS)
     writes: ClassVar[tuple[Table, ...]] = (BODY_FRAMES, BODIES)
     gate: ClassVar[Gate | None] = "segments"

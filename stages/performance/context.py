@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from annotators.body.series import BodySignals
-from annotators.body.shown import NOT_MEASURED, BodyShown, body_shown, in_crop
+from annotators.body.summary import NOT_MEASURED, BodySummary, body_summary, in_crop
 from annotators.performance.clothing import clothing_colour, patch_colour
 from annotators.performance.speaking_style import NO_STYLE, SpeakingStyle, speaking_style, usual_level
 from annotators.picture.camera_moves import CameraSeries
@@ -85,20 +85,20 @@ class Voices:
 class SegmentBody:
     """A segment's body: what is seen of it in the source's picture, and what in the clip's own."""
 
-    whole: BodyShown
+    whole: BodySummary
     signals: BodySignals | None = None
     looked_at: int = 0
     start_s: float = 0.0
     duration_s: float = 0.0
     still_camera: bool = False
 
-    def in_picture(self, path: CropPath) -> BodyShown:
+    def in_picture(self, path: CropPath) -> BodySummary:
         """Return what is seen of the body in a clip that is cropped along a path."""
         if self.signals is None:
             return NOT_MEASURED
         crops = np.asarray(path.at(self.signals.t_s - self.start_s), np.float64)
         shown = in_crop(self.signals, crops)
-        return body_shown(shown, self.looked_at, self.duration_s, self.still_camera)
+        return body_summary(shown, self.looked_at, self.duration_s, self.still_camera)
 
 
 class Bodies:
@@ -118,7 +118,7 @@ class Bodies:
         signals = body_signals(rows, face)
         start_s = segment.start_s
         duration_s, still = segment.end_s - start_s, camera == "static"
-        return SegmentBody(body_shown(signals, n, duration_s, still), signals, n, start_s, duration_s, still)
+        return SegmentBody(body_summary(signals, n, duration_s, still), signals, n, start_s, duration_s, still)
 
 
 def camera_series(frames: pa.Table) -> CameraSeries:
@@ -136,9 +136,13 @@ def camera_series(frames: pa.Table) -> CameraSeries:
 
 
 def camera_part(series: CameraSeries, ks: range) -> CameraSeries:
-    """Return the part of a series over a range of grid points."""
-    part = slice(ks.start, ks.stop)
-    return CameraSeries(series.speed[part], series.x[part], series.y[part], series.zoom[part], series.rate_hz)
+    """Return the part of a series over a range of grid points; nan where nothing was measured."""
+
+    def part(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        known = values[ks.start : ks.stop]
+        return np.concatenate([known, np.full(len(ks) - len(known), np.nan)])
+
+    return CameraSeries(part(series.speed), part(series.x), part(series.y), part(series.zoom), series.rate_hz)
 
 
 def clothing_of(

@@ -7,7 +7,6 @@ the measured signals, and disagreements are written beside the caption.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,12 +19,11 @@ from annotators.parts import Part, part
 from annotators.performance.gaze_targets import Side
 from annotators.performance.performance_signals import measure
 from annotators.performance.signal_series import BODY_RULES, SIGNAL_RULES, Baseline, Event, FaceSignals, baseline_of
-from annotators.performance.speaking_style import SpeakingStyle
-from annotators.picture.camera_moves import CameraSeries, camera_move
+from annotators.picture.camera_moves import CameraSeries, camera_move, panned
 from curation.media.grid import frames_on_grid
 from curation.media.video import iter_frames
-from curation.stage import Gate, GateMode, Inputs, Outputs, Rows, StageSettings, Unit, WorkItem, each_unit
-from schemas.caption import PerformanceCaption, State
+from curation.stage import Gate, GateMode, Grain, Inputs, Outputs, Rows, StageSettings, WorkItem, each_unit
+from schemas.caption import State
 from schemas.caption_checks import contradictions
 from schemas.table import Table
 from schemas.tables import (
@@ -45,7 +43,7 @@ from schemas.tables import (
     TURNS,
 )
 from schemas.tables.pairing import SegmentRow
-from schemas.tables.performance import CaptionRow, EventRow
+from schemas.tables.performance import EventRow
 from schemas.tables.plans import ClipPlanRow
 from schemas.tables.scan import FaceFrameRow, LayoutRow
 from schemas.time import GRID_HZ, Interval, grid_range
@@ -54,7 +52,7 @@ from stages.clip_plan.framing import Crop, face_union
 from stages.face_series import BOX, Series, between, between_or_nearest, boxes, track_series, tracklets_of
 from stages.performance.context import Bodies, Voices, camera_part, camera_series, clothing_of
 
-_COLUMNS = (
+SIGNAL_COLUMNS = (
     *BOX, FaceFrameRow.has_mesh, FaceFrameRow.yaw_deg, FaceFrameRow.pitch_deg, FaceFrameRow.roll_deg,
     FaceFrameRow.mouth_open, FaceFrameRow.blendshapes,
 )  # fmt: skip
@@ -90,8 +88,8 @@ class Performance:
     """Stage: caption the live segments."""
 
     name: ClassVar[str] = "performance"
-    version: ClassVar[int] = 6
-    unit: ClassVar[Unit] = "source"
+    version: ClassVar[int] = 7
+    grain: ClassVar[Grain] = "source"
     reads: ClassVar[tuple[Table, ...]] = (
         SOURCES,
         FRAMES,
@@ -119,7 +117,7 @@ class Performance:
         """Caption the item's segments; one that fails harms no other."""
         segments = {r.segment_id: r for r in SEGMENTS.rows(inputs.read(SEGMENTS))}
         source = SOURCES.rows(inputs.read(SOURCES))[0]
-        faces = track_series(inputs.parts(FACE_FRAMES), tracklets_of(inputs.read(TRACKLETS)), _COLUMNS)
+        faces = track_series(inputs.parts(FACE_FRAMES), tracklets_of(inputs.read(TRACKLETS)), SIGNAL_COLUMNS)
         wanted = {segments[unit].track_id for unit in item.units}
         layout = LAYOUT.rows(inputs.read(LAYOUT))
         size = (source.width, source.height)
@@ -147,18 +145,19 @@ class Performance:
         signals = face_signals(source.faces[segment.track_id], ks, crop)
         baseline = source.baselines.get(segment.track_id)
         partner, side = partner_place(segment, source.faces, source.layout, source.size)
-        camera = camera_move(camera_part(source.camera, ks))
+        motion = camera_part(source.camera, ks)
+        camera, moving = camera_move(motion), panned(motion)
         body = source.bodies.of(segment, source.faces[segment.track_id], camera)
         clip = ClipContext(
             state, signals, baseline, segment.text or "", partner, side,
             voice=source.voices.style(segment, ks), camera=camera,
-            clothing=source.clothing.get(segment.track_id), body=body.in_picture(path),
+            clothing=source.clothing.get(segment.track_id), body=body.in_picture(path), panned=moving,
         )  # fmt: skip
         caption = self._captioner.caption(clip, self._frames(segment, crop, source.media))
-        shown = measure(signals, baseline, clip.speaking, side)
+        shown = measure(signals, baseline, clip.speaking, side, moving)
         found = contradictions(caption, clip.state, shown.summary)
         return {
-            CAPTIONS: [caption_row(segment, caption, found, clip.voice)],
+            CAPTIONS: [caption.row(segment.segment_id, segment.source_id, found, clip.voice)],
             EVENTS: event_rows(segment, [*shown.events, *body.whole.events]),
         }
 
@@ -261,36 +260,3 @@ def event_rows(segment: SegmentRow, events: Sequence[Event]) -> list[EventRow]:
         )
         for n, e in enumerate(seen)
     ]
-
-
-def caption_row(
-    segment: SegmentRow, caption: PerformanceCaption, found: Sequence[str], voice: SpeakingStyle
-) -> CaptionRow:
-    """Return the CAPTIONS row; tags carry times on the source's clock."""
-    return CaptionRow(
-        segment_id=segment.segment_id,
-        source_id=segment.source_id,
-        caption=caption.prose,
-        emotions=list(caption.emotions),
-        expressions=list(caption.expressions),
-        head_motion=list(caption.head_motion),
-        gaze=caption.gaze,
-        stance=caption.stance,
-        shot_type=caption.shot_type,
-        body_motion=caption.body_motion,
-        hands=caption.hands,
-        posture=caption.posture,
-        speaking_style=list(caption.speaking_style),
-        pitch_hz=voice.pitch_hz,
-        pitch_range_st=voice.pitch_range_st,
-        syllables_per_s=voice.syllables_per_s,
-        level_over_usual_db=voice.level_over_usual_db,
-        camera=caption.camera,
-        clothing=caption.clothing,
-        hair=caption.hair,
-        glasses=caption.glasses,
-        place=caption.place,
-        tags=json.dumps([tag.model_dump() for tag in caption.tags], separators=(",", ":")),
-        contradictions=list(found),
-        annotator=caption.annotator,
-    )

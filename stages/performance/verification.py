@@ -18,7 +18,7 @@ from annotators.parts import Part, part
 from curation.media.audio import read_audio
 from curation.media.grid import frames_on_grid
 from curation.media.video import iter_frames
-from curation.stage import Gate, GateMode, Inputs, Outputs, StageSettings, Unit, WorkItem, each_unit
+from curation.stage import Gate, GateMode, Grain, Inputs, Outputs, StageSettings, WorkItem, each_unit
 from schemas.table import Table
 from schemas.tables import CLIP_PLANS, SEGMENTS, VERDICTS
 from schemas.tables.pairing import SegmentRow, VerdictRow
@@ -44,7 +44,7 @@ class Verification:
 
     name: ClassVar[str] = "verification"
     version: ClassVar[int] = 2
-    unit: ClassVar[Unit] = "source"
+    grain: ClassVar[Grain] = "source"
     reads: ClassVar[tuple[Table, ...]] = (SEGMENTS, CLIP_PLANS)
     writes: ClassVar[tuple[Table, ...]] = (VERDICTS,)
     gate: ClassVar[Gate | None] = "segments"

@@ -33,7 +33,7 @@ class Portrait:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class ImageCheck:
     """How far an image lies from the clip's own face, and from the nearest other person of the source (None: nobody).
 
     `own` is None where the image is the only portrait there is to compare with.
@@ -105,17 +105,17 @@ def own_face(portraits: Mapping[Key, Portrait], span: Interval, *, unit: bool) -
     return Own(portraits, tuple(sorted(chosen)), unit)
 
 
-def verdicts(vectors: Mapping[Key, Array], own: Own, rivals: Array) -> dict[Key, Verdict]:
+def check_images(vectors: Mapping[Key, Array], own: Own, rivals: Array) -> dict[Key, ImageCheck]:
     """Compare images (vectors [E] by key) with the clip's own face and with the other people of its source [n, E].
 
     An image that stands for the clip itself is compared with the others that do.
     """
     whole = own.mean_without(None)
-    out: dict[Key, Verdict] = {}
+    out: dict[Key, ImageCheck] = {}
     for key, vector in vectors.items():
         mean = own.mean_without(key) if key in own.anchors else whole
         rival = float(np.linalg.norm(rivals - vector, axis=1).min()) if len(rivals) else None
-        out[key] = Verdict(None if mean is None else float(np.linalg.norm(vector - mean)), rival)
+        out[key] = ImageCheck(None if mean is None else float(np.linalg.norm(vector - mean)), rival)
     return out
 
 

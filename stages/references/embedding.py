@@ -24,7 +24,7 @@ from annotators.protocols import Box, Image
 from annotators.protocols_body import BodyAnalyzer
 from annotators.shipped import BODY_ANALYZERS, FACE_REID
 from curation.media.encode import decode_jpeg
-from curation.stage import Gate, GateMode, Inputs, Outputs, Rows, StageSettings, Unit, WorkItem, each_unit
+from curation.stage import Gate, GateMode, Grain, Inputs, Outputs, Rows, StageSettings, WorkItem, each_unit
 from schemas.table import Table
 from schemas.tables import FACE_EMBEDDINGS, FACE_FRAMES, LAYOUT, PORTRAITS, SOURCES, TRACKLETS, TRACKS
 from schemas.tables.people import FaceEmbeddingRow
@@ -81,7 +81,7 @@ class Embedding:
 
     name: ClassVar[str] = "embedding"
     version: ClassVar[int] = 5
-    unit: ClassVar[Unit] = "source"
+    grain: ClassVar[Grain] = "source"
     reads: ClassVar[tuple[Table, ...]] = (SOURCES, TRACKS, TRACKLETS, PORTRAITS, FACE_FRAMES, LAYOUT)
     writes: ClassVar[tuple[Table, ...]] = (FACE_EMBEDDINGS,)
     gate: ClassVar[Gate | None] = "tracks"

@@ -19,7 +19,7 @@ import pyarrow as pa
 from pydantic import Field
 
 from annotators.face.distances import distances_of
-from curation.stage import Gate, GateMode, Inputs, Outputs, StageSettings, Unit, UnitError, WorkItem
+from curation.stage import Gate, GateMode, Grain, Inputs, Outputs, StageSettings, UnitError, WorkItem
 from schemas.table import Table
 from schemas.tables import FACE_EMBEDDINGS, REFERENCES, SEGMENTS, TRACK_IDENTITIES
 from schemas.tables.pairing import SegmentRow
@@ -28,14 +28,14 @@ from schemas.time import Interval
 from stages.identity.clustering import Array
 from stages.identity.faces import Face, person_faces, track_faces
 from stages.references.check import (
+    ImageCheck,
     Key,
     Portrait,
     Rivals,
-    Verdict,
+    check_images,
     outside_first,
     own_face,
     track_portraits,
-    verdicts,
 )
 from stages.references.choice import Clip, Image, Rules, choose, inside, pool
 
@@ -66,11 +66,11 @@ class References:
 
     name: ClassVar[str] = "references"
     version: ClassVar[int] = 5
-    unit: ClassVar[Unit] = "dataset"
+    grain: ClassVar[Grain] = "dataset"
     reads: ClassVar[tuple[Table, ...]] = (SEGMENTS, FACE_EMBEDDINGS, TRACK_IDENTITIES)
     writes: ClassVar[tuple[Table, ...]] = (REFERENCES,)
     gate: ClassVar[Gate | None] = "segments"
-    gate_mode: ClassVar[GateMode] = "set"
+    gate_mode: ClassVar[GateMode] = "together"
     Settings: ClassVar[type[StageSettings]] = ReferencesSettings
 
     def __init__(self, settings: ReferencesSettings) -> None:
@@ -126,7 +126,7 @@ class References:
         own = own_face(portraits, clip.span, unit=distances_of(face.embedder).unit)
         candidates = {i.key: i for i in [*shared.pools.get(person, []), *own_images]}
         vectors = {k: portraits[k].vector if k in portraits else shared.vectors[k] for k in candidates}
-        checked = verdicts(vectors, own, shared.rivals.of(clip.source_id, person, face.embedder))
+        checked = check_images(vectors, own, shared.rivals.of(clip.source_id, person, face.embedder))
         margin = self._settings.min_margin * rules.max_distance
         good = [i for k, i in candidates.items() if checked[k].passes(rules.max_distance, margin)]
         if not good and own_images:
@@ -198,7 +198,7 @@ def pool_vectors(parts: Iterable[pa.Table], pools: Mapping[str, Iterable[Image]]
 
 
 def reference_rows(
-    segment_id: str, person: str, clip: Clip, chosen: Iterable[tuple[str, Image]], checked: Mapping[Key, Verdict]
+    segment_id: str, person: str, clip: Clip, chosen: Iterable[tuple[str, Image]], checked: Mapping[Key, ImageCheck]
 ) -> list[ReferenceRow]:
     """Return the REFERENCES rows of one segment; positions count from 0 within each kind."""
     counts: dict[str, int] = defaultdict(int)

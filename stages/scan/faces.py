@@ -20,7 +20,7 @@ from annotators.protocols import Box, FaceAnalyzer, FaceBox, FaceDetecting, Face
 from schemas.tables.scan import FaceCropRow, FaceFrameRow, PortraitRow
 from stages.scan.crops import CropQueue
 from stages.scan.grid import Image, Shown
-from stages.scan.tracker import Followed, associate, doubles, iou
+from stages.scan.tracker import Followed, associate, duplicate_faces, iou
 
 _MESH_PX = 256
 _DETECT_SIDE_PX = 640
@@ -97,7 +97,7 @@ class FaceMeter:
         meshes: dict[int, tuple[FaceMesh, Box, Any]] = {}
         for track in self._tracks:
             self._follow(track.face, rgb, meshes)
-        for number in doubles([t.face for t in self._tracks]):
+        for number in duplicate_faces([t.face for t in self._tracks]):
             self._drop(number)
         self._since_detect += step
         self._since_tiles += step

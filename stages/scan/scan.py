@@ -16,14 +16,15 @@ import numpy as np
 from pydantic import Field
 
 from annotators.face.portrait_embedder import PortraitEmbedder
-from annotators.parts import Absent, Part, part
+from annotators.parts import Part, part
 from annotators.picture.overlay import OverlayMeter, TextDetecting
 from annotators.picture.shots import ShotChanges
 from annotators.protocols import FaceAnalyzer, FaceDetecting
 from annotators.shipped import FACE_COMPARERS
 from curation.media.errors import MediaError
 from curation.media.video import frame_times
-from curation.stage import Gate, GateMode, Inputs, Outputs, StageSettings, Unit, WorkItem
+from curation.stage import Gate, GateMode, Grain, Inputs, Outputs, StageSettings, WorkItem
+from schemas.parts import Absent
 from schemas.table import Table
 from schemas.tables import CUTS, FACE_CROPS, FACE_FRAMES, FRAMES, LAYOUT, PORTRAITS, SOURCES
 from schemas.tables.scan import CutRow, PortraitRow
@@ -85,12 +86,12 @@ class Scan:
     """Stage: the single decode pass."""
 
     name: ClassVar[str] = "scan"
-    version: ClassVar[int] = 4
-    unit: ClassVar[Unit] = "window"
+    version: ClassVar[int] = 5
+    grain: ClassVar[Grain] = "window"
     reads: ClassVar[tuple[Table, ...]] = (SOURCES,)
     writes: ClassVar[tuple[Table, ...]] = (CUTS, FRAMES, LAYOUT, FACE_FRAMES, FACE_CROPS, PORTRAITS)
     gate: ClassVar[Gate | None] = "sources"
-    gate_mode: ClassVar[GateMode] = "any"
+    gate_mode: ClassVar[GateMode] = "once"
     Settings: ClassVar[type[StageSettings]] = ScanSettings
 
     def __init__(self, settings: ScanSettings) -> None:
@@ -152,7 +153,7 @@ class Scan:
         times, content = shots.quiet(found)
         jumps = jump_cuts([c for c in candidates if stands_alone(c, times, content)], faces.face_crops)
         changes = [c for c in found if window.start_s <= c.t_s < window.end_s]
-        cuts = [_cut(item.source_id, c.t_s, c.frame, c.score, c.annotator) for c in changes]
+        cuts = [_cut(item.source_id, c.t_s, c.frame, c.score, c.annotator, c.mixed_s) for c in changes]
         cuts += [_cut(item.source_id, c.t_s, c.frame, c.content, JUMP_NAME) for c in jumps]
         crossed = sorted([c.k for c in changes if c.followed] + [c.k for c in jumps])
         faces.rename(lambda tracklet, k: after_cuts(tracklet, k, crossed))
@@ -209,5 +210,5 @@ def _numbered(cuts: list[CutRow], path: Path) -> list[CutRow]:
     return [c.but(frame=int(np.abs(times - c.t_s).argmin())) for c in cuts]
 
 
-def _cut(source_id: str, t_s: float, frame: int, score: float, annotator: str) -> CutRow:
-    return CutRow(source_id=source_id, t_s=t_s, frame=frame, score=score, annotator=annotator)
+def _cut(source_id: str, t_s: float, frame: int, score: float, annotator: str, mixed_s: float = 0.0) -> CutRow:
+    return CutRow(source_id=source_id, t_s=t_s, frame=frame, score=score, annotator=annotator, mixed_s=mixed_s)

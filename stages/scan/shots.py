@@ -18,7 +18,16 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from annotators.picture.shot_change import Pictures, Series, Thinner, Thumbnails, compare, ratios, thumbnail
+from annotators.picture.shot_change import (
+    Pictures,
+    Series,
+    Thinner,
+    Thumbnails,
+    compare,
+    mixed_frames,
+    ratios,
+    thumbnail,
+)
 from stages.scan.evidence import LIMITS, SLOW_REACH, Limits, Seen, Shift, distance
 
 DETECTOR = "pyscenedetect-adaptive"
@@ -54,6 +63,8 @@ class Change:
     annotator: str
     followed: bool
     """the faces were followed across it, so that their rows are to be divided there"""
+    mixed_s: float
+    """seconds before it whose frames are mixed of both shots"""
 
 
 @dataclass(slots=True)
@@ -96,7 +107,10 @@ class ShotMeter:
             return shift(ks[i] - 1 - reach, ks[i] + reach)
 
         found = decide(np.array(self.content), np.array(self.flagged), pictures, moved, network)
-        return [Change(i, *self.rows[i], score, by, not self.flagged[i]) for i, score, by in found]
+        return [Change(i, *self.rows[i], score, by, not self.flagged[i], self._mixed_s(i)) for i, score, by in found]
+
+    def _mixed_s(self, i: int) -> float:
+        return self.rows[i][1] - self.rows[i - mixed_frames(self.thumbs, i)][1]
 
     def quiet(self, changes: Sequence[Change]) -> tuple[Series, Series]:
         """Return times and content changes [N] of the frames; NaN at the changes and beside them."""

@@ -68,7 +68,7 @@ def associate(
     return out, [d for i, d in enumerate(found) if i not in taken]
 
 
-def doubles(faces: Sequence[Followed], limit: float = 0.5) -> set[int]:
+def duplicate_faces(faces: Sequence[Followed], limit: float = 0.5) -> set[int]:
     """Return the numbers of faces that have come to follow the same face as an older one."""
     out: set[int] = set()
     ordered = sorted(faces, key=lambda f: (-f.meshed, f.number))

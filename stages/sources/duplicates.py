@@ -18,7 +18,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from pydantic import Field
 
-from curation.stage import Gate, GateMode, Inputs, Outputs, StageSettings, Unit, WorkItem
+from curation.stage import Gate, GateMode, Grain, Inputs, Outputs, StageSettings, WorkItem
 from schemas.table import Table
 from schemas.tables import DUPLICATES, SOURCES, SPEECH
 from schemas.tables.people import DuplicateRow
@@ -66,11 +66,11 @@ class Duplicates:
 
     name: ClassVar[str] = "duplicates"
     version: ClassVar[int] = 1
-    unit: ClassVar[Unit] = "dataset"
+    grain: ClassVar[Grain] = "dataset"
     reads: ClassVar[tuple[Table, ...]] = (SOURCES, SPEECH)
     writes: ClassVar[tuple[Table, ...]] = (DUPLICATES,)
     gate: ClassVar[Gate | None] = "sources"
-    gate_mode: ClassVar[GateMode] = "set"
+    gate_mode: ClassVar[GateMode] = "together"
     Settings: ClassVar[type[StageSettings]] = DuplicatesSettings
 
     def __init__(self, settings: DuplicatesSettings) -> None:

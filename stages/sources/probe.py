@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from curation.media.probe import probe, sha256_file
 from curation.media.signature import near_duplicate_signature
-from curation.stage import Gate, GateMode, Inputs, Outputs, StageSettings, Unit, WorkItem
+from curation.stage import Gate, GateMode, Grain, Inputs, Outputs, StageSettings, WorkItem
 from schemas.table import Table
 from schemas.tables import SOURCES
 from schemas.tables.registry import SourceRow
@@ -21,11 +21,11 @@ class Probe:
 
     name: ClassVar[str] = "probe"
     version: ClassVar[int] = 1
-    unit: ClassVar[Unit] = "source"
+    grain: ClassVar[Grain] = "source"
     reads: ClassVar[tuple[Table, ...]] = ()
     writes: ClassVar[tuple[Table, ...]] = (SOURCES,)
     gate: ClassVar[Gate | None] = None
-    gate_mode: ClassVar[GateMode] = "any"
+    gate_mode: ClassVar[GateMode] = "once"
     Settings: ClassVar[type[StageSettings]] = ProbeSettings
 
     def __init__(self, settings: ProbeSettings) -> None:

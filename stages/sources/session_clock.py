@@ -30,10 +30,6 @@ class Clock:
         """Return the session time of this file's time."""
         return t_s * self.rate + self.offset_s
 
-    def file_s(self, t_s: float) -> float:
-        """Return this file's time of a session time."""
-        return (t_s - self.offset_s) / self.rate
-
 
 def clocks(files: Sequence[str], links: Mapping[tuple[str, str], Alignment], min_confidence: float) -> dict[str, Clock]:
     """Return a clock a file.

@@ -17,7 +17,7 @@ from pydantic import Field
 
 from annotators.sound.session_align import align
 from annotators.sound.sound_signature import BANDS_HZ, Bytes
-from curation.stage import Gate, GateMode, Inputs, Outputs, StageSettings, Unit, WorkItem
+from curation.stage import Gate, GateMode, Grain, Inputs, Outputs, StageSettings, WorkItem
 from schemas.table import Table
 from schemas.tables import INPUTS, SEGMENTS, SESSION_PAIRS, SESSIONS, SOUND_SIGNATURES, SOURCES, TIMELINE
 from schemas.tables.pairing import SegmentRow, TimelineRow
@@ -52,11 +52,11 @@ class Sessions:
 
     name: ClassVar[str] = "sessions"
     version: ClassVar[int] = 1
-    unit: ClassVar[Unit] = "dataset"
+    grain: ClassVar[Grain] = "dataset"
     reads: ClassVar[tuple[Table, ...]] = (INPUTS, SOURCES, SOUND_SIGNATURES, TIMELINE, SEGMENTS)
     writes: ClassVar[tuple[Table, ...]] = (SESSIONS, SESSION_PAIRS)
     gate: ClassVar[Gate | None] = "sources"
-    gate_mode: ClassVar[GateMode] = "set"
+    gate_mode: ClassVar[GateMode] = "together"
     Settings: ClassVar[type[StageSettings]] = SessionsSettings
 
     def __init__(self, settings: SessionsSettings) -> None:

@@ -23,7 +23,7 @@ from annotators.lips.lip_sync_model import MAX_LAG_FRAMES, LearnedLipSync
 from annotators.parts import Part, part
 from annotators.protocols_speech import ActiveSpeaker, LipSync, SyncMeasure
 from curation.media.audio import read_audio
-from curation.stage import Gate, GateMode, Inputs, Outputs, Rows, StageSettings, Unit, WorkItem, each_unit
+from curation.stage import Gate, GateMode, Grain, Inputs, Outputs, Rows, StageSettings, WorkItem, each_unit
 from schemas.table import Table
 from schemas.tables import ASD_FRAMES, FACE_CROPS, FACE_FRAMES, SOURCES, SPEECH, SYNC, SYNC_FRAMES, TRACKLETS
 from schemas.tables.attribution import AsdFrameRow, SyncFrameRow, SyncRow
@@ -73,7 +73,7 @@ class ActiveSpeakerStage:
 
     name: ClassVar[str] = "active_speaker"
     version: ClassVar[int] = 7
-    unit: ClassVar[Unit] = "source"
+    grain: ClassVar[Grain] = "source"
     reads: ClassVar[tuple[Table, ...]] = (SOURCES, TRACKLETS, FACE_CROPS, FACE_FRAMES, SPEECH)
     writes: ClassVar[tuple[Table, ...]] = (ASD_FRAMES, SYNC, SYNC_FRAMES)
     gate: ClassVar[Gate | None] = "tracks"

@@ -36,7 +36,7 @@ from annotators.speech.known_words import KnownRule, known_segment, known_word
 from annotators.speech.vad import SegmentRule, speech_segments
 from annotators.speech.voice_signals import pitch_hz, syllables
 from curation.media.audio import iter_audio_blocks
-from curation.stage import Gate, GateMode, Inputs, Outputs, StageSettings, Unit, WorkItem
+from curation.stage import Gate, GateMode, Grain, Inputs, Outputs, StageSettings, WorkItem
 from schemas.table import Column, Table
 from schemas.tables import AUDIO, AUDIO_EVENTS, SOUND_SIGNATURES, SOURCES, SPEAKERS, SPEECH, SPEECH_FRAMES, TURNS, WORDS
 from schemas.tables.sessions import SoundSignatureRow
@@ -89,7 +89,7 @@ class Speech:
 
     name: ClassVar[str] = "speech"
     version: ClassVar[int] = 12
-    unit: ClassVar[Unit] = "source"
+    grain: ClassVar[Grain] = "source"
     reads: ClassVar[tuple[Table, ...]] = (SOURCES,)
     writes: ClassVar[tuple[Table, ...]] = (
         SPEECH_FRAMES,
@@ -102,7 +102,7 @@ class Speech:
         SOUND_SIGNATURES,
     )
     gate: ClassVar[Gate | None] = "tracks"
-    gate_mode: ClassVar[GateMode] = "any"
+    gate_mode: ClassVar[GateMode] = "once"
     Settings: ClassVar[type[StageSettings]] = SpeechSettings
 
     def __init__(self, settings: SpeechSettings) -> None:

@@ -20,11 +20,14 @@ def shot_row(
     source_id: str,
     span: Interval,
     start_frame: int,
+    mixed_s: float,
     frames: pd.DataFrame,
     layout: pd.DataFrame,
     faces: pd.DataFrame,
 ) -> ShotRow:
-    """Measure one shot from its FRAMES, LAYOUT and FACE_FRAMES rows; `start_frame` is its first frame in the file."""
+    """Measure one shot from its FRAMES, LAYOUT and FACE_FRAMES rows; `start_frame` is its first frame in the
+    file, `mixed_s` how much of its end is mixed with the next shot.
+    """
     confirmed = faces[F.has_mesh.of(faces)] if len(faces) else faces
     ks = FrameRow.k.of(frames)
     per_k = confirmed.groupby(F.k.name).size().reindex(ks, fill_value=0) if len(confirmed) else pd.Series(dtype=int)
@@ -42,6 +45,7 @@ def shot_row(
         end_s=span.end_s,
         duration_s=span.duration_s,
         start_frame=start_frame,
+        mixed_s=mixed_s,
         luma_mean=_mean(FrameRow.luma_mean.of(frames)),
         luma_std=_mean(FrameRow.luma_std.of(frames)),
         sharpness=_median(FrameRow.sharpness.of(frames)),

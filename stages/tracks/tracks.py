@@ -19,7 +19,7 @@ from annotators.face.portrait_embedder import PortraitEmbedder
 from annotators.parts import Part, part
 from annotators.protocols import Box
 from annotators.shipped import FACE_COMPARERS
-from curation.stage import Gate, GateMode, Inputs, Outputs, StageSettings, Unit, WorkItem
+from curation.stage import Gate, GateMode, Grain, Inputs, Outputs, StageSettings, WorkItem
 from schemas.table import Column, Table
 from schemas.tables import CUTS, FACE_FRAMES, FRAMES, LAYOUT, PORTRAITS, SHOTS, SOURCES, TRACKLETS, TRACKS
 from schemas.tables.scan import FaceFrameRow, FrameRow, LayoutRow, PortraitRow
@@ -51,12 +51,12 @@ class Tracks:
     """Stage: shots and tracks of one source."""
 
     name: ClassVar[str] = "tracks"
-    version: ClassVar[int] = 3
-    unit: ClassVar[Unit] = "source"
+    version: ClassVar[int] = 4
+    grain: ClassVar[Grain] = "source"
     reads: ClassVar[tuple[Table, ...]] = (SOURCES, CUTS, FRAMES, LAYOUT, FACE_FRAMES, PORTRAITS)
     writes: ClassVar[tuple[Table, ...]] = (SHOTS, TRACKS, TRACKLETS)
     gate: ClassVar[Gate | None] = "sources"
-    gate_mode: ClassVar[GateMode] = "any"
+    gate_mode: ClassVar[GateMode] = "once"
     Settings: ClassVar[type[StageSettings]] = TracksSettings
 
     def __init__(self, settings: TracksSettings) -> None:
@@ -70,16 +70,16 @@ class Tracks:
         frames, layout, faces = inputs.read(FRAMES).to_pandas(), inputs.read(LAYOUT).to_pandas(), seen.to_pandas()
         layout = without_features(layout, faces, *size)
         cuts = _cuts(inputs.read(CUTS), source.duration_s, self._settings.min_shot_s)
-        borders = [(0.0, 0), *cuts, (source.duration_s, 0)]
+        borders = [(0.0, 0, 0.0), *cuts, (source.duration_s, 0, 0.0)]
         shots = []
-        for n, ((start_s, first), (end_s, _)) in enumerate(pairwise(borders)):
+        for n, ((start_s, first, _), (end_s, _, mixed_s)) in enumerate(pairwise(borders)):
             span = Interval(start_s, end_s)
             inside = (
                 _between(frames, FrameRow.t_s, span),
                 _between(layout, LayoutRow.t_s, span),
                 _between(faces, FaceFrameRow.t_s, span),
             )
-            shots.append(shot_row(f"{item.source_id}-s{n:04d}", item.source_id, span, first, *inside))
+            shots.append(shot_row(f"{item.source_id}-s{n:04d}", item.source_id, span, first, mixed_s, *inside))
         others = (lambda a, b: False) if self._people is None else _Others(self._people, inputs, seen).say
         tracks, tracklets = self._tracks(faces, layout, shots, size, others)
         return Outputs(
@@ -149,16 +149,17 @@ def _rows_of(table: pa.Table, column: Column[str], value: str) -> pa.Table:
     return table.filter(pc.equal(column.of(table), pa.scalar(value)))
 
 
-def _cuts(table: pa.Table, duration_s: float, min_shot_s: float) -> list[tuple[float, int]]:
-    """Return (time, frame index) of cuts at least `min_shot_s` apart, the stronger of two close ones, in order.
+def _cuts(table: pa.Table, duration_s: float, min_shot_s: float) -> list[tuple[float, int, float]]:
+    """Return (time, frame index, mixed seconds before it) of cuts, in order.
 
-    The file's first and last shot may be shorter: often a frame of another shot is left over from cutting the file.
+    They are at least `min_shot_s` apart, the stronger of two close ones. The file's first and last shot may be
+    shorter: often a frame of another shot is left over from cutting the file.
     """
     rows = sorted(CUTS.rows(table), key=lambda r: (-r.score, r.t_s))
-    kept: list[tuple[float, int]] = []
+    kept: list[tuple[float, int, float]] = []
     for r in rows:
-        if 0.0 < r.t_s < duration_s and all(abs(r.t_s - t) >= min_shot_s for t, _ in kept):
-            kept.append((r.t_s, r.frame))
+        if 0.0 < r.t_s < duration_s and all(abs(r.t_s - t) >= min_shot_s for t, *_ in kept):
+            kept.append((r.t_s, r.frame, r.mixed_s))
     return sorted(kept)
 
 

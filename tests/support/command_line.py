@@ -7,12 +7,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-TESTS = Path(__file__).resolve().parent
+SUPPORT = Path(__file__).resolve().parent
+ROOT = SUPPORT.parents[1]
 
 
 def lpm(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     """Run the command on one thread; the toy stages of the tests are on its path."""
-    env = {**os.environ, "PYTHONPATH": f"{TESTS}:{TESTS.parent}", "COLUMNS": "160", "OMP_NUM_THREADS": "1"}
+    env = {**os.environ, "PYTHONPATH": f"{SUPPORT}:{ROOT}", "COLUMNS": "160", "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "workflows.cli", *arguments]
     return subprocess.run(command, capture_output=True, text=True, env=env, cwd=cwd, check=False)
 

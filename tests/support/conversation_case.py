@@ -45,6 +45,7 @@ class Case:
     words: Sequence[tuple[float, float, str]] = ()
     level_db: float = -25.0
     quiet_db: float = -70.0
+    mixed_s: float = 0.0
 
     def tables(self) -> dict[Table, list[Any]]:
         """Return the input tables of both stages."""
@@ -58,7 +59,8 @@ class Case:
                     height=_APART)
             ],
             t.SHOTS: [
-                row(t.SHOTS, shot_id=shot, source_id=SOURCE, end_s=max(f.end_s for f in self.faces.values()))
+                row(t.SHOTS, shot_id=shot, source_id=SOURCE, end_s=max(f.end_s for f in self.faces.values()),
+                    mixed_s=self.mixed_s)
                 for shot in sorted({f.shot for f in self.faces.values()})
             ],
             t.TRACKS: [

@@ -27,6 +27,18 @@ def frames(path: Path, step_s: float = 0.0, limit: int | None = None) -> Iterato
                 return
 
 
+def every_nth(path: Path, every: int, limit: int) -> list[Image]:
+    """Decode every n-th frame of a clip, at most `limit`."""
+    with av.open(str(path)) as container:
+        picked = []
+        for index, frame in enumerate(container.decode(video=0)):
+            if index % every == 0:
+                picked.append(frame.to_ndarray(format="rgb24"))
+            if len(picked) == limit:
+                break
+    return picked
+
+
 def gray(path: Path, step_s: float = 0.0, limit: int | None = None) -> list[Image]:
     """Return full-range luma pictures."""
     return [frame.to_ndarray(format="gray") for _, frame in frames(path, step_s, limit)]

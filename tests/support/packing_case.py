@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import av
+import hostile
 import numpy as np
 import pyarrow as pa
+import soundfile
 from table_rows import row, source_row
 
-from curation.media.encode import decode_flac
 from curation.memory import MemoryInputs
 from curation.stage import Outputs, UnitError, WorkItem
 from schemas import tables as t
@@ -25,6 +26,24 @@ from stages.clip_plan.clip_plan import ClipPlan, ClipPlanSettings
 from stages.packing.packing import Packing, PackingSettings
 
 SOURCE = "ab" * 8
+SIZE = (192, 128)
+FACE = (80.0, 40.0, 24.0, 24.0)
+FLASHES = ((0.6, 0.8), (1.4, 1.6), (2.2, 2.4))
+
+
+def flash_and_beep(path: Path, times_s: Sequence[float], late_s: float = 0.0, **options: Any) -> Path:
+    """White pictures and beeps at the same times; the sound `late_s` late."""
+    images = []
+    for at in times_s:
+        lit = any(a - 1e-6 <= at - times_s[0] < b - 1e-6 for a, b in FLASHES)
+        images.append(np.full((SIZE[1], SIZE[0], 3), 235 if lit else 20, np.uint8))
+    rate = options.get("sound_rate", 48_000)
+    clock = np.arange(round(3.0 * rate)) / rate
+    beep = np.zeros(len(clock), np.float32)
+    for a, b in FLASHES:
+        on = (clock >= a + late_s) & (clock < b + late_s)
+        beep[on] = 0.5 * np.sin(2 * np.pi * 1000 * clock[on])
+    return hostile.write(path, images, times_s, sound=beep, **options)
 
 
 def segment_row(start_s: float, end_s: float, *, person: int = 0, shot: int = 0, **values: Any) -> SegmentRow:
@@ -122,6 +141,6 @@ def frames(mp4: bytes, ignore_edits: bool = False) -> tuple[list[float], list[np
 
 def sound(flac: bytes) -> np.ndarray:
     """Decode a sound member: float32 [N] at 48 kHz."""
-    samples, rate = decode_flac(flac)
+    samples, rate = soundfile.read(io.BytesIO(flac), dtype="float32")
     assert rate == 48_000 and samples.ndim == 1
     return samples

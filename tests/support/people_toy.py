@@ -32,7 +32,7 @@ class ToyFaces(_Toy):
 
 class ToyDuplicates(_Toy):
     name = "toy_duplicates"
-    unit = "dataset"
+    grain = "dataset"
     reads = (t.SOURCES,)
     writes = (t.DUPLICATES,)
 
@@ -45,7 +45,7 @@ WORKFLOW = Workflow(
     policy="default",
     window_s=4.0,
     stages={
-        **{c.name: StageSpec(use=f"toy:{c.__name__}") for c in STAGES if c is not ToyPacking and c.unit != "dataset"},
+        **{c.name: StageSpec(use=f"toy:{c.__name__}") for c in STAGES if c is not ToyPacking and c.grain != "dataset"},
         "toy_faces": StageSpec(use="people_toy:ToyFaces"),
         "toy_duplicates": StageSpec(use="people_toy:ToyDuplicates"),
         "identity": StageSpec(use="stages.identity.identity:Identity", settings={"val": 0.2, "test": 0.2}),

@@ -7,10 +7,10 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from diarization_score import LabelledTurn, parse_rttm
 
 from annotators.models import weights
 from annotators.protocols_speech import SAMPLE_RATE_HZ, FloatArray
-from annotators.speech.diarization_score import LabelledTurn, parse_rttm
 
 
 def need(*names: str) -> None:

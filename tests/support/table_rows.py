@@ -18,7 +18,8 @@ R = TypeVar("R", bound=Row)
 
 def row(table: Table[R], **values: Any) -> R:
     """Return a row of `table`: the given values, null where a column allows it, else an empty value."""
-    return table.row(**{**{c.name: None if c.nullable else _empty(c.type) for c in table.columns}, **values})
+    defaults = {c.name: None if c.nullable else _empty(c.type) for c in table.columns}
+    return table.row.of(defaults).but(**values) if values.keys() <= defaults.keys() else table.row(**values)
 
 
 def source_row(source_id: str, **values: Any) -> SourceRow:

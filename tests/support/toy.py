@@ -50,11 +50,11 @@ class ToySettings(StageSettings):
 class _Toy:
     name: ClassVar[str]
     version = 1
-    unit = "source"
+    grain = "source"
     reads: ClassVar[tuple[Table, ...]] = ()
     writes: ClassVar[tuple[Table, ...]] = ()
     gate = None
-    gate_mode = "any"
+    gate_mode = "once"
     Settings = ToySettings
 
     def __init__(self, settings: ToySettings) -> None:
@@ -90,7 +90,7 @@ class ToyProbe(_Toy):
 
 class ToyScan(_Toy):
     name = "toy_scan"
-    unit = "window"
+    grain = "window"
     reads = (t.SOURCES,)
     writes = (t.CUTS,)
     gate = "sources"
@@ -152,7 +152,7 @@ class ToyPairing(_Toy):
     reads = (t.TRACKS, t.ASD_FRAMES)
     writes = (t.SEGMENTS,)
     gate = "tracks"
-    gate_mode = "set"
+    gate_mode = "together"
 
     def run(self, item: WorkItem, inputs: Any) -> Outputs:
         self.spec(inputs)
@@ -191,7 +191,7 @@ class ToyPacking(_Toy):
 
 class ToyIdentity(_Toy):
     name = "toy_identity"
-    unit = "dataset"
+    grain = "dataset"
     reads = (t.TRACKS,)
     writes = (t.TRACK_IDENTITIES,)
 

@@ -16,8 +16,8 @@ import train_case as case
 
 from lpm_train.config import override
 from lpm_train.loop import train
-from lpm_train.named import make_stage
 from lpm_train.parallel import ranks
+from lpm_train.stage import make_stage
 
 
 def main(out: Path, stage: str, steps: int, *changes: str) -> None:

@@ -15,12 +15,15 @@ import annotators
 import stages
 from annotators.models import weights
 from annotators.optional_parts import PartNotInstalledError
-from annotators.parts import AUTO, Absent, Declared, Part, made_of, members, part
+from annotators.parts import Declared, Part, made_of, part
 from annotators.protocols_speech import VoiceActivity
 from curation.engine.workflow import WorkflowError, resolve
 from curation.stage import StageSettings
-from lpm_train.config import ConfigError, override, toy
-from schemas.use import Shared, load, owner, read_setting
+from lpm_train.config import ConfigError, from_json, override, to_json, toy
+from lpm_train.tools.evaluate import Evaluated
+from schemas.parts import AUTO, Absent, members
+from schemas.use import Shared, UseError, load, owner, read_setting
+from schemas.workflow import StageSpec, Workflow
 from stages.clip_plan.crop import CropSettings
 from workflows import catalog
 
@@ -30,7 +33,7 @@ INNER = {"SyncAudio", "Annotator"}
 
 def every_settings() -> list[type[StageSettings]]:
     found = set()
-    for module in pkgutil.iter_modules(stages.__path__, "stages."):
+    for module in pkgutil.walk_packages(stages.__path__, "stages."):
         classes = vars(importlib.import_module(module.name)).values()
         found |= {c for c in classes if inspect.isclass(c) and issubclass(c, StageSettings)}
     return sorted(found, key=lambda c: c.__name__)
@@ -66,7 +69,7 @@ def test_a_shipped_back_end_keeps_the_contract(where: str, protocol: Any, declar
     try:
         made = made_of(builder, given)
         chosen: Part[Any] = Part(declared, protocol, use, given)
-        identity = chosen.identity("part")
+        identity = chosen.provenance("part")
     except (PartNotInstalledError, weights.WeightsNotFound) as e:
         pytest.skip(str(e))
     assert identity["part"] == made.name and identity.keys() >= set(made.weights)
@@ -81,7 +84,7 @@ def test_a_shipped_back_end_keeps_the_contract(where: str, protocol: Any, declar
 
 def test_every_protocol_is_asked_for_by_a_stage() -> None:
     asked = {protocol.__name__ for _, protocol, _ in every_part()}
-    for module in pkgutil.iter_modules(annotators.__path__, "annotators."):
+    for module in pkgutil.walk_packages(annotators.__path__, "annotators."):
         if module.name == "annotators.speech.pyannote_parts":
             continue  # needs a library that is not installed by default
         for name, c in vars(importlib.import_module(module.name)).items():
@@ -114,18 +117,18 @@ class Flat:
 def test_another_back_end_is_chosen_with_its_settings() -> None:
     toy = Toy.model_validate({"vad": {"use": f"{__name__}:Flat", "level": 0.25}})
     assert isinstance(built := toy.vad.build(), Flat) and built.level == 0.25
-    identity = toy.identity()
+    identity = toy.provenance()
     assert identity["vad"] == "flat" and len(identity["vad.code"]) == 64
     assert identity["vad.settings"] == '{"level": 0.25}'
     again = Toy.model_validate(toy.model_dump(mode="json"))
-    assert again == toy and again.identity() == identity
+    assert again == toy and again.provenance() == identity
 
 
 def test_auto_takes_what_is_here_and_names_what_stands_in(monkeypatch: pytest.MonkeyPatch) -> None:
     toy = Toy()
     assert toy.other.choice == AUTO
     monkeypatch.setattr(weights, "find", lambda name: None)
-    assert toy.other.settled == "none" and toy.other.build() is None and toy.other.identity("x") == {"x": "no-vad"}
+    assert toy.other.settled == "none" and toy.other.build() is None and toy.other.provenance("x") == {"x": "no-vad"}
 
 
 @pytest.mark.parametrize(
@@ -138,7 +141,7 @@ def test_auto_takes_what_is_here_and_names_what_stands_in(monkeypatch: pytest.Mo
         ("os:getcwd", "is no class"),
         ("no_such_module:X", "put no_such_module.py beside the workflow"),
         ({"use": f"{__name__}:Flat", "level": "loud"}, "Flat, level: Input should be a valid number"),
-        (7, "short name of a back-end"),
+        (7, "write a short name"),
     ],
 )
 def test_a_choice_that_cannot_be_used_is_refused_with_what_to_write(given: Any, said: str) -> None:
@@ -186,14 +189,41 @@ def test_settings_of_the_same_name_are_shared_or_mean_different_things() -> None
 )
 def test_a_setting_is_read_alike_everywhere(text: str, value: Any) -> None:
     assert read_setting(text) == (["a", "b"], value)
-    assert override(toy(), [text.replace("a.b", "optim.lr")]).optim.lr == value if value == 1e-3 else True
-    with pytest.raises(ConfigError, match="did you mean 'lr'"):
-        override(toy(), ["optim.lrr=1e-3"])
+
+
+@pytest.mark.parametrize(
+    "pipeline, trainer, said",
+    [
+        ("speech.vda=silero", "data.codc=patch", "no setting '[a-z.]+'; did you mean '(vad|codec)'"),
+        ("spech.vad=silero", "dta.codec=patch", "'(spech|dta)'; did you mean '(speech|data)'"),
+        ("speech.vad=silro", "data.codec=ptch", "nothing is called '[a-z]+'; did you mean '(silero|patch)'"),
+        ("speech.vad.pth=x", "data.codec.strid=1", "has no setting '[a-z]+'; did you mean '(path|stride)'"),
+        ("scan.shot_network={use: none, path: x}", "eval.faces={use: none, path: x}", "would be unused"),
+        ("speech.vad=os:getcwd", "data.codec=os:getcwd", "is no class"),
+        ("scan.use=x", "run.stage=json:JSONEncoder", "has no setting 'use'|is no TrainingStage: it lacks"),
+        ("speech=1", "data=1", "write it as section.setting=value"),
+        ("scan.portrait_px=often", "optim.lr=often", "valid (number|integer)"),
+    ],
+)
+def test_pipeline_and_trainer_have_one_grammar_of_settings(pipeline: str, trainer: str, said: str) -> None:
+    with pytest.raises((WorkflowError, UseError), match=said):
+        resolve(catalog.workflow("conversation"), [pipeline])
+    with pytest.raises(ConfigError, match=said):
+        override(Evaluated(**vars(toy())), [trainer])
+
+
+def test_the_trainers_parts_are_chosen_with_their_settings() -> None:
+    for one, other in ((["data.codec.stride=[2, 8, 8]"], ["data.codec={use: patch, stride: [2, 8, 8]}"]),
+                       (["run.stage=causal"], ["run.stage=lpm_train.stages:Causal"])):  # fmt: skip
+        a, b = override(toy(), one), override(toy(), other)
+        assert from_json(to_json(a)) == a and type(a.data.codec.build()) is type(b.data.codec.build())
+    assert a.run.stage.choice == "causal" and a.run.stage != b.run.stage
+    assert str(override(toy(), ["data.text=minilm"]).data.text) == "minilm"
 
 
 def test_shipped_stages_have_the_names_they_are_used_by() -> None:
     found = set()
-    for module in pkgutil.iter_modules(stages.__path__, "stages."):
+    for module in pkgutil.walk_packages(stages.__path__, "stages."):
         own = [
             v
             for v in vars(importlib.import_module(module.name)).values()
@@ -202,6 +232,12 @@ def test_shipped_stages_have_the_names_they_are_used_by() -> None:
         found |= {f"{module.name}:{v.__name__}" for v in own if inspect.isclass(v) and hasattr(v, "gate_mode")}
     assert set(stages.SHIPPED.values()) == found
     assert all(load(use).name == name for name, use in stages.SHIPPED.items())  # type: ignore[attr-defined]
+
+
+def test_a_stage_recorded_where_it_once_lay_is_found() -> None:
+    uses = {"pairing": StageSpec(use="stages.pairing:Pairing"), "mine": StageSpec(use="x:Pairing")}
+    spec = Workflow(name="w", policy="default", stages=uses)
+    assert [s.use for s in catalog.placed(spec).stages.values()] == ["stages.pairing.pairing:Pairing", "x:Pairing"]
 
 
 def test_a_stage_that_is_not_shipped_is_refused(tmp_path: Path) -> None:

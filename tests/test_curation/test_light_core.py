@@ -11,13 +11,12 @@ from pathlib import Path
 
 import pytest
 import yaml
-from command_line import TESTS, lpm_well
-from test_engine import GOOD
+from command_line import ROOT, lpm_well
+from engine_case import GOOD
 from toy import POLICY, WORKFLOW, write_sources
 
 from curation import extras
 
-ROOT = TESTS.parent
 BLOCKED = (
     "av", "cv2", "dlib", "faster_whisper", "ctranslate2", "flatbuffers", "fsspec", "jinja2", "mediapipe", "matplotlib",
     "onnxruntime", "openai", "pandas", "python_speech_features", "ray", "scenedetect", "scipy", "sklearn", "soundfile",

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
-from test_engine import GOOD, go
+from engine_case import GOOD, go
 from toy import filled, write_sources
 
 from curation import Dataset, dataset

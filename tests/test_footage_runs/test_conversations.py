@@ -52,6 +52,12 @@ def test_lips_without_a_voice_are_discarded_in_full_length() -> None:
     assert (segment["state"], segment["reason"], segment["duration_s"]) == ("discard", "lips_without_voice", 7.0)
 
 
+def test_a_clip_ends_before_frames_mixed_with_the_next_shot() -> None:
+    got = solve(Case({"l": face(0, 7, TALK)}, {"a": [(0, 7)]}, mixed_s=0.08))
+    assert [(s["start_s"], s["end_s"]) for s in got.of("l")] == [(0.0, pytest.approx(6.92))]
+    assert got.runs("l")[-1][1] == 7.0
+
+
 def test_two_talkers_who_take_turns_each_get_their_voice() -> None:
     left = Face("s0", 0, 7.2, [(0, 3.6, 3.4), (3.6, 7.2, -1.0)])
     right = Face("s0", 0, 7.2, [(0, 3.6, -1.0), (3.6, 7.2, 3.4)])

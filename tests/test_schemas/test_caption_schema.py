@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from schemas.caption import PerformanceCaption, Tag, caption_schema, time_words
+from schemas.caption import PerformanceCaption, Tag, time_words
 from schemas.caption_checks import SignalSummary, contradictions
 from schemas.vocabulary import EMOTIONS, EXPRESSIONS, STANCES, VOCABULARIES
 
@@ -39,7 +39,7 @@ def test_terms_are_plain_words(kind: str) -> None:
 
 
 def test_json_schema_lists_the_terms() -> None:
-    schema = caption_schema()
+    schema = PerformanceCaption.model_json_schema()
     assert schema["properties"]["emotions"]["items"]["enum"] == list(EMOTIONS.names)
     assert set(schema["required"]) >= {"state", "prose", "shot_type", "time_invariant"}
 

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from annotators.models import weights
-from lpm_train.audio import LogMel, latent_steps, make_audio, steps_per_latent
+from lpm_train import parts
+from lpm_train.audio import LogMel, latent_steps, steps_per_latent
 from lpm_train.codec import (
     PatchCodec,
     encode_images,
@@ -25,9 +26,10 @@ from lpm_train.codec import (
 from lpm_train.extras.audio_public import to_16k
 from lpm_train.extras.codec_tiny import TinyConfig, TinyVideoAE, train_codec
 from lpm_train.extras.text_minilm import MiniLM
-from lpm_train.named import make_codec
+from lpm_train.parts import identity
 from lpm_train.storage import DataError
-from lpm_train.text import HashedWords, make_text
+from lpm_train.text import HashedWords
+from schemas.use import UseError
 
 strides = st.tuples(*[st.integers(1, 4)] * 3)
 
@@ -161,42 +163,65 @@ def test_codec_learns_saves_and_loads(tmp_path: Path) -> None:
             fade = torch.linspace(-0.4, 0.4, 4)[:, None, None, None] * torch.linspace(-1, 1, 16)
             yield (colour + fade).clamp(-1, 1).expand(4, 4, 3, 16, 16)
 
-    untrained = codec.fingerprint
+    untrained = identity(codec)
     losses = train_codec(codec, clips(), 80, lr=2e-3)
     assert sum(losses[-5:]) < 0.7 * sum(losses[:5])
     z = codec.encode(next(clips()))
     assert abs(float(z.mean())) < 0.3 and 0.5 < float(z.std()) < 1.5
     codec.save(tmp_path / "codec.pt")
-    loaded = make_codec(f"tiny:{tmp_path / 'codec.pt'}")
-    assert loaded.fingerprint == codec.fingerprint != untrained
+    loaded = parts.codec("tiny", path=str(tmp_path / "codec.pt")).build()
+    assert identity(loaded) == identity(codec) != untrained and identity(codec)["settings"] == untrained["settings"]
     assert torch.equal(loaded.encode(next(clips())), z)
 
 
 def test_wrong_names_and_sizes_say_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "x.pt").write_bytes(b"junk")
-    for make, spec, word in [
-        (make_codec, "nope", "unknown codec"), (make_codec, "patch:1x2", "write patch"),
-        (make_codec, f"tiny:{tmp_path / 'none.pt'}", "no codec at"), (make_codec, "patch:0x1x1", "must be positive"),
-        (make_codec, f"tiny:{tmp_path / 'x.pt'}", "not a codec"),
-        (make_audio, "nope", "unknown audio"), (make_audio, "logmel:2", "write logmel"),
-        (make_text, "nope", "unknown text"), (make_text, "hashed-words:1", "write hashed-words"),
-        (make_text, f"minilm:{tmp_path}", "no MiniLM"),
+    none, junk = str(tmp_path / "none.pt"), str(tmp_path / "x.pt")
+    for chosen, word in [
+        (parts.codec("tiny", path=none), "no codec at"), (parts.codec("tiny", path=junk), "not a codec"),
+        (parts.codec(stride=(0, 1, 1)), "must be positive"), (parts.text("minilm", directory=none), "no MiniLM"),
     ]:  # fmt: skip
         with pytest.raises(DataError, match=word):
-            make(spec)
+            chosen.build()
+    for choose, use, word in [
+        (parts.codec, "tniy", "did you mean 'tiny'"), (parts.audio, "nope", "there are: logmel, wav2vec2, whisper"),
+        (parts.text, "t5", "PublicText needs directory"), (parts.codec, "lpm_train.text:HashedWords", "is no Codec"),
+        (parts.codec, "patch:4x8x8", r"is written {use: patch, stride: \[4, 8, 8\]}"),
+        (parts.codec, "tiny:a/codec.pt", "is written {use: tiny, path: a/codec.pt}"),
+        (parts.audio, "logmel:4x32", "is written {use: logmel, steps_per_frame: 4, n_mels: 32}"),
+        (parts.text, "hashed-words:8x4", "is written {use: hashed-words, width: 8, length: 4}"),
+    ]:  # fmt: skip
+        with pytest.raises(UseError, match=word):
+            choose(use)
     with pytest.raises(DataError, match="sides must be multiples of 8x8"):
         latent_size(PatchCodec((4, 8, 8)), 60, 64)
     with pytest.raises(DataError, match="powers of two"):
         TinyConfig(stride=(3, 8, 8))
-    assert make_codec("patch:2x4x4").stride == (2, 4, 4) and make_audio("logmel:4x32").steps_per_frame == 4
-    assert make_text("hashed-words:8x4").length == 4
+    assert parts.codec(stride=[2, 4, 4]).build().stride == (2, 4, 4)
+    assert parts.audio(steps_per_frame=4).build().steps_per_frame == 4 and parts.text(length=4).build().length == 4
+
+
+class Mine(HashedWords):
+    """A text encoder of one's own."""
+
+    version = 1
+
+
+def test_what_an_encoder_is_follows_from_class_settings_weights_and_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, mine = (identity(parts.text(use, width=8).build()) for use in ("hashed-words", f"{__name__}:Mine"))
+    assert ours["class"] == "lpm_train.text:HashedWords" and ours["settings"]["width"] == 8
+    assert "code" not in ours and len(mine["code"]) == 64 and mine["settings"]["version"] == 1
+    monkeypatch.setattr(Mine, "version", 2)
+    assert identity(Mine(8)) != mine and identity(HashedWords(8)) == ours != identity(HashedWords(9))
+    codecs = [identity(PatchCodec(mean=mean)) for mean in (0.0, 0.5)]
+    assert codecs[0]["settings"] == codecs[1]["settings"] and codecs[0]["weights"] != codecs[1]["weights"]
 
 
 @pytest.mark.slow
 def test_minilm_knows_which_sentences_are_alike() -> None:
     root = weights.resolve("minilm")  # fetched where it is not here: 90 MB
-    encoder = make_text("minilm")
-    assert isinstance(encoder, MiniLM) and encoder.fingerprint == make_text(f"minilm:{root}").fingerprint
+    encoder = parts.text("minilm").build()
+    assert isinstance(encoder, MiniLM) and identity(encoder) == identity(MiniLM(root))
     v = encoder.sentence(["A person nods while listening.", "Someone listening nods.", "Stocks fell sharply."])
     assert v[0] @ v[1] > 0.6 > 0.2 > v[0] @ v[2]
     x, mask = encoder(["nods", ""])
@@ -211,7 +236,7 @@ def test_public_autoencoders_stream_what_they_decode_whole(tmp_path: Path) -> No
     small = {"base_dim": 8, "z_dim": 4, "dim_mult": [1, 1, 1, 1], "num_res_blocks": 1}
     wan = diffusers.AutoencoderKLWan(**small, latents_mean=[0.1] * 4, latents_std=[1.5] * 4)
     wan.save_pretrained(tmp_path / "wan")
-    codec = make_codec(f"wan:{tmp_path / 'wan'}")
+    codec = parts.codec("wan", directory=str(tmp_path / "wan")).build()
     x = torch.rand(1, 17, 3, 32, 32) * 2 - 1
     z = codec.encode(x)
     assert z.shape == (1, 5, 4, 4, 4) == (1, latent_frames(codec, 17), codec.channels, *latent_size(codec, 32, 32))
@@ -227,7 +252,7 @@ def test_public_autoencoders_stream_what_they_decode_whole(tmp_path: Path) -> No
     shape = {"block_out_channels": (8, 16, 16, 16), "decoder_block_out_channels": (8, 16, 16, 16)}
     layers = {"layers_per_block": (1,) * 5, "decoder_layers_per_block": (1,) * 5}
     diffusers.AutoencoderKLLTXVideo(latent_channels=8, **shape, **layers).save_pretrained(tmp_path / "ltx")
-    codec = make_codec(f"ltx:{tmp_path / 'ltx'}")
+    codec = parts.codec("ltx", directory=str(tmp_path / "ltx")).build()
     z = codec.encode(torch.rand(1, 25, 3, 64, 64) * 2 - 1)
     whole, _ = codec.decode(z)
     out, state = [], None
@@ -236,8 +261,8 @@ def test_public_autoencoders_stream_what_they_decode_whole(tmp_path: Path) -> No
         out.append(frames)
     assert z.shape == (1, 4, 8, 2, 2) and torch.cat(out, 1).shape == whole.shape == (1, 25, 3, 64, 64)
     assert torch.equal(out[0], codec.decode(z[:, :1])[0])
-    with pytest.raises(DataError, match="no wan autoencoder"):
-        make_codec(f"wan:{tmp_path / 'nothing'}")
+    with pytest.raises(DataError, match="no AutoencoderKLWan in"):
+        parts.codec("wan", directory=str(tmp_path / "nothing")).build()
 
 
 @pytest.mark.slow
@@ -259,8 +284,8 @@ def test_public_audio_and_text_encoders_keep_the_frame_grid(tmp_path: Path) -> N
         )
     ).save_pretrained(tmp_path / "h")  # fmt: skip
     tf.WhisperFeatureExtractor().save_pretrained(tmp_path / "h")
-    for spec in (f"wav2vec2:{tmp_path / 'w'}", f"whisper:{tmp_path / 'h'}"):
-        encoder = make_audio(spec)
+    for use, folder in (("wav2vec2", "w"), ("whisper", "h")):
+        encoder = parts.audio(use, directory=str(tmp_path / folder)).build()
         for frames in (1, 7, 26, 801):
             assert encoder(torch.randn(frames * 1920), 48_000).shape == (2 * frames, 16)
         with pytest.raises(DataError, match="whole number of video frames"):
@@ -272,7 +297,7 @@ def test_public_audio_and_text_encoders_keep_the_frame_grid(tmp_path: Path) -> N
     tf.T5EncoderModel(tf.T5Config(vocab_size=4, d_model=8, d_kv=4, d_ff=8, num_layers=1, num_heads=2)).save_pretrained(
         tmp_path / "t"
     )
-    x, mask = make_text(f"t5:{tmp_path / 't'}")(["nods twice", ""])
+    x, mask = parts.text("t5", directory=str(tmp_path / "t")).build()(["nods twice", ""])
     assert x.shape == (2, 128, 8) and mask.sum(1).tolist() == [2, 0] and not x[1].any()
 
 

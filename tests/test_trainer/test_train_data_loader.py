@@ -12,14 +12,16 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from train_data_case import BUCKET, copy, dataset, encoders, loader, same
+from train_data_case import BUCKET, copy, data, dataset, encoders, loader, same
 
 from lpm_train.batch import Batch
 from lpm_train.config import ConfigError, Data
+from lpm_train.loader import Loader
 from lpm_train.make import choose_bucket, choose_references, window_starts
 from lpm_train.shards import Shards, select
 from lpm_train.storage import DataError, Storage
 from lpm_train.tools.precompute import precompute
+from schemas.places import StoreError
 from schemas.sample import ReferenceRef
 
 ALL = {"max_refs": 3, "silence": 0.5}
@@ -78,6 +80,10 @@ def test_changed_data_or_settings_are_refused(tmp_path: Path) -> None:
                     source.restore(state)
             else:
                 source.restore(state)  # a clause that selects the same rows is the same data
+    with Loader(data(root), encoders((2, 8, 8))) as source, pytest.raises(DataError, match="the codec of this run was"):
+        source.restore(state)
+    with loader(root) as source:
+        source.restore({**state, "fingerprint": {k: v for k, v in state["fingerprint"].items() if k != "encoders"}})
     rows = pq.read_table(root / "manifest.parquet").to_pylist()
     rows[3]["caption"] = "something else"
     pq.write_table(pq.read_table(root / "manifest.parquet").from_pylist(rows), root / "manifest.parquet")
@@ -203,9 +209,9 @@ def test_any_fsspec_url_will_do() -> None:
 def test_storage_refuses_to_leave_its_root(tmp_path: Path) -> None:
     storage = Storage(tmp_path)
     for name in ("../x", "/etc/hostname", "a/../../b"):
-        with pytest.raises(DataError, match="unsafe"):
+        with pytest.raises(StoreError, match="unsafe"):
             storage.read(name)
-    with pytest.raises(DataError, match="cannot open"):
+    with pytest.raises(StoreError, match="cannot open"):
         Storage("nosuchscheme://x")
     storage.write("a/b", b"0123456789")
     assert storage.read("a/b", 3, 4) == b"3456"

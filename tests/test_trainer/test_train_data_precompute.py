@@ -15,9 +15,11 @@ import soundfile
 import torch
 from train_data_case import BUCKET, copy, data, dataset, encoders, loader, same
 
+from lpm_train import parts
 from lpm_train.extras.codec_tiny import TinyConfig, TinyVideoAE
 from lpm_train.loader import Loader
 from lpm_train.make import Encoders
+from lpm_train.parts import identity
 from lpm_train.session import make_encoders
 from lpm_train.shards import Shards
 from lpm_train.storage import DataError
@@ -29,8 +31,8 @@ from lpm_train.tools.precompute import precompute
 
 ENCODERS = {
     "settings": [
-        "data.codec=patch:4x8x8", "data.audio=logmel:2x16", "data.text=hashed-words:8x12", "data.frames=16",
-        "data.height=32", "data.width=32",
+        "data.codec=patch", "data.codec.stride=[4, 8, 8]", "data.audio.n_mels=16", "data.frames=16", "data.height=32",
+        "data.text=hashed-words", "data.text.width=8", "data.text.length=12", "data.width=32",
     ]
 }  # fmt: skip
 
@@ -68,7 +70,7 @@ def test_another_codec_other_data_or_other_buckets_are_refused(tmp_path: Path) -
     with pytest.raises(DataError, match=r"no precomputed/a in this dataset: run `lpm train precompute"):
         loader(root, precomputed="a")
     precompute(root, "a", encoders(), [BUCKET])
-    with pytest.raises(DataError, match=r"other encoders \(codec: stored .*mix two latent spaces"):
+    with pytest.raises(DataError, match=r"other encoders \(codec.settings.stride: stored .*mix two latent spaces"):
         Loader(data(root, precomputed="a"), encoders((2, 8, 8)))
     with pytest.raises(DataError, match="other settings"):
         precompute(root, "a", encoders((2, 8, 8)), [BUCKET])
@@ -122,7 +124,6 @@ def test_commands_and_contact_sheet(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert picture.shape[1] == (4 + 8) * 128 and picture[18:146, 512:].std() > 20
     with pytest.raises(DataError, match="FRAMESxHEIGHTxWIDTH"):
         parse_buckets("64x32")
-    assert make_encoders(data(codec="patch:4x8x8")).codec.stride == (4, 8, 8)
 
 
 def _rewrite(root: Path, change) -> list[str]:
@@ -191,11 +192,11 @@ def test_a_codec_is_trained_on_a_dataset_and_used(tmp_path: Path, capsys: pytest
     assert "training (the split val is empty)" in said
     first, last = (float(line.split("loss ")[1]) for line in (said.splitlines()[0], said.splitlines()[-2]))
     assert last < first
-    tiny = data(bucket=parse_buckets(bucket)[0], batch=8, codec=f"tiny:{out}")
+    tiny = data(bucket=parse_buckets(bucket)[0], batch=8, codec=parts.codec("tiny", path=str(out)))
     with Loader(tiny, make_encoders(tiny)) as source:
         assert next(source).x_BFCHW.shape == (8, 4, 8, 8, 8)
     again = tmp_path / "again.pt"
     run_codec(str(dataset()), str(again), **{**shape, "steps": 2})
     run_codec(str(dataset()), str(out), **{**shape, "steps": 2})
-    prints = [make_encoders(data(codec=f"tiny:{file}")).codec.fingerprint for file in (out, again)]
-    assert prints[0] == prints[1]
+    made = [identity(parts.codec("tiny", path=str(file)).build()) for file in (out, again)]
+    assert made[0] == made[1]

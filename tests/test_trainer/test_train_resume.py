@@ -18,10 +18,10 @@ from lpm_train import checkpoint
 from lpm_train.checkpoint import CheckpointError
 from lpm_train.config import Config, override
 from lpm_train.loop import TrainingError, train
-from lpm_train.named import make_stage
+from lpm_train.stage import make_stage
 
 ROOT = Path(__file__).parents[2]
-PATH = f"{ROOT}{os.pathsep}{ROOT / 'tests'}"
+PATH = f"{ROOT}{os.pathsep}{ROOT / 'tests' / 'support'}"
 
 
 def losses(out: Path) -> dict[int, float]:

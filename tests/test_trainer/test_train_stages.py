@@ -14,9 +14,8 @@ from torch import Tensor
 from lpm_train import distill, flow
 from lpm_train.batch import Batch
 from lpm_train.config import Config, ConfigError, Optim, override
-from lpm_train.named import make_stage
 from lpm_train.parallel import Ema, accumulate, bit_reversed, clip_gradients
-from lpm_train.stage import Criterion
+from lpm_train.stage import Criterion, make_stage
 
 
 def test_dmd_is_zero_where_critic_and_teacher_agree() -> None:

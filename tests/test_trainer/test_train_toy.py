@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import NoReturn
 
 import numpy as np
 import pytest
@@ -16,14 +15,16 @@ from command_line import lpm
 
 from lpm_train import checkpoint
 from lpm_train.checkpoint import find, load_weights
-from lpm_train.config import PRESETS, override, small, to_json
+from lpm_train.config import PRESETS, ConfigError, from_json, override, small, to_json
 from lpm_train.config import toy as toy_preset
-from lpm_train.named import make_stage
+from lpm_train.parts import identity
 from lpm_train.proof import toy
 from lpm_train.session import resolve, too_narrow
+from lpm_train.stage import make_stage
 from lpm_train.tools import cli as trainer
 from lpm_train.tools.faces import NoFaceModelsError
 from lpm_train.tools.provenance import SOURCE_TYPE
+from workflows import trainer_faces
 from workflows.cli import main
 
 BASELINES = Path(__file__).parent / "train_toy_baselines.json"
@@ -38,7 +39,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Run the recipe in a process of its own: what other tests leave in torch's kernels changes the last bits."""
     out = tmp_path_factory.mktemp("toy")
     code = "import sys, pathlib, test_train_toy as t; t.toy.main(pathlib.Path(sys.argv[1]), t.BUDGET)"
-    path = os.pathsep.join((str(Path(__file__).parents[2]), str(Path(__file__).parent)))
+    here = Path(__file__)
+    path = os.pathsep.join(map(str, (here.parents[2], here.parent, here.parents[1] / "support")))
     environment = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
     subprocess.run([sys.executable, "-c", code, str(out)], env=environment, check=True, capture_output=True)
     return out
@@ -101,10 +103,11 @@ def test_a_finished_stage_is_not_run_again(made: Path) -> None:
 def test_eval_says_why_faces_were_not_looked_at(
     made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def none_here() -> NoReturn:
-        raise NoFaceModelsError("no weights: fetch them")
+    class NoneHere(trainer_faces.PipelineFaces):
+        def __init__(self) -> None:
+            raise NoFaceModelsError("no weights: fetch them")
 
-    monkeypatch.setattr(trainer, "_face_models", [none_here])
+    monkeypatch.setattr(trainer_faces, "PipelineFaces", NoneHere)
     figures = tmp_path / "eval.json"
     arguments = {"checkpoint": made / "pretrain", "dataset": str(made / "data"), "batches": 1, "out": figures}
     assert trainer.evaluate(**arguments) == 0
@@ -112,7 +115,11 @@ def test_eval_says_why_faces_were_not_looked_at(
     found = json.loads(figures.read_text())
     assert found["condition_gap.speech"] and found["reasons"] == {}
     with pytest.raises(NoFaceModelsError, match="fetch them"):
-        trainer.evaluate(**arguments, faces=True)
+        trainer.evaluate(**arguments, settings=["eval.faces=pipeline"])
+    assert trainer.evaluate(**arguments, settings=["eval.faces=none"]) == 0
+    assert "faces were not looked at: eval.faces=none" in capsys.readouterr().out
+    with pytest.raises(ConfigError, match="did you mean 'pipeline'"):
+        trainer.evaluate(**arguments, settings=["eval.faces=pipelin"])
 
 
 def test_optimizers_of_two_kinds_share_a_model_and_survive_a_checkpoint(made: Path) -> None:
@@ -145,10 +152,10 @@ def packed(media: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_packed_footage_trains_in_every_stage_and_streams_a_video(packed: Path, media: Path, tmp_path: Path) -> None:
-    small = ["data.frames=24", "data.height=64", "data.width=64", "data.batch=2", "data.codec=patch:4x8x8",
-             "data.audio=logmel:1x16", "data.text=hashed-words:16x8", "model.width=32", "model.depth=2",
-             "model.heads=2", "model.patch=2", "run.steps=3", "run.eval_every=3", "run.device=cpu", "data.workers=1",
-             "distill.critic_steps=2"]  # fmt: skip
+    small = ["data.frames=24", "data.height=64", "data.width=64", "data.batch=2", "data.codec.stride=[4, 8, 8]",
+             "data.audio.steps_per_frame=1", "data.audio.n_mels=16", "data.text.width=16", "model.width=32",
+             "model.depth=2", "model.heads=2", "model.patch=2", "run.steps=3", "run.eval_every=3", "run.device=cpu",
+             "data.workers=1", "distill.critic_steps=2"]  # fmt: skip
     options = ["--preset", "toy", *(part for s in small for part in ("--set", s))]
     for stage in ("pretrain", "causal", "distill"):
         out = tmp_path / stage
@@ -197,7 +204,7 @@ def _first_frame(video: Path, to: Path) -> None:
     ("arguments", "sentence"),
     [
         (("train", "run", "{root}", "--preset", "big", "--out", "{root}/x"), "no preset 'big'"),
-        (("train", "run", "{root}", "--stage", "polish", "--out", "{root}/x"), "run.stage = 'polish'"),
+        (("train", "run", "{root}", "--stage", "polish", "--out", "{root}/x"), "run.stage: nothing is called 'polish'"),
         (("train", "run", "{root}", "--preset", "toy", "--stage", "causal", "--out", "{root}/x"), "--init"),
         (("train", "run", "{root}", "--preset", "toy", "--out", "{root}/x"), "no manifest.parquet under"),
         (("train", "run", "{root}", "--preset", "toy", "--out", "{root}/x", "--set", "optim.rate=1"), "optim.rate"),
@@ -233,10 +240,47 @@ def test_settings_come_from_the_run_before_unless_a_preset_is_named(tmp_path: Pa
     run.mkdir()
     (run / "config.json").write_text(to_json(override(toy_preset(), ["model.depth=3", "data.where=duration_s > 2"])))
     later = resolve(None, "d", None, ["run.stage=causal"], tmp_path / "not yet", run)
-    assert (later.model.depth, later.run.stage, later.data.where, later.data.root) == (
+    assert (later.model.depth, later.run.stage.choice, later.data.where, later.data.root) == (
         3,
         "causal",
         "duration_s > 2",
         "d",
     )
     assert resolve("toy", "d", "true", [], run) == override(toy_preset(), ["data.root=d", "data.where='true'"])
+
+
+MINE = """
+from lpm_train.text import HashedWords
+
+class Loud(HashedWords):
+    def __init__(self, width: int = 8, gain: float = 1.0) -> None:
+        super().__init__(width)
+        self.gain = gain
+"""
+
+
+def test_a_preset_may_be_a_file_with_parts_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (tmp_path / "my_text.py").write_text(MINE)
+    file = tmp_path / "mine.yaml"
+    file.write_text("preset: toy\noptim: {lr: 5e-4}\ndata: {batch: 4, text: {use: 'my_text:Loud', gain: 2}}\n")
+    config = resolve(str(file), "d", None, ["data.text.width=9"])
+    assert (config.optim.lr, config.data.batch, config.data.root) == (5e-4, 4, "d")
+    made = identity(config.data.text.build())
+    assert made["class"] == "my_text:Loud" and made["settings"]["gain"] == 2 and made["settings"]["width"] == 9
+    assert len(made["code"]) == 64 and from_json(to_json(config)) == config
+    for text, said in (
+        ("optim: 3", "holds no settings by section"), ("[1]", "holds no settings by section"),
+        ("optim: {lrr: 1}", "did you mean 'lr'"), ("preset: toyy", "did you mean 'toy'"),
+    ):  # fmt: skip
+        file.write_text(text)
+        with pytest.raises(ConfigError, match=said):
+            resolve(str(file), "d")
+
+
+def test_a_checkpoint_with_a_former_spelling_says_the_new_one(tmp_path: Path) -> None:
+    old = json.loads(to_json(toy_preset()))
+    old["data"]["codec"] = "patch:4x8x8"
+    (tmp_path / "config.json").write_text(json.dumps(old))
+    with pytest.raises(ConfigError, match=r"config.json: data.codec: .* is written {use: patch, stride: \[4, 8, 8\]}"):
+        resolve(None, "d", None, [], tmp_path)

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 import yaml
 from command_line import lpm
-from test_engine import GOOD
+from engine_case import GOOD
 from toy import POLICY, WORKFLOW, write_sources
 
 
@@ -81,6 +81,8 @@ def test_query_formats_agree(made: dict[str, Path], tmp_path: Path) -> None:
 def test_plain_duckdb_opens_catalog_and_files(made: dict[str, Path]) -> None:
     lpm("pack", str(made["out"]))
     con = duckdb.connect()
+    said = "SELECT comment FROM duckdb_columns() WHERE table_name = 'tracks' AND column_name = 'min_face_px'"
+    assert con.execute(said).fetchone() == ("10th percentile of the face box's shorter side [px]",)
     files = f"{made['out']}/tables/tracks/**/*.parquet"
     assert con.execute(f"SELECT count(*) FROM read_parquet('{files}')").fetchone() == (3,)
 

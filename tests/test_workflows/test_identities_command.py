@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from command_line import TESTS, lpm, lpm_well
+from command_line import ROOT, SUPPORT, lpm, lpm_well
+from engine_case import policy, snapshot
 from people_toy import WORKFLOW, people_source
-from test_engine import policy, snapshot
 from toy import write_sources
 
 from curation import Dataset
@@ -105,7 +105,7 @@ def test_killed_while_sources_are_added_and_run_again_gives_the_same_dataset(
     go(folder, tmp_path / "whole")
     code = "import sys; from pathlib import Path; from test_identities_command import go; print('go', flush=True);"
     code += "go(Path(sys.argv[1]), Path(sys.argv[2]))"
-    env = {**os.environ, "PYTHONPATH": f"{TESTS}:{TESTS.parent}"}
+    env = {**os.environ, "PYTHONPATH": f"{SUPPORT}:{Path(__file__).parent}:{ROOT}"}
     command = [sys.executable, "-c", code, str(folder), str(tmp_path / "killed")]
     process = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None and process.stdout.readline() == "go\n"

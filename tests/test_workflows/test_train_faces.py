@@ -35,7 +35,7 @@ from lpm_train.tools.faces import (
 )
 from lpm_train.tools.media import load_sound
 from schemas.time import PACKED_AUDIO_HZ
-from workflows.trainer_faces import open_faces
+from workflows.trainer_faces import PipelineFaces
 
 
 class Puppets:
@@ -121,7 +121,7 @@ def test_what_cannot_be_measured_is_none_with_a_reason() -> None:
 
 @pytest.fixture(scope="module")
 def reader() -> Iterator[FaceReader]:
-    made = open_faces()
+    made = PipelineFaces()
     yield made
     made.close()
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import json
 import sys
 from dataclasses import replace
 from importlib.util import find_spec
@@ -39,6 +38,7 @@ from curation.labels.formats import LabelError
 from curation.labels.identities import IdentityError
 from curation.pack.pack import PackError
 from curation.pack.pack import pack as pack_shards
+from curation.pack.shards import ShardIndex
 from curation.pack.splits import split_warnings
 from curation.report import explain as ex
 from curation.storage.compaction import tidy
@@ -88,10 +88,10 @@ def run(
     report(err, target)
     status(out, target)
     packed = outcome.packed
-    if packer is None:
+    if packed is None:
         said = f"nothing packed, as no stage of workflow '{job.pipeline.workflow.name}' encodes clips"
     else:
-        said = f"{packed['samples']} samples in {len(packed['shards'])} shards ({packed['status']})"
+        said = f"{packed.index.samples} samples in {len(packed.index.shards)} shards ({packed.status})"
     out.print(f"{said}; run {outcome.run_id}")
     _print_split_warnings(err, target)
     _print_quarantine(err, target)
@@ -113,7 +113,7 @@ def _engine(name: str, address: str | None, wait_for_nodes: bool) -> Engine:
 def _job(target: str, workflow: str | None, policy: str | None, overrides: list[str], retry: bool) -> Job:
     stored = _stored(target)
     if workflow is None and stored is not None:
-        spec = Workflow.model_validate(stored["workflow"])
+        spec = catalog.placed(Workflow.model_validate(stored["workflow"]))
         kept = _policy(stored)
         pipeline = resolve(spec, overrides, folder=Path.cwd(), code=recorded(Store(target)))
     else:
@@ -152,12 +152,10 @@ def _print_split_warnings(err: Console, target: str) -> None:
 
 
 def _print_quarantine(err: Console, target: str) -> None:
-    errors = Dataset(target).table(t.ERRORS).to_pylist()
-    names = {r["source_id"]: r["name"] for r in Dataset(target).table(t.INPUTS).to_pylist()}
+    errors = t.ERRORS.rows(Dataset(target).table(t.ERRORS))
+    names = {r.source_id: r.name for r in t.INPUTS.rows(Dataset(target).table(t.INPUTS))}
     for e in errors[:20]:
-        text = (
-            f"quarantined {names.get(e['source_id'], e['source_id'])!r} in {e['stage']}: {e['error']}: {e['message']}"
-        )
+        text = f"quarantined {names.get(e.source_id, e.source_id)!r} in {e.stage}: {e.error}: {e.message}"
         err.print(text, markup=False, highlight=False, style="red")
     if len(errors) > 20:
         err.print(f'... and {len(errors) - 20} more: lpm query {target} "SELECT * FROM errors"', markup=False)
@@ -178,7 +176,7 @@ def explain(out: Console, target: str, unit_id: str, policy: str | None, as_json
     check_policy(asked)
     answer = ex.explain(dataset, unit_id, asked)
     if as_json:
-        sys.stdout.write(json.dumps(answer, default=str, ensure_ascii=False, indent=1) + "\n")
+        sys.stdout.write(ex.as_json(answer) + "\n")
     else:
         out.print(ex.as_text(answer), markup=False, highlight=False)
 
@@ -188,7 +186,7 @@ def decide(out: Console, target: str, policy: str, dry_run: bool) -> None:
     Dataset(target)
     stored, store, chosen = _stored_or_refused(target), Store(target), catalog.policy(policy)
     check_policy(chosen)
-    program = stamp(Workflow.model_validate(stored["workflow"]), recorded(store))
+    program = stamp(catalog.placed(Workflow.model_validate(stored["workflow"])), recorded(store))
     stepper = functools.cache(lambda: existing(target, policy).stepper())
     with contextlib.nullcontext() if dry_run else locked(store):
         progress = ProgressReader(store, program, stepper)
@@ -215,8 +213,8 @@ def pack(err: Console, out: Console, target: str, dry_run: bool = False) -> None
     job = existing(target)
     if dry_run:
         packed = pack_shards(job, dry_run=True)
-        said = "nothing would change" if packed["status"] == "unchanged" else "would be written"
-        out.print(f"{packed['samples']} samples in {len(packed['shards'])} shards, {packed['bytes']} bytes: {said}")
+        said = "nothing would change" if packed.status == "unchanged" else "would be written"
+        out.print(f"{_size(packed.index)}: {said}")
         return
     stepper = job.stepper()
     with locked(stepper.store):
@@ -224,10 +222,12 @@ def pack(err: Console, out: Console, target: str, dry_run: bool = False) -> None
         account.write(stepper)
         packed = pack_shards(job)
         Dataset(target).write_catalog()
-    out.print(
-        f"{packed['samples']} samples in {len(packed['shards'])} shards, {packed['bytes']} bytes: {packed['status']}"
-    )
+    out.print(f"{_size(packed.index)}: {packed.status}")
     _print_split_warnings(err, target)
+
+
+def _size(index: ShardIndex) -> str:
+    return f"{index.samples} samples in {len(index.shards)} shards, {index.bytes} bytes"
 
 
 def compact(out: Console, target: str, min_files: int) -> None:
@@ -268,6 +268,6 @@ def verify(out: Console, target: str, media: bool | None, tables: bool = False) 
 
 def report(out: Console, target: str) -> None:
     """Write the report."""
-    from curation.report import write_report
+    from curation.report.page import write_report
 
     out.print(f"report: {write_report(Dataset(target))}", markup=False, highlight=False)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import pyarrow as pa
 from pydantic import BaseModel
+from pydantic.config import JsonDict
 
+from curation.dataset import Dataset
 from schemas import tables as t
 from schemas.caption import PerformanceCaption
+from schemas.json_schema import column_schema, table_schema
 from schemas.policy import Policy
 from schemas.sample import Sample
-from schemas.table import Table
 from schemas.units import UNITS, view_columns
 from schemas.workflow import Workflow
 from workflows.usage import UsageError
@@ -21,11 +20,16 @@ _MODELS: dict[str, type[BaseModel]] = {
 }  # fmt: skip
 
 
-def schema(name: str) -> dict[str, Any]:
-    """Return the JSON Schema of a table, a rule's view (units_<kind>), or a model."""
+def schema(name: str, dataset: str | None = None) -> JsonDict:
+    """Return the JSON Schema of a table, a rule's view (units_<kind>), or a model.
+
+    With a dataset, tables of its user's own stages are known, and their columns that views and samples hold.
+    """
+    if dataset is not None:
+        Dataset(dataset)
     if name == "list":
         views = [f"units_{k}" for k in UNITS]
-        return {"models": sorted(_MODELS), "tables": sorted(t.TABLES), "views": views}
+        return {"models": [*sorted(_MODELS)], "tables": [*sorted(t.TABLES)], "views": [*views]}
     if name in _MODELS:
         return _MODELS[name].model_json_schema()
     if name in t.TABLES:
@@ -33,42 +37,7 @@ def schema(name: str) -> dict[str, Any]:
     if name.startswith("units_") and name[6:] in UNITS:
         kind = next(k for k in UNITS if k == name[6:])
         columns = {n: column for n, (_, column, _) in view_columns(kind).items()}
-        return {"title": name, "type": "object", "properties": {n: _column_schema(c) for n, c in columns.items()}}
-    raise UsageError(f"no schema {name!r}; `lpm schema list` names them all")
-
-
-def table_schema(table: Table) -> dict[str, Any]:
-    """Return the JSON Schema of one row of a table."""
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": table.name,
-        "description": table.doc,
-        "type": "object",
-        "properties": {c.name: _column_schema(c) for c in table.columns},
-        "required": list(table.column_names),
-        "additionalProperties": False,
-        "key": list(table.key),
-    }
-
-
-def _column_schema(c: Any) -> dict[str, Any]:
-    kind = _json_type(c.type)
-    if c.nullable:
-        kind = {**kind, "type": [kind["type"], "null"]}
-    return {**kind, "description": c.doc + (f" [{c.unit}]" if c.unit else "")}
-
-
-def _json_type(kind: pa.DataType) -> dict[str, Any]:
-    if pa.types.is_list(kind):
-        return {"type": "array", "items": _json_type(kind.value_type)}
-    if pa.types.is_struct(kind):
-        return {"type": "object", "properties": {f.name: _json_type(f.type) for f in kind}}
-    if pa.types.is_boolean(kind):
-        return {"type": "boolean"}
-    if pa.types.is_integer(kind):
-        return {"type": "integer"}
-    if pa.types.is_floating(kind):
-        return {"type": "number"}
-    if pa.types.is_binary(kind):
-        return {"type": "string", "contentEncoding": "base64"}
-    return {"type": "string"}
+        return {"title": name, "type": "object", "properties": {n: column_schema(c) for n, c in columns.items()}}
+    raise UsageError(
+        f"no schema {name!r}; `lpm schema list` names them all, `lpm schema list DATASET` those of your stages, too"
+    )

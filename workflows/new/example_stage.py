@@ -4,7 +4,8 @@ Put it beside a workflow's YAML and name it there, after `tracks`:
 
     example_stage: {use: "example_stage:ExampleStage"}
 
-Its table is then in `lpm query`, and a policy's rules on tracks may use `yaw_spread_deg`.
+Its table is then in `lpm query`, a policy's rules on tracks may use `yaw_spread_deg`, and as that column is marked as
+packed, every sample and the manifest have it.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field
 
-from curation.stage import Gate, GateMode, Inputs, Outputs, Rows, StageSettings, Unit, WorkItem, each_unit
+from curation.stage import Gate, GateMode, Grain, Inputs, Outputs, Rows, StageSettings, WorkItem, each_unit
 from schemas import columns as c
+from schemas.packed import SCORES
 from schemas.table import Column, Row, Table
 from schemas.tables import FACE_FRAMES, TRACKLETS, TRACKS
 from schemas.tables.scan import FaceFrameRow
@@ -28,7 +30,9 @@ class ExampleStageRow(Row):
     """How far a head turns."""
 
     track_id: Column[str] = c.track_id()
-    yaw_spread_deg: Column[float | None] = c.real("its yaw from the share `low` to 1 - `low`", "deg", null=True)
+    yaw_spread_deg: Column[float | None] = c.real(
+        "its yaw from the share `low` to 1 - `low`", "deg", null=True, packed=SCORES
+    )
     annotator: Column[str] = c.annotator()
 
 
@@ -47,7 +51,7 @@ class ExampleStage:
 
     name: ClassVar[str] = "example_stage"
     version: ClassVar[int] = 1
-    unit: ClassVar[Unit] = "source"
+    grain: ClassVar[Grain] = "source"
     reads: ClassVar[tuple[Table, ...]] = (TRACKS, TRACKLETS, FACE_FRAMES)
     writes: ClassVar[tuple[Table, ...]] = (EXAMPLE_STAGE,)
     gate: ClassVar[Gate | None] = "tracks"

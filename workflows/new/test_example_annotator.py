@@ -23,5 +23,5 @@ def test_loud_is_speech() -> None:
 def test_it_can_be_chosen() -> None:
     """The stage takes it, and names it with the hash of its code."""
     chosen = {"use": "example_annotator:ExampleAnnotator", "loud_db": -40}
-    identity = SpeechSettings.model_validate({"vad": chosen}).identity()
+    identity = SpeechSettings.model_validate({"vad": chosen}).provenance()
     assert identity["vad"] == "example_annotator" and "vad.code" in identity

@@ -21,7 +21,7 @@ from annotators.body.measures import (
     wrist,
 )
 from annotators.body.series import middle_angle, summary
-from annotators.body.shown import NOT_MEASURED, body_shown, in_crop
+from annotators.body.summary import NOT_MEASURED, body_summary, in_crop
 from annotators.protocols import Box
 from annotators.protocols_body import NOSE, SHOULDERS, WRISTS
 
@@ -136,13 +136,13 @@ def test_a_moving_camera_makes_no_lean() -> None:
     fields["shoulders"][12:17, :, 0] += 40
     fields["face"][12:17, 0] += 40
     leaning = signals(**fields)
-    assert [e.name for e in body_shown(leaning, 20, 4.0, still_camera=True).events] == ["lean"]
-    assert body_shown(leaning, 20, 4.0, still_camera=False).events == ()
+    assert [e.name for e in body_summary(leaning, 20, 4.0, still_camera=True).events] == ["lean"]
+    assert body_summary(leaning, 20, 4.0, still_camera=False).events == ()
 
 
 def test_hands_by_what_the_clip_shows() -> None:
     def hands(one: object, looked_at: int = 20) -> str:
-        return body_shown(one, looked_at, 4.0, False).hands  # type: ignore[arg-type]
+        return body_summary(one, looked_at, 4.0, False).hands  # type: ignore[arg-type]
 
     up = still()["wrists"]
     up[:, 0] = (400, 60)
@@ -156,14 +156,14 @@ def test_hands_by_what_the_clip_shows() -> None:
     assert hands(signals(wrists=joined)) == "joined"
     assert hands(signals(hands=np.full((20, 2), np.nan))) == "out_of_view"
     assert hands(waving(20, 2, 18)) == "gesturing"
-    assert body_shown(signals(), 60, 12.0, True) == NOT_MEASURED  # the body was found in a third of the time
+    assert body_summary(signals(), 60, 12.0, True) == NOT_MEASURED  # the body was found in a third of the time
 
 
 def test_hands_outside_the_crop_are_not_seen() -> None:
     crops = np.tile([200.0, 50.0, 240.0, 200.0], (20, 1))
     cut = in_crop(waving(), crops)
     assert np.isnan(cut.wrists).all() and np.isnan(cut.hands).all()
-    assert body_shown(cut, 20, 4.0, True).hands == "out_of_view" and gestures(cut) == []
+    assert body_summary(cut, 20, 4.0, True).hands == "out_of_view" and gestures(cut) == []
     whole = in_crop(waving(), np.tile([0.0, 0.0, 640.0, 480.0], (20, 1)))
     assert gestures(whole) == gestures(waving())
 

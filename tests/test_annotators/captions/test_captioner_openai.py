@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import base64
 import json
-import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable
 from typing import Any
 
 import cv2
 import numpy as np
 import pytest
+from chat_server import FRAMES, Server, answer, completion, cut, direct, drip, hang, serving  # noqa: F401
 from signal_factory import face
 
-from annotators.captions.captioner import ClipContext, Frame
-from annotators.captions.captioner_openai import CaptionFailedError, OpenAICaptioner, frame_times
+from annotators.captions.captioner import ClipContext
+from annotators.captions.captioner_openai import CaptionFailedError, OpenAICaptioner
 from annotators.captions.chat import ChatEndpoint, Patience
 from annotators.captions.chat_reply import data_url
 
@@ -36,89 +33,6 @@ GOOD: dict[str, Any] = {
     "motions": [{"name": "touches_chin", "start_s": 1.0, "end_s": 2.0, "confidence": 0.7}],
     "prose": "A person listening with a thoughtful expression.",
 }
-FRAMES = [Frame(t, np.full((600, 900, 3), (200, 30, 30), np.uint8)) for t in (1.0, 4.0)]
-
-
-def completion(reply: Any, finish: str = "stop") -> bytes:
-    text = reply if isinstance(reply, str) else json.dumps(reply)
-    return json.dumps({"choices": [{"message": {"content": text}, "finish_reason": finish}]}).encode()
-
-
-class Server(ThreadingHTTPServer):
-    """Plays a list of answers, one a request; keeps what it was sent."""
-
-    daemon_threads = True
-    answers: list[Callable[[BaseHTTPRequestHandler], None]]
-    requests: list[dict[str, Any]]
-
-
-class Handler(BaseHTTPRequestHandler):
-    server: Server
-
-    def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        headers = {name.lower(): value for name, value in self.headers.items()}
-        self.server.requests.append({"path": self.path, "key": headers["authorization"], "body": body, "all": headers})
-        self.server.answers.pop(0)(self)
-
-    def log_message(self, format: str, *args: Any) -> None:
-        pass
-
-
-def answer(body: bytes, status: int = 200, **headers: str) -> Callable[[BaseHTTPRequestHandler], None]:
-    def send(handler: BaseHTTPRequestHandler) -> None:
-        handler.send_response(status)
-        for name, value in headers.items():
-            handler.send_header(name, value)
-        handler.send_header("Content-Length", str(len(body)))
-        handler.end_headers()
-        handler.wfile.write(body)
-
-    return send
-
-
-def hang(handler: BaseHTTPRequestHandler) -> None:
-    time.sleep(1.0)
-
-
-def drip(handler: BaseHTTPRequestHandler) -> None:
-    """Send a body one byte at a time, each well within a socket's own timeout."""
-    handler.send_response(200)
-    handler.send_header("Content-Length", "1000")
-    handler.end_headers()
-    try:
-        for _ in range(30):
-            handler.wfile.write(b" ")
-            time.sleep(0.1)
-    except OSError:
-        return
-
-
-def cut(handler: BaseHTTPRequestHandler) -> None:
-    """Promise a long body and close after a few bytes."""
-    handler.send_response(200)
-    handler.send_header("Content-Length", "1000")
-    handler.end_headers()
-    handler.wfile.write(b'{"cho')
-
-
-@contextmanager
-def serving(*answers: Callable[[BaseHTTPRequestHandler], None]) -> Iterator[Server]:
-    server = Server(("127.0.0.1", 0), Handler)
-    server.answers, server.requests = list(answers), []
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
-        yield server
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
-
-
-@pytest.fixture(autouse=True)
-def direct(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
 
 
 def captioner(server: Server, **settings: Any) -> OpenAICaptioner:
@@ -266,10 +180,6 @@ def test_settings_are_checked() -> None:
         OpenAICaptioner(endpoint, "m", n_frames=0)
     with pytest.raises(ValueError, match="give it 8 frames"):
         OpenAICaptioner(endpoint, "m").caption(listening())
-
-
-def test_frames_are_spread_over_the_segment() -> None:
-    assert frame_times(10.0, 14.0, 4) == [10.5, 11.5, 12.5, 13.5]
 
 
 def test_small_pictures_keep_their_size() -> None:

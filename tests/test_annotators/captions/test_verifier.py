@@ -5,21 +5,20 @@ from __future__ import annotations
 import base64
 import io
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 import soundfile
-from packing_case import SOURCE, case, planned, segment_row
-from test_captioner_openai import FRAMES, Server, answer, completion, direct, serving  # noqa: F401
-from test_packing import FACE, SIZE, _flash_and_beep
+from chat_server import FRAMES, Server, answer, completion, direct, serving  # noqa: F401
+from packing_case import FACE, SIZE, SOURCE, case, flash_and_beep, planned, segment_row
 
 from annotators.captions.chat import ChatEndpoint, Patience
 from annotators.captions.verifier import OpenAIVerifier, VerdictFailedError
 from curation.memory import MemoryInputs
 from curation.stage import WorkItem
 from schemas import tables as t
-from stages.pairing.category import CATEGORIES
+from stages.pairing.category import Category
 from stages.performance.verification import Verification, VerificationSettings
 
 GOOD = {"category": "Listen_dialogue", "confidence": 0.8, "note": "Another voice is heard; the lips are still."}
@@ -43,7 +42,9 @@ def test_it_is_shown_frames_and_sound_and_not_what_was_measured() -> None:
     assert [p["type"] for p in parts] == ["text", "image_url", "text", "image_url", "input_audio", "text"]
     heard, rate = soundfile.read(io.BytesIO(base64.b64decode(parts[4]["input_audio"]["data"])))
     assert rate == 16_000 and np.abs(heard - SOUND).max() < 1e-3
-    assert set(body["response_format"]["json_schema"]["schema"]["properties"]["category"]["enum"]) == set(CATEGORIES)
+    assert set(body["response_format"]["json_schema"]["schema"]["properties"]["category"]["enum"]) == set(
+        get_args(Category)
+    )
 
 
 def test_an_answer_that_does_not_fit_is_told_why() -> None:
@@ -69,7 +70,7 @@ def test_nothing_to_see_or_hear_is_an_error() -> None:
 
 
 def test_the_stage_judges_each_segment_on_its_own(tmp_path: Path) -> None:
-    media = _flash_and_beep(tmp_path / "a.mp4", [n / 25 for n in range(75)])
+    media = flash_and_beep(tmp_path / "a.mp4", [n / 25 for n in range(75)])
     said = segment_row(0.0, 1.2, category="Speak")
     heard = segment_row(1.2, 2.8, state="listen", category="Listen_dialogue")
     parts = case(SIZE, 3.0, [FACE], [said, heard], [(0.0, 1.2, "speak"), (1.2, 3.0, "listen")])

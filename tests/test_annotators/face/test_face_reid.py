@@ -10,10 +10,10 @@ import cv2
 import numpy as np
 import onnxruntime
 import pytest
+from footage import every_nth
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from speech_media import need
-from test_identity import frames
 
 from annotators.face.boxes import crop_box, cut_square
 from annotators.face.face_reid import _TEMPLATE, WEIGHT, FaceReid, similarity
@@ -147,7 +147,7 @@ def test_one_person_is_near_and_others_are_far(media: Path, embedder: ReidPortra
     with FaceDetector() as detector, FaceLandmarker() as landmarker:
         for clip in ("talk_woman_garden", "talk_woman_studio", "listen_woman_red"):
             people.append([])
-            for frame in frames(media / f"{clip}.mp4", 40, 2):
+            for frame in every_nth(media / f"{clip}.mp4", 40, 2):
                 face = detector.detect(frame)[0]
                 square = crop_box(face)
                 mesh = landmarker.landmarks(cut_square(frame, square, CROP_SIZE_PX))
@@ -182,7 +182,7 @@ def test_only_chips_are_embedded(embedder: ReidPortraits) -> None:
 
 
 def test_without_its_weights_dlib_stands_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from annotators.face.identity import FaceEmbedder
+    from annotators.face.dlib_embedder import FaceEmbedder
     from curation.engine.workflow import resolve
     from stages.references.embedding import EmbeddingSettings
     from workflows import catalog
@@ -190,11 +190,11 @@ def test_without_its_weights_dlib_stands_in(tmp_path: Path, monkeypatch: pytest.
 
     pipeline = resolve(catalog.workflow("conversation"))
     if weights.find(WEIGHT) is not None:
-        assert WEIGHT in EmbeddingSettings().identity()
+        assert WEIGHT in EmbeddingSettings().provenance()
         assert WEIGHT not in stand_ins(pipeline)
     monkeypatch.setenv("OPENLPM_CACHE", str(tmp_path))
     directories = os.environ.get("OPENLPM_MODELS", "").split(os.pathsep)
     monkeypatch.setenv("OPENLPM_MODELS", os.pathsep.join(d for d in directories if not (Path(d) / WEIGHT).exists()))
-    assert EmbeddingSettings().identity()["backend"] == FaceEmbedder.name
+    assert EmbeddingSettings().provenance()["backend"] == FaceEmbedder.name
     assert stand_ins(pipeline)[WEIGHT] == FaceEmbedder.name
     assert f"lpm models fetch {WEIGHT}" in sentence(WEIGHT, FaceEmbedder.name)

@@ -7,10 +7,10 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-import av
 import cv2
 import numpy as np
 import pytest
+from footage import every_nth
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from speech_media import need
@@ -21,28 +21,13 @@ from annotators.face.mesh import (
     BLENDSHAPES,
     eye_aspect,
     five_points,
-    gaze,
     head_pose,
     mesh_box,
-    mouth_aspect,
-    mouth_box,
     mouth_opening,
     to_frame,
 )
 from annotators.models.mediapipe_runtime import local_options
 from annotators.protocols import Box, FaceBox, FaceMesh, Image
-
-
-def frames(path: Path, every: int, limit: int) -> list[Image]:
-    """Decode every n-th frame of a clip, at most `limit`."""
-    with av.open(str(path)) as container:
-        picked = []
-        for index, frame in enumerate(container.decode(video=0)):
-            if index % every == 0:
-                picked.append(frame.to_ndarray(format="rgb24"))
-            if len(picked) == limit:
-                break
-    return picked
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +46,7 @@ def landmarker() -> Iterator[FaceLandmarker]:
 
 @pytest.fixture(scope="module")
 def crop(media: Path, detector: FaceDetector) -> Image:
-    frame = frames(media / "talk_woman_studio.mp4", 10, 1)[0]
+    frame = every_nth(media / "talk_woman_studio.mp4", 10, 1)[0]
     return cut_square(frame, crop_box(detector.detect(frame)[0]), CROP_SIZE_PX)
 
 
@@ -70,7 +55,7 @@ def meshes(media: Path, detector: FaceDetector, landmarker: FaceLandmarker) -> l
     """Meshes of a few people with turned, raised and lowered heads."""
     found = []
     for name in ("talk_woman_studio", "expressive_woman_silent", "drawn_character_silent", "talk_woman_garden"):
-        for frame in frames(media / f"{name}.mp4", 15, 6):
+        for frame in every_nth(media / f"{name}.mp4", 15, 6):
             face = detector.detect(frame)[0]
             mesh = landmarker.landmarks(cut_square(frame, crop_box(face), CROP_SIZE_PX))
             assert mesh is not None
@@ -83,7 +68,7 @@ def meshes(media: Path, detector: FaceDetector, landmarker: FaceLandmarker) -> l
     [("split_screen", 2), ("two_talkers", 2), ("interview_cuts", 1), ("defect_tiny_face", 1), ("listen_woman_red", 1)],
 )
 def test_everybody_in_view_is_found_once(media: Path, detector: FaceDetector, clip: str, people: int) -> None:
-    for frame in frames(media / f"{clip}.mp4", 20, 4):
+    for frame in every_nth(media / f"{clip}.mp4", 20, 4):
         boxes = detector.detect(frame)
         assert len(boxes) == people
         assert boxes == sorted(boxes, key=lambda box: -box.score)
@@ -94,7 +79,7 @@ def test_everybody_in_view_is_found_once(media: Path, detector: FaceDetector, cl
 
 def test_tiles_find_a_face_that_is_small_in_the_frame(media: Path) -> None:
     need(*FaceDetector.weights)
-    frame = frames(media / "talk_woman_garden.mp4", 1, 1)[0]
+    frame = every_nth(media / "talk_woman_garden.mp4", 1, 1)[0]
     person = cv2.resize(frame, None, fx=0.2, fy=0.2, interpolation=cv2.INTER_AREA)  # face of 40 px
     height, width = person.shape[:2]
     top, left = (1080 - height) // 2, (1920 - width) // 2
@@ -123,7 +108,7 @@ def test_the_same_crop_gives_the_same_mesh(crop: Image, landmarker: FaceLandmark
 
 
 def test_a_mirrored_head_turns_the_other_way(media: Path, detector: FaceDetector, landmarker: FaceLandmarker) -> None:
-    for frame in frames(media / "expressive_woman_silent.mp4", 12, 4):
+    for frame in every_nth(media / "expressive_woman_silent.mp4", 12, 4):
         box = crop_box(detector.detect(frame)[0])
         crop = cut_square(frame, box, CROP_SIZE_PX)
         seen, mirrored = landmarker.landmarks(crop), landmarker.landmarks(crop[:, ::-1])
@@ -166,30 +151,17 @@ def test_open_mouths_and_shut_eyes_agree_with_the_blendshapes(meshes: list[FaceM
     blink = shapes[:, BLENDSHAPES.index("eyeBlinkLeft")]
     assert np.corrcoef(opening, lips)[0, 1] > 0.8
     assert np.corrcoef(eye, blink)[0, 1] < -0.6
-    assert np.corrcoef(opening, [mouth_aspect(mesh.points) for mesh in meshes])[0, 1] > 0.8
 
 
-def test_gaze_follows_the_iris(meshes: list[FaceMesh]) -> None:
-    looks = np.array([gaze(mesh.blendshapes) for mesh in meshes])
-    corners = np.array([mesh.points[[33, 133], 0] for mesh in meshes])
-    iris = np.array([mesh.points[468, 0] for mesh in meshes])
-    within = (iris - corners[:, 0]) / (corners[:, 1] - corners[:, 0])
-    assert np.abs(looks).max() <= 1
-    assert np.corrcoef(looks[:, 0], within)[0, 1] > 0.6
-
-
-def test_alignment_points_and_mouth_lie_where_they_should(meshes: list[FaceMesh]) -> None:
+def test_alignment_points_lie_where_they_should(meshes: list[FaceMesh]) -> None:
     for mesh in meshes:
         left_eye, right_eye, nose, left_mouth, right_mouth = five_points(mesh.points)
         assert left_eye[0] < nose[0] < right_eye[0] and left_mouth[0] < right_mouth[0]
         assert max(left_eye[1], right_eye[1]) < nose[1] < min(left_mouth[1], right_mouth[1])
-        mouth = mouth_box(mesh.points)
-        assert mouth.x < left_mouth[0] and right_mouth[0] < mouth.x + mouth.w
-        assert mouth.w == mouth.h
 
 
 def test_mesh_lands_on_the_face_in_the_frame(media: Path, detector: FaceDetector, landmarker: FaceLandmarker) -> None:
-    frame = frames(media / "split_screen.mp4", 10, 1)[0]
+    frame = every_nth(media / "split_screen.mp4", 10, 1)[0]
     for face in detector.detect(frame):
         for scale in (1.6, 2.2):
             box = crop_box(face, scale)

@@ -9,7 +9,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from annotators.face.identity import SAME_PERSON_DISTANCE
+from annotators.face.dlib_embedder import SAME_PERSON_DISTANCE
 from annotators.face.portrait_embedder import ARCFACE_SAME_PERSON_COSINE, ArcFacePortraits, DlibPortraits
 from annotators.models import weights
 from annotators.models.weights import WeightsNotFound
@@ -79,12 +79,12 @@ def test_the_file_is_found_named_and_fingerprinted(tmp_path: Path, monkeypatch: 
     network(tmp_path / "models" / "mine.onnx")
     monkeypatch.setenv("OPENLPM_MODELS", str(tmp_path / "models"))
     settings = EmbeddingSettings(backend={"use": "arcface", "model": "mine.onnx"})
-    identity = settings.identity()
+    identity = settings.provenance()
     assert identity["backend"] == "insightface-arcface:mine.onnx" and len(identity["mine.onnx"]) == 64
     assert Embedding(settings)._embedder.name == identity["backend"]
     other = network(tmp_path / "mine.onnx", seed=1)
-    assert EmbeddingSettings(backend={"use": "arcface", "model": str(other)}).identity() != identity
+    assert EmbeddingSettings(backend={"use": "arcface", "model": str(other)}).provenance() != identity
     dlib = {n: weights.sha256(n) for n in DlibPortraits.weights}
-    assert EmbeddingSettings().identity().items() >= dlib.items()
+    assert EmbeddingSettings().provenance().items() >= dlib.items()
     with pytest.raises(WeightsNotFound, match=r"no model file 'none.onnx'.*OPENLPM_MODELS"):
         Embedding(EmbeddingSettings(backend={"use": "arcface", "model": "none.onnx"}))

@@ -159,12 +159,12 @@ def test_a_model_of_ones_own_is_preferred_and_changes_the_fingerprint(
     monkeypatch.setenv("OPENLPM_MODELS", "")
     monkeypatch.setenv("OPENLPM_CACHE", str(tmp_path / "none"))
     settings_ = ActiveSpeakerSettings(backend="heuristic", sync="mel")
-    shipped = settings_.identity()
+    shipped = settings_.provenance()
     assert set(model.load_towers(model.model_path())) == {"mel", "whisper-base"}
     towers: Mapping[str, SyncTowers] = {"mel": fitted()._towers}
     model.save_towers(tmp_path / model.MODEL_FILE, dict(towers), {"clips": 6})
     monkeypatch.setenv("OPENLPM_MODELS", str(tmp_path))
-    own = settings_.identity()
+    own = settings_.provenance()
     assert shipped["sync"] == own["sync"] == "lip-sync-cca-mel" and shipped[model.MODEL_FILE] != own[model.MODEL_FILE]
     np.testing.assert_allclose(model.load_towers(model.model_path())["mel"].lips, towers["mel"].lips, rtol=2e-3)
     with pytest.raises(ValueError, match="train it again"):

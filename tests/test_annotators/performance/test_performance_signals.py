@@ -252,6 +252,38 @@ def test_gestures_while_speaking_must_be_larger() -> None:
     assert "nod" not in measure(beating, speaking=True).head_motion
 
 
+@pytest.mark.parametrize(("seconds", "told"), [(6.0, True), (0.45, False)])
+def test_a_swing_cut_off_by_the_border_is_no_gesture(seconds: float, told: bool) -> None:
+    track = face(seconds)
+    dip = -8 * np.clip(track.t_s / 0.25, 0, 1) * np.clip((0.45 - track.t_s) / 0.2, 0, 1)
+    moved = np.roll(dip, 50) if told else dip
+    assert ("nod" in measure(replace(track, pitch_deg=track.pitch_deg + moved)).head_motion) == told
+
+
+def test_under_a_pan_in_profile_and_in_a_small_face_no_gesture_is_told() -> None:
+    track = face()
+    nodding = replace(track, pitch_deg=track.pitch_deg + wave(2, 8.0, 1, 4))
+    assert "nod" in measure(nodding, panned=np.zeros(len(T), np.bool_)).head_motion
+    assert "nod" not in measure(nodding, panned=np.ones(len(T), np.bool_)).head_motion
+    assert "nod" not in measure(replace(nodding, yaw_deg=nodding.yaw_deg + 60)).head_motion
+    small = np.tile([100.0, 100.0, 50.0, 60.0], (len(T), 1))
+    assert "nod" not in measure(replace(nodding, box_xywh=small)).head_motion
+
+
+def test_a_face_in_profile_shows_nothing_and_is_not_called_neutral() -> None:
+    turned = measure(face(shapes={"browDown": bump(T, 1, 5, 0.6)}, yaw_deg=np.full(len(T), 60.0)))
+    assert names(turned, "facial_action") == [] and turned.expressions == turned.emotions == ()
+
+
+def test_a_smile_held_wide_open_is_a_laugh() -> None:
+    smile = {"mouthSmile": bump(T, 1, 4, 0.8)}
+    for speaking in (False, True):
+        laughing = measure(face(shapes=smile, mouth_open=bump(T, 1.5, 2.5, 0.3)), speaking=speaking)
+        assert only(laughing, "laugh").start_s == pytest.approx(1.5, abs=0.15)
+        vowel = measure(face(shapes=smile, mouth_open=bump(T, 1.5, 1.8, 0.3)), speaking=speaking)
+        assert "laugh" not in names(vowel, "facial_action")
+
+
 @pytest.mark.parametrize(
     ("shapes", "target"),
     [

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from annotators.picture.camera_moves import CameraSeries, camera_move
+from annotators.picture.camera_moves import CameraSeries, camera_move, panned
 from annotators.picture.motion import CameraMeter
 from schemas.vocabulary import CAMERA_MOTIONS
 
@@ -80,3 +80,8 @@ def test_the_meter_tells_directions_and_growth() -> None:
     assert nearer.zoom == pytest.approx(0.1, abs=0.02) and abs(nearer.x) < 0.01
     assert between().speed < 0.002
     assert not np.isfinite(CameraMeter().measure(view()).speed)
+
+
+def test_a_pan_is_faster_than_a_hand_and_the_unknown_is_none() -> None:
+    speed = np.array([0.0, 0.05, 0.07, 0.2, np.nan])
+    assert panned(CameraSeries(speed, speed, speed, speed)).tolist() == [False, False, True, True, False]

@@ -13,13 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from speech_media import need
 
-from annotators.picture.overlay import Layout, OverlayMeter, covered, overlap_share
+from annotators.picture.overlay import Layout, OverlayMeter, covered
 from annotators.picture.overlay_samples import ShotSamples
 from annotators.picture.overlay_text import hold
 from annotators.picture.panels import Region
 from annotators.picture.picture import scale_to
 from annotators.picture.text_detector import WEIGHT, TextDetector, lines
-from annotators.protocols import Box
 
 Draw = Callable[[Image, int], Image]
 STEP_S = 0.2
@@ -119,9 +118,6 @@ def test_split_screen_has_two_panels(media: Path, name: str) -> None:
     found = layout(OverlayMeter(None), pictures(media / name))
     assert len(found.panels) == 2
     assert found.panels[0].x1 == pytest.approx(0.5, abs=0.01)
-    assert found.panel_of(0.2, 0.5) == found.panels[0] and found.panel_of(0.8, 0.5) == found.panels[1]
-    with pytest.raises(ValueError, match="outside"):
-        found.panel_of(1.2, 0.5)
 
 
 @pytest.mark.parametrize("name", ["generated_9", "generated_l2", "generated_13"])
@@ -130,7 +126,6 @@ def test_inset_at_the_lower_left(media: Path, name: str) -> None:
     assert len(found.insets) == 1
     inset = found.insets[0]
     assert (inset.x0, inset.y0, inset.x1, inset.y1) == pytest.approx((0, 0.875, 0.25, 1), abs=0.02)
-    assert found.in_inset(0.1, 0.95) and not found.in_inset(0.5, 0.5)
 
 
 def test_layout_inside_a_letterbox(media: Path) -> None:
@@ -199,14 +194,6 @@ def test_covered_counts_overlaps_once(boxes: list[tuple[float, float, float, flo
     areas = [(r.x1 - r.x0) * (r.y1 - r.y0) for r in regions]
     assert max(areas, default=0) - 0.01 <= covered(regions) <= min(1.0, sum(areas)) + 0.01
     assert covered(regions + regions) == covered(regions)
-
-
-def test_overlap_of_a_face() -> None:
-    half = (Region(0.0, 0.5, 1.0, 1.0, 1.0),)
-    assert overlap_share(Box(10, 40, 20, 20), half, 100, 100) == pytest.approx(0.5)
-    assert overlap_share(Box(10, 10, 20, 20), half, 100, 100) == 0
-    with pytest.raises(ValueError, match="size"):
-        overlap_share(Box(0, 0, 0, 5), half, 100, 100)
 
 
 @settings(max_examples=20, deadline=None)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from annotators.picture.bars import BarMeter, Bars
 from annotators.picture.motion import CameraMeter, FreezeMeter, longest_run_s
-from annotators.picture.picture import full_range_luma, luma_stats, motion, patch, scale_to, sharpness
+from annotators.picture.picture import luma_stats, motion, patch, scale_to, sharpness
 from annotators.protocols import Box
 
 FACE = {  # a face of each clip, in shares of the picture: found once with a detector
@@ -55,10 +55,6 @@ def test_luma_agrees_with_numpy() -> None:
     stats = luma_stats(picture)
     assert stats.mean == pytest.approx(picture.mean(), abs=1e-3)
     assert stats.std == pytest.approx(picture.std(), abs=1e-3)
-
-
-def test_limited_range_reaches_black_and_white() -> None:
-    assert full_range_luma(np.array([[0, 16, 235, 255]], np.uint8)).tolist() == [[0, 0, 255, 255]]
 
 
 @pytest.mark.parametrize("wrong", [np.zeros((4, 4, 3), np.uint8), np.zeros((4, 4)), np.zeros((0, 4), np.uint8)])

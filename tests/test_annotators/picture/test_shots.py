@@ -15,7 +15,7 @@ from table_rows import row
 
 from annotators.models import weights
 from annotators.picture import shots
-from annotators.picture.shot_change import Thinner, compare, ratios, thumbnail
+from annotators.picture.shot_change import Thinner, compare, mixed_frames, ratios, thumbnail
 from annotators.picture.shots import WINDOW, ShotNetwork, windows
 from schemas import tables as t
 from schemas.tables.scan import FaceCropRow
@@ -72,6 +72,19 @@ def test_a_cut_through_a_blended_frame_is_one_cut_at_the_first_clean_frame() -> 
     a, b = scene(1), scene(2)
     frames = np.concatenate([a, mixed(a[:1], b[:1], 0.45), b])
     assert [i for i, _ in found(frames, Network(0.5, 61))] == [61]
+
+
+@pytest.mark.parametrize(("weights", "n"), [((), 0), ((0.45,), 1), ((0.3, 0.7), 2), ((0.02,), 0), ((0.97,), 0)])
+def test_frames_mixed_of_both_shots_are_counted(weights: tuple[float, ...], n: int) -> None:
+    a, b = scene(1), scene(2)
+    frames = [*a, *(mixed(a[0], b[0], w) for w in weights), *b]
+    assert mixed_frames([thumbnail(f) for f in frames], len(a) + len(weights)) == n
+
+
+def test_a_picture_unlike_both_shots_is_no_mix() -> None:
+    frames = np.concatenate([scene(1), scene(3, 1), scene(2)])
+    assert mixed_frames([thumbnail(f) for f in frames], 61) == 0
+    assert mixed_frames([thumbnail(f) for f in scene(1)], 1) == 0
 
 
 @pytest.mark.parametrize("length", [5, 12, 25])

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from diarization_score import diarization_errors
 from speech_media import cut, load_audio, need, read_rttm
 
 from annotators.optional_parts import PartNotInstalledError
 from annotators.protocols_speech import Diarizer, FloatArray, Segment, Turn
-from annotators.speech.diarization_score import diarization_errors
 from annotators.speech.diarizer import ClusteringDiarizer, DiarizationRule
 from annotators.speech.pyannote_diarizer import PyannoteDiarizer
 from annotators.speech.speaker_segmentation import SEGMENTATION_WEIGHT
@@ -119,8 +119,8 @@ def test_a_diarizer_that_is_not_installed_stops_the_run_before_it_starts(
     need(SEGMENTATION_WEIGHT, CAMPPLUS_WEIGHT)
     monkeypatch.setattr(importlib.metadata, "version", without_pyannote)
     with pytest.raises(PartNotInstalledError, match="make setup-diarization"):
-        SpeechSettings(diarizer="pyannote").identity()
-    assert "pyannote.audio" not in SpeechSettings().identity()
+        SpeechSettings(diarizer="pyannote").provenance()
+    assert "pyannote.audio" not in SpeechSettings().provenance()
     (tmp_path / "clip.mp4").write_bytes(b"never opened")
     command = ["run", str(tmp_path), "--out", str(tmp_path / "out"), "--engine", "local", "--set"]
     with pytest.raises(SystemExit) as stopped:
@@ -143,4 +143,4 @@ def test_what_diarization_adds_changes_no_pin() -> None:
 def test_a_chosen_diarizer_is_part_of_the_fingerprint(monkeypatch: pytest.MonkeyPatch) -> None:
     need(SEGMENTATION_WEIGHT, CAMPPLUS_WEIGHT)
     monkeypatch.setattr(importlib.metadata, "version", lambda name: "4.0.7")
-    assert SpeechSettings(diarizer="pyannote").identity()["pyannote.audio"] == "4.0.7"
+    assert SpeechSettings(diarizer="pyannote").provenance()["pyannote.audio"] == "4.0.7"

@@ -13,7 +13,7 @@ from speech_media import load_audio, need
 
 from annotators.protocols_speech import Segment, SpeechProbability, VoiceActivity
 from annotators.speech import vad
-from annotators.speech.vad import SegmentRule, SileroVoiceActivity, covered, speech_segments
+from annotators.speech.vad import SegmentRule, SileroVoiceActivity, speech_segments
 
 
 @pytest.fixture(scope="module")
@@ -98,8 +98,3 @@ def test_wrong_rules_are_refused() -> None:
         SegmentRule(on_threshold=0.3, off_threshold=0.5)
     with pytest.raises(ValueError, match="negative"):
         SegmentRule(pad_s=-1)
-
-
-def test_covered_is_half_open() -> None:
-    times_s = np.array([0.9, 1.0, 1.9, 2.0], np.float32)
-    assert covered([Segment(1.0, 2.0)], times_s).tolist() == [False, True, True, False]

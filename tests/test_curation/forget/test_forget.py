@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from command_line import lpm, lpm_well
-from test_engine import GOOD, go, policy, snapshot
+from engine_case import GOOD, go, policy, snapshot
 from toy import CALLS, WORKFLOW, ToyTracks, write_sources
 
 from curation import Dataset

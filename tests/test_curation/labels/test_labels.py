@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from command_line import lpm
 from conversation_case import SOURCE, Case, Face
+from engine_case import GOOD, go, snapshot
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pympi.Elan import Eaf
 from table_rows import row
-from test_cli import lpm
-from test_engine import GOOD, go, snapshot
 from toy import CALLS, ToyPairing, write_sources
 
 from curation import Dataset

@@ -19,7 +19,6 @@ from hypothesis import strategies as st
 
 from curation.media.audio import read_audio
 from curation.media.encode import (
-    decode_flac,
     decode_jpeg,
     encode_clip,
     encode_clip_bytes,
@@ -28,7 +27,7 @@ from curation.media.encode import (
     jpeg_part,
 )
 from curation.media.errors import MediaError
-from curation.media.grid import frames_on_grid, nearest_frames
+from curation.media.grid import frames_on_grid
 from curation.media.probe import probe
 from curation.media.video import frame_times, iter_frames
 
@@ -68,7 +67,7 @@ def events(clip: Path, flac: bytes, ignore_edit_list: bool) -> tuple[list[float]
     with av.open(str(clip), options=options) as container:
         seen = [(f.time, f.to_ndarray(format="gray").mean()) for f in container.decode(video=0)]
     lit = [t for i, (t, level) in enumerate(seen) if level > 128 and (i == 0 or seen[i - 1][1] <= 128)]
-    samples, rate = decode_flac(flac)
+    samples, rate = soundfile.read(io.BytesIO(flac), dtype="float32")
     loud = np.flatnonzero(np.abs(samples) > 0.25)
     starts = loud[np.flatnonzero(np.diff(loud, prepend=-rate) > rate // 10)]
     return [float(t) for t in lit], (starts / rate).tolist()
@@ -170,14 +169,12 @@ def test_flac_is_exact_to_sixteen_bits() -> None:
     samples = hostile.tone(0.5)
     data = encode_flac(samples)
     assert data == encode_flac(samples)
-    back, rate = decode_flac(data)
+    back, rate = soundfile.read(io.BytesIO(data), dtype="float32")
     assert rate == 48_000 and len(back) == len(samples)
     assert np.abs(back - samples).max() <= 1 / 32_768
     assert soundfile.info(io.BytesIO(data)).subtype == "PCM_16"
-    loud, _ = decode_flac(encode_flac(np.array([3.0, -3.0], np.float32)))
+    loud, _ = soundfile.read(io.BytesIO(encode_flac(np.array([3.0, -3.0], np.float32))))
     assert loud == pytest.approx([1, -1], abs=1e-4)
-    with pytest.raises(MediaError, match="decode_failed"):
-        decode_flac(b"not a sound")
     for bad in (np.zeros((2, 9), np.float32), np.zeros(0, np.float32), np.array([np.nan], np.float32)):
         with pytest.raises(MediaError, match="encode_failed"):
             encode_flac(bad)
@@ -209,23 +206,21 @@ class At:
 )
 def test_grid_takes_the_nearest_frame(steps: list[int], t0_s: float, n: int, fps: int) -> None:
     times = np.array([0, *np.cumsum(steps)]) / 12_800
-    chosen = nearest_frames(times, t0_s, n, fps)
     grid = t0_s + np.arange(n) / fps
+    taken = np.array([f.pts_s for f in frames_on_grid([At(t) for t in times], t0_s, n, fps)])
     best = np.abs(grid[:, None] - times[None]).min(axis=1)
-    assert np.allclose(np.abs(times[chosen] - grid), best, atol=1e-8)
-    assert (np.diff(chosen) >= 0).all()
+    assert np.allclose(np.abs(taken - grid), best, atol=1e-8)
+    assert (np.diff(taken) >= 0).all() and np.isin(taken, times).all()
     inside = (grid >= times[0]) & (grid <= times[-1])
     widest = np.diff(times).max() if len(times) > 1 else 0
-    assert (np.abs(times[chosen] - grid)[inside] <= widest / 2 + 1e-8).all()
-    streamed = [f.pts_s for f in frames_on_grid([At(t) for t in times], t0_s, n, fps)]
-    assert np.array_equal(streamed, times[chosen])
+    assert (np.abs(taken - grid)[inside] <= widest / 2 + 1e-8).all()
 
 
 def test_grid_of_its_own_rate_is_the_identity() -> None:
-    assert nearest_frames(np.arange(100) / 25, 0.4, 50, 25).tolist() == list(range(10, 60))
-    for call in (lambda: nearest_frames(np.zeros(0), 0, 1, 25), lambda: list(frames_on_grid([], 0, 1, 25))):
-        with pytest.raises(ValueError, match="no frame"):
-            call()
+    frames = [At(i / 25) for i in range(100)]
+    assert list(frames_on_grid(frames, 0.4, 50, 25)) == frames[10:60]
+    with pytest.raises(ValueError, match="no frame"):
+        list(frames_on_grid([], 0, 1, 25))
 
 
 def test_a_part_of_a_picture_leaves_the_rest_out() -> None:

@@ -13,7 +13,7 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 import pytest
-from test_engine import GOOD, policy
+from engine_case import GOOD, policy
 from toy import WORKFLOW, filled, write_sources
 
 from curation import Dataset
@@ -22,8 +22,8 @@ from curation.engine.engine_local import LocalEngine
 from curation.engine.register import expand
 from curation.engine.run import Job, run
 from curation.engine.workflow import resolve
-from curation.report import svg, write_report
-from curation.report.page import render
+from curation.report import svg
+from curation.report.page import render, write_report
 from curation.storage.store import Store, table_file
 from schemas import tables as t
 

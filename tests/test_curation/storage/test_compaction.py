@@ -9,7 +9,7 @@ from typing import Any
 
 import duckdb
 import pytest
-from test_engine import GOOD, go
+from engine_case import GOOD, go
 from toy import CALLS, write_sources
 
 from curation import Dataset

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import boto3
 import pytest
-from test_engine import GOOD, policy
+from engine_case import GOOD, policy
 from toy import CALLS, WORKFLOW, filled, write_sources
 
 from curation import Dataset

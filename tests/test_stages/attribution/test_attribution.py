@@ -15,7 +15,7 @@ SHOTS = {"left": "s0", "right": "s0", "other": "s1"}
 def row(speaker: str, track: str, score: float, heard_s: float = 3.0) -> BindingRow:
     strength = (heard_s if score > 0 else 0.0) / (heard_s + 0.5)
     return table_rows.row(
-        t.BINDINGS, speaker_id=speaker, track_id=track, mean_asd=score, heard_s=heard_s, strength=strength
+        t.BINDINGS, speaker_id=speaker, track_id=track, asd_mean=score, heard_s=heard_s, strength=strength
     )
 
 

@@ -20,7 +20,7 @@ def pair(found: Evidence | None) -> BindingRow:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "per_s", "doubted", "verdict"),
+    ("seconds", "per_s", "doubted", "binding"),
     [
         (4.0, 2.0, False, "other"),
         (4.0, -1.0, False, "other"),  # what the model lacks, it lacks all the time
@@ -30,11 +30,11 @@ def pair(found: Evidence | None) -> BindingRow:
     ],
 )
 def test_clear_evidence_over_too_little_time_is_a_doubt(
-    seconds: float, per_s: float, doubted: bool, verdict: str
+    seconds: float, per_s: float, doubted: bool, binding: str
 ) -> None:
     evidence = Evidence(np.full(N_LAGS, per_s * seconds), round(seconds * 25))
     got = pair(evidence)
-    assert (got.doubted, got.verdict) == (doubted, verdict)
+    assert (got.doubted, got.binding) == (doubted, binding)
 
 
 def test_without_evidence_nothing_is_doubted() -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from stages.attribution.turn_taking import Utterance, backchannels, in_dialogue, measure, turns
-from stages.pairing.category import CATEGORIES, categorise
+from stages.pairing.category import Category, categorise
 from stages.pairing.states import State
 
 talk = st.lists(
@@ -102,4 +104,4 @@ def test_voices_that_answer_each_other_are_in_dialogue() -> None:
 )
 def test_classes(state: State, others_s: float, in_view: bool, answers: bool, expected: str) -> None:
     found = categorise(state, other_voices_s=others_s, partner_in_view=in_view, partner_answers=answers)
-    assert found == expected and found in CATEGORIES
+    assert found == expected and found in get_args(Category)

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from table_rows import row
 
 from annotators.face.distances import DLIB, RETAIL, distances_of
+from annotators.face.dlib_embedder import FaceEmbedder
 from annotators.face.face_reid import FaceReid
-from annotators.face.identity import FaceEmbedder
 from schemas import tables as t
 from stages.identity.clustering import Cluster, agglomerate
 from stages.identity.clusters import Rules, clusters_of, doubts, merge

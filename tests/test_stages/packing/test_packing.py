@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -11,28 +10,22 @@ from typing import Any
 import hostile
 import numpy as np
 import pytest
-from packing_case import SOURCE, case, frames, members, pack, plan, segment_row, sound
+from packing_case import (
+    FACE,
+    FLASHES,
+    SIZE,
+    SOURCE,
+    case,
+    flash_and_beep,
+    frames,
+    members,
+    pack,
+    plan,
+    segment_row,
+    sound,
+)
 
 from schemas import tables as t
-
-SIZE = (192, 128)
-FACE = (80.0, 40.0, 24.0, 24.0)
-FLASHES = ((0.6, 0.8), (1.4, 1.6), (2.2, 2.4))
-
-
-def _flash_and_beep(path: Path, times_s: Sequence[float], late_s: float = 0.0, **options: Any) -> Path:
-    """White pictures and beeps at the same times; the sound `late_s` late."""
-    images = []
-    for at in times_s:
-        lit = any(a - 1e-6 <= at - times_s[0] < b - 1e-6 for a, b in FLASHES)
-        images.append(np.full((SIZE[1], SIZE[0], 3), 235 if lit else 20, np.uint8))
-    rate = options.get("sound_rate", 48_000)
-    clock = np.arange(round(3.0 * rate)) / rate
-    beep = np.zeros(len(clock), np.float32)
-    for a, b in FLASHES:
-        on = (clock >= a + late_s) & (clock < b + late_s)
-        beep[on] = 0.5 * np.sin(2 * np.pi * 1000 * clock[on])
-    return hostile.write(path, images, times_s, sound=beep, **options)
 
 
 def _sources(folder: Path) -> dict[str, Path]:
@@ -41,10 +34,10 @@ def _sources(folder: Path) -> dict[str, Path]:
     later = [5 + at for at in ticks]
     stream = {"sound_start_s": 5.0, "container_format": "mpegts"}
     return {
-        "B-frames": _flash_and_beep(folder / "a.mp4", ticks, codec_options=b_frames),
-        "44.1 kHz": _flash_and_beep(folder / "b.mp4", ticks, sound_rate=44_100),
-        "matroska": _flash_and_beep(folder / "c.mkv", ticks, codec_options=b_frames),
-        "late start": _flash_and_beep(folder / "d.ts", later, codec_options=b_frames, **stream),
+        "B-frames": flash_and_beep(folder / "a.mp4", ticks, codec_options=b_frames),
+        "44.1 kHz": flash_and_beep(folder / "b.mp4", ticks, sound_rate=44_100),
+        "matroska": flash_and_beep(folder / "c.mkv", ticks, codec_options=b_frames),
+        "late start": flash_and_beep(folder / "d.ts", later, codec_options=b_frames, **stream),
     }
 
 
@@ -81,7 +74,7 @@ def test_picture_and_sound_agree_whatever_the_source(tmp_path: Path) -> None:
 
 
 def test_lengths_are_exact_and_bytes_repeat(tmp_path: Path) -> None:
-    media = _flash_and_beep(tmp_path / "a.mp4", [n / 30 for n in range(90)], fps=30)
+    media = flash_and_beep(tmp_path / "a.mp4", [n / 30 for n in range(90)], fps=30)
     first, again = pack(media, _spoken()), pack(media, _spoken())
     assert first.files == again.files and first.tables[t.CLIPS].equals(again.tables[t.CLIPS])
     ((name, tar),) = first.files.items()
@@ -147,7 +140,7 @@ def test_sound_goes_where_it_belongs(tmp_path: Path) -> None:
 
 
 def test_a_constant_offset_is_corrected_only_when_asked_and_sure(tmp_path: Path) -> None:
-    media = _flash_and_beep(tmp_path / "late.mp4", [n / 25 for n in range(75)], late_s=0.2)
+    media = flash_and_beep(tmp_path / "late.mp4", [n / 25 for n in range(75)], late_s=0.2)
     for confidence, enabled, shift_ms in ((0.9, False, 0), (0.1, True, 0), (0.9, True, 200)):
         parts = _spoken(0.68, 2.6, sync_offset_ms=200.0, sync_confidence=confidence)
         out = pack(media, parts, correct_offset=enabled)

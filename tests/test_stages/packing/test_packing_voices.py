@@ -93,18 +93,18 @@ def test_an_overlap_is_taken_apart_and_given_to_its_owners() -> None:
 def test_a_separator_is_named_by_module_and_class() -> None:
     made = PackingSettings(separator=f"{__name__}:ToneSeparator")
     assert made.separator.build().rate_hz == 24_000
-    assert made.identity().keys() >= {"separator", "separator.code", "embedder", CAMPPLUS_WEIGHT}
-    assert PackingSettings().identity() == {}
+    assert made.provenance().keys() >= {"separator", "separator.code", "embedder", CAMPPLUS_WEIGHT}
+    assert PackingSettings().provenance() == {}
     for name in ("nowhere:X", f"{__name__}:Nothing", "ToneSeparator", "collections:OrderedDict"):
         with pytest.raises(ValidationError, match=name.split(":")[0]):
             PackingSettings(separator=name)
 
 
 def test_an_exchange_whose_other_half_is_gone_is_an_orphan() -> None:
-    a = {"track_id": "a", "pair_id": "p", "partner_track_id": "b"}
-    b = {"track_id": "b", "pair_id": "p", "partner_track_id": "a"}
-    voice = {"track_id": "c", "pair_id": "q", "partner_track_id": None}
-    alone = {"track_id": "d", "pair_id": None, "partner_track_id": None}
+    a, b, voice, alone = (
+        row(SEGMENTS, track_id=track, pair_id=pair, partner_track_id=partner)
+        for track, pair, partner in (("a", "p", "b"), ("b", "p", "a"), ("c", "q", None), ("d", None, None))
+    )
     kept = [a, b, voice, alone]
     assert [pair_status(x, kept_sides(kept)) for x in kept] == ["paired", "paired", "off_screen", None]
     assert pair_status(a, kept_sides([a, voice])) == "orphan"

@@ -13,9 +13,9 @@ from table_rows import row
 
 from schemas.tables.pairing import SEGMENTS, SegmentRow
 from stages.pairing.exchange import link_exchanges
-from stages.pairing.heard import nearest_voices
 from stages.pairing.labels import track_of
 from stages.pairing.segments import SpokenWord, clip_text, cut_points, cut_run, inside_word, voice_changes
+from stages.pairing.sound_grid import nearest_voices
 from stages.pairing.states import Lips, Sound, State, bridged, frame_states, runs, smooth, through_pauses
 
 SHORTEST = {

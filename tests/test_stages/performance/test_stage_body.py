@@ -161,7 +161,7 @@ def test_without_the_networks_the_run_goes_on_and_says_so(monkeypatch: pytest.Mo
     segments = [_segment(0.1, 1.0)]
     out = stage.run(_item(segments), _inputs(clip, segments))
     assert not out.errors and all(table.num_rows == 0 for table in out.tables.values())
-    assert BodySettings().identity() == {"backend": NO_BODY}
+    assert BodySettings().provenance() == {"backend": NO_BODY}
     assert "not measured" in sentence(WEIGHTS[0], NO_BODY)
 
 

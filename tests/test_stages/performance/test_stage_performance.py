@@ -247,5 +247,5 @@ def test_an_endpoint_needs_an_address_and_a_model() -> None:
         PerformanceSettings(backend="openai")
     served = {"use": "openai", "base_url": "http://host:8000/v1", "model": "some/model"}
     settings = PerformanceSettings(backend=served)
-    assert settings.identity() == {"backend": "openai:some/model", "backend.settings": '{"model": "some/model"}'}
+    assert settings.provenance() == {"backend": "openai:some/model", "backend.settings": '{"model": "some/model"}'}
     assert Performance(settings)._captioner.n_frames == 8

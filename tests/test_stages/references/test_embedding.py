@@ -15,8 +15,8 @@ from table_rows import face_series, row, source_row
 
 from annotators.face.alignment import eye_corners_and_nose_from_five
 from annotators.face.boxes import crop_box, cut_square
+from annotators.face.dlib_embedder import FaceEmbedder
 from annotators.face.faces import FaceDetector, FaceLandmarker
-from annotators.face.identity import FaceEmbedder, distance
 from annotators.face.mesh import eye_corners_and_nose, five_points, mesh_box, to_frame
 from curation.media.encode import encode_jpeg
 from curation.memory import MemoryInputs, run_chain
@@ -129,7 +129,7 @@ def test_portrait_points_align_nearly_as_well_as_the_mesh(faces: Any) -> None:
     for rgb, points, _ in faces:
         by_mesh = embedder.embed(embedder.chip(rgb, eye_corners_and_nose(points)))
         by_five = embedder.embed(embedder.chip(rgb, eye_corners_and_nose_from_five(five_points(points))))
-        assert distance(by_mesh, by_five) < 0.2
+        assert np.linalg.norm(by_mesh - by_five) < 0.2
 
 
 def test_points_that_are_no_face_are_refused() -> None:

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from reference_case import image
 from table_rows import row
-from test_references import _image
 
 from annotators.face.face_reid import FaceReid
 from curation.memory import MemoryInputs
@@ -18,7 +18,7 @@ from curation.stage import WorkItem
 from schemas import tables as t
 from schemas.time import Interval
 from stages.identity.faces import Face
-from stages.references.check import Own, Portrait, Rivals, Verdict, outside_first, own_face, verdicts
+from stages.references.check import ImageCheck, Own, Portrait, Rivals, check_images, outside_first, own_face
 from stages.references.choice import Clip
 from stages.references.references import References, ReferencesSettings
 
@@ -43,21 +43,21 @@ def test_the_portraits_inside_the_clip_stand_for_it() -> None:
 def test_an_image_is_not_compared_with_itself() -> None:
     portraits = _portraits((11.0, X, 0.8), (12.0, X, 0.8), (13.0, Y, 0.8))
     own = own_face(portraits, SPAN, unit=True)
-    found = verdicts({k: p.vector for k, p in portraits.items()}, own, np.stack([Y]))
+    found = check_images({k: p.vector for k, p in portraits.items()}, own, np.stack([Y]))
     assert found["a-t0", 275].passes(1.0, 0.1)
     stranger = found["a-t0", 325]
     assert stranger.rival == 0.0 and stranger.own == pytest.approx(np.sqrt(2)) and not stranger.passes(2.0, 0.0)
     only = own_face(_portraits((11.0, X, 0.8)), SPAN, unit=True)
-    assert verdicts({("a-t0", 275): X}, only, np.zeros((0, 0)))["a-t0", 275] == Verdict(None, None)
+    assert check_images({("a-t0", 275): X}, only, np.zeros((0, 0)))["a-t0", 275] == ImageCheck(None, None)
 
 
 @given(st.floats(0, 2), st.floats(0, 2) | st.none(), st.floats(0.1, 1.5), st.floats(0, 0.5))
 def test_what_passes_is_near_and_nearest_to_its_own(
     own: float, rival: float | None, limit: float, margin: float
 ) -> None:
-    if Verdict(own, rival).passes(limit, margin):
+    if ImageCheck(own, rival).passes(limit, margin):
         assert own <= limit and (rival is None or own + margin <= rival)
-    assert Verdict(None, rival).passes(limit, margin)
+    assert ImageCheck(None, rival).passes(limit, margin)
 
 
 def test_rivals_are_the_other_people_of_the_source() -> None:
@@ -71,7 +71,7 @@ def test_rivals_are_the_other_people_of_the_source() -> None:
 
 
 def test_images_inside_the_clip_are_left_out_unless_there_is_no_other() -> None:
-    inside, outside = _image(11.0), _image(2.0)
+    inside, outside = image(11.0), image(2.0)
     assert outside_first(CLIP, [inside, outside]) == [outside]
     assert outside_first(CLIP, [inside]) == [inside]
 

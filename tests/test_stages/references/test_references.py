@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from reference_case import image
 from table_rows import row
 
 from curation.memory import MemoryInputs
@@ -22,51 +23,43 @@ RULES = rules_of(ReferencesSettings(), 0.52)
 CLIP = Clip("a", "a-t0", Interval(10.0, 14.0))
 
 
-def _image(t_s: float, track: str = "a-t0", quality: float = 0.8, **values: Any) -> Image:
-    facts: dict[str, Any] = {
-        "source_id": track[0], "track_id": track, "k": round(t_s * 25), "t_s": t_s, "distance": 0.2, "yaw_deg": 0.0,
-        "view": "frontal", "expression": "neutral", "expression_score": 0.9,
-    }  # fmt: skip
-    return Image(**{**facts, "quality": quality, **values})
-
-
 # ------------------------------------------------------------------ choice
 
 
 def test_outside_comes_before_inside_even_if_poorer() -> None:
-    images = [_image(11.0, quality=0.95), _image(2.0, quality=0.5), _image(14.2, quality=0.9)]
+    images = [image(11.0, quality=0.95), image(2.0, quality=0.5), image(14.2, quality=0.9)]
     assert [nearness(i, CLIP, 1.0) for i in images] == [2, 0, 1]
     assert choose(CLIP, images, [], RULES)[0] == ("global", images[1])
     assert choose(CLIP, images[:1], [], RULES) == [("global", images[0])]
 
 
 def test_same_time_in_another_source_is_outside() -> None:
-    assert not inside(_image(11.0, "b-t0"), CLIP)
+    assert not inside(image(11.0, "b-t0"), CLIP)
 
 
 def test_the_global_one_is_frontal_with_open_eyes() -> None:
     images = [
-        _image(1.0, quality=0.9, expression="eyes_closed"),
-        _image(3.0, quality=0.9, view="left_profile"),
-        _image(5.0, quality=0.6),
+        image(1.0, quality=0.9, expression="eyes_closed"),
+        image(3.0, quality=0.9, view="left_profile"),
+        image(5.0, quality=0.6),
     ]
     assert choose(CLIP, images, [], RULES)[0] == ("global", images[2])
 
 
 @pytest.mark.parametrize("yaw_deg", [None, 60.0, -60.0])
 def test_a_chest_towards_the_camera_with_the_head_aside_is_not_the_global_one(yaw_deg: float | None) -> None:
-    images = [_image(1.0, quality=0.9, yaw_deg=yaw_deg), _image(5.0, quality=0.6)]
+    images = [image(1.0, quality=0.9, yaw_deg=yaw_deg), image(5.0, quality=0.6)]
     assert choose(CLIP, images, [], RULES)[0] == ("global", images[1])
 
 
 def test_views_and_expressions_are_one_a_label_and_verified() -> None:
     images = [
-        _image(1.0),
-        _image(3.0, view="left_profile", yaw_deg=-40.0),
-        _image(5.0, view="left_profile", yaw_deg=-45.0, quality=0.4),
-        _image(7.0, expression="smile"),
-        _image(9.0, expression="surprise", distance=0.9),
-        _image(4.0, expression="frown", expression_score=0.3),
+        image(1.0),
+        image(3.0, view="left_profile", yaw_deg=-40.0),
+        image(5.0, view="left_profile", yaw_deg=-45.0, quality=0.4),
+        image(7.0, expression="smile"),
+        image(9.0, expression="surprise", distance=0.9),
+        image(4.0, expression="frown", expression_score=0.3),
     ]
     chosen = choose(CLIP, images, [], RULES)
     assert [(k, i.t_s) for k, i in chosen] == [
@@ -77,44 +70,44 @@ def test_views_and_expressions_are_one_a_label_and_verified() -> None:
 
 
 def test_one_expression_is_no_range() -> None:
-    smiles = [_image(1.0, expression="smile"), _image(3.0, expression="open_smile"), _image(5.0, expression="smile")]
+    smiles = [image(1.0, expression="smile"), image(3.0, expression="open_smile"), image(5.0, expression="smile")]
     assert "expression" not in [k for k, _ in choose(CLIP, smiles, [], RULES)]
-    chosen = choose(CLIP, [*smiles, _image(7.0, expression="frown", quality=0.5)], [], RULES)
+    chosen = choose(CLIP, [*smiles, image(7.0, expression="frown", quality=0.5)], [], RULES)
     assert {NAMED[i.expression] for k, i in chosen if k != "view"} == {"smile", "frown"}
 
 
 @pytest.mark.parametrize("expression", ["eyes_closed", "open_mouth", "pout", "unknown"])
 def test_what_nobody_would_name_an_expression_is_none(expression: str) -> None:
-    images = [_image(1.0), _image(3.0, expression="smile"), _image(5.0, expression=expression)]
+    images = [image(1.0), image(3.0, expression="smile"), image(5.0, expression=expression)]
     assert expression not in [i.expression for k, i in choose(CLIP, images, [], RULES) if k == "expression"]
 
 
 def test_no_burnt_in_text_and_no_image_of_the_clip_but_for_want_of_any_other() -> None:
-    texty, inner = _image(2.0, quality=0.95, text_area=0.03), _image(12.0, quality=0.95)
-    covered = _image(3.0, quality=0.95, text_area=0.3)
-    clean = _image(5.0, quality=0.4, text_area=0.001)
+    texty, inner = image(2.0, quality=0.95, text_area=0.03), image(12.0, quality=0.95)
+    covered = image(3.0, quality=0.95, text_area=0.3)
+    clean = image(5.0, quality=0.4, text_area=0.001)
     assert choose(CLIP, [texty, inner, clean], [], RULES)[0] == ("global", clean)
     assert choose(CLIP, [texty, inner, covered], [], RULES) == [("global", texty)]
     assert choose(CLIP, [inner, covered], [], RULES) == [("global", inner)]  # a title page is no picture of a person
     assert choose(CLIP, [covered], [], RULES) == [("global", covered)]
-    side = [_image(s, view="left_profile", text_area=a) for s, a in ((3.0, 0.1), (11.0, 0.0))]
+    side = [image(s, view="left_profile", text_area=a) for s, a in ((3.0, 0.1), (11.0, 0.0))]
     assert [k for k, _ in choose(CLIP, [clean, *side], [], RULES)] == ["global"]
 
 
 def test_near_identical_frames_are_left_out() -> None:
-    images = [_image(1.0), _image(1.5), _image(2.0)]
+    images = [image(1.0), image(1.5), image(2.0)]
     assert choose(CLIP, images, [], RULES) == [("global", images[0])]
 
 
 def test_when_nothing_is_verified_the_own_track_still_counts() -> None:
-    own, other = _image(2.0, distance=0.8), _image(2.0, "b-t0", distance=0.7)
+    own, other = image(2.0, distance=0.8), image(2.0, "b-t0", distance=0.7)
     assert choose(CLIP, [own], [other], RULES) == [("global", own)]
     assert choose(CLIP, [], [], RULES) == []
 
 
 _images = st.lists(
     st.builds(
-        _image,
+        image,
         st.integers(0, 20).map(float),
         st.sampled_from(["a-t0", "a-t1", "b-t0"]),
         st.floats(0, 1),

@@ -152,17 +152,17 @@ def test_the_same_file_twice_counts_once(media: Path, tmp_path: Path) -> None:
 
 
 def test_the_dataset_takes_partner_and_exchange_from_the_session() -> None:
-    seg = dict(row(t.SEGMENTS, segment_id="s", track_id="x", partner="voice:v", pair_id="old", state="listen"))
+    seg = row(t.SEGMENTS, segment_id="s", track_id="x", partner="voice:v", pair_id="old", state="listen")
     across = {"session_partner": "track:y", "session_partner_track_id": "y", "session_pair_id": "new"}
-    laid = across_files(dict(seg), {"s": across})
-    assert (laid["partner"], laid["partner_track_id"], laid["pair_id"]) == ("track:y", "y", "new")
+    laid = across_files(seg, {"s": row(t.SESSION_PAIRS, segment_id="s", **across)})
+    assert (laid.partner, laid.partner_track_id, laid.pair_id) == ("track:y", "y", "new")
     assert across_files(seg, {}) == seg
     assert pair_status(laid, kept_sides([laid])) == "orphan"
 
 
 @pytest.mark.slow
 def test_footage_of_two_files_is_one_exchange(media: Path) -> None:
-    from test_states_footage import stages
+    from states_case import stages  # here, since it imports every stage
 
     truth = json.loads((media / "session.truth.json").read_text())
     parts: dict[Table, list[pa.Table]] = {}

@@ -191,6 +191,6 @@ def test_evidence_is_speech_with_a_confirmed_face() -> None:
 
 
 def test_identity_names_the_scorer_without_loading_it() -> None:
-    assert ActiveSpeakerSettings(backend="heuristic").identity()["backend"].endswith("heuristic")
-    named = ActiveSpeakerSettings(backend="lr-asd").identity()
+    assert ActiveSpeakerSettings(backend="heuristic").provenance()["backend"].endswith("heuristic")
+    named = ActiveSpeakerSettings(backend="lr-asd").provenance()
     assert named[LR_ASD_WEIGHT] == weights.sha256(LR_ASD_WEIGHT)

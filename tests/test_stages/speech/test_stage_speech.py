@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from diarization_score import diarization_errors
 from hypothesis import given
 from hypothesis import strategies as st
 from speech_media import need, read_rttm
@@ -16,7 +17,6 @@ from table_rows import source_row
 
 from annotators.models import weights
 from annotators.protocols_speech import TranscribedSegment, Transcript, Turn, Word
-from annotators.speech.diarization_score import diarization_error_rate
 from annotators.speech.known_words import KnownRule
 from curation.media.encode import encode_flac
 from curation.memory import MemoryInputs
@@ -65,8 +65,8 @@ def test_silence_has_levels_and_nobody_speaks(tmp_path: Path) -> None:
 
 
 def test_identity_names_every_model_without_loading_it() -> None:
-    assert SpeechSettings(recogniser="tiny.en").identity().items() >= {n: weights.sha256(n) for n in MODELS}.items()
-    base = SpeechSettings().identity()
+    assert SpeechSettings(recogniser="tiny.en").provenance().items() >= {n: weights.sha256(n) for n in MODELS}.items()
+    base = SpeechSettings().provenance()
     assert "whisper_base" in base and "whisper_tiny_en" not in base
 
 
@@ -128,7 +128,7 @@ def test_a_call_of_two_voices(media: Path) -> None:
     assert all(np.linalg.norm(r["embedding"]) == pytest.approx(1.0, abs=1e-4) for r in got[t.SPEAKERS])
     found = [(r["start_s"], r["end_s"], r["speaker_id"]) for r in got[t.TURNS]]
     truth = read_rttm(media / "telephone_two_speakers.rttm")
-    assert diarization_error_rate(truth, found, 30.0) < 0.2
+    assert diarization_errors(truth, found, 30.0).rate < 0.2
     assert len(got[t.SPEECH_FRAMES]) == 750
     speech = [(r["start_s"], r["end_s"]) for r in got[t.SPEECH]]
     assert all(a[1] <= b[0] for a, b in itertools.pairwise(speech))

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from annotators.protocols import Box, FaceBox
 from stages.scan.jumps import is_candidate
 from stages.scan.people import Portrait, divided, turns
-from stages.scan.tracker import Followed, associate, doubles, iou, near
+from stages.scan.tracker import Followed, associate, duplicate_faces, iou, near
 from stages.tracks.join import Piece, join, shot_of
 from stages.tracks.tracks import _cuts
 
@@ -49,7 +49,7 @@ def test_two_people_side_by_side_keep_their_numbers() -> None:
 
 def test_a_face_followed_twice_keeps_the_older_follower() -> None:
     box = Box(100, 100, 80, 80)
-    assert doubles([followed(0, box, 50), followed(1, Box(102, 100, 80, 80), 2)]) == {1}
+    assert duplicate_faces([followed(0, box, 50), followed(1, Box(102, 100, 80, 80), 2)]) == {1}
 
 
 def piece(name: str, shot: int, first: int, last: int, x: float) -> Piece:
@@ -75,10 +75,10 @@ def test_pieces_of_different_people_are_not_joined() -> None:
 
 
 def test_cuts_lie_apart_but_may_lie_at_the_ends_of_the_file() -> None:
-    rows = [{"t_s": s, "frame": n, "score": score} for n, (s, score) in enumerate(
+    rows = [{"t_s": s, "frame": n, "score": score, "mixed_s": 0.04 * (n == 3)} for n, (s, score) in enumerate(
         [(0.0, 9.0), (0.04, 50.0), (4.0, 20.0), (4.1, 30.0), (9.96, 40.0), (10.0, 9.0)]
     )]  # fmt: skip
-    assert _cuts(pa.Table.from_pylist(rows), 10.0, 0.2) == [(0.04, 1), (4.1, 3), (9.96, 4)]
+    assert _cuts(pa.Table.from_pylist(rows), 10.0, 0.2) == [(0.04, 1, 0.0), (4.1, 3, 0.04), (9.96, 4, 0.0)]
 
 
 PEOPLE = np.linalg.qr(np.random.default_rng(0).normal(size=(64, 64)))[0]

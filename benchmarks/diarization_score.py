@@ -77,14 +77,6 @@ def diarization_errors(
     return DiarizationErrors(*(float(count) * _STEP_S for count in counts))
 
 
-def diarization_error_rate(truth: Sequence[LabelledTurn], found: Sequence[LabelledTurn], duration_s: float) -> float:
-    """Return (missed + false + confused speaker time) / true speaker time; see `diarization_errors`.
-
-    Raises ValueError where nobody speaks in truth.
-    """
-    return diarization_errors(truth, found, duration_s).rate
-
-
 def _frames(turns: Sequence[LabelledTurn], duration_s: float) -> npt.NDArray[np.bool_]:
     labels = sorted({label for _, _, label in turns}) or [""]
     grid = np.zeros((round(duration_s / _STEP_S), len(labels)), bool)

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from footage import every_nth
 from speech_media import need
-from test_faces import frames
 
 from annotators.face.boxes import crop_box, cut_square
+from annotators.face.dlib_embedder import CHIP_SIZE_PX, FaceEmbedder
 from annotators.face.faces import CROP_SIZE_PX, FaceDetector, FaceLandmarker
-from annotators.face.identity import CHIP_SIZE_PX, FaceEmbedder, distance
 from annotators.face.mesh import eye_corners_and_nose, to_frame
 from annotators.protocols import FloatArray, Image
 
@@ -27,7 +27,7 @@ def chips(path: Path, embedder: FaceEmbedder, every: int = 40, limit: int = 2) -
     need(*FaceDetector.weights, *FaceLandmarker.weights)
     people: dict[int, list[Image]] = {}
     with FaceDetector() as detector, FaceLandmarker() as landmarker:
-        for frame in frames(path, every, limit):
+        for frame in every_nth(path, every, limit):
             for place, face in enumerate(sorted(detector.detect(frame), key=lambda box: box.x)):
                 box = crop_box(face)
                 mesh = landmarker.landmarks(cut_square(frame, box, CROP_SIZE_PX))
@@ -48,7 +48,7 @@ def test_one_person_is_near_and_others_are_far(media: Path, embedder: FaceEmbedd
     people[2] += [embedder.embed(chip) for chip in red]
     for index, person in enumerate(people):
         for other_index, other in enumerate(people):
-            distances = [distance(a, b) for a in person for b in other]
+            distances = [float(np.linalg.norm(a - b)) for a in person for b in other]
             if index == other_index:
                 assert max(distances) < embedder.same_person_distance
             else:
@@ -62,7 +62,7 @@ def test_the_same_chip_gives_the_same_descriptor(media: Path, embedder: FaceEmbe
     first, second = embedder.embed(by_box), embedder.embed(by_box)
     assert first.shape == (embedder.dimensions,) and first.dtype == np.float32
     np.testing.assert_array_equal(first, second)
-    assert distance(first, embedder.embed(by_points)) < 0.25
+    assert np.linalg.norm(first - embedder.embed(by_points)) < 0.25
 
 
 def test_wrong_inputs_are_refused(embedder: FaceEmbedder) -> None:

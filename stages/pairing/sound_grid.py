@@ -28,7 +28,7 @@ from stages.pairing.states import Bools, Floats, Sound, State, bridged
 _EVENTS = (AudioEventRow.music, AudioEventRow.singing, AudioEventRow.laughter, AudioEventRow.noise)
 
 
-class Heard:
+class SoundGrid:
     """What is heard in a source, on its grid."""
 
     def __init__(self, inputs: Inputs, turn_gap: int, pause: int, min_foreign: float) -> None:
@@ -69,7 +69,7 @@ class Heard:
         for pair in t.BINDINGS.rows(inputs.read(t.BINDINGS)):
             if pair.bound:
                 self._owners.setdefault(pair.speaker_id, set()).add(pair.track_id)
-            if pair.verdict == "unsynced":
+            if pair.binding == "unsynced":
                 self._unsynced.setdefault(pair.track_id, set()).add(pair.speaker_id)
             if pair.doubted:
                 self._doubted.setdefault(pair.track_id, set()).add(pair.speaker_id)

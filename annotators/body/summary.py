@@ -16,7 +16,7 @@ _GESTURING, _MOSTLY, _HARDLY = 0.25, 0.5, 0.05
 
 
 @dataclass(frozen=True, slots=True)
-class BodyShown:
+class BodySummary:
     """`hands` is a term of the vocabulary `hands`; `posture` standing, sitting or None; events in order of time."""
 
     events: tuple[Event, ...] = ()
@@ -24,10 +24,10 @@ class BodyShown:
     posture: Posture | None = None
 
 
-NOT_MEASURED = BodyShown()
+NOT_MEASURED = BodySummary()
 
 
-def body_shown(body: BodySignals, looked_at: int, duration_s: float, still_camera: bool) -> BodyShown:
+def body_summary(body: BodySignals, looked_at: int, duration_s: float, still_camera: bool) -> BodySummary:
     """Return what a body shows in a clip of `duration_s` that was looked at `looked_at` times.
 
     Leans are told only under a camera that stands still.
@@ -37,7 +37,7 @@ def body_shown(body: BodySignals, looked_at: int, duration_s: float, still_camer
     strokes = gestures(body)
     events = [*strokes, *(leans(body) if still_camera else ())]
     told = summary(body, looked_at)
-    return BodyShown(
+    return BodySummary(
         tuple(sorted(events, key=lambda e: (e.start_s, e.name))),
         _hands(sum(e.duration_s for e in strokes) / duration_s, told.hands_visible_ratio, told.arms),
         told.posture,

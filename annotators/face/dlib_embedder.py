@@ -63,11 +63,6 @@ class FaceEmbedder:
         return np.array(descriptor, np.float32)
 
 
-def distance(a: FloatArray, b: FloatArray) -> float:
-    """Return the L2 distance of two descriptors; below `SAME_PERSON_DISTANCE` they are one person's."""
-    return float(np.linalg.norm(a - b))
-
-
 def _shape(points: npt.NDArray[np.floating]) -> dlib.full_object_detection:
     if points.shape != (5, 2) or not np.isfinite(points).all():
         raise ValueError(f"expected five finite (x, y) points, got an array of shape {points.shape}")

@@ -1,0 +1,148 @@
+"""What a run is made of by choice: codec, audio and text encoder, and the stage, declared with their short names.
+
+A configuration chooses by `data.codec=tiny` and `data.codec.path=codec.pt`, or by module:Class, exactly as a workflow
+does (`schemas.parts`); settings are constructor's arguments. What a part is made of is read off the built object
+(`identity`), and is what precomputed sets and checkpoints are held against. Costs nothing until a part is built.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, is_dataclass
+from typing import Annotated, Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from lpm_train.audio import AudioEncoder
+from lpm_train.batch import Batch
+from lpm_train.codec import Codec
+from lpm_train.text import TextEncoder
+from schemas.parts import Declared, Part
+from schemas.use import code_sha256
+
+
+class TrainingStage(Protocol):
+    """What the loop asks of a stage; all shipped ones are a `lpm_train.stage.Stage`, which does most of it."""
+
+    name: str
+    roles: Mapping[str, nn.Module]  # its models
+
+    def step(self, batch: Batch, i: int) -> dict[str, float]:
+        """Take optimizer step `i` (from 0) on this rank's rows; return figures of the global batch."""
+
+    def evaluate(self, batches: Sequence[Batch]) -> dict[str, float]:
+        """Return held-out figures."""
+
+
+_CODECS = Declared(
+    {
+        "patch": "lpm_train.codec:PatchCodec",
+        "tiny": "lpm_train.extras.codec_tiny:TinyVideoAE.load",
+        "principal": "lpm_train.proof.codec_principal:PrincipalCodec.load",
+        "wan": "lpm_train.extras.codec_public:WanCodec.load",
+        "ltx": "lpm_train.extras.codec_public:LTXCodec.load",
+    },
+    default="patch",
+)
+_AUDIO = Declared(
+    {
+        "logmel": "lpm_train.audio:LogMel",
+        "wav2vec2": "lpm_train.extras.audio_public:PublicAudio.wav2vec2",
+        "whisper": "lpm_train.extras.audio_public:PublicAudio.whisper",
+    },
+    default="logmel",
+)
+_TEXT = Declared(
+    {
+        "hashed-words": "lpm_train.text:HashedWords",
+        "minilm": "lpm_train.extras.text_minilm:MiniLM",
+        "t5": "lpm_train.extras.text_public:PublicText.t5",
+        "clip": "lpm_train.extras.text_public:PublicText.clip",
+    },
+    default="hashed-words",
+)
+_STAGES = Declared(
+    {
+        "pretrain": "lpm_train.stages:Pretrain",
+        "causal": "lpm_train.stages:Causal",
+        "consistency": "lpm_train.extras.consistency:Consistency",
+        "distill": "lpm_train.stages:Distill",
+    },
+    offers=("config", "where", "start", "teacher"),
+    default="pretrain",
+)
+
+CodecPart = Annotated[Part[Codec], _CODECS]
+AudioPart = Annotated[Part[AudioEncoder], _AUDIO]
+TextPart = Annotated[Part[TextEncoder], _TEXT]
+StagePart = Annotated[Part[TrainingStage], _STAGES]
+
+
+def codec(use: str = "patch", **settings: Any) -> Part[Codec]:
+    """Choose a codec. Raises UseError where it, or a setting, cannot be used; so do the next ones."""
+    return _CODECS.read(Codec, {"use": use, **settings})
+
+
+def audio(use: str = "logmel", **settings: Any) -> Part[AudioEncoder]:
+    """Choose an audio encoder."""
+    return _AUDIO.read(AudioEncoder, {"use": use, **settings})
+
+
+def text(use: str = "hashed-words", **settings: Any) -> Part[TextEncoder]:
+    """Choose a text encoder."""
+    return _TEXT.read(TextEncoder, {"use": use, **settings})
+
+
+def stage(use: str = "pretrain", **settings: Any) -> Part[TrainingStage]:
+    """Choose a stage of training."""
+    return _STAGES.read(TrainingStage, {"use": use, **settings})
+
+
+def identity(made: object) -> dict[str, Any]:
+    """Return what determines the numbers of a codec or encoder, as plain data.
+
+    Its class; `settings`, the plain values under public names of class and object (a `version` among them); `weights`,
+    the hash of all its tensors; and `code`, that of a class that is not ours. What is in none of these, such as the
+    files of a network that is no torch module, a class must say by a public name.
+    """
+    cls = type(made)
+    out: dict[str, Any] = {"class": f"{cls.__module__}:{cls.__qualname__}", "settings": {}}
+    for holder in (*(c for c in reversed(cls.__mro__) if c not in (object, nn.Module)), made):
+        for name, value in vars(holder).items():
+            if not name.startswith("_") and name != "training" and (plain := _plain(value)) is not None:
+                out["settings"][name] = plain
+    digest, any_weights = hashlib.sha256(), False
+    for name, tensor in _tensors("", made):
+        any_weights = True
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}\x1f".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    if any_weights:
+        out["weights"] = digest.hexdigest()
+    code = code_sha256(cls.__module__)
+    return out if code is None else {**out, "code": code}
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as JSON would give it back, and None for what is no plain data."""
+    try:
+        whole = asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
+        return json.loads(json.dumps(whole, sort_keys=True))
+    except (TypeError, ValueError):
+        return None
+
+
+def _tensors(name: str, value: Any) -> Iterator[tuple[str, Tensor]]:
+    """Yield the tensors of an object by name: of modules those that they save, of others those that they hold."""
+    if isinstance(value, Tensor):
+        yield name, value
+    elif isinstance(value, nn.Module):
+        yield from sorted(((f"{name}.{n}", t) for n, t in value.state_dict().items()), key=lambda pair: pair[0])
+    elif isinstance(value, Mapping):
+        for key in sorted(value, key=str):
+            yield from _tensors(f"{name}.{key}", value[key])
+    elif name == "" and hasattr(value, "__dict__"):
+        for key in sorted(vars(value)):
+            yield from _tensors(key, vars(value)[key])

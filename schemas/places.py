@@ -1,0 +1,73 @@
+"""Where files lie: a directory, an s3:// prefix or another URI as Arrow's file system, and writes that appear whole."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+import pyarrow as pa
+import pyarrow.fs as pafs
+
+
+class StoreError(RuntimeError):
+    """A dataset cannot be opened, read or written; ends the run (it is no fault of an item)."""
+
+
+def open_place(uri: str) -> tuple[pafs.FileSystem, str]:
+    """Return the file system of a directory or URI, and its root there without a slash at the end.
+
+    What Arrow does not speak itself goes through fsspec. Raises StoreError.
+    """
+    if "://" not in uri:
+        return pafs.LocalFileSystem(), str(Path(uri).absolute())
+    try:
+        fs, root = pafs.FileSystem.from_uri(with_endpoint(uri))
+    except pa.ArrowInvalid as e:
+        try:
+            import fsspec
+
+            other, root = fsspec.core.url_to_fs(uri)
+        except (ImportError, ValueError):
+            raise StoreError(f"cannot open {uri}: {e}") from e
+        fs = pafs.PyFileSystem(pafs.FSSpecHandler(other))  # type: ignore[abstract]
+    except OSError as e:
+        raise StoreError(f"cannot open {uri}: {e}") from e
+    return fs, str(root).rstrip("/")
+
+
+def inside(root: str, name: str) -> str:
+    """Return the path of a relative name under a root. Raises StoreError for one that leaves it."""
+    if name.startswith("/") or ".." in name.split("/") or "\0" in name:
+        raise StoreError(f"unsafe path inside the dataset: {name!r}")
+    return f"{root}/{name}"
+
+
+@contextlib.contextmanager
+def replacing(target: Path) -> Iterator[IO[bytes]]:
+    """Open a local file under a temporary name; it takes its own, whole and on disk, when the block ends well."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.parent / f".tmp-{uuid.uuid4().hex}"
+    try:
+        with temporary.open("wb") as f:
+            yield f
+            f.flush()
+            os.fsync(f.fileno())
+        temporary.replace(target)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise
+
+
+def with_endpoint(uri: str) -> str:
+    """Add AWS_ENDPOINT_URL to an s3:// URI, so that other S3 servers than Amazon's are reached the usual way."""
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    if not uri.startswith("s3://") or not endpoint or "endpoint_override" in uri:
+        return uri
+    scheme, _, host = endpoint.partition("://")
+    mark = "&" if "?" in uri else "?"
+    return f"{uri}{mark}endpoint_override={host}&scheme={scheme}&allow_bucket_creation=true"

@@ -1,0 +1,49 @@
+"""Runs of the engine on toy stages, and what became of their units."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from toy import CALLS, POLICY, WORKFLOW
+
+from curation import Dataset
+from curation.engine.engine_local import LocalEngine
+from curation.engine.register import expand
+from curation.engine.run import Job, Outcome, run
+from curation.engine.workflow import resolve
+from schemas.policy import Policy, parse_policy
+
+GOOD = {"duration_s": 10.0, "faces": [120, 40]}
+
+
+def policy(**changes: str) -> Policy:
+    rules = [{**r, "keep": changes.get(r["id"], r["keep"])} for r in POLICY["rules"]]
+    return parse_policy({**POLICY, "rules": rules}, "test")
+
+
+def go(
+    folder: Path | None, out: Path, *, engine: Any = None, sets: tuple[str, ...] = (), retry: bool = False, **rules: str
+) -> Outcome:
+    job = Job(str(out), resolve(WORKFLOW, sets), policy(**rules), retry)
+    named = [] if folder is None else expand([str(folder)], str(out))
+    CALLS.clear()
+    return run(job, engine or LocalEngine(), named)
+
+
+def snapshot(out: Path, *parts: str) -> dict[str, str]:
+    """Hash every file of the dataset that is a result rather than a log."""
+    keep = parts or ("tables", "commits", "clips", "manifest.parquet", "shards")
+    files = [p for p in sorted(out.rglob("*")) if p.is_file() and p.relative_to(out).parts[0] in keep]
+    return {str(p.relative_to(out)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
+
+
+def outcomes(out: Path, unit: str) -> dict[str, tuple[str, str | None]]:
+    rows = Dataset(str(out)).query(f"SELECT unit_id, outcome, rule FROM decisions WHERE unit = '{unit}'").fetchall()
+    return {i: (o, r) for i, o, r in rows}
+
+
+def by_name(out: Path) -> dict[str, tuple[str, str | None, str | None]]:
+    sql = "SELECT name, outcome, rule, step FROM decisions JOIN inputs USING (source_id) WHERE unit = 'sources'"
+    return {n: (o, r, s) for n, o, r, s in Dataset(str(out)).query(sql).fetchall()}
