@@ -115,11 +115,11 @@ def load(path: Path, stage: Stage, config: Config) -> Meta:
     """
     saved = read_config(path)
 
-    def identity(c: Config) -> dict[str, Any]:
+    def fixed(c: Config) -> dict[str, Any]:
         data = replace(c.data, workers=0, prefetch=0, root="")
         return {"model": c.model, "stream": c.stream, "run.stage": c.run.stage, "run.seed": c.run.seed, "data": data}
 
-    for (name, ours), theirs in zip(identity(config).items(), identity(saved).values(), strict=True):
+    for (name, ours), theirs in zip(fixed(config).items(), fixed(saved).values(), strict=True):
         if ours != theirs:
             raise CheckpointError(
                 f"{path} was written with another {name}:\n  there {theirs}\n  here  {ours}\n"

@@ -103,7 +103,7 @@ class Loader:
 
     def state(self) -> dict[str, Any]:
         """Say where the stream stands: what the next batch will be. The same on every rank."""
-        made = {"data": self.fingerprint, "order": self.order.fingerprint, "encoders": self.encoders.identity}
+        made = {"data": self.fingerprint, "order": self.order.fingerprint, "encoders": self.encoders.provenance}
         return {"epoch": self._next[0], "cursor": self._next[1], "seed": self.seed, "fingerprint": made}
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -117,8 +117,8 @@ class Loader:
                 "the dataset is not the one this run was training on (its manifest, the --where clause, or a shard's "
                 "size changed): restore it, or start a new run on the new data"
             )
-        before = state["fingerprint"].get("encoders", self.encoders.identity)  # not in checkpoints of older versions
-        if other := [part for part, made in self.encoders.identity.items() if before[part] != made]:
+        before = state["fingerprint"].get("encoders", self.encoders.provenance)  # not in checkpoints of older versions
+        if other := [part for part, made in self.encoders.provenance.items() if before[part] != made]:
             raise DataError(
                 f"the {' and the '.join(other)} of this run was another when it was interrupted (its class, a setting "
                 "or its weights changed under the same name): bring it back, or start a new run"

@@ -23,7 +23,7 @@ from lpm_train.clip import frame_states, latent_states, read_image, read_record,
 from lpm_train.codec import Codec, encode_images, latent_frames, latent_size, latent_span
 from lpm_train.config import Data
 from lpm_train.order import Bucket, Draw
-from lpm_train.parts import identity
+from lpm_train.parts import provenance
 from lpm_train.shards import Row, Shards
 from lpm_train.storage import DataError
 from lpm_train.text import TextEncoder
@@ -41,9 +41,9 @@ class Encoders:
     device: str = "cpu"
 
     @cached_property
-    def identity(self) -> dict[str, dict[str, Any]]:
+    def provenance(self) -> dict[str, dict[str, Any]]:
         """What determines their numbers, each; read off them once."""
-        return {"codec": identity(self.codec), "audio": identity(self.audio), "text": identity(self.text)}
+        return {"codec": provenance(self.codec), "audio": provenance(self.audio), "text": provenance(self.text)}
 
 
 class Parts:

@@ -2,7 +2,7 @@
 
 A configuration chooses by `data.codec=tiny` and `data.codec.path=codec.pt`, or by module:Class, exactly as a workflow
 does (`schemas.parts`); settings are constructor's arguments. What a part is made of is read off the built object
-(`identity`), and is what precomputed sets and checkpoints are held against. Costs nothing until a part is built.
+(`provenance`), and is what precomputed sets and checkpoints are held against. Costs nothing until a part is built.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ def stage(use: str = "pretrain", **settings: Any) -> Part[TrainingStage]:
     return _STAGES.read(TrainingStage, {"use": use, **settings})
 
 
-def identity(made: object) -> dict[str, Any]:
+def provenance(made: object) -> dict[str, Any]:
     """Return what determines the numbers of a codec or encoder, as plain data.
 
     Its class; `settings`, the plain values under public names of class and object (a `version` among them); `weights`,

@@ -1,6 +1,6 @@
 """Latents, audio features and text embeddings that `lpm train precompute` has written beside the shards.
 
-`precomputed/NAME/` holds one tar and one index a shard, and `meta.json` with the identity of the encoders
+`precomputed/NAME/` holds one tar and one index a shard, and `meta.json` with the provenance of the encoders
 that wrote it (`lpm_train.parts`). Loading checks that, and each sample's digest: latents of another codec, or of a clip
 that was packed again since, are refused instead of trained on. Windows were encoded one by one from their own first
 frame, so that a window's latents are exactly those of the clip cut there, also for codecs that look back in time.
@@ -32,7 +32,7 @@ INDEX = pa.schema(
 
 def meta_of(encoders: Encoders, hop_frames: int, dtype: str) -> dict[str, Any]:
     """Describe a set: which encoders make it, of which windows, in what precision."""
-    return {"format": 2, **encoders.identity, "hop_frames": hop_frames, "dtype": dtype}
+    return {"format": 2, **encoders.provenance, "hop_frames": hop_frames, "dtype": dtype}
 
 
 def index_name(folder: str, shard: str) -> str:

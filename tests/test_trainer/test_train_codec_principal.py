@@ -38,7 +38,7 @@ def test_the_puppet_survives_twelve_components_and_streams(tmp_path: Path) -> No
         assert abs(a.identity - b.identity).max() < 0.08
     codec.save(tmp_path / "codec.pt")
     again = PrincipalCodec.load(tmp_path / "codec.pt")
-    assert parts.identity(again) == parts.identity(codec) and torch.equal(again.encode(x), z)
+    assert parts.provenance(again) == parts.provenance(codec) and torch.equal(again.encode(x), z)
 
 
 def test_errors_say_what_to_do(tmp_path: Path) -> None:

@@ -80,9 +80,9 @@ def test_query_formats_agree(made: dict[str, Path], tmp_path: Path) -> None:
 
 def test_plain_duckdb_opens_catalog_and_files(made: dict[str, Path]) -> None:
     lpm("pack", str(made["out"]))
-    con = duckdb.connect()
+    con = duckdb.connect(str(made["out"] / "catalog.duckdb"), read_only=True)
     said = "SELECT comment FROM duckdb_columns() WHERE table_name = 'tracks' AND column_name = 'min_face_px'"
-    assert con.execute(said).fetchone() == ("10th percentile of the face box's shorter side [px]",)
+    assert con.execute(said).fetchall() == [("10th percentile of the face box's shorter side [px]",)]
     files = f"{made['out']}/tables/tracks/**/*.parquet"
     assert con.execute(f"SELECT count(*) FROM read_parquet('{files}')").fetchone() == (3,)
 
