@@ -114,7 +114,7 @@ def _evaluate_kind(con: duckdb.DuckDBPyConnection, policy: Policy, kind: UnitKin
     chosen = policy.on(kind)
     out: dict[str, Decision] = {}
     columns = "unit_id, source_id, parent_id, duration_s, failed, undecidable, measured"
-    sql = f"SELECT {columns} FROM ({decision_sql(policy, kind, 't_{}')})"
+    sql = f"SELECT {columns} FROM ({decision_sql(policy, kind, 't_{}')}) ORDER BY unit_id"
     for unit_id, source_id, parent_id, duration_s, failed, undecidable, measured in con.execute(sql).fetchall():
         rule = None if failed is None else chosen[failed]
         out[unit_id] = Decision(unit_id, source_id, parent_id, duration_s, rule, bool(undecidable), measured)
@@ -122,7 +122,7 @@ def _evaluate_kind(con: duckdb.DuckDBPyConnection, policy: Policy, kind: UnitKin
 
 
 def decision_sql(policy: Policy, kind: UnitKind, relation: str = "{}") -> str:
-    """Return the SELECT that judges every unit of a kind by the rules on that kind, sorted by id.
+    """Return the SELECT that judges every unit of a kind by the rules on that kind.
 
     `relation` turns a table's name into that of a relation; only what the rules look at is read.
 
@@ -156,7 +156,7 @@ def decision_sql(policy: Policy, kind: UnitKind, relation: str = "{}") -> str:
         f"SELECT {unit.id} AS unit_id, source_id, parent_id, duration_s, failed, "
         f"{by_rule(lambda r: f'{_keep(r)} IS NULL')} AS undecidable, {by_rule(_measured)} AS measured, "
         f"{by_rule(lambda r: _shown(r, types))} AS shown, {' AND '.join(own) or 'true'} AS passes_so_far "
-        f"FROM ({placed}) ORDER BY {unit.id}"
+        f"FROM ({placed})"
     )
 
 

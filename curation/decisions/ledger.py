@@ -65,31 +65,22 @@ def live(con: duckdb.DuckDBPyConnection, policy: Policy) -> dict[UnitKind, list[
     return out
 
 
-def prepare(con: duckdb.DuckDBPyConnection) -> None:
-    """Make the relations that `judge` takes beside the tables, where they are not there: nothing failed or waits.
-
-    `failed` (unit_id, stage, error, message): what is in quarantine. `cover` (unit_id, mask): which stages have
-    measured a unit. `state` (source_id, done, settled): which stages have a commit for it, and whether every commit is
-    of what is there now. `exact` (source_id, missing): the next stage of sources that are not settled.
-    """
-    con.execute(
-        "CREATE TABLE IF NOT EXISTS failed(unit_id VARCHAR, stage VARCHAR, error VARCHAR, message VARCHAR);"
-        "CREATE TABLE IF NOT EXISTS cover(unit_id VARCHAR, mask UBIGINT);"
-        "CREATE TABLE IF NOT EXISTS state(source_id VARCHAR, done UBIGINT, settled BOOLEAN);"
-        "CREATE TABLE IF NOT EXISTS exact(source_id VARCHAR, missing VARCHAR);"
-    )
-
-
 def judge(con: duckdb.DuckDBPyConnection, policy: Policy, work: Sequence[Work] = ()) -> None:
     """Decide every unit that `con` shows, into the view `decided` (columns of DECISIONS).
 
-    `con` has the tables of units, `rights` and `inputs` by name, and what `prepare` names.
+    `con` has the tables of units, `rights` and `inputs` by name, and: `failed` (unit_id, stage, error, message), what
+    is in quarantine; `cover` (unit_id, mask), which stages have measured a unit; `state` (source_id, done, settled),
+    which stages have a commit for it, and whether every commit is of what is there now; `exact` (source_id, missing),
+    the next stage of sources that are not settled.
     """
     kinds = list(UNITS)
     for kind in kinds:
-        con.execute(f"CREATE TEMP TABLE down_{kind} AS {_down(policy, kind)}")
+        con.execute(f"CREATE TEMP TABLE down_{kind} AS {_down(policy, kind, work)}")
     con.execute(f"CREATE TEMP TABLE waits AS {_waits(work)}")
-    for kind in reversed(kinds):
+    *above, leaf = kinds
+    con.execute(_hold_back(leaf, work))
+    con.execute(f"CREATE TEMP VIEW up_{leaf} AS FROM down_{leaf}")
+    for kind in reversed(above):
         con.execute(f"CREATE TEMP TABLE up_{kind} AS {_up(kind, work)}")
     decided = " UNION ALL ".join(
         f"SELECT '{kind}' AS {DecisionRow.unit}, unit_id AS {DecisionRow.unit_id}, source_id AS "
@@ -119,76 +110,69 @@ def _step_index(step: str) -> str:
     return "CASE " + step + " ".join(["", *(f"WHEN '{s}' THEN {i}" for i, s in enumerate(STEPS))]) + " ELSE -1 END"
 
 
-def _down(policy: Policy, kind: UnitKind) -> str:
+def _down(policy: Policy, kind: UnitKind, work: Sequence[Work]) -> str:
     """Return the SELECT of what decides units from above or by themselves; the outcome is "kept" where nothing does.
 
-    Of several rules against a unit and its parents, the one earliest in the funnel decides (`against`): later steps
-    would not have seen the unit any more. Of several errors, the nearest.
+    Of several rules against a unit and its parents, the one earliest in the funnel decides (`step_at`): later steps
+    would not have seen the unit any more. Of several errors (`stuck` 1), the nearest; a source in quarantine (`stuck`
+    2) takes all that is in it along.
     """
-    rules = policy.on(kind)
-
-    def by_rule(of: dict[int, str]) -> str:
-        return f"CASE v.failed {' '.join(f'WHEN {i} THEN {x}' for i, x in of.items())} END" if of else "NULL"
-
-    steps = by_rule({i: str(STEPS.index(r.step)) for i, r in enumerate(rules)})
     filtered = _decision(
         "CASE WHEN v.undecidable THEN 'quarantined' ELSE 'filtered' END",
-        by_rule({i: _text(r.step) for i, r in enumerate(rules)}),
-        by_rule({i: _text(r.id) for i, r in enumerate(rules)}),
-        f"CASE WHEN v.undecidable THEN {by_rule({i: _undecidable(r) for i, r in enumerate(rules)})} "
-        f"ELSE {by_rule({i: _is_false(r) for i, r in enumerate(rules)})} END",
-        "v.measured",
-        "v.unit_id",
+        "r.step", "r.rule", "CASE WHEN v.undecidable THEN r.undecidable || v.measured || "
+        "': write it to say what null means' ELSE r.is_false || v.shown END",
+        "v.measured", "v.unit_id",
     )  # fmt: skip
     error = _decision("'quarantined'", "f.stage", "f.error", "f.message", "NULL", "f.unit_id")
-    kept = _decision("'kept'", "NULL", "NULL", "NULL", "NULL", "w.unit_id")
+    kept = _decision("'kept'", "NULL", "NULL", "NULL", "NULL", "v.unit_id")
+    joins = (
+        f"LEFT JOIN ({_rules(policy.on(kind))}) r ON r.failed = v.failed LEFT JOIN failed f ON f.unit_id = v.unit_id"
+    )
+    bits, mask = sum(1 << w.bit for w in work if w.gate == kind and w.mode != "once"), "CAST(0 AS UBIGINT)"
+    if bits:
+        joins += f" LEFT JOIN (FROM cover WHERE mask & {bits} <> 0) c ON c.unit_id = v.unit_id"
+        mask = "coalesce(c.mask, 0)"
+    columns = f"v.unit_id, v.source_id, v.parent_id, v.duration_s, {mask} AS mask"
     if kind == "sources":
         return f"""
             WITH judged AS ({decision_sql(policy, kind)}),
             v AS (
-                SELECT r.source_id AS unit_id, r.source_id, CAST(NULL AS VARCHAR) AS parent_id,
+                SELECT i.source_id AS unit_id, i.source_id, CAST(NULL AS VARCHAR) AS parent_id,
                        coalesce(j.duration_s, 0.0) AS duration_s, j.failed, j.undecidable, j.measured, j.shown,
                        coalesce(j.passes_so_far, false) AS passes_so_far, j.unit_id IS NOT NULL AS found
-                FROM (SELECT DISTINCT source_id FROM inputs) r LEFT JOIN judged j ON j.unit_id = r.source_id
-            ),
-            w AS (
-                SELECT v.*, passes_so_far AS live, CASE WHEN f.unit_id IS NOT NULL THEN {error} END AS error,
-                       CASE WHEN v.failed IS NOT NULL THEN {{'at': {steps}, 'd': {filtered}}} END AS against,
-                       coalesce(c.mask, 0) AS mask
-                FROM v LEFT JOIN failed f USING (unit_id) LEFT JOIN cover c USING (unit_id)
+                FROM (SELECT DISTINCT source_id FROM inputs) i LEFT JOIN judged j ON j.unit_id = i.source_id
             )
-            SELECT w.* EXCLUDE (failed, undecidable, measured, shown, passes_so_far),
-                   CASE WHEN error IS NOT NULL THEN error WHEN NOT found THEN
-                        {_decision("'pending'", "NULL", "NULL", "'not measured yet'", "NULL", "w.unit_id")}
-                   WHEN against IS NOT NULL THEN against.d ELSE {kept} END AS d,
-                   CASE WHEN (d).outcome = 'quarantined' THEN d END AS lost
-            FROM w
+            SELECT {columns}, v.found, v.passes_so_far AS live, r.step_at,
+                   CASE WHEN f.unit_id IS NOT NULL THEN {error} WHEN NOT v.found THEN
+                        {_decision("'pending'", "NULL", "NULL", "'not measured yet'", "NULL", "v.unit_id")}
+                   WHEN v.failed IS NOT NULL THEN {filtered} ELSE {kept} END AS d,
+                   CASE WHEN (d).outcome = 'quarantined' THEN 2 ELSE 0 END AS stuck
+            FROM v {joins}
         """
+    # Of parents, only those that have something against their children are looked up.
     return f"""
-        WITH v AS ({decision_sql(policy, kind)}),
-        w AS (
-            SELECT v.unit_id, v.source_id, v.parent_id, v.duration_s,
-                   v.passes_so_far AND coalesce(p.live, true) AS live,
-                   CASE WHEN f.unit_id IS NOT NULL THEN {error} ELSE p.error END AS error,
-                   CASE WHEN v.failed IS NULL OR p.against.at <= {steps} THEN p.against
-                        ELSE {{'at': {steps}, 'd': {filtered}}} END AS against,
-                   coalesce(c.mask, 0) AS mask
-            FROM v LEFT JOIN down_{UNITS[kind].parent} p ON p.unit_id = v.parent_id
-            LEFT JOIN failed f ON f.unit_id = v.unit_id LEFT JOIN cover c ON c.unit_id = v.unit_id
-        )
-        SELECT w.*, CASE WHEN s.lost IS NOT NULL THEN s.lost WHEN w.error IS NOT NULL THEN w.error
-                    WHEN w.against IS NOT NULL THEN w.against.d ELSE {kept} END AS d
-        FROM w LEFT JOIN down_sources s ON s.unit_id = w.source_id
+        WITH v AS ({decision_sql(policy, kind)})
+        SELECT {columns}, v.passes_so_far AND coalesce(p.live, true) AS live, least(p.step_at, r.step_at) AS step_at,
+               CASE WHEN p.stuck = 2 THEN p.d WHEN f.unit_id IS NOT NULL THEN {error}
+                    WHEN p.stuck = 1 OR p.step_at <= coalesce(r.step_at, p.step_at) THEN p.d
+                    WHEN v.failed IS NOT NULL THEN {filtered} ELSE {kept} END AS d,
+               greatest(coalesce(p.stuck, 0), CASE WHEN f.unit_id IS NOT NULL THEN 1 ELSE 0 END) AS stuck
+        FROM v {joins} LEFT JOIN (
+            FROM down_{UNITS[kind].parent} WHERE step_at IS NOT NULL OR stuck > 0 OR NOT live
+        ) p ON p.unit_id = v.parent_id
     """
 
 
-def _is_false(rule: Rule) -> str:
-    return f"{_text(f'{rule.keep} is false for ')} || v.shown"
-
-
-def _undecidable(rule: Rule) -> str:
-    head, tail = f"rule {rule.id} ({rule.keep}) is undecidable on ", ": write it to say what null means"
-    return f"{_text(head)} || v.measured || {_text(tail)}"
+def _rules(rules: Sequence[Rule]) -> str:
+    """Return the SELECT of what is said of units that a rule is against, by the rule's place."""
+    rows = [
+        f"({i}, {STEPS.index(r.step)}, {_text(r.step)}, {_text(r.id)}, {_text(f'{r.keep} is false for ')}, "
+        f"{_text(f'rule {r.id} ({r.keep}) is undecidable on ')})"
+        for i, r in enumerate(rules)
+    ]
+    nothing = "(-1, 0, '', '', '', '')"
+    columns = "failed, step_at, step, rule, is_false, undecidable"
+    return f"FROM (VALUES {', '.join(rows) or nothing}) rules({columns})"
 
 
 def _waits(work: Sequence[Work]) -> str:
@@ -223,35 +207,49 @@ def _bit(mask: str, work: Work) -> str:
     return f"({mask} & {1 << work.bit})"
 
 
+_HAS_TO_RUN = _decision(
+    "'pending'", "m.missing", "NULL", "'stage ' || m.missing || ' has to run'", "NULL", "u.unit_id"
+)  # fmt: skip
+
+
+def _unmeasured(kind: UnitKind, work: Iterable[Work]) -> str:
+    """Return SQL for the first stage that a unit itself waits for, null where it waits for none."""
+    cases = " ".join(f"WHEN {_bit('u.mask', w)} = 0 THEN {_text(w.name)}" for w in work if w.covers and w.gate == kind)
+    return f"CASE {cases} END" if cases else "NULL"
+
+
+def _not_measured_yet(stage: str) -> str:
+    said = f"'stage ' || {stage} || ' has not measured it yet'"
+    return _decision("'pending'", stage, "NULL", said, "NULL", "u.unit_id")
+
+
+def _hold_back(leaf: UnitKind, work: Sequence[Work]) -> str:
+    """Return the UPDATE that makes kept units without children pending where work is missing: as a rule none."""
+    first = _unmeasured(leaf, work)
+    pending = f"CASE WHEN ({first}) IS NOT NULL THEN {_not_measured_yet(first)} ELSE {_HAS_TO_RUN} END"
+    return f"""
+        UPDATE down_{leaf} t SET d = w.d FROM (
+            SELECT u.unit_id, {pending} AS d
+            FROM down_{leaf} u LEFT JOIN waits m USING (source_id)
+            WHERE u.d.outcome = 'kept' AND (({first}) IS NOT NULL OR m.missing IS NOT NULL)
+        ) w WHERE w.unit_id = t.unit_id
+    """
+
+
 def _up(kind: UnitKind, work: Iterable[Work]) -> str:
-    """Return the SELECT that settles units from the leaves up: missing work makes pending, dead children close."""
+    """Return the SELECT that settles units from what became of their children: missing work makes pending."""
     kinds = list(UNITS)
-    child = kinds[kinds.index(kind) + 1] if kind != kinds[-1] else None
-    waiting = [w for w in work if w.covers and w.gate == kind]
-    cases = []
-    if waiting:
-        first = "CASE " + " ".join(f"WHEN {_bit('u.mask', w)} = 0 THEN {_text(w.name)}" for w in waiting) + " END"
-        said = f"'stage ' || {first} || ' has not measured it yet'"
-        cases.append(
-            f"WHEN ({first}) IS NOT NULL THEN {_decision(_text('pending'), first, 'NULL', said, 'NULL', 'u.unit_id')}"
-        )
-    said = "'stage ' || m.missing || ' has to run'"
-    has_to_run = (
-        f"WHEN m.missing IS NOT NULL THEN {_decision(_text('pending'), 'm.missing', 'NULL', said, 'NULL', 'u.unit_id')}"
-    )
-    if child is None:
-        return (
-            f"SELECT u.unit_id, u.source_id, u.parent_id, u.duration_s, CASE WHEN u.d.outcome = 'kept' THEN "
-            f"CASE {' '.join(cases)} {has_to_run} ELSE u.d END ELSE u.d END AS d "
-            f"FROM down_{kind} u LEFT JOIN waits m USING (source_id)"
-        )
+    child = kinds[kinds.index(kind) + 1]
+    first = _unmeasured(kind, work)
+    cases = [f"WHEN ({first}) IS NOT NULL THEN {_not_measured_yet(first)}"]
     none = _decision(
         "'filtered'", _text(_NO_CHILD_STEP[child]), _text(f"no_{child}"), _text(f"no {child} were found in it"),
         "NULL", "u.unit_id",
     )  # fmt: skip
     cases += [
         "WHEN b.kept THEN u.d", "WHEN b.pending IS NOT NULL THEN b.pending",
-        "WHEN b.quarantined IS NOT NULL THEN b.quarantined", "WHEN b.last IS NOT NULL THEN b.last.d", has_to_run,
+        "WHEN b.quarantined IS NOT NULL THEN b.quarantined", "WHEN b.last IS NOT NULL THEN b.last.d",
+        f"WHEN m.missing IS NOT NULL THEN {_HAS_TO_RUN}",
     ]  # fmt: skip
     return f"""
         WITH below AS (
@@ -259,8 +257,8 @@ def _up(kind: UnitKind, work: Iterable[Work]) -> str:
                    arg_min(d, unit_id) FILTER (d.outcome = 'pending') AS pending,
                    arg_min(d, unit_id) FILTER (d.outcome = 'quarantined') AS quarantined,
                    bool_and(d.outcome = 'filtered') AS filtered,
-                   max({{'at': {_step_index("d.step")}, 'long': duration_s, 'id': unit_id, 'd': d}}) AS last
-            FROM up_{child} WHERE parent_id IS NOT NULL GROUP BY 1
+                   arg_max({{'at': at_step, 'd': d}}, {{'at': at_step, 'long': duration_s, 'id': unit_id}}) AS last
+            FROM (SELECT *, {_step_index("d.step")} AS at_step FROM up_{child}) WHERE parent_id IS NOT NULL GROUP BY 1
         )
         SELECT u.unit_id, u.source_id, u.parent_id, u.duration_s,
                CASE WHEN u.d.outcome = 'kept' THEN CASE {" ".join(cases)} ELSE {none} END
@@ -306,12 +304,14 @@ def balances(con: duckdb.DuckDBPyConnection, decided: str = "decisions") -> list
     out = []
     for kind, unit in UNITS.items():
         table = t.INPUTS if kind == "sources" else unit.table
+        # The ids of units are the key of their table; the registry may have several paths to one source.
+        distinct = "DISTINCT " if kind == "sources" else ""
         rows = con.execute(
-            f"WITH expected AS (SELECT DISTINCT {unit.id} AS unit_id FROM {table.name}) "
-            f"SELECT outcome, count(*) FILTER (e.unit_id IS NOT NULL), coalesce(sum(duration_s), 0.0) "
-            f"FROM {decided} LEFT JOIN expected e USING (unit_id) WHERE unit = '{kind}' GROUP BY 1"
+            f"WITH expected AS MATERIALIZED (SELECT {distinct}{unit.id} FROM {table.name}) "
+            f"SELECT outcome, count(*) FILTER (unit_id IN (FROM expected)), coalesce(sum(duration_s), 0.0) "
+            f"FROM {decided} WHERE unit = '{kind}' GROUP BY 1 UNION ALL SELECT NULL, count(*), 0.0 FROM expected"
         ).fetchall()
-        ((total,),) = con.execute(f"SELECT count(DISTINCT {unit.id}) FROM {table.name}").fetchall()
+        total = next(n for x, n, _ in rows if x is None)
         counts = {o: next((n for x, n, _ in rows if x == o), 0) for o in OUTCOMES}
         seconds = {o: next((s for x, _, s in rows if x == o), 0.0) for o in OUTCOMES}
         out.append(Balance(kind, total, sum(s for _, _, s in rows), counts, seconds))

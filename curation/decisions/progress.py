@@ -9,7 +9,6 @@ deleted at any time. Stores that are not local keep none.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 import time
@@ -85,7 +84,7 @@ class ProgressReader:
             self._key, self.work = _pipeline_key(stepper()), source_work(stepper().pipeline)
         self._index: dict[str, str] = index["buckets"] if index and index["pipeline"] == self._key else {}
         self._root = str(store.local_path("")) if store.local else ""
-        self._folders = _folders(self._root) if self._root else []
+        self._folders = ["clips", *store.directories("commits"), *store.directories("tables")] if self._root else []
         self._new: dict[str, str] = {}
         self._changed = index is None or index.get("program") != program
 
@@ -114,7 +113,7 @@ class ProgressReader:
         stamp = _stamp(self._root, self._folders, bucket) if self._root else ""
         if stamp and self._index.get(bucket) == stamp and self._store.exists(name):
             with self._store.filesystem().open_input_file(self._store.path(name)) as f:
-                return pq.read_table(f)
+                return pq.ParquetFile(f).read()
         rows = [row for s in ids for row in _examine(self._make(), s)]
         table = pa.Table.from_pylist(rows, schema=_KEPT)
         if stamp:
@@ -151,25 +150,19 @@ def _pipeline_key(stepper: Stepper) -> str:
     return fingerprint(stages=stages, window_s=stepper.pipeline.workflow.window_s)
 
 
-def _folders(root: str) -> list[str]:
-    """Return the directories under a dataset that hold buckets."""
-    found = ["clips"]
-    for kind in ("commits", "tables"):
-        with contextlib.suppress(FileNotFoundError), os.scandir(f"{root}/{kind}") as entries:
-            found += sorted(f"{kind}/{e.name}" for e in entries if e.is_dir())
-    return found
-
-
 def _stamp(root: str, folders: list[str], bucket: str) -> str:
     """Return what changes when a file in a bucket's directories is written, removed or renamed."""
     digest = hashlib.sha256()
     newest = 0
     for folder in folders:
-        for path in (f"{folder}/bucket={bucket}", f"{folder}/bucket={bucket}/{FOLDER}"):
-            with contextlib.suppress(FileNotFoundError):
+        inside = ("", f"/{FOLDER}") if folder.startswith("tables/") else ("",)
+        for path in (f"{folder}/bucket={bucket}{below}" for below in inside):
+            try:
                 at = os.stat(f"{root}/{path}").st_mtime_ns  # noqa: PTH116 - tens of thousands of them
-                newest = max(newest, at)
-                digest.update(f"{path} {at}\n".encode())
+            except FileNotFoundError:
+                continue
+            newest = max(newest, at)
+            digest.update(f"{path} {at}\n".encode())
     young = _SETTLE_NS - (time.time_ns() - newest)
     if young > 0:
         time.sleep(min(young, _SETTLE_NS) / 1e9)

@@ -35,7 +35,7 @@ class Survey:
 def slices(dataset: Dataset) -> Iterator[tuple[Slice, duckdb.DuckDBPyConnection]]:
     """Yield every slice with its tables of units, registry, decisions and manifest in a connection of its own."""
     tables: list[Table[Any]] = [t.INPUTS, t.DECISIONS, t.MANIFEST, *(unit.table for unit in UNITS.values())]
-    for part in dataset.slices():
+    for part in dataset.slices(times=3):
         with contextlib.closing(dataset.connect(tables=tables, part=part)) as con:
             yield part, con
 

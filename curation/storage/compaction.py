@@ -84,7 +84,8 @@ def _settle(store: Store, table: Table, folder: Folder, done: Compaction) -> Non
         folder.compact.remove(file)
         if live:
             where = file.rpartition(f"/{FOLDER}/")[0]
-            rows = ((p.name, p.sha256, store.compacted.read(p, table.schema)) for p in live)
+            read = store.compacted.read_each(live, table.schema)
+            rows = ((p.name, p.sha256, r) for p, r in zip(live, read, strict=True))
             folder.compact.append(_write(store, where, rows, [(p.name, p.sha256) for p in live]))
             done.written += 1
         done.cleared += len(parts) - len(live)

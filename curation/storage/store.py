@@ -10,8 +10,9 @@ import contextlib
 import errno
 import hashlib
 import io
+import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -27,6 +28,8 @@ from schemas.tables import TABLES
 
 ROW_GROUP = 65_536
 """Rows of a Parquet row group, at most."""
+
+_BLOCK = 1 << 22  # bytes read at once
 
 
 _FATAL = {
@@ -133,6 +136,11 @@ class Store:
         sizes = {i.path[len(self.root) + 1 :]: int(i.size) for i in found}
         return {n: sizes[n] for n in sorted(sizes) if not n.rsplit("/", 1)[-1].startswith(".tmp-")}
 
+    def directories(self, prefix: str) -> list[str]:
+        """Return the relative names of the directories right under one, sorted; none where it does not exist."""
+        found = self._fs.get_file_info(pafs.FileSelector(self.path(prefix), allow_not_found=True))
+        return sorted(i.path[len(self.root) + 1 :] for i in found if i.type == pafs.FileType.Directory)
+
     def names(self, prefix: str, suffix: str = "") -> Iterator[str]:
         """Yield the relative names of files under a directory, sorted; temporary files are left out."""
         yield from (name for name in self.sizes(prefix) if name.endswith(suffix))
@@ -203,13 +211,47 @@ class Store:
         Raises FileNotFoundError.
         """
         try:
-            return hashlib.sha256(self.read(name)).hexdigest()
+            return self._file_digest(name)
         except FileNotFoundError:
             part = self.compacted.find(name) if _is_part(name) else None
             if part is None:
                 raise
-            table = TABLES[name.split("/")[1]]
-            return hashlib.sha256(parquet_bytes(self.compacted.read(part, table.schema))).hexdigest()
+            ((_, digest),) = self._part_digests([part])
+            return digest
+
+    def digests(self, names: Iterable[str]) -> Iterator[tuple[str, str | None]]:
+        """Yield each name with its `sha256`, or None where there is no such file; a compact file is opened once."""
+        gathered: list[Part] = []
+        for folder, mine in itertools.groupby(sorted(names), lambda n: n.rpartition("/")[0]):
+            there = self.tables(folder) if _is_part(f"{folder}/") else {}
+            for name in mine:
+                part = there.get(name)
+                if part is not None:
+                    gathered.append(part)
+                    continue
+                try:
+                    yield name, self._file_digest(name)
+                except FileNotFoundError:
+                    yield name, None
+        yield from self._part_digests(sorted(gathered, key=lambda p: (p.file, p.groups)))
+
+    def _file_digest(self, name: str) -> str:
+        digest = hashlib.sha256()
+        with self._fs.open_input_file(self.path(name)) as f:
+            while block := f.read(_BLOCK):
+                digest.update(block)
+        return digest.hexdigest()
+
+    def _part_digests(self, parts: Iterable[Part]) -> Iterator[tuple[str, str]]:
+        """Yield the hash of each part's rows as a file; all empty ones of a table are the same, and most are empty."""
+        for name, group in itertools.groupby(parts, lambda p: p.name.split("/")[1]):
+            mine, empty = list(group), dict[pa.Schema, str]()
+            for part, rows in zip(mine, self.compacted.read_each(mine, TABLES[name].schema), strict=True):
+                known = None if rows.num_rows else empty.get(rows.schema)
+                digest = known or hashlib.sha256(parquet_bytes(rows)).hexdigest()
+                if not rows.num_rows:
+                    empty[rows.schema] = digest
+                yield part.name, digest
 
     def filesystem(self) -> pafs.FileSystem:
         """Return the Arrow file system beneath, for readers that take one."""

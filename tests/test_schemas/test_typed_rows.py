@@ -29,7 +29,6 @@ LEFT = {
     "curation/labels/formats.py": "other tools' files",
     "curation/media/probe.py": "what a container says",
     "curation/memory.py": "ids of any kind of unit",
-    "curation/verify.py": "tables as they are found",
     "schemas/column.py": "what typed values are made with",
     "schemas/extensions.py": "a declaration in JSON",
     "schemas/parts.py": "settings from YAML",
@@ -46,6 +45,8 @@ NO_ROWS = {
     "source_state.py": ('entry["file"]', 'wrote["sha256"]'),  # a commit's
     "status.py": ('step["stage"]',),  # a line of the log
     "compacted.py": ('p["name"]',),  # the footer of a file
+    "files.py": ('e["file"]: e["sha256"]',),  # a commit's
+    "shards.py": ('name, offset, size = m["name"], m["offset"], m["size"]',),  # a member of a tar
     "dataset_step.py": ('keep["source_id"]',),  # what is kept by any table
     "registry.py": ("settings: Mapping[str, Any]",),
     "speech.py": ('heard["', 'scores["'),  # kinds of sound

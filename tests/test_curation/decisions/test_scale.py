@@ -54,7 +54,8 @@ BOUNDED = {
     "report/status.py": {"_splits": "one row a split"},
     "engine/step.py": {"Stepper._unit_digests": "one source"},
     "forget/strip.py": {"_table": "one file", "_shards": "one sidecar"},
-    "verify.py": {"_forgotten": "what was forgotten", "_shards": "the samples of one shard"},
+    "verify/__init__.py": {"_traces": "what was forgotten"},
+    "verify/shards.py": {"broken": "the samples of one shard"},
 }  # fmt: skip
 """Functions that make Python objects of a table's rows, and why these do not grow with the dataset."""
 
@@ -205,7 +206,7 @@ def test_a_dry_run_of_packing_writes_nothing(out: Path) -> None:
 
 
 def test_tables_are_verified_without_opening_a_shard(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("curation.verify._shards", lambda *_: pytest.fail("a shard was opened"))
+    monkeypatch.setattr("curation.verify.broken", lambda *_: pytest.fail("a shard was opened"))
     before = {p.what for p in verify(Dataset(str(out)), shards=False)}
     file = next((out / "tables" / "tracks").rglob("*.parquet"))
     rows = Store(str(out)).read_table(str(file.relative_to(out)), t.TRACKS)
