@@ -17,6 +17,7 @@ from lpm_train import checkpoint
 from lpm_train.checkpoint import find, load_weights
 from lpm_train.config import PRESETS, ConfigError, from_json, override, small, to_json
 from lpm_train.config import toy as toy_preset
+from lpm_train.parts import provenance
 from lpm_train.proof import toy
 from lpm_train.session import resolve, too_narrow
 from lpm_train.stage import make_stage
@@ -265,7 +266,7 @@ def test_a_preset_may_be_a_file_with_parts_of_ones_own(tmp_path: Path, monkeypat
     file.write_text("preset: toy\noptim: {lr: 5e-4}\ndata: {batch: 4, text: {use: 'my_text:Loud', gain: 2}}\n")
     config = resolve(str(file), "d", None, ["data.text.width=9"])
     assert (config.optim.lr, config.data.batch, config.data.root) == (5e-4, 4, "d")
-    made = identity(config.data.text.build())
+    made = provenance(config.data.text.build())
     assert made["class"] == "my_text:Loud" and made["settings"]["gain"] == 2 and made["settings"]["width"] == 9
     assert len(made["code"]) == 64 and from_json(to_json(config)) == config
     for text, said in (
