@@ -22,7 +22,8 @@ from annotators.captions.captioner import Frame
 from annotators.captions.chat import Message, NoAnswerError, ask
 from annotators.captions.chat_reply import frame_parts, parse_reply, structured_request
 from annotators.captions.served import ServedModel
-from annotators.protocols_speech import SAMPLE_RATE_HZ, FloatArray
+from annotators.protocols_speech import FloatArray
+from schemas.time import AUDIO_HZ
 
 Verdict = Literal["Speak", "Conversation", "Listen_dialogue", "Listen_nondialogue", "Silence", "Unknown"]
 
@@ -90,7 +91,7 @@ class OpenAIVerifier(ServedModel):
         request = structured_request(self._model, "verdict", Reply, _MAX_TOKENS)
         content = frame_parts(frames, start_s)
         content.append({"type": "input_audio", "input_audio": {"data": wav_base64(audio), "format": "wav"}})
-        content.append({"type": "text", "text": f"The clip lasts {len(audio) / SAMPLE_RATE_HZ:.2f} s."})
+        content.append({"type": "text", "text": f"The clip lasts {len(audio) / AUDIO_HZ:.2f} s."})
         messages: list[Message] = [{"role": "system", "content": _TASK}, {"role": "user", "content": content}]
         reply, _ = ask(
             self._endpoint, request, messages, lambda text: parse_reply(text, Reply), self._patience, VerdictFailedError
@@ -101,5 +102,5 @@ class OpenAIVerifier(ServedModel):
 def wav_base64(audio: FloatArray) -> str:
     """Return sound [T] at 16 kHz as a base64-encoded 16-bit WAV file."""
     sink = io.BytesIO()
-    soundfile.write(sink, np.clip(audio, -1, 1), SAMPLE_RATE_HZ, format="WAV", subtype="PCM_16")
+    soundfile.write(sink, np.clip(audio, -1, 1), AUDIO_HZ, format="WAV", subtype="PCM_16")
     return base64.b64encode(sink.getvalue()).decode()

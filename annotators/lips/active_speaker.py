@@ -31,7 +31,8 @@ from annotators.lips.lr_asd import AUDIO_FRAMES_PER_VIDEO_FRAME, CONTEXT_FRAMES,
 from annotators.models import weights
 from annotators.parts import Made
 from annotators.protocols import Box
-from annotators.protocols_speech import SAMPLE_RATE_HZ, VIDEO_FPS, ByteArray, FloatArray
+from annotators.protocols_speech import ByteArray, FloatArray
+from schemas.time import AUDIO_HZ, GRID_HZ
 
 CROP_PX = 112
 LR_ASD_WEIGHT = "lr_asd_talkset.pt"
@@ -39,8 +40,8 @@ LR_ASD_WEIGHTS = (LR_ASD_WEIGHT, "lr_asd_ava.pt")
 """LR-ASD fine-tuned on TalkSet and as trained on AVA: they err on different faces, and the mean of both scores errs
 less than either (docs/models.md)."""
 _CROP_SIDE, _CROP_DOWN = 0.75, 0.22  # of the box's longer side
-_CHUNK_FRAMES = 2 * VIDEO_FPS  # longer ones leave the processor's cache and are slower
-_WINDOWS_FRAMES = (2 * VIDEO_FPS, 4 * VIDEO_FPS, 6 * VIDEO_FPS)
+_CHUNK_FRAMES = 2 * GRID_HZ  # longer ones leave the processor's cache and are slower
+_WINDOWS_FRAMES = (2 * GRID_HZ, 4 * GRID_HZ, 6 * GRID_HZ)
 _WINDOW_BATCH = 64
 
 
@@ -200,7 +201,7 @@ class EnvelopeActiveSpeaker:
         _check(crops, audio)
         if len(crops) == 0:
             return np.zeros(0, np.float32)
-        second = VIDEO_FPS
+        second = GRID_HZ
         if mouth_opening is not None and len(crops) >= MIN_FRAMES and np.isfinite(mouth_opening).any():
             rms = np.sqrt(moving_mean(articulation(mouth_opening) ** 2, second))
             lips = np.log(np.maximum(rms, 1e-6) / self.opening_rms_at_zero)
@@ -225,7 +226,7 @@ def _mfcc(audio: FloatArray, first_frame: int, frames: int) -> FloatArray:
     One video frame before and after is computed as well and cut off, so that blocks join without a seam.
     """
     samples = audio_of_frames(audio, first_frame - 1, frames + 2).astype(np.float64) * 32768
-    mfcc = python_speech_features.mfcc(samples, SAMPLE_RATE_HZ, winlen=0.025, winstep=0.010, numcep=13)
+    mfcc = python_speech_features.mfcc(samples, AUDIO_HZ, winlen=0.025, winstep=0.010, numcep=13)
     first = AUDIO_FRAMES_PER_VIDEO_FRAME
     return np.ascontiguousarray(mfcc[first : first + frames * AUDIO_FRAMES_PER_VIDEO_FRAME], dtype=np.float32)
 

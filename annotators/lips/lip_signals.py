@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.signal import butter, sosfiltfilt
 
-from annotators.protocols_speech import SAMPLE_RATE_HZ, VIDEO_FPS, ByteArray, FloatArray
+from annotators.protocols_speech import ByteArray, FloatArray
+from schemas.time import AUDIO_HZ, GRID_HZ
 
-SAMPLES_PER_FRAME = SAMPLE_RATE_HZ // VIDEO_FPS
+SAMPLES_PER_FRAME = AUDIO_HZ // GRID_HZ
 SPEECH_BAND_HZ = (200.0, 4000.0)  # from above most fundamentals and hum up to the end of telephone speech
 ARTICULATION_BAND_HZ = (0.5, 8.0)  # opening and closing of the mouth; syllables come at 2-8 Hz
 MIN_FRAMES = 25
@@ -37,14 +38,14 @@ def speech_band_level_db(audio: FloatArray) -> FloatArray:
     The band filter runs both ways, so that it moves nothing in time. Works in blocks of one minute.
     """
     frames = len(audio) // SAMPLES_PER_FRAME
-    sos = butter(2, SPEECH_BAND_HZ, "bandpass", fs=SAMPLE_RATE_HZ, output="sos")
+    sos = butter(2, SPEECH_BAND_HZ, "bandpass", fs=AUDIO_HZ, output="sos")
     power = np.zeros(frames)
-    block, edge = 60 * VIDEO_FPS, VIDEO_FPS
+    block, edge = 60 * GRID_HZ, GRID_HZ
     for first in range(0, frames, block):
         last = min(frames, first + block)
         start, stop = max(0, first - edge), min(frames, last + edge)
         piece = audio[start * SAMPLES_PER_FRAME : stop * SAMPLES_PER_FRAME]
-        pad = min(len(piece) - 1, SAMPLE_RATE_HZ // 10)
+        pad = min(len(piece) - 1, AUDIO_HZ // 10)
         filtered = sosfiltfilt(sos, piece.astype(np.float64), padlen=pad).reshape(-1, SAMPLES_PER_FRAME)
         power[first:last] = np.mean(filtered**2, axis=1)[first - start : last - start]
     return (10 * np.log10(power + _FLOOR_POWER)).astype(np.float32)
@@ -60,7 +61,7 @@ def fill_gaps(series: FloatArray) -> FloatArray:
 
 def articulation_filter() -> _Doubles:
     """Return the band filter of articulation, 0.5-8 Hz at 25 Hz, as second-order sections."""
-    sos: _Doubles = butter(2, ARTICULATION_BAND_HZ, "bandpass", fs=VIDEO_FPS, output="sos")
+    sos: _Doubles = butter(2, ARTICULATION_BAND_HZ, "bandpass", fs=GRID_HZ, output="sos")
     return sos
 
 
@@ -114,9 +115,9 @@ def mouth_region_motion(crops: ByteArray) -> FloatArray:
     A coarse stand-in for the mouth opening where no landmarks are at hand: head motion counts as well.
     """
     motion = np.zeros(len(crops), np.float32)
-    for first in range(0, len(crops), 10 * VIDEO_FPS):
+    for first in range(0, len(crops), 10 * GRID_HZ):
         start = max(0, first - 1)
-        mouth = np.asarray(crops[start : first + 10 * VIDEO_FPS, 52:100, 30:82], np.float32)
+        mouth = np.asarray(crops[start : first + 10 * GRID_HZ, 52:100, 30:82], np.float32)
         change = np.abs(np.diff(mouth, axis=0)).mean(axis=(1, 2))
         contrast = np.maximum(mouth.std(axis=(1, 2))[1:], 1.0)
         motion[start + 1 : start + 1 + len(change)] = 100 * change / contrast

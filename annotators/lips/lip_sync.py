@@ -18,7 +18,8 @@ from annotators.lips.lip_signals import (
     moving_mean,
     speech_band_level_db,
 )
-from annotators.protocols_speech import VIDEO_FPS, ByteArray, FloatArray, SyncMeasure
+from annotators.protocols_speech import ByteArray, FloatArray, SyncMeasure
+from schemas.time import GRID_HZ
 
 MAX_LAG_FRAMES = 15  # 0.6 s, as far as SyncNet's evaluation searches
 _DYNAMIC_RANGE_DB = 40.0  # sound that much below the loudest tells nothing of the lips
@@ -48,7 +49,7 @@ class EnvelopeLipSync:
         frames = len(mouth_opening)
         check_sync_lengths(audio, frames, MAX_LAG_FRAMES)
         lags = list(range(-MAX_LAG_FRAMES, MAX_LAG_FRAMES + 1))
-        lags_ms = (np.array(lags) * 1000 / VIDEO_FPS).astype(np.float32)
+        lags_ms = (np.array(lags) * 1000 / GRID_HZ).astype(np.float32)
         curve = np.full(len(lags), np.nan, np.float32)
         if np.isfinite(mouth_opening).any():
             sound = _loudness(audio, frames)
@@ -62,7 +63,7 @@ class EnvelopeLipSync:
         best = int(np.argmax(curve))
         offset_frames = float(lags[best]) + _parabola_offset(curve, best)
         return SyncMeasure(
-            offset_ms=offset_frames * 1000 / VIDEO_FPS,
+            offset_ms=offset_frames * 1000 / GRID_HZ,
             confidence=float(curve[best] - np.median(curve)),
             correlation=float(curve[best]),
             lags_ms=lags_ms,

@@ -30,11 +30,12 @@ from annotators.lips.lip_signals import (
 from annotators.lips.sync_audio import WHISPER_WEIGHT, MelSyncAudio, SyncAudio, WhisperSyncAudio
 from annotators.models import weights
 from annotators.parts import Made
-from annotators.protocols_speech import VIDEO_FPS, BoolArray, ByteArray, FloatArray, SyncMeasure
+from annotators.protocols_speech import BoolArray, ByteArray, FloatArray, SyncMeasure
+from schemas.time import GRID_HZ
 
 MODEL_FILE = "lip_sync.npz"
 MAX_LAG_FRAMES = 15  # 0.6 s, as far as SyncNet's evaluation searches
-BLOCK_FRAMES = 60 * VIDEO_FPS
+BLOCK_FRAMES = 60 * GRID_HZ
 LAGS = np.arange(-MAX_LAG_FRAMES, MAX_LAG_FRAMES + 1)
 _SMALLEST_STD = 1e-6
 _CLIP = 4.0  # standard deviations: a landmark that jumped must not decide a minute
@@ -165,7 +166,7 @@ class LearnedLipSync:
         counted = trace.known if use is None else trace.known & use
         # The ends of a track lack sound at some lags: a lag is judged on frames that have it at every lag.
         counted = counted & (trace.log_odds != 0).all(axis=1)
-        lags_ms = (LAGS * 1000 / VIDEO_FPS).astype(np.float32)
+        lags_ms = (LAGS * 1000 / GRID_HZ).astype(np.float32)
         frames = int(counted.sum())
         if frames < MIN_FRAMES:
             return SyncMeasure(np.nan, np.nan, np.nan, lags_ms, np.full(len(LAGS), np.nan, np.float32))
@@ -174,7 +175,7 @@ class LearnedLipSync:
         a, b, c = self._towers.own_voice
         odds = a * curve[best] * frames + b * frames + c
         return SyncMeasure(
-            offset_ms=(float(LAGS[best]) + parabola_offset(curve, best)) * 1000 / VIDEO_FPS,
+            offset_ms=(float(LAGS[best]) + parabola_offset(curve, best)) * 1000 / GRID_HZ,
             confidence=float(curve[best] - np.median(curve)),
             correlation=float(trace.product[counted, best].mean()),
             lags_ms=lags_ms,
@@ -185,7 +186,7 @@ class LearnedLipSync:
 
 def lag_index(offset_ms: float) -> int:
     """Return the column of a trace that is nearest to an offset."""
-    return int(np.clip(round(offset_ms * VIDEO_FPS / 1000), -MAX_LAG_FRAMES, MAX_LAG_FRAMES)) + MAX_LAG_FRAMES
+    return int(np.clip(round(offset_ms * GRID_HZ / 1000), -MAX_LAG_FRAMES, MAX_LAG_FRAMES)) + MAX_LAG_FRAMES
 
 
 def blocks(frames: int) -> list[tuple[int, int]]:

@@ -29,7 +29,8 @@ from annotators.lips.lip_sync_model import (
     standardised,
     with_context,
 )
-from annotators.protocols_speech import VIDEO_FPS, FloatArray
+from annotators.protocols_speech import FloatArray
+from schemas.time import GRID_HZ
 
 TAPS = {"whisper-base": 7, "mel": 11}
 WINDOWS_S = (7, 3, 2)
@@ -37,7 +38,7 @@ _AUDIO_PARTS, _LIP_PARTS, _RIDGE, _COMPONENTS = 64, 12, 1000.0, 8
 _ROUNDS = 2
 _FOLDS = 5
 _MAX_R = 0.95
-MIN_CLIP_FRAMES = 3 * VIDEO_FPS
+MIN_CLIP_FRAMES = 3 * GRID_HZ
 MIN_PEOPLE = 4
 
 Doubles = NDArray[np.float64]
@@ -76,7 +77,7 @@ class HeldOut:
 def fit(clips: Sequence[TalkerClip], taps: int) -> SyncTowers:
     """Return towers fitted on clips in sync, uncalibrated. Raises ValueError for less than a minute of them."""
     use = [c for c in clips if c.in_sync and len(c.lips) >= MIN_CLIP_FRAMES]
-    have_s = sum(len(c.lips) for c in use) / VIDEO_FPS
+    have_s = sum(len(c.lips) for c in use) / GRID_HZ
     if have_s < 60:
         raise ValueError(
             f"only {have_s:.0f} s of talkers in sync to fit on, those held out to test on left aside; "
@@ -209,11 +210,11 @@ def evaluate(
         tower = towers[clip.person]
         seen = seen_features(clip.lips, tower.lips)
         room = len(seen) - 2 * MAX_LAG_FRAMES
-        n = min(round(window_s * VIDEO_FPS), room)
-        if n < VIDEO_FPS:
+        n = min(round(window_s * GRID_HZ), room)
+        if n < GRID_HZ:
             continue
         table = evidence(heard_features(clip.features, tower.audio), seen, tower.correlation)
-        curves = np.array([table[s : s + n].mean(axis=0) for s in range(0, room - n + 1, VIDEO_FPS)])
+        curves = np.array([table[s : s + n].mean(axis=0) for s in range(0, room - n + 1, GRID_HZ)])
         own += [(c.max(), c[zero].max(), n) for c in curves]
         lags[clip.name] = [int(LAGS[c.argmax()]) for c in curves]
         strangers = [c for c in clips if c.person != clip.person and len(c.lips) >= n + 2 * MAX_LAG_FRAMES]
@@ -256,7 +257,7 @@ def at_one_lag(
     """Return [n, 2] mean evidence at the clip's own constant lag and frames, with own sound and with others'."""
     rng = np.random.default_rng(seed)
     own, other = [], []
-    n = round(window_s * VIDEO_FPS)
+    n = round(window_s * GRID_HZ)
     for clip in clips:
         tower = towers[clip.person]
         seen = seen_features(clip.lips, tower.lips)
@@ -264,7 +265,7 @@ def at_one_lag(
             continue
         table = evidence(heard_features(clip.features, tower.audio), seen, tower.correlation)
         series = table[:, int(np.argmax(table.mean(axis=0)))]
-        own += [(series[s : s + n].mean(), n) for s in range(0, len(series) - n + 1, VIDEO_FPS)]
+        own += [(series[s : s + n].mean(), n) for s in range(0, len(series) - n + 1, GRID_HZ)]
         strangers = [c for c in clips if c.person != clip.person and len(c.lips) > n]
         for i in rng.choice(len(strangers), 12):
             voice = heard_features(strangers[i].features, tower.audio)
@@ -278,9 +279,9 @@ def _logistic(pairs: Sequence[tuple[Doubles, Doubles]], intercept: bool) -> tupl
     """Return a, b, c of log-odds = a * sum + b * frames + c, both classes weighing the same."""
     x = np.concatenate([np.concatenate(p) for p in pairs])
     y = np.concatenate([np.r_[np.ones(len(a)), np.zeros(len(b))] for a, b in pairs])
-    inputs = np.stack([x[:, 0] * x[:, 1] / VIDEO_FPS, x[:, 1] / VIDEO_FPS], axis=1)
+    inputs = np.stack([x[:, 0] * x[:, 1] / GRID_HZ, x[:, 1] / GRID_HZ], axis=1)
     found = LogisticRegression(class_weight="balanced", fit_intercept=intercept, C=10.0).fit(inputs, y)
-    a, b = (float(w) / VIDEO_FPS for w in found.coef_[0])
+    a, b = (float(w) / GRID_HZ for w in found.coef_[0])
     return a, b, float(np.ravel(found.intercept_)[0]) if intercept else 0.0
 
 

@@ -16,7 +16,8 @@ from faster_whisper import WhisperModel
 
 from annotators.lips.lip_signals import SAMPLES_PER_FRAME
 from annotators.models import weights
-from annotators.protocols_speech import SAMPLE_RATE_HZ, VIDEO_FPS, FloatArray
+from annotators.protocols_speech import FloatArray
+from schemas.time import AUDIO_HZ, GRID_HZ
 
 WHISPER_WEIGHT = "whisper_base"
 _MEL_BANDS, _MEL_STEPS, _MEL_FFT = 40, 4, 512
@@ -26,7 +27,7 @@ _LOUD_QUANTILE, _LOUD_LEVEL, _SILENT_RMS = 0.95, 0.1, 1e-5
 _WHISPER_FRAMES = 3000  # the encoder's window of 30 s, in its own 10 ms steps
 _WHISPER_ROUND, _WHISPER_LEAST = 500, 1000  # a short piece is padded to 10 s, not to 30: a third of the cost, r = 0.99
 _WHISPER_STEPS = 2  # encoder steps (20 ms) a video frame
-_CHUNK_FRAMES, _LEAD_FRAMES = 28 * VIDEO_FPS, VIDEO_FPS
+_CHUNK_FRAMES, _LEAD_FRAMES = 28 * GRID_HZ, GRID_HZ
 
 
 class SyncAudio(Protocol):
@@ -122,7 +123,7 @@ def _firsts(frames: int) -> range:
 
 def _mel_bands() -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
     """Return triangular filters [40, 257], evenly spaced on the mel scale (O'Shaughnessy's 2595 log10(1 + f/700))."""
-    frequency = np.linspace(0, SAMPLE_RATE_HZ / 2, _MEL_FFT // 2 + 1)
+    frequency = np.linspace(0, AUDIO_HZ / 2, _MEL_FFT // 2 + 1)
     low, high = (2595 * np.log10(1 + hz / 700) for hz in _MEL_HZ)
     edges = 700 * (10 ** (np.linspace(low, high, _MEL_BANDS + 2) / 2595) - 1)
     rising = (frequency - edges[:-2, None]) / (edges[1:-1] - edges[:-2])[:, None]

@@ -19,8 +19,9 @@ import numpy.typing as npt
 
 from annotators.models import weights
 from annotators.models.onnx_session import open_session
-from annotators.protocols_speech import SAMPLE_RATE_HZ, FloatArray
+from annotators.protocols_speech import FloatArray
 from annotators.sound.mel_filters import mel_filters
+from schemas.time import AUDIO_HZ
 
 YAMNET_WEIGHT = "yamnet_w8a8"
 WINDOW_S, HOP_S = 0.96, 0.48
@@ -50,7 +51,7 @@ _FRAME, _STEP, _FFT = 400, 160, 512
 _BANDS, _LOW_HZ, _HIGH_HZ, _LOG_OFFSET = 64, 125.0, 7500.0, 1e-3
 _PATCH = 96
 _PATCH_SAMPLES = (_PATCH - 1) * _STEP + _FRAME
-_HOP_SAMPLES = round(HOP_S * SAMPLE_RATE_HZ)
+_HOP_SAMPLES = round(HOP_S * AUDIO_HZ)
 
 # The export reads and writes unsigned bytes; these are its initializers `audio_*` and `class_scores_*`.
 _INPUT_SCALE, _INPUT_ZERO = 0.047937885, 144

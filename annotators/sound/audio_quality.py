@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from annotators.protocols_speech import SAMPLE_RATE_HZ, FloatArray, Segment
+from annotators.protocols_speech import FloatArray, Segment
+from schemas.time import AUDIO_HZ
 
 SILENCE_DBFS = -60.0
 CLIP_LEVEL = 0.999
@@ -98,7 +99,7 @@ def _clipped_samples(block: FloatArray) -> int:
 def _mark(speech: Sequence[Segment], frames: int) -> NDArray[np.bool_]:
     """Return [frames] whether the middle of each 20 ms frame lies in speech."""
     marked = np.zeros(frames, bool)
-    frame_s = _FRAME_SAMPLES / SAMPLE_RATE_HZ
+    frame_s = _FRAME_SAMPLES / AUDIO_HZ
     for segment in speech:
         marked[max(0, round(segment.start_s / frame_s)) : max(0, round(segment.end_s / frame_s))] = True
     return marked

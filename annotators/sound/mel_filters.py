@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from annotators.protocols_speech import SAMPLE_RATE_HZ
+from schemas.time import AUDIO_HZ
 
 
 def mel_filters(bands: int, low_hz: float, high_hz: float, fft: int) -> npt.NDArray[np.float64]:
@@ -17,7 +17,7 @@ def mel_filters(bands: int, low_hz: float, high_hz: float, fft: int) -> npt.NDAr
     mel = 1127 ln(1 + f / 700) (HTK). `low_hz` and `high_hz` are the outer edges of the first and the last filter.
     """
     edges = np.linspace(_mel(low_hz), _mel(high_hz), bands + 2)
-    at = _mel(np.arange(fft // 2 + 1) * SAMPLE_RATE_HZ / fft)[:, None]
+    at = _mel(np.arange(fft // 2 + 1) * AUDIO_HZ / fft)[:, None]
     rising = (at - edges[:-2]) / (edges[1:-1] - edges[:-2])
     falling = (edges[2:] - at) / (edges[2:] - edges[1:-1])
     return np.asarray(np.clip(np.minimum(rising, falling), 0.0, None))

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from annotators.protocols_speech import SAMPLE_RATE_HZ
 from annotators.sound.mel_filters import mel_filters
+from schemas.time import AUDIO_HZ
 
 EMBEDDING_SIZE = 192
 MEL_BINS = 80
@@ -33,7 +33,7 @@ _CONTEXT_FRAMES = 100
 @cache
 def _filters() -> Tensor:
     """Return Kaldi's filters [257, 80]."""
-    return torch.from_numpy(mel_filters(MEL_BINS, _LOWEST_HZ, SAMPLE_RATE_HZ / 2, _FFT_SIZE).astype(np.float32))
+    return torch.from_numpy(mel_filters(MEL_BINS, _LOWEST_HZ, AUDIO_HZ / 2, _FFT_SIZE).astype(np.float32))
 
 
 def filter_banks(audio: Tensor) -> Tensor:

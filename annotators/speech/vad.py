@@ -14,7 +14,8 @@ import numpy as np
 
 from annotators.models import weights
 from annotators.models.onnx_session import open_session
-from annotators.protocols_speech import SAMPLE_RATE_HZ, FloatArray, Segment, SpeechProbability
+from annotators.protocols_speech import FloatArray, Segment, SpeechProbability
+from schemas.time import AUDIO_HZ
 
 SILERO_WEIGHT = "silero_vad_v6.onnx"
 CHUNK_SAMPLES = 512  # 32 ms, the only chunk the model knows at 16 kHz
@@ -74,7 +75,7 @@ class SileroVoiceActivity:
             output, *state = self._session.run(None, feed)
             values.append(np.asarray(output, np.float32).reshape(-1))
         joined = np.concatenate(values) if values else np.zeros(0, np.float32)
-        return SpeechProbability(joined, CHUNK_SAMPLES / SAMPLE_RATE_HZ, len(audio) / SAMPLE_RATE_HZ)
+        return SpeechProbability(joined, CHUNK_SAMPLES / AUDIO_HZ, len(audio) / AUDIO_HZ)
 
 
 def speech_segments(probability: SpeechProbability, rule: SegmentRule | None = None) -> list[Segment]:

@@ -18,9 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.cluster.hierarchy import fcluster, linkage
 
-from annotators.protocols_speech import SAMPLE_RATE_HZ, FloatArray, SpeakerEmbedder
+from annotators.protocols_speech import FloatArray, SpeakerEmbedder
 from annotators.speech.speaker_segmentation import FRAME_STEP_S, frame_times_s
 from annotators.speech.voices import MIN_CLIP_SAMPLES, cosine_similarity
+from schemas.time import AUDIO_HZ
 
 Frames = NDArray[np.bool_]
 
@@ -107,5 +108,5 @@ def pieces_of(alone: Frames, rule: PieceRule) -> list[tuple[int, int]]:
 
 def _sound(audio: FloatArray, first: int, last: int) -> FloatArray:
     start_s = float(frame_times_s(1)[0]) - FRAME_STEP_S / 2
-    a, b = (round((start_s + frame * FRAME_STEP_S) * SAMPLE_RATE_HZ) for frame in (first, last))
+    a, b = (round((start_s + frame * FRAME_STEP_S) * AUDIO_HZ) for frame in (first, last))
     return audio[max(0, a) : b]

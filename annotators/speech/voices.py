@@ -15,8 +15,9 @@ import numpy as np
 import torch
 
 from annotators.models import weights
-from annotators.protocols_speech import SAMPLE_RATE_HZ, FloatArray
+from annotators.protocols_speech import FloatArray
 from annotators.speech.campplus import EMBEDDING_SIZE, FRAME_SAMPLES, HOP_SAMPLES, CamPlusPlus, filter_banks
+from schemas.time import AUDIO_HZ
 
 CAMPPLUS_WEIGHT = "campplus_cn_en_common.pt"
 MIN_CLIP_SAMPLES = FRAME_SAMPLES + 9 * HOP_SAMPLES  # 0.115 s: the network needs a few frames to pool over
@@ -72,6 +73,6 @@ def cosine_similarity(first: FloatArray, second: FloatArray) -> FloatArray:
 
 
 def _middle(clip: FloatArray) -> FloatArray:
-    longest = int(MAX_CLIP_S * SAMPLE_RATE_HZ)
+    longest = int(MAX_CLIP_S * AUDIO_HZ)
     start = max(0, (len(clip) - longest) // 2)
     return clip[start : start + longest]

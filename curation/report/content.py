@@ -29,6 +29,7 @@ from schemas.tables.pairing import TimelineRow
 from schemas.tables.people import ReferenceRow
 from schemas.tables.speech import AudioEventRow
 from schemas.tables.tracks import TrackRow
+from schemas.time import grid_time
 from schemas.units import packed_columns, view_columns
 
 MAX_SOURCES = 24
@@ -269,7 +270,7 @@ def _curves(
             f"WHERE {known} AND k % 2 = 0 AND list_contains(?, track_id) ORDER BY track_id, k"
         )
         for track, k, value in con.execute(sql, [[i for i in tracks if i[:16] == s]]).fetchall():
-            out[track].append((k / 25.0, value))
+            out[track].append((grid_time(k), value))
     return out
 
 
@@ -354,5 +355,5 @@ def facts(dataset: Dataset) -> Content:
         "policy_id": stored.get("policy_id", ""),
         "speed": stage_speed(dataset),
         "errors": [{**dict(e), "name": names.get(e.source_id, "")} for e in errors],
-        "legend": Markup("").join(key.format(x, x) for x in svg.STATES),
+        "legend": Markup("").join(key.format(x, x) for x in t.LABEL_STATES),
     }

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 from markupsafe import Markup, escape
 
-STATES = ("speak", "listen", "both", "idle", "discard")
-"""States in the order of legends; their colours are CSS classes of the same name."""
+from schemas.tables import LABEL_STATES
 
 
 def funnel_bars(rows: Sequence[tuple[str, float, float | None, str]]) -> Markup:
@@ -93,7 +92,7 @@ class Lanes:
                 f'<rect class="{escape(css)}" x="{x0:.1f}" y="{self._y:.1f}" width="{max(0.8, x1 - x0 - 0.6):.1f}" '
                 f'height="{height}" rx="2"><title>{escape(tip)}</title></rect>'
             )
-            if x1 - x0 > 7.0 * len(css) and css in STATES:
+            if x1 - x0 > 7.0 * len(css) and css in LABEL_STATES:
                 self._parts.append(
                     f'<text class="onstate" x="{(x0 + x1) / 2:.1f}" y="{self._y + 13:.1f}" '
                     f'text-anchor="middle">{escape(css)}</text>'

@@ -21,7 +21,7 @@ from lpm_train.make import Encoders
 from lpm_train.shards import Row, Shards
 from lpm_train.storage import DataError
 from lpm_train.tools.contact_sheet import write_contact_sheet
-from schemas.sample import SAMPLES_PER_FRAME
+from schemas.sample import FPS, SAMPLES_PER_FRAME
 
 
 @dataclass
@@ -109,7 +109,7 @@ def examine(
     shards, out = Shards(data.root, data.where or None), Report()
     rows = list(shards)
     out.samples, out.frames = len(rows), sum(r.n_frames for r in rows)
-    out.hours, out.states = out.frames / 25 / 3600, dict(sorted(Counter(r.state for r in rows).items()))
+    out.hours, out.states = out.frames / FPS / 3600, dict(sorted(Counter(r.state for r in rows).items()))
     out.read_mb_s = _read_speed(shards, rows)
     start = time.perf_counter()
     with ThreadPoolExecutor(max(1, data.workers)) as pool:

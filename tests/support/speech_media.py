@@ -10,7 +10,8 @@ import pytest
 from diarization_score import LabelledTurn, parse_rttm
 
 from annotators.models import weights
-from annotators.protocols_speech import SAMPLE_RATE_HZ, FloatArray
+from annotators.protocols_speech import FloatArray
+from schemas.time import AUDIO_HZ
 
 
 def need(*names: str) -> None:
@@ -22,7 +23,7 @@ def need(*names: str) -> None:
 
 def load_audio(path: Path) -> FloatArray:
     """Decode a file's sound to mono 16 kHz."""
-    resampler = av.AudioResampler(format="flt", layout="mono", rate=SAMPLE_RATE_HZ)
+    resampler = av.AudioResampler(format="flt", layout="mono", rate=AUDIO_HZ)
     parts = []
     with av.open(str(path)) as container:
         for frame in [*container.decode(audio=0), None]:
@@ -32,7 +33,7 @@ def load_audio(path: Path) -> FloatArray:
 
 def cut(audio: FloatArray, start_s: float, end_s: float) -> FloatArray:
     """Return the samples of [start_s, end_s)."""
-    return audio[round(start_s * SAMPLE_RATE_HZ) : round(end_s * SAMPLE_RATE_HZ)]
+    return audio[round(start_s * AUDIO_HZ) : round(end_s * AUDIO_HZ)]
 
 
 def read_rttm(path: Path) -> list[LabelledTurn]:

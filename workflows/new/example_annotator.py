@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from annotators.protocols_speech import SAMPLE_RATE_HZ, FloatArray, SpeechProbability
+from annotators.protocols_speech import FloatArray, SpeechProbability
+from schemas.time import AUDIO_HZ
 
 
 class ExampleAnnotator:
@@ -31,8 +32,8 @@ class ExampleAnnotator:
 
     def probability(self, audio: FloatArray) -> SpeechProbability:
         """Return the speech probability of each step of audio [N] at 16 kHz."""
-        step = round(self.step_s * SAMPLE_RATE_HZ)
+        step = round(self.step_s * AUDIO_HZ)
         blocks = np.pad(audio, (0, -len(audio) % step)).reshape(-1, step)
         level_db = 10 * np.log10(np.maximum(np.mean(blocks.astype(np.float64) ** 2, axis=1), 1e-12))
         sure = np.clip((level_db - self.loud_db) / 12 + 0.5, 0, 1).astype(np.float32)
-        return SpeechProbability(sure, step / SAMPLE_RATE_HZ, len(audio) / SAMPLE_RATE_HZ)
+        return SpeechProbability(sure, step / AUDIO_HZ, len(audio) / AUDIO_HZ)
