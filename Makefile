@@ -7,7 +7,7 @@ SHELL := /bin/bash
 export OMP_NUM_THREADS ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: setup setup-diarization models demo toy test test-slow test-diarization lint bench clean
+.PHONY: setup setup-diarization setup-enhancement models demo toy test test-slow test-diarization test-enhancement lint bench clean
 
 # torch first and with its dependencies (they differ by platform); then the whole pinned set as it is: mediapipe and
 # scenedetect would otherwise pull a second OpenCV that needs a display.
@@ -30,6 +30,10 @@ setup-diarization: setup
 	@$(BIN)/pip install --quiet --no-warn-script-location --no-deps -r constraints-diarization.txt
 	@$(BIN)/python -c "import torch; exit(torch.version.cuda is None)" || rm -f $(VENV)/lib/python*/site-packages/torchaudio/lib/*.so
 
+# DeepFilterNet, for `packing.enhancer: deepfilternet`.
+setup-enhancement: setup
+	@$(BIN)/pip install --quiet --no-warn-script-location --no-deps -r constraints-enhancement.txt
+
 models: setup
 	@$(BIN)/lpm models fetch
 
@@ -47,6 +51,9 @@ test-slow: models
 
 test-diarization: setup-diarization models
 	@$(BIN)/pytest tests/test_annotators/speech/test_diarizers.py
+
+test-enhancement: setup-enhancement models
+	@$(BIN)/pytest tests/test_annotators/sound/test_enhancers.py
 
 lint: setup
 	@$(BIN)/ruff check .

@@ -2,8 +2,8 @@
 
 A stage names a Protocol, a workflow picks a back-end. Every back-end says its `name` and the weight files it
 used, so that each number in a table can be traced to a model, and a heuristic's score is never taken for one.
-All audio is float32 mono at 16 kHz in [-1, 1]; all times are seconds from the first sample of that audio.
-Costs nothing: types only.
+All audio is float32 mono in [-1, 1], at 16 kHz where no other rate is named; all times are seconds from the first
+sample of that audio. Costs nothing: types only.
 """
 
 from __future__ import annotations
@@ -230,4 +230,16 @@ class SourceSeparator(Annotator, Protocol):
 
     def separate(self, mixture: FloatArray) -> FloatArray:
         """Return estimates [S, N] of the voices in mono sound [N] at `rate_hz`, in any order."""
+        ...
+
+
+@runtime_checkable
+class SpeechEnhancer(Annotator, Protocol):
+    """Takes noise away from speech."""
+
+    rate_hz: int
+    """the rate it works at"""
+
+    def enhance(self, sound: FloatArray) -> FloatArray:
+        """Return mono sound [N] at `rate_hz` with its noise taken away, [N] and in time with it."""
         ...

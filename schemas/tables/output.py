@@ -47,6 +47,22 @@ class ClipRow(Row):
         "seconds in which the person's own and another voice are heard at once", packed=IN_AUDIO
     )
     separated_s: Column[float] = c.seconds("of these, seconds taken apart by a separation model", packed=IN_AUDIO)
+    enhancer: Column[str | None] = c.text(
+        "what took noise away from both audios; null = nothing did", null=True, packed=IN_AUDIO
+    )
+    snr_before_db: Column[float | None] = c.real(
+        "signal to noise of the clip's sound before it was enhanced; null where it was not, or nobody speaks in it",
+        "dB",
+        null=True,
+        packed=IN_AUDIO,
+    )
+    snr_after_db: Column[float | None] = c.real("the same, afterwards", "dB", null=True, packed=IN_AUDIO)
+    removed_db: Column[float | None] = c.real(
+        "level of what was taken away, relative to the sound before; null for silence and where nothing was",
+        "dB",
+        null=True,
+        packed=IN_AUDIO,
+    )
 
 
 CLIPS = Table(ClipRow, "clips", (ClipRow.segment_id,))

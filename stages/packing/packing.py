@@ -19,7 +19,7 @@ import numpy as np
 from pydantic import Field
 
 from annotators.parts import Part, part
-from annotators.protocols_speech import SourceSeparator, SpeakerEmbedder
+from annotators.protocols_speech import SourceSeparator, SpeakerEmbedder, SpeechEnhancer
 from annotators.shipped import VOICE_EMBEDDERS
 from curation.media.audio import AudioReader
 from curation.media.encode import encode_clip_bytes, encode_flac
@@ -60,8 +60,9 @@ from stages.clip_plan.content import encoded_size
 from stages.clip_plan.crop import plan_of
 from stages.clip_plan.crop_path import CropPath
 from stages.packing.audio import Role, Run, Samples, level_db, offset_shift_s, role_gain
+from stages.packing.enhancement import CONTEXT_S, UNCHANGED, Change, change, enhanced
 from stages.packing.picture import cropped
-from stages.packing.voices import Bools, Voices, overlaps, separated, wrong_energy
+from stages.packing.voices import Bools, Voices, separated, stretches, wrong_energy
 
 _LEAD_S = 1.0
 """Frames from this long before a clip are looked at, so that a frame shown across its start is found."""
@@ -81,6 +82,10 @@ class PackingSettings(StageSettings):
         160, ge=0, description="smaller offsets are left alone (ms; ITU-R BT.1359 accepts -185 to +90)"
     )
     max_offset_ms: float = Field(600, ge=0, description="larger offsets are taken for another person's voice (ms)")
+    enhancer: Part[SpeechEnhancer | None] = part(
+        {"none": Absent("none"), "deepfilternet": "annotators.sound.deepfilter:DeepFilterNet"},
+        "takes noise away from the packed sound",
+    )
     separator: Part[SourceSeparator | None] = part(
         {"none": Absent("none")}, "takes overlapped voices apart; none ships with the project"
     )
@@ -89,7 +94,9 @@ class PackingSettings(StageSettings):
 
     def parts(self) -> dict[str, Exchangeable]:
         """Return the parts at work: without a separator no voice is embedded."""
-        return super().parts() if self.separator.at_work else {}
+        apart = self.separator.at_work
+        asked = {"enhancer": self.enhancer.at_work, "separator": apart, "embedder": apart}
+        return {name: chosen for name, chosen in super().parts().items() if asked[name]}
 
 
 @dataclass(frozen=True)
@@ -113,13 +120,14 @@ class _Sounds:
     wrong_energy: Mapping[Role, float | None] = field(default_factory=dict)
     overlap_s: float = 0.0
     separated_s: float = 0.0
+    change: Change = UNCHANGED
 
 
 class Packing:
     """Stage: encode the live segments."""
 
     name: ClassVar[str] = "packing"
-    version: ClassVar[int] = 6
+    version: ClassVar[int] = 7
     grain: ClassVar[Grain] = "source"
     reads: ClassVar[tuple[Table, ...]] = (
         SOURCES, SHOTS, CLIP_PLANS, VOICE_TURNS, SPEAKERS, BINDINGS, TIMELINE, SEGMENTS,
@@ -130,8 +138,9 @@ class Packing:
     Settings: ClassVar[type[StageSettings]] = PackingSettings
 
     def __init__(self, settings: PackingSettings) -> None:
-        """Load the separator where one is configured. Raises what importing or building it raises."""
+        """Load enhancer and separator where they are configured. Raises what importing or building them raises."""
         self._settings = settings
+        self._enhancer = settings.enhancer.build()
         self._separator = settings.separator.build()
         self._embedder = None if self._separator is None else settings.embedder.build()
 
@@ -180,6 +189,10 @@ class Packing:
             listen_wrong_energy=sounds.wrong_energy.get("listen"),
             overlap_s=sounds.overlap_s,
             separated_s=sounds.separated_s,
+            enhancer=sounds.change.enhancer,
+            snr_before_db=sounds.change.snr_before_db,
+            snr_after_db=sounds.change.snr_after_db,
+            removed_db=sounds.change.removed_db,
         )
         inputs.save(file, tar)  # last of all: a clip that fails leaves no file
         return {CLIPS: [row]}
@@ -194,9 +207,9 @@ class Packing:
             s.max_offset_ms, s.min_offset_ms,
         )  # fmt: skip
         first = round((span.start_s + shift_s) * PACKED_AUDIO_HZ)
-        sound = source.audio.read_samples(first, first + n)
         names = source.voices.of_segment(segment)
         own, others = source.voices.masks(names, first, n, PACKED_AUDIO_HZ)
+        sound, changed = self._heard(source.audio, first, n, own | others)
         overlapped_s = float((own & others).sum()) / PACKED_AUDIO_HZ
         mixed, done_s = self._apart(sound, names, own, others, source.voices)
         runs = source.runs[segment.track_id]
@@ -205,7 +218,16 @@ class Packing:
             role: mixed[role] * role_gain(runs, role, start_s, n, PACKED_AUDIO_HZ, s.fade_ms / 1000) for role in roles
         }
         wrong = {role: wrong_energy(tracks[role], role, own, others) for role in roles}
-        return _Sounds(tracks, shift_s, wrong, overlapped_s, done_s)
+        return _Sounds(tracks, shift_s, wrong, overlapped_s, done_s, changed)
+
+    def _heard(self, audio: AudioReader, first: int, n: int, speech: Bools) -> tuple[Samples, Change]:
+        """Return a clip's sound [n] from sample `first` on, its noise taken away where that is asked for."""
+        sound = audio.read_samples(first, first + n)
+        if self._enhancer is None:
+            return sound, UNCHANGED
+        lead = CONTEXT_S * PACKED_AUDIO_HZ
+        cleaned = enhanced(audio.read_samples(first - lead, first + n + lead), self._enhancer)[lead : lead + n]
+        return cleaned, change(self._enhancer, sound, cleaned, stretches(speech))
 
     def _apart(
         self, sound: Samples, names: frozenset[str], own: Bools, others: Bools, voices: Voices
@@ -216,14 +238,14 @@ class Packing:
         """
         known = [e for v, e in voices.embeddings.items() if v in names]
         strangers = [e for v, e in voices.embeddings.items() if v not in names]
-        stretches = overlaps(own, others, round(self._settings.min_overlap_s * PACKED_AUDIO_HZ))
-        if self._separator is None or self._embedder is None or not (known and strangers and stretches):
+        overlaps = stretches(own & others, round(self._settings.min_overlap_s * PACKED_AUDIO_HZ))
+        if self._separator is None or self._embedder is None or not (known and strangers and overlaps):
             return {"speak": sound, "listen": sound}, 0.0
         fade_s = self._settings.fade_ms / 1000
-        out = separated(sound, PACKED_AUDIO_HZ, stretches, known, strangers, self._separator, self._embedder, fade_s)
-        for a, b in stretches:
+        out = separated(sound, PACKED_AUDIO_HZ, overlaps, known, strangers, self._separator, self._embedder, fade_s)
+        for a, b in overlaps:
             own[a:b] = others[a:b] = False
-        return out, sum(b - a for a, b in stretches) / PACKED_AUDIO_HZ
+        return out, sum(b - a for a, b in overlaps) / PACKED_AUDIO_HZ
 
 
 def _pictures(

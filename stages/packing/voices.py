@@ -81,30 +81,30 @@ def wrong_energy(track: Samples, role: Role, own: Bools, others: Bools) -> float
     return float(power[others if role == "speak" else own].sum()) / total if total > 0 else None
 
 
-def overlaps(own: Bools, others: Bools, least: int) -> list[tuple[int, int]]:
-    """Return [first, last) of the stretches of at least `least` samples in which both are heard."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[0], (own & others).astype(np.int8), [0]])))
+def stretches(mask: Bools, least: int = 1) -> list[tuple[int, int]]:
+    """Return [first, last) of the stretches of at least `least` samples in which a mask [n] is true."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], mask.astype(np.int8), [0]])))
     return [(int(a), int(b)) for a, b in edges.reshape(-1, 2) if b - a >= least]
 
 
 def separated(
     sound: Samples,
     rate_hz: int,
-    stretches: Sequence[tuple[int, int]],
+    overlaps: Sequence[tuple[int, int]],
     own: Sequence[Samples],
     others: Sequence[Samples],
     separator: SourceSeparator,
     embedder: SpeakerEmbedder,
     fade_s: float,
 ) -> dict[Role, Samples]:
-    """Return the sound [N] for each track, with the given stretches replaced by separated voices.
+    """Return the sound [N] for each track, with the given overlaps replaced by separated voices.
 
     `own`, `others`: embeddings of the person's and the other voices; an estimate belongs to whom it resembles more.
-    Stretches are joined to the mixture by linear cross-fades of `fade_s`, so that energy does not jump.
+    Overlaps are joined to the mixture by linear cross-fades of `fade_s`, so that energy does not jump.
     """
     out: dict[Role, Samples] = {"speak": sound.copy(), "listen": sound.copy()}
     margin, fade = round(CONTEXT_S * rate_hz), max(1, round(fade_s * rate_hz))
-    for a, b in stretches:
+    for a, b in overlaps:
         lo, hi = max(0, a - margin), min(len(sound), b + margin)
         parts = separator.separate(resample(sound[None, lo:hi], rate_hz, separator.rate_hz)[0])
         back = resample(np.asarray(parts, np.float32), separator.rate_hz, rate_hz)[:, : hi - lo]

@@ -14,7 +14,7 @@ from curation.pack.pack import kept_sides, pair_status
 from schemas.tables.pairing import SEGMENTS
 from schemas.time import Interval
 from stages.packing.packing import PackingSettings
-from stages.packing.voices import Voices, overlaps, separated, wrong_energy
+from stages.packing.voices import Voices, separated, stretches, wrong_energy
 
 RATE = 48_000
 
@@ -57,7 +57,7 @@ def test_masks_follow_the_turns_and_the_clip() -> None:
     own, others = voices.masks(frozenset({"me"}), first=1000, n=2000, rate_hz=1000)
     assert own.sum() == 1000 and own[:1000].all()
     assert others.sum() == 1500 and others[500:].all()
-    assert overlaps(own, others, 1) == [(500, 1000)] and overlaps(own, others, 501) == []
+    assert stretches(own & others) == [(500, 1000)] and stretches(own & others, 501) == []
 
 
 def test_own_voices_are_bound_ones_or_the_main_voice_of_what_is_spoken() -> None:
