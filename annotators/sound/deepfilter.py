@@ -4,7 +4,7 @@ The network is run frame by frame (10 ms) by the package's native library, with 
 that equal sounds come out equal and memory is that of the sound and a few frames. It keeps speech and takes the rest
 away: noise and room tone, and also music, applause and part of laughter.
 
-Cost on one core: about 1/13 of real time, and 0.3 s a sound to load the network.
+Cost on one core: about 1/8 of real time, of which 0.3 s a sound to load the network.
 """
 
 from __future__ import annotations
