@@ -97,12 +97,13 @@ def test_a_licence_belongs_to_one_back_end(value: str) -> None:
         resolve(catalog.workflow("conversation"), [f"embedding.backend={value}"])
 
 
-def test_what_is_said_of_a_licence_is_kept_and_changes_no_provenance() -> None:
+def test_what_is_said_of_a_licence_is_kept_and_has_nothing_measured_again() -> None:
     plain, said = (
         next(s for s in resolve(catalog.workflow("conversation"), sets).stages if s.name == "speech").settings
         for sets in (["speech.vad=silero"], ["speech.vad={use: silero, licence: MIT}"])
     )
-    assert said.provenance() == plain.provenance()
+    assert said.provenance() == plain.provenance() and said != plain
+    assert said.measured() == plain.measured()
     again = type(said).model_validate(said.model_dump(mode="json"))
     assert again == said and again.model_dump()["vad"] == {"use": "silero", "licence": "MIT"}
 
