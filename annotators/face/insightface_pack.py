@@ -38,7 +38,7 @@ def made_of_network(model: str, task: Task, kind: str) -> Made:
             "`pip install --no-deps insightface onnx scikit-image` (docs/models.md)"
         ) from e
     file = network_file(model, task)
-    return Made(f"{kind}:{file.name}", (str(file),), library, licence=RESEARCH_ONLY)
+    return Made(f"{kind}:{file.name}", (str(file),), library, private=("model",), licence=RESEARCH_ONLY)
 
 
 def network_file(model: str, task: Task) -> Path:

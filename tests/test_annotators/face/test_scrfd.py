@@ -112,7 +112,9 @@ def test_the_scan_chooses_it_by_one_line_and_its_file_is_fingerprinted(
         ScanSettings.model_validate({"detector": "scrfd"}).detector.build(min_score=0.5, tiles=1)
     (tmp_path / "buffalo_l").symlink_to(pack)
     chosen = ScanSettings.model_validate({"detector": "scrfd"}).detector
+    by_path = ScanSettings.model_validate({"detector": {"use": "scrfd", "model": str(pack)}}).detector
     identity = chosen.provenance("detector")
+    assert by_path.provenance("detector") == identity
     assert identity["detector"] == "insightface-scrfd:det.onnx" and len(identity["det.onnx"]) == 64
     assert identity["insightface"] and str(tmp_path) not in "".join(identity.values())
     built = chosen.build(min_score=0.5, tiles=2)
