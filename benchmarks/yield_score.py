@@ -19,7 +19,7 @@ from truth_people import SHORT_IDLE, Truth
 
 from curation import Dataset
 from curation.decisions.decide import alive, evaluate
-from curation.decisions.ledger import judge, ledger_tables, prepare
+from curation.decisions.ledger import judge, ledger_tables
 from schemas import tables as t
 from schemas.policy import Policy
 from schemas.time import GRID_HZ, Interval, grid_index, grid_range
@@ -49,7 +49,9 @@ def outcomes(dataset: Dataset, policy: Policy) -> dict[str, Outcome]:
     with contextlib.closing(dataset.connect(tables=ledger_tables())) as con:
         con.register("failed_now", t.ERRORS.from_rows(failed))
         con.execute("CREATE TABLE failed AS SELECT DISTINCT ON (unit_id) * FROM failed_now ORDER BY unit_id, stage")
-        prepare(con)
+        con.execute("CREATE TABLE cover(unit_id VARCHAR, mask UBIGINT)")  # nothing waits to be measured
+        con.execute("CREATE TABLE state(source_id VARCHAR, done UBIGINT, settled BOOLEAN)")
+        con.execute("CREATE TABLE exact(source_id VARCHAR, missing VARCHAR)")
         judge(con, policy)
         rows = con.execute(
             "SELECT unit_id, outcome, rule, state FROM decided JOIN segments ON segment_id = unit_id "

@@ -63,7 +63,7 @@ RULES = (
 _BLINK_PROMINENCE = 0.25
 _BLINK_MAX_S = 0.5  # Blinks last 0.1-0.4 s; longer closures are eyes closed.
 _CLOSED, _CLOSED_OFF = 0.45, 0.35
-_SMILES = 0.45
+SMILES = 0.45
 """From this smile on, brows, nose and lip corners tell nothing else: a grin lowers the brows and wrinkles the nose."""
 _NOT_SMILING = ("frown", "nose_wrinkle", "mouth_frown", "lip_press", "pucker")
 _SPEAKING_SMILE = (0.75, 0.5)
@@ -106,7 +106,7 @@ def facial_actions(signals: FaceSignals, baseline: Baseline | None = None, speak
             continue
         series = level(signals, baseline, rule)
         if rule.name in _NOT_SMILING:
-            series = np.where(smile >= _SMILES, 0.0, series)
+            series = np.where(smile >= SMILES, 0.0, series)
         if rule.name == "squint":
             series = np.where(down, 0.0, series)
         on, off, min_s = rule.on, rule.off, rule.min_s

@@ -12,7 +12,7 @@ import numpy as np
 
 from annotators.face.sizes import NEUTRAL_NEEDS, Part, face_px, part_of, readable_parts
 from annotators.performance.emotion_rules import emotions, expressions, ranked
-from annotators.performance.facial_actions import facial_actions
+from annotators.performance.facial_actions import SMILES, facial_actions
 from annotators.performance.gaze_targets import Side, gaze_events, gaze_ratios, gaze_targets, main_gaze
 from annotators.performance.head_gestures import angular_speed, body_motion_level, face_speed, head_gestures
 from annotators.performance.shot_type import segment_shot_type
@@ -105,7 +105,9 @@ def measure(
     ratios = gaze_ratios(gaze_targets(filled, baseline, partner), signals.valid) if "gaze" in readable else {}
     if "closed" in ratios and "lids" not in readable:
         ratios = {}
-    neutral = ("neutral",) if readable >= NEUTRAL_NEEDS and profile.mean() <= 0.5 else ()
+    # A smile too short to be told while the person speaks is no neutral face either.
+    smiles = float(np.median(filled.shape("mouthSmile"))) >= SMILES
+    neutral = ("neutral",) if readable >= NEUTRAL_NEEDS and profile.mean() <= 0.5 and not smiles else ()
     still_ratio = event_ratio(gestures, "still", filled)
     shot = segment_shot_type(signals)
     blinks = sum(e.name == "blink" for e in actions)

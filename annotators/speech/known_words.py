@@ -39,5 +39,8 @@ def known_segment(segment: TranscribedSegment, rule: KnownRule) -> bool:
 
 
 def known_word(word: Word, rule: KnownRule) -> bool:
-    """Say whether a word of a known segment is known itself."""
-    return word.probability >= rule.min_word
+    """Say whether a word of a known segment is known itself: surely heard, and spelt in whole characters.
+
+    A recogniser of bytes may stop within a character; what is left of it is U+FFFD, however sure it was.
+    """
+    return word.probability >= rule.min_word and "\ufffd" not in word.text

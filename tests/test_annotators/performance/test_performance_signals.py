@@ -48,6 +48,11 @@ def test_a_still_face_is_neutral() -> None:
     assert shown.blinks_per_min == 0
 
 
+def test_a_smile_too_weak_to_be_told_of_a_speaker_is_not_neutral() -> None:
+    grins = measure(face(shapes={"mouthSmile": np.full(len(T), 0.6)}), speaking=True)
+    assert "smiling" not in grins.expressions and "neutral" not in (*grins.expressions, *grins.emotions)
+
+
 @pytest.mark.parametrize(
     ("shapes", "action"),
     [

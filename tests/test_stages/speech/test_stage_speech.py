@@ -17,7 +17,7 @@ from table_rows import source_row
 
 from annotators.models import weights
 from annotators.protocols_speech import TranscribedSegment, Transcript, Turn, Word
-from annotators.speech.known_words import KnownRule
+from annotators.speech.known_words import KnownRule, known_word
 from curation.media.encode import encode_flac
 from curation.memory import MemoryInputs
 from curation.stage import WorkItem
@@ -103,6 +103,10 @@ def _words(probabilities: list[float], **scores: Any) -> list[str | None]:
 
 def test_a_doubtful_word_is_null_and_its_guess_kept() -> None:
     assert _words([0.9, 0.1, 0.8]) == ["w0", None, "w2"]
+
+
+def test_a_word_that_ends_within_a_character_is_not_known() -> None:
+    assert [known_word(Word(0.0, 0.5, text, 0.9), KnownRule()) for text in ("lời", "l\ufffd")] == [True, False]
 
 
 @pytest.mark.parametrize(
