@@ -39,7 +39,7 @@ class StageSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    def measured(self) -> dict[str, Any]:
+    def measured(self) -> dict[str, object]:
         """Return the settings as JSON, without what changes no number."""
         return self.model_dump(mode="json", context=MEASURED)
 
