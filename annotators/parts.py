@@ -11,7 +11,7 @@ that.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,7 +21,7 @@ from pydantic import Field
 from annotators.models import weights
 from schemas import parts
 from schemas.parts import AUTO, Absent, Shipped
-from schemas.use import Shared, code_sha256, owner
+from schemas.use import Shared, UseError, arguments, code_sha256, load, owner
 
 T = TypeVar("T", covariant=True)
 
@@ -35,6 +35,10 @@ class Made:
     libraries: Mapping[str, str] = field(default_factory=dict)
     private: tuple[str, ...] = ()
     """settings that do not stand beside samples, such as an address"""
+    licence: str | None = None
+    """of weights that are not in the registry, where the settings do not say it; None = unknown"""
+    served: tuple[str, ...] = ()
+    """models that it asks somewhere else, whose licence nobody here knows"""
 
 
 @dataclass(frozen=True)
@@ -74,6 +78,40 @@ class Part(parts.Part[T]):
     """A back-end that was chosen, with its settings; `build` makes it."""
 
     _declared: Declared
+
+    def __init__(self, declared: Declared, protocol: Any, choice: str, given: Mapping[str, Any]) -> None:
+        """Check the choice; `licence` among its settings is what the user says of weights that are not registered.
+
+        Raises UseError where it, or a setting, cannot be used.
+        """
+        self.licence = given.get("licence")
+        super().__init__(declared, protocol, choice, {k: v for k, v in given.items() if k != "licence"})
+        if self.licence is not None and (choice == AUTO or not isinstance(self.licence, str)):
+            raise UseError("licence is the name of a licence, and belongs to a back-end that `use:` names")
+
+    @property
+    def written(self) -> str | dict[str, Any]:
+        """The choice as a workflow writes it."""
+        if self.licence is None:
+            return super().written
+        return {"use": self.choice, **self.given, "licence": self.licence}
+
+    def licences(self) -> dict[str, str | None]:
+        """Return the licence of each model at work, None where it is not known.
+
+        It is the registry's, else what the settings say, else what the back-end says. Raises as `provenance` does.
+        """
+        if not self.at_work:
+            return {}
+        made = made_of(*self._builder(self.settled))
+        own = self.licence or made.licence
+        return {_base(n): weights.licence(n) or own for n in made.weights} | dict.fromkeys(made.served, own)
+
+    def others(self) -> Iterator[Part[T]]:
+        """Yield the other shipped choices that a short name alone makes, in order."""
+        for name, shipped in self._declared.shipped.items():
+            if name != self.settled and _complete(shipped):
+                yield Part(self._declared, self._protocol, name, {})
 
     def provenance(self, label: str) -> dict[str, str]:
         """Return what determines its numbers: `label` -> its name, and hashes, versions and settings.
@@ -118,7 +156,16 @@ def made_of(builder: Callable[..., Any], given: Mapping[str, Any]) -> Made:
         made: Made = cls.made_of(**given)
         return made
     files = [str(v) for v in given.values() if isinstance(v, Path) or (isinstance(v, str) and Path(v).is_file())]
-    return Made(getattr(cls, "name", cls.__name__), (*getattr(cls, "weights", ()), *files))
+    named = (*getattr(cls, "weights", ()), *files)
+    return Made(getattr(cls, "name", cls.__name__), named, licence=getattr(cls, "licence", None))
+
+
+def _complete(shipped: Shipped) -> bool:
+    if isinstance(shipped, Absent):
+        return True
+    given = {"use": shipped} if isinstance(shipped, str) else dict(shipped)
+    takes = arguments(load(given.pop("use")))
+    return all(p.default is not p.empty or n in given for n, p in takes.items())
 
 
 def _base(name: str) -> str:

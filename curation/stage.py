@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict
 
+from schemas.parts import MEASURED
 from schemas.table import Row, Table
 from schemas.time import Interval
 
@@ -37,6 +38,10 @@ class StageSettings(BaseModel):
     """Base of every stage's settings: immutable, and an unknown name is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def measured(self) -> dict[str, object]:
+        """Return the settings as JSON, without what changes no number."""
+        return self.model_dump(mode="json", context=MEASURED)
 
     def parts(self) -> dict[str, Exchangeable]:
         """Return the settings that choose back-ends, by name; those that are never asked are left out."""

@@ -18,6 +18,8 @@ from schemas.use import UseError, arguments, checked, load, near, owner
 
 T = TypeVar("T", covariant=True)
 AUTO = "auto"
+MEASURED = "measured"
+"""Context in which settings are dumped without what changes no number."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,9 @@ class Declared:
         protocol = next((a for a in _options(source) if a is not type(None)), object)
         return core_schema.no_info_plain_validator_function(
             lambda value: self.read(protocol, value),
-            serialization=core_schema.plain_serializer_function_ser_schema(lambda p: p.written),
+            serialization=core_schema.plain_serializer_function_ser_schema(
+                lambda p, info: p.measured if info.context == MEASURED else p.written, info_arg=True
+            ),
         )
 
 
@@ -97,9 +101,14 @@ class Part(Generic[T]):
             checked(*self._builder(choice), declared.offers)
 
     @property
+    def measured(self) -> str | dict[str, Any]:
+        """The choice with the settings that its numbers depend on."""
+        return {"use": self.choice, **self.given} if self.given else self.choice
+
+    @property
     def written(self) -> str | dict[str, Any]:
         """The choice as a workflow writes it."""
-        return {"use": self.choice, **self.given} if self.given else self.choice
+        return self.measured
 
     @property
     def at_work(self) -> bool:

@@ -62,12 +62,15 @@ def run(
     set_: Annotated[list[str] | None, typer.Option("--set", help="stage.setting=value")] = None,
     retry: Annotated[bool, typer.Option("--retry", help="try quarantined items again")] = False,
     wait_for_nodes: WaitOption = False,
+    commercial: Annotated[
+        bool, typer.Option("--commercial", help="refuse models whose licence is for research only, or not known")
+    ] = False,
     allow_quarantine: Annotated[bool, typer.Option(help="exit 0 even when items are in quarantine")] = False,
 ) -> None:
     """Run a workflow: measure every input, decide, pack, report. Run it again to go on or to add inputs."""
     quarantined = jobs.run(
         err, out, inputs or [], out_, workflow, policy, engine, address, set_ or [],
-        retry=retry, wait_for_nodes=wait_for_nodes,
+        retry=retry, wait_for_nodes=wait_for_nodes, commercial=commercial,
     )  # fmt: skip
     if quarantined and not allow_quarantine:
         raise typer.Exit(3)

@@ -46,4 +46,4 @@ class ServedModel:
     @classmethod
     def made_of(cls, model: str, **_: object) -> Made:
         """Name the served model; its weights live at the server, and its address is nobody's business."""
-        return Made(f"openai:{model}", private=("base_url", "api_key_env"))
+        return Made(f"openai:{model}", private=("base_url", "api_key_env"), served=(model,))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import cv2
 import numpy as np
@@ -56,6 +56,19 @@ def whole_in_tile(box: Box, tile: tuple[int, ...], image: tuple[int, int], overl
     right_ok = x + w == image[0] or box.x + box.w < x + w
     bottom_ok = y + h == image[1] or box.y + box.h < y + h
     return left_ok and top_ok and right_ok and bottom_ok
+
+
+def in_tiles(rgb: Image, per_side: int, detect: Callable[[Image], Iterable[FaceBox]]) -> list[FaceBox]:
+    """Return the whole faces that `detect` finds in the tiles of a picture, in its pixels; none for one tile a side."""
+    height, width = rgb.shape[:2]
+    found = []
+    for tile in tile_grid(width, height, per_side) if per_side > 1 else ():
+        x, y, w, h = tile
+        for box in detect(rgb[y : y + h, x : x + w]):
+            moved = FaceBox(box.x + x, box.y + y, box.w, box.h, box.score)
+            if whole_in_tile(moved, tile, (width, height)):
+                found.append(moved)
+    return found
 
 
 def crop_box(face: Box, scale: float = 1.8) -> Box:

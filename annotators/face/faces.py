@@ -13,7 +13,7 @@ from typing import Any, Self
 import numpy as np
 from mediapipe.tasks.python import vision
 
-from annotators.face.boxes import merge, tile_grid, whole_in_tile
+from annotators.face.boxes import in_tiles, merge
 from annotators.face.mesh import BLENDSHAPES, head_pose
 from annotators.models.mediapipe_runtime import Task, local_options, quiet_stderr
 from annotators.models.weights import resolve
@@ -56,15 +56,8 @@ class FaceDetector:
         full, short = _boxes(self._full, rgb), _boxes(self._short, rgb)
         large = [box for box in short if box.w >= _LARGE_FACE * max(width, height)]
         small = [box for box in short if box.w < _LARGE_FACE * max(width, height)]
-        found = [*large, *full, *small]
-        if self._tiles > 1:
-            for tile in tile_grid(width, height, self._tiles):
-                x, y, w, h = tile
-                for box in _boxes(self._full, rgb[y : y + h, x : x + w]):
-                    moved = FaceBox(box.x + x, box.y + y, box.w, box.h, box.score)
-                    if whole_in_tile(moved, tile, (width, height)):
-                        found.append(moved)
-        return merge(found)
+        tiled = in_tiles(rgb, self._tiles, lambda part: _boxes(self._full, part))
+        return merge([*large, *full, *small, *tiled])
 
     def close(self) -> None:
         """Release both models; the detector cannot be used afterwards."""

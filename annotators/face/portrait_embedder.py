@@ -10,7 +10,7 @@ InsightFace publishes are for research that is not commercial. Costs: see
 from __future__ import annotations
 
 import warnings
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -18,12 +18,17 @@ import numpy as np
 from annotators.face.alignment import eye_corners_and_nose_from_five
 from annotators.face.dlib_embedder import SAME_PERSON_DISTANCE, FaceEmbedder
 from annotators.face.face_reid import FaceReid
-from annotators.models import weights
-from annotators.models.onnx_session import open_session
+from annotators.face.insightface_pack import made_of_network
+from annotators.models.onnx_session import Device, open_session
 from annotators.parts import Made
 from annotators.protocols import Box, FloatArray, Image
 
 ARCFACE_SAME_PERSON_COSINE = 0.35
+
+Portrayed = tuple[Image, FloatArray | None, Box]
+"""What `PortraitEmbedder.embed` is given."""
+
+_BATCH = 32
 
 _BROWS = 0.2
 """Share of a face box above the brows, which dlib's own aligner does not expect."""
@@ -47,6 +52,18 @@ class PortraitEmbedder(Protocol):
             five: eye centres, nose tip, mouth corners [5, 2] in its pixels; None where no landmarks were found.
             face: the face's box in its pixels.
         """
+
+
+def embed_each(embedder: PortraitEmbedder, portraits: Sequence[Portrayed]) -> list[FloatArray]:
+    """Embed portraits in their order; together where the embedder has `embed_many`, with the same arguments in a list.
+
+    A batch may differ from single calls in the last bits.
+    """
+    together = getattr(embedder, "embed_many", None)
+    if together is None:
+        return [embedder.embed(*portrait) for portrait in portraits]
+    embedded: list[FloatArray] = together(portraits)
+    return embedded
 
 
 class DlibPortraits:
@@ -83,24 +100,26 @@ class ReidPortraits:
 class ArcFacePortraits:
     """An ArcFace network in ONNX, such as InsightFace's `w600k_r50.onnx`, aligned and run as insightface does."""
 
-    def __init__(self, model: str) -> None:
-        """Open a model file, by path or by its name in a directory of OPENLPM_MODELS.
+    def __init__(self, model: str, device: Device = "cpu") -> None:
+        """Open a network: an ONNX file or a pack's directory, by path or by its name in a directory of OPENLPM_MODELS.
 
         Raises:
-            WeightsNotFound: there is no such file.
-            ImportError: insightface is not installed.
+            WeightsNotFound: there is no such network.
+            PartNotInstalledError: insightface, or CUDA where it is asked for, is not there.
         """
+        made = self.made_of(model)
         from insightface.model_zoo.arcface_onnx import ArcFaceONNX
 
-        file = weights.locate(model)
-        self.name, self.weights = self.made_of(model).name, (file.name,)
-        self._network: Any = ArcFaceONNX(str(file), session=open_session(file))
+        (file,) = made.weights
+        self.name, self.weights = made.name, made.weights
+        self._network: Any = ArcFaceONNX(file, session=open_session(file, device=device))
+        self._batch = 1 if isinstance(self._network.input_shape[0], int) else _BATCH
         self._scale = SAME_PERSON_DISTANCE / float(np.sqrt(2 - 2 * ARCFACE_SAME_PERSON_COSINE))
 
     @classmethod
-    def made_of(cls, model: str) -> Made:
-        """Name the back-end and its file, without opening it as a network."""
-        return Made(f"insightface-arcface:{Path(model).name}", (model,))
+    def made_of(cls, model: str, **_: object) -> Made:
+        """Name the back-end and its file. Raises WeightsNotFound, PartNotInstalledError."""
+        return made_of_network(model, "recognition", "insightface-arcface")
 
     def chip(self, rgb: Image, five: FloatArray | None, face: Box) -> Image:
         """Return the aligned face [112, 112, 3] RGB; without landmarks, by where they lie in a frontal face's box."""
@@ -115,9 +134,14 @@ class ArcFacePortraits:
 
     def embed(self, rgb: Image, five: FloatArray | None, face: Box) -> FloatArray:
         """Embed one face, float32 [E] of length 0.53."""
-        bgr = np.ascontiguousarray(self.chip(rgb, five, face)[..., ::-1])
-        vector = np.asarray(self._network.get_feat(bgr), np.float64).ravel()
-        return np.asarray(self._scale * vector / max(1e-12, float(np.linalg.norm(vector))), np.float32)
+        return self.embed_many([(rgb, five, face)])[0]
+
+    def embed_many(self, portraits: Sequence[Portrayed]) -> list[FloatArray]:
+        """Embed faces in batches, where the network's batch size is free, else one by one; in their order."""
+        chips = [np.ascontiguousarray(self.chip(*portrait)[..., ::-1]) for portrait in portraits]
+        batches = (chips[i : i + self._batch] for i in range(0, len(chips), self._batch))
+        vectors = [np.asarray(v, np.float64).ravel() for batch in batches for v in self._network.get_feat(batch)]
+        return [np.asarray(self._scale * v / max(1e-12, float(np.linalg.norm(v))), np.float32) for v in vectors]
 
 
 def _five_in_box(face: Box) -> FloatArray:

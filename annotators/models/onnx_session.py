@@ -1,19 +1,34 @@
-"""How every onnxruntime model here is opened: on one thread, quietly, on the CPU."""
+"""How every onnxruntime model here is opened: on one thread, quietly, on the CPU unless CUDA is asked for."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import onnxruntime
 
+from annotators.optional_parts import PartNotInstalledError
 
-def open_session(file: Path, *, arena: bool = True) -> onnxruntime.InferenceSession:
+Device = Literal["cpu", "cuda"]
+
+_PROVIDERS = {"cpu": ["CPUExecutionProvider"], "cuda": ["CUDAExecutionProvider", "CPUExecutionProvider"]}
+
+
+def open_session(file: Path | str, *, arena: bool = True, device: Device = "cpu") -> onnxruntime.InferenceSession:
     """Open a model file. One thread, so that its numbers do not depend on the machine and workers share the cores.
 
     `arena=False` gives memory back after each run instead of keeping the most that was ever needed.
+    Raises PartNotInstalledError where CUDA is asked for and this onnxruntime, or this machine, has none.
     """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.enable_cpu_mem_arena = arena
     options.log_severity_level = 3
-    return onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+    providers = [p for p in _PROVIDERS[device] if p in onnxruntime.get_available_providers()]
+    session = onnxruntime.InferenceSession(str(file), options, providers=providers)
+    if session.get_providers()[0] != _PROVIDERS[device][0]:  # onnxruntime goes on without a provider that fails
+        raise PartNotInstalledError(
+            f"device={device} needs onnxruntime-gpu and a GPU that it can use; here {Path(file).name} would run by "
+            f"{session.get_providers()[0]}: install it (docs/models.md), or choose device=cpu"
+        )
+    return session

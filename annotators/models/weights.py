@@ -41,6 +41,7 @@ __all__ = [
     "fetch",
     "find",
     "here",
+    "licence",
     "locate",
     "model_directories",
     "registry",
@@ -85,6 +86,14 @@ def check(names: Iterable[str] | None = None) -> list[WeightStatus]:
     return [_status(lookup(name)) for name in (registry() if names is None else names)]
 
 
+def licence(name: str) -> str | None:
+    """Return a weight's licence: the registry's, ours for what ships with the project, None where it is not known."""
+    if name in registry():
+        return lookup(name).licence
+    ours = {file.name for file in Path(__file__).parent.iterdir()}
+    return "Apache-2.0" if name in ours else None
+
+
 def sha256(name: str) -> str:
     """Return the SHA-256 of a weight, for fingerprints: the registry's, or that of a file of the user's own."""
     return lookup(name).sha256 if name in registry() else _digest(locate(name))
@@ -100,14 +109,14 @@ def here(name: str) -> bool:
         return False
 
 
-def locate(name: str) -> Path:
+def locate(name: str, *, folders: bool = False) -> Path:
     """Return a model file that is not in the registry: by path, or by name in OPENLPM_MODELS, the cache, or here.
 
-    Raises WeightsNotFound with the places that were tried.
+    With `folders` a directory of that name will do. Raises WeightsNotFound with the places that were tried.
     """
     places = [Path(name), *(d / name for d in (*model_directories(), cache_directory(), Path(__file__).parent))]
     for place in places:
-        if place.is_file():
+        if place.is_file() or (folders and place.is_dir()):
             return place.absolute()
     raise WeightsNotFound(
         f"no model file {name!r}: looked for {', '.join(map(str, places))}. Put it into a directory of OPENLPM_MODELS"

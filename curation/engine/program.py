@@ -48,4 +48,5 @@ def _files(texts: Iterable[str]) -> Iterator[Path]:
     for models in (*model_directories(), cache_directory()):
         with contextlib.suppress(OSError):
             yield from sorted(models.iterdir())
-    yield from (Path(text) for text in texts if len(text) < 256 and "\0" not in text and Path(text).is_file())
+    for path in (Path(text) for text in texts if len(text) < 256 and "\0" not in text):
+        yield from [path] if path.is_file() else sorted(path.glob("*.onnx"))

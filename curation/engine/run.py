@@ -14,7 +14,7 @@ import platform
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -64,6 +64,8 @@ class Job:
     retry: bool = False
     warnings: tuple[str, ...] = ()
     """what the run said at its start, for `status` and the report"""
+    licences: Mapping[str, Mapping[str, str]] | None = None
+    """of the models at work, by the setting that chooses them, where all were asked to be free for commercial use"""
 
     def stepper(self) -> Stepper:
         """Open the store and return a stepper without models."""
@@ -283,6 +285,8 @@ class _Log:
             "policy": job.policy.model_dump(mode="json"),
             "policy_id": job.policy.policy_id,
             "warnings": list(job.warnings),
+            "commercial": job.licences is not None,
+            "licences": job.licences,
         }
         store.write_json(f"runs/{run_id}/run.json", facts)
 

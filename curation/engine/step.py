@@ -283,7 +283,7 @@ class Stepper(SourceState):
             source=item.source_id,
             stage=cls.name,
             version=cls.version,
-            settings=resolved.settings.model_dump(mode="json"),
+            settings=resolved.settings.measured(),
             identity=self.provenance(resolved),
             window=window if cls.grain == "window" else None,
             units=item.units if cls.gate_mode == "together" else None,

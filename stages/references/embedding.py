@@ -17,10 +17,10 @@ import pyarrow.compute as pc
 from pydantic import Field
 
 from annotators.body.measures import body_yaw_deg, plausible_yaw
-from annotators.face.portrait_embedder import PortraitEmbedder
+from annotators.face.portrait_embedder import PortraitEmbedder, Portrayed, embed_each
 from annotators.face.views import expression_of, portrait_quality, view_from_yaw
 from annotators.parts import Part, part
-from annotators.protocols import Box, Image
+from annotators.protocols import Box, FloatArray, Image
 from annotators.protocols_body import BodyAnalyzer
 from annotators.shipped import BODY_ANALYZERS, FACE_REID
 from curation.media.encode import decode_jpeg
@@ -64,7 +64,8 @@ class EmbeddingSettings(StageSettings):
             "arcface": {"use": "annotators.face.portrait_embedder:ArcFacePortraits", "model": "w600k_r50.onnx"},
         },
         "retail: Intel's face-reidentification-retail-0095; dlib: its descriptor, weaker on many looks; arcface: a "
-        "network of your own (`model`: an ONNX file, by path or by its name in OPENLPM_MODELS), run by insightface; "
+        "network of your own (`model`: an ONNX file or a pack's folder, by path or by name in OPENLPM_MODELS), run by "
+        "insightface; "
         "auto: retail where its weights are, else dlib",
         auto=("retail", "dlib"),
     )
@@ -89,7 +90,7 @@ class Embedding:
     Settings: ClassVar[type[StageSettings]] = EmbeddingSettings
 
     def __init__(self, settings: EmbeddingSettings) -> None:
-        """Load the network. Raises WeightsNotFound; ImportError where arcface is asked for without insightface."""
+        """Load the network. Raises WeightsNotFound; PartNotInstalledError where arcface lacks what runs it."""
         self._settings = settings
         self._embedder = settings.backend.build()
         self._body = settings.body.build()
@@ -117,17 +118,22 @@ class Embedding:
         def measure(track: str) -> Rows:
             if track not in chosen:
                 raise ValueError(f"track {track} has no portrait: its face was never confirmed by landmarks")
-            rows = [self._row(track, item.source_id, labels[track][c.k], images[track, c.k]) for c in chosen[track]]
+            of_track = [(labels[track][c.k], images[track, c.k]) for c in chosen[track]]
+            shown = [_portrayed(portrait) for _, portrait in of_track]
+            vectors = embed_each(self._embedder, shown)
+            rows = [
+                self._row(track, item.source_id, label, face, vector)
+                for (label, _), face, vector in zip(of_track, shown, vectors, strict=True)
+            ]
             return {FACE_EMBEDDINGS: rows}
 
         return each_unit(item.units, measure)
 
-    def _row(self, track: str, source_id: str, label: Label, portrait: PortraitRow) -> FaceEmbeddingRow:
-        candidate = label.candidate
-        rgb = decode_jpeg(portrait.image)
-        five = np.asarray(portrait.points_xy, np.float32).reshape(-1, 2)
-        embedding = self._embedder.embed(rgb, five if len(five) else None, Box(*portrait.face_xywh))
-        body_yaw = plausible_yaw(self._body_yaw(rgb, Box(*portrait.face_xywh)), _or_none(candidate.yaw_deg))
+    def _row(
+        self, track: str, source_id: str, label: Label, portrait: Portrayed, embedding: FloatArray
+    ) -> FaceEmbeddingRow:
+        candidate, (rgb, _, face) = label.candidate, portrait
+        body_yaw = plausible_yaw(self._body_yaw(rgb, face), _or_none(candidate.yaw_deg))
         return FaceEmbeddingRow(
             track_id=track,
             source_id=source_id,
@@ -150,6 +156,11 @@ class Embedding:
         """Return where the chest faces, where a portrait shows both shoulders."""
         body = None if self._body is None else self._body.measure(rgb, face, hands=False)
         return None if body is None else body_yaw_deg(body, (rgb.shape[1], rgb.shape[0]))
+
+
+def _portrayed(portrait: PortraitRow) -> Portrayed:
+    five = np.asarray(portrait.points_xy, np.float32).reshape(-1, 2)
+    return decode_jpeg(portrait.image), five if len(five) else None, Box(*portrait.face_xywh)
 
 
 def portrait_labels(

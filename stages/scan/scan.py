@@ -59,7 +59,13 @@ class ScanSettings(StageSettings):
         shared="people",
     )
     detector: Part[FaceDetecting] = part(
-        {"mediapipe": "annotators.face.faces:FaceDetector"}, "finds faces", offers=("min_score", "tiles")
+        {
+            "mediapipe": "annotators.face.faces:FaceDetector",
+            "scrfd": {"use": "annotators.face.scrfd:ScrfdDetector", "model": "buffalo_l"},
+        },
+        "finds faces; scrfd: a network of your own (`model`: an ONNX file or a pack's folder, by path or by name in "
+        "OPENLPM_MODELS), run by insightface",
+        offers=("min_score", "tiles"),
     )
     landmarker: Part[FaceAnalyzer] = part(
         {"mediapipe": "annotators.face.faces:FaceLandmarker"}, "landmarks, expression and pose of a face"

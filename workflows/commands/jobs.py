@@ -47,13 +47,14 @@ from schemas import tables as t
 from schemas.policy import Policy, PolicyError, parse_policy
 from schemas.workflow import Workflow
 from workflows import catalog
+from workflows.commercial import LicenceError, check_commercial
 from workflows.progress import RunProgress
 from workflows.usage import UsageError
 
 EXPECTED = (
-    DatasetError, ex.UnknownIdError, ForgetError, IdentityError, InputError, LabelError, LedgerError, PackError,
-    PartNotInstalledError, PolicyError, RunStoppedError, StageSetupError, StoreError, UsageError, WorkflowError,
-    weights.WeightsMismatch, weights.WeightsNotFound,
+    DatasetError, ex.UnknownIdError, ForgetError, IdentityError, InputError, LabelError, LedgerError, LicenceError,
+    PackError, PartNotInstalledError, PolicyError, RunStoppedError, StageSetupError, StoreError, UsageError,
+    WorkflowError, weights.WeightsMismatch, weights.WeightsNotFound,
 )  # fmt: skip
 
 
@@ -70,12 +71,15 @@ def run(
     *,
     retry: bool,
     wait_for_nodes: bool,
+    commercial: bool = False,
 ) -> int:
     """Run a workflow; return how many units are in quarantine."""
     from workflows.stand_ins import sentence, stand_ins  # its models' runtimes take a second to import
 
     job = _job(target, workflow, policy, overrides, retry)
     check_policy(job.policy)
+    if commercial:
+        job = replace(job, licences=check_commercial(job.pipeline))
     named = expand(inputs, None if "://" in target else str(Path(target).absolute()))
     if named:
         err.print(f"{len(named)} files named", highlight=False)

@@ -5,35 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import onnx
+import onnxruntime
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from face_networks import SIZE, arcface, scrfd
 
 from annotators.face.dlib_embedder import SAME_PERSON_DISTANCE
-from annotators.face.portrait_embedder import ARCFACE_SAME_PERSON_COSINE, ArcFacePortraits, DlibPortraits
+from annotators.face.portrait_embedder import ARCFACE_SAME_PERSON_COSINE, ArcFacePortraits, DlibPortraits, embed_each
 from annotators.models import weights
 from annotators.models.weights import WeightsNotFound
+from annotators.optional_parts import PartNotInstalledError
 from annotators.protocols import Box
 from stages.references.embedding import Embedding, EmbeddingSettings
-
-SIZE = 16
-
-
-def network(path: Path, seed: int = 0) -> Path:
-    """Write a real, tiny recognition model: the mean colours of 7 x 7 places of 112 px, projected on 16 numbers."""
-    w = np.random.default_rng(seed).standard_normal((3 * 49, SIZE)).astype(np.float32)
-    nodes = [
-        helper.make_node("AveragePool", ["x"], ["p"], kernel_shape=[16, 16], strides=[16, 16]),
-        helper.make_node("Flatten", ["p"], ["f"]),
-        helper.make_node("MatMul", ["f", "w"], ["y"]),
-    ]
-    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3, 112, 112])
-    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", SIZE])
-    graph = helper.make_graph(nodes, "tiny", [x], [y], [numpy_helper.from_array(w, "w")])
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
-    model.ir_version = 9
-    onnx.save(model, str(path))
-    return path
 
 
 def face(shift: float = 0.0, angle_deg: float = 0.0, scale: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
@@ -53,7 +35,7 @@ BOX = Box(70.0, 70.0, 110.0, 120.0)
 
 
 def test_faces_are_turned_and_scaled_to_one_place(tmp_path: Path) -> None:
-    embedder = ArcFacePortraits(str(network(tmp_path / "tiny.onnx")))
+    embedder = ArcFacePortraits(str(arcface(tmp_path / "tiny.onnx")))
     upright = embedder.chip(*face(), BOX)
     assert upright.shape == (112, 112, 3) and tuple(upright[52, 38]) == (220, 60, 60)  # RGB: the image-left eye is red
     for change in ({"shift": 9.0}, {"angle_deg": 25.0}, {"scale": 1.2}):
@@ -64,7 +46,7 @@ def test_faces_are_turned_and_scaled_to_one_place(tmp_path: Path) -> None:
 
 
 def test_vectors_have_the_length_that_makes_the_threshold_fit(tmp_path: Path) -> None:
-    embedder = ArcFacePortraits(str(network(tmp_path / "tiny.onnx")))
+    embedder = ArcFacePortraits(str(arcface(tmp_path / "tiny.onnx")))
     vector = embedder.embed(*face(), BOX)
     assert vector.shape == (SIZE,) and vector.dtype == np.float32
     length = float(np.linalg.norm(vector))
@@ -76,15 +58,52 @@ def test_vectors_have_the_length_that_makes_the_threshold_fit(tmp_path: Path) ->
 
 def test_the_file_is_found_named_and_fingerprinted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "models").mkdir()
-    network(tmp_path / "models" / "mine.onnx")
+    arcface(tmp_path / "models" / "mine.onnx")
     monkeypatch.setenv("OPENLPM_MODELS", str(tmp_path / "models"))
     settings = EmbeddingSettings(backend={"use": "arcface", "model": "mine.onnx"})
     identity = settings.provenance()
     assert identity["backend"] == "insightface-arcface:mine.onnx" and len(identity["mine.onnx"]) == 64
     assert Embedding(settings)._embedder.name == identity["backend"]
-    other = network(tmp_path / "mine.onnx", seed=1)
+    other = arcface(tmp_path / "mine.onnx", seed=1)
     assert EmbeddingSettings(backend={"use": "arcface", "model": str(other)}).provenance() != identity
     dlib = {n: weights.sha256(n) for n in DlibPortraits.weights}
     assert EmbeddingSettings().provenance().items() >= dlib.items()
     with pytest.raises(WeightsNotFound, match=r"no model file 'none.onnx'.*OPENLPM_MODELS"):
         Embedding(EmbeddingSettings(backend={"use": "arcface", "model": "none.onnx"}))
+
+
+@pytest.mark.parametrize("batch", ["n", 1])
+def test_a_batch_gives_what_single_calls_give_in_the_same_order(tmp_path: Path, batch: str | int) -> None:
+    embedder = ArcFacePortraits(str(arcface(tmp_path / "tiny.onnx", batch=batch)))
+    shown = [(*face(shift=float(i % 5), angle_deg=3.0 * i), BOX) for i in range(35)]
+    together = embed_each(embedder, shown)
+    assert len(together) == 35 and embed_each(embedder, []) == []
+    for vector, portrait in zip(together, shown, strict=True):
+        assert vector.shape == (SIZE,) and np.allclose(vector, embedder.embed(*portrait), atol=1e-5)
+
+
+def test_a_pack_is_a_directory_and_the_network_is_known_by_its_shape(tmp_path: Path) -> None:
+    pack = tmp_path / "buffalo_x"
+    pack.mkdir()
+    with pytest.raises(WeightsNotFound, match=r"buffalo_x holds no recognition network \(no .onnx file\)"):
+        ArcFacePortraits(str(pack))
+    scrfd(pack / "a.onnx")
+    arcface(pack / "landmarks.onnx", side=192)
+    (pack / "broken.onnx").write_bytes(b"no network at all")
+    with pytest.raises(WeightsNotFound, match=r"no recognition network \(a.onnx, broken.onnx, landmarks.onnx\)"):
+        ArcFacePortraits(str(pack))
+    arcface(pack / "b.onnx")
+    assert ArcFacePortraits(str(pack)).name == "insightface-arcface:b.onnx"
+    arcface(pack / "c.onnx", seed=1)
+    with pytest.raises(WeightsNotFound, match=r"2 recognition networks \(b.onnx, c.onnx\): name the file"):
+        ArcFacePortraits(str(pack))
+    assert ArcFacePortraits(str(pack / "c.onnx")).name == "insightface-arcface:c.onnx"
+    with pytest.raises(WeightsNotFound, match=r"a.onnx is no recognition network by its inputs and outputs"):
+        ArcFacePortraits(str(pack / "a.onnx"))
+
+
+def test_cuda_is_refused_where_there_is_none(tmp_path: Path) -> None:
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("this onnxruntime has CUDA")
+    with pytest.raises(PartNotInstalledError, match=r"device=cuda needs onnxruntime-gpu.*or choose device=cpu"):
+        ArcFacePortraits(str(arcface(tmp_path / "tiny.onnx")), device="cuda")
