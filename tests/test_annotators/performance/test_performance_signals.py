@@ -207,7 +207,7 @@ def test_a_nod_is_a_nod_and_a_shake_is_a_shake(hz: float, degrees: float, start_
     assert "nod" in nodding.head_motion and "shake" not in nodding.head_motion
     assert "shake" in shaking.head_motion and "nod" not in shaking.head_motion
     nod = only(nodding, "nod")
-    assert start_s - 0.3 <= nod.start_s and nod.end_s <= start_s + 3 / hz + 0.4
+    assert start_s - 0.3 <= nod.start_s and nod.end_s <= start_s + 3 / hz + 0.6  # a return may be slow
     assert 2 <= nod.count <= 4
     assert nodding.summary.n_nods == nod.count
 
