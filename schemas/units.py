@@ -51,7 +51,7 @@ UNITS: dict[UnitKind, Unit] = {
         "segment_id",
         "tracks",
         "segment_",
-        (t.CLIP_PLANS, t.BODIES, t.CAPTIONS, t.CLIPS, t.SESSION_PAIRS, t.VERDICTS),
+        (t.CLIP_PLANS, t.BODIES, t.CAPTIONS, t.CLIP_SCORES, t.CLIPS, t.SESSION_PAIRS, t.VERDICTS),
     ),
 }
 """Parents before children."""

@@ -40,6 +40,7 @@ from schemas.tables.scan import CUTS, FACE_CROPS, FACE_FRAMES, FRAMES, LAYOUT, P
 from schemas.tables.sessions import SESSION_PAIRS, SESSIONS, SOUND_SIGNATURES
 from schemas.tables.speech import AUDIO, AUDIO_EVENTS, SPEAKERS, SPEECH, SPEECH_FRAMES, TURNS, WORDS
 from schemas.tables.tracks import SHOTS, TRACKLETS, TRACKS
+from schemas.tables.vectors import CLIP_SCORES, CLIP_VECTORS, PORTRAIT_VECTORS
 
 TABLES: dict[str, Table] = {
     t.name: t
@@ -81,7 +82,10 @@ TABLES: dict[str, Table] = {
         BODIES,
         CAPTIONS,
         EVENTS,
+        CLIP_VECTORS,
+        CLIP_SCORES,
         FACE_EMBEDDINGS,
+        PORTRAIT_VECTORS,
         IDENTITIES,
         TRACK_IDENTITIES,
         IDENTITY_DECISIONS,
@@ -118,6 +122,8 @@ __all__ = [
     "CAPTIONS",
     "CLIPS",
     "CLIP_PLANS",
+    "CLIP_SCORES",
+    "CLIP_VECTORS",
     "CUTS",
     "DECISIONS",
     "DOUBTFUL_MERGES",
@@ -140,6 +146,7 @@ __all__ = [
     "LAYOUT",
     "MANIFEST",
     "PORTRAITS",
+    "PORTRAIT_VECTORS",
     "REFERENCES",
     "REMEMBERED",
     "SEGMENTS",

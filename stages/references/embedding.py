@@ -113,7 +113,7 @@ class Embedding:
         for track, portraits in facts.items():
             labels[track] = portrait_labels(portraits, faces[track], layout, size)
             chosen[track] = choose([x.candidate for x in labels[track].values()], self._settings.n_portraits)
-        images = _images(inputs, track_of, {track: {c.k for c in found} for track, found in chosen.items()})
+        images = portrait_images(inputs, track_of, {track: {c.k for c in found} for track, found in chosen.items()})
 
         def measure(track: str) -> Rows:
             if track not in chosen:
@@ -212,7 +212,7 @@ def _text(
     return text_share(layout, k, part, AROUND), list(shares)
 
 
-def _images(
+def portrait_images(
     inputs: Inputs, track_of: Mapping[str, str], wanted: Mapping[str, set[int]]
 ) -> dict[tuple[str, int], PortraitRow]:
     """Return image, points and box of the wanted portraits by (track, k); windows are read one at a time."""
