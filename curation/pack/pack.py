@@ -10,6 +10,7 @@ import contextlib
 import functools
 from collections.abc import Iterable
 
+import pyarrow as pa
 import pyarrow.dataset as pads
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -18,12 +19,12 @@ from curation.engine.run import Job, Shards
 from curation.pack.samples import Entry, PackError, across_files, kept_entries, kept_sides, pair_status
 from curation.pack.shards import INDEX, ShardIndex, end_of_archive, read_members, stored_size, write_members
 from curation.pack.spool import Spool
+from curation.pack.vectors import SampleVectors
 from curation.storage.batches import batches
 from curation.storage.store import Store, parquet_bytes, table_file
 from curation.storage.table_writer import writing
 from schemas import tables as t
 from schemas.manifest import manifest_row
-from schemas.tables.output import ManifestRow
 from schemas.tables.scan import PortraitRow
 
 MANIFEST_ROWS = 32_768
@@ -62,7 +63,7 @@ def pack(job: Job, *, dry_run: bool = False) -> Shards:
         if old is not None and old.plan == plan and all(store.exists(f"shards/{n}") for n in old.shards):
             return Shards(old, "unchanged")
         index = ShardIndex(plan)
-        images = _Images(Dataset(job.store_uri))
+        images, vectors = _Images(Dataset(job.store_uri)), SampleVectors(Dataset(job.store_uri))
         for split in spool.splits():
             sized = ((key, float(size)) for key, size in spool.sizes(split))
             # The clip's tar is nearly all of a sample; the limit is a target, not a promise.
@@ -73,8 +74,8 @@ def pack(job: Job, *, dry_run: bool = False) -> Shards:
                 if dry_run:
                     index.bytes += spool.clip_bytes(split, batch[0], batch[-1])
                 else:
-                    new, size = _write_shard(store, name, spool.entries(split, batch[0], batch[-1]), images)
-                    store.write(f"shards/{name[:-4]}.parquet", parquet_bytes(t.MANIFEST.from_rows(new)))
+                    new, size = _write_shard(store, name, spool.entries(split, batch[0], batch[-1]), images, vectors)
+                    store.write(f"shards/{name[:-4]}.parquet", parquet_bytes(new))
                     index.bytes += size
         if dry_run:
             return Shards(index, "unwritten")
@@ -102,8 +103,11 @@ def _write_manifest(store: Store, spool: Spool, sidecars: list[str]) -> None:
             append(spool.con.sql(sql, params=[first, last]).to_arrow_table())
 
 
-def _write_shard(store: Store, name: str, batch: Iterable[Entry], images: _Images) -> tuple[list[ManifestRow], int]:
-    rows = []
+def _write_shard(
+    store: Store, name: str, batch: Iterable[Entry], images: _Images, vectors: SampleVectors
+) -> tuple[pa.Table, int]:
+    """Write a shard; return the rows of its sidecar, and its size in bytes."""
+    rows, shown = [], {}
     offset = 0
     with store.open_output(f"shards/{name}") as out:
         for e in batch:
@@ -116,8 +120,9 @@ def _write_shard(store: Store, name: str, batch: Iterable[Entry], images: _Image
             index = write_members(out, members, offset)
             offset += stored_size(len(data) for _, data in members)
             rows.append(manifest_row(e.sample, name, index))
+            shown[key] = [(source, track, k) for _, source, track, k, _ in e.refs]
         end_of_archive(out)
-    return rows, offset + 1024
+    return vectors.filled(t.MANIFEST.from_rows(rows), shown), offset + 1024
 
 
 class _Images:

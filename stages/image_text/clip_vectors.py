@@ -45,10 +45,7 @@ class ClipVectorsSettings(StageSettings):
         shared="image_text",
     )
     aesthetic: Part[VectorScorer | None] = part(
-        {
-            "none": Absent("none"),
-            "laion": {"use": "annotators.imagetext.aesthetic:AestheticHead", "model": "aesthetic.pth"},
-        },
+        AESTHETIC_HEADS,
         "with an embedder: scores the clip's vector; laion: a head of your own in LAION's form (`model`: a file)",
     )
     n_frames: int = Field(4, ge=1, le=64, description="pictures a clip, evenly spread")

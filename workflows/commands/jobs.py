@@ -41,6 +41,7 @@ from curation.pack.pack import pack as pack_shards
 from curation.pack.shards import ShardIndex
 from curation.pack.splits import split_warnings
 from curation.report import explain as ex
+from curation.search import SearchError
 from curation.storage.compaction import tidy
 from curation.storage.store import Store, StoreError
 from schemas import tables as t
@@ -53,8 +54,8 @@ from workflows.usage import UsageError
 
 EXPECTED = (
     DatasetError, ex.UnknownIdError, ForgetError, IdentityError, InputError, LabelError, LedgerError, LicenceError,
-    PackError, PartNotInstalledError, PolicyError, RunStoppedError, StageSetupError, StoreError, UsageError,
-    WorkflowError, weights.WeightsMismatch, weights.WeightsNotFound,
+    PackError, PartNotInstalledError, PolicyError, RunStoppedError, SearchError, StageSetupError, StoreError,
+    UsageError, WorkflowError, weights.WeightsMismatch, weights.WeightsNotFound,
 )  # fmt: skip
 
 
