@@ -196,7 +196,9 @@ def _loaded(spec: str, checkpoint: str, digest: str, device: str) -> tuple[Any, 
             )
             open_clip.load_checkpoint(network, checkpoint, strict=True)
             tokens = open_clip.get_tokenizer(spec)
-    except (RuntimeError, ValueError, KeyError, TypeError, OSError, EOFError) as e:
+    except ImportError as e:  # timm, for architectures that are not open_clip's own
+        raise PartNotInstalledError(f"{spec} needs a package that is not installed ({e}): `make setup-full`") from e
+    except Exception as e:  # a damaged file may raise anything, of three libraries' own classes
         why = next(iter(str(e).splitlines()), "") or type(e).__name__
         raise WeightsMismatch(f"{checkpoint} is not what {spec} needs ({why.rstrip(': ')}): name what fits it") from e
     return network.eval(), prepare, tokens

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import ValidationError
 from rich.console import Console
 
 from curation import search as finder
@@ -80,5 +81,8 @@ def _part(target: str, model: str | None) -> Part[ImageTextEmbedder]:
     given = {k: v for k, v in part.given.items() if use != "open_clip" or k not in ("device", "batch")}
     if model is not None:
         given["model"] = model
-    settings = ClipVectorsSettings.model_validate({"embedder": {"use": use, **given}})
+    try:
+        settings = ClipVectorsSettings.model_validate({"embedder": {"use": use, **given}})
+    except ValidationError as e:
+        raise UsageError(f"--model: {e.errors()[0]['msg'].removeprefix('Value error, ')}") from e
     return settings.embedder  # type: ignore[return-value]  # an embedder is at work
