@@ -150,15 +150,36 @@ def near_pairs(
     for a in range(0, len(vectors), BLOCK):
         for b in range(a, len(vectors), BLOCK):
             alike = vectors[a : a + BLOCK] @ vectors[b : b + BLOCK].T
-            apart = groups[a : a + BLOCK, None] != groups[None, b : b + BLOCK]
-            rows, columns = np.nonzero((alike >= above) & apart)
-            inside = a + rows < b + columns
-            rows, columns = rows[inside], columns[inside]
+            rows, columns = np.nonzero(alike >= above)
+            apart = (a + rows < b + columns) & (groups[a + rows] != groups[b + columns])
+            rows, columns = rows[apart], columns[apart]
             values = alike[rows, columns]
             keep = np.argsort(-values, kind="stable")[:limit]
             best += [(float(values[n]), int(a + rows[n]), int(b + columns[n])) for n in keep]
             best = sorted(best, key=lambda pair: (-pair[0], pair[1:]))[:limit]
     return best
+
+
+def nearest_earlier(vectors: Vectors, groups: npt.NDArray[np.int_]) -> tuple[npt.NDArray[np.int_], Vectors]:
+    """Return for each vector [N, E] the most similar one before it in another group [N], and how similar it is.
+
+    Places are -1, and similarities minus infinity, where no other group comes before it.
+    """
+    place, best = np.full(len(vectors), -1), np.full(len(vectors), -np.inf, np.float32)
+    for b in range(0, len(vectors), BLOCK):
+        mine = slice(b, b + BLOCK)
+        own = np.arange(b, min(b + BLOCK, len(vectors)))
+        for a in range(0, b + BLOCK, BLOCK):
+            alike = vectors[mine] @ vectors[a : a + BLOCK].T
+            others = np.arange(a, a + alike.shape[1])
+            alike[(others[None] >= own[:, None]) | (groups[mine, None] == groups[None, others])] = -np.inf
+            if not alike.size:
+                continue
+            top = alike.argmax(axis=1)
+            value = alike[np.arange(len(own)), top]
+            better = value > best[mine]
+            best[mine], place[mine] = np.where(better, value, best[mine]), np.where(better, a + top, place[mine])
+    return place, best
 
 
 @contextlib.contextmanager

@@ -16,6 +16,7 @@ SHIPPED = {
     "embedding": "stages.references.embedding:Embedding",
     "portrait_vectors": "stages.image_text.portrait_vectors:PortraitVectors",
     "packing": "stages.packing.packing:Packing",
+    "near_clips": "stages.image_text.near_clips:NearClips",
     "duplicates": "stages.sources.duplicates:Duplicates",
     "sessions": "stages.sources.sessions:Sessions",
     "identity": "stages.identity.identity:Identity",

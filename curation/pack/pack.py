@@ -29,6 +29,8 @@ from schemas.tables.scan import PortraitRow
 
 MANIFEST_ROWS = 32_768
 """Rows of the manifest that are sorted at once: some 130 MB."""
+VECTOR_ROWS = 4096
+"""The same where they have vectors: six of 512 numbers a sample are 12 KB."""
 
 __all__ = ["PackError", "PackSettings", "across_files", "kept_sides", "pack", "pair_status"]
 
@@ -79,7 +81,8 @@ def pack(job: Job, *, dry_run: bool = False) -> Shards:
                     index.bytes += size
         if dry_run:
             return Shards(index, "unwritten")
-        _write_manifest(store, spool, [f"shards/{n[:-4]}.parquet" for n in index.shards])
+        rows = VECTOR_ROWS if vectors.there else MANIFEST_ROWS
+        _write_manifest(store, spool, [f"shards/{n[:-4]}.parquet" for n in index.shards], rows)
     live = {f"shards/{n}" for n in index.shards} | {f"shards/{n[:-4]}.parquet" for n in index.shards}
     for name in list(store.names("shards")):
         if name not in live | {INDEX}:
@@ -91,7 +94,7 @@ def pack(job: Job, *, dry_run: bool = False) -> Shards:
 # ------------------------------------------------------------------------------------------------ shards
 
 
-def _write_manifest(store: Store, spool: Spool, sidecars: list[str]) -> None:
+def _write_manifest(store: Store, spool: Spool, sidecars: list[str], at_once: int) -> None:
     """Put the sidecars' rows together in order of sample, some at a time: together they may not fit into memory."""
     with writing(store, table_file(t.MANIFEST), t.MANIFEST) as append:
         if not sidecars:
@@ -99,7 +102,7 @@ def _write_manifest(store: Store, spool: Spool, sidecars: list[str]) -> None:
         paths = [store.path(n) for n in sidecars]
         spool.con.register("sidecars", pads.dataset(paths, t.MANIFEST.schema, "parquet", store.filesystem()))
         sql = "SELECT * FROM sidecars WHERE sample_id BETWEEN ? AND ? ORDER BY sample_id"
-        for first, last in spool.runs(MANIFEST_ROWS):
+        for first, last in spool.runs(at_once):
             append(spool.con.sql(sql, params=[first, last]).to_arrow_table())
 
 

@@ -34,14 +34,14 @@ class SampleVectors:
 
     def __init__(self, dataset: Dataset) -> None:
         self._dataset = dataset
-        self._any = any(dataset.files(t) for t in (CLIP_VECTORS, PORTRAIT_VECTORS))
+        self.there = any(dataset.files(t) for t in (CLIP_VECTORS, PORTRAIT_VECTORS))
 
     def filled(self, rows: pa.Table, references: Mapping[str, Sequence[Reference]]) -> pa.Table:
         """Return rows of MANIFEST with their vectors, where there are any.
 
         `references` are those of each sample, in the order of its members.
         """
-        if not self._any:
+        if not self.there:
             return rows
         shown = [(i, n, track, k) for i, refs in references.items() for n, (_, track, k) in enumerate(refs)]
         sources = {source for refs in references.values() for source, _, _ in refs}

@@ -40,7 +40,7 @@ from schemas.tables.scan import CUTS, FACE_CROPS, FACE_FRAMES, FRAMES, LAYOUT, P
 from schemas.tables.sessions import SESSION_PAIRS, SESSIONS, SOUND_SIGNATURES
 from schemas.tables.speech import AUDIO, AUDIO_EVENTS, SPEAKERS, SPEECH, SPEECH_FRAMES, TURNS, WORDS
 from schemas.tables.tracks import SHOTS, TRACKLETS, TRACKS
-from schemas.tables.vectors import CLIP_SCORES, CLIP_VECTORS, PORTRAIT_VECTORS
+from schemas.tables.vectors import CLIP_SCORES, CLIP_VECTORS, NEAR_CLIPS, PORTRAIT_VECTORS
 
 TABLES: dict[str, Table] = {
     t.name: t
@@ -86,6 +86,7 @@ TABLES: dict[str, Table] = {
         CLIP_SCORES,
         FACE_EMBEDDINGS,
         PORTRAIT_VECTORS,
+        NEAR_CLIPS,
         IDENTITIES,
         TRACK_IDENTITIES,
         IDENTITY_DECISIONS,
@@ -145,6 +146,7 @@ __all__ = [
     "LABEL_STATES",
     "LAYOUT",
     "MANIFEST",
+    "NEAR_CLIPS",
     "PORTRAITS",
     "PORTRAIT_VECTORS",
     "REFERENCES",

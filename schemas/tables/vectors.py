@@ -53,3 +53,19 @@ class PortraitVectorRow(Row):
 
 
 PORTRAIT_VECTORS = Table(PortraitVectorRow, "portrait_vectors", (PortraitVectorRow.track_id, PortraitVectorRow.k))
+
+
+class NearClipRow(Row):
+    """Which clip of another source shows nearly the same."""
+
+    segment_id: Column[str] = c.segment_id()
+    source_id: Column[str] = c.source_id()
+    near_clip: Column[str | None] = c.text(
+        "the most similar segment among those of other sources with a smaller id; null = there is none", null=True
+    )
+    near_clip_similarity: Column[float | None] = c.real(
+        "cosine between the two vectors, the model's own scale; null likewise", "-1 to 1", null=True
+    )
+
+
+NEAR_CLIPS = Table(NearClipRow, "near_clips", (NearClipRow.segment_id,), grain="dataset")

@@ -14,7 +14,7 @@ from vector_case import packed, shown
 
 from curation import search as finder
 from curation.dataset import Dataset
-from curation.search import Among, SearchError, Wanted, near_pairs
+from curation.search import Among, SearchError, Wanted, near_pairs, nearest_earlier
 
 A, B = "a" * 16, "b" * 16
 SAMPLES = {
@@ -146,3 +146,24 @@ def test_a_copy_is_searched_like_the_original(dataset: Dataset, tmp_path: Path) 
     shutil.copytree(dataset.store.uri, tmp_path / "copy")
     found = [finder.nearest(d, RED, Among(), 9).to_pylist() for d in (dataset, Dataset(tmp_path / "copy"))]
     assert found[0] == found[1] and found[0]
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(0, 25), st.integers(1, 4), st.integers(1, 7), st.integers(0, 99))
+def test_the_nearest_before_each_is_that_of_a_comparison_one_by_one(
+    n: int, n_groups: int, block: int, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    vectors, groups = rng.standard_normal((n, 3)).astype(np.float32), rng.integers(0, n_groups, n)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(finder, "BLOCK", block)
+        place, best = nearest_earlier(vectors, groups)
+    for i in range(n):
+        before = {j: float(vectors[i] @ vectors[j]) for j in range(i) if groups[j] != groups[i]}
+        assert (place[i] == -1) == (not before)
+        if before:
+            assert (
+                best[i]
+                == pytest.approx(max(before.values()), abs=1e-5)
+                == pytest.approx(before[int(place[i])], abs=1e-5)
+            )

@@ -17,10 +17,11 @@ from annotators.imagetext.embedder import mean_direction
 from curation.engine.workflow import resolve
 from curation.media.encode import encode_jpeg
 from curation.memory import MemoryInputs
-from curation.stage import WorkItem
+from curation.stage import StageSettings, WorkItem
 from schemas import tables as t
 from schemas.table import Table
 from stages.image_text.clip_vectors import ClipVectors, ClipVectorsSettings
+from stages.image_text.near_clips import NearClips
 from stages.image_text.portrait_vectors import PortraitVectors, PortraitVectorsSettings
 
 SOURCE = "ab" * 8
@@ -159,3 +160,16 @@ def test_one_line_of_a_workflow_chooses_the_model_for_both_stages() -> None:
     for table in (t.CLIP_VECTORS, t.PORTRAIT_VECTORS):
         stage = pipeline.writer(table)
         assert stage is not None and stage.provenance()["embedder"] == "colours"
+
+
+def test_the_first_of_clips_that_show_the_same_has_no_near_clip() -> None:
+    clips = {"a-1": [1.0, 0.0], "a-2": [1.0, 0.0], "b-1": [0.6, 0.8], "c-1": [1.0, 0.0], "c-2": [0.0, 1.0]}
+    rows = [row(t.CLIP_VECTORS, segment_id=i, source_id=i[0], vector=v) for i, v in clips.items()]
+    inputs = MemoryInputs(Path("unread"), {t.CLIP_VECTORS: [t.CLIP_VECTORS.from_rows(rows)]})
+    out = NearClips(StageSettings()).run(WorkItem(), inputs).tables[t.NEAR_CLIPS].to_pylist()
+    near = {r["segment_id"]: (r["near_clip"], r["near_clip_similarity"]) for r in out}
+    assert near["a-1"] == near["a-2"] == (None, None)
+    assert near["b-1"] == ("a-1", pytest.approx(0.6)) and near["c-1"] == ("a-1", pytest.approx(1.0))
+    assert near["c-2"] == ("b-1", pytest.approx(0.8))
+    nothing = NearClips(StageSettings()).run(WorkItem(), MemoryInputs(Path("unread"), {}))
+    assert nothing.tables[t.NEAR_CLIPS].num_rows == 0
