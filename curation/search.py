@@ -121,18 +121,22 @@ def near_duplicates(dataset: Dataset, above: float, among: Among, limit: int) ->
     """
     model = vector_model(dataset)
     sql = f"""
-        SELECT sample_id, source_id, vector FROM manifest WHERE vector_model = $model AND {among.sql}
-        ORDER BY sample_id
+        SELECT sample_id, vector, dense_rank() OVER (ORDER BY source_id) AS source
+        FROM manifest WHERE vector_model = $model AND {among.sql} ORDER BY sample_id
     """
     rows = _run(dataset, sql, Wanted(np.zeros(0, np.float32), model), among)
-    ids, sources = ManifestRow.sample_id.values(rows), ManifestRow.source_id.values(rows)
     chunks: list[Any] = ManifestRow.vector.of(rows).chunks
     flat = [np.asarray(chunk.flatten(), np.float32) for chunk in chunks]
-    vectors = np.concatenate([*flat, np.zeros(0, np.float32)]).reshape(len(ids), -1 if ids else 1)
-    _, codes = np.unique(np.asarray(sources, str), return_inverse=True)
-    found = near_pairs(vectors, codes, above, limit)
-    named = {"sample_id": [ids[i] for _, i, _ in found], "other_id": [ids[j] for _, _, j in found]}
-    return pa.table({"similarity": pa.array([s for s, _, _ in found], pa.float32()), **named})
+    vectors = np.concatenate([*flat, np.zeros(0, np.float32)]).reshape(rows.num_rows, -1 if rows.num_rows else 1)
+    found = near_pairs(vectors, rows["source"].to_numpy(), above, limit)
+    ids = ManifestRow.sample_id.of(rows)
+    return pa.table(
+        {
+            "similarity": pa.array([alike for alike, _, _ in found], pa.float32()),
+            "sample_id": pa.array([ids[i].as_py() for _, i, _ in found], pa.string()),
+            "other_id": pa.array([ids[j].as_py() for _, _, j in found], pa.string()),
+        }
+    )
 
 
 def near_pairs(
