@@ -111,7 +111,7 @@ class Embedding:
         chosen: dict[str, list[Candidate]] = {}
         labels: dict[str, Mapping[int, Label]] = {}
         for track, portraits in facts.items():
-            labels[track] = portrait_labels(portraits, faces[track], layout, size)
+            labels[track] = _portrait_labels(portraits, faces[track], layout, size)
             chosen[track] = choose([x.candidate for x in labels[track].values()], self._settings.n_portraits)
         images = _images(inputs, track_of, {track: {c.k for c in found} for track, found in chosen.items()})
 
@@ -163,7 +163,7 @@ def _portrayed(portrait: PortraitRow) -> Portrayed:
     return decode_jpeg(portrait.image), five if len(five) else None, Box(*portrait.face_xywh)
 
 
-def portrait_labels(
+def _portrait_labels(
     portraits: Series, faces: Series, layout: Sequence[LayoutRow] = (), size: tuple[int, int] = (1, 1)
 ) -> dict[int, Label]:
     """Return pose, labels and quality of each portrait by k.
