@@ -20,7 +20,7 @@ from types import ModuleType
 import numpy as np
 
 from annotators.models import weights
-from annotators.optional_parts import PartNotInstalledError
+from annotators.optional_parts import of_the_full_set
 from annotators.parts import Made
 from annotators.protocols_speech import FloatArray, Segment, SpeakerEmbedder, Turn
 from annotators.speech.diarizer import DiarizationRule, drawn_turns, voice_name
@@ -32,11 +32,7 @@ from schemas.time import AUDIO_HZ
 _MIN_CLUSTER = 12
 """Voices of windows that make a speaker, fewer in short recordings: that of pyannote's pipeline 3.1."""
 
-_HOW = (
-    "diarizer=pyannote needs pyannote.audio, which is not part of the small set: `make setup-diarization`, or "
-    "`pip install --no-deps -r constraints-diarization.txt` (on a torch without CUDA then delete torchaudio/lib/*.so, "
-    "which want CUDA); diarizer=clustering needs nothing more"
-)
+_ASKED = ("diarizer=pyannote", "pyannote.audio", "diarizer=clustering")
 
 
 class PyannoteDiarizer:
@@ -64,7 +60,7 @@ class PyannoteDiarizer:
             library = {"pyannote.audio": importlib.metadata.version("pyannote.audio")}
             return Made("pyannote.audio+segmentation-3.0+ahc+pieces", (SEGMENTATION_WEIGHT,), library)
         except importlib.metadata.PackageNotFoundError as e:
-            raise PartNotInstalledError(_HOW) from e
+            raise of_the_full_set(*_ASKED) from e
 
     def diarize(self, audio: FloatArray, speech: Sequence[Segment]) -> list[Turn]:
         """Return the turns in audio [N] within `speech` (widened by the rule's margin), sorted by start.
@@ -96,5 +92,5 @@ def _parts() -> ModuleType:
             warnings.filterwarnings("ignore", r"\s*torchcodec is not installed correctly", UserWarning)
             from annotators.speech import pyannote_parts
     except (ImportError, OSError) as e:  # OSError: a library of torchaudio that wants CUDA
-        raise PartNotInstalledError(f"{_HOW} ({e})") from e
+        raise of_the_full_set(*_ASKED, e) from e
     return pyannote_parts
