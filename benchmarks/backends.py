@@ -72,21 +72,25 @@ def declared() -> Iterator[tuple[str, str, str]]:
         settings: type[StageSettings] = load(path).Settings
         for name, info in settings.model_fields.items():
             for part in (m for m in info.metadata if isinstance(m, Declared)):
-                inner = get_args(info.annotation)[0]
-                protocol = next(a for a in (*get_args(inner), inner) if a is not type(None)).__name__
+                protocol = protocol_of(info.annotation).__name__
                 for choice, shipped in part.shipped.items():
                     if (protocol, str(shipped)) not in seen:
                         seen.add((protocol, str(shipped)))
                         yield protocol, f"{path}.{name}", choice
 
 
+def protocol_of(annotation: Any) -> Any:
+    """Return X of a field annotated `Part[X]` or `Part[X | None]`."""
+    (inner,) = get_args(annotation)
+    return next(a for a in (*get_args(inner), inner) if a is not type(None))
+
+
 def chosen(setting: str, choice: str) -> Part[Any]:
     """Return a shipped back-end as the stage's settings read it."""
     path, _, name = setting.rpartition(".")
     info = load(path).Settings.model_fields[name]
-    part: Part[Any] = next(m for m in info.metadata if isinstance(m, Declared)).read(
-        get_args(info.annotation)[0], choice
-    )
+    mark = next(m for m in info.metadata if isinstance(m, Declared))
+    part: Part[Any] = mark.read(protocol_of(info.annotation), choice)
     return part
 
 
