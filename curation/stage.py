@@ -152,12 +152,13 @@ def error_of(unit_id: str, e: BaseException) -> UnitError:
     frames = traceback.format_exception(type(e), e, e.__traceback__)
     # Paths differ between machines and engines; file names and lines are what a reader needs.
     short = [line for line in "".join(frames[-4:]).splitlines()][-12:]
-    short = [_strip_directory(line) for line in short]
+    short = [strip_directory(line) for line in short]
     message = str(e).removeprefix(f"{code}: ") or type(e).__name__
     return UnitError(unit_id, code, message, "\n".join(short))
 
 
-def _strip_directory(line: str) -> str:
+def strip_directory(line: str) -> str:
+    """Return a line of a traceback with the last folder and the name of its file alone."""
     if '  File "' not in line:
         return line
     head, rest = line.split('  File "', 1)

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class Resources(BaseModel):
-    """What one worker of a stage needs; contiguous stages with equal resources share a worker (a lane)."""
+    """What one worker of a stage needs; contiguous stages with equal needs and one Python share a worker (a lane)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -27,6 +27,10 @@ class StageSpec(BaseModel):
         default="", pattern=r"^([\w.]+:\w+|\w*)$", description="a shipped stage, or module:Class; default: its own name"
     )
     settings: dict[str, Any] = Field(default_factory=dict)
+    python: str = Field(
+        default="",
+        description="the Python that runs it, or its environment's folder, relative to this file; default: this one",
+    )
     resources: Resources = Resources()
 
 

@@ -134,7 +134,7 @@ def _mapped(
     options, most = pools[lane.name]
     return ds.map_batches(
         _LaneWorker,
-        fn_constructor_args=(job, lane, collector),
+        fn_constructor_args=(job, lane.at_home(), collector),
         batch_size=1,
         compute=ray.data.ActorPoolStrategy(min_size=1, max_size=most),
         **options,
@@ -191,7 +191,7 @@ def _load(job: Job, lane: Lane) -> str | None:
     stepper = job.stepper()
     try:
         for resolved in lane.stages:
-            stepper.stage(resolved)
+            stepper.ready(resolved)
     except StageSetupError as e:
         return str(e)
     stepper.close()
@@ -202,12 +202,12 @@ def _preflight(job: Job, lane_list: list[Lane], pools: dict[str, tuple[dict[str,
     """Load every lane's models once where they will run; what is missing stops the run before its first item."""
     for lane in lane_list:
         options = {k: v for k, v in pools[lane.name][0].items()}
-        problem = ray.get(_load.options(**options).remote(job, lane))
+        problem = ray.get(_load.options(**options).remote(job, lane.at_home()))
         if problem:
             raise StageSetupError(problem)
     stepper = job.stepper()
     for resolved in job.pipeline.dataset:
-        stepper.stage(resolved)
+        stepper.ready(resolved)
     stepper.close()
 
 

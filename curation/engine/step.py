@@ -1,7 +1,7 @@
 """One step: one stage on one item, with gating, skipping, quarantine and an atomic commit.
 
-This is the only place where stages run and results become official; both engines call it. A worker holds one
-`Stepper`, which keeps its stages' models warm.
+This is the only place where results become official; both engines call it. A worker holds one `Stepper`, which keeps
+its stages' models warm.
 """
 
 from __future__ import annotations
@@ -16,22 +16,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curation.decisions.decide import alive
-from curation.engine.fetch import MediaCache
 from curation.engine.heap import release
-from curation.engine.inputs import UNIT_IDS, StoreInputs
+from curation.engine.inputs import UNIT_IDS
 from curation.engine.source_state import SourceState
+from curation.engine.stage_call import Answer, Call, Stages, StageSetupError
 from curation.engine.workflow import Pipeline, ResolvedStage
-from curation.stage import Outputs, Stage, WorkItem, error_of
+from curation.stage import Outputs, WorkItem
 from curation.storage.commits import Commit, commit_file, fingerprint, write_commit
-from curation.storage.store import Store, StoreError, table_file
+from curation.storage.store import Store, table_file
 from schemas import tables as t
 from schemas.policy import Policy
 
+__all__ = ["StageSetupError", "StepResult", "Stepper"]
+
 Status = Literal["ran", "skipped", "gated", "blocked", "error"]
-
-
-class StageSetupError(RuntimeError):
-    """A stage cannot work at all on this machine (missing weight or dependency): ends the run, not the item."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +44,10 @@ class StepResult:
     cpu_s: float
     media_s: float
     message: str = ""
+    said: tuple[str, ...] = ()
+    """what the stage warned of, such as batches that had to be halved"""
+    printed: str = ""
+    """the end of what a stage in another Python printed"""
 
 
 class Stepper(SourceState):
@@ -54,21 +56,16 @@ class Stepper(SourceState):
     def __init__(self, store: Store, pipeline: Pipeline, policy: Policy, retry: bool = False) -> None:
         super().__init__(store, pipeline, policy)
         self.retry = retry
-        self.media = MediaCache()
         self._dry = False
-        self._built: dict[str, Stage] = {}
+        self._stages = Stages(store)
+        self._answer: Answer | None = None
         self._identities: dict[str, dict[str, str]] = {}
 
     # ------------------------------------------------------------------ models
 
-    def stage(self, resolved: ResolvedStage) -> Stage:
-        """Return the stage with its models loaded. Raises StageSetupError when that fails."""
-        if resolved.name not in self._built:
-            try:
-                self._built[resolved.name] = resolved.build()
-            except Exception as e:  # whatever stops a model from loading stops the run, with its own words
-                raise StageSetupError(f"stage {resolved.name!r} cannot start: {type(e).__name__}: {e}") from e
-        return self._built[resolved.name]
+    def ready(self, resolved: ResolvedStage) -> None:
+        """Load a stage's models. Raises StageSetupError when that fails."""
+        self._stages.ready(resolved)
 
     def provenance(self, resolved: ResolvedStage) -> dict[str, str]:
         """Return the stage's back-ends and weights' hashes."""
@@ -81,11 +78,7 @@ class Stepper(SourceState):
 
     def close(self) -> None:
         """Release the models of stages that know how to."""
-        for stage in self._built.values():
-            close = getattr(stage, "close", None)
-            if close is not None:
-                close()
-        self._built.clear()
+        self._stages.close()
 
     # ------------------------------------------------------------------ the step
 
@@ -97,16 +90,28 @@ class Stepper(SourceState):
             release()
         window = item.window_index if resolved.cls.grain == "window" else None
         media_s = self.media_s(item) if status == "ran" else 0.0
-        return StepResult(
-            resolved.name,
-            item.source_id,
-            window,
-            status,
-            time.perf_counter() - wall,
-            time.process_time() - cpu,
-            media_s,
-            message,
-        )
+        return self.result(resolved, item.source_id, window, status, wall, cpu, media_s, message)
+
+    def result(
+        self,
+        resolved: ResolvedStage,
+        source_id: str,
+        window: int | None,
+        status: Status,
+        wall: float,
+        cpu: float,
+        media_s: float,
+        message: str = "",
+    ) -> StepResult:
+        """Return what happened in a step that began at the clocks `wall` and `cpu`."""
+        a, self._answer = self._answer or Answer(Outputs()), None
+        wall_s, cpu_s = time.perf_counter() - wall, time.process_time() - cpu + a.cpu_s
+        return StepResult(resolved.name, source_id, window, status, wall_s, cpu_s, media_s, message, a.said, a.printed)
+
+    def call(self, call: Call) -> Answer:
+        """Run a stage, and keep what its step is to tell of it."""
+        self._answer = self._stages.run(call)
+        return self._answer
 
     def has_work(self, resolved: ResolvedStage, item: WorkItem) -> bool:
         """Say whether `step` would run the stage, without loading a model or touching media."""
@@ -174,18 +179,15 @@ class Stepper(SourceState):
         if windowed:
             commit.window = item.window_index
         commit.units = dict.fromkeys(item.units, "")
-        try:
-            outputs = self._call(resolved, item, path, keep, commit.files)
-        except _FATAL:
-            raise
-        except Exception as e:  # the quarantine: recorded, reported, and its neighbours go on
-            commit.status, commit.errors = "error", [error_of(item.source_id, e)]
+        answer = self.call(Call(resolved, item, path, keep))
+        if answer.failed is not None:  # the quarantine: recorded, reported, and its neighbours go on
+            commit.status, commit.errors = "error", [answer.failed]
             for table in resolved.cls.writes:
                 self.store.delete(table_file(table, item.source_id, item.window_index if windowed else None))
             write_commit(self.store, name, commit)
             return "error", f"{commit.errors[0].error}: {commit.errors[0].message}"
-        commit.errors = outputs.errors
-        self._write(resolved, item, outputs, commit)
+        commit.errors, commit.files = answer.outputs.errors, answer.saved
+        self._write(resolved, item, answer.outputs, commit)
         write_commit(self.store, name, commit)
         return "ran", ""
 
@@ -213,19 +215,16 @@ class Stepper(SourceState):
         if self._dry:
             return "ran", ""
         keep[column] = frozenset(todo)
-        saved: dict[str, str] = {}
-        try:
-            outputs = self._call(resolved, replace(item, units=todo), path, keep, saved) if todo else Outputs()
-        except _FATAL:
-            raise
-        except Exception as e:  # a failure outside any single unit puts all that were due into quarantine
-            outputs = Outputs(errors=[replace(error_of(u, e)) for u in todo])
+        answer = self.call(Call(resolved, replace(item, units=todo), path, keep)) if todo else Answer(Outputs())
+        outputs = answer.outputs
+        if answer.failed is not None:  # a failure outside any single unit puts all that were due into quarantine
+            outputs = Outputs(errors=[replace(answer.failed, unit_id=u) for u in todo])
         new = Commit(resolved.name, item.source_id, base)
         new.units = {**old, **{u: keys[u] for u in todo}}
         before = [] if commit is None else commit.errors
         new.errors = sorted([e for e in before if e.unit_id in old] + outputs.errors, key=lambda e: e.unit_id)
         new.files = {} if commit is None else {f: h for f, h in commit.files.items() if _owner(f) in old}
-        new.files |= saved
+        new.files |= answer.saved
         for table in cls.writes:
             merged = outputs.tables.get(table, table.empty())
             if old:
@@ -241,23 +240,6 @@ class Stepper(SourceState):
         if failed:
             return "error", f"{len(failed)} of {len(todo)} units: {failed[0].error}: {failed[0].message}"
         return "ran", ""
-
-    def _call(
-        self,
-        resolved: ResolvedStage,
-        item: WorkItem,
-        path: str,
-        keep: Mapping[str, frozenset[str]],
-        saved: dict[str, str],
-    ) -> Outputs:
-        stage = self.stage(resolved)
-        inputs = StoreInputs(self.store, item, lambda: self.media.local(path, item.source_id), keep=keep)
-        outputs = stage.run(item, inputs)
-        saved |= inputs.saved
-        strangers = [table.name for table in outputs.tables if table not in resolved.cls.writes]
-        if strangers:
-            raise StageSetupError(f"stage {resolved.name!r} returned tables it does not declare: {strangers}")
-        return outputs
 
     def _write(self, resolved: ResolvedStage, item: WorkItem, outputs: Outputs, commit: Commit) -> None:
         window = item.window_index if resolved.cls.grain == "window" else None
@@ -317,9 +299,6 @@ class Stepper(SourceState):
             memo[key] = {str(r[UNIT_IDS[gate]]): fingerprint(row=r) for r in rows}
         found: dict[str, str] = memo[key]
         return found
-
-
-_FATAL = (StoreError, StageSetupError, ImportError, MemoryError, KeyboardInterrupt)
 
 
 def _owner(file: str) -> str:
