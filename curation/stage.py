@@ -8,7 +8,7 @@ the same tables for the same inputs, whatever engine, worker or order it runs in
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
@@ -143,6 +143,14 @@ class Stage(Protocol):
 
     def run(self, item: WorkItem, inputs: Inputs) -> Outputs:
         """Measure one item. Raise to quarantine the item."""
+        ...
+
+
+class Together(Protocol):
+    """What a stage may offer besides: to measure items of several sources at once (`resources.batch` of a workflow)."""
+
+    def run_many(self, work: Sequence[tuple[WorkItem, Inputs]]) -> list[Outputs]:
+        """Measure items, each as `run` would. Raise to have them measured one by one instead."""
         ...
 
 

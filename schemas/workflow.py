@@ -14,6 +14,7 @@ class Resources(BaseModel):
 
     cpus: float = Field(default=1.0, gt=0, description="CPU cores")
     gpus: float = Field(default=0.0, ge=0, description="GPUs; fractions share one")
+    batch: int = Field(default=1, ge=1, description="items that a worker takes at once, by stages with run_many")
     memory_gb: float = Field(default=0.0, ge=0, description="reserved memory in GiB; 0 = unreserved")
     custom: dict[str, float] = Field(default_factory=dict, description="custom Ray resources")
 

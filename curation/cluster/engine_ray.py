@@ -135,7 +135,7 @@ def _mapped(
     return ds.map_batches(
         _LaneWorker,
         fn_constructor_args=(job, lane.at_home(), collector),
-        batch_size=1,
+        batch_size=lane.resources.batch,
         compute=ray.data.ActorPoolStrategy(min_size=1, max_size=most),
         **options,
     )
@@ -154,13 +154,15 @@ class _LaneWorker:
         self._stepper, self._lane, self._collector = job.stepper(), lane, collector
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        work = []
         for n in range(len(batch["source_id"])):
             source_id, path = str(batch["source_id"][n]), str(batch["path"][n])
             item = WorkItem(source_id)
             if self._lane.windowed:
                 item = self._stepper.window_items(source_id)[int(batch["window"][n])]
-            for resolved in self._lane.stages:
-                result = self._stepper.step(resolved, item, path)
+            work.append((item, path))
+        for resolved in self._lane.stages:
+            for result in self._stepper.steps(resolved, work):
                 self._collector.add.remote(result)
         return batch
 

@@ -15,7 +15,7 @@ import time
 from curation.dataset import Dataset
 from curation.decisions import ledger
 from curation.engine.stage_call import Call, StageSetupError
-from curation.engine.step import Status, Stepper, StepResult
+from curation.engine.step import Status, Stepper, StepResult, result
 from curation.engine.workflow import ResolvedStage
 from curation.stage import WorkItem
 from curation.storage.commits import Commit, commit_file, fingerprint, read_commit, write_commit
@@ -43,6 +43,7 @@ def dataset_step(stepper: Stepper, resolved: ResolvedStage) -> StepResult:
     commit = read_commit(stepper.store, name)
     key = _fingerprint(stepper, resolved, sources, keep)
     status: Status = "skipped"
+    answer = None
     if commit is None or commit.fingerprint != key or not stepper.intact(commit):
         remembered = frozenset(table.name for table in memory(resolved))
         answer = stepper.call(Call(resolved, item, "", keep, sources, remembered))
@@ -58,7 +59,8 @@ def dataset_step(stepper: Stepper, resolved: ResolvedStage) -> StepResult:
             new.tables[table.name] = {"file": file, "sha256": digest, "rows": rows.num_rows}
         write_commit(stepper.store, name, new)
         status = "ran"
-    return stepper.result(resolved, "", None, status, wall, cpu, 0.0)
+    wall_s, cpu_s = time.perf_counter() - wall, time.process_time() - cpu
+    return result(resolved, "", None, (status, ""), wall_s, cpu_s, 0.0, answer)
 
 
 def live_units(stepper: Stepper) -> dict[UnitKind, frozenset[str]]:

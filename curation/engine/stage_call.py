@@ -9,8 +9,9 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import pyarrow as pa
 
@@ -89,19 +90,41 @@ class Stages:
             except Exception as e:  # whatever stops a model from loading stops the run, with its own words
                 raise StageSetupError(f"stage {resolved.name!r} cannot start: {type(e).__name__}: {e}") from e
 
-    def run(self, call: Call) -> Answer:
-        """Run a stage; what it raises is in the answer, but for what concerns the whole stage or the machine.
+    def run(self, calls: Sequence[Call]) -> list[Answer]:
+        """Run one stage on items, together where it can; what it raises is in the answers.
 
-        Raises StageSetupError, StoreError, ImportError, MemoryError.
+        What concerns the whole stage or the machine is raised: StageSetupError, StoreError, ImportError, MemoryError.
         """
-        if call.resolved.python:
-            return self._there(call)
-        self.ready(call.resolved)
+        if not calls:
+            return []
+        resolved = calls[0].resolved
+        if resolved.python:
+            return self._there(resolved, calls)
+        self.ready(resolved)
+        if len(calls) == 1 or not hasattr(resolved.cls, "run_many"):
+            return [self._alone(call) for call in calls]
+        together: Any = self._built[resolved.name]
+        inputs = [self._inputs(call) for call in calls]
+        with _listening() as said:
+            try:
+                outputs = together.run_many([(c.item, i) for c, i in zip(calls, inputs, strict=True)])
+            except _FATAL:
+                raise
+            except Exception:  # whose fault it is, they tell one by one
+                return [self._alone(call) for call in calls]
+        answers = [Answer(_declared(resolved, o), i.saved) for o, i in zip(outputs, inputs, strict=True)]
+        answers[0].said = tuple(said)
+        return answers
+
+    def _inputs(self, call: Call) -> StoreInputs:
         whole = [table for table in call.resolved.cls.reads if table.name in call.whole]
-        inputs = StoreInputs(
+        return StoreInputs(
             self._store, call.item, lambda: self._media.local(call.path, call.item.source_id),
             keep=call.keep, sources=call.sources, whole=whole,
         )  # fmt: skip
+
+    def _alone(self, call: Call) -> Answer:
+        inputs = self._inputs(call)
         with _listening() as said:
             try:
                 outputs = self._built[call.resolved.name].run(call.item, inputs)
@@ -109,10 +132,7 @@ class Stages:
                 raise
             except Exception as e:  # recorded with stage, class and message: the quarantine is the handler
                 return Answer(Outputs(), failed=error_of(call.item.source_id, e), said=tuple(said))
-        strangers = [table.name for table in outputs.tables if table not in call.resolved.cls.writes]
-        if strangers:
-            raise StageSetupError(f"stage {call.resolved.name!r} returned tables it does not declare: {strangers}")
-        return Answer(outputs, inputs.saved, said=tuple(said))
+        return Answer(_declared(call.resolved, outputs), inputs.saved, said=tuple(said))
 
     def close(self) -> None:
         """Release the models of stages that know how to, and all that are in other processes."""
@@ -126,24 +146,33 @@ class Stages:
                 resolved.ask(_close)
         self._elsewhere.clear()
 
-    def _there(self, call: Call) -> Answer:
-        resolved = call.resolved
+    def _there(self, resolved: ResolvedStage, calls: Sequence[Call]) -> list[Answer]:
         self._elsewhere[resolved.python] = resolved
         try:
-            tables, answer = resolved.ask(_run, self._store.uri, call)
+            answers = resolved.ask(_run, self._store.uri, calls)
         except WorkerDiedError as e:
+            if len(calls) > 1:
+                return [answer for call in calls for answer in self._there(resolved, [call])]
             self._deaths += 1
             if self._deaths > DEATHS:
                 raise StageSetupError(
                     f"stage {resolved.name!r}: {e}, {self._deaths} times in a row, and was not started again: "
                     f"{_last(e.printed)}"
                 ) from e
-            died = UnitError(call.item.source_id, type(e).__name__, str(e), _where(e.printed))
-            return Answer(Outputs(), failed=died, printed=e.printed)
+            died = UnitError(calls[0].item.source_id, type(e).__name__, str(e), _where(e.printed))
+            return [Answer(Outputs(), failed=died, printed=e.printed)]
         self._deaths = 0
-        answer.outputs.tables = {table: tables[table.name] for table in resolved.cls.writes if table.name in tables}
-        answer.printed = worker(resolved.python).printed()
-        return answer
+        for tables, answer in answers:
+            answer.outputs.tables = {table: tables[table.name] for table in resolved.cls.writes if table.name in tables}
+        answers[0][1].printed = worker(resolved.python).printed()
+        return [answer for _, answer in answers]
+
+
+def _declared(resolved: ResolvedStage, outputs: Outputs) -> Outputs:
+    strangers = [table.name for table in outputs.tables if table not in resolved.cls.writes]
+    if strangers:
+        raise StageSetupError(f"stage {resolved.name!r} returned tables it does not declare: {strangers}")
+    return outputs
 
 
 # ---------------------------------------------------------------------------------- in the process of another Python
@@ -163,15 +192,17 @@ def _ready(resolved: ResolvedStage, uri: str) -> None:
     _stages(uri).ready(resolved)
 
 
-def _run(resolved: ResolvedStage, uri: str, call: Call) -> tuple[dict[str, pa.Table], Answer]:
-    """Run a call as the driver would; tables go by their names, since a table is not plain data."""
+def _run(resolved: ResolvedStage, uri: str, calls: Sequence[Call]) -> list[tuple[dict[str, pa.Table], Answer]]:
+    """Run calls as the driver would; tables go by their names, since a table is not plain data."""
     cpu = time.process_time()
-    answer = _stages(uri).run(replace(call, resolved=resolved))
-    tables = {table.name: rows for table, rows in answer.outputs.tables.items()}
-    answer.outputs.tables = {}
+    answers = _stages(uri).run([replace(call, resolved=resolved) for call in calls])
     release()
-    answer.cpu_s = time.process_time() - cpu
-    return tables, answer
+    sent = []
+    for answer in answers:
+        answer.cpu_s = (time.process_time() - cpu) / len(answers)
+        sent.append(({table.name: rows for table, rows in answer.outputs.tables.items()}, answer))
+        answer.outputs.tables = {}
+    return sent
 
 
 def _close(_: ResolvedStage | None = None) -> None:

@@ -161,6 +161,10 @@ def _stage(
             declare(table)
     except TableError as e:
         raise WorkflowError(f"stage {name!r}: {e}") from e
+    if resources.batch > 1 and not hasattr(cls, "run_many"):
+        raise WorkflowError(
+            f"stage {name!r} measures one item at a time (it has no run_many): leave out resources.batch"
+        )
     return ResolvedStage(name, use, _settings(name, cls, settings), resources, code, python)
 
 

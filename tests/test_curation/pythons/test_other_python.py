@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import os
 import signal
@@ -16,9 +17,12 @@ import pytest
 from command_line import ROOT, SUPPORT, lpm
 from engine_case import GOOD, go, policy, snapshot
 from other_python import other_python, pretend
+from speech_media import need
 from toy import CALLS, WORKFLOW, write_sources
 from where_case import BESIDE, WHERE
 
+from annotators.speech.speaker_segmentation import SEGMENTATION_WEIGHT
+from annotators.speech.voices import CAMPPLUS_WEIGHT
 from curation import Dataset
 from curation.cluster.engine_ray import RayEngine
 from curation.cluster.lanes import pipeline_lanes
@@ -222,3 +226,52 @@ def test_nothing_is_left_when_the_run_is_ended(python: str, how: signal.Signals)
             return
         time.sleep(0.05)
     pytest.fail("the worker outlived its driver")
+
+
+HIDES = """
+import importlib.metadata as m, sys
+whole = m.version
+def version(name):
+    if name.startswith("pyannote"):
+        raise m.PackageNotFoundError(name)
+    return whole(name)
+m.version, sys.modules["pyannote.audio"] = version, None
+"""
+ASKS = """
+import sys
+from annotators.optional_parts import PartNotInstalledError
+from curation.engine.stage_call import Stages
+from curation.engine.workflow import resolve
+from curation.storage.store import Store
+from workflows import catalog
+
+whole = catalog.workflow("conversation")
+python, out = sys.argv[1:]
+sets = ["speech.diarizer=pyannote"]
+here = next(s for s in resolve(whole, sets).stages if s.name == "speech")
+there = next(s for s in resolve(whole, [*sets, f"speech.python={python}"]).stages if s.name == "speech")
+try:
+    here.provenance()
+except PartNotInstalledError as e:
+    print("here:", e)
+print("there:", there.provenance()["pyannote.audio"])
+stages = Stages(Store(out))
+stages.ready(there)
+stages.close()
+print("ready")
+"""
+
+
+@pytest.mark.full
+def test_a_small_environment_runs_a_stage_of_the_full_one(tmp_path: Path) -> None:
+    need(SEGMENTATION_WEIGHT, CAMPPLUS_WEIGHT)
+    small = other_python(tmp_path / "small")
+    (site,) = (tmp_path / "small").glob("lib/python*/site-packages")
+    (site / "sitecustomize.py").write_text(HIDES)
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [small, "-c", ASKS, sys.prefix, str(tmp_path / "out")]
+    done = subprocess.run(command, capture_output=True, text=True, env=env, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    first, second, third = done.stdout.splitlines()
+    assert first.startswith("here: diarizer=pyannote needs pyannote.audio") and third == "ready"
+    assert second == f"there: {importlib.metadata.version('pyannote.audio')}"
