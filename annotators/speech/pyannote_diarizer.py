@@ -29,7 +29,7 @@ from annotators.speech.voice_pieces import divided
 from annotators.speech.voices import CamPlusPlusEmbedder
 from schemas.time import AUDIO_HZ
 
-MIN_CLUSTER = 12
+_MIN_CLUSTER = 12
 """Voices of windows that make a speaker, fewer in short recordings: that of pyannote's pipeline 3.1."""
 
 _ASKED = ("diarizer=pyannote", "pyannote.audio", "diarizer=clustering")
@@ -50,7 +50,7 @@ class PyannoteDiarizer:
             self._embedder,
             step_s=rule.step_s,
             max_distance=1.0 - rule.same_voice_similarity,
-            min_cluster=MIN_CLUSTER,
+            min_cluster=_MIN_CLUSTER,
         )
 
     @classmethod

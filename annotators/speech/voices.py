@@ -22,7 +22,7 @@ from schemas.time import AUDIO_HZ
 
 CAMPPLUS_WEIGHT = "campplus_cn_en_common.pt"
 MIN_CLIP_SAMPLES = FRAME_SAMPLES + 9 * HOP_SAMPLES  # 0.115 s: the network needs a few frames to pool over
-MAX_CLIP_S = 20.0
+_MAX_CLIP_S = 20.0
 _BATCH = 16
 
 
@@ -74,6 +74,6 @@ def cosine_similarity(first: FloatArray, second: FloatArray) -> FloatArray:
 
 
 def _middle(clip: FloatArray) -> FloatArray:
-    longest = int(MAX_CLIP_S * AUDIO_HZ)
+    longest = int(_MAX_CLIP_S * AUDIO_HZ)
     start = max(0, (len(clip) - longest) // 2)
     return clip[start : start + longest]

@@ -31,7 +31,7 @@ def dataset_step(stepper: Stepper, resolved: ResolvedStage) -> StepResult:
     A failure here is nobody's item: it ends the run as StageSetupError with the stage's own words.
     """
     wall, cpu = time.perf_counter(), time.process_time()
-    live = live_units(stepper)
+    live = _live_units(stepper)
     # A stage sees the live units of its gate's kind and of the kinds above it; what lies below is whole, so that
     # what it finds there cannot depend on decisions that rest on what it finds.
     gate = resolved.cls.gate
@@ -63,7 +63,7 @@ def dataset_step(stepper: Stepper, resolved: ResolvedStage) -> StepResult:
     return result(resolved, "", None, (status, ""), wall_s, cpu_s, 0.0, answer)
 
 
-def live_units(stepper: Stepper) -> dict[UnitKind, frozenset[str]]:
+def _live_units(stepper: Stepper) -> dict[UnitKind, frozenset[str]]:
     """Return the ids of all units of the dataset that pass with all their parents, found slice by slice."""
     dataset = Dataset(stepper.store.uri)
     out: dict[UnitKind, list[str]] = {kind: [] for kind in UNITS}

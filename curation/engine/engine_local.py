@@ -23,7 +23,7 @@ class LocalEngine:
         stepper = job.stepper()
         preflight(stepper, job.pipeline.stages)
         for source in work:
-            run_source(stepper, source, report)
+            _run_source(stepper, source, report)
         stepper.close()
 
 
@@ -33,7 +33,7 @@ def preflight(stepper: Stepper, stages: tuple[ResolvedStage, ...]) -> None:
         stepper.ready(resolved)
 
 
-def run_source(stepper: Stepper, source: SourceWork, report: Callable[[StepResult], None]) -> None:
+def _run_source(stepper: Stepper, source: SourceWork, report: Callable[[StepResult], None]) -> None:
     """Bring one source through all source and window stages."""
     pipeline = stepper.pipeline
     for resolved in pipeline.before:

@@ -31,7 +31,7 @@ VIDEO_SUFFIXES = frozenset(
 )  # fmt: skip
 """Suffixes taken from folders and prefixes; a file named outright is taken whatever it is called."""
 
-LIST_SUFFIXES = frozenset({".csv", ".parquet", ".jsonl"})
+_LIST_SUFFIXES = frozenset({".csv", ".parquet", ".jsonl"})
 RIGHTS = ("license", "rights_holder", "consent")
 
 
@@ -77,7 +77,7 @@ def _expand_one(text: str, exclude: str | None) -> Iterator[Named]:
             raise InputError(f"no video in folder {text!r} (looked for {', '.join(sorted(VIDEO_SUFFIXES))})")
         yield from (_local(p) for p in files)
     elif path.is_file():
-        yield from _list(path) if path.suffix.lower() in LIST_SUFFIXES else [_local(path)]
+        yield from _list(path) if path.suffix.lower() in _LIST_SUFFIXES else [_local(path)]
     elif any(c in text for c in "*?["):
         matches = sorted(Path(m).absolute() for m in glob.glob(text, recursive=True))  # noqa: PTH207 - absolute globs
         files = [p for p in matches if p.is_file() and not p.name.endswith(".json")]

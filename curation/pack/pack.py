@@ -26,7 +26,7 @@ from schemas.manifest import manifest_row
 from schemas.tables.output import ManifestRow
 from schemas.tables.scan import PortraitRow
 
-MANIFEST_ROWS = 32_768
+_MANIFEST_ROWS = 32_768
 """Rows of the manifest that are sorted at once: some 130 MB."""
 
 __all__ = ["PackError", "PackSettings", "across_files", "kept_sides", "pack", "pair_status"]
@@ -98,7 +98,7 @@ def _write_manifest(store: Store, spool: Spool, sidecars: list[str]) -> None:
         paths = [store.path(n) for n in sidecars]
         spool.con.register("sidecars", pads.dataset(paths, t.MANIFEST.schema, "parquet", store.filesystem()))
         sql = "SELECT * FROM sidecars WHERE sample_id BETWEEN ? AND ? ORDER BY sample_id"
-        for first, last in spool.runs(MANIFEST_ROWS):
+        for first, last in spool.runs(_MANIFEST_ROWS):
             append(spool.con.sql(sql, params=[first, last]).to_arrow_table())
 
 
