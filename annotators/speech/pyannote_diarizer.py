@@ -19,7 +19,7 @@ from types import ModuleType
 
 import numpy as np
 
-from annotators.models import weights
+from annotators.models import torchvision_ops, weights
 from annotators.optional_parts import of_the_full_set
 from annotators.parts import Made
 from annotators.protocols_speech import FloatArray, Segment, SpeakerEmbedder, Turn
@@ -90,6 +90,7 @@ def _parts() -> ModuleType:
         with warnings.catch_warnings():
             # It warns that it cannot decode files without torchcodec; it is given decoded sound alone.
             warnings.filterwarnings("ignore", r"\s*torchcodec is not installed correctly", UserWarning)
+            torchvision_ops.importable()  # some of what it imports would import it
             from annotators.speech import pyannote_parts
     except (ImportError, OSError) as e:  # OSError: a library of torchaudio that wants CUDA
         raise of_the_full_set(*_ASKED, e) from e
