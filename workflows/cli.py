@@ -1,7 +1,8 @@
 """`lpm`: the command line. Each command is a thin edge over the engine; every expected error is one sentence.
 
-Exit codes: 0 all well, 1 the request could not be carried out (the sentence says why), 2 wrong usage or a package that
-is not installed, 3 done, but some items are in quarantine (`--allow-quarantine` turns that into 0).
+Exit codes: 0 all well, 1 the request could not be carried out (the sentence says why), 2 wrong usage, a package that
+is not installed or a Python that does not fit, 3 done, but some items are in quarantine (`--allow-quarantine` turns
+that into 0).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import typer
 from rich.console import Console
 
 from curation import extras
+from curation.pythons.find import OtherPythonError
 from lpm_train.tools import cli as trainer
 from workflows.commands import forget as forgetting
 from workflows.commands import identities, jobs, labels
@@ -271,7 +273,7 @@ def main(arguments: list[str] | None = None) -> Any:
         if absent is None and not isinstance(e, jobs.EXPECTED):
             raise
         err.print(f"lpm: {absent or e}", markup=False, highlight=False, style="red")
-        sys.exit(1 if absent is None else 2)
+        sys.exit(1 if absent is None and not isinstance(e, OtherPythonError) else 2)
     except KeyboardInterrupt:
         err.print("lpm: stopped; finished work is kept, run the same command to go on", markup=False)
         sys.exit(130)

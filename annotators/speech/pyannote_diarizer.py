@@ -19,8 +19,8 @@ from types import ModuleType
 
 import numpy as np
 
-from annotators.models import weights
-from annotators.optional_parts import PartNotInstalledError
+from annotators.models import torchvision_ops, weights
+from annotators.optional_parts import of_the_full_set
 from annotators.parts import Made
 from annotators.protocols_speech import FloatArray, Segment, SpeakerEmbedder, Turn
 from annotators.speech.diarizer import DiarizationRule, drawn_turns, voice_name
@@ -29,14 +29,10 @@ from annotators.speech.voice_pieces import divided
 from annotators.speech.voices import CamPlusPlusEmbedder
 from schemas.time import AUDIO_HZ
 
-MIN_CLUSTER = 12
+_MIN_CLUSTER = 12
 """Voices of windows that make a speaker, fewer in short recordings: that of pyannote's pipeline 3.1."""
 
-_HOW = (
-    "diarizer=pyannote needs pyannote.audio, which is not part of the small set: `make setup-diarization`, or "
-    "`pip install --no-deps -r constraints-diarization.txt` (on a torch without CUDA then delete torchaudio/lib/*.so, "
-    "which want CUDA); diarizer=clustering needs nothing more"
-)
+_ASKED = ("diarizer=pyannote", "pyannote.audio", "diarizer=clustering")
 
 
 class PyannoteDiarizer:
@@ -54,7 +50,7 @@ class PyannoteDiarizer:
             self._embedder,
             step_s=rule.step_s,
             max_distance=1.0 - rule.same_voice_similarity,
-            min_cluster=MIN_CLUSTER,
+            min_cluster=_MIN_CLUSTER,
         )
 
     @classmethod
@@ -64,7 +60,7 @@ class PyannoteDiarizer:
             library = {"pyannote.audio": importlib.metadata.version("pyannote.audio")}
             return Made("pyannote.audio+segmentation-3.0+ahc+pieces", (SEGMENTATION_WEIGHT,), library)
         except importlib.metadata.PackageNotFoundError as e:
-            raise PartNotInstalledError(_HOW) from e
+            raise of_the_full_set(*_ASKED) from e
 
     def diarize(self, audio: FloatArray, speech: Sequence[Segment]) -> list[Turn]:
         """Return the turns in audio [N] within `speech` (widened by the rule's margin), sorted by start.
@@ -94,7 +90,8 @@ def _parts() -> ModuleType:
         with warnings.catch_warnings():
             # It warns that it cannot decode files without torchcodec; it is given decoded sound alone.
             warnings.filterwarnings("ignore", r"\s*torchcodec is not installed correctly", UserWarning)
+            torchvision_ops.importable()  # some of what it imports would import it
             from annotators.speech import pyannote_parts
     except (ImportError, OSError) as e:  # OSError: a library of torchaudio that wants CUDA
-        raise PartNotInstalledError(f"{_HOW} ({e})") from e
+        raise of_the_full_set(*_ASKED, e) from e
     return pyannote_parts

@@ -36,10 +36,10 @@ from annotators.protocols_speech import (
 )
 from schemas.time import AUDIO_HZ
 
-MODEL_WEIGHTS = {"tiny.en": "whisper_tiny_en", "base": "whisper_base"}
+_MODEL_WEIGHTS = {"tiny.en": "whisper_tiny_en", "base": "whisper_base"}
 MAX_PIECE_S = 30.0
 _MIN_PIECE_S = 0.1  # less holds no word
-MAX_PAUSE_S = 1.0  # inside a piece; longer silence invites invented text
+_MAX_PAUSE_S = 1.0  # inside a piece; longer silence invites invented text
 _EARLIEST_CUT_S = 20.0
 _LANGUAGE_MIN_S, MIN_LANGUAGE = 3.0, 0.65
 """Least share of the vote: related languages (Tamil, Telugu) share it at 0.5, right ones have 0.9 and more."""
@@ -63,9 +63,9 @@ class WhisperTranscriber:
 
         Raises FileNotFoundError for an incomplete directory, which faster-whisper would try to complete online.
         """
-        if model not in MODEL_WEIGHTS:
-            raise ValueError(f"unknown Whisper model {model!r}: choose one of {', '.join(MODEL_WEIGHTS)}")
-        directory = path or weights.resolve(MODEL_WEIGHTS[model])
+        if model not in _MODEL_WEIGHTS:
+            raise ValueError(f"unknown Whisper model {model!r}: choose one of {', '.join(_MODEL_WEIGHTS)}")
+        directory = path or weights.resolve(_MODEL_WEIGHTS[model])
         missing = [name for name in _REQUIRED_FILES if not (directory / name).is_file()]
         if missing:
             raise FileNotFoundError(f"{directory} lacks {', '.join(missing)} of a CTranslate2 Whisper model")
@@ -79,7 +79,7 @@ class WhisperTranscriber:
     @classmethod
     def made_of(cls, model: Literal["tiny.en", "base"] = "tiny.en", **_: object) -> Made:
         """Name the model and its weights."""
-        return Made(f"faster-whisper-{model}-int8", (MODEL_WEIGHTS[model],))
+        return Made(f"faster-whisper-{model}-int8", (_MODEL_WEIGHTS[model],))
 
     def transcribe(
         self,
@@ -254,7 +254,7 @@ def speech_pieces(audio: FloatArray, segments: Sequence[Segment], breaks_s: Sequ
         last = pieces[-1] if pieces else None
         if (
             last is not None
-            and segment.start_s - last.end_s < MAX_PAUSE_S
+            and segment.start_s - last.end_s < _MAX_PAUSE_S
             and segment.end_s - last.start_s <= MAX_PIECE_S
             and not any(last.end_s <= time_s <= segment.start_s for time_s in breaks_s)
         ):

@@ -183,10 +183,10 @@ def _shown(rule: Rule, types: Mapping[str, pa.DataType]) -> str:
 
 def alive(decisions: Decisions, kind: UnitKind) -> tuple[str, ...]:
     """Return the ids of units that pass and whose parents all pass, sorted."""
-    return tuple(sorted(i for i in decisions[kind] if dead_ancestor(decisions, kind, i) is None))
+    return tuple(sorted(i for i in decisions[kind] if _dead_ancestor(decisions, kind, i) is None))
 
 
-def dead_ancestor(decisions: Decisions, kind: UnitKind, unit_id: str) -> tuple[UnitKind, str] | None:
+def _dead_ancestor(decisions: Decisions, kind: UnitKind, unit_id: str) -> tuple[UnitKind, str] | None:
     """Return the outermost unit that fails among a unit and its parents, or None when all pass.
 
     A parent whose own row is missing does not stop a unit.

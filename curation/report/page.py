@@ -10,10 +10,11 @@ from jinja2 import Environment
 from curation.dataset import Dataset
 from curation.report import content
 from curation.report.pictures import Pictures
+from curation.report.timelines import timelines
 from schemas.policy import parse_policy
 
 PAGE = "report/index.html"
-MAX_PICTURED = 200
+_MAX_PICTURED = 200
 """With more sources than that, only those with a timeline have pictures."""
 
 
@@ -26,7 +27,7 @@ def write_report(dataset: Dataset) -> str:
 def render(dataset: Dataset) -> str:
     """Return the page as HTML: no script, no network, every picture inside."""
     n_sources, shown = content.some_sources(dataset)
-    pictures = Pictures(dataset, None if n_sources <= MAX_PICTURED else shown)
+    pictures = Pictures(dataset, None if n_sources <= _MAX_PICTURED else shown)
     facts = content.facts(dataset)
     stored = dataset.store.read_json("workflow.json") or {}
     policy = parse_policy(stored["policy"], "workflow.json") if stored.get("policy") else None
@@ -34,7 +35,7 @@ def render(dataset: Dataset) -> str:
         "overview": content.overview(dataset),
         "distributions": content.distributions(dataset, policy) if policy else [],
         "sheets": content.contact_sheets(dataset, pictures),
-        "timelines": content.timelines(dataset, pictures, shown),
+        "timelines": timelines(dataset, pictures, shown),
         "n_sources": n_sources,
         "people": content.people(dataset, pictures),
         "facts": facts,

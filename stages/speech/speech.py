@@ -58,8 +58,7 @@ class SpeechSettings(StageSettings):
             "clustering": "annotators.speech.diarizer:ClusteringDiarizer",
             "pyannote": "annotators.speech.pyannote_diarizer:PyannoteDiarizer",
         },
-        "who spoke when: clustering, or pyannote.audio's pipeline on the same weights, which `make setup-diarization` "
-        "installs",
+        "who spoke when: clustering, or pyannote.audio's pipeline on the same weights, of the full set of packages",
         offers=("embedder",),
     )
     recogniser: Part[Transcriber] = part(

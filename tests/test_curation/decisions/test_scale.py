@@ -45,9 +45,12 @@ BOUNDED = {
     "pack/samples.py": {"_Rows._of": "some thousand kept segments at a time"},
     "pack/vectors.py": {"SampleVectors.filled": "the samples of one shard"},
     "report/content.py": {
-        "overview": "one row a split", "contact_sheets": "of the cards' sources", "_rows": "queries with a LIMIT",
-        "timelines.by_source": "of the sources that are drawn", "timelines": "of the sources that are drawn",
+        "overview": "one row a split", "contact_sheets": "of the cards' sources",
         "facts": "the page lists the whole quarantine",
+    },
+    "report/rows.py": {"read_rows": "queries with a LIMIT"},
+    "report/timelines.py": {
+        "timelines.by_source": "of the sources that are drawn", "timelines": "of the sources that are drawn",
     },
     "report/pictures.py": {"Pictures._read": "one source"},
     "engine/source_state.py": {"SourceState._length_s": "one source"},
