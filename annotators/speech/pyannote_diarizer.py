@@ -15,8 +15,6 @@ memory that grows with the square of the recording: 0.4 GB for an hour.
 from __future__ import annotations
 
 import importlib.metadata
-import os
-import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -27,7 +25,7 @@ from annotators.models import weights
 from annotators.optional_parts import of_the_full_set
 from annotators.parts import Made
 from annotators.protocols_speech import FloatArray, Segment, SpeakerEmbedder, Turn
-from annotators.speech import pyannote_pipeline
+from annotators.speech import pyannote_pipeline, quiet_import
 from annotators.speech.diarizer import DiarizationRule, drawn_turns, voice_name
 from annotators.speech.speaker_segmentation import FRAME_STEP_S, SEGMENTATION_WEIGHT, frame_times_s
 from annotators.speech.voice_pieces import PieceRule, divided
@@ -115,12 +113,7 @@ class PyannoteDiarizer:
 
 def _parts() -> ModuleType:
     """Import pyannote with its usage reports off, and say what to do where it is missing."""
-    os.environ["PYANNOTE_METRICS_ENABLED"] = "0"  # read by the library at each use
     try:
-        with warnings.catch_warnings():
-            # It warns that it cannot decode files without torchcodec; it is given decoded sound alone.
-            warnings.filterwarnings("ignore", r"\s*torchcodec is not installed correctly", UserWarning)
-            from annotators.speech import pyannote_parts
-    except (ImportError, OSError) as e:  # OSError: a library of torchaudio that wants CUDA
+        return quiet_import.imported("annotators.speech.pyannote_parts")
+    except (ImportError, OSError) as e:
         raise of_the_full_set(*_ASKED, e) from e
-    return pyannote_parts

@@ -33,7 +33,7 @@ _NO_PLDA = PLDA.__new__(PLDA)
 """Asked for by every pipeline, and used by one kind of clustering only."""
 
 
-class _Voice(Model):  # type: ignore[misc]
+class Voice(Model):  # type: ignore[misc]
     """A speaker embedder as the pipeline wants it: [B, 1, N] sound and [B, F] weights in, [B, D] out."""
 
     def __init__(self, embedder: SpeakerEmbedder) -> None:
@@ -97,7 +97,7 @@ class Pipeline:
         self._pipeline = SpeakerDiarization(
             segmentation=network,
             segmentation_step=step_s / WINDOW_S,
-            embedding=_Voice(embedder),
+            embedding=Voice(embedder),
             embedding_exclude_overlap=True,
             plda=_NO_PLDA,
             clustering="AgglomerativeClustering",

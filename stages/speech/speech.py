@@ -33,10 +33,10 @@ from annotators.shipped import VOICE_EMBEDDERS
 from annotators.sound.audio_events import HOP_S, WINDOW_S, AudioEvents, EventDetector
 from annotators.sound.audio_quality import audio_quality
 from annotators.sound.sound_signature import RATE_HZ, sound_signature
-from annotators.speech.known_words import KnownRule, known_segment, known_word
 from annotators.speech.vad import SegmentRule, speech_segments
 from annotators.speech.voice_signals import pitch_hz, syllables
-from annotators.speech.word_times import aligned
+from annotators.words.known_words import KnownRule, known_segment, known_word
+from annotators.words.word_times import aligned
 from curation.media.audio import iter_audio_blocks
 from curation.stage import Gate, GateMode, Grain, Inputs, Outputs, StageSettings, WorkItem
 from schemas.parts import Absent
@@ -66,9 +66,9 @@ class SpeechSettings(StageSettings):
     )
     recogniser: Part[Transcriber] = part(
         {
-            "base": {"use": "annotators.speech.transcriber:WhisperTranscriber", "model": "base"},
-            "tiny.en": {"use": "annotators.speech.transcriber:WhisperTranscriber", "model": "tiny.en"},
-            "whisperx": "annotators.speech.whisperx_transcriber:WhisperXTranscriber",
+            "base": {"use": "annotators.words.transcriber:WhisperTranscriber", "model": "base"},
+            "tiny.en": {"use": "annotators.words.transcriber:WhisperTranscriber", "model": "tiny.en"},
+            "whisperx": "annotators.words.whisperx_transcriber:WhisperXTranscriber",
         },
         "words with times: Whisper's multilingual base, tiny.en, or either in batches through whisperx, which the full "
         "set has",
@@ -76,8 +76,8 @@ class SpeechSettings(StageSettings):
     aligner: Part[Aligner | None] = part(
         {
             "none": Absent("none"),
-            "pocketsphinx": "annotators.speech.pocketsphinx_aligner:PocketSphinxAligner",
-            "whisperx": "annotators.speech.whisperx_aligner:WhisperXAligner",
+            "pocketsphinx": "annotators.words.pocketsphinx_aligner:PocketSphinxAligner",
+            "whisperx": "annotators.words.whisperx_aligner:WhisperXAligner",
         },
         "nearer times for the recogniser's words, of the full set: pocketsphinx for English, whisperx with a Wav2Vec2 "
         "network of yours; none: the recogniser's own",

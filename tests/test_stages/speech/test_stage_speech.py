@@ -17,7 +17,7 @@ from table_rows import source_row
 
 from annotators.models import weights
 from annotators.protocols_speech import TranscribedSegment, Transcript, Turn, Word
-from annotators.speech.known_words import KnownRule, known_word
+from annotators.words.known_words import KnownRule, known_word
 from curation.media.encode import encode_flac
 from curation.memory import MemoryInputs
 from curation.stage import WorkItem

@@ -33,7 +33,7 @@ from annotators.protocols_speech import (
     Turn,
     Word,
 )
-from annotators.speech.spoken_languages import LANGUAGE_MIN_S, Vote, Window, languages_of, windows_of
+from annotators.words.spoken_languages import LANGUAGE_MIN_S, Vote, Window, languages_of, windows_of
 from schemas.time import AUDIO_HZ
 
 _MODEL_WEIGHTS = {"tiny.en": "whisper_tiny_en", "base": "whisper_base"}

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from annotators.protocols_speech import FloatArray, Segment, Stretch, TranscribedSegment, Transcript, Word
-from annotators.speech.word_times import aligned, retimed
+from annotators.words.word_times import aligned, retimed
 
 SOUND = np.zeros(60 * 16_000, np.float32)
 

@@ -23,7 +23,7 @@ from annotators.models import hub
 from annotators.models.weights_registry import WeightsNotFound
 from annotators.parts import Made
 from annotators.protocols_speech import FloatArray, Segment, Stretch
-from annotators.speech import whisperx_runtime
+from annotators.speech import quiet_import
 from schemas.time import AUDIO_HZ
 
 _ASKED = ("aligner=whisperx", "aligner=none")
@@ -47,7 +47,7 @@ class WhisperXAligner:
         Raises PartNotInstalledError, and WeightsNotFound for a directory that is missing or incomplete.
         """
         self.name = self.made_of(model).name
-        self._search = whisperx_runtime.module("alignment", *_ASKED)
+        self._search = quiet_import.whisperx("alignment", *_ASKED)
         self._networks = {language: _load(folder, device) for language, folder in _folders(model).items()}
 
     @classmethod
@@ -56,7 +56,7 @@ class WhisperXAligner:
 
         Raises PartNotInstalledError and WeightsNotFound.
         """
-        library = whisperx_runtime.version(*_ASKED)
+        library = quiet_import.version(*_ASKED)
         folders = {f"wav2vec2-{n}" if n else "wav2vec2": folder for n, folder in _folders(model).items()}
         return Made("whisperx-wav2vec2-ctc", libraries=library, folders=folders)
 

@@ -18,8 +18,8 @@ from wav2vec2_case import LETTERS, write_network
 from annotators.models.weights import WeightsNotFound
 from annotators.optional_parts import PartNotInstalledError
 from annotators.protocols_speech import Aligner, FloatArray, Stretch, Word
-from annotators.speech.pocketsphinx_aligner import PocketSphinxAligner, spelling
-from annotators.speech.whisperx_aligner import WhisperXAligner, spelled
+from annotators.words.pocketsphinx_aligner import PocketSphinxAligner, spelling
+from annotators.words.whisperx_aligner import WhisperXAligner, spelled
 from stages.speech.speech import SpeechSettings
 
 CHARACTERS = {letter: n for n, letter in enumerate(LETTERS) if len(letter) == 1}
@@ -139,7 +139,7 @@ def test_known_frames_give_known_times(tmp_path: Path, monkeypatch: pytest.Monke
         heard.append(len(sound))
         return torch.log(emission)
 
-    monkeypatch.setattr("annotators.speech.whisperx_aligner._Network.emission", known)
+    monkeypatch.setattr("annotators.words.whisperx_aligner._Network.emission", known)
     (times,) = aligner.align(np.zeros(16_000 * 10, np.float32), [stretch("Hi, all you!", 3.24, 4.46)])
     assert heard == [round(1.22 * 16_000)]
     found = [(t.start_s, t.end_s) for t in times if t is not None]

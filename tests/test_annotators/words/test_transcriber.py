@@ -13,8 +13,8 @@ from speech_media import cut, load_audio, need
 
 from annotators.models.weights import WeightsNotFound
 from annotators.protocols_speech import Segment, Transcriber
-from annotators.speech.spoken_languages import MIN_LANGUAGE, Vote, Window, vote_of
-from annotators.speech.transcriber import MAX_PIECE_S, WhisperTranscriber, speech_pieces
+from annotators.words.spoken_languages import MIN_LANGUAGE, Vote, Window, vote_of
+from annotators.words.transcriber import MAX_PIECE_S, WhisperTranscriber, speech_pieces
 
 CALL = "this is diane in new jersey and i'm sheila in texas originally from chicago"
 

@@ -18,8 +18,8 @@ from annotators.models import weights
 from annotators.models.weights import WeightsNotFound
 from annotators.optional_parts import PartNotInstalledError
 from annotators.protocols_speech import FloatArray, Segment, Transcriber, Turn
-from annotators.speech.transcriber import WhisperTranscriber
-from annotators.speech.whisperx_transcriber import VAD_WEIGHT, WhisperXTranscriber
+from annotators.words.transcriber import WhisperTranscriber
+from annotators.words.whisperx_transcriber import VAD_WEIGHT, WhisperXTranscriber
 from stages.speech.speech import SpeechSettings
 
 BACKENDS: dict[str, Callable[[], Transcriber]] = {

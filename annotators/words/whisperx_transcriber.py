@@ -25,9 +25,9 @@ from annotators.models import weights
 from annotators.models.batches import in_batches
 from annotators.parts import Made
 from annotators.protocols_speech import FloatArray, Segment, TranscribedSegment, Transcript, Turn, Word
-from annotators.speech import whisperx_runtime
-from annotators.speech.spoken_languages import Vote, Window, languages_of, windows_of
-from annotators.speech.transcriber import (
+from annotators.speech import quiet_import
+from annotators.words.spoken_languages import Vote, Window, languages_of, windows_of
+from annotators.words.transcriber import (
     MAX_PIECE_S,
     MIN_PIECE_S,
     cut,
@@ -76,7 +76,7 @@ class WhisperXTranscriber:
         made = self.made_of(model, vad_method=vad_method, compute_type=compute_type)
         self.name, self.weights = made.name, made.weights
         self._language, self._batch, self._chunk_s = language, batch_size, chunk_s
-        whisperx = whisperx_runtime.module("asr", *_ASKED)
+        whisperx = quiet_import.whisperx("asr", *_ASKED)
         self._speech = _speech_network(device) if vad_method == "pyannote" else None
         self._given = _given_speech()
         whisper = _remembering(whisperx.WhisperModel)
@@ -98,7 +98,7 @@ class WhisperXTranscriber:
 
         Raises PartNotInstalledError and WeightsNotFound.
         """
-        library = whisperx_runtime.version(*_ASKED)
+        library = quiet_import.version(*_ASKED)
         made = whisper_made_of(f"whisperx-{Path(model).name}-{compute_type}", model)
         bundled = (VAD_WEIGHT,) if vad_method == "pyannote" else ()
         return Made(made.name, (*made.weights, *bundled), library, made.folders)
@@ -234,7 +234,7 @@ class _Network:
 
 def _given_speech() -> Any:
     """Return a detector, as whisperx's pipeline wants one, that answers with the pieces it was given."""
-    vads = whisperx_runtime.module("vads.vad", *_ASKED)
+    vads = quiet_import.whisperx("vads.vad", *_ASKED)
 
     class Given(vads.Vad):  # type: ignore[misc,name-defined]
         pieces: Sequence[Segment] = ()
@@ -257,7 +257,7 @@ def _speech_network(device: str) -> Callable[[FloatArray], list[Segment]]:
     """Return a function from audio [N] to its speech, by whisperx's bundled network."""
     import torch
 
-    pyannote = whisperx_runtime.module("vads.pyannote", *_ASKED)
+    pyannote = quiet_import.whisperx("vads.pyannote", *_ASKED)
     file = str(weights.resolve(VAD_WEIGHT))
     network = pyannote.Pyannote(torch.device(device), model_fp=file, vad_onset=_ONSET, vad_offset=_OFFSET)
     binary = pyannote.Binarize(onset=_ONSET, offset=_OFFSET)
