@@ -33,6 +33,8 @@ class Made:
     name: str
     weights: tuple[str, ...] = ()
     libraries: Mapping[str, str] = field(default_factory=dict)
+    folders: Mapping[str, Path] = field(default_factory=dict)
+    """directories of models, by the name before that of each file whose hash is recorded"""
     private: tuple[str, ...] = ()
     """settings that do not stand beside samples, such as an address"""
     licence: str | None = None
@@ -105,7 +107,8 @@ class Part(parts.Part[T]):
             return {}
         made = made_of(*self._builder(self.settled))
         own = self.licence or made.licence
-        return {_base(n): weights.licence(n) or own for n in made.weights} | dict.fromkeys(made.served, own)
+        named = {_base(n): weights.licence(n) or own for n in made.weights}
+        return named | dict.fromkeys((*made.folders, *made.served), own)
 
     def others(self) -> Iterator[Part[T]]:
         """Yield the other shipped choices that a short name alone makes, in order."""
@@ -124,6 +127,8 @@ class Part(parts.Part[T]):
         builder, given = self._builder(self.settled)
         made = made_of(builder, given)
         out = {label: made.name, **{_base(n): weights.sha256(n) for n in made.weights}, **made.libraries}
+        for name, folder in made.folders.items():
+            out |= {f"{name}/{file}": digest for file, digest in weights.sha256_of_files(folder).items()}
         code = code_sha256(owner(builder).__module__)
         if code is not None:
             out[f"{label}.code"] = code
