@@ -132,7 +132,7 @@ class Embedding:
         layout, size = LAYOUT.rows(inputs.read(LAYOUT)), (source.width, source.height)
         faces = track_series(inputs.parts(FACE_FRAMES), track_of, _FACE)
         facts = track_series(inputs.parts(PORTRAITS), track_of, _PORTRAIT, PortraitRow)
-        labels = {track: _portrait_labels(p, faces[track], layout, size) for track, p in facts.items()}
+        labels = {track: portrait_labels(p, faces[track], layout, size) for track, p in facts.items()}
         best = {
             track: choose([x.candidate for x in of.values()], self._settings.n_portraits)
             for track, of in labels.items()
@@ -192,7 +192,7 @@ def _portrayed(portrait: PortraitRow) -> Portrayed:
     return decode_jpeg(portrait.image), five if len(five) else None, Box(*portrait.face_xywh)
 
 
-def _portrait_labels(
+def portrait_labels(
     portraits: Series, faces: Series, layout: Sequence[LayoutRow] = (), size: tuple[int, int] = (1, 1)
 ) -> dict[int, Label]:
     """Return pose, labels and quality of each portrait by k.
