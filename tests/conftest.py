@@ -19,11 +19,11 @@ if "OPENLPM_MODELS" not in os.environ and _MODELS.is_dir():
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Let a test of the full set fail where it would be skipped for want of anything but footage."""
+    """Let a test of the full set fail where it would be skipped for want of anything but footage or model files."""
     report = yield
     if report.skipped and item.get_closest_marker("full") and not hasattr(report, "wasxfail"):
         _, _, why = report.longrepr if isinstance(report.longrepr, tuple) else ("", 0, str(report.longrepr))
-        if "no footage" not in why:
+        if not any(absent in why for absent in ("no footage", "no model files")):
             report.outcome, report.longrepr = "failed", f"skipped, which the full set may not be: {why}"
     return report
 

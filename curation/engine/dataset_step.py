@@ -14,8 +14,8 @@ import time
 
 from curation.dataset import Dataset
 from curation.decisions import ledger
-from curation.engine.inputs import StoreInputs
-from curation.engine.step import StageSetupError, Stepper, StepResult
+from curation.engine.stage_call import Call, StageSetupError
+from curation.engine.step import Status, Stepper, StepResult, result
 from curation.engine.workflow import ResolvedStage
 from curation.stage import WorkItem
 from curation.storage.commits import Commit, commit_file, fingerprint, read_commit, write_commit
@@ -42,16 +42,15 @@ def dataset_step(stepper: Stepper, resolved: ResolvedStage) -> StepResult:
     name = commit_file(resolved.name, item, windowed=False)
     commit = read_commit(stepper.store, name)
     key = _fingerprint(stepper, resolved, sources, keep)
-    status = "skipped"
+    status: Status = "skipped"
+    answer = None
     if commit is None or commit.fingerprint != key or not stepper.intact(commit):
-        inputs = StoreInputs(
-            stepper.store, item, lambda: stepper.media.local("", ""), keep=keep, sources=sources, whole=memory(resolved)
-        )
-        stage = stepper.stage(resolved)
-        try:
-            outputs = stage.run(item, inputs)
-        except Exception as e:
-            raise StageSetupError(f"stage {resolved.name!r} failed on the dataset: {type(e).__name__}: {e}") from e
+        remembered = frozenset(table.name for table in memory(resolved))
+        answer = stepper.call(Call(resolved, item, "", keep, sources, remembered))
+        if answer.failed is not None:
+            why = f"{answer.failed.error}: {answer.failed.message}"
+            raise StageSetupError(f"stage {resolved.name!r} failed on the dataset: {why}")
+        outputs = answer.outputs
         new = Commit(resolved.name, "", key, errors=outputs.errors)
         for table in resolved.cls.writes:
             rows = outputs.tables.get(table, table.empty())
@@ -60,10 +59,8 @@ def dataset_step(stepper: Stepper, resolved: ResolvedStage) -> StepResult:
             new.tables[table.name] = {"file": file, "sha256": digest, "rows": rows.num_rows}
         write_commit(stepper.store, name, new)
         status = "ran"
-    return StepResult(
-        resolved.name, "", None, "ran" if status == "ran" else "skipped",
-        time.perf_counter() - wall, time.process_time() - cpu, 0.0,
-    )  # fmt: skip
+    wall_s, cpu_s = time.perf_counter() - wall, time.process_time() - cpu
+    return result(resolved, "", None, (status, ""), wall_s, cpu_s, 0.0, answer)
 
 
 def _live_units(stepper: Stepper) -> dict[UnitKind, frozenset[str]]:

@@ -20,6 +20,7 @@ from curation.engine.register import expand
 from curation.engine.run import Job, Outcome, run
 from curation.engine.workflow import resolve
 from schemas.policy import Policy, parse_policy
+from schemas.workflow import Resources
 
 GOOD = {"duration_s": 10.0, "faces": [120, 40]}
 
@@ -30,9 +31,19 @@ def policy(**changes: str) -> Policy:
 
 
 def go(
-    folder: Path | None, out: Path, *, engine: Any = None, sets: tuple[str, ...] = (), retry: bool = False, **rules: str
+    folder: Path | None,
+    out: Path,
+    *,
+    engine: Any = None,
+    sets: tuple[str, ...] = (),
+    retry: bool = False,
+    batch: int = 1,
+    **rules: str,
 ) -> Outcome:
-    job = Job(str(out), resolve(WORKFLOW, sets), policy(**rules), retry)
+    """Run the toy workflow; `batch` = tracks of so many sources are scored together, where the engine can."""
+    resources = {"toy_active": Resources(batch=batch)}
+    stages = {n: s.model_copy(update={"resources": resources.get(n, s.resources)}) for n, s in WORKFLOW.stages.items()}
+    job = Job(str(out), resolve(WORKFLOW.model_copy(update={"stages": stages}), sets), policy(**rules), retry)
     named = [] if folder is None else expand([str(folder)], str(out))
     CALLS.clear()
     return run(job, engine or LocalEngine(), named)
