@@ -42,11 +42,15 @@ class ClipVectorsSettings(StageSettings):
         IMAGE_TEXT_EMBEDDERS,
         "vectors of pictures and words; open_clip: a CLIP model of your own (`model`: a directory in open_clip's form, "
         "or an architecture with `checkpoint`; `device`, `batch`)",
+        auto=("open_clip", "none"),
+        by_default="none",
         shared="image_text",
     )
     aesthetic: Part[VectorScorer | None] = part(
         AESTHETIC_HEADS,
         "with an embedder: scores the clip's vector; laion: a head of your own in LAION's form (`model`: a file)",
+        auto=("laion", "none"),
+        by_default="none",
     )
     n_frames: int = Field(4, ge=1, le=64, description="pictures a clip, evenly spread")
 

@@ -26,7 +26,11 @@ class PortraitVectorsSettings(StageSettings):
     """Which model."""
 
     embedder: Part[ImageTextEmbedder | None] = part(
-        IMAGE_TEXT_EMBEDDERS, "vectors of pictures and words, as in `clip_vectors`", shared="image_text"
+        IMAGE_TEXT_EMBEDDERS,
+        "vectors of pictures and words, as in `clip_vectors`",
+        auto=("open_clip", "none"),
+        by_default="none",
+        shared="image_text",
     )
 
 
