@@ -157,7 +157,7 @@ def portrait_embedder(part: PortraitEmbedder | None, footage: Footage) -> Tried 
         vectors = []
         for row in t.PORTRAITS.rows(dataset.table(t.PORTRAITS, sources=[source])):
             track = track_of.get(row.tracklet_id, "")
-            if people.get(track) is None or kept[track] == 4:
+            if people.get(track) is None or not row.points_xy or kept[track] == 4:
                 continue
             kept[track] += 1
             with tried.at_work(1.0):

@@ -140,7 +140,9 @@ def main() -> None:
         result = one(*args.one, Footage(args.media, args.wild, args.dataset))
         sys.stdout.write("\n" + json.dumps(result) + "\n")
         return
-    before = json.loads(args.json.read_text("utf-8"))["protocols"] if args.only and args.json.exists() else {}
+    before = (
+        json.loads(args.json.read_text("utf-8"))["protocols"] if args.only and args.json and args.json.exists() else {}
+    )
     protocols: dict[str, Any] = {}
     for protocol, setting, choice in declared():
         if args.only and protocol not in args.only:

@@ -132,12 +132,12 @@ class Embedding:
         layout, size = LAYOUT.rows(inputs.read(LAYOUT)), (source.width, source.height)
         faces = track_series(inputs.parts(FACE_FRAMES), track_of, _FACE)
         facts = track_series(inputs.parts(PORTRAITS), track_of, _PORTRAIT, PortraitRow)
-        labels = {track: _portrait_labels(p, faces[track], layout, size) for track, p in facts.items()}
+        labels = {track: portrait_labels(p, faces[track], layout, size) for track, p in facts.items()}
         best = {
             track: choose([x.candidate for x in of.values()], self._settings.n_portraits)
             for track, of in labels.items()
         }
-        images = _images(inputs, track_of, {track: {c.k for c in found} for track, found in best.items()})
+        images = portrait_images(inputs, track_of, {track: {c.k for c in found} for track, found in best.items()})
         return {track: [(labels[track][c.k], images[track, c.k]) for c in found] for track, found in best.items()}
 
     def _outputs(
@@ -192,7 +192,7 @@ def _portrayed(portrait: PortraitRow) -> Portrayed:
     return decode_jpeg(portrait.image), five if len(five) else None, Box(*portrait.face_xywh)
 
 
-def _portrait_labels(
+def portrait_labels(
     portraits: Series, faces: Series, layout: Sequence[LayoutRow] = (), size: tuple[int, int] = (1, 1)
 ) -> dict[int, Label]:
     """Return pose, labels and quality of each portrait by k.
@@ -241,7 +241,7 @@ def _text(
     return text_share(layout, k, part, AROUND), list(shares)
 
 
-def _images(
+def portrait_images(
     inputs: Inputs, track_of: Mapping[str, str], wanted: Mapping[str, set[int]]
 ) -> dict[tuple[str, int], PortraitRow]:
     """Return image, points and box of the wanted portraits by (track, k); windows are read one at a time."""

@@ -65,7 +65,9 @@ class ScanSettings(StageSettings):
             "scrfd": {"use": "annotators.face.scrfd:ScrfdDetector", "model": "buffalo_l"},
         },
         "finds faces; scrfd: a network of your own (`model`: an ONNX file or a pack's folder, by path or by name in "
-        "OPENLPM_MODELS), run by insightface",
+        "OPENLPM_MODELS), run by insightface; auto: scrfd where buffalo_l is here",
+        auto=("scrfd", "mediapipe"),
+        by_default="mediapipe",
         offers=("min_score", "tiles"),
     )
     landmarker: Part[FaceAnalyzer] = part(

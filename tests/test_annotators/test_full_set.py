@@ -23,6 +23,7 @@ LIBRARIES = (
     "open_clip",
     "whisperx",
     "whisperx.alignment",
+    "pocketsphinx",
 )
 
 

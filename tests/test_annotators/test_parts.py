@@ -10,12 +10,13 @@ from typing import Any, get_args
 
 import pytest
 from pydantic import ValidationError
+from wav2vec2_case import write_network
 
 import annotators
 import stages
 from annotators.models import weights
 from annotators.parts import Declared, Part, made_of, part
-from annotators.protocols_speech import VoiceActivity
+from annotators.protocols_speech import Aligner, VoiceActivity
 from curation.engine.workflow import WorkflowError, resolve
 from curation.stage import StageSettings
 from lpm_train.config import ConfigError, from_json, override, to_json, toy
@@ -49,7 +50,7 @@ def every_part() -> list[tuple[str, Any, Declared]]:
     return out
 
 
-OF_THE_FULL_SET = {"pyannote", "deepfilternet"}
+OF_THE_FULL_SET = {"pyannote", "deepfilternet", "whisperx", "pocketsphinx"}
 
 CASES = [
     pytest.param(where, p, d, short, id=f"{where}:{short}", marks=[pytest.mark.full] * (short in OF_THE_FULL_SET))
@@ -59,7 +60,10 @@ CASES = [
 
 
 @pytest.mark.parametrize("where, protocol, declared, short", CASES)
-def test_a_shipped_back_end_keeps_the_contract(where: str, protocol: Any, declared: Declared, short: str) -> None:
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:std:UserWarning")
+def test_a_shipped_back_end_keeps_the_contract(
+    where: str, protocol: Any, declared: Declared, short: str, tmp_path: Path
+) -> None:
     assert set(declared.auto) <= set(declared.shipped)
     shipped = declared.shipped[short]
     if isinstance(shipped, Absent):
@@ -69,6 +73,8 @@ def test_a_shipped_back_end_keeps_the_contract(where: str, protocol: Any, declar
     given = {} if isinstance(shipped, str) else {k: v for k, v in shipped.items() if k != "use"}
     if short == "openai":
         given = {"base_url": "http://127.0.0.1:9/v1", "model": "m"}
+    if protocol is Aligner and short == "whisperx":
+        given = {"model": str(write_network(tmp_path))}
     builder = load(use)
     assert inspect.getdoc(owner(builder)), "a back-end says what it is"
     try:

@@ -42,6 +42,7 @@ from curation.pack.shards import ShardIndex
 from curation.pack.splits import split_warnings
 from curation.pythons.find import OtherPythonError, check
 from curation.report import explain as ex
+from curation.search import SearchError
 from curation.storage.compaction import tidy
 from curation.storage.store import Store, StoreError
 from schemas import tables as t
@@ -54,7 +55,8 @@ from workflows.usage import UsageError
 
 EXPECTED = (
     DatasetError, ex.UnknownIdError, ForgetError, IdentityError, InputError, LabelError, LedgerError, LicenceError,
-    OtherPythonError, PackError, PartNotInstalledError, PolicyError, RunStoppedError, StageSetupError, StoreError,
+    OtherPythonError, PackError, PartNotInstalledError, PolicyError, RunStoppedError, SearchError, StageSetupError,
+    StoreError,
     UsageError, WorkflowError, weights.WeightsMismatch, weights.WeightsNotFound,
 )  # fmt: skip
 

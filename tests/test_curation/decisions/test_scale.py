@@ -43,6 +43,7 @@ BOUNDED = {
     "memory.py": {"run_chain": "one source, for developing"},
     "pack/pack.py": {"_Images._source": "the portraits of one source"},
     "pack/samples.py": {"_Rows._of": "some thousand kept segments at a time"},
+    "pack/vectors.py": {"SampleVectors.filled": "the samples of one shard"},
     "report/content.py": {
         "overview": "one row a split", "contact_sheets": "of the cards' sources",
         "facts": "the page lists the whole quarantine",
