@@ -10,7 +10,7 @@ from jinja2 import Environment
 from curation.dataset import Dataset
 from curation.report import content
 from curation.report.pictures import Pictures
-from schemas.policy import parse_policy
+from curation.report.status import policy_in_force
 
 PAGE = "report/index.html"
 MAX_PICTURED = 200
@@ -28,8 +28,7 @@ def render(dataset: Dataset) -> str:
     n_sources, shown = content.some_sources(dataset)
     pictures = Pictures(dataset, None if n_sources <= MAX_PICTURED else shown)
     facts = content.facts(dataset)
-    stored = dataset.store.read_json("workflow.json") or {}
-    policy = parse_policy(stored["policy"], "workflow.json") if stored.get("policy") else None
+    policy = policy_in_force(dataset)
     values: dict[str, object] = {
         "overview": content.overview(dataset),
         "distributions": content.distributions(dataset, policy) if policy else [],

@@ -39,6 +39,7 @@ from workflows import catalog
 ROOT = Path(__file__).resolve().parents[3]
 
 BOUNDED = {
+    "audit/audits.py": {"of_source": "one source"},
     "report/explain.py": {"_rows": "of one unit"},
     "memory.py": {"run_chain": "one source, for developing"},
     "pack/pack.py": {"_Images._source": "the portraits of one source"},
