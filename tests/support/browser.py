@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -121,11 +122,21 @@ class Page:
         self.call("Input.insertText", text=text)
 
     def click(self, selector: str) -> None:
-        self.until(f"document.querySelector({json.dumps(selector)})")
+        self.until(f"!!document.querySelector({json.dumps(selector)})")
         self.eval(f"document.querySelector({json.dumps(selector)}).click()")
 
     def picture(self, file: Path) -> None:
         file.write_bytes(base64.b64decode(self.call("Page.captureScreenshot", format="png")["data"]))
+
+
+_PLACED = """
+import fcntl, os, sys
+pipes = [fcntl.fcntl(int(fd), fcntl.F_DUPFD, 10) for fd in sys.argv[1:3]]
+for fd, place in zip(pipes, (3, 4)):
+    os.dup2(fd, place)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
+"""What puts the pipes where Chromium looks for them, and becomes it."""
 
 
 @contextlib.contextmanager
@@ -140,10 +151,8 @@ def browser(profile: Path, *flags: str) -> Iterator[Page]:
         "--disable-component-update", "--disable-sync", "--mute-audio", "--autoplay-policy=no-user-gesture-required",
         "--remote-debugging-pipe", "--hide-scrollbars", f"--user-data-dir={profile}", *flags, "about:blank",
     ]  # fmt: skip
-    # The child has the pipes as 3 and 4: a shell puts them there whatever their numbers are here.
-    line = f'exec "$@" 3<&{commands} 4>&{answers}'
     process = subprocess.Popen(
-        ["sh", "-c", line, "sh", *command], pass_fds=(commands, answers),
+        [sys.executable, "-c", _PLACED, str(commands), str(answers), *command], pass_fds=(commands, answers),
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     os.close(commands)

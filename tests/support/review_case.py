@@ -254,7 +254,7 @@ def pack(data: Dataset, folder: Path) -> None:
             rows.append({
                 "sample_id": segment_id, "source_id": source_id, "track_id": track_id, "identity_id": "anna",
                 "split": "train", "state": state, "start_s": start_s, "end_s": end_s, "duration_s": end_s - start_s,
-                "pair_id": pair_id, "partner_track_id": partner, "shard": "shards/train-000000.tar",
+                "pair_id": pair_id, "partner_track_id": partner, "shard": "train-000000.tar",
                 "members": [{"name": n, "offset": o, "size": z} for n, o, z in index],
             })  # fmt: skip
         end_of_archive(f)

@@ -40,6 +40,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 BOUNDED = {
     "audit/audits.py": {"of_source": "one source"},
+    "audit/precision.py": {"audit": "what people judged"},
     "report/explain.py": {"_rows": "of one unit"},
     "memory.py": {"run_chain": "one source, for developing"},
     "pack/pack.py": {"_Images._source": "the portraits of one source"},
