@@ -23,9 +23,10 @@ from curation.media.sound import F32
 from curation.media.stretch import Form, write_clip, write_stretch
 from curation.review.watch import MOST_S, NotThereError, path_of
 from schemas import tables as t
-from schemas.tables.output import Member
 
 MOST_FILES = 40
+Members = dict[str, tuple[str, int, int]]
+"""By suffix: shard, offset and size of a member."""
 SOUNDS = ("speak", "listen", "both", "none")
 
 
@@ -86,8 +87,8 @@ class Media:
         """
 
         def make(out: Path) -> tuple[float, bool]:
-            shard, members = self._members(sample_id)
-            write_clip(self._read(shard, members, ".mp4"), self._sound(shard, members, sound), out, form)
+            members = self._members(sample_id)
+            write_clip(self._read(members, ".mp4"), self._sound(members, sound), out, form)
             return 0.0, form == "mp4"
 
         return self._make(f"{sample_id} {sound}", form, make)
@@ -125,26 +126,24 @@ class Media:
                 self._made[name] = self._made.pop(name)
             return self._made[name]
 
-    def _members(self, sample_id: str) -> tuple[str, list[Member]]:
-        sql = "SELECT shard, members FROM manifest WHERE sample_id = ?"
-        rows = self._dataset.connect(tables=[t.MANIFEST]).execute(sql, [sample_id]).fetchall()
+    def _members(self, sample_id: str) -> Members:
+        rows = self._dataset.connect(tables=[t.MANIFEST]).execute(
+            "SELECT shard, m.name, m.offset, m.size FROM (SELECT shard, unnest(members) AS m FROM manifest "
+            "WHERE sample_id = ?)", [sample_id],
+        ).fetchall()  # fmt: skip
         if not rows:
             raise NotThereError(f"{sample_id} is not packed")
-        shard, members = rows[0]
-        return f"shards/{shard}", members
+        return {name.removeprefix(sample_id): (f"shards/{shard}", offset, size) for shard, name, offset, size in rows}
 
-    def _read(self, shard: str, members: list[Member], suffix: str) -> bytes:
-        member = next((m for m in members if m["name"].endswith(suffix)), None)
-        if member is None:
+    def _read(self, members: Members, suffix: str) -> bytes:
+        if suffix not in members:
             raise NotThereError(f"the sample has no {suffix.lstrip('.')}")
-        return self._dataset.store.read(shard, member["offset"], member["size"])
+        return self._dataset.store.read(*members[suffix])
 
-    def _sound(self, shard: str, members: list[Member], sound: str) -> F32 | None:
+    def _sound(self, members: Members, sound: str) -> F32 | None:
         tracks = {"speak": ("speak",), "listen": ("listen",), "both": ("speak", "listen")}.get(sound, ())
         if not tracks:
             return None
-        heard = [
-            soundfile.read(io.BytesIO(self._read(shard, members, f".{x}.flac")), dtype="float32")[0] for x in tracks
-        ]
+        heard = [soundfile.read(io.BytesIO(self._read(members, f".{x}.flac")), dtype="float32")[0] for x in tracks]
         mixed: F32 = np.sum(heard, axis=0, dtype=np.float32)
         return mixed

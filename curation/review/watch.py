@@ -20,6 +20,7 @@ from curation.report.explain import Explanation, RuleAnswer, UnknownIdError, exp
 from curation.review import lanes
 from schemas import tables as t
 from schemas.policy import Policy
+from schemas.tables.pairing import SegmentRow
 from schemas.tables.performance import CaptionRow
 from schemas.time import Interval
 from schemas.units import UNITS, view_columns
@@ -197,7 +198,7 @@ def _partner(
     other = measured.get("session_partner_track_id") or measured.get("partner_track_id")
     if not isinstance(other, str):
         return None
-    source_id, here = other[:16], str(measured["source_id"])
+    source_id, here = other[:16], str(measured[SegmentRow.source_id.name])
     shift_s = 0.0
     if source_id != here:
         clocks = dataset.connect(tables=[t.SESSIONS]).execute(

@@ -95,7 +95,7 @@ export class Player {
   follow() {
     if (!this.running || this.gone) return;
     const t = this.now();
-    if (t >= this.until || this.lead.video.ended) { this.pause(); this.tick(); return; }
+    if (t >= this.until || this.lead.video.ended) { this.pause(); this.seek(Math.min(t, this.until) - FRAME); return; }
     for (const p of this.parts) {
       if (p === this.lead) continue;
       if (!this.inside(p)) { if (!p.video.paused) p.video.pause(); continue; }
@@ -139,8 +139,9 @@ function between(knots, t, reach) {
   let low = 0, high = knots.length - 1;
   while (low < high) { const middle = (low + high + 1) >> 1; if (knots[middle][0] <= t) low = middle; else high = middle - 1; }
   const a = knots[low], b = knots[low + 1];
-  if (t < a[0]) return a[0] - t > reach ? null : a.slice(1);
-  if (!b || b[0] - a[0] > reach) return t - a[0] > reach ? null : a.slice(1);
+  const end = Math.min(reach, 0.05);
+  if (t < a[0]) return a[0] - t > end ? null : a.slice(1);
+  if (!b || b[0] - a[0] > reach) return t - a[0] > (reach === Infinity ? reach : end) ? null : a.slice(1);
   const share = (t - a[0]) / (b[0] - a[0] || 1);
   return a.slice(1).map((v, i) => v + share * (b[i + 1] - v));
 }
