@@ -3,36 +3,43 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
+FULL := .venv-full
 SHELL := /bin/bash
 export OMP_NUM_THREADS ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: setup setup-diarization setup-enhancement models demo toy test test-slow test-diarization test-enhancement lint bench clean
+.PHONY: setup setup-full models demo toy test test-slow test-full lint bench clean
 
 # torch first and with its dependencies (they differ by platform); then the whole pinned set as it is: mediapipe and
 # scenedetect would otherwise pull a second OpenCV that needs a display.
-$(STAMP): pyproject.toml constraints.txt
+define environment
 	@command -v $(PYTHON) >/dev/null || { echo "needs $(PYTHON); set PYTHON=/path/to/python3.11"; exit 1; }
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@echo "== installing torch (a few minutes at most)"
-	@$(BIN)/pip install --quiet --no-warn-script-location -c constraints.txt torch
-	@echo "== installing the pinned packages"
-	@$(BIN)/pip install --quiet --no-warn-script-location --no-deps -r constraints.txt
-	@$(BIN)/pip install --quiet --no-warn-script-location --no-deps --editable .
+	@test -x $(1)/bin/python || $(PYTHON) -m venv $(1)
+	@echo "== $(1): installing torch (a few minutes at most)"
+	@$(1)/bin/pip install --quiet --no-warn-script-location -c constraints.txt torch
+	@echo "== $(1): installing the pinned packages"
+	@$(1)/bin/pip install --quiet --no-warn-script-location --no-deps $(2)
+	@$(1)/bin/pip install --quiet --no-warn-script-location --no-deps --editable .
+endef
+
+$(STAMP): pyproject.toml constraints.txt
+	$(call environment,$(VENV),-r constraints.txt)
+	@touch $@
+
+# Every torchaudio wheel for this torch is linked with CUDA: on a torch without it its libraries are deleted, and it
+# takes its own path without them.
+$(FULL)/.ready: pyproject.toml constraints.txt constraints-full.txt
+	$(call environment,$(FULL),-r constraints.txt -r constraints-full.txt)
+	@$(FULL)/bin/python -c "import torch; exit(torch.version.cuda is None)" || \
+	  rm -f $(FULL)/lib/python*/site-packages/torchaudio/lib/*.so
 	@touch $@
 
 setup: $(STAMP)
 	@echo "ready: $(BIN)/lpm"
 
-# pyannote.audio, for `speech.diarizer: pyannote`. Every torchaudio wheel is linked with CUDA: on a torch without it
-# its libraries are deleted, and it takes its own path without them.
-setup-diarization: setup
-	@$(BIN)/pip install --quiet --no-warn-script-location --no-deps -r constraints-diarization.txt
-	@$(BIN)/python -c "import torch; exit(torch.version.cuda is None)" || rm -f $(VENV)/lib/python*/site-packages/torchaudio/lib/*.so
-
-# DeepFilterNet, for `packing.enhancer: deepfilternet`.
-setup-enhancement: setup
-	@$(BIN)/pip install --quiet --no-warn-script-location --no-deps -r constraints-enhancement.txt
+# Beside the small set, in an environment of its own: every back-end that can be chosen.
+setup-full: $(FULL)/.ready
+	@echo "ready: $(FULL)/bin/lpm"
 
 models: setup
 	@$(BIN)/lpm models fetch
@@ -49,11 +56,10 @@ test: models
 test-slow: models
 	@$(BIN)/pytest -m slow
 
-test-diarization: setup-diarization models
-	@$(BIN)/pytest tests/test_annotators/speech/test_diarizers.py
-
-test-enhancement: setup-enhancement models
-	@$(BIN)/pytest tests/test_annotators/sound/test_enhancers.py
+# What needs the full set; nothing is skipped there for want of a package.
+test-full: setup-full
+	@$(FULL)/bin/lpm models fetch
+	@$(FULL)/bin/pytest -m full
 
 lint: setup
 	@$(BIN)/ruff check .
@@ -65,4 +71,4 @@ bench: models
 	@$(BIN)/python benchmarks/accuracy.py
 
 clean:
-	rm -rf $(VENV) demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(FULL) demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 from pydantic import Field
 
 from annotators.models import weights
+from annotators.optional_parts import PartNotInstalledError
 from schemas import parts
 from schemas.parts import AUTO, Absent, Shipped
 from schemas.use import Shared, UseError, arguments, code_sha256, load, owner
@@ -33,6 +34,8 @@ class Made:
     name: str
     weights: tuple[str, ...] = ()
     libraries: Mapping[str, str] = field(default_factory=dict)
+    folders: Mapping[str, Path] = field(default_factory=dict)
+    """directories of models, by the name before that of each file whose hash is recorded"""
     private: tuple[str, ...] = ()
     """settings that do not stand beside samples, such as an address"""
     licence: str | None = None
@@ -54,20 +57,22 @@ class Declared(parts.Declared):
 
 def part(
     shipped: Mapping[str, Shipped], about: str, *, auto: tuple[str, ...] = (), fetch: bool = False,
-    offers: tuple[str, ...] = (), required: bool = False, shared: str = "",
+    offers: tuple[str, ...] = (), required: bool = False, shared: str = "", by_default: str = "",
 ) -> Any:  # fmt: skip
     """Declare a part of a stage as a field of its settings, annotated `Part[Protocol]` (or `Part[Protocol | None]`).
 
     Args:
         shipped: back-ends by short name; the first one is the default where there is no `auto`.
         about: what it does, for the list of settings.
-        auto: short names that the default choice "auto" tries in order: the first whose weights are here is at work.
+        auto: short names that the choice "auto" tries in order: the first whose weights are here is at work. It is
+            the default where there is no `by_default`.
         fetch: whether "auto" may fetch weights that are not here.
         offers: arguments that the stage gives to a constructor that takes them, as `Part.build` gets them.
         shared: name of the setting in the workflow's block `shared`, where other stages have the same one.
+        by_default: the short name that is chosen where none is given; "" = as said above.
         required: there is no default, since every back-end needs settings.
     """
-    default = None if required else AUTO if auto else next(iter(shipped))
+    default = None if required else by_default or (AUTO if auto else next(iter(shipped)))
     text = f"{about} ({', '.join([*([AUTO] if auto else []), *shipped])}, or `use:`)"
     out = Field(description=text) if required else Field(default=default, validate_default=True, description=text)
     out.metadata += [Declared(shipped, auto, offers, default, fetch), *([Shared(shared)] if shared else [])]
@@ -105,7 +110,8 @@ class Part(parts.Part[T]):
             return {}
         made = made_of(*self._builder(self.settled))
         own = self.licence or made.licence
-        return {_base(n): weights.licence(n) or own for n in made.weights} | dict.fromkeys(made.served, own)
+        named = {_base(n): weights.licence(n) or own for n in made.weights}
+        return named | dict.fromkeys((*made.folders, *made.served), own)
 
     def others(self) -> Iterator[Part[T]]:
         """Yield the other shipped choices that a short name alone makes, in order."""
@@ -124,6 +130,8 @@ class Part(parts.Part[T]):
         builder, given = self._builder(self.settled)
         made = made_of(builder, given)
         out = {label: made.name, **{_base(n): weights.sha256(n) for n in made.weights}, **made.libraries}
+        for name, folder in made.folders.items():
+            out |= {f"{name}/{file}": digest for file, digest in weights.sha256_of_files(folder).items()}
         code = code_sha256(owner(builder).__module__)
         if code is not None:
             out[f"{label}.code"] = code
@@ -135,14 +143,13 @@ class Part(parts.Part[T]):
     def _at_hand(self, choice: str) -> bool:
         if isinstance(self._declared.shipped[choice], Absent):
             return True
-        wanted = made_of(*self._builder(choice)).weights
-        if not self._declared.fetch:
-            return all(weights.here(name) for name in wanted)
         try:
-            weights.fetch(wanted)
-        except weights.WeightsNotFound:
+            wanted = made_of(*self._builder(choice)).weights
+            if self._declared.fetch:
+                weights.fetch(wanted)
+        except (weights.WeightsNotFound, PartNotInstalledError):
             return False
-        return True
+        return all(weights.here(name) for name in wanted)
 
 
 def made_of(builder: Callable[..., Any], given: Mapping[str, Any]) -> Made:

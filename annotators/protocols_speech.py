@@ -53,6 +53,8 @@ class Word:
     end_s: float
     text: str
     probability: float
+    timed_by: str | None = None
+    """the aligner that gave its time; None = the recogniser itself"""
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,19 @@ class Transcript:
     def words(self) -> list[Word]:
         """Return the words of all segments in order of time."""
         return [word for segment in self.segments for word in segment.words]
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Words said one after another inside [start_s, end_s) of a sound, with the times that the recogniser gave them.
+
+    `language` is ISO 639-1, None where it was not told with confidence.
+    """
+
+    start_s: float
+    end_s: float
+    words: tuple[Word, ...]
+    language: str | None
 
 
 @dataclass(frozen=True)
@@ -157,6 +172,19 @@ class Transcriber(Annotator, Protocol):
 
         No stretch that is decoded as one crosses a time in `breaks_s` (for instance a change of speaker). `turns` tell
         which stretches are one voice's, which speaks one language more often than not.
+        """
+        ...
+
+
+@runtime_checkable
+class Aligner(Annotator, Protocol):
+    """When words are said that are known already."""
+
+    def align(self, audio: FloatArray, stretches: Sequence[Stretch]) -> list[list[Segment | None]]:
+        """Return the time of every word of every stretch in audio [N], in order and inside the stretch.
+
+        None stands for a word that cannot be aligned (a number, a foreign script, too short a sound); it then keeps
+        the recogniser's time.
         """
         ...
 

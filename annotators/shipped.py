@@ -14,3 +14,11 @@ BODY_ANALYZERS: dict[str, Shipped] = {
 VOICE_EMBEDDERS: dict[str, Shipped] = {"campplus": "annotators.speech.voices:CamPlusPlusEmbedder"}
 FACE_REID = "annotators.face.portrait_embedder:ReidPortraits"
 FACE_COMPARERS: dict[str, Shipped] = {"face-reid": FACE_REID, "none": Absent("none")}
+IMAGE_TEXT_EMBEDDERS: dict[str, Shipped] = {
+    "none": Absent("none"),
+    "open_clip": {"use": "annotators.imagetext.open_clip:OpenClip", "model": "clip"},
+}
+AESTHETIC_HEADS: dict[str, Shipped] = {
+    "none": Absent("none"),
+    "laion": {"use": "annotators.imagetext.aesthetic:AestheticHead", "model": "aesthetic.pth"},
+}

@@ -31,10 +31,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import record
 from accuracy_text import show, show_stretches
-from backends import backends
 from cut_score import cut_score
 from found_tracks import found_tracks
 from identity_score import identity_score, reference_score, two_people
+from made_by import backends
 from points import Point, points
 from sound_purity import sound_purity
 from source_score import broken_files, defects, quarantined, session_result, sync_errors, unaccounted

@@ -6,7 +6,7 @@ Reads .rttm files and the voices of .truth.json (`voice_truth.py`). Voice activi
 them; no collar, overlapped speech scored, what nobody could tell left out. Each directory's sound files count as a
 set of their own, and those with .rttm as another. `left_out`: the limit below which pieces of speech are two people's,
 chosen by least error on all other files, and the error on the files left out; directories of `--judge` have no say in
-that. pyannote is left out where it is not installed (`make setup-diarization`).
+that. pyannote is left out where it is not installed (`make setup-full`).
 """
 
 from __future__ import annotations

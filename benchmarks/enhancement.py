@@ -5,7 +5,7 @@
 Files whose own noise is `--least-db` below their speech count as clean; one noise a file, white and pink, is added at
 0, 10 and 20 dB, and none. Reported are medians over files of SI-SDR before and after, and of the signal to noise ratio
 that is recorded with every clip, measured in the same way. CPU seconds are a second of sound, the loading of the
-network included. Needs `make setup-enhancement`.
+network included. Needs `.venv-full` (`make setup-full`).
 """
 
 from __future__ import annotations

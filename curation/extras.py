@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from importlib import metadata
 
-DISTRIBUTION = "openlpm"
+_DISTRIBUTION = "openlpm"
 
 _DISTRIBUTION_OF = {"cv2": "opencv-contrib-python", "dlib": "dlib-bin", "sklearn": "scikit-learn"}
 """Of the packages whose import has another name than their distribution."""
@@ -39,7 +39,7 @@ def not_installed(package: str, prefer: str | None = None) -> str:
     """Say which extra brings a package, by its import name."""
     extras = _extras(package)
     extra = prefer if prefer in extras else next(iter(extras), "all")
-    return f'the package {package!r} is not installed: pip install "{DISTRIBUTION}[{extra}]"'
+    return f'the package {package!r} is not installed: pip install "{_DISTRIBUTION}[{extra}]"'
 
 
 def _package(error: ImportError) -> str:
@@ -49,7 +49,7 @@ def _package(error: ImportError) -> str:
 def _extras(package: str) -> list[str]:
     """Return the extras that require a package, in the order of the metadata; none if the core requires it."""
     wanted, found = _plain(_DISTRIBUTION_OF.get(package, package)), []
-    for requirement in metadata.requires(DISTRIBUTION) or ():
+    for requirement in metadata.requires(_DISTRIBUTION) or ():
         name, _, marker = requirement.partition(";")
         if _plain(re.split(r"[^\w.-]", name.strip())[0]) == wanted:
             found += re.findall(r'extra == "([\w-]+)"', marker)

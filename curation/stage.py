@@ -8,7 +8,7 @@ the same tables for the same inputs, whatever engine, worker or order it runs in
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
@@ -146,18 +146,27 @@ class Stage(Protocol):
         ...
 
 
+class Together(Protocol):
+    """What a stage may offer besides: to measure items of several sources at once (`resources.batch` of a workflow)."""
+
+    def run_many(self, work: Sequence[tuple[WorkItem, Inputs]]) -> list[Outputs]:
+        """Measure items, each as `run` would. Raise to have them measured one by one instead."""
+        ...
+
+
 def error_of(unit_id: str, e: BaseException) -> UnitError:
     """Describe an exception for the quarantine: its code or class, message, and last traceback frames."""
     code = str(getattr(e, "code", "")) or type(e).__name__
     frames = traceback.format_exception(type(e), e, e.__traceback__)
     # Paths differ between machines and engines; file names and lines are what a reader needs.
     short = [line for line in "".join(frames[-4:]).splitlines()][-12:]
-    short = [_strip_directory(line) for line in short]
+    short = [strip_directory(line) for line in short]
     message = str(e).removeprefix(f"{code}: ") or type(e).__name__
     return UnitError(unit_id, code, message, "\n".join(short))
 
 
-def _strip_directory(line: str) -> str:
+def strip_directory(line: str) -> str:
+    """Return a line of a traceback with the last folder and the name of its file alone."""
     if '  File "' not in line:
         return line
     head, rest = line.split('  File "', 1)

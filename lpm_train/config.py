@@ -262,7 +262,7 @@ class Config:
     data: Data = field(default_factory=Data)
 
 
-IN_ORDER = (Phase(share=0.4, listen=False, refs=False), Phase(share=0.3, refs=False), Phase(share=0.3))
+_IN_ORDER = (Phase(share=0.4, listen=False, refs=False), Phase(share=0.3, refs=False), Phase(share=0.3))
 """Speech, then listening, then references."""
 
 
@@ -283,7 +283,7 @@ def small() -> Config:
         ),
         flow=Flow(shift=3.0, steps=40, guidance=2.0),
         stream=Stream(block=3, window=9, sink=3, shift=5.0),
-        pretrain=Pretrain(phases=IN_ORDER),
+        pretrain=Pretrain(phases=_IN_ORDER),
         distill=Distill(lr=4e-6, critic_lr=1e-5, guidance=2.0, shift=3.0),
         optim=Optim(lr=1e-4, weight_decay=0.01, warmup=500, ema=0.999),
         run=Run(steps=50_000, bf16=True, compile=True, eval_every=1000, save_every=1000),
@@ -307,7 +307,7 @@ def h200_1b3() -> Config:
         ),
         flow=Flow(shift=5.0, steps=50, guidance=4.0),
         stream=Stream(block=3, window=9, steps=2, shift=5.0),
-        pretrain=Pretrain(phases=IN_ORDER, prefix_p=0.2),
+        pretrain=Pretrain(phases=_IN_ORDER, prefix_p=0.2),
         distill=Distill(lr=2e-6, critic_lr=4e-7, guidance=4.0, shift=5.0),
         optim=Optim(lr=5e-5, weight_decay=0.01, warmup=1000, ema=0.999, micro_batch=1, exact_sums=False),
         run=Run(steps=100_000, bf16=True, compile=True, checkpointing=True, eval_every=2000, save_every=1000),

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lpm_train.storage import DataError, Storage
-from schemas.tables.output import MANIFEST
+from schemas.tables.output import MANIFEST, ManifestRow
 
 _GAP = 1 << 16  # members this close together are read in one request (bytes)
 
@@ -79,7 +79,7 @@ class Shards:
             buffer = self.storage.read("manifest.parquet")
         except FileNotFoundError as e:
             raise DataError(f"no manifest.parquet under {root}: pack the dataset first, or name its directory") from e
-        table = select(pq.read_table(pa.BufferReader(buffer)), where)
+        table = select(_read(buffer), where)
         self._columns = {n: tuple(table[n].to_pylist()) for n in Row.__dataclass_fields__ if n != "members"}
         self._members, self._table_hash = Members(table["members"].combine_chunks()), _hash(table)
         self.ids: tuple[str, ...] = self.column("sample_id")
@@ -142,6 +142,13 @@ def read_members(storage: Storage, file: str, places: Mapping[str, tuple[int, in
         data = storage.read(file, start, max(offset + size for offset, size, _ in run) - start)
         out |= {name: data[offset - start :][:size] for offset, size, name in run}
     return out
+
+
+def _read(manifest: bytes) -> pa.Table:
+    """Return a manifest without its vectors, which may be most of it and which nothing here asks for."""
+    file = pq.ParquetFile(pa.BufferReader(manifest))
+    vectors = (ManifestRow.vector.name, ManifestRow.reference_vectors.name)
+    return file.read([name for name in file.schema_arrow.names if name not in vectors])
 
 
 def select(table: pa.Table, where: str | None) -> pa.Table:

@@ -66,7 +66,7 @@ class Criterion:
         return f"[{'pass' if self.passed else 'open'}] {self.name} {shown} ({self.sign} {self.target:g})"
 
 
-def make_optimizers(
+def _make_optimizers(
     model: DiT, lr: float, betas: tuple[float, float], weight_decay: float, muon: bool, ranks: int = 1
 ) -> tuple[Optimizer, ...]:
     """Make AdamW; or Muon for the matrices of the blocks and AdamW for all else.
@@ -119,7 +119,7 @@ class Stage:
         self, model: DiT, lr: float, betas: tuple[float, float] | None = None, muon: bool | None = None
     ) -> tuple[Optimizer, ...]:
         o = self.config.optim
-        return make_optimizers(
+        return _make_optimizers(
             model, lr, betas or o.betas, o.weight_decay, o.muon if muon is None else muon, self.where.size
         )
 

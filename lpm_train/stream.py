@@ -26,7 +26,7 @@ from lpm_train.rollout import Rollout
 from lpm_train.text import TextEncoder
 from schemas.sample import FPS
 
-RECENT = 4096  # blocks whose times are remembered for the percentiles
+_RECENT = 4096  # blocks whose times are remembered for the percentiles
 
 
 @runtime_checkable
@@ -51,7 +51,7 @@ class Timing:
         """Count one block."""
         self.first_s = seconds if self.blocks == 0 else self.first_s
         self.blocks, self.frames = self.blocks + 1, self.frames + frames
-        self.block_s = [*self.block_s[-RECENT + 1 :], seconds]
+        self.block_s = [*self.block_s[-_RECENT + 1 :], seconds]
 
     def report(self) -> dict[str, float]:
         """Sum up: seconds, pictures a second, and time of sound over time of computing.

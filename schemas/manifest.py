@@ -11,7 +11,7 @@ from schemas.units import packed_columns
 
 
 def manifest_row(x: Sample, shard: str, members: Iterable[tuple[str, int, int]]) -> ManifestRow:
-    """Return a sample's row of MANIFEST; `members` are (name, offset, size in bytes) inside the shard's file."""
+    """Return a sample's row of MANIFEST, without vectors; `members` are (name, offset, size in bytes) in the shard."""
     own = ManifestRow(
         sample_id=x.sample_id, source_id=x.source.source_id, track_id=x.source.track_id, identity_id=x.identity_id,
         split=x.split, state=x.state, category=x.category, start_s=x.source.start_s, end_s=x.source.end_s,
@@ -22,6 +22,7 @@ def manifest_row(x: Sample, shard: str, members: Iterable[tuple[str, int, int]])
         n_references=len(x.references), license=x.rights.license, shard=shard,
         members=[Member(name=n, offset=o, size=z) for n, o, z in members],
         annotators=json.dumps(x.annotators, sort_keys=True), policy_id=x.policy_id,
+        vector=None, vector_model=None, reference_vectors=None,
     )  # fmt: skip
     marked = [c for _, _, c in packed_columns() if c.packed is not None and c.packed.manifest]
     return ManifestRow.of({**dict(own), **{c.name: x.part(c)[c] for c in marked}})

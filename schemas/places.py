@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
+from urllib.parse import unquote_to_bytes, urlsplit
 
 import pyarrow as pa
 import pyarrow.fs as pafs
@@ -15,6 +16,22 @@ import pyarrow.fs as pafs
 
 class StoreError(RuntimeError):
     """A dataset cannot be opened, read or written; ends the run (it is no fault of an item)."""
+
+
+def local_path(place: str) -> Path | None:
+    """Return the path of a file on this machine; None of one elsewhere."""
+    if place.startswith("file://"):
+        return Path(os.fsdecode(unquote_to_bytes(urlsplit(place).path)))
+    return None if "://" in place else Path(place)
+
+
+def written(path: Path) -> str:
+    """Return an absolute path as tables hold it: as it is, or as a file:// URI where its bytes are not UTF-8."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return path.as_uri()
+    return str(path)
 
 
 def open_place(uri: str) -> tuple[pafs.FileSystem, str]:

@@ -51,10 +51,13 @@ UNITS: dict[UnitKind, Unit] = {
         "segment_id",
         "tracks",
         "segment_",
-        (t.CLIP_PLANS, t.BODIES, t.CAPTIONS, t.CLIPS, t.SESSION_PAIRS, t.VERDICTS),
+        (t.CLIP_PLANS, t.BODIES, t.CAPTIONS, t.CLIP_SCORES, t.CLIPS, t.SESSION_PAIRS, t.NEAR_CLIPS, t.VERDICTS),
     ),
 }
 """Parents before children."""
+
+ACROSS = frozenset(table for table in UNITS["segments"].companions if table.grain == "dataset")
+"""What is found of segments across sources, after all stages of each: it decides in the ledger, never on the way."""
 
 
 def chain(kind: UnitKind) -> list[UnitKind]:

@@ -8,12 +8,13 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class Resources(BaseModel):
-    """What one worker of a stage needs; contiguous stages with equal resources share a worker (a lane)."""
+    """What one worker of a stage needs; contiguous stages with equal needs and one Python share a worker (a lane)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     cpus: float = Field(default=1.0, gt=0, description="CPU cores")
     gpus: float = Field(default=0.0, ge=0, description="GPUs; fractions share one")
+    batch: int = Field(default=1, ge=1, description="items that a worker takes at once, by stages with run_many")
     memory_gb: float = Field(default=0.0, ge=0, description="reserved memory in GiB; 0 = unreserved")
     custom: dict[str, float] = Field(default_factory=dict, description="custom Ray resources")
 
@@ -27,6 +28,10 @@ class StageSpec(BaseModel):
         default="", pattern=r"^([\w.]+:\w+|\w*)$", description="a shipped stage, or module:Class; default: its own name"
     )
     settings: dict[str, Any] = Field(default_factory=dict)
+    python: str = Field(
+        default="",
+        description="the Python that runs it, or its environment's folder, relative to this file; default: this one",
+    )
     resources: Resources = Resources()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +15,28 @@ _MODELS = ROOT.parent / "shared" / "models"
 # A checkout that has a models directory beside it uses it, unless the user has named another one.
 if "OPENLPM_MODELS" not in os.environ and _MODELS.is_dir():
     os.environ["OPENLPM_MODELS"] = str(_MODELS)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Let a test of the full set fail where it would be skipped for want of anything but footage or model files."""
+    report = yield
+    if report.skipped and item.get_closest_marker("full") and not hasattr(report, "wasxfail"):
+        _, _, why = report.longrepr if isinstance(report.longrepr, tuple) else ("", 0, str(report.longrepr))
+        if not any(absent in why for absent in ("no footage", "no model files")):
+            report.outcome, report.longrepr = "failed", f"skipped, which the full set may not be: {why}"
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """Let a file that skips itself fail in a run of the full set."""
+    report = yield
+    if report.skipped and collector.config.option.markexpr == "full":
+        report.outcome = "failed"
+    return report
 
 
 @pytest.fixture(scope="session")

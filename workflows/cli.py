@@ -1,7 +1,8 @@
 """`lpm`: the command line. Each command is a thin edge over the engine; every expected error is one sentence.
 
-Exit codes: 0 all well, 1 the request could not be carried out (the sentence says why), 2 wrong usage or a package that
-is not installed, 3 done, but some items are in quarantine (`--allow-quarantine` turns that into 0).
+Exit codes: 0 all well, 1 the request could not be carried out (the sentence says why), 2 wrong usage, a package that
+is not installed or a Python that does not fit, 3 done, but some items are in quarantine (`--allow-quarantine` turns
+that into 0).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import typer
 from rich.console import Console
 
 from curation import extras
+from curation.pythons.find import OtherPythonError
 from lpm_train.tools import cli as trainer
 from workflows.commands import forget as forgetting
 from workflows.commands import identities, jobs, labels
@@ -23,6 +25,7 @@ from workflows.commands import new as templates
 from workflows.commands import query as queries
 from workflows.commands import review as reviews
 from workflows.commands import schema as contracts
+from workflows.commands import search as searches
 
 app = typer.Typer(
     name="lpm", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
@@ -111,6 +114,30 @@ def query(
 ) -> None:
     """Run SQL over the dataset."""
     queries.query(out, dataset, sql, format_, out_)
+
+
+@app.command()
+def search(
+    dataset: Target,
+    text: Annotated[str | None, typer.Argument(help="what the clip shows, in words")] = None,
+    like: Annotated[str | None, typer.Option(metavar="ID", help="search by a sample instead of words")] = None,
+    duplicates: Annotated[
+        bool, typer.Option("--duplicates", help="pairs of samples of different sources that show nearly the same")
+    ] = False,
+    above: Annotated[float, typer.Option(min=-1, max=1, help="with --duplicates: cosine from which on")] = 0.97,
+    references: Annotated[
+        bool, typer.Option("--references", help="search the reference images, not the clips")
+    ] = False,
+    state: Annotated[str | None, typer.Option(help="samples of one state only")] = None,
+    where: Annotated[str | None, typer.Option(metavar="SQL", help="condition over the manifest's columns")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="most rows")] = 20,
+    model: Annotated[str | None, typer.Option(help="where the model lies here; default: as the workflow says")] = None,
+    format_: Annotated[str, typer.Option("--format", help="table, csv, json or parquet")] = "table",
+    out_: Annotated[Path | None, typer.Option("--out", help="write to a file instead")] = None,
+) -> None:
+    """Find samples by words, by another sample, or those that show nearly the same, by their vectors."""
+    asked = searches.Asked(text, like, duplicates, above, references, state, where, limit, model)
+    searches.search(out, dataset, asked, format_, out_)
 
 
 @app.command()
@@ -266,7 +293,7 @@ def main(arguments: list[str] | None = None) -> Any:
         if absent is None and not isinstance(e, jobs.EXPECTED):
             raise
         err.print(f"lpm: {absent or e}", markup=False, highlight=False, style="red")
-        sys.exit(1 if absent is None else 2)
+        sys.exit(1 if absent is None and not isinstance(e, OtherPythonError) else 2)
     except KeyboardInterrupt:
         err.print("lpm: stopped; finished work is kept, run the same command to go on", markup=False)
         sys.exit(130)

@@ -12,7 +12,7 @@ from annotators.models.licences import commercial
 from annotators.models.weights import WeightsNotFound
 from annotators.optional_parts import PartNotInstalledError
 from annotators.parts import Part
-from curation.engine.workflow import SHARED, Pipeline
+from curation.engine.workflow import SHARED, Pipeline, ResolvedStage
 from schemas.use import Shared
 
 
@@ -27,8 +27,8 @@ def check_commercial(pipeline: Pipeline) -> dict[str, dict[str, str]]:
     """
     known: dict[str, dict[str, str]] = {}
     refused = []
-    for where, part in _parts(pipeline):
-        for model, licence in part.licences().items():
+    for where, part, stage, name in _parts(pipeline):
+        for model, licence in stage.ask(_licences, name).items():
             if licence is not None and commercial(licence):
                 known.setdefault(where, {})[model] = licence
             else:
@@ -39,8 +39,13 @@ def check_commercial(pipeline: Pipeline) -> dict[str, dict[str, str]]:
     return known
 
 
-def _parts(pipeline: Pipeline) -> Iterator[tuple[str, Part[object]]]:
-    """Yield every part with the path of its setting; a setting that stages share once."""
+def _licences(stage: ResolvedStage, name: str) -> dict[str, str | None]:
+    part = stage.settings.parts()[name]
+    return part.licences() if isinstance(part, Part) else {}
+
+
+def _parts(pipeline: Pipeline) -> Iterator[tuple[str, Part[object], ResolvedStage, str]]:
+    """Yield every part with the path of its setting, its stage and its name; a setting that stages share once."""
     seen = set()
     for stage in pipeline.stages:
         fields = type(stage.settings).model_fields
@@ -49,7 +54,7 @@ def _parts(pipeline: Pipeline) -> Iterator[tuple[str, Part[object]]]:
             where = f"{SHARED}.{marks[0].name}" if marks else f"{stage.name}.{name}"
             if isinstance(part, Part) and where not in seen:
                 seen.add(where)
-                yield where, part
+                yield where, part, stage, name
 
 
 def _instead(where: str, part: Part[object]) -> str:

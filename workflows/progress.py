@@ -69,6 +69,8 @@ class RunProgress:
         if result.status == "error":
             self._console.print(f"[red]quarantined[/red] {result.source_id} in {result.stage}: ", end="")
             self._console.print(result.message, markup=False, highlight=False)
+        for said in result.said:
+            self._console.print(f"{result.stage} {result.source_id[:8]}: {said}", markup=False, style="yellow")
         if result.stage in self._last:
             self._done += 1
         where = f"{result.stage} {result.source_id[:8]}"

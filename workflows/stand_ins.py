@@ -15,7 +15,7 @@ def stand_ins(pipeline: Pipeline) -> dict[str, str]:
     missing = {n: w.stand_in for n, w in weights.registry().items() if w.stand_in and weights.find(n) is None}
     if not missing:
         return {}
-    at_work = {value for stage in pipeline.stages for value in stage.settings.provenance().values()}
+    at_work = {value for stage in pipeline.stages for value in stage.provenance().values()}
     return {name: weaker for name, known in missing.items() for weaker in known if weaker in at_work}
 
 

@@ -18,7 +18,7 @@ from curation.dataset import Dataset
 from schemas.time import GRID_HZ
 from workflows.talkers import spoken_stretches, talker_clips
 
-MAX_HOURS = 2.0
+_MAX_HOURS = 2.0
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Trained:
     held_out: dict[str, list[HeldOut]]
 
 
-def train_sync(target: str, file: Path, max_hours: float = MAX_HOURS) -> Trained:
+def train_sync(target: str, file: Path, max_hours: float = _MAX_HOURS) -> Trained:
     """Fit on the kept speaking segments of the dataset `target`, write `file`, return the held-out figures.
 
     Raises ValueError for fewer than 4 people or less than a minute of speech with lips in view.

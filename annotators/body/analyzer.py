@@ -23,7 +23,7 @@ from annotators.protocols_body import NOSE, WRISTS, Body
 WEIGHTS = tuple(part.weight for part in (*POSE, *HANDS))
 """The networks of `MediaPipeBody`, by their names in the registry."""
 
-MIN_VISIBILITY = 0.5
+_MIN_VISIBILITY = 0.5
 """From here on a point counts as seen: MediaPipe's own limit where it draws one."""
 
 _BESIDE, _ABOVE, _BELOW = 3.0, 1.0, 5.5
@@ -120,7 +120,7 @@ class MediaPipeBody:
         found: list[float | None] = [None, None]
         boxes = [hand_box(points, side, face) for side in (0, 1)]
         for side in (0, 1):
-            if visibility[WRISTS[side]] < MIN_VISIBILITY or not _in_picture(points[WRISTS[side]], size):
+            if visibility[WRISTS[side]] < _MIN_VISIBILITY or not _in_picture(points[WRISTS[side]], size):
                 continue
             box = _inside(boxes[side], size)
             if box.w < 8 or box.h < 8:

@@ -13,7 +13,7 @@ from annotators.performance.signal_series import Event, Series
 
 STROKE_SPEED, REST_SPEED = 0.8, 0.4
 """Wrist speed in shoulder widths a second from which a hand strokes, and below which it rests."""
-HAND_NEAR_S = 0.6
+_HAND_NEAR_S = 0.6
 """A hand must be found at the wrist within this time of the stroke: in quick motion it blurs and is missed."""
 _JOIN_S = 0.45
 _MOST_GAP_S = 0.45
@@ -30,7 +30,7 @@ def gestures(body: BodySignals, stroke: float = STROKE_SPEED, rest: float = REST
         speed = np.where(gaps <= _MOST_GAP_S, speeds[:, side], np.nan)
         for a, b in _runs(speed, stroke, rest):
             start, end = float(body.t_s[a]), float(body.t_s[b])
-            near = (body.t_s >= start - HAND_NEAR_S) & (body.t_s <= end + HAND_NEAR_S)
+            near = (body.t_s >= start - _HAND_NEAR_S) & (body.t_s <= end + _HAND_NEAR_S)
             hand = float(np.nan_to_num(body.hands[near, side]).max())
             if hand >= HAND:
                 found.append((start, end, float(np.nanmax(speed[a:b])), hand))

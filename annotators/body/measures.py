@@ -14,7 +14,7 @@ import numpy as np
 from annotators.protocols import FloatArray
 from annotators.protocols_body import HIPS, KNEES, SHOULDERS, WRISTS, Body
 
-SEEN = 0.5
+_SEEN = 0.5
 """Visibility from which a point counts: the network's even chance."""
 
 YAW_BIAS_DEG = 6.2
@@ -37,7 +37,7 @@ Posture = Literal["standing", "sitting"]
 def seen(body: Body, index: int, size: tuple[int, int]) -> bool:
     """Say whether a body point is called visible and lies inside the picture of (width, height)."""
     x, y = body.points[index]
-    return bool(body.visibility[index] >= SEEN and 0 <= x < size[0] and 0 <= y < size[1])
+    return bool(body.visibility[index] >= _SEEN and 0 <= x < size[0] and 0 <= y < size[1])
 
 
 def shoulders_seen(body: Body, size: tuple[int, int]) -> bool:

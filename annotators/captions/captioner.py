@@ -97,7 +97,7 @@ class SignalCaptioner:
             state=clip.state,
             emotions=shown.emotions,
             expressions=shown.expressions,
-            stance=listening_stance(shown, clip.signals) if clip.state == "listen" and shown.expressions else None,
+            stance=_listening_stance(shown, clip.signals) if clip.state == "listen" and shown.expressions else None,
             gaze=shown.gaze,
             head_motion=shown.head_motion,
             body_motion=shown.body_motion,
@@ -114,7 +114,7 @@ class SignalCaptioner:
         )
 
 
-def listening_stance(shown: Performance, signals: FaceSignals) -> str:
+def _listening_stance(shown: Performance, signals: FaceSignals) -> str:
     """Return the stance term: agreement by nods, warmth by smiles, resistance by shakes with frowns, else neutral.
 
     Long looks away or a long frown count as thinking. Words are not looked at.

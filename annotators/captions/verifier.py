@@ -90,7 +90,7 @@ class OpenAIVerifier(ServedModel):
             raise ValueError(f"{self.name} sees and hears: give it frames and sound")
         request = structured_request(self._model, "verdict", Reply, _MAX_TOKENS)
         content = frame_parts(frames, start_s)
-        content.append({"type": "input_audio", "input_audio": {"data": wav_base64(audio), "format": "wav"}})
+        content.append({"type": "input_audio", "input_audio": {"data": _wav_base64(audio), "format": "wav"}})
         content.append({"type": "text", "text": f"The clip lasts {len(audio) / AUDIO_HZ:.2f} s."})
         messages: list[Message] = [{"role": "system", "content": _TASK}, {"role": "user", "content": content}]
         reply, _ = ask(
@@ -99,7 +99,7 @@ class OpenAIVerifier(ServedModel):
         return Judgement(reply.category, reply.confidence, reply.note)
 
 
-def wav_base64(audio: FloatArray) -> str:
+def _wav_base64(audio: FloatArray) -> str:
     """Return sound [T] at 16 kHz as a base64-encoded 16-bit WAV file."""
     sink = io.BytesIO()
     soundfile.write(sink, np.clip(audio, -1, 1), AUDIO_HZ, format="WAV", subtype="PCM_16")

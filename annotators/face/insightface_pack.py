@@ -28,7 +28,7 @@ _ARCFACE_LEAST_PX, _ARCFACE_STEP_PX, _LANDMARKS_PX = 112, 16, 192
 def made_of_network(model: str, task: Task, kind: str) -> Made:
     """Name a back-end, the file it runs and insightface's version.
 
-    Raises PartNotInstalledError without insightface; WeightsNotFound as `network_file` does.
+    Raises PartNotInstalledError without insightface; WeightsNotFound as `_network_file` does.
     """
     try:
         library = {"insightface": importlib.metadata.version("insightface")}
@@ -37,11 +37,11 @@ def made_of_network(model: str, task: Task, kind: str) -> Made:
             f"{model} is run by insightface, which is not installed: "
             "`pip install --no-deps insightface onnx scikit-image` (docs/models.md)"
         ) from e
-    file = network_file(model, task)
+    file = _network_file(model, task)
     return Made(f"{kind}:{file.name}", (str(file),), library, private=("model",), licence=RESEARCH_ONLY)
 
 
-def network_file(model: str, task: Task) -> Path:
+def _network_file(model: str, task: Task) -> Path:
     """Return the file of the network for a task: `model` itself, or the one such file of the directory it names.
 
     Args:

@@ -19,6 +19,7 @@ from annotators.face.alignment import eye_corners_and_nose_from_five
 from annotators.face.dlib_embedder import SAME_PERSON_DISTANCE, FaceEmbedder
 from annotators.face.face_reid import FaceReid
 from annotators.face.insightface_pack import made_of_network
+from annotators.models.batches import in_batches
 from annotators.models.onnx_session import Device, open_session
 from annotators.parts import Made
 from annotators.protocols import Box, FloatArray, Image
@@ -139,8 +140,8 @@ class ArcFacePortraits:
     def embed_many(self, portraits: Sequence[Portrayed]) -> list[FloatArray]:
         """Embed faces in batches, where the network's batch size is free, else one by one; in their order."""
         chips = [np.ascontiguousarray(self.chip(*portrait)[..., ::-1]) for portrait in portraits]
-        batches = (chips[i : i + self._batch] for i in range(0, len(chips), self._batch))
-        vectors = [np.asarray(v, np.float64).ravel() for batch in batches for v in self._network.get_feat(batch)]
+        raw = in_batches(chips, self._batch, lambda some: list(self._network.get_feat(list(some))))
+        vectors = [np.asarray(v, np.float64).ravel() for v in raw]
         return [np.asarray(self._scale * v / max(1e-12, float(np.linalg.norm(v))), np.float32) for v in vectors]
 
 

@@ -25,7 +25,7 @@ FaceExpression = Literal[
 
 FRONTAL_LEAST_DEG, REAR_MOST_DEG = 155.0, 45.0
 """The paper's limits on the angle between body orientation and camera."""
-PROFILE_MOST_DEG = 135.0
+_PROFILE_MOST_DEG = 135.0
 """From here down to the rear a view is a profile (45 degrees of yaw and more), above it a three-quarter view."""
 
 _INDEX = {name: i for i, name in enumerate(BLENDSHAPES)}
@@ -49,7 +49,7 @@ def view_from_orientation(theta_deg: float, side: float) -> View:
         return "frontal"
     if theta_deg <= REAR_MOST_DEG:
         return "rear"
-    if theta_deg > PROFILE_MOST_DEG:
+    if theta_deg > _PROFILE_MOST_DEG:
         return "right_three_quarter" if side > 0 else "left_three_quarter"
     return "right_profile" if side > 0 else "left_profile"
 

@@ -13,9 +13,9 @@ from annotators.protocols_speech import FloatArray
 
 _OUTER = (61, 185, 40, 39, 37, 0, 267, 269, 270, 409, 291, 375, 321, 405, 314, 17, 84, 181, 91, 146)
 _INNER = (78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308, 324, 318, 402, 317, 14, 87, 178, 88, 95)
-LIP_POINTS = _OUTER + _INNER
+_LIP_POINTS = _OUTER + _INNER
 """Landmarks of the outer and inner lip contours, each once round."""
-LIP_NUMBERS = 2 * len(LIP_POINTS)
+LIP_NUMBERS = 2 * len(_LIP_POINTS)
 _EYE_CORNERS = (33, 263)
 _SMALLEST_PX = 1.0  # eye corners closer than this define no direction
 
@@ -26,9 +26,9 @@ def lip_shape(landmarks: FloatArray) -> FloatArray:
     Numbers are x, y of 40 points in units of the distance between the outer eye corners, from the lips' centre.
     Raises ValueError for another shape.
     """
-    if landmarks.ndim != 3 or landmarks.shape[1] <= max(*LIP_POINTS, *_EYE_CORNERS) or landmarks.shape[2] != 2:
+    if landmarks.ndim != 3 or landmarks.shape[1] <= max(*_LIP_POINTS, *_EYE_CORNERS) or landmarks.shape[2] != 2:
         raise ValueError(f"lip shapes need landmarks [T, 478, 2], got {landmarks.shape}")
-    points = landmarks[:, LIP_POINTS].astype(np.float64)
+    points = landmarks[:, _LIP_POINTS].astype(np.float64)
     right, left = (landmarks[:, i].astype(np.float64) for i in _EYE_CORNERS)
     along = left - right
     length = np.linalg.norm(along, axis=1)

@@ -13,8 +13,8 @@ from annotators.protocols_speech import ByteArray, FloatArray
 from schemas.time import AUDIO_HZ, GRID_HZ
 
 SAMPLES_PER_FRAME = AUDIO_HZ // GRID_HZ
-SPEECH_BAND_HZ = (200.0, 4000.0)  # from above most fundamentals and hum up to the end of telephone speech
-ARTICULATION_BAND_HZ = (0.5, 8.0)  # opening and closing of the mouth; syllables come at 2-8 Hz
+_SPEECH_BAND_HZ = (200.0, 4000.0)  # from above most fundamentals and hum up to the end of telephone speech
+_ARTICULATION_BAND_HZ = (0.5, 8.0)  # opening and closing of the mouth; syllables come at 2-8 Hz
 MIN_FRAMES = 25
 _FLOOR_POWER = 1e-10  # -100 dBFS: below the noise of 16-bit sound
 
@@ -38,7 +38,7 @@ def speech_band_level_db(audio: FloatArray) -> FloatArray:
     The band filter runs both ways, so that it moves nothing in time. Works in blocks of one minute.
     """
     frames = len(audio) // SAMPLES_PER_FRAME
-    sos = butter(2, SPEECH_BAND_HZ, "bandpass", fs=AUDIO_HZ, output="sos")
+    sos = butter(2, _SPEECH_BAND_HZ, "bandpass", fs=AUDIO_HZ, output="sos")
     power = np.zeros(frames)
     block, edge = 60 * GRID_HZ, GRID_HZ
     for first in range(0, frames, block):
@@ -61,7 +61,7 @@ def fill_gaps(series: FloatArray) -> FloatArray:
 
 def articulation_filter() -> _Doubles:
     """Return the band filter of articulation, 0.5-8 Hz at 25 Hz, as second-order sections."""
-    sos: _Doubles = butter(2, ARTICULATION_BAND_HZ, "bandpass", fs=GRID_HZ, output="sos")
+    sos: _Doubles = butter(2, _ARTICULATION_BAND_HZ, "bandpass", fs=GRID_HZ, output="sos")
     return sos
 
 

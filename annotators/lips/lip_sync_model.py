@@ -175,7 +175,7 @@ class LearnedLipSync:
         a, b, c = self._towers.own_voice
         odds = a * curve[best] * frames + b * frames + c
         return SyncMeasure(
-            offset_ms=(float(LAGS[best]) + parabola_offset(curve, best)) * 1000 / GRID_HZ,
+            offset_ms=(float(LAGS[best]) + _parabola_offset(curve, best)) * 1000 / GRID_HZ,
             confidence=float(curve[best] - np.median(curve)),
             correlation=float(trace.product[counted, best].mean()),
             lags_ms=lags_ms,
@@ -248,7 +248,7 @@ def log_likelihood_ratio(u: FloatArray, v: FloatArray, r: FloatArray) -> FloatAr
     return ratio
 
 
-def parabola_offset(curve: np.ndarray[tuple[int], np.dtype[np.float64]], best: int) -> float:
+def _parabola_offset(curve: np.ndarray[tuple[int], np.dtype[np.float64]], best: int) -> float:
     """Return where between -0.5 and 0.5 steps from `best` a parabola through three points peaks; 0 at the ends."""
     if best in (0, len(curve) - 1):
         return 0.0

@@ -33,13 +33,13 @@ from annotators.protocols_speech import FloatArray
 from schemas.time import GRID_HZ
 
 TAPS = {"whisper-base": 7, "mel": 11}
-WINDOWS_S = (7, 3, 2)
+_WINDOWS_S = (7, 3, 2)
 _AUDIO_PARTS, _LIP_PARTS, _RIDGE, _COMPONENTS = 64, 12, 1000.0, 8
 _ROUNDS = 2
 _FOLDS = 5
 _MAX_R = 0.95
 MIN_CLIP_FRAMES = 3 * GRID_HZ
-MIN_PEOPLE = 4
+_MIN_PEOPLE = 4
 
 Doubles = NDArray[np.float64]
 
@@ -177,8 +177,8 @@ def held_out_towers(clips: Sequence[TalkerClip], taps: int, leave_one_out: bool 
     Raises ValueError for fewer than 4 people.
     """
     groups = folds(clips, leave_one_out)
-    if len({c.person for c in clips}) < MIN_PEOPLE:
-        raise ValueError(f"sync needs at least {MIN_PEOPLE} people to be tested on people it has not seen")
+    if len({c.person for c in clips}) < _MIN_PEOPLE:
+        raise ValueError(f"sync needs at least {_MIN_PEOPLE} people to be tested on people it has not seen")
     towers = [fit([c for c in clips if c.person not in group], taps) for group in groups]
     found = []
     for group, tower in zip(groups, towers, strict=True):
@@ -289,4 +289,4 @@ def train(clips: Sequence[TalkerClip], kind: str, leave_one_out: bool = False) -
     """Return calibrated towers fitted on all clips, and how well people held out fare, by window length."""
     held_out = held_out_towers(clips, TAPS[kind], leave_one_out)
     towers = calibrated(fit(clips, TAPS[kind]), clips, held_out)
-    return towers, [evaluate(clips, held_out, seconds) for seconds in WINDOWS_S]
+    return towers, [evaluate(clips, held_out, seconds) for seconds in _WINDOWS_S]

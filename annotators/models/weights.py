@@ -47,6 +47,7 @@ __all__ = [
     "registry",
     "resolve",
     "sha256",
+    "sha256_of_files",
 ]
 
 
@@ -97,6 +98,13 @@ def licence(name: str) -> str | None:
 def sha256(name: str) -> str:
     """Return the SHA-256 of a weight, for fingerprints: the registry's, or that of a file of the user's own."""
     return lookup(name).sha256 if name in registry() else _digest(locate(name))
+
+
+def sha256_of_files(folder: Path) -> dict[str, str]:
+    """Return the SHA-256 of every file of a directory, hidden ones left out, by its path inside it."""
+    inside = {file.relative_to(folder): file for file in sorted(folder.rglob("*")) if file.is_file()}
+    shown = {n: f for n, f in inside.items() if not any(part.startswith(".") for part in n.parts)}
+    return {name.as_posix(): _digest(file) for name, file in shown.items()}
 
 
 def here(name: str) -> bool:

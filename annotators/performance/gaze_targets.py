@@ -23,16 +23,16 @@ from annotators.performance.signal_series import (
 )
 from schemas.time import GRID_HZ
 
-CAMERA_DEG = 12.0
+_CAMERA_DEG = 12.0
 """Gaze within this angle of the lens counts as camera; the two talkers stay within 10 in 90 % of their frames."""
-DOWNCAST_DEG = 14.0
+_DOWNCAST_DEG = 14.0
 _PITCH_BIAS_CAP_DEG = 6.0
 _SHUT = 0.5
 
 Side = Literal["left", "right"]
 
 
-def gaze_angles(signals: FaceSignals, baseline: Baseline | None = None) -> tuple[Series, Series]:
+def _gaze_angles(signals: FaceSignals, baseline: Baseline | None = None) -> tuple[Series, Series]:
     """Return gaze (yaw, pitch) [T] in degrees: 0, 0 into the lens, yaw > 0 to image right, pitch > 0 up.
 
     A baseline corrects pitch by at most 6 degrees, the face model's bias of one person; more is where they look.
@@ -48,7 +48,7 @@ def gaze_angles(signals: FaceSignals, baseline: Baseline | None = None) -> tuple
     return _steady(yaw, signals), _steady(pitch, signals)
 
 
-def eyes_shut(signals: FaceSignals) -> Mask:
+def _eyes_shut(signals: FaceSignals) -> Mask:
     """Return [T] True where both lids are down and the person does not look down; they say nothing of gaze there.
 
     Lids that follow lowered eyes raise the same coefficient.
@@ -62,13 +62,13 @@ def gaze_targets(signals: FaceSignals, baseline: Baseline | None = None, partner
 
     Looking to the side where the partner is (`partner`, a side of the picture) counts as partner.
     """
-    yaw, pitch = gaze_angles(signals, baseline)
-    shut = eyes_shut(signals)
+    yaw, pitch = _gaze_angles(signals, baseline)
+    shut = _eyes_shut(signals)
     targets = []
     for x, y, closed in zip(yaw, pitch, shut, strict=True):
         if closed:
             target = "closed"
-        elif np.hypot(x, y) <= CAMERA_DEG:
+        elif np.hypot(x, y) <= _CAMERA_DEG:
             target = "camera"
         elif abs(x) >= abs(y):
             target = "right" if x > 0 else "left"
@@ -104,24 +104,24 @@ def main_gaze(ratios: dict[str, float]) -> str:
 def gaze_events(signals: FaceSignals, baseline: Baseline | None = None, partner: Side | None = None) -> list[Event]:
     """Return spans of 0.4 s or more per target, and `downcast` where the eyes are lowered, in order of time."""
     targets = np.array(gaze_targets(signals, baseline, partner))
-    yaw, pitch = gaze_angles(signals, baseline)
+    yaw, pitch = _gaze_angles(signals, baseline)
     found: list[Event | None] = []
     for target in sorted(set(targets.tolist()) - {"closed"}):
         share = median_filter((targets == target).astype(np.float64), size=5, mode="nearest")
         for span in spans(share, 1.0, 1.0, round(0.4 * GRID_HZ)):
             angle = float(np.median(np.hypot(yaw[slice(*span)], pitch[slice(*span)])))
-            margin = (CAMERA_DEG - angle if target == "camera" else angle - CAMERA_DEG) / CAMERA_DEG
+            margin = (_CAMERA_DEG - angle if target == "camera" else angle - _CAMERA_DEG) / _CAMERA_DEG
             found.append(span_event(signals, span, target, "gaze", float(np.clip(0.5 + 0.4 * margin, 0.4, 0.9)), angle))
-    for span in spans(-pitch, DOWNCAST_DEG, 0.7 * DOWNCAST_DEG, round(0.5 * GRID_HZ)):
+    for span in spans(-pitch, _DOWNCAST_DEG, 0.7 * _DOWNCAST_DEG, round(0.5 * GRID_HZ)):
         lowest = float((-pitch[slice(*span)]).max())
-        confidence = float(np.clip(0.5 + 0.4 * (lowest - DOWNCAST_DEG) / DOWNCAST_DEG, 0.5, 0.8))
+        confidence = float(np.clip(0.5 + 0.4 * (lowest - _DOWNCAST_DEG) / _DOWNCAST_DEG, 0.5, 0.8))
         found.append(span_event(signals, span, "downcast", "facial_action", confidence, lowest))
     return sorted((e for e in found if e is not None), key=lambda e: (e.start_s, e.name))
 
 
 def _steady(angle: Series, signals: FaceSignals) -> Series:
     """Hold the last open-eyed direction through blinks, and drop single-frame spikes."""
-    shut = eyes_shut(signals)
+    shut = _eyes_shut(signals)
     if shut.any() and not shut.all():
         known = np.flatnonzero(~shut)
         brief = np.interp(np.arange(len(angle)), known, angle[known])

@@ -25,9 +25,9 @@ from annotators.performance.signal_series import (
 )
 from schemas.time import GRID_HZ
 
-NOD_SWING_DEG = 3.0
+_NOD_SWING_DEG = 3.0
 """Smallest swing of a nod; pose noise on a still face stays near 1.5 degrees peak to peak after the low-pass."""
-SHAKE_SWING_DEG = 4.0
+_SHAKE_SWING_DEG = 4.0
 SPEAKING_FACTOR = 3.0
 """While speaking, heads beat time with the voice: swings must be larger by this factor to count as gestures."""
 SLOW_NOD = 1.25
@@ -43,7 +43,7 @@ _BORDER_S = 0.08
 """A swing that begins or ends this near the signals' border may be a piece of a longer turn: it counts for nothing."""
 _SIMILAR = 0.4
 
-BODY_LEVELS = (("still", 0.04), ("low", 0.2), ("moderate", 0.6))
+_BODY_LEVELS = (("still", 0.04), ("low", 0.2), ("moderate", 0.6))
 """Upper limits of the median speed of the face's centre, in face widths a second; above the last: high."""
 
 
@@ -62,8 +62,8 @@ def head_gestures(
     """
     factor = speaking_factor if speaking else 1.0
     pitch, yaw = low_pass(signals.pitch_deg, _GESTURE_HZ), low_pass(signals.yaw_deg, _GESTURE_HZ)
-    events = _oscillations(signals, "nod", pitch, yaw, NOD_SWING_DEG * factor, 2, slow_nod * _RISE_MAX_S)
-    events += _oscillations(signals, "shake", yaw, pitch, SHAKE_SWING_DEG * factor, 3, _RISE_MAX_S)
+    events = _oscillations(signals, "nod", pitch, yaw, _NOD_SWING_DEG * factor, 2, slow_nod * _RISE_MAX_S)
+    events += _oscillations(signals, "shake", yaw, pitch, _SHAKE_SWING_DEG * factor, 3, _RISE_MAX_S)
     if unread is not None:
         events = [e for e in events if not mostly(unread, signals, e)]
     usual = baseline or Baseline(
@@ -147,7 +147,7 @@ def face_speed(signals: FaceSignals) -> Series:
 def body_motion_level(signals: FaceSignals) -> str:
     """Return how much the person moves about, judged by the face's displacement alone: arms are not seen."""
     speed = float(np.median(face_speed(signals)))
-    return next((name for name, limit in BODY_LEVELS if speed < limit), "high")
+    return next((name for name, limit in _BODY_LEVELS if speed < limit), "high")
 
 
 def _oscillations(

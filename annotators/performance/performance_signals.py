@@ -93,21 +93,16 @@ def measure(
     unread = profile if panned is None else profile | panned
     gestures = [e for e in head_gestures(filled, baseline, speaking, unread) if part_of(e.name) in readable]
     looks = gaze_events(filled, baseline, partner) if "gaze" in readable else []
-    actions = [
-        e
-        for e in facial_actions(filled, baseline, speaking)
-        if part_of(e.name) in readable and not mostly(profile, filled, e)
-    ]
-    actions = sorted([*actions, *(e for e in looks if e.kind == "facial_action")], key=lambda e: (e.start_s, e.name))
+    told = (e for e in facial_actions(filled, baseline, speaking) if not mostly(profile, filled, e))
+    actions = [*(e for e in told if part_of(e.name) in readable), *(e for e in looks if e.kind == "facial_action")]
+    actions.sort(key=lambda e: (e.start_s, e.name))
     shown, felt = expressions(actions), emotions(actions, speaking)
     start_s, end_s = float(filled.t_s[0]), end_time(filled, len(filled.t_s))
     duration_s = end_s - start_s
     ratios = gaze_ratios(gaze_targets(filled, baseline, partner), signals.valid) if "gaze" in readable else {}
     if "closed" in ratios and "lids" not in readable:
         ratios = {}
-    # A smile too short to be told while the person speaks is no neutral face either.
-    smiles = float(np.median(filled.shape("mouthSmile"))) >= SMILES
-    neutral = ("neutral",) if readable >= NEUTRAL_NEEDS and profile.mean() <= 0.5 and not smiles else ()
+    neutral = _neutral(filled, readable, profile)
     still_ratio = event_ratio(gestures, "still", filled)
     shot = segment_shot_type(signals)
     blinks = sum(e.name == "blink" for e in actions)
@@ -140,6 +135,12 @@ def measure(
             shot_type=shot,
         ),
     )
+
+
+def _neutral(filled: FaceSignals, readable: frozenset[str], profile: Mask) -> tuple[str, ...]:
+    # A smile too short to be told while the person speaks is no neutral face either.
+    smiles = float(np.median(filled.shape("mouthSmile"))) >= SMILES
+    return ("neutral",) if readable >= NEUTRAL_NEEDS and profile.mean() <= 0.5 and not smiles else ()
 
 
 def _unread(signals: FaceSignals) -> Performance:

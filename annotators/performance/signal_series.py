@@ -34,10 +34,10 @@ against coefficient gives the scale. Two such clips gave 27 and 22 degrees a uni
 26 up and down (r = -0.92, -0.91), lower bounds because of noise; 28 is used for both.
 """
 
-MIN_VALID_RATIO = 0.6
+_MIN_VALID_RATIO = 0.6
 """Share of an event's frames in which the face must have been measured, not interpolated."""
 
-PROFILE_DEG = 45.0
+_PROFILE_DEG = 45.0
 """From this turn on a face is in profile: its far half is guessed, and pose and actions with it."""
 _TURN_HZ = 1.5
 
@@ -215,7 +215,7 @@ def span_event(
     """
     start, end = span
     measured = float(signals.valid[start:end].mean())
-    if measured < MIN_VALID_RATIO:
+    if measured < _MIN_VALID_RATIO:
         return None
     return Event(name, kind, float(signals.t_s[start]), end_time(signals, end), confidence * measured, strength)
 
@@ -227,7 +227,7 @@ def end_time(signals: FaceSignals, end: int) -> float:
 
 def in_profile(signals: FaceSignals) -> Mask:
     """Return [T] True where the head is turned so far that half of the face is guessed; signals must be `filled()`."""
-    return np.asarray(np.abs(low_pass(signals.yaw_deg, _TURN_HZ)) >= PROFILE_DEG, np.bool_)
+    return np.asarray(np.abs(low_pass(signals.yaw_deg, _TURN_HZ)) >= _PROFILE_DEG, np.bool_)
 
 
 def mostly(mask: Mask, signals: FaceSignals, event: Event) -> bool:

@@ -17,17 +17,17 @@ Mask = npt.NDArray[np.bool_]
 
 STILL_SPEED, STILL_PEAK = 0.008, 0.03
 """Median and 90th percentile of the speed below which a camera stands still, in picture widths a second."""
-HAND_SPEED = 0.06
+_HAND_SPEED = 0.06
 """Above what a hand that holds a camera moves it by, in picture widths a second: a pan, a whip, a walk."""
 LEAST_WAY, LEAST_ZOOM = 0.12, 0.05
 """Least way of a pan or tilt in picture widths, and least growth of a zoom, over the whole segment."""
 _ZOOM_RADIUS = 0.5
 """A zoom moves the picture's edge by this share of its growth: the larger motion gives the name."""
-ONE_WAY = 0.75
+_ONE_WAY = 0.75
 """Least share of the way that goes in the move's direction."""
-BOTH_WAYS = 0.2
+_BOTH_WAYS = 0.2
 """A hand shakes in both directions: least way along one axis, as a share of the other's. Overlays slide along one."""
-MIN_KNOWN = 0.5
+_MIN_KNOWN = 0.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +44,7 @@ class CameraSeries:
 def camera_move(series: CameraSeries) -> str:
     """Return the camera motion term of a segment (`schemas.vocabulary.CAMERA_MOTIONS`)."""
     known = np.isfinite(series.speed)
-    if not len(known) or known.mean() < MIN_KNOWN:
+    if not len(known) or known.mean() < _MIN_KNOWN:
         return "unknown"
     speed = series.speed[known]
     if np.median(speed) < STILL_SPEED and np.percentile(speed, 90) < STILL_PEAK:
@@ -58,17 +58,17 @@ def camera_move(series: CameraSeries) -> str:
     if abs(down) >= LEAST_WAY and upright:
         return "tilt_up" if down > 0 else "tilt_down"
     ways = [float(np.abs(v[np.isfinite(v)]).sum()) for v in (series.x, series.y)]
-    shaken = np.median(speed) >= STILL_SPEED and min(ways) >= BOTH_WAYS * max(ways)
+    shaken = np.median(speed) >= STILL_SPEED and min(ways) >= _BOTH_WAYS * max(ways)
     return "handheld" if shaken else "unknown"
 
 
 def panned(series: CameraSeries) -> Mask:
     """Return [T] True where the camera moves faster than a hand that holds it still; False where nothing is known."""
-    return np.asarray(np.nan_to_num(series.speed) > HAND_SPEED, np.bool_)
+    return np.asarray(np.nan_to_num(series.speed) > _HAND_SPEED, np.bool_)
 
 
 def _one_way(rate: Series, rate_hz: float) -> tuple[float, bool]:
     """Return the sum of a motion over time, and whether most of it goes one way."""
     known = rate[np.isfinite(rate)]
     total, way = float(known.sum()) / rate_hz, float(np.abs(known).sum()) / rate_hz
-    return total, way > 0 and abs(total) / way >= ONE_WAY
+    return total, way > 0 and abs(total) / way >= _ONE_WAY

@@ -46,7 +46,7 @@ def overlaid(
     for line in candidates:
         if abs(line.tilt_deg) > _MAX_TILT_DEG or line.aspect < _MIN_ASPECT or line.height > _MAX_HEIGHT:
             continue
-        strokes = stroke_share(line, gray)
+        strokes = _stroke_share(line, gray)
         if line.height > _TALL and strokes < _TALL_STROKES:
             continue
         lasting = any(hold(line, gray, past) >= _MIN_HOLD for past in earlier)
@@ -66,7 +66,7 @@ def hold(line: TextLine, gray: Image, past: Image) -> float:
     return float(np.sum(now * then)) / energy if energy > 0 else 0.0
 
 
-def stroke_share(line: TextLine, gray: Image) -> float:
+def _stroke_share(line: TextLine, gray: Image) -> float:
     """Return the share of a line's box (0-1) with edges as steep as drawn strokes have."""
     dx, dy = _gradient(line, gray)
     return float((cv2.magnitude(dx, dy) > _STROKE).mean())

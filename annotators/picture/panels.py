@@ -49,7 +49,7 @@ class Region:
         return self.x0 < other.x1 and other.x0 < self.x1 and self.y0 < other.y1 and other.y0 < self.y1
 
 
-def seam_columns(step_x: FloatArray) -> list[tuple[float, float]]:
+def _seam_columns(step_x: FloatArray) -> list[tuple[float, float]]:
     """Return upright seams through the whole picture as (position as share of width, share of its length found).
 
     `step_x` [height, width] is the mean over the shot of |luma[y, x] - luma[y, x - 1]|. For level seams pass the
@@ -83,7 +83,7 @@ def panels(step_x: FloatArray, step_y: FloatArray) -> list[Region]:
 
     `step_x`, `step_y` [height, width]: mean absolute luma steps to the pixel at the left, and above.
     """
-    columns, rows = seam_columns(step_x), seam_columns(np.ascontiguousarray(step_y.T))
+    columns, rows = _seam_columns(step_x), _seam_columns(np.ascontiguousarray(step_y.T))
     score = min((s for _, s in columns + rows), default=1.0)
     xs, ys = [0.0, *(x for x, _ in columns), 1.0], [0.0, *(y for y, _ in rows), 1.0]
     return [Region(x0, y0, x1, y1, score) for y0, y1 in pairwise(ys) for x0, x1 in pairwise(xs)]

@@ -14,7 +14,7 @@ import numpy as np
 
 from annotators.protocols import Box, Image
 
-SHARPNESS_SIZE_PX = 128
+_SHARPNESS_SIZE_PX = 128
 """Side of the square a patch is scaled to before its sharpness is measured (SpeakerVid-5M uses the same size)."""
 
 _REFERENCE_CONTRAST = 50.0
@@ -110,8 +110,8 @@ def sharpness(gray: Image) -> float:
     (sigma), 3 at 2 %, 13 at 1 %, 15-110 in good footage.
     """
     check_gray(gray)
-    size = (SHARPNESS_SIZE_PX, SHARPNESS_SIZE_PX)
-    shrinks = min(gray.shape) >= SHARPNESS_SIZE_PX
+    size = (_SHARPNESS_SIZE_PX, _SHARPNESS_SIZE_PX)
+    shrinks = min(gray.shape) >= _SHARPNESS_SIZE_PX
     scaled = cv2.resize(gray, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR).astype(np.float32)
     laplacian = cv2.Laplacian(cv2.GaussianBlur(scaled, (0, 0), 0.8), cv2.CV_32F)
     contrast = max(float(scaled.std()), _LEAST_CONTRAST)

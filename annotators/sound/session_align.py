@@ -21,7 +21,7 @@ from annotators.sound.sound_signature import RATE_HZ, Bytes, levels_db
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
 
-MAX_DRIFT_PPM = 300.0
+_MAX_DRIFT_PPM = 300.0
 """Clocks of recorders differ by less: consumer crystals are within 100 ppm each, and two may differ in either way."""
 
 _PIECE_S = (8.0, 40.0)
@@ -132,7 +132,7 @@ def _line(pieces: list[_Piece]) -> tuple[float, float | None, float, list[_Piece
     """Return offset at time 0 (s), drift (ratio), confidence and the pieces that agree with the best line."""
     span_s = pieces[-1].middle_s - pieces[0].middle_s
     step = _AGREE_S / max(span_s, 1e-9)
-    limit = 1e-6 * MAX_DRIFT_PPM
+    limit = 1e-6 * _MAX_DRIFT_PPM
     drifts = np.arange(-np.ceil(limit / step), np.ceil(limit / step) + 1) * step if span_s > 0 else np.zeros(1)
     drifts = drifts[np.abs(drifts) <= limit + step]
     where = np.concatenate([np.full(len(p.lag_s), p.middle_s) for p in pieces])

@@ -18,8 +18,8 @@ RATE_HZ = 100
 BANDS_HZ = ((200.0, 600.0), (600.0, 1400.0), (1400.0, 2600.0), (2600.0, 4000.0))
 """Bands in which speech has its energy, telephone sound included; each holds a formant or two."""
 
-FLOOR_DB = -120.0
-STEP_DB = 0.5
+_FLOOR_DB = -120.0
+_STEP_DB = 0.5
 _WINDOW_S = 0.02
 
 
@@ -52,10 +52,10 @@ def sound_signature(audio: Floats, rate_hz: int) -> Bytes:
         power = np.square(np.abs(np.fft.rfft(block * window, axis=1))) * scale
         for j, bins in enumerate(bands):
             level = 10 * np.log10(np.maximum(power[:, bins].sum(axis=1), 1e-15))
-            out[a:b, j] = np.clip(np.round((level - FLOOR_DB) / STEP_DB), 0, 255)
+            out[a:b, j] = np.clip(np.round((level - _FLOOR_DB) / _STEP_DB), 0, 255)
     return out
 
 
 def levels_db(signature: Bytes) -> Floats:
     """Return [T, 4] band levels in dB relative to full scale."""
-    return np.asarray(FLOOR_DB + STEP_DB * signature.astype(np.float32), np.float32)
+    return np.asarray(_FLOOR_DB + _STEP_DB * signature.astype(np.float32), np.float32)

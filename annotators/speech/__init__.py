@@ -1,1 +1,1 @@
-"""Voices and words: voice activity, who speaks when, embeddings of voices, transcription."""
+"""Voices: voice activity, who speaks when, embeddings of voices."""

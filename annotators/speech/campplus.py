@@ -20,7 +20,7 @@ from annotators.sound.mel_filters import mel_filters
 from schemas.time import AUDIO_HZ
 
 EMBEDDING_SIZE = 192
-MEL_BINS = 80
+_MEL_BINS = 80
 FRAME_SAMPLES, HOP_SAMPLES = 400, 160
 _FFT_SIZE = 512
 _LOWEST_HZ = 20.0
@@ -33,7 +33,7 @@ _CONTEXT_FRAMES = 100
 @cache
 def _filters() -> Tensor:
     """Return Kaldi's filters [257, 80]."""
-    return torch.from_numpy(mel_filters(MEL_BINS, _LOWEST_HZ, AUDIO_HZ / 2, _FFT_SIZE).astype(np.float32))
+    return torch.from_numpy(mel_filters(_MEL_BINS, _LOWEST_HZ, AUDIO_HZ / 2, _FFT_SIZE).astype(np.float32))
 
 
 def filter_banks(audio: Tensor) -> Tensor:

@@ -3,7 +3,10 @@
 The same networks as the default diarizer, joined by pyannote's `SpeakerDiarization` with agglomerative clustering.
 Speakers are divided, turns drawn and kept inside speech by the same rule as the default's, so that the two differ in
 nothing else.
-Nothing is downloaded, and the library's usage reports are off before it is imported.
+
+Or a whole pipeline of the user's, speakers and all: a local directory, or a gated one of the hub by name, which is
+fetched before the run begins with the token in HF_TOKEN. Its files hold pickled Python objects: use one that you trust.
+Nothing else is downloaded, and the library's usage reports are off before it is imported.
 
 Cost on one core: about 1/6 of real time where people talk all the time, and some seconds to import. Clustering takes
 memory that grows with the square of the recording: 0.4 GB for an hour.
@@ -12,59 +15,80 @@ memory that grows with the square of the recording: 0.4 GB for an hour.
 from __future__ import annotations
 
 import importlib.metadata
-import os
-import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 
 from annotators.models import weights
-from annotators.optional_parts import PartNotInstalledError
+from annotators.optional_parts import of_the_full_set
 from annotators.parts import Made
 from annotators.protocols_speech import FloatArray, Segment, SpeakerEmbedder, Turn
+from annotators.speech import pyannote_pipeline, quiet_import
 from annotators.speech.diarizer import DiarizationRule, drawn_turns, voice_name
 from annotators.speech.speaker_segmentation import FRAME_STEP_S, SEGMENTATION_WEIGHT, frame_times_s
-from annotators.speech.voice_pieces import divided
+from annotators.speech.voice_pieces import PieceRule, divided
 from annotators.speech.voices import CamPlusPlusEmbedder
 from schemas.time import AUDIO_HZ
 
-MIN_CLUSTER = 12
+_MIN_CLUSTER = 12
 """Voices of windows that make a speaker, fewer in short recordings: that of pyannote's pipeline 3.1."""
 
-_HOW = (
-    "diarizer=pyannote needs pyannote.audio, which is not part of the small set: `make setup-diarization`, or "
-    "`pip install --no-deps -r constraints-diarization.txt` (on a torch without CUDA then delete torchaudio/lib/*.so, "
-    "which want CUDA); diarizer=clustering needs nothing more"
-)
+_ASKED = ("diarizer=pyannote", "pyannote.audio", "diarizer=clustering")
 
 
 class PyannoteDiarizer:
     """pyannote's pipeline; labels are "speaker_0", "speaker_1", ... in order of first appearance."""
 
-    def __init__(self, embedder: SpeakerEmbedder | None = None, rule: DiarizationRule | None = None) -> None:
-        """Build the pipeline. Raises PartNotInstalledError and WeightsNotFound."""
+    def __init__(
+        self, embedder: SpeakerEmbedder | None = None, rule: DiarizationRule | None = None, pipeline: str | None = None
+    ) -> None:
+        """Build the pipeline.
+
+        Args:
+            embedder: a voice as a vector; a `pipeline` brings its own.
+            rule: how turns are drawn, and what is one voice; a `pipeline` knows that itself.
+            pipeline: directory with pyannote's config.yaml and all that it names, or a pipeline's name on the hub.
+
+        Raises PartNotInstalledError and WeightsNotFound.
+        """
         parts = _parts()
         self._rule = rule = rule or DiarizationRule()
-        self._embedder = embedder or CamPlusPlusEmbedder()
-        self.name = f"pyannote.audio+segmentation-3.0+{voice_name(self._embedder)}+ahc+pieces"
-        self.weights: tuple[str, ...] = (SEGMENTATION_WEIGHT, *self._embedder.weights)
+        made = self.made_of(pipeline)
+        self._pieces: tuple[SpeakerEmbedder, PieceRule] | None = None
+        self._pipeline: Callable[[FloatArray], list[tuple[float, float, str]]]
+        if pipeline is not None:
+            self.name, self.weights = made.name, made.weights
+            self._pipeline = parts.UsersPipeline(pyannote_pipeline.configured(pipeline))
+            return
+        embedder = embedder or CamPlusPlusEmbedder()
+        self.name = f"pyannote.audio+segmentation-3.0+{voice_name(embedder)}+ahc+pieces"
+        self.weights = (*made.weights, *embedder.weights)
+        if rule.pieces is not None:
+            self._pieces = (embedder, rule.pieces)
         self._pipeline = parts.Pipeline(
             parts.segmentation(weights.resolve(SEGMENTATION_WEIGHT)),
-            self._embedder,
+            embedder,
             step_s=rule.step_s,
             max_distance=1.0 - rule.same_voice_similarity,
-            min_cluster=MIN_CLUSTER,
+            min_cluster=_MIN_CLUSTER,
         )
 
     @classmethod
-    def made_of(cls, **_: object) -> Made:
-        """Name the scheme and the library's version, without importing it. Raises PartNotInstalledError."""
+    def made_of(cls, pipeline: str | None = None, **_: object) -> Made:
+        """Name the scheme, its files and the library's version, without importing it.
+
+        Raises PartNotInstalledError, and WeightsNotFound for a pipeline that cannot be had.
+        """
         try:
             library = {"pyannote.audio": importlib.metadata.version("pyannote.audio")}
-            return Made("pyannote.audio+segmentation-3.0+ahc+pieces", (SEGMENTATION_WEIGHT,), library)
         except importlib.metadata.PackageNotFoundError as e:
-            raise PartNotInstalledError(_HOW) from e
+            raise of_the_full_set(*_ASKED) from e
+        if pipeline is None:
+            return Made("pyannote.audio+segmentation-3.0+ahc+pieces", (SEGMENTATION_WEIGHT,), library)
+        folders = pyannote_pipeline.configured(pipeline).folders
+        return Made(f"pyannote.audio+{Path(pipeline).name}", libraries=library, folders=folders)
 
     def diarize(self, audio: FloatArray, speech: Sequence[Segment]) -> list[Turn]:
         """Return the turns in audio [N] within `speech` (widened by the rule's margin), sorted by start.
@@ -73,7 +97,7 @@ class PyannoteDiarizer:
         """
         if not speech:
             return []
-        found: list[tuple[float, float, str]] = self._pipeline(audio.astype(np.float32, copy=False))
+        found = self._pipeline(audio.astype(np.float32, copy=False))
         labels = sorted({label for _, _, label in found})
         if not labels:
             return []
@@ -82,19 +106,14 @@ class PyannoteDiarizer:
         talking = np.zeros((len(times_s), len(labels)), bool)
         for start_s, end_s, label in found:
             talking[(times_s >= start_s) & (times_s < end_s), labels.index(label)] = True
-        if self._rule.pieces is not None:
-            talking = divided(talking, audio, self._embedder, self._rule.pieces)
+        if self._pieces is not None:
+            talking = divided(talking, audio, *self._pieces)
         return drawn_turns(talking, speech, duration_s, self._rule)
 
 
 def _parts() -> ModuleType:
     """Import pyannote with its usage reports off, and say what to do where it is missing."""
-    os.environ["PYANNOTE_METRICS_ENABLED"] = "0"  # read by the library at each use
     try:
-        with warnings.catch_warnings():
-            # It warns that it cannot decode files without torchcodec; it is given decoded sound alone.
-            warnings.filterwarnings("ignore", r"\s*torchcodec is not installed correctly", UserWarning)
-            from annotators.speech import pyannote_parts
-    except (ImportError, OSError) as e:  # OSError: a library of torchaudio that wants CUDA
-        raise PartNotInstalledError(f"{_HOW} ({e})") from e
-    return pyannote_parts
+        return quiet_import.imported("annotators.speech.pyannote_parts")
+    except (ImportError, OSError) as e:
+        raise of_the_full_set(*_ASKED, e) from e

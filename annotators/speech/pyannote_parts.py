@@ -5,6 +5,7 @@ Import it through `annotators.speech.pyannote_diarizer`, which turns usage repor
 
 from __future__ import annotations
 
+import pickle
 import warnings
 from pathlib import Path
 from typing import Any
@@ -19,15 +20,20 @@ from pyannote.audio.models.segmentation import PyanNet
 from pyannote.audio.pipelines import SpeakerDiarization
 from torch import Tensor, nn
 
+from annotators.models.weights_registry import WeightsNotFound
 from annotators.protocols_speech import FloatArray, SpeakerEmbedder
+from annotators.speech.pyannote_pipeline import Configured
 from annotators.speech.speaker_segmentation import LOCAL_SPEAKERS, POWERSET, WINDOW_S
 from annotators.speech.voices import MIN_CLIP_SAMPLES
 from schemas.time import AUDIO_HZ
 
 Intervals = list[tuple[float, float, str]]
 
+_NO_PLDA = PLDA.__new__(PLDA)
+"""Asked for by every pipeline, and used by one kind of clustering only."""
 
-class _Voice(Model):  # type: ignore[misc]
+
+class Voice(Model):  # type: ignore[misc]
     """A speaker embedder as the pipeline wants it: [B, 1, N] sound and [B, F] weights in, [B, D] out."""
 
     def __init__(self, embedder: SpeakerEmbedder) -> None:
@@ -91,9 +97,9 @@ class Pipeline:
         self._pipeline = SpeakerDiarization(
             segmentation=network,
             segmentation_step=step_s / WINDOW_S,
-            embedding=_Voice(embedder),
+            embedding=Voice(embedder),
             embedding_exclude_overlap=True,
-            plda=PLDA.__new__(PLDA),  # asked for, and used by another clustering only
+            plda=_NO_PLDA,
             clustering="AgglomerativeClustering",
         )
         self._pipeline.instantiate(
@@ -105,11 +111,35 @@ class Pipeline:
 
     def __call__(self, audio: FloatArray) -> Intervals:
         """Return (start_s, end_s, label) in audio [N] at 16 kHz."""
-        sound = {"waveform": torch.from_numpy(audio)[None], "sample_rate": AUDIO_HZ, "uri": "sound"}
-        with warnings.catch_warnings():
-            # Of voices too short for an embedding it takes the mean, which it then does not use.
-            warnings.filterwarnings("ignore", "Mean of empty slice", RuntimeWarning)
-            warnings.filterwarnings("ignore", "invalid value encountered in", RuntimeWarning, "numpy")
-            heard: Any = self._pipeline(sound)
-        found = heard.speaker_diarization.itertracks(yield_label=True)
-        return [(float(part.start), float(part.end), str(label)) for part, _, label in found]
+        return _heard(self._pipeline, audio)
+
+
+class UsersPipeline:
+    """`SpeakerDiarization` as a configuration says, with the models and the clustering of its own."""
+
+    def __init__(self, configured: Configured) -> None:
+        """Load it. Raises WeightsNotFound for files that pyannote cannot load."""
+        # As mappings: a bare path that holds a word such as "wespeaker" would choose another loader.
+        models = {k: {"checkpoint": str(v)} for k, v in configured.arguments.items() if isinstance(v, Path)}
+        try:
+            self._pipeline = SpeakerDiarization(**{"plda": _NO_PLDA, **configured.arguments, **models})
+            self._pipeline.instantiate(configured.parameters or self._pipeline.default_parameters())
+        except (OSError, KeyError, ValueError, TypeError, RuntimeError, pickle.UnpicklingError) as e:
+            folder = configured.folders["pipeline"]
+            why = str(e).splitlines()[0] if str(e) else type(e).__name__
+            raise WeightsNotFound(f"pyannote cannot load the pipeline of {folder}: {why}") from e
+
+    def __call__(self, audio: FloatArray) -> Intervals:
+        """Return (start_s, end_s, label) in audio [N] at 16 kHz."""
+        return _heard(self._pipeline, audio)
+
+
+def _heard(pipeline: SpeakerDiarization, audio: FloatArray) -> Intervals:
+    sound = {"waveform": torch.from_numpy(audio)[None], "sample_rate": AUDIO_HZ, "uri": "sound"}
+    with warnings.catch_warnings():
+        # Of voices too short for an embedding it takes the mean, which it then does not use.
+        warnings.filterwarnings("ignore", "Mean of empty slice", RuntimeWarning)
+        warnings.filterwarnings("ignore", "invalid value encountered in", RuntimeWarning, "numpy")
+        heard: Any = pipeline(sound)
+    found = getattr(heard, "speaker_diarization", heard).itertracks(yield_label=True)
+    return [(float(part.start), float(part.end), str(label)) for part, _, label in found]

@@ -17,8 +17,8 @@ from annotators.models.onnx_session import open_session
 from annotators.protocols_speech import FloatArray, Segment, SpeechProbability
 from schemas.time import AUDIO_HZ
 
-SILERO_WEIGHT = "silero_vad_v6.onnx"
-CHUNK_SAMPLES = 512  # 32 ms, the only chunk the model knows at 16 kHz
+_SILERO_WEIGHT = "silero_vad_v6.onnx"
+_CHUNK_SAMPLES = 512  # 32 ms, the only chunk the model knows at 16 kHz
 _CONTEXT_SAMPLES = 64  # the end of the chunk before, which the model reads again
 _STATE_SHAPE = (1, 1, 128)
 _BLOCK_CHUNKS = 250  # 8 s; the model keeps 0.3 MB of activations for each chunk of a block
@@ -52,11 +52,11 @@ class SileroVoiceActivity:
     """Silero VAD v6. Deterministic: one thread, fixed chunks."""
 
     name = "silero-vad-v6"
-    weights: tuple[str, ...] = (SILERO_WEIGHT,)
+    weights: tuple[str, ...] = (_SILERO_WEIGHT,)
 
     def __init__(self, path: Path | None = None) -> None:
         """Load the model from `path`, or through the weights resolver."""
-        self._session = open_session(path or weights.resolve(SILERO_WEIGHT), arena=False)
+        self._session = open_session(path or weights.resolve(_SILERO_WEIGHT), arena=False)
 
     def probability(self, audio: FloatArray) -> SpeechProbability:
         """Return the speech probability of each 32 ms of audio [N]; the last chunk is filled up with silence."""
@@ -65,17 +65,17 @@ class SileroVoiceActivity:
         state = np.zeros(_STATE_SHAPE, np.float32), np.zeros(_STATE_SHAPE, np.float32)
         context = np.zeros(_CONTEXT_SAMPLES, np.float32)
         values = []
-        for first in range(0, len(audio), _BLOCK_CHUNKS * CHUNK_SAMPLES):
-            block = audio[first : first + _BLOCK_CHUNKS * CHUNK_SAMPLES].astype(np.float32, copy=False)
-            block = np.pad(block, (0, -len(block) % CHUNK_SAMPLES))
-            chunks = block.reshape(-1, CHUNK_SAMPLES)
+        for first in range(0, len(audio), _BLOCK_CHUNKS * _CHUNK_SAMPLES):
+            block = audio[first : first + _BLOCK_CHUNKS * _CHUNK_SAMPLES].astype(np.float32, copy=False)
+            block = np.pad(block, (0, -len(block) % _CHUNK_SAMPLES))
+            chunks = block.reshape(-1, _CHUNK_SAMPLES)
             before = np.vstack((context[None], chunks[:-1, -_CONTEXT_SAMPLES:]))
             context = chunks[-1, -_CONTEXT_SAMPLES:]
             feed = {"input": np.hstack((before, chunks)), "h": state[0], "c": state[1]}
             output, *state = self._session.run(None, feed)
             values.append(np.asarray(output, np.float32).reshape(-1))
         joined = np.concatenate(values) if values else np.zeros(0, np.float32)
-        return SpeechProbability(joined, CHUNK_SAMPLES / AUDIO_HZ, len(audio) / AUDIO_HZ)
+        return SpeechProbability(joined, _CHUNK_SAMPLES / AUDIO_HZ, len(audio) / AUDIO_HZ)
 
 
 def speech_segments(probability: SpeechProbability, rule: SegmentRule | None = None) -> list[Segment]:

@@ -15,13 +15,14 @@ import numpy as np
 import torch
 
 from annotators.models import weights
+from annotators.models.batches import in_batches
 from annotators.protocols_speech import FloatArray
 from annotators.speech.campplus import EMBEDDING_SIZE, FRAME_SAMPLES, HOP_SAMPLES, CamPlusPlus, filter_banks
 from schemas.time import AUDIO_HZ
 
 CAMPPLUS_WEIGHT = "campplus_cn_en_common.pt"
 MIN_CLIP_SAMPLES = FRAME_SAMPLES + 9 * HOP_SAMPLES  # 0.115 s: the network needs a few frames to pool over
-MAX_CLIP_S = 20.0
+_MAX_CLIP_S = 20.0
 _BATCH = 16
 
 
@@ -56,12 +57,12 @@ class CamPlusPlusEmbedder:
         result = np.zeros((len(clips), EMBEDDING_SIZE), np.float32)
         with torch.inference_mode():
             for indices in by_length.values():
-                for at in range(0, len(indices), _BATCH):
-                    batch = indices[at : at + _BATCH]
-                    audio = torch.from_numpy(np.stack([middles[i] for i in batch]).astype(np.float32))
-                    embeddings = self._network(filter_banks(audio))
-                    result[batch] = torch.nn.functional.normalize(embeddings, dim=1).numpy()
+                result[indices] = in_batches([middles[i] for i in indices], _BATCH, self._run)
         return result
+
+    def _run(self, clips: Sequence[FloatArray]) -> list[FloatArray]:
+        audio = torch.from_numpy(np.stack(clips).astype(np.float32))
+        return list(torch.nn.functional.normalize(self._network(filter_banks(audio)), dim=1).numpy())
 
 
 def cosine_similarity(first: FloatArray, second: FloatArray) -> FloatArray:
@@ -73,6 +74,6 @@ def cosine_similarity(first: FloatArray, second: FloatArray) -> FloatArray:
 
 
 def _middle(clip: FloatArray) -> FloatArray:
-    longest = int(MAX_CLIP_S * AUDIO_HZ)
+    longest = int(_MAX_CLIP_S * AUDIO_HZ)
     start = max(0, (len(clip) - longest) // 2)
     return clip[start : start + longest]

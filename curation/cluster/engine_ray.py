@@ -134,8 +134,8 @@ def _mapped(
     options, most = pools[lane.name]
     return ds.map_batches(
         _LaneWorker,
-        fn_constructor_args=(job, lane, collector),
-        batch_size=1,
+        fn_constructor_args=(job, lane.at_home(), collector),
+        batch_size=lane.resources.batch,
         compute=ray.data.ActorPoolStrategy(min_size=1, max_size=most),
         **options,
     )
@@ -154,13 +154,15 @@ class _LaneWorker:
         self._stepper, self._lane, self._collector = job.stepper(), lane, collector
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        work = []
         for n in range(len(batch["source_id"])):
             source_id, path = str(batch["source_id"][n]), str(batch["path"][n])
             item = WorkItem(source_id)
             if self._lane.windowed:
                 item = self._stepper.window_items(source_id)[int(batch["window"][n])]
-            for resolved in self._lane.stages:
-                result = self._stepper.step(resolved, item, path)
+            work.append((item, path))
+        for resolved in self._lane.stages:
+            for result in self._stepper.steps(resolved, work):
                 self._collector.add.remote(result)
         return batch
 
@@ -191,7 +193,7 @@ def _load(job: Job, lane: Lane) -> str | None:
     stepper = job.stepper()
     try:
         for resolved in lane.stages:
-            stepper.stage(resolved)
+            stepper.ready(resolved)
     except StageSetupError as e:
         return str(e)
     stepper.close()
@@ -202,12 +204,12 @@ def _preflight(job: Job, lane_list: list[Lane], pools: dict[str, tuple[dict[str,
     """Load every lane's models once where they will run; what is missing stops the run before its first item."""
     for lane in lane_list:
         options = {k: v for k, v in pools[lane.name][0].items()}
-        problem = ray.get(_load.options(**options).remote(job, lane))
+        problem = ray.get(_load.options(**options).remote(job, lane.at_home()))
         if problem:
             raise StageSetupError(problem)
     stepper = job.stepper()
     for resolved in job.pipeline.dataset:
-        stepper.stage(resolved)
+        stepper.ready(resolved)
     stepper.close()
 
 

@@ -1,4 +1,4 @@
-"""Lanes: contiguous stages with equal resources share one worker, so that two cores suffice for a whole pipeline.
+"""Lanes: contiguous stages with equal resources share a worker, so that two cores suffice for a whole pipeline.
 
 Pure planning: which stages go together, what one worker of each lane asks for, and whether a cluster can place it.
 """
@@ -6,7 +6,7 @@ Pure planning: which stages go together, what one worker of each lane asks for, 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from curation.engine.workflow import Pipeline, ResolvedStage
 from schemas.workflow import Resources
@@ -21,6 +21,15 @@ class Lane:
     resources: Resources
     windowed: bool
 
+    @property
+    def python(self) -> str:
+        """The Python that its workers run; "" = the cluster's."""
+        return self.stages[0].python
+
+    def at_home(self) -> Lane:
+        """Return it as its own Python sees it."""
+        return replace(self, stages=tuple(s.at_home() for s in self.stages))
+
 
 @dataclass(frozen=True, slots=True)
 class Node:
@@ -33,10 +42,10 @@ class Node:
 
 
 def lanes(stages: Sequence[ResolvedStage], windowed: bool) -> list[Lane]:
-    """Group contiguous stages with equal resources."""
+    """Group contiguous stages with equal resources and the same Python."""
     out: list[list[ResolvedStage]] = []
     for s in stages:
-        if out and out[-1][-1].resources == s.resources:
+        if out and (out[-1][-1].resources, out[-1][-1].python) == (s.resources, s.python):
             out[-1].append(s)
         else:
             out.append([s])

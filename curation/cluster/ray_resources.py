@@ -7,6 +7,7 @@ from typing import Any
 import ray
 
 from curation.cluster.lanes import Lane, Node, cpu_share
+from curation.pythons.find import executable
 
 
 def cluster_nodes() -> list[Node]:
@@ -35,6 +36,8 @@ def lane_pools(lane_list: list[Lane], nodes: list[Node], *, local: bool) -> dict
     for lane in lane_list:
         need = lane.resources
         options: dict[str, Any] = {"num_cpus": round(need.cpus * share, 3)}
+        if lane.python:
+            options["runtime_env"] = {"py_executable": executable(lane.python)}
         limits = [cpus / need.cpus]
         if need.gpus:
             options["num_gpus"] = need.gpus

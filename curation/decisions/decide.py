@@ -18,8 +18,7 @@ import pyarrow as pa
 from curation.decisions import rules
 from schemas.policy import Policy, Rule, UnitKind
 from schemas.table import Table
-from schemas.tables import SESSION_PAIRS
-from schemas.units import UNITS, chain, view_columns
+from schemas.units import ACROSS, UNITS, chain, view_columns
 
 
 @dataclass(slots=True)
@@ -137,7 +136,7 @@ def decision_sql(policy: Policy, kind: UnitKind, relation: str = "{}") -> str:
         needed = rules.tables_of(rule)
         has = " AND ".join(f"_has_{k}__{name}" for k, name in sorted(needed)) or "true"
         fails.append(f"(({has}) AND coalesce({_keep(rule)}, false) = false) AS _f{i}")
-        if all(name != SESSION_PAIRS.name for _, name in needed):
+        if not {name for _, name in needed} & {table.name for table in ACROSS}:
             own.append(f"NOT _f{i}")
     columns = [c for rule in chosen for c in rules.columns_of(rule)]
     wanted = ", ".join(f'"{c}"' for c in dict.fromkeys((unit.id, "source_id", "duration_s", *columns)))
@@ -184,10 +183,10 @@ def _shown(rule: Rule, types: Mapping[str, pa.DataType]) -> str:
 
 def alive(decisions: Decisions, kind: UnitKind) -> tuple[str, ...]:
     """Return the ids of units that pass and whose parents all pass, sorted."""
-    return tuple(sorted(i for i in decisions[kind] if dead_ancestor(decisions, kind, i) is None))
+    return tuple(sorted(i for i in decisions[kind] if _dead_ancestor(decisions, kind, i) is None))
 
 
-def dead_ancestor(decisions: Decisions, kind: UnitKind, unit_id: str) -> tuple[UnitKind, str] | None:
+def _dead_ancestor(decisions: Decisions, kind: UnitKind, unit_id: str) -> tuple[UnitKind, str] | None:
     """Return the outermost unit that fails among a unit and its parents, or None when all pass.
 
     A parent whose own row is missing does not stop a unit.

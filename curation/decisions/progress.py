@@ -33,8 +33,8 @@ from curation.storage.compacted import FOLDER
 from curation.storage.store import Store, parquet_bytes
 from schemas.tables.output import ErrorRow
 
-FOLDER_NAME = "progress"
-_INDEX = f"{FOLDER_NAME}/index.json"
+_FOLDER_NAME = "progress"
+_INDEX = f"{_FOLDER_NAME}/index.json"
 _SETTLE_NS = 20_000_000
 """File systems tell times of writing by ticks of a few milliseconds: what is newer may be followed by another."""
 
@@ -46,7 +46,7 @@ _KEPT = pa.schema([*_UNITS, *_SOURCES])
 """Rows of units have no source, rows of sources no unit."""
 
 
-def source_work(pipeline: Pipeline) -> list[Work]:
+def _source_work(pipeline: Pipeline) -> list[Work]:
     """Return the stages of sources and windows in order, as the ledger asks about them."""
     out = []
     for bit, s in enumerate((*pipeline.before, *pipeline.windowed, *pipeline.after)):
@@ -81,7 +81,7 @@ class ProgressReader:
         if index and program is not None and index.get("program") == program:
             self._key, self.work = index["pipeline"], [Work(**w) for w in index["work"]]
         else:
-            self._key, self.work = _pipeline_key(stepper()), source_work(stepper().pipeline)
+            self._key, self.work = _pipeline_key(stepper()), _source_work(stepper().pipeline)
         self._index: dict[str, str] = index["buckets"] if index and index["pipeline"] == self._key else {}
         self._root = str(store.local_path("")) if store.local else ""
         self._folders = ["clips", *store.directories("commits"), *store.directories("tables")] if self._root else []
@@ -109,7 +109,7 @@ class ProgressReader:
         return Progress(cover, state, exact, errors)
 
     def _bucket(self, bucket: str, ids: list[str]) -> pa.Table:
-        name = f"{FOLDER_NAME}/bucket={bucket}.parquet"
+        name = f"{_FOLDER_NAME}/bucket={bucket}.parquet"
         stamp = _stamp(self._root, self._folders, bucket) if self._root else ""
         if stamp and self._index.get(bucket) == stamp and self._store.exists(name):
             with self._store.filesystem().open_input_file(self._store.path(name)) as f:
@@ -132,7 +132,7 @@ class ProgressReader:
 
 def forget(store: Store) -> None:
     """Delete all that is kept."""
-    for name in list(store.names(FOLDER_NAME)):
+    for name in list(store.names(_FOLDER_NAME)):
         store.delete_file(name)
 
 

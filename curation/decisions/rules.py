@@ -10,12 +10,13 @@ import atexit
 import difflib
 import functools
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import duckdb
 
+from curation.decisions.predicate_functions import refusal, walk
 from curation.storage import duck
 from schemas.column import Column
 from schemas.policy import Policy, PolicyError, Rule, UnitKind
@@ -43,7 +44,7 @@ class Threshold:
 
 def connect() -> duckdb.DuckDBPyConnection:
     """Open an in-memory DuckDB that can reach no file and no network: predicates are data, not programs."""
-    con = duck.connect(threads=1)
+    con = duck.connect(threads=1, memory_limit="512MB")
     con.execute("SET enable_external_access = false")
     return con
 
@@ -106,31 +107,22 @@ def _parser() -> duckdb.DuckDBPyConnection:
 
 @functools.lru_cache(maxsize=1024)
 def _parse(rule: Rule) -> Any:
-    sql = f"SELECT ({rule.keep}) FROM unit"
-    ((text,),) = _parser().execute("SELECT json_serialize_sql(?)", [sql]).fetchall()
-    tree: Any = json.loads(text)
-    if tree["error"]:
-        raise PolicyError(f"rule {rule.id!r}: {tree['error_message']} (in: {rule.keep})")
-    nodes = list(_walk(tree))
-    if len(tree["statements"]) != 1 or any(n.get("class") == "SUBQUERY" for n in nodes):
-        raise PolicyError(f"rule {rule.id!r}: keep must be one predicate without subqueries (in: {rule.keep})")
+    for keep in (rule.keep, f"({rule.keep})"):  # without brackets too: `a) OR (b` is not one predicate
+        sql = f"SELECT {keep} FROM unit"
+        ((text,),) = _parser().execute("SELECT json_serialize_sql(?)", [sql]).fetchall()
+        tree: Any = json.loads(text)
+        if tree["error"]:
+            raise PolicyError(f"rule {rule.id!r}: {tree['error_message']} (in: {rule.keep})")
+    why = "a rule is one predicate" if len(tree["statements"]) != 1 else refusal(_parser(), tree)
+    if why is not None:
+        raise PolicyError(f"rule {rule.id!r}: {why} (in: {rule.keep})")
     return tree
-
-
-def _walk(node: Any) -> Iterator[dict[str, Any]]:
-    if isinstance(node, dict):
-        yield node
-        for value in node.values():
-            yield from _walk(value)
-    elif isinstance(node, list):
-        for value in node:
-            yield from _walk(value)
 
 
 @functools.lru_cache(maxsize=1024)
 def columns_of(rule: Rule) -> tuple[str, ...]:
     """Return the columns a rule looks at, in order of appearance."""
-    found = [n["column_names"][-1] for n in _walk(_parse(rule)) if n.get("class") == "COLUMN_REF"]
+    found = [n["column_names"][-1] for n in walk(_parse(rule)) if n.get("class") == "COLUMN_REF"]
     return tuple(dict.fromkeys(found))
 
 
@@ -138,7 +130,7 @@ def columns_of(rule: Rule) -> tuple[str, ...]:
 def thresholds_of(rule: Rule) -> tuple[Threshold, ...]:
     """Return the comparisons of one column with one number, for reports."""
     out: list[Threshold] = []
-    for n in _walk(_parse(rule)):
+    for n in walk(_parse(rule)):
         if n.get("class") == "COMPARISON" and n.get("type") in _OPERATORS:
             op = _OPERATORS[n["type"]]
             for a, b, sign in ((n["left"], n["right"], op), (n["right"], n["left"], _FLIPPED[op])):
@@ -155,7 +147,7 @@ def thresholds_of(rule: Rule) -> tuple[Threshold, ...]:
 
 
 def _column(node: dict[str, Any]) -> str | None:
-    names = [n["column_names"][-1] for n in _walk(node) if n.get("class") == "COLUMN_REF"]
+    names = [n["column_names"][-1] for n in walk(node) if n.get("class") == "COLUMN_REF"]
     return str(names[0]) if len(set(names)) == 1 else None
 
 

@@ -14,8 +14,8 @@ import time
 
 from curation.dataset import Dataset
 from curation.decisions import ledger
-from curation.engine.inputs import StoreInputs
-from curation.engine.step import StageSetupError, Stepper, StepResult
+from curation.engine.stage_call import Call, StageSetupError
+from curation.engine.step import Status, Stepper, StepResult, result
 from curation.engine.workflow import ResolvedStage
 from curation.stage import WorkItem
 from curation.storage.commits import Commit, commit_file, fingerprint, read_commit, write_commit
@@ -31,7 +31,7 @@ def dataset_step(stepper: Stepper, resolved: ResolvedStage) -> StepResult:
     A failure here is nobody's item: it ends the run as StageSetupError with the stage's own words.
     """
     wall, cpu = time.perf_counter(), time.process_time()
-    live = live_units(stepper)
+    live = _live_units(stepper)
     # A stage sees the live units of its gate's kind and of the kinds above it; what lies below is whole, so that
     # what it finds there cannot depend on decisions that rest on what it finds.
     gate = resolved.cls.gate
@@ -42,16 +42,15 @@ def dataset_step(stepper: Stepper, resolved: ResolvedStage) -> StepResult:
     name = commit_file(resolved.name, item, windowed=False)
     commit = read_commit(stepper.store, name)
     key = _fingerprint(stepper, resolved, sources, keep)
-    status = "skipped"
+    status: Status = "skipped"
+    answer = None
     if commit is None or commit.fingerprint != key or not stepper.intact(commit):
-        inputs = StoreInputs(
-            stepper.store, item, lambda: stepper.media.local("", ""), keep=keep, sources=sources, whole=memory(resolved)
-        )
-        stage = stepper.stage(resolved)
-        try:
-            outputs = stage.run(item, inputs)
-        except Exception as e:
-            raise StageSetupError(f"stage {resolved.name!r} failed on the dataset: {type(e).__name__}: {e}") from e
+        remembered = frozenset(table.name for table in memory(resolved))
+        answer = stepper.call(Call(resolved, item, "", keep, sources, remembered))
+        if answer.failed is not None:
+            why = f"{answer.failed.error}: {answer.failed.message}"
+            raise StageSetupError(f"stage {resolved.name!r} failed on the dataset: {why}")
+        outputs = answer.outputs
         new = Commit(resolved.name, "", key, errors=outputs.errors)
         for table in resolved.cls.writes:
             rows = outputs.tables.get(table, table.empty())
@@ -60,13 +59,11 @@ def dataset_step(stepper: Stepper, resolved: ResolvedStage) -> StepResult:
             new.tables[table.name] = {"file": file, "sha256": digest, "rows": rows.num_rows}
         write_commit(stepper.store, name, new)
         status = "ran"
-    return StepResult(
-        resolved.name, "", None, "ran" if status == "ran" else "skipped",
-        time.perf_counter() - wall, time.process_time() - cpu, 0.0,
-    )  # fmt: skip
+    wall_s, cpu_s = time.perf_counter() - wall, time.process_time() - cpu
+    return result(resolved, "", None, (status, ""), wall_s, cpu_s, 0.0, answer)
 
 
-def live_units(stepper: Stepper) -> dict[UnitKind, frozenset[str]]:
+def _live_units(stepper: Stepper) -> dict[UnitKind, frozenset[str]]:
     """Return the ids of all units of the dataset that pass with all their parents, found slice by slice."""
     dataset = Dataset(stepper.store.uri)
     out: dict[UnitKind, list[str]] = {kind: [] for kind in UNITS}

@@ -1,4 +1,4 @@
-"""The local engine: every stage in this process, one item after another. For debugging, tests and small jobs."""
+"""The local engine: one item after another, in this process or a stage's own. For debugging, tests and small jobs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from curation.stage import WorkItem
 
 
 class LocalEngine:
-    """Runs in this process."""
+    """Runs in this process, but for stages that name another Python."""
 
     name = "local"
 
@@ -23,17 +23,17 @@ class LocalEngine:
         stepper = job.stepper()
         preflight(stepper, job.pipeline.stages)
         for source in work:
-            run_source(stepper, source, report)
+            _run_source(stepper, source, report)
         stepper.close()
 
 
 def preflight(stepper: Stepper, stages: tuple[ResolvedStage, ...]) -> None:
     """Load every stage's models, so that what is missing stops the run before its first item."""
     for resolved in stages:
-        stepper.stage(resolved)
+        stepper.ready(resolved)
 
 
-def run_source(stepper: Stepper, source: SourceWork, report: Callable[[StepResult], None]) -> None:
+def _run_source(stepper: Stepper, source: SourceWork, report: Callable[[StepResult], None]) -> None:
     """Bring one source through all source and window stages."""
     pipeline = stepper.pipeline
     for resolved in pipeline.before:
@@ -54,10 +54,16 @@ def _fits(resolved: ResolvedStage) -> None:
             "lower resources.cpus in the workflow, or run on a cluster with --engine ray --address ..."
         )
     if need.gpus > 0:
-        import torch
-
-        if torch.cuda.device_count() < need.gpus:
+        gpus = resolved.ask(_gpus)
+        if gpus < need.gpus:
             raise RunStoppedError(
-                f"stage {resolved.name!r} asks for {need.gpus:g} GPUs, this machine has {torch.cuda.device_count()}; "
+                f"stage {resolved.name!r} asks for {need.gpus:g} GPUs, this machine has {gpus}; "
                 "choose a CPU workflow, or run on a cluster with --engine ray --address ..."
             )
+
+
+def _gpus(_: ResolvedStage) -> int:
+    """Return how many GPUs a stage's torch can use."""
+    import torch
+
+    return torch.cuda.device_count()

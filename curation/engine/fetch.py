@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pyarrow.fs as pafs
 
-from schemas.places import with_endpoint
+from schemas.places import local_path, with_endpoint
 
 _KEEP = 4
 
@@ -39,12 +39,13 @@ class MediaCache:
             FileNotFoundError: the file is gone.
             SourceChangedError: a fetched file's bytes are not those that were registered.
         """
-        if "://" not in path:
-            if not Path(path).is_file():
+        file = local_path(path)
+        if file is not None:
+            if not file.is_file():
                 raise FileNotFoundError(
-                    f"{Path(path).name} is no longer where it was registered; run with its new path"
+                    f"{path.rsplit('/', 1)[-1]} is no longer where it was registered; run with its new path"
                 )
-            return Path(path)
+            return file
         if source_id not in self._files:
             self._files[source_id] = self._fetch(path, source_id)
             while len(self._files) > _KEEP:

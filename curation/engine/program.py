@@ -30,14 +30,15 @@ def stamp(workflow: Workflow, code: Code) -> str | None:
     if any(m.split(".")[0] not in OURS and f"{m.replace('.', '/')}.py" not in code for m in modules(texts)):
         return None
     digest = hashlib.sha256(json.dumps([said, dict(code)], sort_keys=True).encode())
-    for path in _files(texts):
+    pythons = sorted({s.python for s in workflow.stages.values() if s.python})
+    for path in _files(texts, pythons):
         with contextlib.suppress(OSError):
             facts = path.stat()
             digest.update(f"\0{path}\0{facts.st_size}\0{facts.st_mtime_ns}".encode())
     return digest.hexdigest()
 
 
-def _files(texts: Iterable[str]) -> Iterator[Path]:
+def _files(texts: Iterable[str], pythons: Iterable[str]) -> Iterator[Path]:
     ours = Path(__file__).parents[2]
     for package in sorted(OURS):
         for folder, inner, names in os.walk(ours / package):
@@ -48,5 +49,7 @@ def _files(texts: Iterable[str]) -> Iterator[Path]:
     for models in (*model_directories(), cache_directory()):
         with contextlib.suppress(OSError):
             yield from sorted(models.iterdir())
+    for python in pythons:
+        yield from sorted(Path(python).parents[1].glob("lib/python*/site-packages"))
     for path in (Path(text) for text in texts if len(text) < 256 and "\0" not in text):
         yield from [path] if path.is_file() else sorted(path.glob("*.onnx"))

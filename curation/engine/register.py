@@ -20,7 +20,7 @@ import pyarrow.fs as pafs
 
 from curation.storage.store import Store, table_file
 from schemas import tables as t
-from schemas.places import with_endpoint
+from schemas.places import local_path, with_endpoint, written
 from schemas.tables.registry import ForgottenRow, InputRow
 
 VIDEO_SUFFIXES = frozenset(
@@ -31,7 +31,7 @@ VIDEO_SUFFIXES = frozenset(
 )  # fmt: skip
 """Suffixes taken from folders and prefixes; a file named outright is taken whatever it is called."""
 
-LIST_SUFFIXES = frozenset({".csv", ".parquet", ".jsonl"})
+_LIST_SUFFIXES = frozenset({".csv", ".parquet", ".jsonl"})
 RIGHTS = ("license", "rights_holder", "consent")
 
 
@@ -66,10 +66,11 @@ def expand(inputs: Iterable[str], exclude: str | None = None) -> list[Named]:
 
 
 def _expand_one(text: str, exclude: str | None) -> Iterator[Named]:
-    if "://" in text:
+    file = local_path(text)
+    if file is None:
         yield from _remote(text)
         return
-    path = Path(text).absolute()
+    path, text = file.absolute(), str(file)
     if path.is_dir():
         files = [p for p in sorted(path.rglob("*")) if p.suffix.lower() in VIDEO_SUFFIXES and p.is_file()]
         files = [p for p in files if exclude is None or not p.is_relative_to(exclude)]
@@ -77,7 +78,7 @@ def _expand_one(text: str, exclude: str | None) -> Iterator[Named]:
             raise InputError(f"no video in folder {text!r} (looked for {', '.join(sorted(VIDEO_SUFFIXES))})")
         yield from (_local(p) for p in files)
     elif path.is_file():
-        yield from _list(path) if path.suffix.lower() in LIST_SUFFIXES else [_local(path)]
+        yield from _list(path) if path.suffix.lower() in _LIST_SUFFIXES else [_local(path)]
     elif any(c in text for c in "*?["):
         matches = sorted(Path(m).absolute() for m in glob.glob(text, recursive=True))  # noqa: PTH207 - absolute globs
         files = [p for p in matches if p.is_file() and not p.name.endswith(".json")]
@@ -93,14 +94,14 @@ def _local(path: Path) -> Named:
     if not sidecar.is_file():
         sidecar = path.with_suffix(".rights.json")
     if not sidecar.is_file():
-        return Named(str(path))
+        return Named(written(path))
     try:
         data = json.loads(sidecar.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as e:
         raise InputError(f"rights sidecar {sidecar.name} is not JSON: {e}") from e
     if not isinstance(data, dict):
         raise InputError(f"rights sidecar {sidecar.name} must be a JSON object with {', '.join(RIGHTS)}")
-    return Named(str(path), _rights(data), "sidecar", _text(data.get("session")))
+    return Named(written(path), _rights(data), "sidecar", _text(data.get("session")))
 
 
 def _remote(uri: str) -> Iterator[Named]:
@@ -144,7 +145,7 @@ def _list(path: Path) -> Iterator[Named]:
             file = path.parent / name
             if not file.is_file():
                 raise InputError(f"the list {path.name}, row {n}: no such file {name!r}")
-            name = str(file.absolute())
+            name = written(file.absolute())
         rights = _rights(row)
         yield Named(name, rights, "list" if rights else None, _text(row.get("session")))
 
@@ -179,7 +180,7 @@ def register(store: Store, named: Iterable[Named]) -> pa.Table:
         known[n.path] = InputRow(
             path=n.path,
             source_id=source_id,
-            name=n.path.rsplit("/", 1)[-1],
+            name=_shown(n.path.rsplit("/", 1)[-1]),
             bytes=size,
             modified_ns=modified,
             license=n.rights.get("license"),
@@ -209,15 +210,19 @@ def read_forgotten(store: Store) -> pa.Table:
         return t.FORGOTTEN.empty()
 
 
-def _open(path: str) -> tuple[pafs.FileSystem, str]:
-    if "://" in path:
-        fs, name = pafs.FileSystem.from_uri(with_endpoint(path))
-        return fs, name
-    return pafs.LocalFileSystem(), path
+def _shown(name: str) -> str:
+    """Return a file's name with what a terminal or a page would not print as text (ESC, line ends) written out."""
+    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in name)
 
 
 def _stat(path: str) -> tuple[int, int]:
-    fs, name = _open(path)
+    file = local_path(path)
+    if file is not None:
+        if not file.is_file():
+            raise InputError(f"no such file: {path}")
+        found = file.stat()
+        return found.st_size, found.st_mtime_ns
+    fs, name = pafs.FileSystem.from_uri(with_endpoint(path))
     info = fs.get_file_info(name)
     if info.type != pafs.FileType.File:
         raise InputError(f"no such file: {path}")
@@ -225,7 +230,11 @@ def _stat(path: str) -> tuple[int, int]:
 
 
 def _sha256(path: str) -> str:
-    fs, name = _open(path)
+    file = local_path(path)
+    if file is not None:
+        with file.open("rb") as data:
+            return hashlib.file_digest(data, "sha256").hexdigest()
+    fs, name = pafs.FileSystem.from_uri(with_endpoint(path))
     digest = hashlib.sha256()
     with fs.open_input_stream(name) as f:
         while block := f.read(1 << 22):

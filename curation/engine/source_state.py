@@ -24,6 +24,7 @@ from schemas.policy import Policy, UnitKind
 from schemas.table import Table
 from schemas.tables.registry import SourceRow
 from schemas.time import windows
+from schemas.units import ACROSS
 
 
 class SourceState:
@@ -91,8 +92,8 @@ class SourceState:
     def _decide(self, source_id: str, down_to: UnitKind) -> Decisions:
         tables: dict[str, pa.Table] = {}
         for table in unit_tables():
-            if table is t.SESSION_PAIRS:
-                continue  # found across sources, after all stages of each: it decides in the ledger, never on the way
+            if table in ACROSS:
+                continue
             name = table_file(t.INPUTS) if table.name == "rights" else table_file(table, source_id)
             try:
                 if table.name == "rights":

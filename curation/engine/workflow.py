@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from pydantic import ValidationError
 
 from curation.engine.user_code import FOLDER, Code, collect, install, words
+from curation.pythons.find import located
+from curation.pythons.worker import worker
 from curation.stage import Stage, StageSettings
 from schemas.extensions import declare
 from schemas.table import Table, TableError
@@ -23,6 +25,8 @@ from schemas.tables import GIVEN
 from schemas.use import Shared, UseError, assign, code_sha256, load, near, read_setting
 from schemas.workflow import Resources, StageSpec, Workflow
 
+P = ParamSpec("P")
+R = TypeVar("R")
 SHARED = "shared"
 """The block of a workflow with the settings that stages have in common."""
 
@@ -33,9 +37,9 @@ class WorkflowError(ValueError):
 
 @dataclass(frozen=True)
 class ResolvedStage:
-    """A stage class with its settings and resources. Models are loaded by `build` only.
+    """A stage class with its settings and resources, and the Python that runs it ("" = this one).
 
-    It travels to workers as plain data, with the user's own code that it needs.
+    Models are loaded by `build` only. It travels to workers as plain data, with the user's own code that it needs.
     """
 
     name: str
@@ -43,9 +47,11 @@ class ResolvedStage:
     settings: StageSettings
     resources: Resources
     code: Code = field(default_factory=dict, repr=False)
+    python: str = ""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _arrived, (self.code, self.name, self.use, self.settings.model_dump(exclude_unset=True), self.resources)
+        settings = self.settings.model_dump(exclude_unset=True)
+        return _arrived, (self.code, self.name, self.use, settings, self.resources, self.python)
 
     @property
     def cls(self) -> type[Stage]:
@@ -56,11 +62,25 @@ class ResolvedStage:
         """Construct the stage, loading its models."""
         return self.cls(self.settings)
 
+    def at_home(self) -> ResolvedStage:
+        """Return it as its own Python sees it."""
+        return replace(self, python="")
+
+    def ask(self, function: Callable[Concatenate[ResolvedStage, P], R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call `function(stage, *args)` in the stage's own Python. Raises what it raises, and as `Worker.ask` does."""
+        if not self.python:
+            return function(self, *args, **kwargs)
+        return worker(self.python).ask(function, self.at_home(), *args, **kwargs)
+
     def provenance(self) -> dict[str, str]:
         """Name what determines its outputs beside its settings: version, back-ends, weights, code that is not ours."""
-        out = {"version": str(self.cls.version), **self.settings.provenance()}
-        code = code_sha256(self.cls.__module__)
-        return out if code is None else {**out, "code": code}
+        return self.ask(_provenance)
+
+
+def _provenance(stage: ResolvedStage) -> dict[str, str]:
+    out = {"version": str(stage.cls.version), **stage.settings.provenance()}
+    code = code_sha256(stage.cls.__module__)
+    return out if code is None else {**out, "code": code}
 
 
 @dataclass(frozen=True)
@@ -108,24 +128,32 @@ def resolve(
         WorkflowError: a stage, setting, value or order that does not fit.
     """
     try:
-        changed, shared = _overrides(workflow, overrides)
+        changed, shared, pythons = _overrides(workflow, overrides)
     except UseError as e:
         raise WorkflowError(str(e)) from e
-    specs = {name: spec.model_copy(update={"settings": changed[name]}) for name, spec in workflow.stages.items()}
+    pythons = {n: located(s.python, folder or Path.cwd()) for n, s in workflow.stages.items()} | pythons
+    specs = {
+        name: spec.model_copy(update={"settings": changed[name], "python": pythons[name]})
+        for name, spec in workflow.stages.items()
+    }
     workflow = workflow.model_copy(update={"stages": specs, "shared": shared})
     uses = list(words([shared, *([s.use, s.settings] for s in specs.values())]))
     code = {**(collect(folder, uses) if folder is not None else {}), **(code or {})}
     install(code, FOLDER if folder is None else str(folder))
     given = _given(specs, shared)
-    return _ordered(workflow, [_stage(code, n, s.use, given[n], s.resources) for n, s in specs.items()])
+    return _ordered(workflow, [_stage(code, n, s.use, given[n], s.resources, s.python) for n, s in specs.items()])
 
 
-def _arrived(code: Code, name: str, use: str, settings: Mapping[str, Any], resources: Resources) -> ResolvedStage:
+def _arrived(
+    code: Code, name: str, use: str, settings: Mapping[str, Any], resources: Resources, python: str
+) -> ResolvedStage:
     install(code)
-    return _stage(code, name, use, settings, resources)
+    return _stage(code, name, use, settings, resources, python)
 
 
-def _stage(code: Code, name: str, use: str, settings: Mapping[str, Any], resources: Resources) -> ResolvedStage:
+def _stage(
+    code: Code, name: str, use: str, settings: Mapping[str, Any], resources: Resources, python: str
+) -> ResolvedStage:
     """Import a stage, make its tables known, and check its settings."""
     cls = _import(name, use)
     try:
@@ -133,7 +161,11 @@ def _stage(code: Code, name: str, use: str, settings: Mapping[str, Any], resourc
             declare(table)
     except TableError as e:
         raise WorkflowError(f"stage {name!r}: {e}") from e
-    return ResolvedStage(name, use, _settings(name, cls, settings), resources, code)
+    if resources.batch > 1 and not hasattr(cls, "run_many"):
+        raise WorkflowError(
+            f"stage {name!r} measures one item at a time (it has no run_many): leave out resources.batch"
+        )
+    return ResolvedStage(name, use, _settings(name, cls, settings), resources, code, python)
 
 
 def _import(name: str, use: str) -> type[Stage]:
@@ -147,16 +179,25 @@ def _import(name: str, use: str) -> type[Stage]:
     return cls  # type: ignore[return-value]
 
 
-def _overrides(workflow: Workflow, overrides: Iterable[str]) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
-    """Return each stage's settings, and the shared ones, with `stage.setting=value` (or deeper) laid over them."""
+def _overrides(
+    workflow: Workflow, overrides: Iterable[str]
+) -> tuple[dict[str, dict[str, Any]], dict[str, Any], dict[str, str]]:
+    """Return each stage's settings, the shared ones, and the stages' Pythons that are named (`stage.python=PATH`).
+
+    `stage.setting=value` (or deeper) is laid over what the workflow says.
+    """
     stages = {name: copy.deepcopy(spec.settings) for name, spec in workflow.stages.items()}
     sections = {**stages, SHARED: copy.deepcopy(workflow.shared)}
+    pythons: dict[str, str] = {}
     for text in overrides:
         (section, *path), value = read_setting(text)
         if section not in sections:
             raise WorkflowError(f"--set {text!r}: no stage {section!r}; {near(section, sections)}")
-        assign(sections[section], path, value)
-    return stages, sections[SHARED]
+        if path == ["python"] and section in stages:
+            pythons[section] = located("" if value is None else str(value), Path.cwd())
+        else:
+            assign(sections[section], path, value)
+    return stages, sections[SHARED], pythons
 
 
 def _given(specs: Mapping[str, StageSpec], shared: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -227,7 +268,7 @@ def _ordered(workflow: Workflow, stages: list[ResolvedStage]) -> Pipeline:
 
 
 def describe(pipeline: Pipeline) -> str:
-    """Return the resolved workflow as JSON text: settings, versions, back-ends, weights and resources."""
+    """Return the resolved workflow as JSON text: settings, versions, back-ends, weights, resources and Pythons."""
     stages = {
         s.name: {
             "use": s.use,
@@ -235,6 +276,7 @@ def describe(pipeline: Pipeline) -> str:
             "settings": s.settings.model_dump(mode="json"),
             "provenance": s.provenance(),
             "resources": s.resources.model_dump(),
+            "python": s.python,
         }
         for s in pipeline.stages
     }

@@ -108,7 +108,7 @@ class Together:
     span: Interval
 
 
-def seen_together(dataset: Dataset, a: Collection[str], b: Collection[str], min_overlap_s: float) -> list[Together]:
+def _seen_together(dataset: Dataset, a: Collection[str], b: Collection[str], min_overlap_s: float) -> list[Together]:
     """Return pairs of tracks, one of each side, that are in view at the same time in one shot."""
     tracks = _tracks(dataset)
     by_shot: dict[str, list[TrackRow]] = defaultdict(list)
@@ -135,7 +135,7 @@ def merge(
     a, b = members(dataset, first), members(dataset, second)
     if a == b:
         raise IdentityError(f"{first} and {second} are one person already")
-    together = seen_together(dataset, a, b, min_overlap_s)
+    together = _seen_together(dataset, a, b, min_overlap_s)
     if together and not force:
         p = together[0]
         raise IdentityError(

@@ -172,7 +172,7 @@ def merge(old: list[LabelRow], new: list[LabelRow]) -> list[LabelRow]:
     out = old
     for r in fresh:
         out = [
-            replace_id(p) if p is not o else o
+            _replace_id(p) if p is not o else o
             for o in out
             for p in (cut(o, r) if (o.author, o.track_id) == (r.author, r.track_id) else [o])
         ]
@@ -192,7 +192,7 @@ def cut(row: Stretch, by: LabelRow) -> list[Stretch]:
     return out
 
 
-def replace_id(r: LabelRow) -> LabelRow:
+def _replace_id(r: LabelRow) -> LabelRow:
     """Return the label with the id that its content makes."""
     content = (r.source_id, r.track_id, r.start_s, r.end_s, r.state, r.partner, r.note, r.author)
     said = "\0".join(str(value) for value in content)
@@ -247,7 +247,7 @@ def _row(
             f"{e.where}: {e.start_s:g}-{e.end_s:g} s lies outside of {e.track_id} ({start_s:.3f}-{end_s:.3f} s); "
             "cut it to that"
         )
-    return replace_id(
+    return _replace_id(
         LabelRow(
             label_id="",
             source_id=sid,

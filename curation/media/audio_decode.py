@@ -22,14 +22,14 @@ from curation.media.container import find_video, open_media, origin_s, read_only
 from curation.media.packets import decode_packets
 from curation.media.sound import F32, mono_weights, to_float
 
-LEADS_S: tuple[int | None, ...] = (1, 10, None)
+_LEADS_S: tuple[int | None, ...] = (1, 10, None)
 """Decoded before a stretch and thrown away: longer than MP3's bit reservoir, Opus' 80 ms pre-roll and the repetition of
 SBR headers. Longer leads (None: from the file's start) are tried when seeking lands too late."""
 
-JITTER_S = 0.0015
+_JITTER_S = 0.0015
 """Packet times this close to a gapless sequence are rounding, possibly by a millisecond clock the file once had."""
 
-COARSE_JITTER_S = 0.010
+_COARSE_JITTER_S = 0.010
 """The same where the clock is coarse: live recorders write times of arrival."""
 
 _SETTLE_S = 0.1
@@ -85,7 +85,7 @@ def read_clock(container: Any, stream: Any, path: Path) -> AudioClock | None:
     lengths = {f.samples for f in frames[1:3]}
     coarse = (1 / (base * rate)).denominator != 1  # a sample is no whole number of ticks
     lattice = (start + first.samples, lengths.pop()) if coarse and len(lengths) == 1 else None
-    jitter_s = COARSE_JITTER_S if coarse else JITTER_S
+    jitter_s = _COARSE_JITTER_S if coarse else _JITTER_S
     return AudioClock(
         stream_index=stream.index,
         rate_hz=rate,
@@ -104,7 +104,7 @@ def decode_samples(path: Path, clock: AudioClock, first: int, n: int, mono: bool
 
     What the stream does not cover is zero.
     """
-    for lead_s in LEADS_S:
+    for lead_s in _LEADS_S:
         out = np.zeros((1 if mono else clock.n_channels, n), dtype=np.float32)
         target = None if lead_s is None or not clock.seekable else first - lead_s * clock.rate_hz
         if target is not None and target <= clock.start:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 U8 = NDArray[np.uint8]
 
-SQUARE_TOLERANCE = 0.01
+_SQUARE_TOLERANCE = 0.01
 """Sample aspect ratios this close to 1 are rounding left by a scaler (405/406, 256/255), and read as square pixels."""
 
 _HD_LINES = 720
@@ -92,10 +92,10 @@ class Display:
         """Return `frame` as `rgb24` [H, W, 3] or `gray` [H, W], 0..255, in display orientation."""
         shown = self.size(frame.width, frame.height, max_side)
         width, height = shown[::-1] if self.orientation.transpose else shown
-        full = is_full_range(frame)
+        full = _is_full_range(frame)
         if (width, height) != (frame.width, frame.height):
             frame = self._reduce(frame, width, height, full)
-        luma = luma_plane(frame, full) if pixel_format == "gray" else None
+        luma = _luma_plane(frame, full) if pixel_format == "gray" else None
         if luma is None:
             converted = self._convert(frame, width, height, pixel_format, full, True)
             luma = _plane(converted, 3 if pixel_format == "rgb24" else 1)
@@ -123,7 +123,7 @@ class Display:
 
 def display_size(width: int, height: int, aspect: Fraction, orientation: Orientation) -> tuple[int, int]:
     """Return the displayed (width, height): sample aspect ratio applied to the width, then the turn."""
-    if abs(float(aspect) - 1) > SQUARE_TOLERANCE:
+    if abs(float(aspect) - 1) > _SQUARE_TOLERANCE:
         width = max(1, round(width * aspect))
     return (height, width) if orientation.transpose else (width, height)
 
@@ -166,13 +166,13 @@ class Frame:
         return self.display.picture(self.source, "gray", max_side or self.display.max_side)
 
 
-def is_full_range(frame: Any) -> bool:
+def _is_full_range(frame: Any) -> bool:
     """Say whether luma uses 0..255 instead of 16..235."""
     name: str = frame.format.name
     return frame.color_range == _FULL or name.startswith(("yuvj", "gray", "rgb", "bgr", "gbr"))
 
 
-def luma_plane(frame: Any, full_range: bool) -> U8 | None:
+def _luma_plane(frame: Any, full_range: bool) -> U8 | None:
     """Return 8-bit luma [H, W], 0..255, straight from the frame's plane; None if the format has no such plane."""
     if frame.format.name not in _LUMA_PLANE:
         return None

@@ -32,13 +32,13 @@ from curation.media.frame import display_size
 from curation.media.structure import missing_bytes, missing_from_index
 from curation.media.video import read_frame_at
 
-MAX_PACKETS = 4_000_000
+_MAX_PACKETS = 4_000_000
 """Most packets of one file that are read: about a day of video with sound."""
 
-VFR_TOLERANCE = 0.1
+_VFR_TOLERANCE = 0.1
 """A frame interval is irregular if it differs from the median by more than this part of it (and 1.5 clock ticks)."""
 
-VFR_SHARE = 0.01
+_VFR_SHARE = 0.01
 """A file with more than this share of irregular intervals has a variable frame rate; single drops do not count."""
 
 
@@ -55,7 +55,7 @@ class MediaInfo:
         width, height: displayed picture in pixels, sample aspect ratio and turn applied.
         rotation_deg: clockwise turn for display, 0, 90, 180 or 270.
         fps: mean frame rate, Hz.
-        irregular_ratio: share of frame intervals that differ from the median, see `VFR_TOLERANCE`.
+        irregular_ratio: share of frame intervals that differ from the median, see `_VFR_TOLERANCE`.
         is_vfr: whether the frame rate is variable.
         n_video_packets: video packets found, those hidden by an edit list left out.
         video_bit_rate: bit/s over the packets found.
@@ -144,7 +144,7 @@ def probe(path: Path) -> MediaInfo:
             rotation_deg=turn.rotation_deg,
             fps=mean_rate_hz(times, duration_s),
             irregular_ratio=irregular,
-            is_vfr=irregular > VFR_SHARE,
+            is_vfr=irregular > _VFR_SHARE,
             n_video_packets=len(times),
             video_bit_rate=8 * pictures.n_bytes / duration_s if duration_s > 0 else 0.0,
             pixel_format=first.source.format.name,
@@ -181,7 +181,7 @@ def irregular_ratio(times_s: NDArray[np.float64], tick_s: float) -> float:
         return 0.0
     intervals = np.diff(times_s)
     median = float(np.median(intervals))
-    return float(np.mean(np.abs(intervals - median) > max(VFR_TOLERANCE * median, 1.5 * tick_s)))
+    return float(np.mean(np.abs(intervals - median) > max(_VFR_TOLERANCE * median, 1.5 * tick_s)))
 
 
 def sha256_file(path: Path) -> str:
@@ -193,8 +193,8 @@ def sha256_file(path: Path) -> str:
 def _read_packets(container: Any, streams: list[Any], origin: Fraction, path: Path) -> list[_Packets]:
     rows: dict[int, list[tuple[int, int, int]]] = {s.index: [] for s in streams}
     for n, packet in enumerate(_demux(container, streams, path)):
-        if n >= MAX_PACKETS:
-            raise MediaError("too_large", f"{path.name} has more than {MAX_PACKETS} packets; split it")
+        if n >= _MAX_PACKETS:
+            raise MediaError("too_large", f"{path.name} has more than {_MAX_PACKETS} packets; split it")
         stamp = timestamp(packet)
         if stamp is not None and packet.size and not packet.is_discard:
             rows[packet.stream_index].append((stamp, packet.duration or 0, packet.size))

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from curation.media.video import read_frames_at
 
-FRACTIONS = (0.125, 0.375, 0.625, 0.875)
+_FRACTIONS = (0.125, 0.375, 0.625, 0.875)
 """Where in the video the frames are taken, as parts of its duration."""
 
 _SIDE_PX = 128
@@ -27,11 +27,11 @@ def near_duplicate_signature(path: Path, duration_s: float) -> bytes:
     Raises:
         MediaError: the video cannot be read, see `read_frames_at`.
     """
-    frames = read_frames_at(path, [f * duration_s for f in FRACTIONS], max_side=_SIDE_PX)
-    return b"".join(difference_hash(frame.gray()) for frame in frames)
+    frames = read_frames_at(path, [f * duration_s for f in _FRACTIONS], max_side=_SIDE_PX)
+    return b"".join(_difference_hash(frame.gray()) for frame in frames)
 
 
-def difference_hash(gray: NDArray[np.uint8]) -> bytes:
+def _difference_hash(gray: NDArray[np.uint8]) -> bytes:
     """Return the 8-byte difference hash of a luma picture [H, W]."""
     small = cv2.resize(gray, (9, 8), interpolation=cv2.INTER_AREA).astype(np.int16)
     return np.packbits(small[:, 1:] > small[:, :-1]).tobytes()

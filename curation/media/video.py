@@ -25,7 +25,7 @@ from curation.media.errors import MediaError
 from curation.media.frame import Display, Frame, orientation_of
 from curation.media.packets import decode_packets
 
-MAX_PIXELS = 8192 * 8192
+_MAX_PIXELS = 8192 * 8192
 """Largest coded picture that is decoded; larger ones are a mistake or an attack."""
 
 _LEADS_S: tuple[float, ...] = (0.0, 2.0, 10.0, 60.0, math.inf)
@@ -230,8 +230,8 @@ def _seek(container: Any, stream: Any, time_s: Fraction) -> bool:
 
 
 def _check_size(stream: Any, path: Path) -> None:
-    if stream.width * stream.height > MAX_PIXELS:
+    if stream.width * stream.height > _MAX_PIXELS:
         raise MediaError(
             "too_large",
-            f"{path.name} has frames of {stream.width}x{stream.height}, more than {MAX_PIXELS} pixels; scale it down",
+            f"{path.name} has frames of {stream.width}x{stream.height}, more than {_MAX_PIXELS} pixels; scale it down",
         )

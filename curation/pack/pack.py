@@ -10,6 +10,7 @@ import contextlib
 import functools
 from collections.abc import Iterable
 
+import pyarrow as pa
 import pyarrow.dataset as pads
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -18,16 +19,18 @@ from curation.engine.run import Job, Shards
 from curation.pack.samples import Entry, PackError, across_files, kept_entries, kept_sides, pair_status
 from curation.pack.shards import INDEX, ShardIndex, end_of_archive, read_members, stored_size, write_members
 from curation.pack.spool import Spool
+from curation.pack.vectors import SampleVectors
 from curation.storage.batches import batches
 from curation.storage.store import Store, parquet_bytes, table_file
 from curation.storage.table_writer import writing
 from schemas import tables as t
 from schemas.manifest import manifest_row
-from schemas.tables.output import ManifestRow
 from schemas.tables.scan import PortraitRow
 
-MANIFEST_ROWS = 32_768
+_MANIFEST_ROWS = 32_768
 """Rows of the manifest that are sorted at once: some 130 MB."""
+VECTOR_ROWS = 4096
+"""The same where they have vectors: six of 512 numbers a sample are 12 KB."""
 
 __all__ = ["PackError", "PackSettings", "across_files", "kept_sides", "pack", "pair_status"]
 
@@ -62,7 +65,7 @@ def pack(job: Job, *, dry_run: bool = False) -> Shards:
         if old is not None and old.plan == plan and all(store.exists(f"shards/{n}") for n in old.shards):
             return Shards(old, "unchanged")
         index = ShardIndex(plan)
-        images = _Images(Dataset(job.store_uri))
+        images, vectors = _Images(Dataset(job.store_uri)), SampleVectors(Dataset(job.store_uri))
         for split in spool.splits():
             sized = ((key, float(size)) for key, size in spool.sizes(split))
             # The clip's tar is nearly all of a sample; the limit is a target, not a promise.
@@ -73,12 +76,13 @@ def pack(job: Job, *, dry_run: bool = False) -> Shards:
                 if dry_run:
                     index.bytes += spool.clip_bytes(split, batch[0], batch[-1])
                 else:
-                    new, size = _write_shard(store, name, spool.entries(split, batch[0], batch[-1]), images)
-                    store.write(f"shards/{name[:-4]}.parquet", parquet_bytes(t.MANIFEST.from_rows(new)))
+                    new, size = _write_shard(store, name, spool.entries(split, batch[0], batch[-1]), images, vectors)
+                    store.write(f"shards/{name[:-4]}.parquet", parquet_bytes(new))
                     index.bytes += size
         if dry_run:
             return Shards(index, "unwritten")
-        _write_manifest(store, spool, [f"shards/{n[:-4]}.parquet" for n in index.shards])
+        rows = VECTOR_ROWS if vectors.there else _MANIFEST_ROWS
+        _write_manifest(store, spool, [f"shards/{n[:-4]}.parquet" for n in index.shards], rows)
     live = {f"shards/{n}" for n in index.shards} | {f"shards/{n[:-4]}.parquet" for n in index.shards}
     for name in list(store.names("shards")):
         if name not in live | {INDEX}:
@@ -90,7 +94,7 @@ def pack(job: Job, *, dry_run: bool = False) -> Shards:
 # ------------------------------------------------------------------------------------------------ shards
 
 
-def _write_manifest(store: Store, spool: Spool, sidecars: list[str]) -> None:
+def _write_manifest(store: Store, spool: Spool, sidecars: list[str], at_once: int) -> None:
     """Put the sidecars' rows together in order of sample, some at a time: together they may not fit into memory."""
     with writing(store, table_file(t.MANIFEST), t.MANIFEST) as append:
         if not sidecars:
@@ -98,12 +102,15 @@ def _write_manifest(store: Store, spool: Spool, sidecars: list[str]) -> None:
         paths = [store.path(n) for n in sidecars]
         spool.con.register("sidecars", pads.dataset(paths, t.MANIFEST.schema, "parquet", store.filesystem()))
         sql = "SELECT * FROM sidecars WHERE sample_id BETWEEN ? AND ? ORDER BY sample_id"
-        for first, last in spool.runs(MANIFEST_ROWS):
+        for first, last in spool.runs(at_once):
             append(spool.con.sql(sql, params=[first, last]).to_arrow_table())
 
 
-def _write_shard(store: Store, name: str, batch: Iterable[Entry], images: _Images) -> tuple[list[ManifestRow], int]:
-    rows = []
+def _write_shard(
+    store: Store, name: str, batch: Iterable[Entry], images: _Images, vectors: SampleVectors
+) -> tuple[pa.Table, int]:
+    """Write a shard; return the rows of its sidecar, and its size in bytes."""
+    rows, shown = [], {}
     offset = 0
     with store.open_output(f"shards/{name}") as out:
         for e in batch:
@@ -116,8 +123,9 @@ def _write_shard(store: Store, name: str, batch: Iterable[Entry], images: _Image
             index = write_members(out, members, offset)
             offset += stored_size(len(data) for _, data in members)
             rows.append(manifest_row(e.sample, name, index))
+            shown[key] = [(source, track, k) for _, source, track, k, _ in e.refs]
         end_of_archive(out)
-    return rows, offset + 1024
+    return vectors.filled(t.MANIFEST.from_rows(rows), shown), offset + 1024
 
 
 class _Images:

@@ -21,6 +21,7 @@ from schemas import sample as s
 from schemas import tables as t
 from schemas.packed import Part
 from schemas.table import Column, Row, Table
+from schemas.tables.output import ClipRow
 from schemas.tables.pairing import SegmentRow, TimelineRow
 from schemas.tables.people import ReferenceRow
 from schemas.tables.plans import ClipPlanRow
@@ -153,6 +154,17 @@ class _Rows:
             self._read[table.name] = self._of(table)
         return self._read[table.name]
 
+    def many(self, table: Table[R], column: str) -> dict[str, list[R]]:
+        """Return a table's rows by what a column holds."""
+        out: dict[str, list[R]] = defaultdict(list)
+        for row in self.of(table):
+            out[str(row[column])].append(row)
+        return out
+
+    def one(self, table: Table[R]) -> dict[str, R]:
+        """Return a table's rows by the one column of its key."""
+        return {str(row[table.key[0]]): row for row in self.of(table)}
+
     def _of(self, table: Table[R]) -> list[R]:
         columns, keys = ", ".join(f'"{c}"' for c in table.column_names), ", ".join(table.key)
         sql = f"SELECT {columns} FROM of_{table.name} WHERE kept_source BETWEEN ? AND ? ORDER BY {keys}"
@@ -206,31 +218,22 @@ def _entries(
     policy_id: str,
 ) -> list[Entry]:
     """Return the samples of some sources."""
-    across = {r.segment_id: r for r in rows.of(t.SESSION_PAIRS)}
+    across = rows.one(t.SESSION_PAIRS)
     segments = [across_files(r, across) for r in rows.of(t.SEGMENTS)]
-    sources = {r.source_id: r for r in rows.of(t.SOURCES)}
-    inputs = {r.source_id: r for r in reversed(rows.of(t.INPUTS))}
-    languages = {r.source_id: r.language for r in rows.of(t.AUDIO)}
-    clips = {r.segment_id: r for r in rows.of(t.CLIPS)}
-    plans = {r.segment_id: r for r in rows.of(t.CLIP_PLANS)}
-    people = {r.track_id: r.identity_id for r in rows.of(t.TRACK_IDENTITIES)}
-    splits = {r.source_id: split_of(r) for r in rows.of(t.SPLITS)}
-    words: dict[str, list[WordRow]] = defaultdict(list)
-    runs: dict[str, list[TimelineRow]] = defaultdict(list)
-    refs: dict[str, list[ReferenceRow]] = defaultdict(list)
-    for word in rows.of(t.WORDS):
-        words[word.source_id].append(word)
-    for run in rows.of(t.TIMELINE):
-        runs[run.track_id].append(run)
-    for ref in rows.of(t.REFERENCES):
-        refs[ref.segment_id].append(ref)
+    sources, audio = rows.one(t.SOURCES), rows.one(t.AUDIO)
+    inputs = {r.source_id: r for r in reversed(rows.of(t.INPUTS))}  # of several paths the first
+    clips, plans, people = rows.one(t.CLIPS), rows.one(t.CLIP_PLANS), rows.one(t.TRACK_IDENTITIES)
+    splits = {source: split_of(r) for source, r in rows.one(t.SPLITS).items()}
+    words, runs = rows.many(t.WORDS, "source_id"), rows.many(t.TIMELINE, "track_id")
+    refs = rows.many(t.REFERENCES, "segment_id")
     sides, measured = kept_sides([*segments, *others]), _measured(rows)
     out = []
     for seg in sorted(segments, key=lambda r: r.segment_id):
-        clip, plan, parts = clips.get(seg.segment_id), plans.get(seg.segment_id), measured(seg)
+        clip, parts = clips.get(seg.segment_id), measured(seg)
         if clip is None:
             raise PackError(f"kept segment {seg.segment_id} has no encoded clip; run `lpm run` again to encode it")
-        sid, identity, given = seg.source_id, people.get(seg.track_id, ""), inputs[seg.source_id]
+        sid, given = seg.source_id, inputs[seg.source_id]
+        identity = people[seg.track_id].identity_id if seg.track_id in people else ""
         mine = refs[seg.segment_id]
         sample = s.Sample(
             sample_id=seg.segment_id,
@@ -239,16 +242,13 @@ def _entries(
             split=splits.get(sid, WITHHELD) if older is None else older.get(identity, "train"),
             identity_id=identity,
             text=seg.text,
-            language=languages.get(sid),
+            language=audio[sid].language if sid in audio else None,
             source=s.SourceRef(
                 source_id=sid, sha256=sources[sid].sha256, name=given.name, start_s=seg.start_s, end_s=seg.end_s,
                 shot_id=seg.shot_id, track_id=seg.track_id, session=given.session,
             ),
             rights=s.Rights(license=given.license, rights_holder=given.rights_holder, consent=given.consent),
-            video=s.Video(
-                width=clip.width, height=clip.height, fps=s.FPS, n_frames=clip.n_frames, crop_xywh=clip.crop_xywh,
-                median_face_px=seg.median_face_px, crop_path=_knots(plan), framing=plan.framing if plan else "",
-            ),
+            video=_video(clip, seg, plans.get(seg.segment_id)),
             audio=s.Audio.of(
                 parts["audio"], rate_hz=PACKED_AUDIO_HZ, n_samples=clip.n_audio_samples, shift_ms=clip.audio_shift_ms
             ),
@@ -267,6 +267,19 @@ def _entries(
         keys = tuple((_member(r), r.ref_source_id, r.ref_track_id, r.ref_k, tuple(r.part_xywh)) for r in mine)
         out.append(Entry(sample, clip.file, keys))
     return out
+
+
+def _video(clip: ClipRow, segment: SegmentRow, plan: ClipPlanRow | None) -> s.Video:
+    return s.Video(
+        width=clip.width,
+        height=clip.height,
+        fps=s.FPS,
+        n_frames=clip.n_frames,
+        crop_xywh=clip.crop_xywh,
+        median_face_px=segment.median_face_px,
+        crop_path=_knots(plan),
+        framing=plan.framing if plan else "",
+    )
 
 
 def _knots(plan: ClipPlanRow | None) -> list[list[float]]:

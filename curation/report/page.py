@@ -11,9 +11,10 @@ from curation.dataset import Dataset
 from curation.report import content
 from curation.report.pictures import Pictures
 from curation.report.status import policy_in_force
+from curation.report.timelines import timelines
 
 PAGE = "report/index.html"
-MAX_PICTURED = 200
+_MAX_PICTURED = 200
 """With more sources than that, only those with a timeline have pictures."""
 
 
@@ -26,14 +27,14 @@ def write_report(dataset: Dataset) -> str:
 def render(dataset: Dataset) -> str:
     """Return the page as HTML: no script, no network, every picture inside."""
     n_sources, shown = content.some_sources(dataset)
-    pictures = Pictures(dataset, None if n_sources <= MAX_PICTURED else shown)
+    pictures = Pictures(dataset, None if n_sources <= _MAX_PICTURED else shown)
     facts = content.facts(dataset)
     policy = policy_in_force(dataset)
     values: dict[str, object] = {
         "overview": content.overview(dataset),
         "distributions": content.distributions(dataset, policy) if policy else [],
         "sheets": content.contact_sheets(dataset, pictures),
-        "timelines": content.timelines(dataset, pictures, shown),
+        "timelines": timelines(dataset, pictures, shown),
         "n_sources": n_sources,
         "people": content.people(dataset, pictures),
         "facts": facts,

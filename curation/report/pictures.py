@@ -47,15 +47,15 @@ class Pictures:
             return []
         n = min(n, len(inside))
         picks = sorted({round(i * (len(inside) - 1) / max(1, n - 1)) for i in range(n)})
-        return [(inside[i][0], data_uri(inside[i][1], px)) for i in picks]
+        return [(inside[i][0], _data_uri(inside[i][1], px)) for i in picks]
 
     def at(self, track_id: str, k: int, px: int = 120) -> str | None:
         """Return the data URI of the portrait at a grid index, None when there is none."""
         images = self._of(track_id)
-        return next((data_uri(data, px) for t_s, data in images if round(t_s * GRID_HZ) == k), None)
+        return next((_data_uri(data, px) for t_s, data in images if round(t_s * GRID_HZ) == k), None)
 
 
-def data_uri(jpeg: bytes, px: int) -> str:
+def _data_uri(jpeg: bytes, px: int) -> str:
     """Return a JPEG scaled to `px` on its longer side as a data URI."""
     image = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)
     if image is None:

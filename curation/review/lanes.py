@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from duckdb import DuckDBPyConnection
 
-from curation.report.content import HEARD, SOUNDS
+from curation.report.timelines import HEARD, SOUNDS
 from schemas import tables as t
 from schemas.time import GRID_HZ, Interval
 

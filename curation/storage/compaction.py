@@ -25,13 +25,13 @@ from curation.storage.store import Store
 from schemas import tables as t
 from schemas.table import Table
 
-MIN_FILES = 64
+_MIN_FILES = 64
 """Small files of one table in one bucket from which a run gathers them by itself."""
 
-MAX_FILES = 1024
+_MAX_FILES = 1024
 """Small files of one table, over all buckets, from which a run gathers all of them: to open them takes a second."""
 
-MAX_BYTES = 256 * 2**20
+_MAX_BYTES = 256 * 2**20
 """A compact file is closed beyond this many bytes of small files."""
 
 
@@ -47,8 +47,8 @@ class Compaction:
 def tidy(
     store: Store,
     *,
-    min_files: int = MIN_FILES,
-    max_files: int = MAX_FILES,
+    min_files: int = _MIN_FILES,
+    max_files: int = _MAX_FILES,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Compaction:
     """Settle all compact files, then gather every bucket's small files where there are at least `min_files`.
@@ -99,7 +99,7 @@ def _gather(store: Store, table: Table, where: str, folder: Folder, done: Compac
 
     Files of an older version of the table, with other columns, stay as they are until a run makes them again.
     """
-    for files in batches(sorted(folder.small.items()), MAX_BYTES):
+    for files in batches(sorted(folder.small.items()), _MAX_BYTES):
         digests = [(name, digest) for name in files if (digest := _digest(store, name, table)) is not None]
         batch = [name for name, _ in digests]
         if len(batch) < 2:
@@ -138,9 +138,9 @@ def _write(
                 writer = stack.enter_context(
                     pq.ParquetWriter(sink, part.schema, compression="zstd", compression_level=3)
                 )
-            groups = -(-part.num_rows // GROUP_ROWS)
+            groups = -(-part.num_rows // _GROUP_ROWS)
             if groups:
-                writer.write_table(part, row_group_size=GROUP_ROWS)
+                writer.write_table(part, row_group_size=_GROUP_ROWS)
             parts.append({"name": name, "sha256": digest, "rows": part.num_rows, "first": first, "groups": groups})
             first += groups
         assert writer is not None, "a compact file holds at least one part"
@@ -148,5 +148,5 @@ def _write(
     return file
 
 
-GROUP_ROWS = 65_536
+_GROUP_ROWS = 65_536
 """Rows of a row group, at most; a part never shares one with another part."""

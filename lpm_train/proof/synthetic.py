@@ -26,13 +26,13 @@ RefKind = Literal["global", "view", "expression"]
 SIZE = 32  # width and height of a picture, pixels
 
 # Frames a pose is held, as in stop motion: a codec that folds as many frames into a latent shows a pose in each.
-HOLD = 4
+_HOLD = 4
 
 SWAY_STD_PX = 1.8  # spread of the sideways sway, pixels
 
-SWAY_LIMIT_PX = 4.2  # where the sway is cut off; that takes 1 % of its spread
+_SWAY_LIMIT_PX = 4.2  # where the sway is cut off; that takes 1 % of its spread
 
-SWAY_LAG1 = 0.85  # its correlation from pose to pose
+_SWAY_LAG1 = 0.85  # its correlation from pose to pose
 
 # Text by how far the hand at the picture's left and right is raised.
 CAPTIONS = {
@@ -111,7 +111,7 @@ def _curve(rng: np.random.Generator, n_frames: int, lag1: float, hold: int) -> F
 
 def draw_scene(
     seed: int, n_frames: int, who: Identity, runs: Sequence[tuple[State, int]] | None = None,
-    hands: tuple[float, float] | None = None, hold: int = HOLD,
+    hands: tuple[float, float] | None = None, hold: int = _HOLD,
 ) -> Scene:  # fmt: skip
     """Draw the factors of a clip of T = `n_frames`.
 
@@ -137,7 +137,7 @@ def draw_scene(
     speech, user = (np.clip(0.5 + 0.42 * _curve(rng, n_frames, 0.4, hold), 0, 1) for _ in range(2))
     speaks = np.array([s in ("speak", "both") for s in states])
     hears = np.array([s in ("listen", "both") for s in states])
-    sway = np.clip(SWAY_STD_PX * _curve(rng, n_frames, SWAY_LAG1, hold), -SWAY_LIMIT_PX, SWAY_LIMIT_PX)
+    sway = np.clip(SWAY_STD_PX * _curve(rng, n_frames, _SWAY_LAG1, hold), -_SWAY_LIMIT_PX, _SWAY_LIMIT_PX)
     return Scene(who, tuple(states), speech * speaks, user * hears, sway, hands, seed)
 
 

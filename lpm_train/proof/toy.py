@@ -44,14 +44,14 @@ from schemas.sample import SAMPLES_PER_FRAME
 
 FRAMES = 48  # video frames of a training clip: 12 latents
 
-HOP = 12  # frames between two windows of a clip
+_HOP = 12  # frames between two windows of a clip
 
-LONG = 20  # length of the rollout that drift is measured on, in training clips
+_LONG = 20  # length of the rollout that drift is measured on, in training clips
 
 STAGES = ("pretrain", "causal", "distill")
 
 # What the choice of a student looks at.
-LOOKED_AT = ("sway_std_ratio", "mouth_speech_corr", "nod_user_corr", "identity.last", "silent_mouth")
+_LOOKED_AT = ("sway_std_ratio", "mouth_speech_corr", "nod_user_corr", "identity.last", "silent_mouth")
 
 Say = Callable[[str], None]
 
@@ -73,7 +73,7 @@ class Budget:
     evaluate_every: int = 9  # distillation steps between two looks at what the student does
     scenes: int = 12
     long_scenes: int = 24  # fewer do not tell: over 6, the spread of one student's sway is 0.75 or 1.11 by chance
-    long: int = LONG
+    long: int = _LONG
 
 
 def toy_config(stage: str = "pretrain", budget: Budget = Budget(), codec: Path = Path("codec.pt")) -> Config:
@@ -108,7 +108,7 @@ def toy_config(stage: str = "pretrain", budget: Budget = Budget(), codec: Path =
             codec=parts.codec("principal", path=str(codec)), audio=parts.audio(steps_per_frame=1, n_mels=24),
             text=parts.text(width=32, length=6), frames=FRAMES, height=SIZE, width=SIZE,
             batch=budget.batch if stage == "pretrain" else budget.late_batch, max_refs=2, drop_ref=0.3,
-            hop_frames=HOP, precomputed="toy",
+            hop_frames=_HOP, precomputed="toy",
         ),
     )  # fmt: skip
 
@@ -130,7 +130,7 @@ def prepare_data(out: Path, budget: Budget, say: Say) -> Encoders:
     encoders = make_encoders(toy_config(codec=out / "codec.pt").data)
     sets = {"toy": FRAMES} | ({"toy-long": budget.clip_frames} if budget.rollout > 12 else {})
     for name, frames in sets.items():
-        counts = precompute(root, name, encoders, ((frames, SIZE, SIZE),), hop_frames=HOP, dtype="float32", workers=1)
+        counts = precompute(root, name, encoders, ((frames, SIZE, SIZE),), hop_frames=_HOP, dtype="float32", workers=1)
         say(f"precomputed/{name}: {counts['samples'] + counts['kept']} samples of {frames} frames")
     return encoders
 
@@ -141,7 +141,7 @@ def _some_clips(root: Path) -> Iterator[Tensor]:
         yield to_unit(read_video(shards.read(shards[sample_id], ["mp4"])["mp4"], (SIZE, SIZE)))[None]
 
 
-def open_loader(out: Path, encoders: Encoders, batch: int, split: str, frames: int = FRAMES) -> Loader:
+def _open_loader(out: Path, encoders: Encoders, batch: int, split: str, frames: int = FRAMES) -> Loader:
     """Open the loader of a split."""
     data = replace(
         toy_config().data, root=str(out / "data"), where=f"split = '{split}'", batch=batch, frames=frames, workers=1,
@@ -170,7 +170,7 @@ class Bench:
         short = held_out_scenes(budget.scenes, FRAMES, run_frames=(16, 40))
         long = held_out_scenes(budget.long_scenes, FRAMES * budget.long, seed=6_000_000)
         look = held_out_scenes(budget.long_scenes, FRAMES * min(12, budget.long), seed=8_000_000)
-        with open_loader(out, encoders, budget.batch, "val") as loader:
+        with _open_loader(out, encoders, budget.batch, "val") as loader:
             held_out = [next(loader) for _ in range(2)]
         x = held_out[0].x_BFCHW
         size = (x.shape[2], x.shape[3], x.shape[4])
@@ -196,14 +196,14 @@ class Bench:
         """Measure a stage's averaged student on rollouts of twelve clip lengths; `cost` is what is to be small."""
         with stage.averaged() as model:
             _, f = self.rollout(model, stage.config.stream, self.look)
-        return {"cost": student_cost(f)} | {n: f[n] for n in LOOKED_AT}
+        return {"cost": _student_cost(f)} | {n: f[n] for n in _LOOKED_AT}
 
     def gaps(self, model: DiT, config: Config, causal: bool) -> dict[str, float]:
         """Return the condition gaps over the short scenes, in which neighbours never share a text."""
         return condition_gaps(model, [self.short[1]], config.stream if causal else None)
 
 
-def student_cost(f: Mapping[str, float]) -> float:
+def _student_cost(f: Mapping[str, float]) -> float:
     """Say how far a student is from what it should do; 0 is perfect, the smaller the better."""
     short_of = 5 * (max(0.0, 0.97 - f["mouth_speech_corr"]) + max(0.0, 0.97 - f["nod_user_corr"]))
     return abs(f["sway_std_ratio"] - 1) + short_of + 4 * max(0.0, f["identity.last"] - 0.04)
@@ -235,7 +235,7 @@ def train_all(out: Path, encoders: Encoders, bench: Bench, budget: Budget, say: 
             stage = make_stage(config, where, start, _weights(out, "pretrain") if name == "distill" else None)
             frames = budget.clip_frames if name == "distill" and budget.rollout > 12 else FRAMES
             look = bench.student_figures if name == "distill" else None
-            with open_loader(out, encoders, config.data.batch, "train", frames) as loader:
+            with _open_loader(out, encoders, config.data.batch, "train", frames) as loader:
                 loop.train(stage, config, loader, out / name, heldout=bench.held_out, measure=look, show=say)
         meta = read_meta(find(out / name))
         figures[name] = {"first": meta.first["heldout_loss"], "last": meta.now["heldout_loss"]}
@@ -274,7 +274,7 @@ def report(
     flat |= {f"causal.many_steps.{k}": v for k, v in causal_many.items()}
     flat |= {"student_steps": float(config.stream.steps), "rollout_frames": float(student_z.shape[1])}
     flat["rollout.fps"] = student_z.shape[0] * student_z.shape[1] * 4 / took
-    flat |= {f"stream.{k}": v for k, v in stream_figures(models["distill"], config, bench).items()}
+    flat |= {f"stream.{k}": v for k, v in _stream_figures(models["distill"], config, bench).items()}
     metrics = nested(flat)
     (out / "metrics.json").write_text(json.dumps(metrics, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     scene = bench.long[0][0]
@@ -288,7 +288,7 @@ def report(
     return metrics
 
 
-def stream_figures(model: DiT, config: Config, bench: Bench) -> dict[str, float]:
+def _stream_figures(model: DiT, config: Config, bench: Bench) -> dict[str, float]:
     """Stream one scene as a live user would, decoding included: `fps`, `first_chunk_s` and more."""
     scenes, batch = bench.long
     e, scene = bench.encoders, scenes[0]

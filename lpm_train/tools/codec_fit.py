@@ -23,7 +23,7 @@ from lpm_train.shards import Shards
 from lpm_train.storage import DataError
 
 
-def picture_clips(shards: Shards, bucket: Bucket, batch: int, seed: int = 0, workers: int = 2) -> Iterator[Tensor]:
+def _picture_clips(shards: Shards, bucket: Bucket, batch: int, seed: int = 0, workers: int = 2) -> Iterator[Tensor]:
     """Yield endless batches of windows, float32 [B, F', 3, H, W] in [-1, 1], one batch decoded ahead.
 
     Raises:
@@ -90,9 +90,9 @@ def fit_codec(
     with torch.random.fork_rng():
         torch.manual_seed(sample_seed("codec", seed))
         codec = TinyVideoAE(config).to(device)
-        losses = train_codec(codec, picture_clips(train, bucket, batch, seed), steps, lr=lr, report=report)
+        losses = train_codec(codec, _picture_clips(train, bucket, batch, seed), steps, lr=lr, report=report)
     codec.save(out)
-    clips, scores, blocks = picture_clips(test, bucket, 1, seed + 1), [], []
+    clips, scores, blocks = _picture_clips(test, bucket, 1, seed + 1), [], []
     for _ in range(min(8, len(test))):
         x = next(clips).to(device)
         with torch.no_grad():

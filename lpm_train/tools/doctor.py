@@ -69,7 +69,7 @@ class Report:
         return {**asdict(self), "healthy": self.healthy}
 
 
-def check_sample(shards: Shards, row: Row) -> tuple[str | None, int, int]:
+def _check_sample(shards: Shards, row: Row) -> tuple[str | None, int, int]:
     """Decode all of a sample; -> (what is wrong or None, references, references from outside of the clip)."""
     refs: list[bool] = []
     try:
@@ -113,7 +113,7 @@ def examine(
     out.read_mb_s = _read_speed(shards, rows)
     start = time.perf_counter()
     with ThreadPoolExecutor(max(1, data.workers)) as pool:
-        checks = pool.map(lambda r: check_sample(shards, r), rows)
+        checks = pool.map(lambda r: _check_sample(shards, r), rows)
         for i, (row, (problem, refs, outside)) in enumerate(zip(rows, checks, strict=True)):
             if problem is not None:
                 out.problems[row.sample_id] = problem

@@ -56,7 +56,7 @@ def heldout_loss(
     return {"all": float(loss.mean())} | by_state(loss, state)
 
 
-SHUFFLES: dict[str, tuple[tuple[str, ...], str | None]] = {
+_SHUFFLES: dict[str, tuple[tuple[str, ...], str | None]] = {
     "speech": (("speak_BTA",), "speak_on_BF"),
     "user": (("listen_BTA",), "listen_on_BF"),
     "text": (("text_BLD", "text_mask_BL"), None),
@@ -77,7 +77,7 @@ def condition_gaps(
         raise ValueError("a condition gap exchanges conditions inside a batch: give batches of at least two samples")
     own = [frame_losses(model, b, layout, levels) for b in batches]
     out = {}
-    for name, (fields, where) in SHUFFLES.items():
+    for name, (fields, where) in _SHUFFLES.items():
         ones = [torch.ones_like(b.cond.speak_on_BF) for b in batches]
         masks = ones if where is None else [getattr(b.cond, where) for b in batches]
         if not any(bool(m.any()) for m in masks):
@@ -100,7 +100,7 @@ def generated(model: DiT, config: Config, batch: Batch, times: int) -> Tensor:
     return roll(model, cond, size, batch.sample_ids, config.stream, "eval")
 
 
-def drift_figures(y: Tensor, x: Tensor) -> dict[str, float]:
+def _drift_figures(y: Tensor, x: Tensor) -> dict[str, float]:
     """Compare the last clip length of a rollout with the first and with the data, in latents."""
     first, last = y[:, : x.shape[1]], y[:, -x.shape[1] :]
 
@@ -134,6 +134,6 @@ def run_eval(
         if layout is not None:
             speed = y.shape[0] * y.shape[1] / took
             values |= {"rollout.latents": float(y.shape[1]), "rollout.latents_per_s": speed}
-            values |= drift_figures(y, held[0].x_BFCHW)
+            values |= _drift_figures(y, held[0].x_BFCHW)
         faces = face_figures(reader, loader, held[0], y) if reader is not None else Figures({}, {})
     return Figures(values | faces.values, faces.reasons)

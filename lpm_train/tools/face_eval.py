@@ -33,7 +33,7 @@ from lpm_train.tools.faces import (
 from schemas.sample import SAMPLES_PER_FRAME
 from schemas.time import PACKED_AUDIO_HZ
 
-MOST = 4  # clips that are looked at
+_MOST = 4  # clips that are looked at
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def face_figures(reader: FaceReader, loader: Loader, batch: Batch, generated_BFC
     times, t, window = generated_BFCHW.shape[1] // F, codec.stride[0], picture_frames(codec, F)
     made: list[Figures] = []
     real: list[Figures] = []
-    for draw, row in zip(loader.order.batch(*loader.order.normal(0, 0))[:MOST], range(len(batch)), strict=False):
+    for draw, row in zip(loader.order.batch(*loader.order.normal(0, 0))[:_MOST], range(len(batch)), strict=False):
         clip, speaks_F = clip_of(loader, draw), (batch.state_BF[row] & 1).bool().numpy()
         reference = reference_of(reader, clip.references)
         # Sound and modes are played again and again; a first latent of one frame has no sound before it.

@@ -30,7 +30,7 @@ from schemas.sample import FPS, SAMPLES_PER_FRAME
 from schemas.time import PACKED_AUDIO_HZ
 
 
-def reference_conditions(config: Config, encoders: Encoders, images: Sequence[tuple[str, Path]]) -> Conditions:
+def _reference_conditions(config: Config, encoders: Encoders, images: Sequence[tuple[str, Path]]) -> Conditions:
     """Encode (kind, picture file) pairs as one row of conditions in which only the references count.
 
     Raises:
@@ -86,7 +86,7 @@ def perform(
     n_frames = math.ceil((longest / PACKED_AUDIO_HZ if seconds is None else seconds) * FPS - 1e-6)
     generator = StreamGenerator(
         model, config, encoders.codec, cast(StreamingAudio, encoders.audio), encoders.text,
-        reference_conditions(config, encoders, images), words=words, seed=seed,
+        _reference_conditions(config, encoders, images), words=words, seed=seed,
     )  # fmt: skip
     chunk = config.stream.block * encoders.codec.stride[0] * SAMPLES_PER_FRAME
     # The look-ahead of the audio windows and the last block are filled with quiet, and cut off again.

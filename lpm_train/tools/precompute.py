@@ -94,7 +94,7 @@ def _write_shard(
             # As many samples ahead as there are threads: memory holds few, and the tar's order is that of the ids.
             for start in range(0, len(items), 2 * workers):
                 some = items[start : start + 2 * workers]
-                made = pool.map(lambda i: encode_sample(parts, i[0], i[1], hop, dtype), some)
+                made = pool.map(lambda i: _encode_sample(parts, i[0], i[1], hop, dtype), some)
                 for (row, bucket), members in zip(some, made, strict=True):
                     places = [_add(tar, f"{row.sample_id}.{suffix}", data) for suffix, data in members.items()]
                     rows.append((row.sample_id, row.digest, list(bucket), places))
@@ -106,7 +106,7 @@ def _write_shard(
     return size
 
 
-def encode_sample(parts: Parts, row: Row, bucket: Bucket, hop: int, dtype: np.dtype[Any]) -> dict[str, bytes]:
+def _encode_sample(parts: Parts, row: Row, bucket: Bucket, hop: int, dtype: np.dtype[Any]) -> dict[str, bytes]:
     """Encode all windows, pictures, sounds and the caption of a sample; .npy bytes by suffix."""
     try:
         record = read_record(parts.shards.read(row, ["json"])["json"], row.sample_id)

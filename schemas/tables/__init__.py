@@ -41,6 +41,7 @@ from schemas.tables.scan import CUTS, FACE_CROPS, FACE_FRAMES, FRAMES, LAYOUT, P
 from schemas.tables.sessions import SESSION_PAIRS, SESSIONS, SOUND_SIGNATURES
 from schemas.tables.speech import AUDIO, AUDIO_EVENTS, SPEAKERS, SPEECH, SPEECH_FRAMES, TURNS, WORDS
 from schemas.tables.tracks import SHOTS, TRACKLETS, TRACKS
+from schemas.tables.vectors import CLIP_SCORES, CLIP_VECTORS, NEAR_CLIPS, PORTRAIT_VECTORS
 
 TABLES: dict[str, Table] = {
     t.name: t
@@ -83,7 +84,11 @@ TABLES: dict[str, Table] = {
         BODIES,
         CAPTIONS,
         EVENTS,
+        CLIP_VECTORS,
+        CLIP_SCORES,
         FACE_EMBEDDINGS,
+        PORTRAIT_VECTORS,
+        NEAR_CLIPS,
         IDENTITIES,
         TRACK_IDENTITIES,
         IDENTITY_DECISIONS,
@@ -121,6 +126,8 @@ __all__ = [
     "CAPTIONS",
     "CLIPS",
     "CLIP_PLANS",
+    "CLIP_SCORES",
+    "CLIP_VECTORS",
     "CUTS",
     "DECISIONS",
     "DOUBTFUL_MERGES",
@@ -142,7 +149,9 @@ __all__ = [
     "LABEL_STATES",
     "LAYOUT",
     "MANIFEST",
+    "NEAR_CLIPS",
     "PORTRAITS",
+    "PORTRAIT_VECTORS",
     "REFERENCES",
     "REMEMBERED",
     "SEGMENTS",

@@ -113,6 +113,15 @@ class ManifestRow(Row):
     members: Column[list[Member]] = Column(_MEMBERS, "members with byte offset and size inside the shard")
     annotators: Column[str] = c.text("JSON object: what measured what, with weights' hashes")
     policy_id: Column[str] = c.text("hash of the policy that kept it")
+    vector: Column[list[float] | None] = c.reals(
+        "what the clip shows, of length 1, for `lpm search`; null = no model was chosen", null=True
+    )
+    vector_model: Column[str | None] = c.text("the model; vectors of equal names alone may be compared", null=True)
+    reference_vectors: Column[list[list[float] | None] | None] = Column(
+        pa.list_(pa.list_(pa.float32())),
+        "the same of each reference image, in the order of members; null likewise",
+        nullable=True,
+    )
 
 
 class ManifestTable(Table[ManifestRow]):

@@ -82,6 +82,7 @@ class WordRow(Row):
     avg_logprob: Column[float] = c.real("mean log probability of the recogniser's segment")
     no_speech_prob: Column[float] = c.real("recogniser's probability that its segment is not speech", "0-1")
     compression_ratio: Column[float] = c.real("text repetitiveness of the recogniser's segment (gzip ratio)")
+    timed_by: Column[str | None] = c.text("the aligner that gave start and end; null = the recogniser", null=True)
     annotator: Column[str] = c.annotator()
 
 

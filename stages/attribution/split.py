@@ -23,7 +23,7 @@ from schemas.time import GRID_HZ, Interval, grid_index, grid_range
 from stages.attribution.sync import Evidence, SyncFrames
 from stages.nearest import nearest_index
 
-METHOD = "lip-sync-viterbi"
+_METHOD = "lip-sync-viterbi"
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -214,5 +214,5 @@ def _cut(
     if row.end_s - inside.stop / GRID_HZ > 1 / GRID_HZ:
         cuts.append((inside.stop / GRID_HZ, voice))
     for (start_s, name), (end_s, _) in pairwise([*cuts, (row.end_s, "")]):
-        method = row.annotator if name == voice else f"{row.annotator}+{METHOD}"
+        method = row.annotator if name == voice else f"{row.annotator}+{_METHOD}"
         yield row.but(speaker_id=name, start_s=start_s, end_s=end_s, annotator=method)

@@ -21,7 +21,7 @@ from schemas.time import GRID_HZ
 N_LAGS = 31
 """Lags of `sync_frames.log_odds_by_lag`: -15 to 15 frames."""
 
-OTHER_LAG_NATS = 4.0
+_OTHER_LAG_NATS = 4.0
 """Cost of a lag that is not the source's own: sound is rarely late by different amounts within one file (e^-4)."""
 
 Curve = npt.NDArray[np.float64]
@@ -36,7 +36,7 @@ class Evidence:
 
     def at(self, usual_lag: int) -> tuple[float, int]:
         """Return (log-odds, lag index) at the best lag, where lags off the source's usual one cost something."""
-        cost = np.where(np.abs(np.arange(N_LAGS) - usual_lag) <= 1, 0.0, OTHER_LAG_NATS)
+        cost = np.where(np.abs(np.arange(N_LAGS) - usual_lag) <= 1, 0.0, _OTHER_LAG_NATS)
         best = int(np.argmax(self.curve - cost))
         return float(self.curve[best] - cost[best]), best
 

@@ -23,10 +23,10 @@ from stages.face_series import Series, between
 Measures = dict[Column[Any], Any]
 """Some of the columns of CLIP_PLANS with their values."""
 
-DIGITAL_SILENCE_DB = -90.0
+_DIGITAL_SILENCE_DB = -90.0
 """Level below which sound has less than one step of 16 bits: no microphone in a room gives that."""
 
-EDGE = 0.05
+_EDGE = 0.05
 """A face box this near to the picture's left or right edge, in its own width, is that of a face cut off there."""
 
 
@@ -47,7 +47,7 @@ def content(path: CropPath, scene: Scene, rows: Sequence[LayoutRow], size: tuple
         parts = sum(overlap(edges, box[None]) for box in boxes) / area
         return float(min(1.0, np.max(parts)))
 
-    at_edge = (face[:, 0] <= EDGE * width) | (face[:, 2] >= size[0] - EDGE * width) | (face[:, 3] >= size[1])
+    at_edge = (face[:, 0] <= _EDGE * width) | (face[:, 2] >= size[0] - _EDGE * width) | (face[:, 3] >= size[1])
     others = [float(np.max(overlap(edges, scene.others[:, i]) / area)) for i in range(scene.others.shape[1])]
     beside = np.minimum(face[:, 0] - edges[:, 0], edges[:, 2] - face[:, 2]) / width
     return {
@@ -106,7 +106,7 @@ def frame_measures(frames: Series, ks: range) -> Measures:
 
 def digital_silence(levels_db: FloatArray) -> float:
     """Return the share of levels (dBFS, one a grid point) that no room has; 0 without any."""
-    return float((levels_db <= DIGITAL_SILENCE_DB).mean()) if len(levels_db) else 0.0
+    return float((levels_db <= _DIGITAL_SILENCE_DB).mean()) if len(levels_db) else 0.0
 
 
 def _bars(edges: FloatArray, area: FloatArray, rows: Sequence[LayoutRow], size: tuple[int, int]) -> float:

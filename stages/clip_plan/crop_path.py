@@ -16,7 +16,7 @@ from schemas.time import GRID_HZ
 
 FloatArray = npt.NDArray[np.floating]
 
-KNOT_STEP = 5
+_KNOT_STEP = 5
 """Grid points between two knots of a path (0.2 s)."""
 
 SIGMAS_S = (0.5, 0.8, 1.3, 2.0, 3.0)
@@ -73,7 +73,7 @@ def still(x: float, y: float, w: float, h: float) -> CropPath:
 
 def knot_places(n: int) -> npt.NDArray[np.int64]:
     """Return the indices of knots among n grid points: every fifth, and the last."""
-    return np.unique(np.append(np.arange(0, n, KNOT_STEP), n - 1))
+    return np.unique(np.append(np.arange(0, n, _KNOT_STEP), n - 1))
 
 
 def smoothed(values: FloatArray, sigma_s: float) -> FloatArray:

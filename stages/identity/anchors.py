@@ -13,7 +13,7 @@ from schemas.time import Interval
 from stages.pairing.labels import NEAR, distance
 from stages.row_traits import Anchored
 
-HALF = 0.5
+_HALF = 0.5
 """Share of the shorter track that must lie in the other's time: neighbours that a moved cut lets touch stay apart."""
 
 _EXACT = 1e-6
@@ -56,7 +56,7 @@ class Anchors:
         for x in sorted(near, key=lambda x: (distance(row, x), x.track_id)):
             mine = Interval(x.start_s, x.end_s)
             shared = span.overlap_s(mine)
-            if shared <= 0 or shared < HALF * min(span.duration_s, mine.duration_s):
+            if shared <= 0 or shared < _HALF * min(span.duration_s, mine.duration_s):
                 continue
             if all(mine.overlap_s(other) <= 0 for other, _, _ in chosen):
                 chosen.append((mine, x.track_id, shared))

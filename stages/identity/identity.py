@@ -109,7 +109,7 @@ class Identity:
         dealt = split_tables(inputs, named.people.parts, tracks, s.val, s.test, s.split_seed)
         owner = named.people.of()
         doubted = [
-            doubt_row(d, owner)
+            _doubt_row(d, owner)
             for d in self.doubts(named.people.parts, faces, single, tracks)
             if frozenset({owner[d.a], owner[d.b]}) not in named.people.parted
         ]
@@ -163,7 +163,7 @@ class Identity:
         return _POOR if face.best < max(self._settings.min_quality, 1e-9) else _NAME
 
 
-def doubt_row(doubt: Doubt, names: Mapping[str, str]) -> DoubtfulMergeRow:
+def _doubt_row(doubt: Doubt, names: Mapping[str, str]) -> DoubtfulMergeRow:
     """Return the DOUBTFUL_MERGES row of a pair; `names` is the person of each track."""
     return DoubtfulMergeRow(
         identity_id=names[doubt.a],

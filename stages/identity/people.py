@@ -34,7 +34,7 @@ from stages.identity.clustering import Cluster
 from stages.identity.decisions import People, decisions_of, replay
 from stages.identity.groups import Groups
 from stages.identity.registry import Memory, alias_rows, named, registry_rows, remember
-from stages.identity.splits import deal, dealt_before, group_name, share_rows, shares_of
+from stages.identity.splits import Dealt, deal, dealt_before, group_name, share_rows, shares_of
 
 MEMORY: tuple[Table, ...] = (IDENTITY_REGISTRY, IDENTITY_ALIASES, SPLITS)
 """What the stage reads of its own last run."""
@@ -169,11 +169,31 @@ def split_tables(
         )
         for s, d in dealt.items()
     ]
+    people = _people(parts, tracks, sources, dealt, _undealt(hubs.values(), dealt))
+    return {
+        IDENTITIES: IDENTITIES.from_rows(people),
+        SPLITS: SPLITS.from_rows(rows),
+        SPLIT_SHARES: SPLIT_SHARES.from_rows(share_rows(dealt, kept_s, shares)),
+    }
+
+
+def _undealt(hubs: Iterable[Sequence[str]], dealt: Mapping[str, Dealt]) -> Groups:
+    """Return the sources that will be dealt together, among those that are not dealt yet."""
     loose = Groups()
-    for where in hubs.values():
+    for where in hubs:
         free = [s for s in where if s not in dealt]
         for other in free[1:]:
             loose.join(free[0], other)
+    return loose
+
+
+def _people(
+    parts: Mapping[str, Collection[str]],
+    tracks: Mapping[str, TrackRow],
+    sources: Mapping[str, Sequence[str]],
+    dealt: Mapping[str, Dealt],
+    loose: Groups,
+) -> list[IdentityRow]:
     people = []
     for name, part in parts.items():
         in_force = [s for s in sources[name] if s in dealt and dealt[s].in_force]
@@ -188,11 +208,7 @@ def split_tables(
                 group_id=dealt[first].group_id if first in dealt else group_name(loose.smallest(first)),
             )
         )
-    return {
-        IDENTITIES: IDENTITIES.from_rows(people),
-        SPLITS: SPLITS.from_rows(rows),
-        SPLIT_SHARES: SPLIT_SHARES.from_rows(share_rows(dealt, kept_s, shares)),
-    }
+    return people
 
 
 def _sessions(inputs: Sequence[InputRow]) -> dict[str, list[str]]:

@@ -120,10 +120,10 @@ def named(
 def _new_name(part: frozenset[str], taken: Collection[str]) -> str:
     """Name a person after the smallest of their tracks; where that name was given before, after all of them."""
     tries = [min(part), *(f"{n}:{','.join(sorted(part))}" for n in range(len(taken) + 1))]
-    return next(name for name in (person_name(text) for text in tries) if name not in taken)
+    return next(name for name in (_person_name(text) for text in tries) if name not in taken)
 
 
-def person_name(text: str) -> str:
+def _person_name(text: str) -> str:
     """Return the name `p-<hash>` that a text gives."""
     return "p-" + hashlib.sha256(text.encode()).hexdigest()[:12]
 

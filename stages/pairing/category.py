@@ -16,7 +16,7 @@ from stages.pairing.states import State
 
 Category = Literal["Speak", "Conversation", "Listen_dialogue", "Listen_nondialogue", "Silence", "Unknown"]
 
-EXCHANGE_S = 0.3
+_EXCHANGE_S = 0.3
 """Another voice's turn inside a speaking segment of at least this makes it an exchange (shorter: a diarizer's slip)."""
 
 
@@ -41,7 +41,7 @@ def categorise(
         return "Unknown"
     if state is State.LISTEN:
         return "Listen_dialogue" if partner_in_view or partner_answers else "Listen_nondialogue"
-    if state is State.BOTH or other_voices_s >= EXCHANGE_S:
+    if state is State.BOTH or other_voices_s >= _EXCHANGE_S:
         return "Conversation"
     return "Speak"
 

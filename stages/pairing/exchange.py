@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from schemas.tables.pairing import SegmentRow
 
-REVERSE_SHOT_S = 10.0
+_REVERSE_SHOT_S = 10.0
 """A listener's shot belongs to the speaker's shot before or after it up to this far away (seconds)."""
 
 
@@ -68,6 +68,6 @@ def _reverse_shot(listener: SegmentRow, speakers: Sequence[SegmentRow]) -> int |
     fits = [
         (far(s), n)
         for n, s in enumerate(speakers)
-        if s.track_id == listener.partner_track_id and far(s) <= REVERSE_SHOT_S
+        if s.track_id == listener.partner_track_id and far(s) <= _REVERSE_SHOT_S
     ]
     return min(fits)[1] if fits else None

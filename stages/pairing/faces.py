@@ -28,7 +28,7 @@ from stages.face_series import SURE, tracklets_of
 
 Bools = npt.NDArray[np.bool_]
 
-MIN_SMILE = 0.5
+_MIN_SMILE = 0.5
 _HAHA = re.compile(r"(?:[hx]?[aeio]h?){2,}|lol|", re.IGNORECASE)
 """What recognisers write for laughter; it is no word."""
 _SMILE = [BLENDSHAPES.index(f"mouthSmile{side}") for side in ("Left", "Right")]
@@ -131,7 +131,7 @@ def laughing(
         return out
     at = np.asarray(ks)
     smile, jaw = (np.interp(at, face.ks, x) for x in (face.smile, face.jaw))
-    rhythm = laugh_rhythm(jaw, smile, MIN_SMILE)
+    rhythm = laugh_rhythm(jaw, smile, _MIN_SMILE)
     if heard is not None:
         rule = rule or LaughRule()
         rhythm[(heard >= rule.heard) & (smile >= rule.smile)] = LAUGH_JAW

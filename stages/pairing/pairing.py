@@ -241,18 +241,10 @@ class Pairing:
         state = State(code)
         words = [w for w in heard.rows if start_s <= (w.start_s + w.end_s) / 2 < end_s]
         speaking = state in (State.SPEAK, State.LISTEN, State.BOTH)
-        own = sync.get(track.track_id)
-        if own is not None and own.own_voice is not None and own.own_voice < 0.5:
-            own = None  # an offset against somebody else's voice means nothing
+        own = _own(sync.get(track.track_id))
         here = range(ks[0], ks[-1] + 1)
         partner = heard.partner(track.track_id, here, state)
         sound = heard.on(here)
-        category = categorise(
-            state,
-            other_voices_s=heard.other_voices_s(here),
-            partner_in_view=heard.in_view(partner, here),
-            partner_answers=heard.answers(here),
-        )
         return SegmentRow(
             segment_id=f"{track.track_id}-{round(start_s * 1000):08d}",
             source_id=track.source_id,
@@ -263,7 +255,7 @@ class Pairing:
             duration_s=end_s - start_s,
             state=state.label,
             reason=_reason(person, int(at[0]), int(at[-1]) + 1),
-            category=category,
+            category=_category(state, partner, heard, here),
             confidence=float(person.confidence[at].mean()),
             state_ratio=float((person.raw[at] == code).mean()),
             speaker_id=heard.main_speaker(here),
@@ -287,6 +279,20 @@ class Pairing:
             frozen_ratio=sum(k in frozen for k in ks) / len(ks),
             cuts_word=speaking and any(inside_word(heard.words, x) for x in (start_s, end_s)),
         )
+
+
+def _own(sync: SyncRow | None) -> SyncRow | None:
+    # An offset against somebody else's voice means nothing.
+    return None if sync is not None and sync.own_voice is not None and sync.own_voice < 0.5 else sync
+
+
+def _category(state: State, partner: str | None, heard: SoundGrid, here: range) -> str:
+    return categorise(
+        state,
+        other_voices_s=heard.other_voices_s(here),
+        partner_in_view=heard.in_view(partner, here),
+        partner_answers=heard.answers(here),
+    )
 
 
 def _time(person: _Person, i: int) -> float:

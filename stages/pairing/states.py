@@ -137,11 +137,11 @@ def frame_states(
     put(unknown, State.DISCARD, Reason.UNSURE)
     sure = confidence(state, lips.log_odds, sound)
     if doubted is not None:
-        sure = np.where(doubted & np.isin(state, (State.SPEAK, State.BOTH)), sure * np.float32(CONFLICT), sure)
+        sure = np.where(doubted & np.isin(state, (State.SPEAK, State.BOTH)), sure * np.float32(_CONFLICT), sure)
     return state, reason, np.where(unknown, np.float32(0.0), sure)
 
 
-CONFLICT = 0.5
+_CONFLICT = 0.5
 """What is left of the confidence where two measures contradict one another: either may be right."""
 
 

@@ -168,7 +168,7 @@ class _Looks:
     def _measure(self, look: _Look) -> BodyFrameRow | None:
         body = self._analyzer.measure(look.rgb, look.face, look.others)
         name = self._analyzer.name
-        return None if body is None else frame_row(self._segment, look.k, look.t_s, body, look.place, look.scale, name)
+        return None if body is None else _frame_row(self._segment, look.k, look.t_s, body, look.place, look.scale, name)
 
     def _keep(self, row: BodyFrameRow | None) -> None:
         self._held, self._stands = None, row is not None
@@ -218,7 +218,7 @@ def pictures(media: Path, ks: Sequence[int], settings: BodySettings) -> Iterator
                 yield k, frame.pts_s, frame.rgb()
 
 
-def frame_row(
+def _frame_row(
     segment: SegmentRow, k: int, t_s: float, body: Body, place: Crop, scale: float, annotator: str
 ) -> BodyFrameRow:
     """Return a BODY_FRAMES row, in pixels of the source.

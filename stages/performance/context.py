@@ -38,7 +38,7 @@ SPEECH = 0.5
 """Speech probability from which a frame counts as speech."""
 MAX_OVERLAP, MAX_MUSIC = 0.3, 0.3
 """Above these shares of two voices at once, and this score of music, the pitch may be somebody or something else's."""
-N_PORTRAITS = 5
+_N_PORTRAITS = 5
 _PORTRAIT = (PortraitRow.tracklet_id, PortraitRow.k, PortraitRow.image, PortraitRow.face_xywh)
 
 
@@ -171,7 +171,7 @@ def clothing_of(
 def _spread(rows: Sequence[PortraitRow]) -> list[PortraitRow]:
     """Return up to five rows, evenly spread over time."""
     ordered = sorted(rows, key=lambda r: r.k)
-    wanted = sorted({round(i * (len(ordered) - 1) / (N_PORTRAITS - 1)) for i in range(N_PORTRAITS)})
+    wanted = sorted({round(i * (len(ordered) - 1) / (_N_PORTRAITS - 1)) for i in range(_N_PORTRAITS)})
     return [ordered[i] for i in wanted]
 
 

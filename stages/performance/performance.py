@@ -158,7 +158,7 @@ class Performance:
         found = contradictions(caption, clip.state, shown.summary)
         return {
             CAPTIONS: [caption.row(segment.segment_id, segment.source_id, found, clip.voice)],
-            EVENTS: event_rows(segment, [*shown.events, *body.whole.events]),
+            EVENTS: _event_rows(segment, [*shown.events, *body.whole.events]),
         }
 
     def _frames(self, segment: SegmentRow, crop: Crop, media: Path | None) -> list[Frame]:
@@ -238,7 +238,7 @@ def partner_place(
     return "on_screen", "left" if x < (face.x0 + face.x1) / 2 else "right"
 
 
-def event_rows(segment: SegmentRow, events: Sequence[Event]) -> list[EventRow]:
+def _event_rows(segment: SegmentRow, events: Sequence[Event]) -> list[EventRow]:
     """Return the EVENTS rows of a segment: what was seen to happen, without what it may mean."""
     kinds = ("facial_action", "head_motion", "gaze", "body_action")
     seen = sorted((e for e in events if e.kind in kinds), key=lambda e: (e.start_s, e.end_s, e.kind, e.name))

@@ -12,21 +12,17 @@ from typing import ClassVar
 
 import numpy as np
 
-from annotators.captions.captioner import Frame
 from annotators.captions.verifier import Verifier
 from annotators.parts import Part, part
 from curation.media.audio import read_audio
-from curation.media.grid import frames_on_grid
-from curation.media.video import iter_frames
 from curation.stage import Gate, GateMode, Grain, Inputs, Outputs, StageSettings, WorkItem, each_unit
 from schemas.table import Table
 from schemas.tables import CLIP_PLANS, SEGMENTS, VERDICTS
 from schemas.tables.pairing import SegmentRow, VerdictRow
 from schemas.tables.plans import ClipPlanRow
 from schemas.time import AUDIO_HZ
-from stages.clip_plan.content import encoded_size
 from stages.clip_plan.crop import plan_of
-from stages.packing.picture import cropped
+from stages.packing.stills import stills
 
 
 class VerificationSettings(StageSettings):
@@ -63,15 +59,8 @@ class Verification:
 
     def _judge(self, segment: SegmentRow, media: Path, plans: Mapping[str, ClipPlanRow]) -> VerdictRow:
         start_s, end_s = segment.start_s, segment.end_s
-        plan, path = plan_of(segment.segment_id, plans)
-        size = encoded_size(path, round(plan.packed_short_px))
-        step_s = (end_s - start_s) / self._verifier.n_frames
-        even = frames_on_grid(
-            iter_frames(media, start_s, end_s), start_s + step_s / 2, self._verifier.n_frames, 1 / step_s
-        )
-        frames = [
-            Frame(f.pts_s, cropped(f.rgb(), tuple(path.at(f.pts_s - start_s)), size, exact=path.moves)) for f in even
-        ]
+        plan, _ = plan_of(segment.segment_id, plans)
+        frames = stills(media, segment, plan, self._verifier.n_frames)
         audio = read_audio(media, start_s, end_s, AUDIO_HZ)
         silence = np.zeros(round((end_s - start_s) * AUDIO_HZ), np.float32)
         verdict = self._verifier.judge(frames, start_s, silence if audio is None else audio)

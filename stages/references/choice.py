@@ -23,10 +23,10 @@ Kind = Literal["global", "view", "expression"]
 NAMED = {"neutral": "neutral", "smile": "smile", "open_smile": "smile", "surprise": "surprise", "frown": "frown"}
 """Expressions that serve as references, and the kind each is of. An open mouth is speech and closed eyes are mostly a
 blink; neither would be named an expression."""
-MIN_EXPRESSIONS = 2
+_MIN_EXPRESSIONS = 2
 MAX_TEXT = 0.005
 """Share of an image under text from which the text counts: a tenth of its width, a twentieth of its height."""
-MUCH_TEXT = 0.05
+_MUCH_TEXT = 0.05
 """And from which an image of the clip itself is the better reference: a line of captions over a third of the width."""
 
 
@@ -55,7 +55,7 @@ class Image:
     @property
     def covered(self) -> bool:
         """Whether so much text lies over it that it shows text and not a person."""
-        return self.text_area is not None and self.text_area > MUCH_TEXT
+        return self.text_area is not None and self.text_area > _MUCH_TEXT
 
     @property
     def key(self) -> tuple[str, int]:
@@ -145,7 +145,7 @@ def choose(clip: Clip, own: Sequence[Image], person: Sequence[Image], rules: Rul
     n = len(chosen)
     _add(chosen, "expression", clear, [i.expression for i in clear], rules.max_expressions, rules)
     shown = {NAMED[i.expression] for _, i in (chosen[0], *chosen[n:]) if i.expression in NAMED}
-    return chosen if len(shown) >= MIN_EXPRESSIONS else chosen[:n]
+    return chosen if len(shown) >= _MIN_EXPRESSIONS else chosen[:n]
 
 
 def _add(

@@ -6,7 +6,8 @@ a portrait, dlib's 84; the body's view 31. Portrait images are read window by wi
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -52,6 +53,9 @@ class Label:
     expression_score: float
     text_area: float | None
     part_xywh: list[float]
+
+
+Embedded = tuple[list[Portrayed], list[FloatArray]]
 
 
 class EmbeddingSettings(StageSettings):
@@ -102,28 +106,53 @@ class Embedding:
 
     def run(self, item: WorkItem, inputs: Inputs) -> Outputs:
         """Embed the item's tracks; one that fails harms no other."""
+        chosen = self._chosen(item, inputs)
+
+        def embedded(track: str) -> Embedded:
+            shown = [_portrayed(portrait) for _, portrait in chosen[track]]
+            return shown, embed_each(self._embedder, shown)
+
+        return self._outputs(item, chosen, embedded)
+
+    def run_many(self, work: Sequence[tuple[WorkItem, Inputs]]) -> list[Outputs]:
+        """Embed the tracks of several items, the portraits of all of them together."""
+        chosen = [self._chosen(item, inputs) for item, inputs in work]
+        shown = [{track: [_portrayed(p) for _, p in found] for track, found in of.items()} for of in chosen]
+        vectors = iter(embed_each(self._embedder, [p for of in shown for portraits in of.values() for p in portraits]))
+        done = [{track: (p, list(itertools.islice(vectors, len(p)))) for track, p in of.items()} for of in shown]
+        return [
+            self._outputs(item, of, found.__getitem__) for (item, _), of, found in zip(work, chosen, done, strict=True)
+        ]
+
+    def _chosen(self, item: WorkItem, inputs: Inputs) -> dict[str, list[tuple[Label, PortraitRow]]]:
+        """Return the portraits that stand for each track, with what is measured of them; none of a track without."""
         live = set(item.units)
         track_of = {k: v for k, v in tracklets_of(inputs.read(TRACKLETS)).items() if v in live}
         source = SOURCES.rows(inputs.read(SOURCES))[0]
         layout, size = LAYOUT.rows(inputs.read(LAYOUT)), (source.width, source.height)
         faces = track_series(inputs.parts(FACE_FRAMES), track_of, _FACE)
         facts = track_series(inputs.parts(PORTRAITS), track_of, _PORTRAIT, PortraitRow)
-        chosen: dict[str, list[Candidate]] = {}
-        labels: dict[str, Mapping[int, Label]] = {}
-        for track, portraits in facts.items():
-            labels[track] = portrait_labels(portraits, faces[track], layout, size)
-            chosen[track] = choose([x.candidate for x in labels[track].values()], self._settings.n_portraits)
-        images = _images(inputs, track_of, {track: {c.k for c in found} for track, found in chosen.items()})
+        labels = {track: portrait_labels(p, faces[track], layout, size) for track, p in facts.items()}
+        best = {
+            track: choose([x.candidate for x in of.values()], self._settings.n_portraits)
+            for track, of in labels.items()
+        }
+        images = portrait_images(inputs, track_of, {track: {c.k for c in found} for track, found in best.items()})
+        return {track: [(labels[track][c.k], images[track, c.k]) for c in found] for track, found in best.items()}
 
+    def _outputs(
+        self,
+        item: WorkItem,
+        chosen: Mapping[str, list[tuple[Label, PortraitRow]]],
+        embedded: Callable[[str], Embedded],
+    ) -> Outputs:
         def measure(track: str) -> Rows:
             if track not in chosen:
                 raise ValueError(f"track {track} has no portrait: its face was never confirmed by landmarks")
-            of_track = [(labels[track][c.k], images[track, c.k]) for c in chosen[track]]
-            shown = [_portrayed(portrait) for _, portrait in of_track]
-            vectors = embed_each(self._embedder, shown)
+            shown, vectors = embedded(track)
             rows = [
                 self._row(track, item.source_id, label, face, vector)
-                for (label, _), face, vector in zip(of_track, shown, vectors, strict=True)
+                for (label, _), face, vector in zip(chosen[track], shown, vectors, strict=True)
             ]
             return {FACE_EMBEDDINGS: rows}
 
@@ -212,7 +241,7 @@ def _text(
     return text_share(layout, k, part, AROUND), list(shares)
 
 
-def _images(
+def portrait_images(
     inputs: Inputs, track_of: Mapping[str, str], wanted: Mapping[str, set[int]]
 ) -> dict[tuple[str, int], PortraitRow]:
     """Return image, points and box of the wanted portraits by (track, k); windows are read one at a time."""

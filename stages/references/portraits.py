@@ -35,7 +35,7 @@ def light_factor(luma_mean: float) -> float:
     return float(np.interp(luma_mean, [_DARK, _LIT, _BRIGHT, _BURNT], [0.0, 1.0, 1.0, 0.2]))
 
 
-def novelty(a: Candidate, b: Candidate) -> float:
+def _novelty(a: Candidate, b: Candidate) -> float:
     """Return how much `a` adds to `b`, in [0, 1]: another expression, pose, or moment."""
     if a.expression != b.expression:
         return 1.0
@@ -48,10 +48,10 @@ def novelty(a: Candidate, b: Candidate) -> float:
 
 
 def choose(candidates: Sequence[Candidate], n: int) -> list[Candidate]:
-    """Return up to `n` candidates, the best first, then by quality times novelty against those chosen; ties by k."""
+    """Return up to `n` candidates, the best first, then by quality times _novelty against those chosen; ties by k."""
     left = sorted(candidates, key=lambda c: (-c.quality, c.k))
     chosen: list[Candidate] = []
     while left and len(chosen) < n:
-        scores = [c.quality * (0.3 + 0.7 * min((novelty(c, x) for x in chosen), default=1.0)) for c in left]
+        scores = [c.quality * (0.3 + 0.7 * min((_novelty(c, x) for x in chosen), default=1.0)) for c in left]
         chosen.append(left.pop(int(np.argmax(scores))))
     return chosen

@@ -86,9 +86,9 @@ class References:
             segments[segment.track_id].append(segment)
         faces = {t: f for t, f in track_faces(inputs.parts(FACE_EMBEDDINGS)).items() if t in person_of}
         people = person_faces(faces, person_of)
-        images = person_images(inputs.parts(FACE_EMBEDDINGS), person_of, people)
+        images = _person_images(inputs.parts(FACE_EMBEDDINGS), person_of, people)
         pools = {person: pool(found, self._rules(people[person])) for person, found in images.items()}
-        shared = _Shared(pools, pool_vectors(inputs.parts(FACE_EMBEDDINGS), pools), Rivals(faces, person_of))
+        shared = _Shared(pools, _pool_vectors(inputs.parts(FACE_EMBEDDINGS), pools), Rivals(faces, person_of))
         by_track: dict[str, list[Image]] = defaultdict(list)
         for found in images.values():
             for image in found:
@@ -134,7 +134,7 @@ class References:
             good = [min(own_images, key=lambda i: (checked[i.key].own or 0.0, i.key))]
         good = outside_first(clip, good)
         chosen = choose(clip, [i for i in good if i.track_id == clip.track_id], good, rules)
-        return reference_rows(segment.segment_id, person, clip, chosen, checked)
+        return _reference_rows(segment.segment_id, person, clip, chosen, checked)
 
 
 def rules_of(settings: ReferencesSettings, limit: float) -> Rules:
@@ -157,7 +157,7 @@ _SEGMENT = (
 )  # fmt: skip
 
 
-def person_images(
+def _person_images(
     parts: Iterable[pa.Table], person_of: Mapping[str, str], people: Mapping[str, Face]
 ) -> dict[str, list[Image]]:
     """Return each person's portraits with their distance to the person's mean, without the vectors."""
@@ -187,7 +187,7 @@ def person_images(
     return {person: sorted(found, key=lambda i: i.key) for person, found in sorted(out.items())}
 
 
-def pool_vectors(parts: Iterable[pa.Table], pools: Mapping[str, Iterable[Image]]) -> dict[Key, Array]:
+def _pool_vectors(parts: Iterable[pa.Table], pools: Mapping[str, Iterable[Image]]) -> dict[Key, Array]:
     """Return the embeddings [E] of the images in all pools, by key."""
     wanted = {image.key for images in pools.values() for image in images}
     out: dict[Key, Array] = {}
@@ -197,7 +197,7 @@ def pool_vectors(parts: Iterable[pa.Table], pools: Mapping[str, Iterable[Image]]
     return out
 
 
-def reference_rows(
+def _reference_rows(
     segment_id: str, person: str, clip: Clip, chosen: Iterable[tuple[str, Image]], checked: Mapping[Key, ImageCheck]
 ) -> list[ReferenceRow]:
     """Return the REFERENCES rows of one segment; positions count from 0 within each kind."""

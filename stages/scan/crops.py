@@ -59,7 +59,7 @@ class CropQueue:
                 self._boxes.popleft()
 
     def _finish(self, item: _Waiting) -> None:
-        square = asd_crop_box(median_box(list(self._boxes)))
+        square = asd_crop_box(_median_box(list(self._boxes)))
         scale = _PATCH_PX / item.where.w
         local = Box(
             (square.x - item.where.x) * scale, (square.y - item.where.y) * scale, square.w * scale, square.h * scale
@@ -71,7 +71,7 @@ class CropQueue:
         self.done.append((item.row, data.tobytes()))
 
 
-def median_box(boxes: list[Box]) -> Box:
+def _median_box(boxes: list[Box]) -> Box:
     """Return the median of boxes by centre and size."""
     values = np.array([(b.x + b.w / 2, b.y + b.h / 2, b.w, b.h) for b in boxes])
     cx, cy, w, h = (float(v) for v in np.median(values, axis=0))

@@ -23,7 +23,7 @@ from schemas.time import GRID_HZ, Interval
 
 Image = npt.NDArray[np.uint8]
 
-LEAD_S = 1.0
+_LEAD_S = 1.0
 """Decoded before and after a window, so that detectors which look around know what was there, in seconds."""
 
 _WINDOW = 2  # frames the adaptive detector looks to either side
@@ -108,9 +108,9 @@ def read(path: Path, window: Interval, *, max_side: int, threshold: float, min_c
     A grid point k belongs to the latest frame shown at k / 25 s.
     """
     feed = CutFeed(threshold, min_content)
-    start_s = max(0.0, window.start_s - LEAD_S)
+    start_s = max(0.0, window.start_s - _LEAD_S)
     # Frames after the window tell what its last ones begin; the detector needs three, at 5 a second and above.
-    end_s = window.end_s + LEAD_S
+    end_s = window.end_s + _LEAD_S
     held: tuple[Shown, float] | None = None
     for frame in iter_frames(path, start_s, end_s):
         size = (frame.width, frame.height)

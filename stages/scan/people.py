@@ -24,12 +24,12 @@ Vector = npt.NDArray[np.float32]
 MIN_FACE_PX, MAX_YAW_DEG, MAX_PITCH_DEG, MIN_LUMA = 40.0, 40.0, 35.0, 30.0
 """A portrait beyond these is not compared: at a large turn, far away and in the dark one person looks like two."""
 
-OTHERS = 1.15
+_OTHERS = 1.15
 """Mean distance (L2 of unit vectors) of portraits before and after from which they are of two people. Different people:
 1.12 and up in 99.9 % of pairs; one person 1.06 or less in 95 %, the rest mostly single bad portraits."""
-OTHERS_LEAST = 1.0
+_OTHERS_LEAST = 1.0
 """And the least distance of any two of them."""
-AGREE = 0.3
+_AGREE = 0.3
 """How much nearer the portraits of either side lie to one another."""
 SIDE = 3  # portraits compared on either side
 _JUMP = 0.15  # face widths: a step of the landmarks that stands for a second portrait
@@ -66,12 +66,12 @@ def different(before: Sequence[Vector], after: Sequence[Vector]) -> bool | None:
     if not before or not after:
         return False
     cross = [_distance(a, b) for a in before for b in after]
-    if float(np.mean(cross)) < OTHERS or min(cross) < OTHERS_LEAST:
+    if float(np.mean(cross)) < _OTHERS or min(cross) < _OTHERS_LEAST:
         return False
     if len(before) < 2 or len(after) < 2:
         return None
     within = max(float(np.mean([_distance(a, b) for a, b in itertools.combinations(s, 2)])) for s in (before, after))
-    return float(np.mean(cross)) - within >= AGREE
+    return float(np.mean(cross)) - within >= _AGREE
 
 
 def turns(portraits: Sequence[Portrait], steps: Mapping[int, float]) -> list[int]:

@@ -8,6 +8,7 @@ window's end. Cost: decoding, about 6 ms a face and grid frame for landmarks, ab
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, ClassVar
 
@@ -28,7 +29,7 @@ from schemas.parts import Absent
 from schemas.table import Table
 from schemas.tables import CUTS, FACE_CROPS, FACE_FRAMES, FRAMES, LAYOUT, PORTRAITS, SOURCES
 from schemas.tables.scan import CutRow, PortraitRow
-from schemas.time import grid_index
+from schemas.time import Interval, grid_index
 from schemas.use import Shared
 from stages.scan.evidence import face_shift
 from stages.scan.faces import FaceMeter, FaceRules
@@ -64,7 +65,9 @@ class ScanSettings(StageSettings):
             "scrfd": {"use": "annotators.face.scrfd:ScrfdDetector", "model": "buffalo_l"},
         },
         "finds faces; scrfd: a network of your own (`model`: an ONNX file or a pack's folder, by path or by name in "
-        "OPENLPM_MODELS), run by insightface",
+        "OPENLPM_MODELS), run by insightface; auto: scrfd where buffalo_l is here",
+        auto=("scrfd", "mediapipe"),
+        by_default="mediapipe",
         offers=("min_score", "tiles"),
     )
     landmarker: Part[FaceAnalyzer] = part(
@@ -123,16 +126,45 @@ class Scan:
         """Scan one window. Raises MediaError when no frame of it can be decoded."""
         assert item.window is not None
         s, window = self._settings, item.window
-        first, last = grid_index(window.start_s), grid_index(window.end_s)
         self._overlay.reset()
         picture = PictureMeter(item.source_id, self._overlay, s.layout_every_s)
         prefix = f"{item.source_id}-w{item.window_index:04d}"
         faces = FaceMeter(prefix, item.source_id, self._detector, self._tiled, self._landmarker, self._rules())
         shots = ShotMeter()
         candidates: list[Candidate] = []
+        n_frames = self._read(inputs.media, window, picture, faces, shots, candidates)
+        picture.finish_shot(keep=True)
+        faces.finish()
+        if n_frames == 0 and item.window_index == 0:
+            raise MediaError("decode_failed", "no frame could be decoded; the file is damaged or of an unknown coding")
+        cuts = self._cuts(item.source_id, window, faces, shots, candidates)
+        self._divide(faces)
+        return Outputs(
+            {
+                CUTS: CUTS.from_rows(_numbered(cuts, inputs.media)),
+                FRAMES: FRAMES.from_rows(picture.frames),
+                LAYOUT: LAYOUT.from_rows(picture.layouts),
+                FACE_FRAMES: FACE_FRAMES.from_rows(faces.face_frames),
+                FACE_CROPS: FACE_CROPS.from_rows(faces.face_crops),
+                PORTRAITS: PORTRAITS.from_rows(faces.portraits),
+            }
+        )
+
+    def _read(
+        self,
+        media: Path,
+        window: Interval,
+        picture: PictureMeter,
+        faces: FaceMeter,
+        shots: ShotMeter,
+        candidates: list[Candidate],
+    ) -> int:
+        """Feed every frame of the window to the measurers; return how many there were."""
+        s = self._settings
+        first, last = grid_index(window.start_s), grid_index(window.end_s)
         n_frames = 0
         for shown in read(
-            inputs.media, window, max_side=s.max_side_px, threshold=s.cut_threshold, min_content=s.cut_min_content
+            media, window, max_side=s.max_side_px, threshold=s.cut_threshold, min_content=s.cut_min_content
         ):
             inside = window.start_s <= shown.t_s < window.end_s
             n_frames += inside
@@ -150,30 +182,21 @@ class Scan:
             if keep:
                 shown.grid = grid
             picture.add(shown, faces.add(shown) if keep else [], keep, step)
-        picture.finish_shot(keep=True)
-        faces.finish()
-        if n_frames == 0 and item.window_index == 0:
-            raise MediaError("decode_failed", "no frame could be decoded; the file is damaged or of an unknown coding")
+        return n_frames
+
+    def _cuts(
+        self, source: str, window: Interval, faces: FaceMeter, shots: ShotMeter, candidates: Sequence[Candidate]
+    ) -> list[CutRow]:
+        """Return the window's cuts and jump cuts; faces followed across one get names of their own after it."""
         network = None if self._network is None else self._network.probabilities
         found = shots.changes(face_shift(faces.face_crops), network)
         times, content = shots.quiet(found)
         jumps = jump_cuts([c for c in candidates if stands_alone(c, times, content)], faces.face_crops)
         changes = [c for c in found if window.start_s <= c.t_s < window.end_s]
-        cuts = [_cut(item.source_id, c.t_s, c.frame, c.score, c.annotator, c.mixed_s) for c in changes]
-        cuts += [_cut(item.source_id, c.t_s, c.frame, c.content, JUMP_NAME) for c in jumps]
         crossed = sorted([c.k for c in changes if c.followed] + [c.k for c in jumps])
         faces.rename(lambda tracklet, k: after_cuts(tracklet, k, crossed))
-        self._divide(faces)
-        return Outputs(
-            {
-                CUTS: CUTS.from_rows(_numbered(cuts, inputs.media)),
-                FRAMES: FRAMES.from_rows(picture.frames),
-                LAYOUT: LAYOUT.from_rows(picture.layouts),
-                FACE_FRAMES: FACE_FRAMES.from_rows(faces.face_frames),
-                FACE_CROPS: FACE_CROPS.from_rows(faces.face_crops),
-                PORTRAITS: PORTRAITS.from_rows(faces.portraits),
-            }
-        )
+        cuts = [_cut(source, c.t_s, c.frame, c.score, c.annotator, c.mixed_s) for c in changes]
+        return cuts + [_cut(source, c.t_s, c.frame, c.content, JUMP_NAME) for c in jumps]
 
     def _divide(self, faces: FaceMeter) -> None:
         """Give what a tracklet shows of a second person a tracklet of its own."""

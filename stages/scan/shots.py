@@ -30,7 +30,7 @@ from annotators.picture.shot_change import (
 )
 from stages.scan.evidence import LIMITS, SLOW_REACH, Limits, Seen, Shift, distance
 
-DETECTOR = "pyscenedetect-adaptive"
+_DETECTOR = "pyscenedetect-adaptive"
 NETWORK = "transnetv2"
 STEP = "frame-difference"
 GRADUAL = "scene-change-heuristic"
@@ -141,9 +141,9 @@ def decide(
     seen = Seen(content, flagged, pictures, shift, limits, ratios(content))
     n, steps = len(content), seen.steps()
     sure = [i for i in steps if seen.sure(i)]
-    told: dict[int, Told] = {i: (float(content[i]), DETECTOR if flagged[i] else STEP) for i in sure}
+    told: dict[int, Told] = {i: (float(content[i]), _DETECTOR if flagged[i] else STEP) for i in sure}
     flashes = np.flatnonzero(pictures.luma_steps() >= limits.ask_luma).tolist()
-    slow = [i for i, _ in slow_changes(pictures, sure, limits.ask_difference)]
+    slow = [i for i, _ in _slow_changes(pictures, sure, limits.ask_difference)]
     near_sure = _near(sure, n, _CLUSTER)
     doubts = sorted(i for i in {*steps, *flashes, *slow} if i > 0 and not near_sure[i])
     chance = np.zeros(n) if network is None or not doubts else network(pictures.thumbs, _near(doubts, n, _ASK_SIDE))
@@ -151,21 +151,21 @@ def decide(
         shot = _shot(i, sure, n)
         if network is None:
             if flagged[i] and not seen.returns(i, shot) and not seen.kept(i):
-                told[i] = (float(content[i]), DETECTOR)
+                told[i] = (float(content[i]), _DETECTOR)
             continue
         best = max(range(max(1, i - _ASK_SIDE), min(n, i + _ASK_SIDE + 1)), key=lambda j: chance[j])
         if chance[best] >= seen.least(best, shot):
-            told[best] = (float(chance[best]), DETECTOR if flagged[best] else NETWORK)
+            told[best] = (float(chance[best]), _DETECTOR if flagged[best] else NETWORK)
     kept = _one_each(told, content, pictures.thumbs)
     near_doubt = _near([i for i in kept if i not in sure], n, _SLOW_SIDE)
-    for i, difference in slow_changes(pictures, sorted(kept), limits.other_scene):
+    for i, difference in _slow_changes(pictures, sorted(kept), limits.other_scene):
         other = pictures.likeness(i, *_shot(i, sorted(kept), n)) <= limits.other_likeness
         if other and not near_doubt[i] and not seen.kept(i, SLOW_REACH):
             kept[i] = (difference, GRADUAL)
     return [(i, *kept[i]) for i in sorted(kept)]
 
 
-def slow_changes(pictures: Pictures, cuts: Sequence[int], least: float) -> list[tuple[int, float]]:
+def _slow_changes(pictures: Pictures, cuts: Sequence[int], least: float) -> list[tuple[int, float]]:
     """Return (frame, difference) where the colours of a shot change most, and by at least so much."""
     out = []
     for first, last in itertools.pairwise([0, *cuts, len(pictures.thumbs)]):

@@ -84,7 +84,7 @@ class Duplicates:
         prints = [Fingerprint(*facts) for facts in zip(sources, durations, hashes, strict=True)]
         pairs = list(similar_pairs(prints, self._settings))
         wanted = {source for pair in pairs for source in pair[:2]}
-        speech = speech_masks(inputs.parts(SPEECH), wanted) if wanted else {}
+        speech = _speech_masks(inputs.parts(SPEECH), wanted) if wanted else {}
         pairs = [p for p in pairs if self._agrees(p[2], speech_agreement(speech.get(p[0]), speech.get(p[1])))]
         return Outputs({DUPLICATES: DUPLICATES.from_rows(duplicate_rows(sources, pairs))})
 
@@ -99,7 +99,7 @@ def hash_bits(text: str) -> npt.NDArray[np.bool_]:
     return np.unpackbits(np.frombuffer(bytes.fromhex(text), np.uint8)).astype(bool)
 
 
-def hash_distance(a: npt.NDArray[np.bool_], b: npt.NDArray[np.bool_]) -> float:
+def _hash_distance(a: npt.NDArray[np.bool_], b: npt.NDArray[np.bool_]) -> float:
     """Return the share of differing bits of two hashes of equal, non-zero length."""
     return float(np.count_nonzero(a != b) / len(a))
 
@@ -129,12 +129,12 @@ def similar_pairs(prints: Iterable[Fingerprint], settings: DuplicatesSettings) -
                 if pair in seen:
                     continue
                 seen.add(pair)
-                distance = hash_distance(a.bits, b.bits)
+                distance = _hash_distance(a.bits, b.bits)
                 if distance <= settings.max_distance:
                     yield *pair, distance
 
 
-def speech_masks(parts: Iterable[pa.Table], sources: set[str]) -> dict[str, SpeechMask]:
+def _speech_masks(parts: Iterable[pa.Table], sources: set[str]) -> dict[str, SpeechMask]:
     """Return, for each wanted source with speech, which 40 ms steps hold speech (up to its last speech)."""
     spans: dict[str, list[tuple[float, float]]] = defaultdict(list)
     for part in parts:

@@ -19,7 +19,7 @@ from stages.row_traits import Timed
 from stages.sources.session_clock import Clock
 from stages.sources.session_sound import SessionSound
 
-SPEAKING = ("speak", "both")
+_SPEAKING = ("speak", "both")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,7 @@ def session_pairs(session: str, files: Sequence[SessionFile], rules: PairRules) 
 def _speech(f: SessionFile) -> dict[str, list[Interval]]:
     out: dict[str, list[Interval]] = defaultdict(list)
     for run in f.timeline:
-        if run.state in SPEAKING:
+        if run.state in _SPEAKING:
             out[run.track_id].append(f.span(run))
     return {track: merge(spans) for track, spans in out.items()}
 
@@ -119,7 +119,7 @@ def _leaked(
     f: SessionFile, seg: SegmentRow, files: Sequence[SessionFile], speech: Speech, rules: PairRules
 ) -> Found | None:
     """Return the true speaker when a segment's speech is another file's voice, fainter here than there."""
-    if seg.state not in SPEAKING:
+    if seg.state not in _SPEAKING:
         return None
     found = _best(f, seg, files, speech)
     if found is None:
@@ -160,7 +160,7 @@ def _answers(
     links = []
     for f in files:
         for seg in f.segments:
-            if seg.state not in SPEAKING or seg.segment_id in rows:
+            if seg.state not in _SPEAKING or seg.segment_id in rows:
                 continue
             span = f.span(seg)
             mine = []

@@ -20,7 +20,7 @@ from schemas.tables.scan import FaceCropRow
 
 CROP_PX = 112
 BLOCK_FRAMES = 1500
-MARGIN_FRAMES = 150
+_MARGIN_FRAMES = 150
 """Context on both sides of a block: the longest window over which LR-ASD's scores are averaged (6 s)."""
 
 
@@ -46,7 +46,7 @@ class CropBuffer:
         seen: for each frame, whether it has a crop of its own.
     """
 
-    def __init__(self, size: int = BLOCK_FRAMES, margin: int = MARGIN_FRAMES) -> None:
+    def __init__(self, size: int = BLOCK_FRAMES, margin: int = _MARGIN_FRAMES) -> None:
         self._size, self._margin = size, margin
         self._images: list[bytes] = []
         self._base = 0  # frame number of the first image that is kept

@@ -24,7 +24,7 @@ from schemas.time import GRID_HZ
 FloatArray = npt.NDArray[np.float32]
 Sound = Callable[[int, int], FloatArray]
 """Sound under `n` grid points from the `first` on: (first, n) to [n * 640] samples."""
-LANDMARK_SCALE = 8.0
+_LANDMARK_SCALE = 8.0
 _LANDMARK_BYTES = 478 * 2 * 2
 
 
@@ -43,7 +43,7 @@ def lips_of_tracks(
         wrong = {len(m) for m in marks} - {_LANDMARK_BYTES}
         if wrong:
             raise ValueError(f"landmarks of {wrong.pop()} bytes where {_LANDMARK_BYTES} belong: scan the source again")
-        points = np.frombuffer(b"".join(marks), "<i2").reshape(len(marks), -1, 2).astype(np.float32) / LANDMARK_SCALE
+        points = np.frombuffer(b"".join(marks), "<i2").reshape(len(marks), -1, 2).astype(np.float32) / _LANDMARK_SCALE
         yield track_id, FaceCropRow.k.array(rows).astype(np.int64), lip_shape(points).astype(np.float16)
 
 

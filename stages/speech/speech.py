@@ -19,6 +19,7 @@ from pydantic import Field
 
 from annotators.parts import Part, part
 from annotators.protocols_speech import (
+    Aligner,
     Diarizer,
     Segment,
     SpeakerEmbedder,
@@ -32,11 +33,13 @@ from annotators.shipped import VOICE_EMBEDDERS
 from annotators.sound.audio_events import HOP_S, WINDOW_S, AudioEvents, EventDetector
 from annotators.sound.audio_quality import audio_quality
 from annotators.sound.sound_signature import RATE_HZ, sound_signature
-from annotators.speech.known_words import KnownRule, known_segment, known_word
 from annotators.speech.vad import SegmentRule, speech_segments
 from annotators.speech.voice_signals import pitch_hz, syllables
+from annotators.words.known_words import KnownRule, known_segment, known_word
+from annotators.words.word_times import aligned
 from curation.media.audio import iter_audio_blocks
 from curation.stage import Gate, GateMode, Grain, Inputs, Outputs, StageSettings, WorkItem
+from schemas.parts import Absent
 from schemas.table import Column, Table
 from schemas.tables import AUDIO, AUDIO_EVENTS, SOUND_SIGNATURES, SOURCES, SPEAKERS, SPEECH, SPEECH_FRAMES, TURNS, WORDS
 from schemas.tables.sessions import SoundSignatureRow
@@ -58,16 +61,26 @@ class SpeechSettings(StageSettings):
             "clustering": "annotators.speech.diarizer:ClusteringDiarizer",
             "pyannote": "annotators.speech.pyannote_diarizer:PyannoteDiarizer",
         },
-        "who spoke when: clustering, or pyannote.audio's pipeline on the same weights, which `make setup-diarization` "
-        "installs",
+        "who spoke when: clustering, or pyannote.audio's pipeline on the same weights, of the full set of packages",
         offers=("embedder",),
     )
     recogniser: Part[Transcriber] = part(
         {
-            "base": {"use": "annotators.speech.transcriber:WhisperTranscriber", "model": "base"},
-            "tiny.en": {"use": "annotators.speech.transcriber:WhisperTranscriber", "model": "tiny.en"},
+            "base": {"use": "annotators.words.transcriber:WhisperTranscriber", "model": "base"},
+            "tiny.en": {"use": "annotators.words.transcriber:WhisperTranscriber", "model": "tiny.en"},
+            "whisperx": "annotators.words.whisperx_transcriber:WhisperXTranscriber",
         },
-        "words with times: Whisper's multilingual base, or tiny.en",
+        "words with times: Whisper's multilingual base, tiny.en, or either in batches through whisperx, which the full "
+        "set has",
+    )
+    aligner: Part[Aligner | None] = part(
+        {
+            "none": Absent("none"),
+            "pocketsphinx": "annotators.words.pocketsphinx_aligner:PocketSphinxAligner",
+            "whisperx": "annotators.words.whisperx_aligner:WhisperXAligner",
+        },
+        "nearer times for the recogniser's words, of the full set: pocketsphinx for English, whisperx with a Wav2Vec2 "
+        "network of yours; none: the recogniser's own",
     )
     embedder: Part[SpeakerEmbedder] = part(VOICE_EMBEDDERS, "a voice as a vector", shared="embedder")
     events: Part[EventDetector] = part(
@@ -88,7 +101,7 @@ class Speech:
     """Stage: speech of one source."""
 
     name: ClassVar[str] = "speech"
-    version: ClassVar[int] = 13
+    version: ClassVar[int] = 14
     grain: ClassVar[Grain] = "source"
     reads: ClassVar[tuple[Table, ...]] = (SOURCES,)
     writes: ClassVar[tuple[Table, ...]] = (
@@ -106,7 +119,7 @@ class Speech:
     Settings: ClassVar[type[StageSettings]] = SpeechSettings
 
     def __init__(self, settings: SpeechSettings) -> None:
-        """Load the models. Raises WeightsNotFound; PartNotInstalledError where pyannote is asked for and not there."""
+        """Load the models. Raises WeightsNotFound; PartNotInstalledError where a part of the full set is not there."""
         self._settings = settings
         self._known = KnownRule(
             settings.min_word, settings.min_mean_word, settings.min_avg_logprob, settings.max_compression,
@@ -115,6 +128,7 @@ class Speech:
         self._activity = settings.vad.build()
         self._events = settings.events.build()
         self._recogniser = settings.recogniser.build()
+        self._aligner = settings.aligner.build()
         self._voices = settings.embedder.build()
         self._diarizer = settings.diarizer.build(embedder=self._voices)
 
@@ -130,6 +144,8 @@ class Speech:
         segments = speech_segments(probability, rule)
         turns = self._diarizer.diarize(audio, segments) if segments else []
         transcript = self._recogniser.transcribe(audio, segments, breaks_s=voice_changes(turns), turns=turns)
+        if self._aligner is not None:
+            transcript = aligned(transcript, audio, self._aligner)
         events = self._events.events(audio)
         labels = list(dict.fromkeys(t.speaker for t in sorted(turns, key=lambda t: t.start_s)))
         ids = {label: f"{sid}-v{n:02d}" for n, label in enumerate(labels)}
@@ -376,6 +392,7 @@ def _word_rows(
                 avg_logprob=segment.avg_log_prob,
                 no_speech_prob=segment.no_speech_prob,
                 compression_ratio=segment.compression_ratio,
+                timed_by=w.timed_by,
                 annotator=name,
             )
         )

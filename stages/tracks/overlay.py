@@ -13,7 +13,7 @@ from annotators.picture.panels import Region
 from schemas.tables.scan import FaceFrameRow, LayoutRow
 from stages.face_series import BOX
 
-FEATURE_WIDTH = 0.5
+_FEATURE_WIDTH = 0.5
 """A box inside a face and narrower than this share of it is one of its features. Eyes measured 0.17-0.3 of the box."""
 
 
@@ -49,4 +49,4 @@ def without_features(layout: pd.DataFrame, faces: pd.DataFrame, width: int, heig
 
 def _feature(box: Region, x: float, y: float, w: float, h: float) -> bool:
     inside = x <= box.x0 and box.x1 <= x + w and y <= box.y0 and box.y1 <= y + h
-    return inside and box.x1 - box.x0 < FEATURE_WIDTH * w
+    return inside and box.x1 - box.x0 < _FEATURE_WIDTH * w

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
+from command_line import ROOT, SUPPORT
 from toy import CALLS, POLICY, WORKFLOW
 
 from curation import Dataset
@@ -14,6 +20,7 @@ from curation.engine.register import expand
 from curation.engine.run import Job, Outcome, run
 from curation.engine.workflow import resolve
 from schemas.policy import Policy, parse_policy
+from schemas.workflow import Resources
 
 GOOD = {"duration_s": 10.0, "faces": [120, 40]}
 
@@ -24,9 +31,19 @@ def policy(**changes: str) -> Policy:
 
 
 def go(
-    folder: Path | None, out: Path, *, engine: Any = None, sets: tuple[str, ...] = (), retry: bool = False, **rules: str
+    folder: Path | None,
+    out: Path,
+    *,
+    engine: Any = None,
+    sets: tuple[str, ...] = (),
+    retry: bool = False,
+    batch: int = 1,
+    **rules: str,
 ) -> Outcome:
-    job = Job(str(out), resolve(WORKFLOW, sets), policy(**rules), retry)
+    """Run the toy workflow; `batch` = tracks of so many sources are scored together, where the engine can."""
+    resources = {"toy_active": Resources(batch=batch)}
+    stages = {n: s.model_copy(update={"resources": resources.get(n, s.resources)}) for n, s in WORKFLOW.stages.items()}
+    job = Job(str(out), resolve(WORKFLOW.model_copy(update={"stages": stages}), sets), policy(**rules), retry)
     named = [] if folder is None else expand([str(folder)], str(out))
     CALLS.clear()
     return run(job, engine or LocalEngine(), named)
@@ -47,3 +64,18 @@ def outcomes(out: Path, unit: str) -> dict[str, tuple[str, str | None]]:
 def by_name(out: Path) -> dict[str, tuple[str, str | None, str | None]]:
     sql = "SELECT name, outcome, rule, step FROM decisions JOIN inputs USING (source_id) WHERE unit = 'sources'"
     return {n: (o, r, s) for n, o, r, s in Dataset(str(out)).query(sql).fetchall()}
+
+
+def killed(module: str, folder: Path, out: Path, delay_s: float) -> None:
+    """Begin `go(folder, out)` of a test module in another process, and kill -9 it after `delay_s` of its work."""
+    where = Path(sys.modules[module].__file__ or "").parent
+    script = (
+        f"import sys; from pathlib import Path; from {module.rpartition('.')[2]} import go; print('go', flush=True);"
+        "go(Path(sys.argv[1]), Path(sys.argv[2]))"
+    )
+    env = {**os.environ, "PYTHONPATH": f"{SUPPORT}:{where}:{ROOT}"}
+    command = [sys.executable, "-c", script, str(folder), str(out)]
+    with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None and process.stdout.readline() == "go\n"
+        time.sleep(delay_s)
+        process.send_signal(signal.SIGKILL)

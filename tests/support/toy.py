@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -63,17 +64,23 @@ class _Toy:
             raise ImportError("no module named 'missing_model'")
 
     def spec(self, inputs: Any) -> dict[str, Any]:
-        CALLS[self.name] += 1
-        counter = os.environ.get("TOY_CALLS")
-        if counter:
-            with Path(counter).open("a") as f:
-                f.write(self.name + "\n")
+        self.count(self.name)
         if self.settings.broken_run:
             raise TypeError("unexpected keyword argument 'color'")
         spec: dict[str, Any] = json.loads(inputs.media.read_text())
         if spec.get("fail") == self.name:
             raise ValueError(f"made to fail in {self.name}")
         return spec
+
+    def together(self, n: int) -> None:
+        self.count(f"{self.name}: {n} together")
+
+    def count(self, what: str) -> None:
+        CALLS[what] += 1
+        counter = os.environ.get("OPENLPM_TOY_CALLS")
+        if counter:
+            with Path(counter).open("a") as f:
+                f.write(what + "\n")
 
 
 class ToyProbe(_Toy):
@@ -145,6 +152,10 @@ class ToyActive(_Toy):
             return {t.ASD_FRAMES: [row]}
 
         return each_unit(item.units, measure)
+
+    def run_many(self, work: Sequence[tuple[WorkItem, Any]]) -> list[Outputs]:
+        self.together(len(work))
+        return [self.run(item, inputs) for item, inputs in work]
 
 
 class ToyPairing(_Toy):

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
-from command_line import ROOT, SUPPORT, lpm, lpm_well
-from engine_case import policy, snapshot
+from command_line import lpm, lpm_well
+from engine_case import killed, policy, snapshot
 from people_toy import WORKFLOW, people_source
 from toy import write_sources
 
@@ -103,16 +98,7 @@ def test_killed_while_sources_are_added_and_run_again_gives_the_same_dataset(
     for name in ("whole", "killed"):
         shutil.copytree(made / "out", tmp_path / name)
     go(folder, tmp_path / "whole")
-    code = "import sys; from pathlib import Path; from test_identities_command import go; print('go', flush=True);"
-    code += "go(Path(sys.argv[1]), Path(sys.argv[2]))"
-    env = {**os.environ, "PYTHONPATH": f"{SUPPORT}:{Path(__file__).parent}:{ROOT}"}
-    command = [sys.executable, "-c", code, str(folder), str(tmp_path / "killed")]
-    process = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None and process.stdout.readline() == "go\n"
-    time.sleep(delay_s)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    process.stdout.close()
+    killed(__name__, folder, tmp_path / "killed", delay_s)
     go(folder, tmp_path / "killed")
     assert snapshot(tmp_path / "killed", "tables", "commits") == snapshot(tmp_path / "whole", "tables", "commits")
 

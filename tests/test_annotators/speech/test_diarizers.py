@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.metadata
 import itertools
 import os
-import re
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,7 +23,6 @@ from annotators.speech.voices import CAMPPLUS_WEIGHT
 from stages.speech.speech import SpeechSettings
 from workflows import cli
 
-ROOT = Path(__file__).resolve().parents[3]
 BACKENDS: dict[str, Callable[[], Diarizer]] = {"clustering": ClusteringDiarizer, "pyannote": PyannoteDiarizer}
 
 
@@ -32,14 +30,9 @@ def no_network(*_: object) -> None:
     raise AssertionError("a diarizer asked for the network")
 
 
-@pytest.fixture(scope="module", params=BACKENDS)
+@pytest.fixture(scope="module", params=["clustering", pytest.param("pyannote", marks=pytest.mark.full)])
 def diarizer(request: pytest.FixtureRequest) -> Iterator[Diarizer]:
     need(SEGMENTATION_WEIGHT, CAMPPLUS_WEIGHT)
-    if request.param == "pyannote":
-        try:
-            PyannoteDiarizer.made_of()
-        except PartNotInstalledError:
-            pytest.skip("pyannote.audio is not installed: `make setup-diarization` installs it")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(socket.socket, "connect", no_network)
         patch.setattr(socket, "getaddrinfo", no_network)
@@ -100,11 +93,12 @@ def test_a_diarizer_says_what_it_is(diarizer: Diarizer) -> None:
     assert "segmentation-3.0" in diarizer.name and set(diarizer.weights) == {SEGMENTATION_WEIGHT, CAMPPLUS_WEIGHT}
 
 
-def test_pyannote_reports_nothing_to_its_maker(diarizer: Diarizer) -> None:
-    if isinstance(diarizer, PyannoteDiarizer):
-        from pyannote.audio.telemetry.metrics import is_metrics_enabled
+@pytest.mark.full
+def test_pyannote_reports_nothing_to_its_maker() -> None:
+    PyannoteDiarizer()
+    from pyannote.audio.telemetry.metrics import is_metrics_enabled
 
-        assert os.environ["PYANNOTE_METRICS_ENABLED"] == "0" and not is_metrics_enabled()
+    assert os.environ["PYANNOTE_METRICS_ENABLED"] == "0" and not is_metrics_enabled()
 
 
 def without_pyannote(name: str) -> str:
@@ -118,7 +112,7 @@ def test_a_diarizer_that_is_not_installed_stops_the_run_before_it_starts(
 ) -> None:
     need(SEGMENTATION_WEIGHT, CAMPPLUS_WEIGHT)
     monkeypatch.setattr(importlib.metadata, "version", without_pyannote)
-    with pytest.raises(PartNotInstalledError, match="make setup-diarization"):
+    with pytest.raises(PartNotInstalledError, match="make setup-full"):
         SpeechSettings(diarizer="pyannote").provenance()
     assert "pyannote.audio" not in SpeechSettings().provenance()
     (tmp_path / "clip.mp4").write_bytes(b"never opened")
@@ -126,18 +120,8 @@ def test_a_diarizer_that_is_not_installed_stops_the_run_before_it_starts(
     with pytest.raises(SystemExit) as stopped:
         cli.main([*command, "speech.diarizer=pyannote"])
     assert stopped.value.code == 1
-    assert "make setup-diarization" in capsys.readouterr().err.replace("\n", " ")
+    assert "make setup-full" in capsys.readouterr().err.replace("\n", " ")
     assert not (tmp_path / "out" / "tables").exists() and not (tmp_path / "out" / "runs").exists()
-
-
-def pinned(file: str) -> set[str]:
-    lines = (ROOT / file).read_text(encoding="utf-8").splitlines()
-    return {re.sub(r"[-_.]+", "-", x.split("==")[0]).lower() for x in lines if "==" in x}
-
-
-def test_what_diarization_adds_changes_no_pin() -> None:
-    assert "pyannote-audio" in pinned("constraints-diarization.txt")
-    assert not pinned("constraints-diarization.txt") & pinned("constraints.txt")
 
 
 def test_a_chosen_diarizer_is_part_of_the_fingerprint(monkeypatch: pytest.MonkeyPatch) -> None:

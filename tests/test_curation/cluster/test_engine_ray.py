@@ -10,6 +10,7 @@ import psutil
 import pytest
 from command_line import ROOT, SUPPORT
 from engine_case import GOOD, by_name, go, snapshot
+from other_python import other_python
 from toy import WORKFLOW, write_sources
 
 from curation.cluster.engine_ray import RayEngine
@@ -32,21 +33,26 @@ def ray_processes() -> set[int]:
     return {p.pid for p in me.children(recursive=True) if "ray" in " ".join(p.cmdline()).lower()}
 
 
-def test_same_tables_as_the_local_engine_and_nothing_left_running(tmp_path: Path) -> None:
+def test_same_tables_as_the_local_engine_in_two_pythons_and_nothing_left_running(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     specs: dict[str, Any] = {f"s{i}": {**GOOD, "duration_s": 9.0 + i} for i in range(4)}
     specs["s1"]["fail"] = "toy_scan"
     specs["s2"]["fail_track"] = 0
     specs["long"] = {**GOOD, "duration_s": 60.0}
     folder = write_sources(tmp_path / "in", **specs)
     go(folder, tmp_path / "local")
-    result = go(folder, tmp_path / "ray", engine=RayEngine())
+    there = (f"toy_active.python={Path(other_python(tmp_path / 'env')).parents[1]}",)
+    monkeypatch.setenv("OPENLPM_TOY_CALLS", str(tmp_path / "calls"))
+    result = go(folder, tmp_path / "ray", engine=RayEngine(), sets=there, batch=4)
+    assert "toy_active: 4 together" in (tmp_path / "calls").read_text().splitlines()
     assert snapshot(tmp_path / "ray", "tables", "commits", "clips") == snapshot(
         tmp_path / "local", "tables", "commits", "clips"
     )
     assert by_name(tmp_path / "ray") == by_name(tmp_path / "local")
     assert result.steps["toy_scan", "ran"] == 3 * 3 + 15
     assert not ray_processes()
-    again = go(folder, tmp_path / "ray", engine=RayEngine())
+    again = go(folder, tmp_path / "ray", engine=RayEngine(), sets=there)
     assert not any(status == "ran" for (stage, status), n in again.steps.items() if n)
 
 

@@ -47,10 +47,14 @@ BOUNDED = {
     "memory.py": {"run_chain": "one source, for developing"},
     "pack/pack.py": {"_Images._source": "the portraits of one source"},
     "pack/samples.py": {"_Rows._of": "some thousand kept segments at a time"},
+    "pack/vectors.py": {"SampleVectors.filled": "the samples of one shard"},
     "report/content.py": {
-        "overview": "one row a split", "contact_sheets": "of the cards' sources", "_rows": "queries with a LIMIT",
-        "timelines.by_source": "of the sources that are drawn", "timelines": "of the sources that are drawn",
+        "overview": "one row a split", "contact_sheets": "of the cards' sources",
         "facts": "the page lists the whole quarantine",
+    },
+    "report/rows.py": {"read_rows": "queries with a LIMIT"},
+    "report/timelines.py": {
+        "timelines.by_source": "of the sources that are drawn", "timelines": "of the sources that are drawn",
     },
     "report/pictures.py": {"Pictures._read": "one source"},
     "engine/source_state.py": {"SourceState._length_s": "one source"},

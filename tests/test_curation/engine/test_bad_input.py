@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import os
 from pathlib import Path
 
 import hostile
 import pytest
+from engine_case import GOOD, go
+from toy import write_sources
 
 from curation import Dataset
 from curation.engine.engine_local import LocalEngine
@@ -13,7 +17,9 @@ from curation.engine.register import expand
 from curation.engine.run import Job, run
 from curation.engine.workflow import resolve
 from curation.pack.pack import pack
+from schemas.places import local_path
 from schemas.policy import parse_policy
+from schemas.tables import INPUTS
 from workflows import catalog
 
 POLICY = parse_policy(
@@ -69,10 +75,23 @@ def test_odd_but_sound_files_are_measured(dataset: Dataset) -> None:
 
 def test_hostile_file_names_survive(dataset: Dataset) -> None:
     names = set(rows(dataset))
-    assert any("\n" in n for n in names) and any("'" in n or '"' in n for n in names)
+    assert any(r"\x0a" in n for n in names) and any("'" in n or '"' in n for n in names)
     assert any(not n.isascii() for n in names)
 
 
 def test_nothing_is_written_beside_the_input(dataset: Dataset) -> None:
     path = dataset.query("SELECT path FROM inputs LIMIT 1").fetchall()[0][0]
     assert not [p for p in Path(path).parent.iterdir() if p.is_dir()]
+
+
+def test_names_of_any_bytes_are_registered_and_read(tmp_path: Path) -> None:
+    folder = write_sources(tmp_path / "in", good={**GOOD})
+    for n, name in enumerate((b"not\xff\xfeutf8.mp4", b"esc\x1b[31m.mp4", b"line\nend.mp4")):
+        (folder / os.fsdecode(name)).write_text(json.dumps({**GOOD, "name": f"x{n}"}))
+    go(folder, tmp_path / "out")
+    dataset = Dataset(str(tmp_path / "out"))
+    rows = INPUTS.rows(dataset.table(INPUTS))
+    assert {r.name for r in rows} == {"good.mp4", "not%FF%FEutf8.mp4", r"esc\x1b[31m.mp4", r"line\x0aend.mp4"}
+    assert all(local_path(r.path) in folder.iterdir() for r in rows)
+    ((measured,),) = dataset.query("SELECT count(*) FROM sources").fetchall()
+    assert measured == 4

@@ -4,17 +4,11 @@ from __future__ import annotations
 
 import errno
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
-from command_line import ROOT, SUPPORT
-from engine_case import GOOD, by_name, go, outcomes, policy, snapshot
+from engine_case import GOOD, by_name, go, killed, outcomes, policy, snapshot
 from toy import CALLS, WORKFLOW, write_sources
 
 from curation import Dataset
@@ -176,18 +170,7 @@ def test_killed_at_any_moment_and_run_again_gives_the_same_dataset(tmp_path: Pat
     specs = {f"s{i:02d}": {**GOOD, "duration_s": 10.0 + i} for i in range(12)}
     folder = write_sources(tmp_path / "in", **specs)
     go(folder, tmp_path / "whole")
-    script = (
-        "import sys; from pathlib import Path; from engine_case import go; print('go', flush=True);"
-        "go(Path(sys.argv[1]), Path(sys.argv[2]))"
-    )
-    env = {**os.environ, "PYTHONPATH": f"{SUPPORT}:{ROOT}"}
-    command = [sys.executable, "-c", script, str(folder), str(tmp_path / "out")]
-    process = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None and process.stdout.readline() == "go\n"
-    time.sleep(delay_s)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    process.stdout.close()
+    killed("engine_case", folder, tmp_path / "out", delay_s)
     go(folder, tmp_path / "out")
     same = ("tables", "commits", "clips")
     assert snapshot(tmp_path / "out", *same) == snapshot(tmp_path / "whole", *same)

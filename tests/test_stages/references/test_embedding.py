@@ -177,6 +177,29 @@ def test_the_stage_embeds_labels_and_reports(faces: Any) -> None:
     assert max(dark.tables[t.FACE_EMBEDDINGS]["quality"].to_pylist()) < 0.05
 
 
+def test_several_sources_together_are_embedded_as_each_alone(faces: Any) -> None:
+    stage = Embedding(EmbeddingSettings(n_portraits=2))
+    batches: list[int] = []
+
+    class Batched:
+        name, weights = "batched", ()
+
+        def embed_many(self, portraits: Any) -> list[Any]:
+            batches.append(len(portraits))
+            return [np.array([portrait[0].mean(), 1.0], np.float32) for portrait in portraits]
+
+    stage._embedder = Batched()  # type: ignore[assignment]
+    work = [
+        (WorkItem(SOURCE, units=units), MemoryInputs(Path("none"), _track(faces, dark)))
+        for units, dark in ((("one", "none"), False), (("one",), True), ((), False))
+    ]
+    together = stage.run_many(work)
+    assert batches == [4]
+    for (item, inputs), found in zip(work, together, strict=True):
+        alone = stage.run(item, inputs)
+        assert found.tables == alone.tables and found.errors == alone.errors
+
+
 @pytest.mark.slow
 def test_people_of_real_footage(media: Path) -> None:
     from stages.scan.scan import Scan, ScanSettings

@@ -17,7 +17,7 @@ from table_rows import source_row
 
 from annotators.models import weights
 from annotators.protocols_speech import TranscribedSegment, Transcript, Turn, Word
-from annotators.speech.known_words import KnownRule, known_word
+from annotators.words.known_words import KnownRule, known_word
 from curation.media.encode import encode_flac
 from curation.memory import MemoryInputs
 from curation.stage import WorkItem
@@ -68,6 +68,20 @@ def test_identity_names_every_model_without_loading_it() -> None:
     assert SpeechSettings(recogniser="tiny.en").provenance().items() >= {n: weights.sha256(n) for n in MODELS}.items()
     base = SpeechSettings().provenance()
     assert "whisper_base" in base and "whisper_tiny_en" not in base
+
+
+@pytest.mark.full
+def test_an_aligner_times_the_words_and_is_named(media: Path) -> None:
+    need(*MODELS)
+    aligned = Speech(SpeechSettings(recogniser="tiny.en", aligner="pocketsphinx"))
+    source = t.SOURCES.from_rows([source_row(SOURCE, duration_s=30.0, has_audio=True)])
+    inputs = MemoryInputs(media / "telephone_two_speakers.wav", {t.SOURCES: [source]})
+    rows = t.WORDS.rows(aligned.run(WorkItem(SOURCE), inputs).tables[t.WORDS])
+    assert {r.timed_by for r in rows} <= {"pocketsphinx-en-us", None}
+    assert sum(r.timed_by is not None for r in rows) > 0.8 * len(rows)
+    assert all(a.start_s <= b.start_s for a, b in itertools.pairwise(rows))
+    found = SpeechSettings(aligner="pocketsphinx").provenance()
+    assert "pocketsphinx-en-us/cmudict-en-us.dict" in found and found["aligner"] == "pocketsphinx-en-us"
 
 
 times = st.lists(st.tuples(st.floats(0, 50), st.floats(0.01, 1.0)), max_size=30)

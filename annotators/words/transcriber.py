@@ -14,17 +14,16 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from faster_whisper import WhisperModel
 
-from annotators.models import weights
+from annotators.models import hub, weights
+from annotators.models.weights_registry import WeightsNotFound
 from annotators.parts import Made
 from annotators.protocols_speech import (
     FloatArray,
@@ -34,19 +33,14 @@ from annotators.protocols_speech import (
     Turn,
     Word,
 )
+from annotators.words.spoken_languages import LANGUAGE_MIN_S, Vote, Window, languages_of, windows_of
 from schemas.time import AUDIO_HZ
 
-MODEL_WEIGHTS = {"tiny.en": "whisper_tiny_en", "base": "whisper_base"}
+_MODEL_WEIGHTS = {"tiny.en": "whisper_tiny_en", "base": "whisper_base"}
 MAX_PIECE_S = 30.0
-_MIN_PIECE_S = 0.1  # less holds no word
-MAX_PAUSE_S = 1.0  # inside a piece; longer silence invites invented text
-_EARLIEST_CUT_S = 20.0
-_LANGUAGE_MIN_S, MIN_LANGUAGE = 3.0, 0.65
-"""Least share of the vote: related languages (Tamil, Telugu) share it at 0.5, right ones have 0.9 and more."""
-_OTHER_LANGUAGE = 0.8
-"""A piece is taken for another language than the whole only from this probability on: whisper base calls accents,
-shouting and short replies Welsh, Turkish or Polish at 0.3 to 0.6."""
-_LANGUAGE_VOICE_S = 15.0
+MIN_PIECE_S = 0.1  # less holds no word
+_MAX_PAUSE_S = 1.0  # inside a piece; longer silence invites invented text
+_EARLIEST_CUT = 2 / 3  # of the longest piece
 # A runaway repetition otherwise fills the decoder's 448 tokens and costs more than all real text. Fast speech has
 # about 5 words a second, of up to 3 tokens in languages that Whisper's alphabet spells out.
 _TOKENS_AT_LEAST, _TOKENS_PER_S, _MAX_TOKENS = 16, 15, 400
@@ -54,21 +48,11 @@ _REQUIRED_FILES = ("model.bin", "config.json", "tokenizer.json")
 
 
 class WhisperTranscriber:
-    """Whisper tiny.en (English alone, the default) or base (99 languages)."""
+    """Whisper tiny.en (English alone, the default), base (99 languages), or a directory in CTranslate2's format."""
 
-    def __init__(
-        self, model: Literal["tiny.en", "base"] = "tiny.en", path: Path | None = None, beam_size: int = 5
-    ) -> None:
-        """Load the model from the directory `path`, or through the weights resolver.
-
-        Raises FileNotFoundError for an incomplete directory, which faster-whisper would try to complete online.
-        """
-        if model not in MODEL_WEIGHTS:
-            raise ValueError(f"unknown Whisper model {model!r}: choose one of {', '.join(MODEL_WEIGHTS)}")
-        directory = path or weights.resolve(MODEL_WEIGHTS[model])
-        missing = [name for name in _REQUIRED_FILES if not (directory / name).is_file()]
-        if missing:
-            raise FileNotFoundError(f"{directory} lacks {', '.join(missing)} of a CTranslate2 Whisper model")
+    def __init__(self, model: str = "tiny.en", beam_size: int = 5) -> None:
+        """Load a model by its short name, or from a directory of your own. Raises WeightsNotFound."""
+        directory = whisper_directory(model)
         made = self.made_of(model)
         self.name, self.weights = made.name, made.weights
         self._beam_size = beam_size
@@ -77,9 +61,9 @@ class WhisperTranscriber:
         )
 
     @classmethod
-    def made_of(cls, model: Literal["tiny.en", "base"] = "tiny.en", **_: object) -> Made:
-        """Name the model and its weights."""
-        return Made(f"faster-whisper-{model}-int8", (MODEL_WEIGHTS[model],))
+    def made_of(cls, model: str = "tiny.en", **_: object) -> Made:
+        """Name the model and its weights. Raises WeightsNotFound for a directory that is missing or incomplete."""
+        return whisper_made_of(f"faster-whisper-{Path(model).name}-int8", model)
 
     def transcribe(
         self,
@@ -96,7 +80,7 @@ class WhisperTranscriber:
         where it is not, a piece or voice needs 0.65. What has no sure language is decoded in the likeliest one and says
         None: its words are guesses.
         """
-        pieces = [piece for piece in speech_pieces(audio, segments, breaks_s) if piece.duration_s >= _MIN_PIECE_S]
+        pieces = [piece for piece in speech_pieces(audio, segments, breaks_s) if piece.duration_s >= MIN_PIECE_S]
         if not pieces:
             return Transcript((), None, math.nan)
         decoded: dict[int, list[TranscribedSegment]] = {}
@@ -121,49 +105,54 @@ class WhisperTranscriber:
         """
         if not self._model.model.is_multilingual:
             return Vote("en", math.nan), "en", ["en"] * len(pieces)
-        voices = [_voice_of(p, turns) for p in pieces]
-        groups: list[list[int]] = [[i] for i, p in enumerate(pieces) if p.duration_s >= _LANGUAGE_MIN_S]
-        short = {v for v, p in zip(voices, pieces, strict=True) if p.duration_s < _LANGUAGE_MIN_S}
-        groups += [_longest(pieces, [i for i, v in enumerate(voices) if v == voice]) for voice in sorted(short)]
         heard: list[Window] = []
-        for group in groups:
-            clip = np.concatenate([_cut(audio, pieces[i]) for i in group])
+        for group in windows_of(pieces, turns):
+            clip = np.concatenate([cut(audio, pieces[i]) for i in group])
             # Without the last frame, which decoding leaves out too, so that both read the same encoding.
             features = self._model.feature_extractor(clip)[..., :-1]
             _, _, probabilities = self._model.detect_language(features=features)
-            heard.append(Window(tuple(group), sum(pieces[i].duration_s for i in group), dict(probabilities)))
-            if pieces[group[0]].duration_s >= _LANGUAGE_MIN_S and (language := heard[-1].certain()):
+            heard.append(Window(group, sum(pieces[i].duration_s for i in group), dict(probabilities)))
+            if pieces[group[0]].duration_s >= LANGUAGE_MIN_S and (language := heard[-1].certain()):
                 decoded[group[0]] = self._decode(audio, pieces[group[0]], language, language)
-        vote, likeliest = vote_of(heard)
-        of_piece: dict[int, str] = {}
-        of_voice: dict[str, str] = {}
-        for window in heard:
-            language = window.sure(vote.language)
-            if language is None:
-                continue
-            first = window.pieces[0]
-            if len(window.pieces) == 1 and pieces[first].duration_s >= _LANGUAGE_MIN_S and first not in of_piece:
-                of_piece[first] = language
-            else:
-                of_voice[voices[first]] = language
-        return vote, likeliest, [of_piece.get(i, of_voice.get(v, vote.language)) for i, v in enumerate(voices)]
+        return languages_of(heard, pieces, turns)
 
     def _decode(
         self, audio: FloatArray, piece: Segment, heard_as: str, language: str | None
     ) -> list[TranscribedSegment]:
         found, _ = self._model.transcribe(
-            _cut(audio, piece),
+            cut(audio, piece),
             language=heard_as,
             beam_size=self._beam_size,
             temperature=0.0,
             condition_on_previous_text=False,
             word_timestamps=True,
-            max_new_tokens=min(_MAX_TOKENS, math.ceil(_TOKENS_AT_LEAST + _TOKENS_PER_S * piece.duration_s)),
+            max_new_tokens=most_tokens(piece.duration_s),
             no_speech_threshold=None,
             log_prob_threshold=None,
             compression_ratio_threshold=None,
         )
         return [_to_segment(part, piece, language) for part in found]
+
+
+def whisper_directory(model: str) -> Path:
+    """Return the directory of a CTranslate2 Whisper: `tiny.en`, `base`, a path or a name in OPENLPM_MODELS.
+
+    Raises WeightsNotFound where it is missing, and for an incomplete one, which faster-whisper would complete online.
+    """
+    if model in _MODEL_WEIGHTS:
+        return weights.resolve(_MODEL_WEIGHTS[model])
+    directory = hub.directory(model)
+    missing = [name for name in _REQUIRED_FILES if not (directory / name).is_file()]
+    if missing:
+        raise WeightsNotFound(f"{directory} lacks {', '.join(missing)} of a CTranslate2 Whisper model")
+    return directory
+
+
+def whisper_made_of(name: str, model: str) -> Made:
+    """Return what a back-end on that model is made of. Raises WeightsNotFound."""
+    if model in _MODEL_WEIGHTS:
+        return Made(name, (_MODEL_WEIGHTS[model],))
+    return Made(name, folders={"whisper": whisper_directory(model)})
 
 
 class _RememberingModel(WhisperModel):  # type: ignore[misc]
@@ -179,94 +168,37 @@ class _RememberingModel(WhisperModel):  # type: ignore[misc]
         return self._last[1]
 
 
-@dataclass(frozen=True, slots=True)
-class Vote:
-    """The language of a whole sound, None when unsure, and the share of the vote of the likeliest one."""
+def speech_pieces(
+    audio: FloatArray, segments: Sequence[Segment], breaks_s: Sequence[float] = (), longest_s: float = MAX_PIECE_S
+) -> list[Segment]:
+    """Return stretches of at most `longest_s` that hold the segments and cross no time in `breaks_s`.
 
-    language: str | None
-    probability: float
-
-
-@dataclass(frozen=True, slots=True)
-class Window:
-    """What language was heard in some pieces put together: seconds of sound, probability by language."""
-
-    pieces: tuple[int, ...]
-    seconds: float
-    probabilities: Mapping[str, float]
-
-    @property
-    def best(self) -> str:
-        """The likeliest language."""
-        return max(sorted(self.probabilities), key=lambda name: self.probabilities[name])
-
-    def certain(self) -> str | None:
-        """Return this window's own language if it stands whatever the vote says."""
-        return self.best if self.probabilities[self.best] >= _OTHER_LANGUAGE else None
-
-    def sure(self, main: str | None) -> str | None:
-        """Return this window's own language, None where it does not stand against `main`, the vote's."""
-        best = self.best
-        least = MIN_LANGUAGE if main is None or best == main else _OTHER_LANGUAGE
-        return best if self.probabilities[best] >= least else None
-
-
-def vote_of(windows: Sequence[Window]) -> tuple[Vote, str]:
-    """Return the vote of windows, weighted by their length, and the likeliest language, sure or not."""
-    total: dict[str, float] = defaultdict(float)
-    for window in windows:
-        for name, share in window.probabilities.items():
-            total[name] += share * window.seconds
-    best = max(sorted(total), key=lambda name: total[name])
-    probability = total[best] / sum(window.seconds for window in windows)
-    return Vote(best if probability >= MIN_LANGUAGE else None, probability), best
-
-
-def _voice_of(piece: Segment, turns: Sequence[Turn]) -> str:
-    """Return the voice heard longest in a piece; the empty string where there is none."""
-    heard: dict[str, float] = defaultdict(float)
-    for turn in turns:
-        heard[turn.speaker] += max(0.0, min(turn.end_s, piece.end_s) - max(turn.start_s, piece.start_s))
-    best = max(sorted(heard), key=lambda v: heard[v], default="")
-    return best if heard.get(best, 0.0) > 0 else ""
-
-
-def _longest(pieces: Sequence[Segment], mine: Sequence[int]) -> list[int]:
-    """Return the longest of some pieces, up to 15 s together, at least one."""
-    chosen: list[int] = []
-    seconds = 0.0
-    for i in sorted(mine, key=lambda i: (-pieces[i].duration_s, i)):
-        if chosen and seconds + pieces[i].duration_s > _LANGUAGE_VOICE_S:
-            break
-        chosen.append(i)
-        seconds += pieces[i].duration_s
-    return chosen
-
-
-def speech_pieces(audio: FloatArray, segments: Sequence[Segment], breaks_s: Sequence[float] = ()) -> list[Segment]:
-    """Return stretches of at most 30 s that hold the segments and cross no time in `breaks_s`.
-
-    Segments are joined over pauses below 1 s; one that is too long is cut at its quietest 0.1 s between 20 and 30 s
-    after its start.
+    Segments are joined over pauses below 1 s; one that is too long is cut at its quietest 0.1 s in the last third of
+    the longest stretch that could be.
     """
     pieces: list[Segment] = []
     for segment in _split_at(segments, breaks_s):
         last = pieces[-1] if pieces else None
         if (
             last is not None
-            and segment.start_s - last.end_s < MAX_PAUSE_S
-            and segment.end_s - last.start_s <= MAX_PIECE_S
+            and segment.start_s - last.end_s < _MAX_PAUSE_S
+            and segment.end_s - last.start_s <= longest_s
             and not any(last.end_s <= time_s <= segment.start_s for time_s in breaks_s)
         ):
             pieces[-1] = Segment(last.start_s, segment.end_s)
             continue
         start_s = segment.start_s
-        while segment.end_s - start_s > MAX_PIECE_S:
-            cut_s = _quietest_s(audio, start_s + _EARLIEST_CUT_S, start_s + MAX_PIECE_S)
+        while segment.end_s - start_s > longest_s:
+            cut_s = _quietest_s(audio, start_s + _EARLIEST_CUT * longest_s, start_s + longest_s)
             pieces.append(Segment(start_s, cut_s))
             start_s = cut_s
         pieces.append(Segment(start_s, segment.end_s))
     return pieces
+
+
+def most_tokens(duration_s: float) -> int:
+    """Return the tokens that so much speech has at most."""
+    return min(_MAX_TOKENS, math.ceil(_TOKENS_AT_LEAST + _TOKENS_PER_S * duration_s))
 
 
 def _split_at(segments: Sequence[Segment], breaks_s: Sequence[float]) -> list[Segment]:
@@ -281,12 +213,13 @@ def _split_at(segments: Sequence[Segment], breaks_s: Sequence[float]) -> list[Se
 def _quietest_s(audio: FloatArray, start_s: float, end_s: float) -> float:
     """Return the middle of the quietest 0.1 s between two times, in seconds."""
     step = AUDIO_HZ // 10
-    piece = _cut(audio, Segment(start_s, end_s))
+    piece = cut(audio, Segment(start_s, end_s))
     frames = piece[: len(piece) // step * step].reshape(-1, step)
     return start_s + (int(np.argmin(np.mean(frames**2, axis=1))) + 0.5) * step / AUDIO_HZ
 
 
-def _cut(audio: FloatArray, segment: Segment) -> FloatArray:
+def cut(audio: FloatArray, segment: Segment) -> FloatArray:
+    """Return the samples of a segment of audio [N]."""
     start, stop = (round(time_s * AUDIO_HZ) for time_s in (segment.start_s, segment.end_s))
     return np.ascontiguousarray(audio[start:stop], dtype=np.float32)
 

@@ -11,16 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from speech_media import cut, load_audio, need
 
+from annotators.models.weights import WeightsNotFound
 from annotators.protocols_speech import Segment, Transcriber
-from annotators.speech.transcriber import (
-    MAX_PIECE_S,
-    MIN_LANGUAGE,
-    Vote,
-    WhisperTranscriber,
-    Window,
-    speech_pieces,
-    vote_of,
-)
+from annotators.words.spoken_languages import MIN_LANGUAGE, Vote, Window, vote_of
+from annotators.words.transcriber import MAX_PIECE_S, WhisperTranscriber, speech_pieces
 
 CALL = "this is diane in new jersey and i'm sheila in texas originally from chicago"
 
@@ -109,8 +103,8 @@ def test_no_speech_has_no_words(tiny: WhisperTranscriber) -> None:
 
 
 def test_an_incomplete_model_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"model\.bin"):
-        WhisperTranscriber(path=tmp_path)
+    with pytest.raises(WeightsNotFound, match=r"model\.bin"):
+        WhisperTranscriber(str(tmp_path))
 
 
 @settings(max_examples=50)

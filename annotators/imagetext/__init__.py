@@ -1,0 +1,1 @@
+"""Pictures and words as vectors of one space, and scores from such vectors."""

@@ -1,0 +1,1 @@
+"""Which words are said and when: recognisers, aligners, which words are known."""
