@@ -97,7 +97,8 @@ def lanes(
             "coalesce(', with ' || partner, '') FROM timeline "
             "WHERE track_id = ? AND start_s < ? AND end_s > ? ORDER BY 1"
         )
-        out.append(Lane(p.name, "runs", _rows(con, sql, [p.track, *within[1:]]), p.track))
+        if states := _rows(con, sql, [p.track, *within[1:]]):
+            out.append(Lane(p.name, "runs", states, p.track))
         for label, table, column, known, low, high in (
             ("speaker score", "asd_frames", "score", "true", -4.0, 5.0),
             ("lip sync", "sync_frames", "log_odds", "known", -0.6, 0.8),

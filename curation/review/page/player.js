@@ -108,7 +108,7 @@ export class Player {
   tick() { const t = this.running ? this.now() : this.t = this.now(); this.draw(t); this.onTime(t, this); }
 
   draw(t) {
-    const u = this.unit, out = [], unit = Math.max(u.width, u.height) / 100;
+    const u = this.unit, out = [], unit = (12.5 / 2.2) * (u.width / (this.drawing.clientWidth || u.width / 2));
     const box = (x, y, w, h, css, text) => {
       out.push(svg("rect", { class: css, x, y, width: Math.max(0, w), height: Math.max(0, h), "vector-effect": "non-scaling-stroke" }));
       if (text) out.push(svg("text", { class: css, x: x + unit * 0.4, y: Math.max(unit * 2.2, y - unit * 0.7), "font-size": unit * 2.2 }, text));
