@@ -41,6 +41,8 @@ from schemas.time import AUDIO_HZ
 _ASKED = ("recogniser=whisperx", "recogniser=base")
 _ONSET, _OFFSET = 0.5, 0.363  # whisperx's own
 _PREPENDED, _APPENDED = "\"'“¿([{-", "\"'.。,，!！?？:：”)]}、"
+_FRAMES_HZ = 100
+"""Frames of Whisper's input a second."""
 _PROMPT_TOKENS = 4
 VAD_WEIGHT = "whisperx_vad.bin"
 
@@ -147,6 +149,7 @@ class WhisperXTranscriber:
     ) -> list[list[TranscribedSegment]]:
         self._given.pieces = pieces
         self._model.heard = []
+        self._model.frames = [math.ceil(p.duration_s * _FRAMES_HZ) for p in pieces]
         self._model.max_length = _PROMPT_TOKENS + most_tokens(max(p.duration_s for p in pieces))
         texts = self._pipeline.transcribe(audio, batch_size=len(pieces), language=heard_as)["segments"]
         found = zip(pieces, texts, self._model.heard, strict=True)
@@ -194,6 +197,7 @@ def _remembering(whisper: Any) -> Any:
     class Remembering(whisper):  # type: ignore[misc]
         model: Any
         heard: list[tuple[list[dict[str, Any]], float]]
+        frames: list[int]
 
         def __init__(self, *given: Any, **named: Any) -> None:
             super().__init__(*given, **named)
@@ -205,7 +209,8 @@ def _remembering(whisper: Any) -> Any:
             out = super().generate_segment_batched(features, tokenizer, options, encoder_output)
             results, encoded = self.model.results, self.model.encoded
             tokens = [[t for t in r.sequences_ids[0] if t < tokenizer.eot] for r in results]
-            frames = [features.shape[-1]] * len(tokens)
+            # Of the sound alone: words would else be spread over what a piece is padded with.
+            frames = [min(n, features.shape[-1]) for n in self.frames]
             for words, result in zip(self.find_alignment(tokenizer, tokens, encoded, frames), results, strict=True):
                 merge_punctuations(words, _PREPENDED, _APPENDED)
                 self.heard.append((words, result.no_speech_prob))

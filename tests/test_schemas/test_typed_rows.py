@@ -20,6 +20,7 @@ LEFT = {
     "curation/cluster/engine_ray.py": "Ray's batches",
     "curation/cluster/ray_resources.py": "Ray's options",
     "curation/dataset.py": "dataset.json",
+    "curation/decisions/predicate_functions.py": "DuckDB's syntax tree",
     "curation/decisions/progress.py": "relations that are no table of the dataset",
     "curation/decisions/rules.py": "DuckDB's syntax tree",
     "curation/engine/register.py": "people's lists and sidecars",
