@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from schemas import yaml12
 
@@ -48,6 +48,14 @@ class Rule(BaseModel):
     why: str = Field(default="", description="where the threshold comes from")
 
 
+Subject = tuple[str, str]
+"""What a precision is of: a kind (`kept`, `state`, `rule`, or an aspect of a kept clip) and a name, or ''."""
+
+SUBJECTS = ("kept", "state", "person", "cut", "caption", "reference", "crop", "rule")
+NAMED = ("state", "rule")
+"""Kinds of subjects of which there are several, by name."""
+
+
 class Policy(BaseModel):
     """An ordered list of rules; a unit is filtered by the first rule that is false for it."""
 
@@ -56,12 +64,31 @@ class Policy(BaseModel):
     name: str = Field(min_length=1)
     description: str = ""
     rules: tuple[Rule, ...]
+    audit: dict[str, float] = Field(
+        default={},
+        description="least precision by people's verdicts, for `lpm status --gate`: of `kept`, `state`, "
+        "`state.listen`, `rule`, `rule.no_text`, `person`, `cut`, `caption`, `reference`, `crop`; decides nothing",
+    )
+
+    @field_validator("audit")
+    @classmethod
+    def _bounds(cls, bounds: dict[str, float]) -> dict[str, float]:
+        for key, bound in bounds.items():
+            kind, _, name = key.partition(".")
+            if kind not in SUBJECTS or (name and kind not in NAMED):
+                raise ValueError(f"{key!r} has no precision; there are {', '.join(SUBJECTS)}, state.NAME and rule.NAME")
+            if not 0 < bound < 1:
+                raise ValueError(f"{key}: {bound:g} is no bound that verdicts can reach: give one between 0 and 1")
+        return bounds
 
     @model_validator(mode="after")
     def _unique(self) -> Policy:
         repeated = [i for i, n in Counter(r.id for r in self.rules).items() if n > 1]
         if repeated:
             raise ValueError(f"rule ids repeat: {repeated}")
+        named = {key.removeprefix("rule.") for key in self.audit if key.startswith("rule.")}
+        if strange := sorted(named - {r.id for r in self.rules}):
+            raise ValueError(f"audit: there is no rule {strange[0]!r}")
         return self
 
     @property
@@ -69,6 +96,11 @@ class Policy(BaseModel):
         """First 12 hex digits of the SHA-256 over the rules' ids, units, steps and predicates."""
         rules = [(r.id, r.on, r.step, r.keep) for r in self.rules]
         return hashlib.sha256(json.dumps(rules).encode()).hexdigest()[:12]
+
+    def bound(self, subject: Subject) -> float | None:
+        """Return the least precision that the policy asks of a subject, by its own name before its kind's."""
+        kind, name = subject
+        return self.audit.get(f"{kind}.{name}", self.audit.get(kind))
 
     def on(self, unit: UnitKind) -> tuple[Rule, ...]:
         """Return the rules for one kind of unit, in order."""

@@ -23,6 +23,7 @@ from workflows.commands import identities, jobs, labels
 from workflows.commands import models as model_files
 from workflows.commands import new as templates
 from workflows.commands import query as queries
+from workflows.commands import review as reviews
 from workflows.commands import schema as contracts
 from workflows.commands import search as searches
 
@@ -80,9 +81,28 @@ def run(
 
 
 @app.command()
-def status(dataset: Target) -> None:
-    """Show the funnel beside the paper's, the ledger, and the speed of every stage."""
+def status(
+    dataset: Target,
+    gate: Annotated[
+        bool, typer.Option("--gate", help="exit with 1 where people's verdicts do not reach the policy's bounds")
+    ] = False,
+) -> None:
+    """Show the funnel beside the paper's, the ledger, what people judged, and the speed of every stage."""
     jobs.status(out, dataset)
+    if gate and not jobs.gate(err, dataset):
+        raise typer.Exit(1)
+
+
+@app.command()
+def review(
+    dataset: Target,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one")] = 8765,
+    host: Annotated[str, typer.Option(help="where to listen; beyond this machine a token is needed")] = "127.0.0.1",
+    token: Annotated[str | None, typer.Option(help="asked for at the first visit; made where it is needed")] = None,
+    author: Annotated[str | None, typer.Option(help="who judges; default: the name you are logged in under")] = None,
+) -> None:
+    """Sample, watch and judge clips in the browser: what was kept, and what was left out, from its source."""
+    reviews.review(out, dataset, host, port, token, author)
 
 
 @app.command()

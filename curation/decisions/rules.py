@@ -10,6 +10,7 @@ import atexit
 import difflib
 import functools
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,7 @@ import duckdb
 
 from curation.decisions.predicate_functions import refusal, walk
 from curation.storage import duck
+from schemas.column import Column
 from schemas.policy import Policy, PolicyError, Rule, UnitKind
 from schemas.units import UNITS, view_columns
 
@@ -62,7 +64,21 @@ def check_policy(policy: Policy) -> None:
             _check_rule(con, rule, list(columns))
 
 
-def _empty(columns: dict[str, Any]) -> Any:
+def check_predicate(text: str, columns: Mapping[str, Column[Any]], name: str) -> tuple[str, ...]:
+    """Return the columns that a predicate over some columns looks at; it is held to what a policy's rules are held to.
+
+    Raises:
+        PolicyError: it does not parse, has a subquery, names an unknown column, or is not a boolean.
+    """
+    rule = Rule(id=name, on="segments", step="rights", keep=text)
+    con = connect()
+    con.register("empty_segments", _empty(columns))
+    con.execute("CREATE VIEW segments AS SELECT * FROM empty_segments")
+    _check_rule(con, rule, list(columns))
+    return columns_of(rule)
+
+
+def _empty(columns: Mapping[str, Any]) -> Any:
     import pyarrow as pa
 
     return pa.schema([pa.field(name, c.type) for name, c in columns.items()]).empty_table()

@@ -56,14 +56,14 @@ class Orientation:
         return np.ascontiguousarray(picture)
 
 
-_UPRIGHT = Orientation()
+UPRIGHT = Orientation()
 
 
 def orientation_of(frame: Any) -> Orientation:
     """Read a decoded frame's display matrix (ISO/IEC 14496-12 section 8.3.2: x' = a x + c y, y' = b x + d y)."""
     data = frame.side_data.get("DISPLAYMATRIX")
     if data is None:
-        return _UPRIGHT
+        return UPRIGHT
     a, b, _, c, d = np.frombuffer(bytes(data), dtype=np.int32)[:5].tolist()
     if abs(a) >= abs(b):
         return Orientation(False, a < 0, d < 0)
@@ -74,7 +74,7 @@ def orientation_of(frame: Any) -> Orientation:
 class Display:
     """How the pictures of one stream are shown; keeps the scalers between frames, since setting one up is slow."""
 
-    orientation: Orientation = _UPRIGHT
+    orientation: Orientation = UPRIGHT
     aspect: Fraction = Fraction(1)
     max_side: int | None = None
     _scalers: dict[tuple[str, int, int], VideoReformatter] = field(default_factory=dict)

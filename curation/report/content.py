@@ -10,6 +10,7 @@ from typing import Protocol
 import pyarrow as pa
 from markupsafe import Markup
 
+from curation.audit.precision import audit
 from curation.dataset import Dataset
 from curation.decisions.decide import view_sql
 from curation.decisions.ledger import OUTCOMES, ledger_tables
@@ -20,7 +21,7 @@ from curation.pack.splits import split_warnings
 from curation.report import svg
 from curation.report.pictures import Pictures
 from curation.report.rows import read_rows, source_names
-from curation.report.status import stage_speed
+from curation.report.status import policy_in_force, stage_speed
 from schemas import tables as t
 from schemas.policy import Policy, UnitKind
 from schemas.tables.people import ReferenceRow
@@ -69,6 +70,7 @@ def overview(dataset: Dataset) -> Content:
         "split_warnings": split_warnings(dataset),
         "run_warnings": run_warnings(dataset),
         "balances": found.balances,
+        "audit": audit(dataset, policy_in_force(dataset)),
         "reasons": [(*key, *sums) for key, sums in found.reasons.items()],
     }
 

@@ -10,8 +10,8 @@ from jinja2 import Environment
 from curation.dataset import Dataset
 from curation.report import content
 from curation.report.pictures import Pictures
+from curation.report.status import policy_in_force
 from curation.report.timelines import timelines
-from schemas.policy import parse_policy
 
 PAGE = "report/index.html"
 _MAX_PICTURED = 200
@@ -29,8 +29,7 @@ def render(dataset: Dataset) -> str:
     n_sources, shown = content.some_sources(dataset)
     pictures = Pictures(dataset, None if n_sources <= _MAX_PICTURED else shown)
     facts = content.facts(dataset)
-    stored = dataset.store.read_json("workflow.json") or {}
-    policy = parse_policy(stored["policy"], "workflow.json") if stored.get("policy") else None
+    policy = policy_in_force(dataset)
     values: dict[str, object] = {
         "overview": content.overview(dataset),
         "distributions": content.distributions(dataset, policy) if policy else [],

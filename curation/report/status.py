@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from rich.table import Table as RichTable
 
+from curation.audit.precision import Audit, audit
 from curation.dataset import Dataset
 from curation.decisions.funnel import Funnel
 from curation.decisions.ledger import OUTCOMES
@@ -14,6 +15,7 @@ from curation.decisions.survey import Survey, survey
 from curation.engine.run_warnings import run_warnings
 from curation.pack.splits import split_warnings
 from schemas import tables as t
+from schemas.policy import Policy, parse_policy
 
 
 def render_status(dataset: Dataset) -> list[RichTable | str]:
@@ -27,6 +29,7 @@ def render_status(dataset: Dataset) -> list[RichTable | str]:
         _ledger(found),
         _reasons(found),
         *_labels(dataset),
+        *_audits(dataset),
         *_splits(dataset),
         *warnings,
         _speed(dataset),
@@ -40,6 +43,38 @@ def _labels(dataset: Dataset) -> list[str]:
         return []
     count, seconds, authors = rows[0]
     return [f"human labels: {count} over {seconds:.1f} s by {', '.join(authors)}"]
+
+
+def policy_in_force(dataset: Dataset) -> Policy | None:
+    """Return the policy that a dataset was decided by last, None where it was never run."""
+    stored = dataset.store.read_json("workflow.json") or {}
+    return parse_policy(stored["policy"], "workflow.json") if stored.get("policy") else None
+
+
+def _audits(dataset: Dataset) -> list[RichTable | str]:
+    found = audit(dataset, policy_in_force(dataset))
+    return _precisions(found) if found.readers or found.adrift else []
+
+
+def _precisions(found: Audit) -> list[RichTable | str]:
+    """Return a table of what people judged, and a sentence on each two readers."""
+    table = RichTable("what", "judged", "of", "right %", "95 %", "good lost %", "bound", title="audited by people")
+    for p in found.precisions:
+        if p.judged or p.unsure or p.bound is not None:
+            unsure = f" (+{p.unsure} unsure)" if p.unsure else ""
+            share = "" if p.share is None else f"{100 * p.share:.1f}"
+            bound = "" if p.bound is None else f"{100 * p.bound:g} {'holds' if p.holds else 'NOT REACHED'}"
+            lost = "" if p.lost is None else f"{100 * p.lost[0]:.1f} ({100 * p.lost[1]:.1f}-{100 * p.lost[2]:.1f})"
+            between = "-".join(f"{100 * x:.1f}" for x in p.interval) if p.judged else ""
+            table.add_row(p.name, f"{p.judged}{unsure}", str(p.population), share, between, lost, bound)
+    said = [
+        f"readers {a.first} and {a.second}: {a.agreed} of {a.units} alike"
+        + ("" if a.kappa is None else f", kappa {a.kappa:.2f}")
+        for a in found.agreements
+    ]
+    if found.adrift:
+        said.append(f"{found.adrift} verdicts are about units that are no more")
+    return [table, *said]
 
 
 def _splits(dataset: Dataset) -> list[RichTable | str]:

@@ -21,7 +21,7 @@ from schemas.tables.tracks import TrackRow
 from schemas.time import grid_time
 
 SOUNDS = (AudioEventRow.music, AudioEventRow.singing, AudioEventRow.laughter, AudioEventRow.noise)
-_HEARD = 0.3
+HEARD = 0.3
 """Score from which a sound is drawn, as the speech stage counts it."""
 _MAX_LANES = 8
 
@@ -160,7 +160,7 @@ def _heard(windows: list[AudioEventRow], sound: Column[float]) -> list[tuple[flo
     """Return (start_s, end_s, CSS class, tooltip) of the stretches in which a sound is heard; windows overlap."""
     out: list[tuple[float, float, str, str]] = []
     for w in windows:
-        if float(str(w[sound.name])) < _HEARD:
+        if float(str(w[sound.name])) < HEARD:
             continue
         start = out.pop()[0] if out and w.start_s <= out[-1][1] else w.start_s
         out.append((start, w.end_s, "sound", f"{sound} {start:.1f}-{w.end_s:.1f} s"))

@@ -30,6 +30,7 @@ _NAMED_BY: tuple[tuple[Place, tuple[Place, ...]], ...] = (
         (
             (t.SESSIONS, t.SESSIONS.row.source_id),
             (t.LABELS, t.LABELS.row.source_id),
+            (t.AUDITS, t.AUDITS.row.source_id),
             (t.IDENTITY_REGISTRY, t.IDENTITY_REGISTRY.row.source_id),
             (t.IDENTITY_DECISIONS, t.IDENTITY_DECISIONS.row.source_id),
             (t.SPLITS, t.SPLITS.row.source_id),

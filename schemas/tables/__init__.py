@@ -17,6 +17,7 @@ from schemas.tables.attribution import (
     VOICE_TURNS,
     VOICES,
 )
+from schemas.tables.audits import AUDITS
 from schemas.tables.body import BODIES, BODY_FRAMES
 from schemas.tables.labels import IDENTITY_DECISIONS, LABEL_STATES, LABELS
 from schemas.tables.output import CLIPS, DECISIONS, ERRORS, MANIFEST
@@ -74,6 +75,7 @@ TABLES: dict[str, Table] = {
         BACKCHANNELS,
         TURN_TAKING,
         LABELS,
+        AUDITS,
         TIMELINE,
         SEGMENTS,
         CLIP_PLANS,
@@ -106,7 +108,7 @@ TABLES: dict[str, Table] = {
     )
 }
 
-GIVEN = (INPUTS, FORGOTTEN, LABELS, IDENTITY_DECISIONS)
+GIVEN = (INPUTS, FORGOTTEN, LABELS, AUDITS, IDENTITY_DECISIONS)
 """Tables that people give and no stage writes."""
 
 REMEMBERED = (IDENTITY_DECISIONS, IDENTITY_REGISTRY, IDENTITY_ALIASES, SPLITS)
@@ -116,6 +118,7 @@ __all__ = [
     "ASD_FRAMES",
     "AUDIO",
     "AUDIO_EVENTS",
+    "AUDITS",
     "BACKCHANNELS",
     "BINDINGS",
     "BODIES",

@@ -77,7 +77,7 @@ def test_a_shipped_back_end_keeps_the_contract(
     if protocol is Aligner and short == "whisperx":
         given = {"model": str(write_network(tmp_path))}
     if short == "open_clip":
-        given = {"model": str(write_model(tmp_path))}
+        given = {"model": str(write_model(tmp_path / "clip"))}
     builder = load(use)
     assert inspect.getdoc(owner(builder)), "a back-end says what it is"
     try:
@@ -86,7 +86,7 @@ def test_a_shipped_back_end_keeps_the_contract(
         identity = chosen.provenance("part")
     except weights.WeightsNotFound as e:
         pytest.skip(str(e))
-    assert identity["part"] == made.name and identity.keys() >= {Path(n).name for n in made.weights}
+    assert identity["part"] == made.name and identity.keys() >= {Path(name).name for name in made.weights}
     if short == "arcface" or not all(weights.here(n) for n in made.weights):
         pytest.skip("its weights are not here")
     built = chosen.build()

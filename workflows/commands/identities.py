@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import json
 import sys
 from typing import Annotated, Any
@@ -18,6 +17,7 @@ from curation.labels.identities import Decided, Person
 from curation.pack.splits import split_warnings
 from schemas import tables as t
 from schemas.tables.people import DoubtfulMergeRow
+from workflows.commands.review import login
 
 app = typer.Typer(no_args_is_help=True, help="Who is who: list people, merge and split them by hand.")
 out = Console(soft_wrap=True)
@@ -134,12 +134,7 @@ def decisions_(dataset: Target) -> None:
 
 
 def _author(author: str | None) -> str:
-    if author is not None:
-        return author
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container without user names
-        return "unknown"
+    return author if author is not None else login()
 
 
 def _min_overlap_s(dataset: Dataset) -> float:

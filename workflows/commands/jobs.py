@@ -19,6 +19,9 @@ from rich.table import Table as RichTable
 from annotators.models import weights
 from annotators.optional_parts import PartNotInstalledError
 from curation import verify as vf
+from curation.audit.audits import AuditError
+from curation.audit.gate import below
+from curation.audit.precision import audit
 from curation.dataset import Dataset, DatasetError
 from curation.decisions import account
 from curation.decisions.ledger import LedgerError
@@ -54,10 +57,9 @@ from workflows.progress import RunProgress
 from workflows.usage import UsageError
 
 EXPECTED = (
-    DatasetError, ex.UnknownIdError, ForgetError, IdentityError, InputError, LabelError, LedgerError, LicenceError,
-    OtherPythonError, PackError, PartNotInstalledError, PolicyError, RunStoppedError, SearchError, StageSetupError,
-    StoreError,
-    UsageError, WorkflowError, weights.WeightsMismatch, weights.WeightsNotFound,
+    AuditError, DatasetError, ex.UnknownIdError, ForgetError, IdentityError, InputError, LabelError, LedgerError,
+    LicenceError, OtherPythonError, PackError, PartNotInstalledError, PolicyError, RunStoppedError, SearchError,
+    StageSetupError, StoreError, UsageError, WorkflowError, weights.WeightsMismatch, weights.WeightsNotFound,
 )  # fmt: skip
 
 
@@ -176,6 +178,21 @@ def status(out: Console, target: str) -> None:
 
     for part in render_status(Dataset(target)):
         out.print(part)
+
+
+def gate(err: Console, target: str) -> bool:
+    """Hold the dataset to the bounds of its policy; say what does not reach them and return whether all do."""
+    dataset = Dataset(target)
+    policy = _policy(_stored_or_refused(target))
+    if not policy.audit:
+        raise UsageError(
+            f"policy {policy.name} names no bound, so nothing can be held to it; add `audit: {{state: 0.9}}` to a "
+            f"policy of yours and `lpm decide {target} --policy FILE`"
+        )
+    said = below(audit(dataset, policy))
+    for sentence in said:
+        err.print(f"below its bound: {sentence}", markup=False, highlight=False, style="red")
+    return not said
 
 
 def explain(out: Console, target: str, unit_id: str, policy: str | None, as_json: bool) -> None:

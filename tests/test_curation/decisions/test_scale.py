@@ -39,6 +39,10 @@ from workflows import catalog
 ROOT = Path(__file__).resolve().parents[3]
 
 BOUNDED = {
+    "audit/audits.py": {"of_source": "one source"},
+    "audit/precision.py": {"audit": "what people judged"},
+    "review/draw.py": {"_judged": "what people judged", "described": "a page or a sample"},
+    "review/watch.py": {"_caption": "of one segment"},
     "report/explain.py": {"_rows": "of one unit"},
     "memory.py": {"run_chain": "one source, for developing"},
     "pack/pack.py": {"_Images._source": "the portraits of one source"},
