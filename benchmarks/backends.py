@@ -59,6 +59,8 @@ CASES: dict[str, Case] = {
 UNKNOWN = {
     "SourceSeparator": "none ships",
     "Verifier": "a served model, which is not here",
+    "Transcriber": "word_times.py, against known words",
+    "Aligner": "word_times.py, against known words",
     "Captioner": "rules have no rival here: the other is a served model",
     "SpeakingEvidence": "one back-end; its weights are judged by fit_speaking.py",
 }

@@ -23,8 +23,9 @@ import numpy as np
 from pydantic import Field
 
 from annotators.models import torchvision_ops, weights
+from annotators.models.batches import in_batches
 from annotators.models.weights import WeightsMismatch, WeightsNotFound
-from annotators.optional_parts import PartNotInstalledError
+from annotators.optional_parts import PartNotInstalledError, of_the_full_set
 from annotators.parts import Made
 from annotators.protocols import FloatArray, Image
 
@@ -36,10 +37,7 @@ _PACKAGE = "open_clip_torch"
 _LOCAL, _HUB = "local-dir:", "hf-hub:"
 _WEIGHTS = (".safetensors", ".bin", ".pth", ".pt")
 _TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt", "vocab.txt", "spiece.model")
-_HOW = (
-    f"embedder=open_clip needs {_PACKAGE}, which is not part of the small set: `make setup-full`; embedder=none needs "
-    "nothing more"
-)
+_ASKED = ("embedder=open_clip", _PACKAGE, "embedder=none")
 
 
 @dataclass(frozen=True)
@@ -62,7 +60,8 @@ class OpenClip:
     """A CLIP model.
 
     `model` is a directory, by path or by name in OPENLPM_MODELS; or, with `checkpoint`, an architecture of open_clip
-    such as ViT-B-32. `batch` pictures or texts are given to the network at once.
+    such as ViT-B-32. `batch` pictures or texts are given to the network at once,
+    fewer where memory does not suffice.
     """
 
     name: str
@@ -91,7 +90,7 @@ class OpenClip:
         try:
             library = {_PACKAGE: importlib.metadata.version(_PACKAGE)}
         except importlib.metadata.PackageNotFoundError as e:
-            raise PartNotInstalledError(_HOW) from e
+            raise of_the_full_set(*_ASKED) from e
         files = model_files(model, checkpoint)
         named = tuple(str(file) for file in files.files)
         return Made(f"open_clip@{files.digest}", named, library, private=("model", "checkpoint"))
@@ -116,8 +115,8 @@ class OpenClip:
         return self._batches(texts, self._of_text)
 
     def _batches(self, items: Sequence[Any], embed: Callable[[Sequence[Any]], FloatArray]) -> FloatArray:
-        out = [embed(items[i : i + self._batch]) for i in range(0, len(items), self._batch)]
-        return np.concatenate(out) if out else np.zeros((0, self.dimension), np.float32)
+        out = in_batches(items, self._batch, lambda some: list(embed(some)))
+        return np.stack(out) if out else np.zeros((0, self.dimension), np.float32)
 
     def _of_pictures(self, pictures: Sequence[Image]) -> FloatArray:
         import torch
@@ -184,7 +183,7 @@ def _loaded(spec: str, checkpoint: str, digest: str, device: str) -> tuple[Any, 
         import open_clip
         import torch
     except (ImportError, OSError, RuntimeError) as e:
-        raise PartNotInstalledError(f"{_HOW} ({e})") from e
+        raise of_the_full_set(*_ASKED, e) from e
     if device == "cuda" and not torch.cuda.is_available():
         raise PartNotInstalledError("device=cuda, but torch finds no CUDA device here: choose device=cpu")
     if not spec.startswith(_LOCAL):
@@ -197,7 +196,7 @@ def _loaded(spec: str, checkpoint: str, digest: str, device: str) -> tuple[Any, 
             open_clip.load_checkpoint(network, checkpoint, strict=True)
             tokens = open_clip.get_tokenizer(spec)
     except ImportError as e:  # timm, for architectures that are not open_clip's own
-        raise PartNotInstalledError(f"{spec} needs a package that is not installed ({e}): `make setup-full`") from e
+        raise of_the_full_set(*_ASKED, e) from e
     except Exception as e:  # a damaged file may raise anything, of three libraries' own classes
         why = next(iter(str(e).splitlines()), "") or type(e).__name__
         raise WeightsMismatch(f"{checkpoint} is not what {spec} needs ({why.rstrip(': ')}): name what fits it") from e

@@ -161,8 +161,9 @@ class _Network:
 
 
 def _load(folder: Path, device: str) -> _Network:
-    from transformers import Wav2Vec2ForCTC, Wav2Vec2Processor
+    from transformers import Wav2Vec2ForCTC, Wav2Vec2Processor, logging
 
+    logging.disable_progress_bar()
     try:
         model = Wav2Vec2ForCTC.from_pretrained(folder, local_files_only=True).to(device).eval()
         processor = Wav2Vec2Processor.from_pretrained(folder, local_files_only=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -74,7 +75,7 @@ class Stages:
         self._media = MediaCache()
         self._built: dict[str, Stage] = {}
         self._elsewhere: dict[str, ResolvedStage] = {}
-        self._deaths = 0
+        self._deaths: Counter[str] = Counter()
 
     def ready(self, resolved: ResolvedStage) -> None:
         """Load a stage's models. Raises StageSetupError where that fails."""
@@ -153,15 +154,15 @@ class Stages:
         except WorkerDiedError as e:
             if len(calls) > 1:
                 return [answer for call in calls for answer in self._there(resolved, [call])]
-            self._deaths += 1
-            if self._deaths > DEATHS:
+            self._deaths[resolved.name] += 1
+            if (deaths := self._deaths[resolved.name]) > DEATHS:
                 raise StageSetupError(
-                    f"stage {resolved.name!r}: {e}, {self._deaths} times in a row, and was not started again: "
+                    f"stage {resolved.name!r}: {e}, {deaths} times in a row, and was not started again: "
                     f"{_last(e.printed)}"
                 ) from e
             died = UnitError(calls[0].item.source_id, type(e).__name__, str(e), _where(e.printed))
             return [Answer(Outputs(), failed=died, printed=e.printed)]
-        self._deaths = 0
+        del self._deaths[resolved.name]
         for tables, answer in answers:
             answer.outputs.tables = {table: tables[table.name] for table in resolved.cls.writes if table.name in tables}
         answers[0][1].printed = worker(resolved.python).printed()

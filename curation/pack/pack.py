@@ -29,7 +29,7 @@ from schemas.tables.scan import PortraitRow
 
 _MANIFEST_ROWS = 32_768
 """Rows of the manifest that are sorted at once: some 130 MB."""
-VECTOR_ROWS = 4096
+_VECTOR_ROWS = 4096
 """The same where they have vectors: six of 512 numbers a sample are 12 KB."""
 
 __all__ = ["PackError", "PackSettings", "across_files", "kept_sides", "pack", "pair_status"]
@@ -81,7 +81,7 @@ def pack(job: Job, *, dry_run: bool = False) -> Shards:
                     index.bytes += size
         if dry_run:
             return Shards(index, "unwritten")
-        rows = VECTOR_ROWS if vectors.there else _MANIFEST_ROWS
+        rows = _VECTOR_ROWS if vectors.there else _MANIFEST_ROWS
         _write_manifest(store, spool, [f"shards/{n[:-4]}.parquet" for n in index.shards], rows)
     live = {f"shards/{n}" for n in index.shards} | {f"shards/{n[:-4]}.parquet" for n in index.shards}
     for name in list(store.names("shards")):

@@ -17,6 +17,9 @@ from queue import SimpleQueue
 from threading import Thread
 from typing import Any
 
+MARK = "\0"
+"""Printed before each answer, so that what was printed until then is known to be that question's."""
+
 _GRACE_S = 1.0
 """What an idle process takes to end in order; a busy one is ended after that."""
 
@@ -28,7 +31,10 @@ def main(descriptor: int) -> None:
     pipe, asked = Connection(descriptor), SimpleQueue[bytes | None]()
     Thread(target=_listen, args=(pipe, asked), daemon=True).start()
     while (request := asked.get()) is not None:
-        pipe.send_bytes(_answer(request))
+        answer = _answer(request)
+        sys.stderr.flush()
+        print(MARK, flush=True)
+        pipe.send_bytes(answer)
 
 
 def _listen(pipe: Connection, asked: SimpleQueue[bytes | None]) -> None:

@@ -15,10 +15,11 @@ from collections import deque
 from collections.abc import Callable
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
-from threading import Thread
+from threading import Semaphore, Thread
 from typing import ParamSpec, TypeVar
 
 from curation.pythons import find
+from curation.pythons.serve import MARK
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -43,6 +44,7 @@ class Worker:
         self._process: subprocess.Popen[str] | None = None
         self._pipe: Connection | None = None
         self._printed: deque[str] = deque(maxlen=_LINES)
+        self._told = Semaphore(0)
         self._reader: Thread | None = None
 
     def ask(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
@@ -63,6 +65,7 @@ class Worker:
         except BaseException:  # its answer must not be taken for that of the next question
             self.close(at_once=True)
             raise
+        self._told.acquire(timeout=_END_S)
         if well:
             found: R = answer
             return found
@@ -95,7 +98,8 @@ class Worker:
                 pass_fds=(theirs.fileno(),),
             )  # fmt: skip
         self._printed.clear()
-        self._reader = Thread(target=_drain, args=(self._process, self._printed), daemon=True)
+        self._told = Semaphore(0)
+        self._reader = Thread(target=_drain, args=(self._process, self._printed, self._told), daemon=True)
         self._reader.start()
         try:
             self.ask(os.getpid)
@@ -120,10 +124,15 @@ class Worker:
         return f"the process of its own Python ended {how}{why} while it worked", self.printed()
 
 
-def _drain(process: subprocess.Popen[str], lines: deque[str]) -> None:
+def _drain(process: subprocess.Popen[str], lines: deque[str], told: Semaphore) -> None:
     assert process.stdout is not None
     with process.stdout:
-        lines.extend(process.stdout)
+        for line in process.stdout:
+            text, mark, _ = line.partition(MARK)
+            if text:
+                lines.append(text)
+            if mark:
+                told.release()
 
 
 _WORKERS: dict[str, Worker] = {}

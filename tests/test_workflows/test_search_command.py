@@ -97,8 +97,9 @@ def test_another_model_is_refused_by_name(tmp_path: Path, capfd: pytest.CaptureF
 
 
 @pytest.mark.full
+@pytest.mark.parametrize("use", ["open_clip", "auto"])
 def test_a_model_that_lies_elsewhere_is_known_by_its_contents(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, use: str
 ) -> None:
     from annotators.imagetext.open_clip import OpenClip
 
@@ -107,7 +108,7 @@ def test_a_model_that_lies_elsewhere_is_known_by_its_contents(
     embedder = OpenClip(str(model))
     texts = ["a woman laughs while listening", "a dog", "night"]
     vectors = [{"vector": v.tolist(), "vector_model": embedder.name} for v in embedder.texts(texts)]
-    packed(tmp_path / "d", dict(zip(SAMPLES, vectors, strict=True)), use="open_clip")
+    packed(tmp_path / "d", dict(zip(SAMPLES, vectors, strict=True)), use=use)
     code, _, err = _search(capfd, tmp_path / "d", texts[0])
     assert code == 1 and "no model file 'clip'" in err
     assert "and the model here is" in _search(capfd, tmp_path / "d", texts[0], "--model", other)[2]

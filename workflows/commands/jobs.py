@@ -59,8 +59,7 @@ from workflows.usage import UsageError
 EXPECTED = (
     AuditError, DatasetError, ex.UnknownIdError, ForgetError, IdentityError, InputError, LabelError, LedgerError,
     LicenceError, OtherPythonError, PackError, PartNotInstalledError, PolicyError, RunStoppedError, SearchError,
-    StageSetupError, StoreError,
-    UsageError, WorkflowError, weights.WeightsMismatch, weights.WeightsNotFound,
+    StageSetupError, StoreError, UsageError, WorkflowError, weights.WeightsMismatch, weights.WeightsNotFound,
 )  # fmt: skip
 
 

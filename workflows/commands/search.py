@@ -77,7 +77,7 @@ def _part(target: str, model: str | None) -> Part[ImageTextEmbedder]:
     stage = existing(target).pipeline.writer(CLIP_VECTORS)
     chosen: Any = stage.settings if stage is not None else ClipVectorsSettings.model_validate({})
     part: Part[Any] = chosen.embedder
-    use = part.choice if part.at_work else "open_clip"
+    use = part.settled if part.at_work else "open_clip"
     given = {k: v for k, v in part.given.items() if use != "open_clip" or k not in ("device", "batch")}
     if model is not None:
         given["model"] = model

@@ -198,6 +198,9 @@ def test_a_worker_answers_raises_and_dies(python: str) -> None:
         w.ask(os.listdir, "nowhere")
     with pytest.raises(WorkerDiedError, match="with exit code 3"):
         w.ask(os._exit, 3)
+    w.printed()
+    w.ask(print, "aloud")
+    assert w.printed() == "aloud\n"
     before = w.ask(os.getpid)
     w.close()
     assert not psutil.pid_exists(before)
