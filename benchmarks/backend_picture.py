@@ -190,7 +190,7 @@ def active_speaker(footage: Footage, choice: str) -> Tried:
     truths = finished(footage.dataset, footage.wild)
     found = found_tracks(footage.dataset, list(truths))
     for source, _, tables in _scored(footage, tried, backend=choice, sync="heuristic"):
-        asd = {(r.track_id, r.k): r.score for r in t.ASD_FRAMES.rows(tables[t.ASD_FRAMES]) if r.score is not None}  # type: ignore[arg-type]
+        asd = {(r.track_id, r.k): r.score for r in t.ASD_FRAMES.rows(tables[t.ASD_FRAMES])}  # type: ignore[arg-type]
         for p in points(truths[source], found[source]) if source in truths else ():
             score = asd.get((p.track or "", p.k))
             if p.scored and score is not None and p.true in ("speak", "listen", "idle"):

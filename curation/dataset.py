@@ -220,14 +220,21 @@ class Dataset:
         wanted = set(table.column_names)
         return any(not wanted <= set(pq.read_schema(self.store.path(f)).names) for f in {files[0], files[-1]})
 
-    def query(self, sql: str) -> duckdb.DuckDBPyRelation:
+    def query(self, sql: str, *, shut: bool = False) -> duckdb.DuckDBPyRelation:
         """Run SQL and return a DuckDB relation (`.df()`, `.arrow()`, `.fetchall()`).
 
+        Args:
+            sql: what is asked.
+            shut: one SELECT that reads this dataset and nothing else, and writes nothing: for SQL of others.
+
         Raises:
-            DatasetError: the SQL does not parse, or names something that does not exist.
+            DatasetError: the SQL does not parse, names something that does not exist, or does what it may not.
         """
         try:
-            relation = self.connect(tables=_named_in(sql)).sql(sql)
+            con = self.connect(tables=_named_in(sql), shut=shut)
+            if shut and [s.type for s in con.extract_statements(sql)] != [duckdb.StatementType.SELECT]:
+                raise DatasetError("a query is one SELECT; what it may do besides takes --unsafe")
+            relation = con.sql(sql)
         except duckdb.Error as e:
             raise DatasetError(f"query failed: {e}") from e
         if relation is None:

@@ -111,9 +111,12 @@ def query(
     sql: Annotated[str, typer.Argument(help="SQL over the dataset's tables")],
     format_: Annotated[str, typer.Option("--format", help="table, csv, json or parquet")] = "table",
     out_: Annotated[Path | None, typer.Option("--out", help="write to a file instead")] = None,
+    unsafe: Annotated[
+        bool, typer.Option("--unsafe", help="let it read and write other files too, and be more than one SELECT")
+    ] = False,
 ) -> None:
-    """Run SQL over the dataset."""
-    queries.query(out, dataset, sql, format_, out_)
+    """Run SQL over the dataset: one SELECT, which reads this dataset and nothing else."""
+    queries.query(out, dataset, sql, format_, out_, unsafe)
 
 
 @app.command()

@@ -22,10 +22,10 @@ from workflows.usage import UsageError
 FORMATS = ("table", "csv", "json", "parquet")
 
 
-def query(out: Console, target: str, sql: str, format_: str, file: Path | None) -> None:
-    """Run SQL and print or write the result."""
+def query(out: Console, target: str, sql: str, format_: str, file: Path | None, unsafe: bool) -> None:
+    """Run SQL and print or write the result; unless it is `unsafe`, it can reach this dataset alone."""
     check_format(format_, file)
-    show(out, Dataset(target).query(sql).to_arrow_table(), format_, file)
+    show(out, Dataset(target).query(sql, shut=not unsafe).to_arrow_table(), format_, file)
 
 
 def check_format(format_: str, file: Path | None) -> None:
