@@ -208,8 +208,9 @@ def test_a_worker_answers_raises_and_dies(python: str) -> None:
 
 
 DRIVER = """
-import os, sys, time
+import os, signal, sys, time
 from curation.pythons.worker import worker
+signal.signal(signal.SIGINT, signal.default_int_handler)  # where tests run in the background it is ignored
 w = worker(sys.argv[1])
 print(w.ask(os.getpid), flush=True)
 w.ask(time.sleep, 600)

@@ -16,6 +16,7 @@ from curation.review.guard import Guard
 from curation.review.server import serving
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.browser,
     pytest.mark.skipif(path_of_browser() is None, reason="no Chromium on the path"),
 ]
