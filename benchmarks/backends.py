@@ -62,8 +62,6 @@ UNKNOWN = {
     "Transcriber": "word_times.py, against known words",
     "Aligner": "word_times.py, against known words",
     "Captioner": "rules have no rival here: the other is a served model",
-    "Transcriber": "word_times.json has them",
-    "Aligner": "word_times.json has them",
     "ImageTextEmbedder": "a model of one's own, and none here",
     "VectorScorer": "a head of one's own, and none here",
     "SpeakingEvidence": "one back-end; its weights are judged by fit_speaking.py",

@@ -32,7 +32,6 @@ import yaml
 
 from curation.dataset import FORMAT_VERSION, Dataset
 from curation.decisions import account
-from curation.engine.inputs import UNIT_IDS
 from curation.engine.run import Job, write_workflow
 from curation.engine.step import Stepper
 from curation.engine.workflow import resolve
@@ -42,6 +41,7 @@ from curation.storage.compaction import tidy
 from curation.storage.store import Store, parquet_bytes, table_file
 from schemas import tables as t
 from schemas.table import Table
+from schemas.units import UNITS
 from workflows import catalog
 
 SEGMENT_S = 4.0
@@ -271,7 +271,7 @@ def write_source(stepper: Stepper, root: Path, source_id: str, per_source: int, 
         "segments": [str(i) for i in made[t.SEGMENTS]["segment_id"].to_pylist()],
     }
     digests = {
-        kind: {str(r[UNIT_IDS[kind]]): fingerprint(row=r) for r in made[t.TABLES[kind]].to_pylist()} for kind in live
+        kind: {str(r[UNITS[kind].id]): fingerprint(row=r) for r in made[t.TABLES[kind]].to_pylist()} for kind in live
     }
     with stepper.remembering():
         n_windows: int | None = None

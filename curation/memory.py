@@ -13,6 +13,7 @@ import pyarrow as pa
 from curation.stage import Outputs, Stage, WorkItem
 from schemas.table import Table
 from schemas.time import windows
+from schemas.units import UNITS
 
 
 class MemoryInputs:
@@ -57,7 +58,6 @@ def run_chain(
     Gated stages get every unit of their gate's kind. `duration_s` and `window_s` cut the windows (seconds).
     """
     parts = dict(tables or {})
-    unit_ids = {"sources": "source_id", "shots": "shot_id", "tracks": "track_id", "segments": "segment_id"}
     for stage in stages:
         inputs = MemoryInputs(media, parts)
         items = [WorkItem(source_id)]
@@ -65,10 +65,8 @@ def run_chain(
             spans = windows(duration_s, window_s)
             items = [WorkItem(source_id, w, i, len(spans)) for i, w in enumerate(spans)]
         elif stage.gate is not None:
-            units: list[str] = []
-            for table in parts:
-                if table.name == stage.gate:
-                    units = [str(u) for u in inputs.read(table)[unit_ids[stage.gate]].to_pylist()]
+            unit = UNITS[stage.gate]
+            units = [str(u) for u in inputs.read(unit.table)[unit.id].to_pylist()]
             items = [WorkItem(source_id, units=tuple(units))]
         outputs: list[Outputs] = [stage.run(item, inputs) for item in items]
         for table in stage.writes:

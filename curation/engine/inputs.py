@@ -13,8 +13,6 @@ from curation.storage.store import Store, table_file
 from schemas.table import Table
 from schemas.tables import IDENTITY_DECISIONS, LABELS
 
-UNIT_IDS = {"sources": "source_id", "shots": "shot_id", "tracks": "track_id", "segments": "segment_id"}
-
 
 class StoreInputs:
     """Inputs of one item. `keep` maps id columns to the ids that are alive; `sources` is for dataset stages.

@@ -17,7 +17,6 @@ import pyarrow.compute as pc
 
 from curation.decisions.decide import alive
 from curation.engine.heap import release
-from curation.engine.inputs import UNIT_IDS
 from curation.engine.source_state import SourceState
 from curation.engine.stage_call import Answer, Call, Stages, StageSetupError
 from curation.engine.workflow import Pipeline, ResolvedStage
@@ -25,7 +24,8 @@ from curation.stage import Outputs, WorkItem
 from curation.storage.commits import Commit, commit_file, fingerprint, write_commit
 from curation.storage.store import Store, table_file
 from schemas import tables as t
-from schemas.policy import Policy
+from schemas.policy import Policy, UnitKind
+from schemas.units import UNITS
 
 __all__ = ["StageSetupError", "StepResult", "Stepper"]
 
@@ -163,7 +163,7 @@ class Stepper(SourceState):
                 return (yield from self._gated(resolved, item, path))
             if cls.gate_mode != "once":
                 item = replace(item, units=units)
-                keep[UNIT_IDS[cls.gate]] = frozenset(units)
+                keep[UNITS[cls.gate].id] = frozenset(units)
         name = commit_file(resolved.name, item, windowed)
         commit = self.commit(name)
         if commit is not None and self.retry and commit.errors:
@@ -231,7 +231,7 @@ class Stepper(SourceState):
     ) -> Step:
         cls = resolved.cls
         assert cls.gate is not None
-        column = UNIT_IDS[cls.gate]
+        column = UNITS[cls.gate].id
         base = self._fingerprint(resolved, item, {}, exclude=cls.gate)
         digests = self._unit_digests(cls.gate, item.source_id)
         keys = {u: fingerprint(base=base, unit=digests[u]) for u in digests}
@@ -318,14 +318,14 @@ class Stepper(SourceState):
         base = self._fingerprint(resolved, item, {}, exclude=cls.gate)
         return all(u in digests and k == fingerprint(base=base, unit=digests[u]) for u, k in commit.units.items())
 
-    def _unit_digests(self, gate: str, source_id: str) -> dict[str, str]:
+    def _unit_digests(self, gate: UnitKind, source_id: str) -> dict[str, str]:
         """Hash every row of a table of units, by id; once while `remembering`."""
         memo = {} if self._memo is None else self._memo
         key = ("digests", gate, source_id)
         if key not in memo:
             table = t.TABLES[gate]
             rows = self.store.read_table(table_file(table, source_id), table).to_pylist()
-            memo[key] = {str(r[UNIT_IDS[gate]]): fingerprint(row=r) for r in rows}
+            memo[key] = {str(r[UNITS[gate].id]): fingerprint(row=r) for r in rows}
         found: dict[str, str] = memo[key]
         return found
 
