@@ -36,6 +36,7 @@ def test_store_reads_what_it_wrote(bucket: str) -> None:
     assert not store.exists("a/b.bin") and store.read_json("none.json") is None
 
 
+@pytest.mark.slow
 def test_workflow_from_and_to_object_storage(bucket: str, tmp_path: Path) -> None:
     folder = write_sources(tmp_path / "in", a=GOOD, b={**GOOD, "duration_s": 7.0})
     client = boto3.client("s3", endpoint_url=os.environ["AWS_ENDPOINT_URL"])
