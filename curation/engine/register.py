@@ -21,6 +21,7 @@ import pyarrow.fs as pafs
 from curation.storage.store import Store, table_file
 from schemas import tables as t
 from schemas.places import local_path, with_endpoint, written
+from schemas.printable import printable
 from schemas.tables.registry import ForgottenRow, InputRow
 
 VIDEO_SUFFIXES = frozenset(
@@ -180,7 +181,7 @@ def register(store: Store, named: Iterable[Named]) -> pa.Table:
         known[n.path] = InputRow(
             path=n.path,
             source_id=source_id,
-            name=_shown(n.path.rsplit("/", 1)[-1]),
+            name=printable(n.path.rsplit("/", 1)[-1]),
             bytes=size,
             modified_ns=modified,
             license=n.rights.get("license"),
@@ -208,11 +209,6 @@ def read_forgotten(store: Store) -> pa.Table:
         return store.read_table(table_file(t.FORGOTTEN), t.FORGOTTEN)
     except FileNotFoundError:
         return t.FORGOTTEN.empty()
-
-
-def _shown(name: str) -> str:
-    """Return a file's name with what a terminal or a page would not print as text (ESC, line ends) written out."""
-    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in name)
 
 
 def _stat(path: str) -> tuple[int, int]:

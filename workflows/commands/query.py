@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table as RichTable
 
 from curation.dataset import Dataset
+from schemas.printable import printable
 from workflows.usage import UsageError
 
 FORMATS = ("table", "csv", "json", "parquet")
@@ -88,4 +89,4 @@ def _cell(value: Any) -> str:
 
     if isinstance(value, bytes):
         return f"<{len(value)} bytes>"
-    return escape(f"{value:.4g}" if isinstance(value, float) else str(value))
+    return escape(f"{value:.4g}" if isinstance(value, float) else printable(str(value)))
