@@ -105,7 +105,7 @@ def one(protocol: str, setting: str, choice: str, footage: Footage) -> dict[str,
         made = part.provenance(choice)
         tried = CASES[protocol](part.build(), footage, choice)
     except (PartNotInstalledError, WeightsNotFound, UseError) as e:
-        return {"unknown": str(e).split(";")[0].splitlines()[0]}
+        return {"unknown": str(e).split(": looked for")[0].split(";")[0].splitlines()[0]}
     if tried is None:
         return {"unknown": "nothing at work, nothing to measure"}
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
