@@ -6,6 +6,7 @@ import importlib.metadata
 import math
 import os
 import socket
+from collections import Counter
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -62,7 +63,7 @@ class TestEveryTranscriber:
         assert all(a.start_s <= b.start_s for a, b in pairwise(words))
         assert all(any(s.start_s <= w.start_s <= w.end_s <= s.end_s for s in speech) for w in words)
         assert all(0 <= w.probability <= 1 and w.timed_by is None and w.text == w.text.strip() for w in words)
-        assert sum(w.end_s - w.start_s < 0.02 for w in words) <= 1, "words crowded at one time"
+        assert max(Counter(round(w.start_s, 2) for w in words).values()) <= 2, "words crowded at one time"
         assert (transcript.language, math.isnan(transcript.language_probability)) == ("en", True)
         for s in transcript.segments:
             assert s.words and (s.start_s, s.end_s) == (s.words[0].start_s, s.words[-1].end_s)
