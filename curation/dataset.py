@@ -28,12 +28,13 @@ from curation.storage.store import Store, StoreError, table_file
 from schemas import tables as t
 from schemas.extensions import declare, from_json
 from schemas.table import Column, Table
+from schemas.tables.output import FORMER_KEY
 from schemas.units import RIGHTS, UNITS
 
 FORMAT_VERSION = 1
 """Raised when the layout of a dataset changes incompatibly."""
-
-
+BUCKETS = 256
+"""Folders over which the sources' files are spread, by the first two digits of their ids."""
 SLICE_BYTES = 4 * 2**20
 """Compressed bytes of tracks and segments in a slice: some hundred thousand segments."""
 
@@ -66,6 +67,8 @@ class Dataset:
             self.info: dict[str, Any] | None = self.store.read_json("dataset.json")
         except OSError as e:
             raise DatasetError(f"cannot read {path}: {e}") from e
+        if self.info is not None and not isinstance(self.info, dict):
+            raise DatasetError(f"{path}/dataset.json is damaged; `lpm verify --repair` writes it again")
         if self.info is None:
             raise DatasetError(f"{path} is not a dataset (it has no dataset.json); make one with `lpm run`")
         if self.info.get("format") != FORMAT_VERSION:
@@ -88,7 +91,7 @@ class Dataset:
 
         `times` as large for what looks at a few columns only: every slice costs a tenth of a second.
         """
-        sizes: dict[str, int] = dict.fromkeys((f"{i:02x}" for i in range(256)), 0)
+        sizes: dict[str, int] = dict.fromkeys((f"{i:02x}" for i in range(BUCKETS)), 0)
         for table in (t.TRACKS, t.SEGMENTS):
             for name, size in self.store.sizes(f"tables/{table.name}").items():
                 bucket = name.split("/bucket=")[1][:2]
@@ -108,10 +111,12 @@ class Dataset:
         whole, parts = self._files(table, sources)
         if not whole and not parts:
             return table.empty().select(names or list(table.column_names))
+        former = self._former(table, whole)
         chosen = None
         if sources is not None and table.grain == "dataset":
             chosen = pads.field("source_id").isin(sorted(sources))
-        rows = self._dataset(table, whole, parts).to_table(columns=names, filter=chosen)
+        files = self._dataset(table, whole, parts) if former is None else pads.dataset(former)
+        rows = files.to_table(columns=names, filter=chosen)
         keys = [k for k in table.key if k in rows.column_names]
         return rows.sort_by([(k, "ascending") for k in keys]) if keys else rows
 
@@ -124,6 +129,8 @@ class Dataset:
         wanted = None if sources is None else frozenset(sources)
         root = f"tables/{table.name}"
         buckets = part.buckets if part is not None else wanted and sorted({s[:2] for s in wanted})
+        if part is not None and len(part.buckets) == BUCKETS:
+            buckets = None  # one listing, not one a bucket: on object stores each is a request
         prefixes = [root] if buckets is None else [f"{root}/bucket={b}" for b in buckets]
         whole: list[str] = []
         single: list[Part] = []
@@ -172,6 +179,8 @@ class Dataset:
             shut: let SQL reach the dataset's own files and nothing else: a policy's predicates are data.
         """
         con = duck.connect(catalog)
+        if catalog != ":memory:":
+            con.execute("SET file_search_path = $1", [self.store.root])
         for table in t.TABLES.values() if tables is None else tables:
             self._create_view(con, table, part, sources, persistent=catalog != ":memory:")
         if tables is None or t.INPUTS in tables:
@@ -204,13 +213,18 @@ class Dataset:
         if parts and persistent:
             raise StoreError(f"{table.name} holds rows that newer files replace; `lpm compact` clears them away")
         if parts or (whole and not self.store.local):
-            con.register(f"_{table.name}", self._dataset(table, whole, parts))
+            former = self._former(table, whole)
+            con.register(f"_{table.name}", self._dataset(table, whole, parts) if former is None else former)
             rows = f'SELECT * FROM "_{table.name}"'
         elif whole:
-            listed = ", ".join("'" + self.store.path(f).replace("'", "''") + "'" for f in whole)
+            # A catalogue goes with its folder, so its views name files as they lie in it.
+            paths = whole if persistent else [self.store.path(f) for f in whole]
+            listed = ", ".join("'" + f.replace("'", "''") + "'" for f in paths)
             rows = f"SELECT * FROM read_parquet([{listed}])"
             if self._older(table, whole):
-                rows = f"{_no_rows(table)} UNION ALL BY NAME SELECT * FROM read_parquet([{listed}], union_by_name=true)"
+                renamed = f" RENAME ({FORMER_KEY} AS {table.key[0]})" if self._has_former_key(table, whole) else ""
+                read = f"read_parquet([{listed}], union_by_name=true)"
+                rows = f"{_no_rows(table)} UNION ALL BY NAME SELECT *{renamed} FROM {read}"
         if whole and table.grain == "dataset":
             rows += _narrowed(table, part, sources)
         con.execute(f'CREATE OR REPLACE VIEW "{table.name}" AS {rows}')
@@ -219,6 +233,21 @@ class Dataset:
         """Say whether files lack columns, as an older version of the program wrote them; looks at both ends."""
         wanted = set(table.column_names)
         return any(not wanted <= set(pq.read_schema(self.store.path(f)).names) for f in {files[0], files[-1]})
+
+    def _has_former_key(self, table: Table, files: list[str]) -> bool:
+        if table.name != t.MANIFEST.name or not files:
+            return False
+        return FORMER_KEY in pq.read_schema(self.store.path(files[0]), filesystem=self.store.filesystem()).names
+
+    def _former(self, table: Table, files: list[str]) -> pa.Table | None:
+        """Return a manifest whose key has its former name, as it would be written now; None for any other table."""
+        if not self._has_former_key(table, files):
+            return None
+        rows = pq.read_table(self.store.path(files[0]), filesystem=self.store.filesystem())
+        held = dict(zip(rows.column_names, rows.columns, strict=True))
+        held[table.key[0]] = held.pop(FORMER_KEY)
+        nothing: dict[str, Any] = {f.name: pa.array([None] * rows.num_rows, f.type) for f in table.schema}
+        return pa.table({name: held.get(name, none) for name, none in nothing.items()})
 
     def query(self, sql: str, *, shut: bool = False) -> duckdb.DuckDBPyRelation:
         """Run SQL and return a DuckDB relation (`.df()`, `.arrow()`, `.fetchall()`).
@@ -236,7 +265,8 @@ class Dataset:
                 raise DatasetError("a query is one SELECT; what it may do besides takes --unsafe")
             relation = con.sql(sql)
         except duckdb.Error as e:
-            raise DatasetError(f"query failed: {e}") from e
+            hint = "\nThe manifest's key is segment_id, as in every table." if f'"{FORMER_KEY}"' in str(e) else ""
+            raise DatasetError(f"query failed: {e}{hint}") from e
         if relation is None:
             raise DatasetError("the query returns no rows; write a SELECT")
         return relation
@@ -248,7 +278,11 @@ class Dataset:
         return out
 
     def write_catalog(self) -> None:
-        """(Re)build catalog.duckdb, commented views over the dataset's files; local datasets only."""
+        """(Re)build catalog.duckdb, commented views over the dataset's files; local datasets only.
+
+        The views name files relative to the folder, so that a copy of it reads its own: open the catalogue there, or
+        say `SET file_search_path = 'FOLDER'`.
+        """
         if not self.store.local:
             return
         path = self.store.local_path("catalog.duckdb")

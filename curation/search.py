@@ -71,15 +71,15 @@ def vector_model(dataset: Dataset) -> str:
     return str(found[0][0])
 
 
-def like(dataset: Dataset, sample_id: str) -> Wanted:
+def like(dataset: Dataset, segment_id: str) -> Wanted:
     """Return a sample's own vector. Raises SearchError where there is none."""
     with _manifest(dataset) as con:
-        row = con.execute("SELECT vector, vector_model FROM manifest WHERE sample_id = ?", [sample_id]).fetchone()
+        row = con.execute("SELECT vector, vector_model FROM manifest WHERE segment_id = ?", [segment_id]).fetchone()
     if row is None:
-        raise SearchError(f"there is no sample {sample_id!r} in the manifest of {dataset.store.uri}")
+        raise SearchError(f"there is no sample {segment_id!r} in the manifest of {dataset.store.uri}")
     if row[0] is None:
-        raise SearchError(f"sample {sample_id} has no vector: run the stage clip_vectors with a model")
-    return Wanted(np.asarray(row[0], np.float32), str(row[1]), sample_id)
+        raise SearchError(f"sample {segment_id} has no vector: run the stage clip_vectors with a model")
+    return Wanted(np.asarray(row[0], np.float32), str(row[1]), segment_id)
 
 
 def nearest(dataset: Dataset, wanted: Wanted, among: Among, limit: int) -> pa.Table:
@@ -87,12 +87,12 @@ def nearest(dataset: Dataset, wanted: Wanted, among: Among, limit: int) -> pa.Ta
     size = len(wanted.vector)
     sql = f"""
         WITH hits AS (
-            SELECT sample_id, array_cosine_similarity(vector::FLOAT[{size}], $vector::FLOAT[{size}]) AS similarity
-            FROM manifest WHERE vector_model = $model AND sample_id <> $but AND {among.sql}
-            ORDER BY similarity DESC, sample_id LIMIT {limit:d}
+            SELECT segment_id, array_cosine_similarity(vector::FLOAT[{size}], $vector::FLOAT[{size}]) AS similarity
+            FROM manifest WHERE vector_model = $model AND segment_id <> $but AND {among.sql}
+            ORDER BY similarity DESC, segment_id LIMIT {limit:d}
         )
-        SELECT similarity, sample_id, state, split, duration_s, caption FROM hits JOIN manifest USING (sample_id)
-        ORDER BY similarity DESC, sample_id
+        SELECT similarity, segment_id, state, split, duration_s, caption FROM hits JOIN manifest USING (segment_id)
+        ORDER BY similarity DESC, segment_id
     """
     return _run(dataset, sql, wanted, among)
 
@@ -102,12 +102,12 @@ def nearest_references(dataset: Dataset, wanted: Wanted, among: Among, limit: in
     size = len(wanted.vector)
     sql = f"""
         WITH shown AS (
-            SELECT sample_id, identity_id, unnest(reference_vectors) AS one,
-                unnest(list_filter(members, lambda m: contains(m.name, '.ref_'))).name AS member
-            FROM manifest WHERE vector_model = $model AND sample_id <> $but AND {among.sql}
+            SELECT segment_id, identity_id, unnest(reference_vectors) AS one,
+                segment_id || '.' || unnest(reference_names) AS member
+            FROM manifest WHERE vector_model = $model AND segment_id <> $but AND {among.sql}
         )
         SELECT array_cosine_similarity(any_value(one)::FLOAT[{size}], $vector::FLOAT[{size}]) AS similarity,
-            min(member) AS member, min(sample_id) AS sample_id, min(identity_id) AS identity_id, count(*) AS n_samples
+            min(member) AS member, min(segment_id) AS segment_id, min(identity_id) AS identity_id, count(*) AS n_samples
         FROM shown WHERE one IS NOT NULL GROUP BY hash(one)
         ORDER BY similarity DESC, member LIMIT {limit:d}
     """
@@ -121,19 +121,19 @@ def near_duplicates(dataset: Dataset, above: float, among: Among, limit: int) ->
     """
     model = vector_model(dataset)
     sql = f"""
-        SELECT sample_id, vector, dense_rank() OVER (ORDER BY source_id) AS source
-        FROM manifest WHERE vector_model = $model AND {among.sql} ORDER BY sample_id
+        SELECT segment_id, vector, dense_rank() OVER (ORDER BY source_id) AS source
+        FROM manifest WHERE vector_model = $model AND {among.sql} ORDER BY segment_id
     """
     rows = _run(dataset, sql, Wanted(np.zeros(0, np.float32), model), among)
     chunks: list[Any] = ManifestRow.vector.of(rows).chunks
     flat = [np.asarray(chunk.flatten(), np.float32) for chunk in chunks]
     vectors = np.concatenate([*flat, np.zeros(0, np.float32)]).reshape(rows.num_rows, -1 if rows.num_rows else 1)
     found = near_pairs(vectors, rows["source"].to_numpy(), above, limit)
-    ids = ManifestRow.sample_id.of(rows)
+    ids = ManifestRow.segment_id.of(rows)
     return pa.table(
         {
             "similarity": pa.array([alike for alike, _, _ in found], pa.float32()),
-            "sample_id": pa.array([ids[i].as_py() for _, i, _ in found], pa.string()),
+            "segment_id": pa.array([ids[i].as_py() for _, i, _ in found], pa.string()),
             "other_id": pa.array([ids[j].as_py() for _, _, j in found], pa.string()),
         }
     )

@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict
 
+from curation.faults import fault_of
 from schemas.parts import MEASURED
 from schemas.table import Row, Table
 from schemas.time import Interval
@@ -155,13 +156,18 @@ class Together(Protocol):
 
 
 def error_of(unit_id: str, e: BaseException) -> UnitError:
-    """Describe an exception for the quarantine: its code or class, message, and last traceback frames."""
+    """Describe an exception for the quarantine: its code or class, message, and last traceback frames.
+
+    What can only be a fault of the program is called a bug.
+    """
     code = str(getattr(e, "code", "")) or type(e).__name__
     frames = traceback.format_exception(type(e), e, e.__traceback__)
     # Paths differ between machines and engines; file names and lines are what a reader needs.
     short = [line for line in "".join(frames[-4:]).splitlines()][-12:]
     short = [strip_directory(line) for line in short]
     message = str(e).removeprefix(f"{code}: ") or type(e).__name__
+    if fault_of(e) == "bug":
+        code, message = "bug", f"{code}: {message}"
     return UnitError(unit_id, code, message, "\n".join(short))
 
 
@@ -180,7 +186,8 @@ Rows = Mapping[Table, Iterable[Row]]
 def each_unit(units: Iterable[str], measure: Callable[[str], Rows]) -> Outputs:
     """Measure units one by one; a unit that raises is recorded as failed and its neighbours go on.
 
-    `measure(unit_id)` returns rows per table. Returns the merged, validated tables of all units that worked.
+    `measure(unit_id)` returns rows per table. Returns the merged, validated tables of all units that worked. What is no
+    fault of the unit (too little memory, the network, the machine) is raised.
     """
     parts: dict[Table, list[pa.Table]] = {}
     out = Outputs()
@@ -188,9 +195,9 @@ def each_unit(units: Iterable[str], measure: Callable[[str], Rows]) -> Outputs:
         try:
             # At once: rows of numbers take fifty times the memory as Python objects.
             made = {table: table.from_rows(rows) for table, rows in measure(unit).items()}
-        except (MemoryError, KeyboardInterrupt):
-            raise
         except Exception as e:  # recorded with stage, class and message: the quarantine is the handler
+            if fault_of(e) not in ("item", "bug"):
+                raise
             out.errors.append(error_of(unit, e))
             continue
         for table, part in made.items():

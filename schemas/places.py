@@ -81,10 +81,20 @@ def replacing(target: Path) -> Iterator[IO[bytes]]:
 
 
 def with_endpoint(uri: str) -> str:
-    """Add AWS_ENDPOINT_URL to an s3:// URI, so that other S3 servers than Amazon's are reached the usual way."""
+    """Add to an s3:// URI how Arrow is to reach it: AWS_ENDPOINT_URL where it is set, one PUT for a small file.
+
+    Other S3 servers than Amazon's are named by that variable everywhere.
+    """
+    if not uri.startswith("s3://"):
+        return uri
+    if "allow_delayed_open" not in uri:  # else Arrow begins an upload in parts before it knows the size
+        uri = f"{uri}{_mark(uri)}allow_delayed_open=true"
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-    if not uri.startswith("s3://") or not endpoint or "endpoint_override" in uri:
+    if not endpoint or "endpoint_override" in uri:
         return uri
     scheme, _, host = endpoint.partition("://")
-    mark = "&" if "?" in uri else "?"
-    return f"{uri}{mark}endpoint_override={host}&scheme={scheme}&allow_bucket_creation=true"
+    return f"{uri}&endpoint_override={host}&scheme={scheme}&allow_bucket_creation=true"
+
+
+def _mark(uri: str) -> str:
+    return "&" if "?" in uri else "?"

@@ -45,6 +45,7 @@ class Rule(BaseModel):
     on: UnitKind = Field(description="kind of unit the rule looks at")
     step: Step = Field(description="funnel step it belongs to")
     keep: str = Field(min_length=1, description="SQL predicate over the unit's view; true = keep")
+    says: str = Field(default="", description="what is wrong with a unit that it leaves out, for people to read")
     why: str = Field(default="", description="where the threshold comes from")
 
 

@@ -1,8 +1,7 @@
 """What a sample's `.json` member holds: all that a trainer or an auditor needs without the rest of the dataset.
 
 Times named `*_s` inside `words` and `states` are seconds from the start of the clip; `source.start_s` and
-`source.end_s` place the clip in its source. Members of a sample, by key suffix: `.mp4` (25 fps, no sound),
-`.speak.flac` and `.listen.flac` (48 kHz mono, n_frames * 1920 samples), `.json`, and `.ref_<kind>_<n>.jpg`.
+`source.end_s` place the clip in its source. `schemas.members` says which other members there are.
 """
 
 from __future__ import annotations
@@ -129,9 +128,9 @@ class StateRun(_Model):
 
 
 class ReferenceRef(_Model):
-    """One reference image member."""
+    """One reference image."""
 
-    member: str = Field(description="key suffix, e.g. ref_global_0.jpg")
+    member: str = Field(description="ref.jpg, or the name of a file in refs.tar, e.g. ref_view_0.jpg")
     kind: ReferenceKind
     source_id: str
     time_s: float = Field(description="on the clock of its own source")
@@ -156,7 +155,7 @@ class Sample(_Model):
     """The `.json` member."""
 
     sample_id: str
-    format: Literal[1] = 1
+    format: Literal[1, 2] = Field(default=2, description="1: each reference is a member of its own name")
     state: State
     category: str = Field(default="Unknown", description="LPM 1.0's class of the clip, e.g. Listen_dialogue")
     split: str

@@ -59,6 +59,14 @@ class Table(Generic[R]):
         return tuple(c.name for c in self.columns)
 
     @property
+    def described(self) -> pa.Schema:
+        """The Arrow schema with each column's meaning and unit as the metadata of its field."""
+        said: list[dict[bytes | str, bytes | str]] = [
+            {"comment": c.doc, **({"unit": c.unit} if c.unit else {})} for c in self.columns
+        ]
+        return pa.schema([f.with_metadata(m) for f, m in zip(self.schema, said, strict=True)])
+
+    @property
     def schema(self) -> pa.Schema:
         """The Arrow schema."""
         return _schema(self.columns)

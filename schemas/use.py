@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import difflib
+import functools
 import hashlib
 import importlib
 import inspect
@@ -182,7 +183,8 @@ def _source(module: str, folder: Path) -> str | None:
     return None
 
 
-def imports(source: str) -> set[str]:
+@functools.lru_cache(maxsize=256)  # each stage of a module asks, several times a run
+def imports(source: str) -> frozenset[str]:
     """Return the names of the modules that a source text imports, relative ones left out."""
     out = set()
     for node in ast.walk(ast.parse(source)):
@@ -190,4 +192,4 @@ def imports(source: str) -> set[str]:
             out |= {a.name for a in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             out |= {node.module, *(f"{node.module}.{a.name}" for a in node.names)}
-    return out
+    return frozenset(out)

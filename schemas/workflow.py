@@ -16,6 +16,16 @@ class Resources(BaseModel):
     gpus: float = Field(default=0.0, ge=0, description="GPUs; fractions share one")
     batch: int = Field(default=1, ge=1, description="items that a worker takes at once, by stages with run_many")
     memory_gb: float = Field(default=0.0, ge=0, description="reserved memory in GiB; 0 = unreserved")
+    attempts: int = Field(
+        default=3, ge=1, description="attempts that may end without a result (a crash, no memory, no end) for one item"
+    )
+    max_memory_gb: float = Field(
+        default=0.0, ge=0, description="memory in GiB at which an attempt is ended; 0 = nine tenths of the machine's"
+    )
+    max_s: float = Field(
+        default=0.0, ge=0,
+        description="seconds after which an attempt is ended; 0 = ten minutes, and two more for each second of media",
+    )  # fmt: skip
     custom: dict[str, float] = Field(default_factory=dict, description="custom Ray resources")
 
 

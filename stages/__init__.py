@@ -5,6 +5,7 @@ SHIPPED = {
     "scan": "stages.scan.scan:Scan",
     "tracks": "stages.tracks.tracks:Tracks",
     "speech": "stages.speech.speech:Speech",
+    "channels": "stages.speech.channels:Channels",
     "active_speaker": "stages.speech.active_speaker:ActiveSpeakerStage",
     "attribution": "stages.attribution.attribution:Attribution",
     "pairing": "stages.pairing.pairing:Pairing",

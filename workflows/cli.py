@@ -2,12 +2,13 @@
 
 Exit codes: 0 all well, 1 the request could not be carried out (the sentence says why), 2 wrong usage, a package that
 is not installed or a Python that does not fit, 3 done, but some items are in quarantine (`--allow-quarantine` turns
-that into 0).
+that into 0) or still have work to do, 130 stopped by Ctrl-C or SIGTERM.
 """
 
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,18 +19,24 @@ from rich.console import Console
 from curation import extras
 from curation.pythons.find import OtherPythonError
 from lpm_train.tools import cli as trainer
+from workflows.checking import check as checks
+from workflows.checking import one_file
+from workflows.commands import card as cards
+from workflows.commands import exports, identities, jobs, labels, recipes
 from workflows.commands import forget as forgetting
-from workflows.commands import identities, jobs, labels
 from workflows.commands import models as model_files
 from workflows.commands import new as templates
+from workflows.commands import plan as plans
 from workflows.commands import query as queries
 from workflows.commands import review as reviews
 from workflows.commands import schema as contracts
 from workflows.commands import search as searches
 
 app = typer.Typer(
-    name="lpm", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+    name="lpm", no_args_is_help=True, pretty_exceptions_enable=False,
     help="Conversation video in, WebDataset shards of speaking, listening and idle clips out.",
+    epilog="Exit codes: 0 all well; 1 it could not be carried out, or a check failed; 2 wrong usage, or a package "
+    "that is not installed; 3 done, but items are in quarantine (run --allow-quarantine makes that 0); 130 Ctrl-C.",
 )  # fmt: skip
 models = typer.Typer(no_args_is_help=True, help="Model weights: what is needed, where it is found, fetching it.")
 new = typer.Typer(no_args_is_help=True, help="Begin a stage or a back-end of your own in this folder.")
@@ -37,6 +44,9 @@ app.add_typer(models, name="models")
 app.add_typer(new, name="new")
 app.add_typer(labels.app, name="labels")
 app.add_typer(identities.app, name="identities")
+app.add_typer(recipes.app, name="recipe")
+app.add_typer(exports.exports, name="export")
+app.add_typer(exports.imports, name="import")
 app.add_typer(trainer.train, name="train")
 
 out = Console(soft_wrap=True)
@@ -52,6 +62,9 @@ WorkflowOption = Annotated[
 WaitOption = Annotated[bool, typer.Option(help="do not check that the cluster can place every stage (autoscaling)")]
 NamesArgument = Annotated[list[str] | None, typer.Argument(help="names; none = all that are required")]
 NewName = Annotated[str, typer.Argument(help="name of the module: small letters, digits and _")]
+OneFile = Annotated[str, typer.Argument(help="a video file")]
+KeptOption = Annotated[str | None, typer.Option("--out", help="keep the measurements as this dataset")]
+JsonOption = Annotated[bool, typer.Option("--json", help="print JSON")]
 PolicyOption = Annotated[str | None, typer.Option("--policy", help="built-in policy or YAML file")]
 
 
@@ -66,18 +79,40 @@ def run(
     set_: Annotated[list[str] | None, typer.Option("--set", help="stage.setting=value")] = None,
     retry: Annotated[bool, typer.Option("--retry", help="try quarantined items again")] = False,
     wait_for_nodes: WaitOption = False,
+    wait: Annotated[bool, typer.Option("--wait", help="wait for another run that writes the dataset")] = False,
     commercial: Annotated[
         bool, typer.Option("--commercial", help="refuse models whose licence is for research only, or not known")
     ] = False,
     allow_quarantine: Annotated[bool, typer.Option(help="exit 0 even when items are in quarantine")] = False,
+    in_process: Annotated[
+        bool, typer.Option("--in-process", help="run stages in the process that runs the steps, for debuggers")
+    ] = False,
 ) -> None:
     """Run a workflow: measure every input, decide, pack, report. Run it again to go on or to add inputs."""
-    quarantined = jobs.run(
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # whoever ends a run ends it in order
+    quarantined, pending = jobs.run(
         err, out, inputs or [], out_, workflow, policy, engine, address, set_ or [],
-        retry=retry, wait_for_nodes=wait_for_nodes, commercial=commercial,
+        retry=retry, wait_for_nodes=wait_for_nodes, commercial=commercial, wait=wait, in_process=in_process,
     )  # fmt: skip
-    if quarantined and not allow_quarantine:
+    if pending or (quarantined and not allow_quarantine):
         raise typer.Exit(3)
+
+
+@app.command()
+def plan(
+    inputs: InputsArgument = None,
+    workflow: Annotated[str, typer.Option(help="built-in workflow or YAML file")] = "conversation",
+    like: Annotated[
+        str | None, typer.Option(metavar="DATASET", help="take the rates from a finished dataset of like footage")
+    ] = None,
+    nodes: Annotated[list[int] | None, typer.Option(min=1, help="machines; may be given several times")] = None,
+    cores: Annotated[int, typer.Option(min=1, help="cores of one machine")] = 16,
+    sample: Annotated[int, typer.Option(min=1, help="files whose headers are opened")] = 200,
+    seed: Annotated[int, typer.Option(help="which files those are")] = 0,
+    json_: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+) -> None:
+    """Say what a run over these inputs will take: hours of video, core-hours by stage, time on n machines."""
+    plans.plan(out, inputs or [], workflow, like, nodes or [1, 4, 16, 64], cores, sample, seed, json_)
 
 
 @app.command()
@@ -109,7 +144,7 @@ def review(
 def query(
     dataset: Target,
     sql: Annotated[str, typer.Argument(help="SQL over the dataset's tables")],
-    format_: Annotated[str, typer.Option("--format", help="table, csv, json or parquet")] = "table",
+    format_: Annotated[str, typer.Option("--format", help="table, long (whole values), csv, json, parquet")] = "table",
     out_: Annotated[Path | None, typer.Option("--out", help="write to a file instead")] = None,
     unsafe: Annotated[
         bool, typer.Option("--unsafe", help="let it read and write other files too, and be more than one SELECT")
@@ -135,12 +170,19 @@ def search(
     where: Annotated[str | None, typer.Option(metavar="SQL", help="condition over the manifest's columns")] = None,
     limit: Annotated[int, typer.Option(min=1, help="most rows")] = 20,
     model: Annotated[str | None, typer.Option(help="where the model lies here; default: as the workflow says")] = None,
-    format_: Annotated[str, typer.Option("--format", help="table, csv, json or parquet")] = "table",
+    format_: Annotated[str, typer.Option("--format", help="table, long (whole values), csv, json, parquet")] = "table",
     out_: Annotated[Path | None, typer.Option("--out", help="write to a file instead")] = None,
+    exact: Annotated[bool, typer.Option("--exact", help="compare all samples even where there is an index")] = False,
+    index: Annotated[
+        bool, typer.Option("--index", help="make an index for large datasets, and search nothing")
+    ] = False,
 ) -> None:
     """Find samples by words, by another sample, or those that show nearly the same, by their vectors."""
-    asked = searches.Asked(text, like, duplicates, above, references, state, where, limit, model)
-    searches.search(out, dataset, asked, format_, out_)
+    if index:
+        searches.build_index(out, dataset)
+        return
+    asked = searches.Asked(text, like, duplicates, above, references, state, where, limit, model, exact)
+    searches.search(out, err, dataset, asked, format_, out_)
 
 
 @app.command()
@@ -211,16 +253,86 @@ def verify(
         bool | None, typer.Option(help="decode every packed sample too; default: where the packages for it are here")
     ] = None,
     tables: Annotated[bool, typer.Option("--tables", help="check the tables only and open no shard")] = False,
+    root: Annotated[
+        str | None, typer.Option(help="the hash that the whole dataset must have, as printed before")
+    ] = None,
+    repair: Annotated[bool, typer.Option("--repair", help="mend first what can be mended from what is intact")] = False,
 ) -> None:
-    """Check hashes, offsets, audio and video lengths, conservation, and that every id joins."""
-    if jobs.verify(out, dataset, media, tables):
+    """Certify a dataset: hashes, samples against tables, decoded media, conservation, ids; prints its root."""
+    if jobs.verify(out, dataset, media, tables, root, repair):
         raise typer.Exit(1)
+
+
+@app.command()
+def check(
+    foreign: Annotated[
+        str, typer.Argument(metavar="FOREIGN", help="a folder of clips, WebDataset tars, Parquet with media, or a file")
+    ],
+    out_: Annotated[
+        str | None, typer.Option("--out", help="where findings and measurements go; default: check-NAME here")
+    ] = None,
+    ignore: Annotated[list[str] | None, typer.Option(metavar="FINDING", help="leave out a kind of finding")] = None,
+    limit: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help="another threshold")] = None,
+    field: Annotated[
+        list[str] | None,
+        typer.Option(metavar="FIELD=COLUMN", help="where fps, identity, ... are; @folder, @name:REGEX"),
+    ] = None,
+    tracks: Annotated[
+        bool, typer.Option("--tracks", help="the two channels of the sound are speak and listen")
+    ] = False,
+    engine: Annotated[str, typer.Option(help="ray or local")] = "local",
+    address: Annotated[str | None, typer.Option(help="Ray address; none starts a local Ray")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="stage.setting=value")] = None,
+    json_: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+) -> None:
+    """Hold a dataset that others published against what is measured of it; changes nothing there.
+
+    Exit codes: 0 no finding, 1 findings, 2 it could not be checked.
+    """
+    if checks.run(
+        err, out, foreign, out_, ignore or [], limit or [], field or [], engine, address, set_ or [],
+        two_tracks=tracks, as_json=json_,
+    ):  # fmt: skip
+        raise typer.Exit(1)
+
+
+@app.command()
+def sync(file: OneFile, out_: KeptOption = None, json_: JsonOption = False) -> None:
+    """Say how far the sound of one file is from the lips, and how sure that is."""
+    one_file.sync(err, out, file, out_, json_)
+
+
+@app.command()
+def states(file: OneFile, out_: KeptOption = None, json_: JsonOption = False) -> None:
+    """Say who speaks, listens or is idle when, in one file."""
+    one_file.states(err, out, file, out_, json_)
+
+
+@app.command()
+def people(
+    file: OneFile,
+    portraits: Annotated[Path | None, typer.Option(help="folder to write one portrait of each person to")] = None,
+    out_: KeptOption = None,
+    json_: JsonOption = False,
+) -> None:
+    """Say who is seen in one file: people, when, where, for how long."""
+    one_file.people(err, out, file, portraits, out_, json_)
 
 
 @app.command()
 def report(dataset: Target) -> None:
     """Write report/index.html."""
     jobs.report(out, dataset)
+
+
+@app.command()
+def card(
+    dataset: Target,
+    name: Annotated[str | None, typer.Option(help="what the dataset is called; default: its folder's name")] = None,
+    url: Annotated[str | None, typer.Option(help="where it is published")] = None,
+) -> None:
+    """Write the dataset's card (README.md, as Hugging Face reads it) and Croissant metadata (croissant.json)."""
+    cards.card(out, dataset, name, url)
 
 
 @app.command()
@@ -246,6 +358,17 @@ def new_stage(name: NewName) -> None:
 def new_annotator(name: NewName) -> None:
     """Write a back-end (a voice activity detector), and its test."""
     templates.new(out, "annotator", name, Path.cwd())
+
+
+@app.command()
+def demo(
+    out_: Annotated[str, typer.Option("--out", help="the dataset to make")] = "demo/dataset",
+) -> None:
+    """Fetch a small real clip and the weights, run the workflow on it, and show what came out."""
+    from workflows.demo import demo as shown  # its models' runtimes take a second to import
+
+    if any(shown(err, out, out_)):
+        raise typer.Exit(3)
 
 
 @models.command("list")
@@ -296,7 +419,8 @@ def main(arguments: list[str] | None = None) -> Any:
         if absent is None and not isinstance(e, jobs.EXPECTED):
             raise
         err.print(f"lpm: {absent or e}", markup=False, highlight=False, style="red")
-        sys.exit(1 if absent is None and not isinstance(e, OtherPythonError) else 2)
+        unusable = absent is not None or isinstance(e, OtherPythonError) or command == ["check"]
+        sys.exit(2 if unusable else 1)
     except KeyboardInterrupt:
         err.print("lpm: stopped; finished work is kept, run the same command to go on", markup=False)
         sys.exit(130)

@@ -1,4 +1,4 @@
-"""The local engine: one item after another, in this process or a stage's own. For debugging, tests and small jobs."""
+"""The local engine: one item after another, in a worker's process, or in this one for debugging."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from curation.stage import WorkItem
 
 
 class LocalEngine:
-    """Runs in this process, but for stages that name another Python."""
+    """Runs on this machine, one step at a time."""
 
     name = "local"
 
@@ -23,7 +23,8 @@ class LocalEngine:
         stepper = job.stepper()
         preflight(stepper, job.pipeline.stages)
         for source in work:
-            _run_source(stepper, source, report)
+            with stepper.store.recalling():
+                _run_source(stepper, source, report)
         stepper.close()
 
 

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from curation.stage import WorkItem
 from curation.storage.store import Store, table_file
 from schemas.table import Table
-from schemas.tables import IDENTITY_DECISIONS, LABELS
+from schemas.tables import IDENTITY_DECISIONS, LABEL_TABLES
 
 
 class StoreInputs:
@@ -31,16 +31,19 @@ class StoreInputs:
         whole: Collection[Table] = (),
     ) -> None:
         self._store, self._item, self._media = store, item, media
+        self.opened = False
+        """the source's file was asked for"""
         self._keep = dict(keep or {})
         self._sources = sources
         # What people said may name a track that is gone, and is matched by time and place.
-        self._whole = {LABELS, IDENTITY_DECISIONS, *whole}
+        self._whole = {*LABEL_TABLES, IDENTITY_DECISIONS, *whole}
         self.saved: dict[str, str] = {}
         """files that the stage wrote itself -> SHA-256"""
 
     @property
     def media(self) -> Path:
         """Local path of the source's file."""
+        self.opened = True
         return self._media()
 
     def read(self, table: Table) -> pa.Table:

@@ -7,9 +7,11 @@ Rights come from a sidecar `NAME.rights.json` beside the file, or from columns o
 
 from __future__ import annotations
 
+import difflib
 import glob
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,6 +36,8 @@ VIDEO_SUFFIXES = frozenset(
 
 _LIST_SUFFIXES = frozenset({".csv", ".parquet", ".jsonl"})
 RIGHTS = ("license", "rights_holder", "consent")
+LISTED = ("path", *RIGHTS, "session")
+"""Columns of a list."""
 
 
 class InputError(ValueError):
@@ -50,8 +54,10 @@ class Named:
     session: str | None = None
 
 
-def expand(inputs: Iterable[str], exclude: str | None = None) -> list[Named]:
-    """Expand inputs to files, sorted by path, each once. `exclude` is the dataset's own directory.
+def expand(inputs: Iterable[str], exclude: str | None = None, skipped: Counter[str] | None = None) -> list[Named]:
+    """Expand inputs to files, sorted by path, each once.
+
+    `exclude` is the dataset's own directory; `skipped` counts, by suffix, the files in folders that are no videos.
 
     Raises:
         InputError: a path does not exist, a folder or glob holds no video, a list is malformed.
@@ -60,21 +66,24 @@ def expand(inputs: Iterable[str], exclude: str | None = None) -> list[Named]:
         exclude = None  # nothing of ours is there yet, so everything there is the user's
     found: dict[str, Named] = {}
     for text in inputs:
-        for named in _expand_one(text, exclude):
+        for named in _expand_one(text, exclude, Counter() if skipped is None else skipped):
             if named.path not in found or named.rights or named.session:
                 found[named.path] = named
     return [found[p] for p in sorted(found)]
 
 
-def _expand_one(text: str, exclude: str | None) -> Iterator[Named]:
+def _expand_one(text: str, exclude: str | None, skipped: Counter[str]) -> Iterator[Named]:
     file = local_path(text)
     if file is None:
         yield from _remote(text)
         return
     path, text = file.absolute(), str(file)
     if path.is_dir():
-        files = [p for p in sorted(path.rglob("*")) if p.suffix.lower() in VIDEO_SUFFIXES and p.is_file()]
-        files = [p for p in files if exclude is None or not p.is_relative_to(exclude)]
+        held = [p for p in sorted(path.rglob("*")) if p.is_file()]
+        held = [p for p in held if exclude is None or not p.is_relative_to(exclude)]
+        files = [p for p in held if p.suffix.lower() in VIDEO_SUFFIXES]
+        others = (p for p in held if p.suffix.lower() not in VIDEO_SUFFIXES and not p.name.endswith(".rights.json"))
+        skipped.update(p.suffix.lower() or p.name for p in others)
         if not files:
             raise InputError(f"no video in folder {text!r} (looked for {', '.join(sorted(VIDEO_SUFFIXES))})")
         yield from (_local(p) for p in files)
@@ -136,6 +145,13 @@ def _list(path: Path) -> Iterator[Named]:
         raise InputError(f"cannot read the list {path.name}: {e}") from e
     if "path" not in frame.columns:
         raise InputError(f"the list {path.name} has no column 'path' (it has {', '.join(map(str, frame.columns))})")
+    for other in (str(c) for c in frame.columns if c not in LISTED):
+        near = difflib.get_close_matches(other.lower(), LISTED, 1, 0.5)
+        meant = f"; did you mean {near[0]!r}" if near else ""
+        raise InputError(
+            f"the list {path.name} has a column {other!r}, which says nothing here{meant}. "
+            f"There are: {', '.join(LISTED)}; take other columns out"
+        )
     if frame.empty:
         raise InputError(f"the list {path.name} has no rows")
     for n, row in enumerate([{str(k): v for k, v in r.items()} for r in frame.to_dict("records")], start=1):
@@ -169,12 +185,14 @@ def register(store: Store, named: Iterable[Named]) -> pa.Table:
     known = {row.path: row for row in t.INPUTS.rows(read_registry(store))}
     gone = set(ForgottenRow.source_id.values(read_forgotten(store)))
     for n in named:
-        size, modified = _stat(n.path)
+        size, modified = stat(n.path)
         old = known.get(n.path)
         if old is not None and (old.bytes, old.modified_ns) == (size, modified):
             source_id = old.source_id
         else:
             source_id = _sha256(n.path)[:16]
+            if stat(n.path) != (size, modified):
+                raise InputError(f"{n.path} is being written; run again when it is complete, or leave it out")
         if source_id in gone:
             known.pop(n.path, None)
             continue
@@ -211,7 +229,8 @@ def read_forgotten(store: Store) -> pa.Table:
         return t.FORGOTTEN.empty()
 
 
-def _stat(path: str) -> tuple[int, int]:
+def stat(path: str) -> tuple[int, int]:
+    """Return size in bytes and time of change in ns of a file, wherever it lies. Raises InputError where none is."""
     file = local_path(path)
     if file is not None:
         if not file.is_file():

@@ -12,10 +12,12 @@ import json
 import os
 import platform
 import time
+import traceback
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
 from typing import Any, Literal, Protocol
 
 import pyarrow as pa
@@ -25,20 +27,25 @@ from curation.decisions import account
 from curation.decisions.ledger import Balance
 from curation.decisions.progress import next_stage
 from curation.decisions.rules import check_policy
+from curation.engine.breaker import Breaker
 from curation.engine.dataset_step import dataset_step
 from curation.engine.register import Named, read_registry, register
-from curation.engine.step import StageSetupError, Stepper, StepResult
+from curation.engine.step import Stepper, StepResult
 from curation.engine.user_code import record
 from curation.engine.workflow import Pipeline, describe
+from curation.faults import fault_of
 from curation.forget.strip import keep_sources
 from curation.pack.shards import ShardIndex
 from curation.storage.compaction import tidy
+from curation.storage.lease import leased
+from curation.storage.seal import sealing
 from curation.storage.store import Store, StoreError
 from schemas import tables as t
 from schemas.document import data_contract
 from schemas.extensions import own, to_json
 from schemas.policy import Policy
 from schemas.tables.registry import InputRow
+from schemas.use import OURS
 
 
 class RunStoppedError(RuntimeError):
@@ -66,10 +73,15 @@ class Job:
     """what the run said at its start, for `status` and the report"""
     licences: Mapping[str, Mapping[str, str]] | None = None
     """of the models at work, by the setting that chooses them, where all were asked to be free for commercial use"""
+    in_process: bool = False
+    """run stages in the process that runs the steps, for debuggers; what ends it then ends the run"""
+    run_id: str = ""
 
     def stepper(self) -> Stepper:
         """Open the store and return a stepper without models."""
-        return Stepper(Store(self.store_uri), self.pipeline, self.policy, self.retry)
+        return Stepper(
+            Store(self.store_uri), self.pipeline, self.policy, self.retry, run_id=self.run_id, apart=not self.in_process
+        )
 
 
 class Engine(Protocol):
@@ -107,6 +119,11 @@ class Outcome:
         """Sources, tracks or segments in quarantine."""
         return sum(b.counts["quarantined"] for b in self.balances)
 
+    @property
+    def pending(self) -> int:
+        """Sources, tracks or segments that still have work to do."""
+        return sum(b.counts["pending"] for b in self.balances)
+
 
 Packer = Callable[[Job], Shards]
 Event = Callable[[str, Any], None]
@@ -119,6 +136,7 @@ def run(
     *,
     packer: Packer | None = None,
     event: Event = lambda kind, value: None,
+    wait: bool = False,
 ) -> Outcome:
     """Run a workflow over a dataset; see the module's description.
 
@@ -129,22 +147,28 @@ def run(
         packer: assembles shards after the dataset stages; None = no shards.
         event: told ("forgotten", paths left out), ("work", sources), ("step", StepResult), ("phase", name) as they
             happen.
+        wait: for another run on the same dataset to end, rather than to be refused.
 
     Raises:
         PolicyError, RunStoppedError, StageSetupError, StoreError, LedgerError.
     """
     check_policy(job.policy)
     store = Store(job.store_uri)
-    with locked(store):
+    with locked(store, wait=wait):
         _open_dataset(store, job)
         store.remove_temporaries()
         run_id = time.strftime("%Y%m%dT%H%M%S") + "-" + uuid.uuid4().hex[:6]
+        job = replace(job, run_id=run_id)
         log = _Log(store, run_id, job)
         steps: Counter[tuple[str, str]] = Counter()
-        breaker = _Breaker(job)
+        breaker = Breaker(store)
+        last = {s.name for s in job.pipeline.after[-1:]}
+        ended: set[str] = set()
 
         def report(result: StepResult) -> None:
             steps[result.stage, result.status] += 1
+            if result.stage in last:
+                ended.add(result.source_id)
             log.step(result)
             event("step", result)
             breaker.see(result)
@@ -162,12 +186,19 @@ def run(
             event("phase", "plan")
             work = plan(job, inputs)
             event("work", work)
-            if work:
+            stuck: dict[str, str] = {}
+            while work:
                 event("phase", "sources")
                 engine.run(job, work, report)
+                left = _left(job, [w for w in work if w.source_id not in ended])
+                if left == stuck:
+                    break
+                stuck, work = left, [w for w in work if w.source_id in left]
             balances, packed = conclude(job, store, packer, report, event)
         except BaseException as e:
             log.close(f"{type(e).__name__}: {e}", [])
+            if (told := log.unexpected(e)) is not None:
+                raise RunStoppedError(told) from e
             raise
         log.close("done", balances)
         return Outcome(run_id, balances, steps, packed)
@@ -199,8 +230,16 @@ def plan(job: Job, inputs: pa.Table) -> list[SourceWork]:
     first: dict[str, SourceWork] = {}
     for row in t.INPUTS.rows(inputs):
         first.setdefault(row.source_id, SourceWork(row.source_id, row.path, row.bytes))
-    work = [w for w in first.values() if next_stage(stepper, w.source_id) is not None]
+    with stepper.store.recalling(listing=True):
+        work = [w for w in first.values() if next_stage(stepper, w.source_id) is not None]
     return sorted(work, key=lambda w: (-w.bytes, w.source_id))
+
+
+def _left(job: Job, work: list[SourceWork]) -> dict[str, str]:
+    """Return the next stage of the sources that an engine did not bring to their end, by id: it lost workers."""
+    stepper = job.stepper()
+    found = {w.source_id: next_stage(stepper, w.source_id) for w in work}
+    return {source_id: stage for source_id, stage in found.items() if stage is not None}
 
 
 def _open_dataset(store: Store, job: Job) -> None:
@@ -239,7 +278,7 @@ def write_policy(store: Store, policy: Policy) -> None:
 def drop_orphans(store: Store, inputs: pa.Table) -> None:
     """Remove tables, commits, clips and names of sources that no input refers to any more (replaced or forgotten)."""
     live = set(InputRow.source_id.values(inputs))
-    for prefix in ("commits", "tables", "clips"):
+    for prefix in ("commits", "tables", "clips", "faults"):
         for name in list(store.tables(prefix) if prefix == "tables" else store.names(prefix)):
             base = name.rsplit("/", 1)[-1]
             if "/bucket=" in name and base[:16] not in live:
@@ -248,10 +287,21 @@ def drop_orphans(store: Store, inputs: pa.Table) -> None:
 
 
 @contextlib.contextmanager
-def locked(store: Store) -> Iterator[None]:
-    """Hold the dataset's lock, so that no two commands write one dataset; the lock dies with the process."""
-    if not store.local:
+def locked(store: Store, *, wait: bool = False) -> Iterator[None]:
+    """Hold the dataset alone, so that no two commands write it: by a lock that dies with the process, or a lease.
+
+    Raises:
+        RunStoppedError: another command holds it, and we do not `wait` for its end.
+    """
+    with _alone(store, wait=wait), sealing(store):
         yield
+
+
+@contextlib.contextmanager
+def _alone(store: Store, *, wait: bool) -> Iterator[None]:
+    if not store.local:
+        with leased(store, wait=wait) if store.uri.startswith("s3://") else contextlib.nullcontext():
+            yield
         return
     import fcntl
 
@@ -263,7 +313,7 @@ def locked(store: Store) -> Iterator[None]:
         raise StoreError(f"cannot write to {store.uri}: {e.strerror}; choose a writable --out") from e
     with handle:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except OSError as e:
             raise RunStoppedError(f"another run is writing {store.uri}; wait for it or choose another dataset") from e
         yield
@@ -279,7 +329,7 @@ class _Log:
         self._flushed = 0.0
         facts = {
             "run_id": run_id,
-            "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+            "started": datetime.now(UTC).isoformat(timespec="microseconds"),
             "machine": {"platform": platform.platform(), "python": platform.python_version(), "cpus": os.cpu_count()},
             "pipeline": json.loads(describe(job.pipeline)),
             "policy": job.policy.model_dump(mode="json"),
@@ -299,6 +349,20 @@ class _Log:
         self._store.write(f"runs/{self._run_id}/log.jsonl", "".join(f"{line}\n" for line in self._lines).encode())
         self._flushed = time.monotonic()
 
+    def unexpected(self, e: BaseException) -> str | None:
+        """Put an error that is no answer of ours into a file, and return the sentence that names it."""
+        if not isinstance(e, Exception) or type(e).__module__.split(".")[0] in OURS:
+            return None
+        name = f"runs/{self._run_id}/traceback.txt"
+        with contextlib.suppress(StoreError):
+            self._store.write(name, "".join(traceback.format_exception(e)).encode(errors="replace"))
+        whose = {"transient": "what it reads or writes cannot be reached", "memory": "there is too little memory"}
+        why = whose.get(fault_of(e), "this is a fault of the program or of the machine, not of the data")
+        return (
+            f"the run stopped on {platform.node()}: {type(e).__name__}: {e}; {why}. Finished work is kept, run the "
+            f"same command again to go on; the traceback is in {self._store.uri}/{name}"
+        )
+
     def close(self, outcome: str, balances: list[Balance]) -> None:
         with contextlib.suppress(StoreError):  # the error that ended the run is the one to report
             self._flush()
@@ -308,48 +372,3 @@ class _Log:
                 "balances": [asdict(b) for b in balances],
             }
             self._store.write_json(f"runs/{self._run_id}/outcome.json", facts)
-
-
-class _Breaker:
-    """Stops a run in which a stage fails on everything in the same way: that is a broken machine, not bad data.
-
-    Errors that carry a media error code are about the file and never count. What the broken stage had put into
-    quarantine is taken back, so that the next run tries again.
-    """
-
-    LIMIT = 3
-
-    def __init__(self, job: Job) -> None:
-        self._job = job
-        self._failed: dict[str, list[StepResult]] = {}
-        self._worked: set[str] = set()
-
-    def see(self, result: StepResult) -> None:
-        if result.status == "ran":
-            self._worked.add(result.stage)
-        if result.status != "error" or result.stage in self._worked or not _is_exception(result.message):
-            return
-        same = self._failed.setdefault(result.stage, [])
-        same.append(result)
-        kinds = {_kind(r.message) for r in same}
-        sources = {r.source_id for r in same}
-        if len(sources) >= self.LIMIT and len(kinds) == 1:
-            store = Store(self._job.store_uri)
-            for r in same:
-                for name in store.names(f"commits/{r.stage}/bucket={r.source_id[:2]}"):
-                    if name.rsplit("/", 1)[-1].startswith(r.source_id):
-                        store.delete(name)
-            raise StageSetupError(
-                f"stage {result.stage!r} failed on each of the first {len(sources)} sources with {same[0].message}. "
-                "That points to the installation, not to the data, so the run stopped and nothing was quarantined; "
-                "mend it and run the same command again"
-            )
-
-
-def _kind(message: str) -> str:
-    return message.split(": ")[1] if message[:1].isdigit() else message.split(": ")[0]
-
-
-def _is_exception(message: str) -> bool:
-    """Exception class names are capitalised; media error codes are not."""
-    return _kind(message)[:1].isupper()

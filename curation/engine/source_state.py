@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +18,21 @@ import pyarrow.compute as pc
 from curation.decisions.decide import Decisions, evaluate, unit_tables
 from curation.engine.workflow import Pipeline, ResolvedStage
 from curation.stage import WorkItem
-from curation.storage.commits import Commit, commit_file, read_commit
+from curation.storage.commits import Commit, commit_file, fingerprint, official, read_record
 from curation.storage.store import Store, table_file
 from schemas import tables as t
 from schemas.policy import Policy, UnitKind
 from schemas.table import Table
 from schemas.tables.registry import SourceRow
-from schemas.time import windows
-from schemas.units import ACROSS
+from schemas.time import Interval, windows
+from schemas.units import ACROSS, RIGHTS
+
+
+def within(rows: list[dict[str, Any]], span: Interval | None) -> list[dict[str, Any]]:
+    """Return the rows whose stretch touches a span of time; all of them where there is none."""
+    if span is None:
+        return rows
+    return [r for r in rows if r["start_s"] <= span.end_s and r["end_s"] >= span.start_s]
 
 
 class SourceState:
@@ -43,14 +51,18 @@ class SourceState:
         finally:
             self._memo = None
 
-    def commit(self, name: str) -> Commit | None:
-        """Read a commit by its file name."""
+    def record(self, name: str) -> Commit | None:
+        """Read a commit or the attempts at one, by its file name."""
         if self._memo is None:
-            return read_commit(self.store, name)
+            return read_record(self.store, name)
         if name not in self._memo:
-            self._memo[name] = read_commit(self.store, name)
+            self._memo[name] = read_record(self.store, name)
         found: Commit | None = self._memo[name]
         return found
+
+    def commit(self, name: str) -> Commit | None:
+        """Read a commit by its file name."""
+        return official(self.record(name))
 
     def source_windows(self, source_id: str) -> int:
         """Return how many scan windows a probed source has; 0 when it is not probed."""
@@ -92,20 +104,31 @@ class SourceState:
     def _decide(self, source_id: str, down_to: UnitKind) -> Decisions:
         tables: dict[str, pa.Table] = {}
         for table in unit_tables():
-            if table in ACROSS:
+            if table in ACROSS or table.name in self._never:
                 continue
-            name = table_file(t.INPUTS) if table.name == "rights" else table_file(table, source_id)
-            try:
-                if table.name == "rights":
-                    rows = self.store.read_table(name, t.INPUTS).filter(pc.field("source_id") == source_id)
-                    tables["rights"] = rows.select(list(table.column_names)).slice(0, 1)
-                else:
-                    rows = self.store.read_table(name, table)
-                    if set(table.column_names) <= set(rows.column_names):
-                        tables[table.name] = rows  # else an older version's table: its stage is going to run again
-            except FileNotFoundError:
+            if table.name == "rights":
+                tables["rights"] = self._rights.filter(pc.field("source_id") == source_id).slice(0, 1)
                 continue
+            with contextlib.suppress(FileNotFoundError):
+                rows = self.store.read_table(table_file(table, source_id), table)
+                if set(table.column_names) <= set(rows.column_names):
+                    tables[table.name] = rows  # else an older version's table: its stage is going to run again
         return evaluate(self.policy, tables, down_to)
+
+    @cached_property
+    def _rights(self) -> pa.Table:
+        """The rights of every source, which no step changes."""
+        columns = list(RIGHTS.column_names)
+        try:
+            return self.store.read_table(table_file(t.INPUTS), t.INPUTS).select(columns)
+        except FileNotFoundError:
+            return t.INPUTS.empty().select(columns)
+
+    @cached_property
+    def _never(self) -> frozenset[str]:
+        """Tables of units that nobody has written and no stage writes, so that no source is asked for one."""
+        foreign = [x for x in unit_tables() if x not in ACROSS and x is not RIGHTS and self.pipeline.writer(x) is None]
+        return frozenset(x.name for x in foreign if not self.store.directories(f"tables/{x.name}"))
 
     def source_commits(self, source_id: str, before: str | None = None) -> Iterator[Commit]:
         """Yield a source's commits in the order of stages, up to the stage named `before`."""
@@ -132,6 +155,9 @@ class SourceState:
     def content(self, table: Table, item: WorkItem) -> list[str]:
         """Return the content hashes of a table's committed files for one source, in order of windows."""
         writer = self.pipeline.writer(table)
+        if writer is None and table in t.LABEL_TABLES:
+            said = self.said(table, item.source_id)
+            return [fingerprint(rows=within(said, item.window))] if within(said, item.window) else []
         if writer is None:
             if table not in t.GIVEN:
                 return []
@@ -147,6 +173,19 @@ class SourceState:
             wrote = None if commit is None else commit.tables.get(table.name)
             out.append("" if commit is None else commit.status if wrote is None else wrote["sha256"])
         return out
+
+    def said(self, table: Table, source_id: str) -> list[dict[str, Any]]:
+        """Return what people said of a source, one of LABEL_TABLES, in order; once while `remembering`."""
+        memo = {} if self._memo is None else self._memo
+        key = ("said", table.name, source_id)
+        if key not in memo:
+            try:
+                rows = self.store.read_table(table_file(table, source_id), table).to_pylist()
+            except FileNotFoundError:
+                rows = []
+            memo[key] = sorted(rows, key=lambda r: str(r[table.key[0]]))
+        found: list[dict[str, Any]] = memo[key]
+        return found
 
     def media_s(self, item: WorkItem) -> float:
         """Return how many seconds of media an item is about; 0 when its source is not probed."""

@@ -1,15 +1,17 @@
-"""The one place where a stage is run on an item: in this process, or in that of the Python that it names.
+"""The one place where a stage is run on an item: in a process of its own, of this Python or another, or in this one.
 
-A step decides whether to run, and commits; what is between is here. What a stage warns of on the way, what its own
-process prints, and how it ended, all come back as data.
+A step decides whether to run, and commits; what is between is here. What a stage warns of on the way, what its process
+prints, how it ended and whose fault that was, all come back as data. Both engines run stages through here.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
+import platform
+import sys
 import time
-from collections import Counter
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -20,21 +22,25 @@ from curation.engine.fetch import MediaCache
 from curation.engine.heap import release
 from curation.engine.inputs import StoreInputs
 from curation.engine.workflow import ResolvedStage
-from curation.pythons.worker import WorkerDiedError, worker
+from curation.extras import absence
+from curation.faults import Fault, fault_of
+from curation.pythons.limits import NO_LIMITS, Limits
+from curation.pythons.worker import Worker, WorkerDiedError, worker
 from curation.stage import Outputs, Stage, UnitError, WorkItem, error_of, strip_directory
-from curation.storage.store import Store, StoreError
+from curation.storage.store import Store
 from schemas.use import OURS
 
 _FRAMES = 4
-DEATHS = 3
-"""How often in a row a stage's own process may die and is started again."""
+TRIES = 5
+"""How often a call is made that fails for a reason which may pass."""
+PAUSE_S, MOST_S = 1.0, 20.0
+"""Between the first two of them, and at most; each pause is up to twice the one before."""
 
 
 class StageSetupError(RuntimeError):
-    """A stage cannot work at all on this machine (missing weight or dependency): ends the run, not the item."""
+    """A stage cannot work, now or on this machine: ends the run, not the item."""
 
-
-_FATAL = (StoreError, StageSetupError, ImportError, MemoryError)
+    fault = "machine"
 
 
 @dataclass(frozen=True)
@@ -48,6 +54,9 @@ class Call:
     sources: tuple[tuple[str, int], ...] = ()
     whole: frozenset[str] = frozenset()
     """names of the tables that are not narrowed to what is alive"""
+    limits: Limits = NO_LIMITS
+    alone: bool = False
+    """it has cost a process before, so it is not to be run beside others"""
 
 
 @dataclass
@@ -59,6 +68,12 @@ class Answer:
     """files that the stage wrote itself -> SHA-256"""
     failed: UnitError | None = None
     """what the stage raised; it then has no outputs"""
+    fault: Fault | None = None
+    """whose fault that was"""
+    lost: str = ""
+    """how its process ended, or what it lacked: it may be called again"""
+    log: str = ""
+    """the whole traceback, or the end of what its process printed, where it failed"""
     said: tuple[str, ...] = ()
     """what our packages warned of"""
     printed: str = ""
@@ -68,21 +83,28 @@ class Answer:
 
 
 class Stages:
-    """Stages of one store with their models, each loaded once, here or in the process of its own Python."""
+    """Stages of one store with their models, each loaded once, in a worker's process or (not `apart`) in this one."""
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self._media = MediaCache()
+    def __init__(self, store: Store, *, apart: bool = True) -> None:
+        self._store, self._apart = store, apart
+        self._uri = store.root if store.local else store.uri  # a worker may have been started in another directory
+        self._media = MediaCache(store)
         self._built: dict[str, Stage] = {}
-        self._elsewhere: dict[str, ResolvedStage] = {}
-        self._deaths: Counter[str] = Counter()
+        self._elsewhere: dict[str, Worker] = {}
+
+    def _worker(self, resolved: ResolvedStage) -> Worker | None:
+        """Return the worker that runs a stage, None = this process."""
+        if not self._apart and not resolved.python:
+            return None
+        python = resolved.python or sys.executable
+        return self._elsewhere.setdefault(python, worker(python))
 
     def ready(self, resolved: ResolvedStage) -> None:
         """Load a stage's models. Raises StageSetupError where that fails."""
-        if resolved.python:
-            self._elsewhere[resolved.python] = resolved
+        at = self._worker(resolved)
+        if at is not None:
             try:
-                resolved.ask(_ready, self._store.uri)
+                at.ask(_ready, resolved.at_home(), self._uri)
             except WorkerDiedError as e:
                 raise StageSetupError(f"stage {resolved.name!r} cannot start: {e}: {_last(e.printed)}") from e
         elif resolved.name not in self._built:
@@ -94,13 +116,52 @@ class Stages:
     def run(self, calls: Sequence[Call]) -> list[Answer]:
         """Run one stage on items, together where it can; what it raises is in the answers.
 
-        What concerns the whole stage or the machine is raised: StageSetupError, StoreError, ImportError, MemoryError.
+        What may pass is tried again for a while. Raises StageSetupError for what concerns the whole stage, the machine
+        or the network.
         """
+        return [self._settled(call, answer) for call, answer in zip(calls, self.once(calls), strict=True)]
+
+    def _settled(self, call: Call, answer: Answer) -> Answer:
+        """Try again what may pass, and raise what is no item's fault."""
+        if answer.fault == "transient":
+            answer = self._patiently(call, answer)
+        if answer.failed is None or answer.lost or answer.fault in ("item", "bug"):
+            return answer
+        what = f"stage {call.resolved.name!r} on {platform.node()}: {answer.failed.error}: {answer.failed.message}"
+        if answer.fault == "machine":
+            raise StageSetupError(
+                f"{what}. That is for want of something on that machine, so the run stopped and nothing was "
+                "quarantined for it; mend it and run the same command again"
+            )
+        if answer.fault == "transient":
+            raise StageSetupError(
+                f"{what}, {TRIES} times. What it reads or writes cannot be reached, so the run stopped and nothing was "
+                "quarantined for it; run the same command again when it can"
+            )
+        at = self._worker(call.resolved)
+        if at is not None:
+            at.close(at_once=True)  # the next attempt has a process that nothing is left in
+        return replace(answer, lost="out of memory" if answer.fault == "memory" else "crashed (device)")
+
+    def _patiently(self, call: Call, answer: Answer) -> Answer:
+        from tenacity import Retrying, retry_if_result, stop_after_attempt, wait_random_exponential
+
+        again = Retrying(
+            stop=stop_after_attempt(TRIES - 1), wait=wait_random_exponential(PAUSE_S, MOST_S), sleep=_sleep,
+            retry=retry_if_result(lambda a: a.fault == "transient"), retry_error_callback=_last_of,
+        )  # fmt: skip
+        _sleep(PAUSE_S)
+        found: Answer = again(lambda: self.once([call])[0])
+        return found
+
+    def once(self, calls: Sequence[Call]) -> list[Answer]:
+        """Run one stage on items, and say in the answers what it raises, whosever fault that is."""
         if not calls:
             return []
         resolved = calls[0].resolved
-        if resolved.python:
-            return self._there(resolved, calls)
+        at = self._worker(resolved)
+        if at is not None:
+            return self._there(at, calls)
         self.ready(resolved)
         if len(calls) == 1 or not hasattr(resolved.cls, "run_many"):
             return [self._alone(call) for call in calls]
@@ -109,8 +170,8 @@ class Stages:
         with _listening() as said:
             try:
                 outputs = together.run_many([(c.item, i) for c, i in zip(calls, inputs, strict=True)])
-            except _FATAL:
-                raise
+                for call, i in zip(calls, inputs, strict=True):
+                    self._confirm(call, i)
             except Exception:  # whose fault it is, they tell one by one
                 return [self._alone(call) for call in calls]
         answers = [Answer(_declared(resolved, o), i.saved) for o, i in zip(outputs, inputs, strict=True)]
@@ -124,15 +185,22 @@ class Stages:
             keep=call.keep, sources=call.sources, whole=whole,
         )  # fmt: skip
 
+    def _confirm(self, call: Call, inputs: StoreInputs) -> None:
+        """Make sure that what a stage read of its source was the source. Raises SourceChangedError."""
+        if inputs.opened:
+            self._media.confirm(call.path, call.item.source_id)
+
     def _alone(self, call: Call) -> Answer:
         inputs = self._inputs(call)
         with _listening() as said:
             try:
                 outputs = self._built[call.resolved.name].run(call.item, inputs)
-            except _FATAL:
-                raise
+                self._confirm(call, inputs)
             except Exception as e:  # recorded with stage, class and message: the quarantine is the handler
-                return Answer(Outputs(), failed=error_of(call.item.source_id, e), said=tuple(said))
+                why, log = error_of(call.item.source_id, e), "".join(traceback.format_exception(e))
+                if (missing := absence(e)) is not None:
+                    why = replace(why, message=missing)
+                return Answer(Outputs(), failed=why, fault=fault_of(e), log=log, said=tuple(said))
         return Answer(_declared(call.resolved, outputs), inputs.saved, said=tuple(said))
 
     def close(self) -> None:
@@ -142,31 +210,33 @@ class Stages:
             if close is not None:
                 close()
         self._built.clear()
-        for resolved in self._elsewhere.values():
+        for at in self._elsewhere.values():
             with contextlib.suppress(WorkerDiedError):
-                resolved.ask(_close)
+                at.ask(_close)
         self._elsewhere.clear()
 
-    def _there(self, resolved: ResolvedStage, calls: Sequence[Call]) -> list[Answer]:
-        self._elsewhere[resolved.python] = resolved
+    def _there(self, at: Worker, calls: Sequence[Call]) -> list[Answer]:
+        resolved, limits = calls[0].resolved, calls[0].limits
+        limits = replace(limits, seconds=sum(c.limits.seconds for c in calls))
         try:
-            answers = resolved.ask(_run, self._store.uri, calls)
+            answers = at.ask_within(limits, _run, resolved.at_home(), self._uri, calls)
         except WorkerDiedError as e:
             if len(calls) > 1:
-                return [answer for call in calls for answer in self._there(resolved, [call])]
-            self._deaths[resolved.name] += 1
-            if (deaths := self._deaths[resolved.name]) > DEATHS:
-                raise StageSetupError(
-                    f"stage {resolved.name!r}: {e}, {deaths} times in a row, and was not started again: "
-                    f"{_last(e.printed)}"
-                ) from e
-            died = UnitError(calls[0].item.source_id, type(e).__name__, str(e), _where(e.printed))
-            return [Answer(Outputs(), failed=died, printed=e.printed)]
-        del self._deaths[resolved.name]
+                return [answer for call in calls for answer in self._there(at, [call])]
+            died = UnitError(calls[0].item.source_id, e.how, str(e), _where(e.printed))
+            return [Answer(Outputs(), failed=died, lost=e.how, log=e.printed, printed=e.printed)]
         for tables, answer in answers:
             answer.outputs.tables = {table: tables[table.name] for table in resolved.cls.writes if table.name in tables}
-        answers[0][1].printed = worker(resolved.python).printed()
+        answers[0][1].printed = at.printed()
         return [answer for _, answer in answers]
+
+
+def _last_of(tries: Any) -> Answer:
+    found: Answer = tries.outcome.result()
+    return found
+
+
+_sleep = time.sleep
 
 
 def _declared(resolved: ResolvedStage, outputs: Outputs) -> Outputs:
@@ -176,7 +246,7 @@ def _declared(resolved: ResolvedStage, outputs: Outputs) -> Outputs:
     return outputs
 
 
-# ---------------------------------------------------------------------------------- in the process of another Python
+# ---------------------------------------------------------------------------------- in the process of a worker
 
 _STAGES: dict[str, Stages] = {}
 """Of the store that the run is about."""
@@ -185,7 +255,7 @@ _STAGES: dict[str, Stages] = {}
 def _stages(uri: str) -> Stages:
     if uri not in _STAGES:
         _close()
-        _STAGES[uri] = Stages(Store(uri))
+        _STAGES[uri] = Stages(Store(uri), apart=False)
     return _STAGES[uri]
 
 
@@ -196,7 +266,7 @@ def _ready(resolved: ResolvedStage, uri: str) -> None:
 def _run(resolved: ResolvedStage, uri: str, calls: Sequence[Call]) -> list[tuple[dict[str, pa.Table], Answer]]:
     """Run calls as the driver would; tables go by their names, since a table is not plain data."""
     cpu = time.process_time()
-    answers = _stages(uri).run([replace(call, resolved=resolved) for call in calls])
+    answers = _stages(uri).once([replace(call, resolved=resolved) for call in calls])
     release()
     sent = []
     for answer in answers:
@@ -206,7 +276,7 @@ def _run(resolved: ResolvedStage, uri: str, calls: Sequence[Call]) -> list[tuple
     return sent
 
 
-def _close(_: ResolvedStage | None = None) -> None:
+def _close() -> None:
     for stages in _STAGES.values():
         stages.close()
     _STAGES.clear()

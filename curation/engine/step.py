@@ -10,26 +10,32 @@ import time
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from curation.decisions.decide import alive
+from curation.engine.attempts import AttemptLog, given_up
 from curation.engine.heap import release
-from curation.engine.source_state import SourceState
+from curation.engine.source_state import SourceState, within
 from curation.engine.stage_call import Answer, Call, Stages, StageSetupError
 from curation.engine.workflow import Pipeline, ResolvedStage
-from curation.stage import Outputs, WorkItem
-from curation.storage.commits import Commit, commit_file, fingerprint, write_commit
+from curation.pythons.limits import Limits
+from curation.stage import Outputs, UnitError, WorkItem
+from curation.storage.commits import Commit, commit_file, fingerprint, official, write_commit
 from curation.storage.store import Store, table_file
 from schemas import tables as t
-from schemas.policy import Policy, UnitKind
+from schemas.policy import Policy
+from schemas.time import Interval
 from schemas.units import UNITS
 
 __all__ = ["StageSetupError", "StepResult", "Stepper"]
 
 Status = Literal["ran", "skipped", "gated", "blocked", "error"]
+
+_LEAST_S, _FETCH_S, _PER_MEDIA_S = 600.0, 3600.0, 120.0
+"""Seconds that an attempt may take: at least; at least where a file has to come first; and for a second of media."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +74,15 @@ def result(
 
 End = tuple[Status, str]
 Step = Generator[Call, Answer, End]
+Attempt = Generator[Call, Answer, Answer]
+
+
+def _after(before: Answer | None, answer: Answer) -> Answer:
+    """Return an answer with what attempts before it told and used."""
+    if before is None:
+        return answer
+    said = (*before.said, f"went on after: {before.lost}", *answer.said)
+    return replace(answer, said=said, cpu_s=before.cpu_s + answer.cpu_s)
 
 
 def _advance(step: Step, answer: Answer | None = None) -> Call | End:
@@ -79,14 +94,28 @@ def _advance(step: Step, answer: Answer | None = None) -> Call | End:
         return end
 
 
+def _digest(row: dict[str, Any], said: Mapping[str, list[dict[str, Any]]]) -> str:
+    """Hash a unit's row and what people said of its time."""
+    if not any(said.values()):
+        return fingerprint(row=row)
+    span = Interval(row["start_s"], row["end_s"])
+    heard = {name: mine for name, rows in said.items() if (mine := within(rows, span))}
+    return fingerprint(row=row, said=heard) if heard else fingerprint(row=row)
+
+
 class Stepper(SourceState):
     """Runs steps against one store; models are loaded at most once."""
 
-    def __init__(self, store: Store, pipeline: Pipeline, policy: Policy, retry: bool = False) -> None:
+    def __init__(
+        self, store: Store, pipeline: Pipeline, policy: Policy, retry: bool = False, *, run_id: str = "",
+        apart: bool = True,
+    ) -> None:  # fmt: skip
+        """Begin. `apart`: stages run in a worker's process."""
         super().__init__(store, pipeline, policy)
         self.retry = retry
         self._dry = False
-        self._stages = Stages(store)
+        self._stages = Stages(store, apart=apart)
+        self._attempts = AttemptLog(store, run_id, retry)
         self._identities: dict[str, dict[str, str]] = {}
 
     # ------------------------------------------------------------------ models
@@ -122,15 +151,18 @@ class Stepper(SourceState):
         wall, cpu = time.perf_counter(), time.process_time()
         running = [self._step(resolved, item, path) for item, path in work]
         paused = [_advance(step) for step in running]
-        due = [n for n, at in enumerate(paused) if isinstance(at, Call)]
-        answers = dict(zip(due, self._stages.run([at for at in paused if isinstance(at, Call)]), strict=True))
-        ended = [_advance(step, answers[n]) if n in answers else paused[n] for n, step in enumerate(running)]
+        answers: dict[int, Answer] = {}
+        while due := {n: at for n, at in enumerate(paused) if isinstance(at, Call)}:
+            group = [n for n, call in due.items() if not call.alone] or [next(iter(due))]
+            for n, answer in zip(group, self._stages.run([due[n] for n in group]), strict=True):
+                answers[n] = _after(answers.get(n), answer)
+                paused[n] = _advance(running[n], answer)
         if answers:
             release()
         wall_s, cpu_s = (time.perf_counter() - wall) / len(work), (time.process_time() - cpu) / len(work)
         out = []
-        for n, ((item, _), end) in enumerate(zip(work, ended, strict=True)):
-            assert not isinstance(end, Call), "a step calls its stage once"
+        for n, ((item, _), end) in enumerate(zip(work, paused, strict=True)):
+            assert not isinstance(end, Call)
             window = item.window_index if resolved.cls.grain == "window" else None
             media_s = self.media_s(item) if end[0] == "ran" else 0.0
             out.append(result(resolved, item.source_id, window, end, wall_s, cpu_s, media_s, answers.get(n)))
@@ -165,17 +197,18 @@ class Stepper(SourceState):
                 item = replace(item, units=units)
                 keep[UNITS[cls.gate].id] = frozenset(units)
         name = commit_file(resolved.name, item, windowed)
-        commit = self.commit(name)
-        if commit is not None and self.retry and commit.errors:
-            commit = None
+        record = self.record(name)
+        if record is not None and self.retry and record.errors:
+            record = None
+        commit = official(record)
         if cls.gate_mode == "each":
-            return (yield from self._each(resolved, item, path, name, commit, keep))
+            return (yield from self._each(resolved, item, path, name, record, keep))
         key = self._fingerprint(resolved, item, {})
         if commit is not None and commit.fingerprint == key and self.intact(commit):
             return "skipped", ""
         if self._dry:
             return "ran", ""
-        return (yield from self._run_whole(resolved, item, path, name, key, keep))
+        return (yield from self._run_whole(resolved, item, path, name, key, keep, record))
 
     def _gated(self, resolved: ResolvedStage, item: WorkItem, path: str) -> Step:
         """Leave a stage out whose units the policy all stops; what it wrote of units that are no more goes."""
@@ -202,15 +235,16 @@ class Stepper(SourceState):
         name: str,
         key: str,
         keep: Mapping[str, frozenset[str]],
+        record: Commit | None,
     ) -> Step:
         commit = Commit(resolved.name, item.source_id, key)
         windowed = resolved.cls.grain == "window"
         if windowed:
             commit.window = item.window_index
         commit.units = dict.fromkeys(item.units, "")
-        answer = yield Call(resolved, item, path, keep)
+        answer = yield from self._attempt(Call(resolved, item, path, keep), name, record, key)
         if answer.failed is not None:  # the quarantine: recorded, reported, and its neighbours go on
-            commit.status, commit.errors = "error", [answer.failed]
+            commit.status, commit.errors = "error", [self._logged(name, answer.failed, answer)]
             for table in resolved.cls.writes:
                 self.store.delete(table_file(table, item.source_id, item.window_index if windowed else None))
             write_commit(self.store, name, commit)
@@ -226,14 +260,14 @@ class Stepper(SourceState):
         item: WorkItem,
         path: str,
         name: str,
-        commit: Commit | None,
+        record: Commit | None,
         keep: dict[str, frozenset[str]],
     ) -> Step:
-        cls = resolved.cls
+        cls, commit = resolved.cls, official(record)
         assert cls.gate is not None
         column = UNITS[cls.gate].id
         base = self._fingerprint(resolved, item, {}, exclude=cls.gate)
-        digests = self._unit_digests(cls.gate, item.source_id)
+        digests = self._unit_digests(resolved, item.source_id)
         keys = {u: fingerprint(base=base, unit=digests[u]) for u in digests}
         old = {} if commit is None else {u: k for u, k in commit.units.items() if keys.get(u) == k}
         if commit is not None and not self.intact(commit):
@@ -244,10 +278,15 @@ class Stepper(SourceState):
         if self._dry:
             return "ran", ""
         keep[column] = frozenset(todo)
-        answer = (yield Call(resolved, replace(item, units=todo), path, keep)) if todo else Answer(Outputs())
+        answer = Answer(Outputs())
+        if todo:
+            call = Call(resolved, replace(item, units=todo), path, keep)
+            attempted = fingerprint(base=base, units={u: keys[u] for u in todo})
+            answer = yield from self._attempt(call, name, record, attempted)
         outputs = answer.outputs
         if answer.failed is not None:  # a failure outside any single unit puts all that were due into quarantine
-            outputs = Outputs(errors=[replace(answer.failed, unit_id=u) for u in todo])
+            failed = self._logged(name, answer.failed, answer)
+            outputs = Outputs(errors=[replace(failed, unit_id=u) for u in todo])
         new = Commit(resolved.name, item.source_id, base)
         new.units = {**old, **{u: keys[u] for u in todo}}
         before = [] if commit is None else commit.errors
@@ -265,10 +304,36 @@ class Stepper(SourceState):
         write_commit(self.store, name, new)
         for stale in sorted(set() if commit is None else commit.files.keys() - new.files.keys()):
             self.store.delete(stale)
-        failed = [e for e in outputs.errors if e.unit_id in todo]
-        if failed:
-            return "error", f"{len(failed)} of {len(todo)} units: {failed[0].error}: {failed[0].message}"
+        wrong = [e for e in outputs.errors if e.unit_id in todo]
+        if wrong:
+            return "error", f"{len(wrong)} of {len(todo)} units: {wrong[0].error}: {wrong[0].message}"
         return "ran", ""
+
+    def _attempt(self, call: Call, name: str, record: Commit | None, key: str) -> Attempt:
+        """Yield a call until it is answered, or has ended without an answer as often as its stage lets it."""
+        resolved, source_id = call.resolved, call.item.source_id
+        attempts, answer = self._attempts.before(record, key), None
+        kept = record or Commit(resolved.name, source_id, "", status="begun")
+        while len(attempts["ended"]) < resolved.resources.attempts:
+            self._attempts.begin(name, kept, attempts)
+            answer = yield replace(call, limits=self._limits(call), alone=bool(attempts["ended"]))
+            if not answer.lost:
+                return answer
+            self._attempts.ended(attempts, answer.lost)
+        return given_up(source_id, attempts, answer)
+
+    def _limits(self, call: Call) -> Limits:
+        need, media_s = call.resolved.resources, self.media_s(call.item)
+        least = _FETCH_S if "://" in call.path else _LEAST_S
+        return Limits(need.max_s or least + _PER_MEDIA_S * media_s, int(need.max_memory_gb * 2**30))
+
+    def _logged(self, name: str, error: UnitError, answer: Answer) -> UnitError:
+        """Keep the whole traceback of what is no fault of the item's bytes beside the dataset, and name its file."""
+        if error.error != "bug" and not answer.lost:
+            return error
+        file = name.replace("commits/", "faults/", 1).removesuffix(".json") + ".txt"
+        self.store.write(file, (answer.log or error.traceback or error.message).encode(errors="replace"))
+        return replace(error, message=f"{error.message} (see {file})")
 
     def _write(self, resolved: ResolvedStage, item: WorkItem, outputs: Outputs, commit: Commit) -> None:
         window = item.window_index if resolved.cls.grain == "window" else None
@@ -284,11 +349,14 @@ class Stepper(SourceState):
         self, resolved: ResolvedStage, item: WorkItem, extra: Mapping[str, str], exclude: str | None = None
     ) -> str:
         cls = resolved.cls
-        upstream = {
-            table.name: self.content(table, item)
-            for table in cls.reads
-            if table.name != exclude and table is not t.INPUTS
-        }
+        each = cls.gate_mode == "each"  # then what people said counts for the units that it touches
+        upstream = {}
+        for table in cls.reads:
+            if table.name == exclude or table is t.INPUTS or (each and table in t.LABEL_TABLES):
+                continue
+            found = self.content(table, item)
+            if found or table not in t.LABEL_TABLES:  # where nobody said anything, it is as if nobody were asked
+                upstream[table.name] = found
         window = None if item.window is None else (item.window.start_s, item.window.end_s, item.n_windows)
         return fingerprint(
             source=item.source_id,
@@ -308,7 +376,7 @@ class Stepper(SourceState):
         if cls.gate is None or cls.gate_mode == "once":
             return commit.fingerprint == self._fingerprint(resolved, item, {})
         try:
-            digests = self._unit_digests(cls.gate, item.source_id)
+            digests = self._unit_digests(resolved, item.source_id)
         except FileNotFoundError:
             return False
         if cls.gate_mode == "together":
@@ -318,14 +386,18 @@ class Stepper(SourceState):
         base = self._fingerprint(resolved, item, {}, exclude=cls.gate)
         return all(u in digests and k == fingerprint(base=base, unit=digests[u]) for u, k in commit.units.items())
 
-    def _unit_digests(self, gate: UnitKind, source_id: str) -> dict[str, str]:
-        """Hash every row of a table of units, by id; once while `remembering`."""
+    def _unit_digests(self, resolved: ResolvedStage, source_id: str) -> dict[str, str]:
+        """Hash every row of a stage's units, with what people said of its time, by id; once while `remembering`."""
+        gate = resolved.cls.gate
+        assert gate is not None
         memo = {} if self._memo is None else self._memo
-        key = ("digests", gate, source_id)
+        asked = [x for x in resolved.cls.reads if x in t.LABEL_TABLES and resolved.cls.gate_mode == "each"]
+        key = ("digests", gate, source_id, *(x.name for x in asked))
         if key not in memo:
             table = t.TABLES[gate]
             rows = self.store.read_table(table_file(table, source_id), table).to_pylist()
-            memo[key] = {str(r[UNITS[gate].id]): fingerprint(row=r) for r in rows}
+            said = {x.name: self.said(x, source_id) for x in asked}
+            memo[key] = {str(r[UNITS[gate].id]): _digest(r, said) for r in rows}
         found: dict[str, str] = memo[key]
         return found
 

@@ -28,6 +28,7 @@ from curation.forget.strip import strip
 from curation.forget.traces import Proof, in_columns, search
 from curation.labels.identities import present_name
 from curation.storage.compaction import tidy
+from curation.storage.seal import settle
 from curation.storage.store import Store, table_file
 from schemas import tables as t
 from schemas.tables.output import ManifestRow
@@ -102,6 +103,7 @@ def forget(
 
     store, ids = Store(job.store_uri), [d.source_id for d in doomed]
     with locked(store):
+        store.remove_temporaries()  # what a killed command left half written may be of these sources
         # First of all, so that a stopped command can be finished and no run takes them in again.
         _record(store, doomed, reason, proven=False)
         inputs = read_registry(store)
@@ -127,6 +129,7 @@ def forget(
             tidy(store)
             Dataset(job.store_uri).write_catalog()
         event("phase", "search")
+        settle(store)
         proof = replace(search(store, ids), whole=whole)
         _record(store, doomed, reason, proven=not proof.traces)
         return proof

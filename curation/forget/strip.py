@@ -13,12 +13,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from curation import search_index
 from curation.pack.shards import ShardIndex, end_of_archive, stored_size, write_members
 from curation.storage.commits import read_commit
 from curation.storage.store import Store, parquet_bytes, table_file
 from schemas import tables as t
 from schemas.table import Table
-from schemas.tables.output import ManifestRow, Member
+from schemas.tables.output import FORMER_KEY, ManifestRow, Member
 
 
 def strip(store: Store, source_ids: Sequence[str]) -> int:
@@ -69,6 +70,8 @@ def _unvouch(store: Store, table: str) -> None:
 
 def _shards(store: Store, source_ids: Sequence[str]) -> int:
     before, after, schema = 0, [], None
+    index = ShardIndex.read(store)
+    digests = {} if index is None else index.sha256
     for sidecar in list(store.names("shards", ".parquet")):
         shard = sidecar.removesuffix(".parquet") + ".tar"
         rows = _read(store, sidecar)
@@ -82,18 +85,22 @@ def _shards(store: Store, source_ids: Sequence[str]) -> int:
             store.delete(sidecar)
             continue
         if len(kept) < rows.num_rows:
-            rows = pa.Table.from_pylist([dict(r) for r in _rewrite(store, shard, kept)], schema=schema)
-            store.write(sidecar, parquet_bytes(rows))
+            digest, written = _rewrite(store, shard, kept)
+            rows = pa.Table.from_pylist([dict(r) for r in written], schema=schema)
+            digests |= {base(sidecar): store.write(sidecar, parquet_bytes(rows)), base(shard): digest}
         after.append(rows)
     if schema is None:
         return 0
-    rows = pa.concat_tables([schema.empty_table(), *after]).sort_by("sample_id")
+    key = FORMER_KEY if FORMER_KEY in schema.names else ManifestRow.segment_id.name
+    rows = pa.concat_tables([schema.empty_table(), *after]).sort_by(key)
     if rows.num_rows < before:
+        search_index.drop(store)
         store.write(table_file(t.MANIFEST), parquet_bytes(rows))
         shards = sorted(set(ManifestRow.shard.values(rows)))
         size = sum(store.size(f"shards/{name}") for name in shards)
         # Without a plan the next packing writes the shards as they should be.
-        ShardIndex("", rows.num_rows, shards, size).write(store)
+        live = {n: d for n, d in digests.items() if n.rpartition(".")[0] + ".tar" in shards}
+        ShardIndex("", rows.num_rows, shards, size, live).write(store)
     return before - rows.num_rows
 
 
@@ -104,8 +111,13 @@ def _record(store: Store, shard: str, row: ManifestRow, source_ids: Sequence[str
     return any(i.encode() in record for i in source_ids)
 
 
-def _rewrite(store: Store, shard: str, rows: list[ManifestRow]) -> list[ManifestRow]:
-    """Write a shard again with these samples alone; returns their rows with the new places."""
+def base(name: str) -> str:
+    """Return a file's name under its folder."""
+    return name.rpartition("/")[2]
+
+
+def _rewrite(store: Store, shard: str, rows: list[ManifestRow]) -> tuple[str, list[ManifestRow]]:
+    """Write a shard again with these samples alone; returns its hash, and their rows with the new places."""
     out, offset = [], 0
     with store.open_output(shard) as f:
         for row in rows:
@@ -114,4 +126,4 @@ def _rewrite(store: Store, shard: str, rows: list[ManifestRow]) -> list[Manifest
             offset += stored_size(len(data) for _, data in members)
             out.append(row.but(members=[Member(name=n, offset=o, size=s) for n, o, s in index]))
         end_of_archive(f)
-    return out
+    return f.hexdigest(), [row.but(shard_sha256=f.hexdigest()) for row in out]

@@ -38,6 +38,7 @@ def open_media(path: Path, options: dict[str, str] | None = None) -> Iterator[An
     """
     container = _open(path, options or {})
     try:
+        _settle_layouts(container)
         yield container
     finally:
         container.close()
@@ -61,6 +62,27 @@ def _open(path: Path, options: dict[str, str]) -> Any:
             "not_a_video",
             f"{path.name} is not a video that can be read ({reason}); give a video file, or re-encode it to MP4",
         ) from error
+
+
+_NATIVE = (
+    "FL", "FR", "FC", "LFE", "BL", "BR", "FLC", "FRC", "BC", "SL", "SR", "TC", "TFL", "TFC", "TFR", "TBL", "TBC", "TBR",
+)  # fmt: skip
+"""FFmpeg's own order of channels."""
+
+
+def _settle_layouts(container: Any) -> None:
+    """Let sound whose channels come in another order than FFmpeg's (6.1 and 7.1 PCM in MOV) count as unnamed channels.
+
+    Such a layout owns memory, of which PyAV copies the pointer and frees it with each copy: decoding one ends the
+    process. The one copy made here takes the only pointer with it.
+    """
+    for stream in container.streams.audio:
+        if stream.codec_context is not None:
+            layout = stream.codec_context.layout
+            places = [_NATIVE.index(c.name) if c.name in _NATIVE else None for c in layout.channels]
+            ordered = [p for p in places if p is not None]
+            if "channels (" in layout.name and (ordered != sorted(set(ordered)) or None in places):
+                stream.codec_context.layout = f"{layout.nb_channels} channels"
 
 
 def describe_missing(n_bytes: int) -> str:

@@ -15,6 +15,7 @@ MediaCode = Literal[
     "no_video_stream",
     "no_audio_stream",
     "no_frames",
+    "wrong_times",
     "decode_failed",
     "too_large",
     "encode_failed",

@@ -42,6 +42,13 @@ _VFR_SHARE = 0.01
 """A file with more than this share of irregular intervals has a variable frame rate; single drops do not count."""
 
 
+_STILL_S = 10.0
+"""A picture counts as shown for so long at most (s), whatever the file says: nobody performs in a still."""
+
+_STILL_SHARE = 0.5
+"""A file of which more than this share is such stills has times that cannot be right."""
+
+
 @dataclass(frozen=True, slots=True)
 class MediaInfo:
     """Facts about a media file. Times are seconds on the source's clock, whose zero is the first video frame.
@@ -109,7 +116,7 @@ def probe(path: Path) -> MediaInfo:
 
     Raises:
         MediaError: `missing_file`, `empty_file`, `not_a_video`, `no_video_stream`, `truncated` (the file's own
-            structure declares bytes beyond its end), `no_frames`, `decode_failed`, `too_large`.
+            structure declares bytes beyond its end), `no_frames`, `wrong_times`, `decode_failed`, `too_large`.
     """
     n_bytes = path.stat().st_size if path.is_file() else 0
     with open_media(path) as container:
@@ -126,8 +133,17 @@ def probe(path: Path) -> MediaInfo:
             raise MediaError("no_frames", f"{path.name} declares video but holds none; leave it out")
         codec = video.codec_context
         times = np.sort(pictures.times_s)
+        still_s = still_seconds(times)
+        if still_s > _STILL_SHARE * (times[-1] - times[0]):
+            raise MediaError(
+                "wrong_times",
+                f"{path.name} puts {len(times)} pictures into {times[-1] - times[0]:.0f} s, with {still_s:.0f} s of "
+                "them in which none comes: its times cannot be right; write it anew (`ffmpeg -i IN -c copy OUT`) or "
+                "leave it out",
+            )
         ticks_s = float(video.time_base)
         irregular = irregular_ratio(times, ticks_s)
+        pictures.durations_s = np.minimum(pictures.durations_s, _STILL_S)
         duration_s = pictures.end_s if len(times) > 1 or pictures.durations_s[0] > 0 else 0.0
         first = read_frame_at(path, float(times[0]))
         turn = first.display.orientation
@@ -173,6 +189,11 @@ def mean_rate_hz(times_s: NDArray[np.float64], duration_s: float) -> float:
     if len(times_s) > 1 and times_s[-1] > times_s[0]:
         return float((len(times_s) - 1) / (times_s[-1] - times_s[0]))
     return len(times_s) / duration_s if duration_s > 0 else 0.0
+
+
+def still_seconds(times_s: NDArray[np.float64]) -> float:
+    """Return how many seconds of sorted times [N] lie in gaps, beyond what one picture may be shown for."""
+    return float(np.maximum(np.diff(times_s) - _STILL_S, 0.0).sum())
 
 
 def irregular_ratio(times_s: NDArray[np.float64], tick_s: float) -> float:

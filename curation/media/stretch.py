@@ -9,7 +9,7 @@ file. Copying takes some 50 ms for ten seconds, encoding about a second on one c
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 import av
 import numpy as np
+import soundfile
 
 from curation.media.audio import read_audio
 from curation.media.container import open_media, origin_s, read_only, require_video, timestamp
@@ -53,19 +54,29 @@ class Stretch:
     """the picture is the source's own, bit for bit"""
 
 
-def write_stretch(path: Path, start_s: float, end_s: float, out: Path, form: Form) -> Stretch:
+def write_stretch(
+    path: Path, start_s: float, end_s: float, out: Path, form: Form, max_side: int | None = None
+) -> Stretch:
     """Write the stretch [start_s, end_s) of a source into a file.
+
+    Args:
+        path: the source.
+        start_s: on its clock.
+        end_s: likewise.
+        out: the file.
+        form: its container.
+        max_side: always encode anew, with this longer side in pixels; None = copy the picture where that will do.
 
     Raises:
         MediaError: the source cannot be read, or holds no frame there.
     """
     if not end_s > start_s:
         raise ValueError(f"a stretch must last: [{start_s}, {end_s})")
-    copy = _Copy.find(path, start_s, form)
+    copy = _Copy.find(path, start_s, form) if max_side is None else None
     if copy is None:
         # An odd start would be rounded by a millisecond clock: frames and sound begin on the same tick.
         begin_s = round(start_s / float(_TICK)) * float(_TICK)
-        _write(out, form, _encoded(path, begin_s, end_s), read_audio(path, begin_s, end_s, RATE))
+        _write(out, form, _encoded(path, begin_s, end_s, max_side or MAX_SIDE), read_audio(path, begin_s, end_s, RATE))
         return Stretch(begin_s, end_s, False)
     sound = read_audio(path, copy.start_s, end_s, RATE)
     with open_media(path) as container:
@@ -90,6 +101,15 @@ def write_clip(video: bytes, sound: F32 | None, out: Path, form: Form) -> None:
         _write(out, form, _encoded(source, 0.0, float("inf")), sound)
     finally:
         source.unlink(missing_ok=True)
+
+
+def mixed(tracks: Sequence[bytes]) -> F32 | None:
+    """Return the sounds of a packed clip (FLAC) as one, None of none."""
+    if not tracks:
+        return None
+    heard = [soundfile.read(io.BytesIO(x), dtype="float32")[0] for x in tracks]
+    out: F32 = np.sum(heard, axis=0, dtype=np.float32)
+    return out
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,9 +189,9 @@ def _seek(container: Any, stream: Any, time_s: Fraction) -> None:
         return
 
 
-def _encoded(path: Path, start_s: float, end_s: float) -> _Picture:
+def _encoded(path: Path, start_s: float, end_s: float, max_side: int = MAX_SIDE) -> _Picture:
     """Return the frames of a stretch, turned for display and scaled down."""
-    frames = iter_frames(path, start_s, end_s, max_side=MAX_SIDE)
+    frames = iter_frames(path, start_s, end_s, max_side=max_side)
     return _Picture(None, ((f.pts_s - start_s, f.rgb()) for f in frames))
 
 

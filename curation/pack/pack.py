@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import hashlib
 from collections.abc import Iterable
+from dataclasses import replace
 
 import pyarrow as pa
 import pyarrow.dataset as pads
 from pydantic import BaseModel, ConfigDict, Field
 
+from curation import search_index
 from curation.dataset import Dataset
 from curation.engine.run import Job, Shards
 from curation.pack.samples import Entry, PackError, across_files, kept_entries, kept_sides, pair_status
@@ -25,6 +28,8 @@ from curation.storage.store import Store, parquet_bytes, table_file
 from curation.storage.table_writer import writing
 from schemas import tables as t
 from schemas.manifest import manifest_row
+from schemas.members import reference_members
+from schemas.tables.output import ManifestRow as M
 from schemas.tables.scan import PortraitRow
 
 _MANIFEST_ROWS = 32_768
@@ -61,10 +66,13 @@ def pack(job: Job, *, dry_run: bool = False) -> Shards:
     identities = {r.name: dict(stepper.provenance(r)) for r in job.pipeline.stages}
     with Spool(store) as spool:
         plan = spool.fill(kept_entries(Dataset(job.store_uri), identities, job.policy.policy_id), settings)
-        old = ShardIndex.read(store)
-        if old is not None and old.plan == plan and all(store.exists(f"shards/{n}") for n in old.shards):
+        old = ShardIndex.read(store) or ShardIndex("")
+        there = _there(store, old) if old.plan == plan else set[str]()
+        if old.plan == plan and old.sha256 and there == set(old.sha256) and store.exists(table_file(t.MANIFEST)):
             return Shards(old, "unchanged")
         index = ShardIndex(plan)
+        if old.plan not in ("", plan) and not dry_run:
+            replace(old, plan="").write(store)  # from here on what is under shards/ is of no plan, or of the new one
         images, vectors = _Images(Dataset(job.store_uri)), SampleVectors(Dataset(job.store_uri))
         for split in spool.splits():
             sized = ((key, float(size)) for key, size in spool.sizes(split))
@@ -73,11 +81,17 @@ def pack(job: Job, *, dry_run: bool = False) -> Shards:
                 name = f"{split}-{number:06d}.tar"
                 index.shards.append(name)
                 index.samples += len(batch)
+                sidecar = f"{name[:-4]}.parquet"
                 if dry_run:
                     index.bytes += spool.clip_bytes(split, batch[0], batch[-1])
+                elif {name, sidecar} <= there:
+                    index.sha256 |= {n: old.sha256[n] for n in (name, sidecar)}
+                    index.bytes += store.size(f"shards/{name}")
                 else:
                     new, size = _write_shard(store, name, spool.entries(split, batch[0], batch[-1]), images, vectors)
-                    store.write(f"shards/{name[:-4]}.parquet", parquet_bytes(new))
+                    described = new.cast(t.MANIFEST.described)
+                    index.sha256[sidecar] = store.write(f"shards/{sidecar}", parquet_bytes(described))
+                    index.sha256[name] = str(new[M.shard_sha256.name][0])
                     index.bytes += size
         if dry_run:
             return Shards(index, "unwritten")
@@ -91,17 +105,24 @@ def pack(job: Job, *, dry_run: bool = False) -> Shards:
     return Shards(index, "written")
 
 
+def _there(store: Store, index: ShardIndex) -> set[str]:
+    """Return which shards and sidecars of an index are there."""
+    sizes = store.sizes("shards")
+    return {name for name in index.sha256 if f"shards/{name}" in sizes}
+
+
 # ------------------------------------------------------------------------------------------------ shards
 
 
 def _write_manifest(store: Store, spool: Spool, sidecars: list[str], at_once: int) -> None:
     """Put the sidecars' rows together in order of sample, some at a time: together they may not fit into memory."""
+    search_index.drop(store)
     with writing(store, table_file(t.MANIFEST), t.MANIFEST) as append:
         if not sidecars:
             return
         paths = [store.path(n) for n in sidecars]
         spool.con.register("sidecars", pads.dataset(paths, t.MANIFEST.schema, "parquet", store.filesystem()))
-        sql = "SELECT * FROM sidecars WHERE sample_id BETWEEN ? AND ? ORDER BY sample_id"
+        sql = "SELECT * FROM sidecars WHERE segment_id BETWEEN ? AND ? ORDER BY segment_id"
         for first, last in spool.runs(at_once):
             append(spool.con.sql(sql, params=[first, last]).to_arrow_table())
 
@@ -119,12 +140,15 @@ def _write_shard(
                 *read_members(store.read(e.clip_file)),
                 (f"{key}.json", e.sample.model_dump_json(indent=1).encode()),
             ]
-            members += [(f"{key}.{suffix}", images.get(sid, track, k, part)) for suffix, sid, track, k, part in e.refs]
+            shown_here = [(name, images.get(sid, track, k, part)) for name, sid, track, k, part in e.refs]
+            members += [(f"{key}.{suffix}", data) for suffix, data in reference_members(shown_here)]
             index = write_members(out, members, offset)
             offset += stored_size(len(data) for _, data in members)
-            rows.append(manifest_row(e.sample, name, index))
+            digests = [hashlib.sha256(data).hexdigest() for _, data in members]
+            rows.append(manifest_row(e.sample, e.uri, name, index, digests))
             shown[key] = [(source, track, k) for _, source, track, k, _ in e.refs]
         end_of_archive(out)
+    rows = [row.but(shard_sha256=out.hexdigest()) for row in rows]
     return vectors.filled(t.MANIFEST.from_rows(rows), shown), offset + 1024
 
 

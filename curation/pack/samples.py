@@ -15,10 +15,12 @@ import duckdb
 
 from curation.dataset import Dataset
 from curation.decisions.survey import slices
+from curation.labels.apply import said_words
 from curation.pack.splits import WITHHELD, split_of
 from curation.storage.batches import batches
 from schemas import sample as s
 from schemas import tables as t
+from schemas.members import FIRST
 from schemas.packed import Part
 from schemas.table import Column, Row, Table
 from schemas.tables.output import ClipRow
@@ -42,9 +44,10 @@ class Entry:
     """A kept segment with everything that goes into its sample, except the bytes."""
 
     sample: s.Sample
+    uri: str
     clip_file: str
     refs: tuple[tuple[str, str, str, int, tuple[float, ...]], ...]
-    """(member suffix, source_id, track_id, grid index, part of the portrait) of each reference image"""
+    """(name, source_id, track_id, grid index, part of the portrait) of each reference image, `ref.jpg` first"""
 
 
 BATCH = 2000
@@ -103,7 +106,7 @@ def kept_entries(dataset: Dataset, identities: Mapping[str, dict[str, str]], pol
 def _joined() -> dict[Table, str]:
     """Return the tables that samples are made of, beside packed columns, and the id that each is joined on."""
     segments = (t.SEGMENTS, t.SESSION_PAIRS, t.CLIPS, t.CLIP_PLANS, t.REFERENCES)
-    sources = (t.SOURCES, t.INPUTS, t.SPLITS, t.AUDIO, t.TRACK_IDENTITIES, t.WORDS, t.TIMELINE)
+    sources = (t.SOURCES, t.INPUTS, t.SPLITS, t.AUDIO, t.TRACK_IDENTITIES, t.WORDS, t.WORD_LABELS, t.TIMELINE)
     return {**dict.fromkeys(segments, "segment_id"), **dict.fromkeys(sources, "source_id")}
 
 
@@ -224,7 +227,9 @@ def _entries(
     inputs = {r.source_id: r for r in reversed(rows.of(t.INPUTS))}  # of several paths the first
     clips, plans, people = rows.one(t.CLIPS), rows.one(t.CLIP_PLANS), rows.one(t.TRACK_IDENTITIES)
     splits = {source: split_of(r) for source, r in rows.one(t.SPLITS).items()}
-    words, runs = rows.many(t.WORDS, "source_id"), rows.many(t.TIMELINE, "track_id")
+    heard, fixed = rows.many(t.WORDS, "source_id"), rows.many(t.WORD_LABELS, "source_id")
+    words = {sid: said_words(heard[sid], fixed[sid]) for sid in {r.source_id for r in segments}}
+    runs = rows.many(t.TIMELINE, "track_id")
     refs = rows.many(t.REFERENCES, "segment_id")
     sides, measured = kept_sides([*segments, *others]), _measured(rows)
     out = []
@@ -234,7 +239,7 @@ def _entries(
             raise PackError(f"kept segment {seg.segment_id} has no encoded clip; run `lpm run` again to encode it")
         sid, given = seg.source_id, inputs[seg.source_id]
         identity = people[seg.track_id].identity_id if seg.track_id in people else ""
-        mine = refs[seg.segment_id]
+        mine = named(refs[seg.segment_id])
         sample = s.Sample(
             sample_id=seg.segment_id,
             state=cast(s.State, seg.state),
@@ -259,13 +264,13 @@ def _entries(
             pair_id=seg.pair_id,
             pair_status=pair_status(seg, sides),
             performance=s.Performance.of(parts["performance"]),
-            references=[_reference(r) for r in mine],
+            references=[_reference(name, r) for name, r in mine],
             scores=s.Scores.of(parts["scores"], state_confidence=seg.confidence),
             annotators=dict(identities),
             policy_id=policy_id,
         )  # fmt: skip
-        keys = tuple((_member(r), r.ref_source_id, r.ref_track_id, r.ref_k, tuple(r.part_xywh)) for r in mine)
-        out.append(Entry(sample, clip.file, keys))
+        keys = tuple((name, r.ref_source_id, r.ref_track_id, r.ref_k, tuple(r.part_xywh)) for name, r in mine)
+        out.append(Entry(sample, given.path, clip.file, keys))
     return out
 
 
@@ -339,12 +344,14 @@ def _run(r: TimelineRow, seg: SegmentRow) -> s.StateRun:
     )
 
 
-def _member(r: ReferenceRow) -> str:
-    return f"ref_{r.kind}_{r.n}.jpg"
+def named(rows: Iterable[ReferenceRow]) -> list[tuple[str, ReferenceRow]]:
+    """Return references with their names: one that stands for the person in general first, where there is one."""
+    ordered = sorted(rows, key=lambda r: (r.kind != "global", r.kind, r.n))
+    return [(f"ref_{r.kind}_{r.n}.jpg" if i else FIRST, r) for i, r in enumerate(ordered)]
 
 
-def _reference(r: ReferenceRow) -> s.ReferenceRef:
+def _reference(name: str, r: ReferenceRow) -> s.ReferenceRef:
     return s.ReferenceRef(
-        member=_member(r), kind=cast(s.ReferenceKind, r.kind), source_id=r.ref_source_id, time_s=r.ref_t_s,
+        member=name, kind=cast(s.ReferenceKind, r.kind), source_id=r.ref_source_id, time_s=r.ref_t_s,
         distance=r.distance, view=r.view, expression=r.expression, quality=r.quality, overlaps_clip=r.overlaps_clip,
     )  # fmt: skip

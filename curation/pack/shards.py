@@ -10,12 +10,24 @@ import io
 import tarfile
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
-from typing import IO
+from typing import Protocol
 
 from curation.storage.store import Store
+from schemas.tar import BLOCK, END, member_header, padding, tar_bytes
 
-_BLOCK = 512
 INDEX = "shards/index.json"
+
+__all__ = [
+    "INDEX", "ShardIndex", "end_of_archive", "member_header", "read_members", "stored_size", "tar_bytes",
+    "write_members",
+]  # fmt: skip
+
+
+class Sink(Protocol):
+    """What takes bytes."""
+
+    def write(self, data: bytes, /) -> object:
+        """Take some."""
 
 
 @dataclass(slots=True)
@@ -27,6 +39,8 @@ class ShardIndex:
     shards: list[str] = field(default_factory=list)
     bytes: int = 0
     """of the shards; in a dry run of the clips alone"""
+    sha256: dict[str, str] = field(default_factory=dict)
+    """of each shard and each sidecar by its name under shards/; empty = packed before hashes were kept"""
 
     @classmethod
     def read(cls, store: Store) -> ShardIndex | None:
@@ -39,48 +53,26 @@ class ShardIndex:
         store.write_json(INDEX, asdict(self))
 
 
-def member_header(name: str, size: int) -> bytes:
-    """Return the 512-byte ustar header of a plain file.
-
-    Raises:
-        ValueError: the name is too long for one header block (over 100 bytes).
-    """
-    if len(name.encode()) > 100:
-        raise ValueError(f"member name is longer than 100 bytes: {name!r}")
-    info = tarfile.TarInfo(name)
-    info.size, info.mode = size, 0o644
-    return info.tobuf(format=tarfile.USTAR_FORMAT)
-
-
-def write_members(out: IO[bytes], members: Iterable[tuple[str, bytes]], offset: int = 0) -> list[tuple[str, int, int]]:
+def write_members(out: Sink, members: Iterable[tuple[str, bytes]], offset: int = 0) -> list[tuple[str, int, int]]:
     """Append members to a tar stream at byte `offset`; return (name, offset of the data, size) for each."""
     index = []
     for name, data in members:
         out.write(member_header(name, len(data)))
-        index.append((name, offset + _BLOCK, len(data)))
-        padding = -len(data) % _BLOCK
+        index.append((name, offset + BLOCK, len(data)))
         out.write(data)
-        out.write(b"\0" * padding)
-        offset += _BLOCK + len(data) + padding
+        out.write(padding(len(data)))
+        offset += stored_size([len(data)])
     return index
 
 
-def end_of_archive(out: IO[bytes]) -> None:
+def end_of_archive(out: Sink) -> None:
     """Close a tar stream: two zero blocks."""
-    out.write(b"\0" * (2 * _BLOCK))
+    out.write(END)
 
 
 def stored_size(sizes: Iterable[int]) -> int:
     """Return how many bytes members of these sizes take in a tar, without the end mark."""
-    return sum(_BLOCK + s + (-s % _BLOCK) for s in sizes)
-
-
-def tar_bytes(members: Iterable[tuple[str, bytes]]) -> bytes:
-    """Return a whole small tar."""
-    out = io.BytesIO()
-    write_members(out, members)
-    end_of_archive(out)
-    return out.getvalue()
+    return sum(BLOCK + s + (-s % BLOCK) for s in sizes)
 
 
 def read_members(data: bytes) -> Iterator[tuple[str, bytes]]:

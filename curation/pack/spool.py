@@ -60,9 +60,9 @@ class Spool(contextlib.ExitStack):
                 for e in batch:
                     size, sample = self._store.size(e.clip_file), e.sample.model_dump_json()
                     digest.update(sample.encode())
-                    digest.update(json.dumps([e.clip_file, size, e.refs]).encode())
+                    digest.update(json.dumps([e.uri, e.clip_file, size, e.refs]).encode())
                     key = e.sample.sample_id
-                    data = json.dumps([sample, e.clip_file, e.refs]).encode()
+                    data = json.dumps([sample, e.uri, e.clip_file, e.refs]).encode()
                     packed = pa.compress(data, "zstd", asbytes=True)
                     place = hashlib.sha256(key.encode()).hexdigest()
                     rows.append((e.sample.split, place, key, size, end, len(packed), len(data)))
@@ -98,9 +98,9 @@ class Spool(contextlib.ExitStack):
         for start, length, unpacked in self._rows("start, length, unpacked", split, first, last):
             self._samples.seek(start)
             data = pa.decompress(self._samples.read(length), unpacked, "zstd", asbytes=True)
-            sample, clip_file, refs = json.loads(data)
+            sample, uri, clip_file, refs = json.loads(data)
             keys = tuple((suffix, sid, track, k, tuple(box)) for suffix, sid, track, k, box in refs)
-            yield Entry(Sample.model_validate_json(sample), clip_file, keys)
+            yield Entry(Sample.model_validate_json(sample), uri, clip_file, keys)
 
     def runs(self, most: int) -> list[tuple[str, str]]:
         """Return the first and last id of `most` samples at a time, in order of id."""

@@ -19,13 +19,13 @@ Reference = tuple[str, str, int]
 
 _JOINED = """
 SELECT shard.* REPLACE (c.vector AS vector, c.annotator AS vector_model, r.vectors AS reference_vectors)
-FROM shard LEFT JOIN clip_vectors c ON c.segment_id = shard.sample_id
+FROM shard LEFT JOIN clip_vectors c ON c.segment_id = shard.segment_id
 LEFT JOIN (
-    SELECT sample_id, list(p.vector ORDER BY n) AS vectors
+    SELECT segment_id, list(p.vector ORDER BY n) AS vectors
     FROM shown LEFT JOIN portrait_vectors p ON p.track_id = shown.track_id AND p.k = shown.k
-    GROUP BY sample_id HAVING count(p.vector) > 0
-) r ON r.sample_id = shard.sample_id
-ORDER BY shard.sample_id
+    GROUP BY segment_id HAVING count(p.vector) > 0
+) r ON r.segment_id = shard.segment_id
+ORDER BY shard.segment_id
 """
 
 
@@ -39,14 +39,14 @@ class SampleVectors:
     def filled(self, rows: pa.Table, references: Mapping[str, Sequence[Reference]]) -> pa.Table:
         """Return rows of MANIFEST with their vectors, where there are any.
 
-        `references` are those of each sample, in the order of its members.
+        `references` are those of each sample, in the order of their names.
         """
         if not self.there:
             return rows
         shown = [(i, n, track, k) for i, refs in references.items() for n, (_, track, k) in enumerate(refs)]
         sources = {source for refs in references.values() for source, _, _ in refs}
         sources |= set(ManifestRow.source_id.values(rows))
-        columns = ("sample_id", "n", "track_id", "k")
+        columns = ("segment_id", "n", "track_id", "k")
         kinds = (pa.string(), pa.int32(), pa.string(), pa.int32())
         named = {c: pa.array([row[i] for row in shown], kinds[i]) for i, c in enumerate(columns)}
         tables = (CLIP_VECTORS, PORTRAIT_VECTORS)

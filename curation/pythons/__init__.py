@@ -1,5 +1,5 @@
-"""Another Python for a stage: an environment with a library that this one does not have, or may not have.
+"""Processes for stages: of this Python, or of another with a library that this one does not, or may not, have.
 
-In order: `find` says where it is and whether it fits, `launch` starts our own packages there, `worker` is this side of
-such a process and `serve` the other.
+In order: `find` says where a Python is and whether it fits, `launch` starts our own packages there, `worker` is this
+side of such a process, `limits` what it may use, and `serve` the other side.
 """

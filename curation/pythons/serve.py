@@ -1,11 +1,13 @@
 """The other side of a worker: call functions that are asked for by a pipe, one after the other, until it closes.
 
-A pipe closes when the process at its other end is gone, however it went: what is being done is then given up, so that
-nothing is left behind. Answers go through the pipe alone; whatever is printed goes to the log.
+A pipe closes when the process at its other end is gone, however it went: what is being done is then given up, with
+the processes that it started, so that nothing is left behind. Where the system runs out of memory it is to end this
+process and not the one that asked. Answers go through the pipe alone; whatever is printed goes to the log.
 """
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import os
 import pickle
@@ -13,12 +15,16 @@ import signal
 import sys
 import time
 from multiprocessing.connection import Connection
+from pathlib import Path
 from queue import SimpleQueue
 from threading import Thread
 from typing import Any
 
 MARK = "\0"
 """Printed before each answer, so that what was printed until then is known to be that question's."""
+
+_FIRST_TO_GO = "900"
+"""Linux's out-of-memory score, of 1000."""
 
 _GRACE_S = 1.0
 """What an idle process takes to end in order; a busy one is ended after that."""
@@ -28,6 +34,8 @@ def main(descriptor: int) -> None:
     """Serve the pipe of a file descriptor."""
     faulthandler.enable(all_threads=False)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the run, which ends this process
+    with contextlib.suppress(OSError):  # not Linux
+        Path("/proc/self/oom_score_adj").write_text(_FIRST_TO_GO)
     pipe, asked = Connection(descriptor), SimpleQueue[bytes | None]()
     Thread(target=_listen, args=(pipe, asked), daemon=True).start()
     while (request := asked.get()) is not None:
@@ -44,7 +52,7 @@ def _listen(pipe: Connection, asked: SimpleQueue[bytes | None]) -> None:
     except (EOFError, OSError):
         asked.put(None)
         time.sleep(_GRACE_S)
-        os._exit(1)
+        os.killpg(0, signal.SIGKILL)
 
 
 def _answer(request: bytes) -> bytes:
@@ -56,14 +64,14 @@ def _answer(request: bytes) -> bytes:
 
 
 def _error(e: BaseException) -> bytes:
-    """Return an error as it can be raised again at the other end; in words where it cannot be sent."""
+    """Return an error and its cause, to be raised again at the other end; in words where they cannot be sent."""
     try:
-        sent = pickle.dumps((False, e))
+        sent = pickle.dumps((False, (e, e.__cause__)))
         pickle.loads(sent)
         return sent
     except Exception:
         told: Any = RuntimeError(f"{type(e).__name__}: {e}")
-        return pickle.dumps((False, told))
+        return pickle.dumps((False, (told, None)))
 
 
 if __name__ == "__main__":

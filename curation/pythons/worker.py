@@ -1,16 +1,19 @@
-"""A warm process of another Python, that calls our functions there. One a Python; it ends with this process.
+"""A warm process of this or another Python, that calls our functions there. One a Python; it ends with this process.
 
-It is started at the first question, after a check that it fits, and again after it died. Costs the start of a Python
-and the import of what is asked for, once.
+It is started at the first question, another Python's after a check that it fits, and again after it ended, however it
+did. Costs the start of a Python and the import of what is asked for, once.
 """
 
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import pickle
 import signal
 import subprocess
+import sys
+import tempfile
 from collections import deque
 from collections.abc import Callable
 from multiprocessing import Pipe
@@ -19,6 +22,7 @@ from threading import Semaphore, Thread
 from typing import ParamSpec, TypeVar
 
 from curation.pythons import find
+from curation.pythons.limits import Limits, outlasts
 from curation.pythons.serve import MARK
 
 P = ParamSpec("P")
@@ -29,23 +33,31 @@ _END_S = 5.0
 
 
 class WorkerDiedError(RuntimeError):
-    """The process of another Python ended while it worked; `printed` is the end of what it had printed."""
+    """A worker's process ended while it worked.
 
-    def __init__(self, said: str, printed: str) -> None:
+    Attributes:
+        how: "crashed (signal 11)", "crashed (exit code 3)", "out of memory" or "timed out".
+        printed: the end of what it had printed.
+    """
+
+    def __init__(self, said: str, how: str = "", printed: str = "") -> None:
         super().__init__(said)
-        self.printed = printed
+        self.how, self.printed = how, printed
 
 
 class Worker:
-    """A process of another Python that is started when it is needed."""
+    """A process of a Python that is started when it is needed."""
 
     def __init__(self, python: str) -> None:
         self.python = python
+        self.environment: dict[str, str] | None = None
+        """what the process was started with, of the variables that say where stores and models are"""
         self._process: subprocess.Popen[str] | None = None
         self._pipe: Connection | None = None
         self._printed: deque[str] = deque(maxlen=_LINES)
         self._told = Semaphore(0)
         self._reader: Thread | None = None
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
 
     def ask(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Call a function of a module there, and return what it returns; all of it must be picklable.
@@ -53,15 +65,24 @@ class Worker:
         Raises what the function raises; WorkerDiedError where the process ends first, and OtherPythonError where it
         cannot be started.
         """
+        return self.ask_within(None, function, *args, **kwargs)
+
+    def ask_within(self, limits: Limits | None, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Do as `ask`, and end the process where it passes a limit."""
         assert not kwargs, "arguments go by their order"
         if self._process is None or self._process.poll() is not None:
             self._start()
-        assert self._pipe is not None
+        assert self._pipe is not None and self._process is not None
+        passed = None
         try:
             self._pipe.send_bytes(pickle.dumps((function, args), protocol=5))
+            if limits is not None:
+                passed = outlasts(self._process.pid, self._pipe, limits)
+            if passed:
+                self._kill()
             well, answer = pickle.loads(self._pipe.recv_bytes())
         except (EOFError, ConnectionError) as e:
-            raise WorkerDiedError(*self._end()) from e
+            raise self._death(passed) from e
         except BaseException:  # its answer must not be taken for that of the next question
             self.close(at_once=True)
             raise
@@ -69,7 +90,8 @@ class Worker:
         if well:
             found: R = answer
             return found
-        raise answer
+        error, cause = answer
+        raise error from cause
 
     def printed(self) -> str:
         """Return the end of what it has printed since this was asked the last time."""
@@ -85,17 +107,25 @@ class Worker:
         if self._pipe is not None:
             self._pipe.close()
         if at_once:
-            self._process.kill()
+            self._kill()
         self._end()
 
     def _start(self) -> None:
-        find.check(self.python)
+        own = self.python == sys.executable
+        if not own:
+            find.check(self.python)
+        # What it leaves behind where it is ended goes with its folder.
+        self._folder = tempfile.TemporaryDirectory(prefix="openlpm-worker-", ignore_cleanup_errors=True)
+        env = {**os.environ, "TMPDIR": self._folder.name}
+        if own:
+            env["PYTHONPATH"] = os.pathsep.join(p or "." for p in sys.path)
         self._pipe, theirs = Pipe()
+        self.environment = _environment()
         with theirs:
             self._process = subprocess.Popen(
                 [*find.command(self.python), "curation.pythons.serve", str(theirs.fileno())],
                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
-                pass_fds=(theirs.fileno(),),
+                pass_fds=(theirs.fileno(),), env=env, start_new_session=True,
             )  # fmt: skip
         self._printed.clear()
         self._told = Semaphore(0)
@@ -109,8 +139,27 @@ class Worker:
                 f"{self.python} cannot run openlpm: {last}; install there what openlpm needs, or name another"
             ) from e
 
-    def _end(self) -> tuple[str, str]:
-        """Wait for the process to be gone, and say how it went and what it printed last."""
+    def _kill(self) -> None:
+        """End the process and all that it started."""
+        assert self._process is not None
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+
+    def _death(self, passed: str | None) -> WorkerDiedError:
+        """Say how a process that is gone, or about to be, went; `passed` is the limit for which it was ended."""
+        code, printed = self._end()
+        if passed:
+            return WorkerDiedError(f"the process of the stage was ended: {passed}", passed, printed)
+        if code >= 0:
+            said = f"with exit code {code}"
+            return WorkerDiedError(f"the process of the stage ended {said}", f"crashed (exit code {code})", printed)
+        name = signal.Signals(-code).name if -code in set(signal.Signals) else str(-code)
+        why = " (the system may have been out of memory)" if code == -signal.SIGKILL else ""
+        said = f"the process of the stage ended by signal {name}{why}"
+        return WorkerDiedError(said, f"crashed (signal {-code})", printed)
+
+    def _end(self) -> tuple[int, str]:
+        """Wait for the process to be gone, and return its exit code and what it printed last."""
         process, self._process, self._pipe = self._process, None, None
         assert process is not None and self._reader is not None
         try:
@@ -118,10 +167,12 @@ class Worker:
         except subprocess.TimeoutExpired:
             process.kill()
             code = process.wait()
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)  # what it had started
         self._reader.join(_END_S)
-        how = f"by signal {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
-        why = " (the system may have been out of memory)" if code == -signal.SIGKILL else ""
-        return f"the process of its own Python ended {how}{why} while it worked", self.printed()
+        if self._folder is not None:
+            self._folder.cleanup()
+        return code, self.printed()
 
 
 def _drain(process: subprocess.Popen[str], lines: deque[str], told: Semaphore) -> None:
@@ -139,10 +190,17 @@ _WORKERS: dict[str, Worker] = {}
 
 
 def worker(python: str) -> Worker:
-    """Return this process's one worker of a Python."""
+    """Return this process's one worker of a Python; another one where what it has to know of stores has changed."""
+    if python in _WORKERS and _WORKERS[python].environment not in (None, _environment()):
+        _WORKERS.pop(python).close(at_once=True)
     if python not in _WORKERS:
         _WORKERS[python] = Worker(python)
     return _WORKERS[python]
+
+
+def _environment() -> dict[str, str]:
+    """Return the variables that say where stores and models are."""
+    return {k: v for k, v in os.environ.items() if k.startswith(("AWS_", "OPENLPM_"))}
 
 
 @atexit.register

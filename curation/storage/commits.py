@@ -13,7 +13,18 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, TypedDict
 
 from curation.stage import UnitError, WorkItem
-from curation.storage.store import Store
+from curation.storage.checked import KEY, with_hash
+from curation.storage.store import DAMAGED, Store, StoreError
+
+
+class Attempts(TypedDict):
+    """Attempts at a step that have led to no commit so far, oldest first."""
+
+    key: str
+    """what the step was to be: its fingerprint, of which a commit would have told"""
+    runs: list[str]
+    ended: list[str]
+    """how each ended; "" = under way, or ended with its worker or run"""
 
 
 class TableFile(TypedDict):
@@ -31,7 +42,8 @@ class Commit:
     stage: str
     source_id: str
     fingerprint: str
-    status: Literal["ok", "error"] = "ok"
+    status: Literal["ok", "error", "begun"] = "ok"
+    """begun: there is none yet, but for `attempts`"""
     window: int | None = None
     tables: dict[str, TableFile] = field(default_factory=dict)
     """by table"""
@@ -40,6 +52,8 @@ class Commit:
     units: dict[str, str] = field(default_factory=dict)
     """unit id -> its own fingerprint (gate mode "each") or "" (gate mode "together")"""
     errors: list[UnitError] = field(default_factory=list)
+    attempts: Attempts | None = None
+    """at a step that is to replace it; written before each"""
 
 
 def commit_file(stage: str, item: WorkItem, windowed: bool) -> str:
@@ -50,15 +64,37 @@ def commit_file(stage: str, item: WorkItem, windowed: bool) -> str:
     return f"commits/{stage}/bucket={item.source_id[:2]}/{item.source_id}{tail}.json"
 
 
+def read_record(store: Store, name: str) -> Commit | None:
+    """Read a commit with the attempts to replace it, or the attempts alone; None where there is neither.
+
+    Raises StoreError for a damaged one.
+    """
+    data = store.read_json(name)
+    if data is None:
+        return None
+    try:
+        fields = {key: value for key, value in data.items() if key != KEY}
+        return Commit(**{**fields, "errors": [UnitError(**e) for e in data["errors"]]})
+    except (AttributeError, KeyError, TypeError) as e:
+        raise StoreError(f"{name} of {store.uri} is no commit; {DAMAGED}") from e
+
+
 def read_commit(store: Store, name: str) -> Commit | None:
     """Read a commit, or None when there is none."""
-    data = store.read_json(name)
-    return None if data is None else Commit(**{**data, "errors": [UnitError(**e) for e in data["errors"]]})
+    return official(read_record(store, name))
+
+
+def official(record: Commit | None) -> Commit | None:
+    """Return a record that is a commit, else None."""
+    return None if record is None or record.status == "begun" else record
 
 
 def write_commit(store: Store, name: str, commit: Commit) -> None:
-    """Make a stage's output official."""
-    store.write_json(name, asdict(commit))
+    """Make a stage's output official, or put down that it is being attempted."""
+    facts = asdict(commit)
+    if commit.attempts is None:
+        del facts["attempts"]
+    store.write_json(name, with_hash(facts))
 
 
 def fingerprint(**parts: Any) -> str:

@@ -22,6 +22,8 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
+from curation.storage.recalled import Recalled
+
 FOOTER = b"openlpm.parts"
 FOLDER = "compact"
 GONE = ".gone"
@@ -67,12 +69,18 @@ class Compacted:
     def __init__(self, fs: pafs.FileSystem, root: str) -> None:
         self._fs, self._root = fs, root
         self._footers: dict[str, tuple[Part, ...]] = {}
+        self.recalled: Recalled | None = None
+        """what its store holds in mind, while it does"""
 
     def files(self, folder: str) -> list[str]:
         """Return the relative names of the compact files of a bucket's folder, sorted."""
-        selector = pafs.FileSelector(f"{self._root}/{folder}/{FOLDER}", allow_not_found=True)
-        found = (i.path[len(self._root) + 1 :] for i in self._fs.get_file_info(selector))
-        return sorted(n for n in found if n.endswith(".parquet") and not n.rsplit("/", 1)[-1].startswith(".tmp-"))
+        known = {} if self.recalled is None else self.recalled.folders
+        if folder not in known:
+            selector = pafs.FileSelector(f"{self._root}/{folder}/{FOLDER}", allow_not_found=True)
+            found = (i.path[len(self._root) + 1 :] for i in self._fs.get_file_info(selector))
+            whole = (n for n in found if n.endswith(".parquet") and not n.rsplit("/", 1)[-1].startswith(".tmp-"))
+            known[folder] = sorted(whole)
+        return known[folder]
 
     def parts(self, file: str) -> tuple[Part, ...]:
         """Return the parts of a compact file (its name says its content, so it is read once)."""

@@ -15,6 +15,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import IO, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -136,7 +137,7 @@ def _write(
         for name, digest, part in rows:
             if writer is None:
                 writer = stack.enter_context(
-                    pq.ParquetWriter(sink, part.schema, compression="zstd", compression_level=3)
+                    pq.ParquetWriter(cast(IO[bytes], sink), part.schema, compression="zstd", compression_level=3)
                 )
             groups = -(-part.num_rows // _GROUP_ROWS)
             if groups:

@@ -12,6 +12,8 @@ import hashlib
 import io
 import itertools
 import json
+import shutil
+import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any, cast
@@ -20,7 +22,11 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
+from curation.storage import written
+from curation.storage.checked import json_bytes
 from curation.storage.compacted import FOLDER, GONE, Compacted, Folder, Part, live_parts
+from curation.storage.recalled import SMALL_BYTES, Recalled
+from curation.storage.written import Hashing
 from schemas.places import StoreError as StoreError
 from schemas.places import inside, open_place, replacing
 from schemas.table import Table
@@ -30,7 +36,11 @@ ROW_GROUP = 65_536
 """Rows of a Parquet row group, at most."""
 
 _BLOCK = 1 << 22  # bytes read at once
+_RECALLED = ("commits/", "tables/")
+"""What `Store.recalling` holds: small, read often, written by steps alone."""
 
+
+DAMAGED = "`lpm verify` says what else is, `lpm verify --repair` mends what can be mended"
 
 _FATAL = {
     errno.ENOSPC: "the disk is full: free some space and run the same command again; finished work is kept",
@@ -49,6 +59,7 @@ class Store:
         self._fs, self.root = open_place(uri)
         self.local = isinstance(self._fs, pafs.LocalFileSystem)
         self.compacted = Compacted(self._fs, self.root)
+        self._recalled: Recalled | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Store, (self.uri,)
@@ -63,11 +74,24 @@ class Store:
             raise StoreError(f"{self.uri} is not a local directory")
         return Path(self.path(name))
 
+    @contextlib.contextmanager
+    def recalling(self, *, listing: bool = False) -> Iterator[None]:
+        """Ask for each small commit and table once inside the block, in which nobody else writes those asked for.
+
+        `listing`: find out what exists by listing whole folders, for who asks about all of their files.
+        """
+        before = self._recalled
+        self._recalled = self.compacted.recalled = before or Recalled(listing)
+        try:
+            yield
+        finally:
+            self._recalled = self.compacted.recalled = before
+
     # ------------------------------------------------------------------ bytes
 
     def write(self, name: str, data: bytes) -> str:
         """Write a file atomically and return the SHA-256 of its bytes."""
-        target = self.path(name)
+        target = self._to_write(name)
         try:
             if self.local:
                 self._write_local(Path(target), data)
@@ -76,7 +100,17 @@ class Store:
                     f.write(data)
         except OSError as e:
             raise StoreError(f"cannot write {target}: {_FATAL.get(e.errno or 0, str(e))}") from e
-        return hashlib.sha256(data).hexdigest()
+        digest = hashlib.sha256(data).hexdigest()
+        written.note(self.root, name, digest)
+        if self._recalled is not None and name.startswith(_RECALLED):
+            self._recalled.put(name, data)
+        return digest
+
+    def _to_write(self, name: str) -> str:
+        """Return the path of a file that is to be written. Raises StoreError where somebody else writes the dataset."""
+        if (why := written.forbidden(self.root)) is not None:
+            raise StoreError(f"{self.uri} is written no more: {why}; run the same command again")
+        return self.path(name)
 
     @staticmethod
     def _write_local(target: Path, data: bytes) -> None:
@@ -84,22 +118,55 @@ class Store:
             f.write(data)
 
     @contextlib.contextmanager
-    def open_output(self, name: str) -> Iterator[IO[bytes]]:
-        """Open a large file for writing; it appears under its name only when the block ends without error."""
-        target = self.path(name)
+    def open_output(self, name: str) -> Iterator[Hashing]:
+        """Open a large file for writing; it appears under its name only when the block ends without error.
+
+        The stream tells the hash of what went through it.
+        """
+        target = self._to_write(name)
         try:
-            if not self.local:
-                with self._fs.open_output_stream(target) as stream:
-                    yield cast(IO[bytes], stream)
-                return
-            with replacing(Path(target)) as f:
-                yield f
+            with replacing(Path(target)) if self.local else self._uploaded(target) as f:
+                stream = Hashing(f)
+                yield stream
+            written.note(self.root, name, stream.hexdigest())
         except OSError as e:
             raise StoreError(f"cannot write {target}: {_FATAL.get(e.errno or 0, str(e))}") from e
 
+    @contextlib.contextmanager
+    def _uploaded(self, target: str) -> Iterator[IO[bytes]]:
+        """Take what is to become an object on this machine's disk, and send it when the block ends without error.
+
+        A stream to the store would end its object with what it has got, whatever the reason.
+        """
+        with tempfile.TemporaryFile() as spool:
+            yield spool
+            spool.seek(0)
+            with self._fs.open_output_stream(target) as out:
+                shutil.copyfileobj(spool, out, _BLOCK)
+
+    def _open(self, name: str) -> pa.NativeFile:
+        """Open a file for reading. Raises FileNotFoundError."""
+        known = self._recalled if name.startswith(_RECALLED) else None
+        if known is None:
+            return self._fs.open_input_file(self.path(name))
+        if name not in known:
+            try:
+                opened = self._fs.open_input_file(self.path(name))
+            except FileNotFoundError:
+                known.put(name, None)
+                raise
+            if opened.size() > SMALL_BYTES:
+                return opened
+            with opened:
+                known.put(name, bytes(opened.read()))
+        data = known.get(name)
+        if data is None:
+            raise FileNotFoundError(errno.ENOENT, "no such file", name)
+        return pa.BufferReader(data)
+
     def read(self, name: str, offset: int = 0, size: int | None = None) -> bytes:
         """Read a file, or `size` bytes of it from `offset`. Raises FileNotFoundError."""
-        with self._fs.open_input_file(self.path(name)) as f:
+        with self._open(name) as f:
             f.seek(offset)
             return bytes(f.read(size))
 
@@ -110,7 +177,17 @@ class Store:
 
     def exists(self, name: str) -> bool:
         """Say whether a file of that name exists; a table's file may also be a part of a compact file."""
-        if self._fs.get_file_info(self.path(name)).type == pafs.FileType.File:
+        known = self._recalled
+        if known is not None and name in known:
+            if known.get(name) is not None:
+                return True
+        elif known is not None and known.listing and _is_part(name):
+            folder = name.rpartition("/")[0]
+            if folder not in known.files:
+                known.files[folder] = set(self.top(folder))
+            if name in known.files[folder]:
+                return True
+        elif self._fs.get_file_info(self.path(name)).type == pafs.FileType.File:
             return True
         return _is_part(name) and self.compacted.find(name) is not None
 
@@ -125,9 +202,25 @@ class Store:
             self.write(name + GONE, b"")
 
     def delete_file(self, name: str) -> None:
-        """Delete a file by its own name if it exists."""
-        with contextlib.suppress(FileNotFoundError):
-            self._fs.delete_file(self.path(name))
+        """Delete a file by its own name if it exists. Raises StoreError."""
+        target = self.path(name)
+        try:
+            with contextlib.suppress(FileNotFoundError):
+                if self.local:
+                    Path(target).unlink()
+                else:
+                    self._fs.delete_file(target)
+        except OSError as e:
+            raise StoreError(f"cannot delete {target}: {_FATAL.get(e.errno or 0, str(e))}") from e
+        if self._recalled is not None:
+            self._recalled.drop(name)
+        written.note(self.root, name, None)
+
+    def top(self, prefix: str = "") -> list[str]:
+        """Return the relative names of the files right under a directory, sorted, temporary ones left out."""
+        found = self._fs.get_file_info(pafs.FileSelector(self.path(prefix), allow_not_found=True))
+        names = (i.path[len(self.root) + 1 :] for i in found if i.type == pafs.FileType.File)
+        return sorted(n for n in names if not n.rsplit("/", 1)[-1].startswith(".tmp-"))
 
     def sizes(self, prefix: str) -> dict[str, int]:
         """Return the relative names and bytes of all files under a directory, temporary ones left out."""
@@ -181,29 +274,35 @@ class Store:
 
     def write_json(self, name: str, value: Any, *, sort: bool = True) -> str:
         """Write JSON, keys sorted unless their order means something; return its SHA-256."""
-        return self.write(name, (json.dumps(value, sort_keys=sort, indent=1) + "\n").encode())
+        return self.write(name, json_bytes(value, sort=sort))
 
     def read_json(self, name: str) -> Any | None:
-        """Read JSON, or None when there is no such file."""
+        """Read JSON, or None when there is no such file. Raises StoreError for what is not JSON."""
         try:
             return json.loads(self.read(name))
         except FileNotFoundError:
             return None
+        except ValueError as e:
+            raise StoreError(f"{name} of {self.uri} is damaged ({e}); {DAMAGED}") from e
 
     def write_table(self, name: str, table: Table, rows: pa.Table) -> str:
         """Validate rows against their table and write them as Parquet; return the SHA-256 of the bytes."""
-        return self.write(name, parquet_bytes(table.validated(rows)))
+        rows = table.validated(rows)
+        # A source's many small files would grow by it; the catalogue tells of their columns.
+        return self.write(name, parquet_bytes(rows.cast(table.described) if table.grain == "dataset" else rows))
 
     def read_table(self, name: str, table: Table, columns: list[str] | None = None) -> pa.Table:
         """Read a Parquet file of `table`, or the part of a compact file it became. Raises FileNotFoundError."""
         try:
-            with self._fs.open_input_file(self.path(name)) as f:
+            with self._open(name) as f:
                 return pq.read_table(f, columns=columns)
         except FileNotFoundError:
             part = self.compacted.find(name) if _is_part(name) else None
             if part is None:
                 raise
             return self.compacted.read(part, table.schema, columns)
+        except pa.ArrowException as e:
+            raise StoreError(f"{name} of {self.uri} is damaged ({_first_line(e)}); {DAMAGED}") from e
 
     def sha256(self, name: str) -> str:
         """Return the hash of a file's bytes; of a compacted part, of the bytes that its rows make as a file.
@@ -211,7 +310,7 @@ class Store:
         Raises FileNotFoundError.
         """
         try:
-            return self._file_digest(name)
+            return self.file_digest(name)
         except FileNotFoundError:
             part = self.compacted.find(name) if _is_part(name) else None
             if part is None:
@@ -230,12 +329,13 @@ class Store:
                     gathered.append(part)
                     continue
                 try:
-                    yield name, self._file_digest(name)
+                    yield name, self.file_digest(name)
                 except FileNotFoundError:
                     yield name, None
         yield from self._part_digests(sorted(gathered, key=lambda p: (p.file, p.groups)))
 
-    def _file_digest(self, name: str) -> str:
+    def file_digest(self, name: str) -> str:
+        """Return the hash of a file's bytes, whatever it is. Raises FileNotFoundError."""
         digest = hashlib.sha256()
         with self._fs.open_input_file(self.path(name)) as f:
             while block := f.read(_BLOCK):
@@ -264,6 +364,10 @@ def parquet_bytes(rows: pa.Table) -> bytes:
     # Where a table is cut into chunks depends on how it was put together; pages must not.
     pq.write_table(rows.combine_chunks(), sink, compression="zstd", compression_level=3, row_group_size=ROW_GROUP)
     return sink.getvalue()
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]
 
 
 def _is_part(name: str) -> bool:

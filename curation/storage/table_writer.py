@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import IO, Any, cast
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -27,7 +27,7 @@ def writing(store: Store, name: str, table: Table) -> Iterator[Append]:
     last: pa.Table | None = None
     with (
         store.open_output(name) as sink,
-        pq.ParquetWriter(sink, table.schema, compression="zstd", compression_level=3) as writer,
+        pq.ParquetWriter(cast(IO[bytes], sink), table.described, compression="zstd", compression_level=3) as writer,
     ):
 
         def write(rows: pa.Table) -> None:

@@ -16,7 +16,7 @@ _KEPT = (
     f"SELECT {D.unit_id.name} AS id FROM {t.DECISIONS.name} "
     f"WHERE {D.unit.name} = '{t.SEGMENTS.name}' AND {D.outcome.name} = 'kept'"
 )
-_PACKED = f"SELECT {M.sample_id.name} AS id FROM {t.MANIFEST.name}"
+_PACKED = f"SELECT {M.segment_id.name} AS id FROM {t.MANIFEST.name}"
 
 
 def unbalanced(dataset: Dataset) -> Iterator[str]:

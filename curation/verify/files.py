@@ -1,37 +1,202 @@
-"""Are the files those that their stages wrote? Each is read once, and held against the hash in its commit."""
+"""Are the files those that were written? Each is read once, and held against the hash in its commit or in the seal."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from curation.dataset import Dataset
-from curation.storage.commits import read_commit
-from curation.storage.store import Store
+from curation.storage import seal, written
+from curation.storage.checked import KEY, fault
+from curation.storage.commits import Commit, read_record
+from curation.storage.store import Store, StoreError, table_file
+from curation.verify.finding import Finding, Mend
+from curation.verify.root import Root
+from schemas import tables as t
+
+_GIVEN = {table.name for table in t.GIVEN}
+_LEDGER = {table_file(t.DECISIONS), table_file(t.ERRORS)}
+_PACKED = {table_file(t.MANIFEST), "shards/index.json"}
 
 
-def changed(dataset: Dataset) -> Iterator[str]:
-    """Say which committed files are gone or have other bytes; in memory are the commits of one stage and bucket."""
-    for commits in _groups(dataset.store):
-        written: dict[str, tuple[str, str]] = {}
-        for name in commits:
-            commit = read_commit(dataset.store, name)
-            if commit is not None:
-                files = {e["file"]: e["sha256"] for e in commit.tables.values()} | commit.files
-                written |= {file: (digest, commit.stage) for file, digest in files.items()}
-        wrong = []
-        for file, found in dataset.store.digests(written):
-            digest, stage = written[file]
-            if found is None:
-                wrong.append(f"{file} is gone; run `lpm run` again to make it")
-            elif found != digest:
-                wrong.append(f"{file} changed since stage {stage} wrote it; delete it and run `lpm run` again")
-        yield from sorted(wrong)
+def changed(dataset: Dataset, root: Root) -> Iterator[Finding]:
+    """Say which files are gone, damaged or nobody's; in memory are the names and hashes of one bucket."""
+    store = dataset.store
+    yield from _sealed(store, root)
+    stages = store.directories("commits")
+    whole = [n for stage in stages for n in store.top(stage)]
+    yield from _committed(store, "commits", whole, root, set())
+    tables = [f for f in store.directories("tables") if f.rpartition("/")[2] not in _GIVEN]
+    buckets = {b.rpartition("/")[2] for f in (*stages, *tables, "clips") for b in store.directories(f)}
+    errors = _quarantined(dataset)
+    for bucket in sorted(buckets):
+        vouched: set[str] = set()
+        known: set[tuple[str, str]] = set()
+        for stage in stages:
+            names = list(store.names(f"{stage}/{bucket}", ".json"))
+            yield from _committed(store, f"{stage}/{bucket}", names, root, vouched, known)
+        yield from _nobodys(store, [f"{f}/{bucket}" for f in tables], f"clips/{bucket}", vouched)
+        for source, stage in sorted(errors.get(bucket.removeprefix("bucket="), set()) - known):
+            yield Finding(
+                f"the quarantine of source {source} in stage {stage} has no commit any more; run `lpm run` again"
+            )
 
 
-def _groups(store: Store) -> Iterator[list[str]]:
-    """Yield the names of commits: of each stage those of the dataset, and of one bucket after the other."""
+def older(dataset: Dataset) -> bool:
+    """Say whether commits were written before they said their own hash, by a look at one of each stage."""
+    store = dataset.store
     for stage in store.directories("commits"):
-        whole = f"{stage}/dataset.json"
-        yield [whole] if store.exists(whole) else []
-        for bucket in store.directories(stage):
-            yield list(store.names(bucket, ".json"))
+        for bucket in store.directories(stage)[:1]:
+            for name in store.top(bucket)[:1]:
+                try:
+                    if KEY not in (store.read_json(name) or {}):
+                        return True
+                except StoreError:
+                    continue
+    return False
+
+
+# ------------------------------------------------------------------------------------------------ of the whole
+
+
+def _sealed(store: Store, root: Root) -> Iterator[Finding]:
+    """Hold what is of the dataset as a whole against the seal."""
+    found = {n: store.file_digest(n) for n in seal.sealed_files(store)}
+    sealed = seal.read_seal(store)
+    if sealed is None and store.exists(seal.FILE):
+        yield Finding("seal.json is damaged; `lpm verify --repair` writes it again from what is intact")
+    mine = written.listening(store.root)  # who verifies while it writes opened the seal itself
+    if sealed is not None and sealed["open"] and not mine:
+        yield Finding("a command that wrote this dataset was killed, so it is not sealed; run `lpm run` again")
+    elif sealed is not None:
+        files = {**sealed["files"], **written.so_far(store.root)}
+        for name in sorted(files.keys() | found.keys()):
+            was, now = files.get(name), found.get(name)
+            if was != now:
+                yield _unlike(name, "is gone" if now is None else "is no file of this dataset" if was is None else "")
+    given = [n for table in sorted(_GIVEN) for n in store.tables(f"tables/{table}") if "/bucket=" in n]
+    plain = {n: d for n, d in found.items() if "/bucket=" not in n}
+    root.add("dataset", plain | {n: d for n, d in _digests(store, given) if d is not None})
+
+
+def _unlike(name: str, how: str) -> Finding:
+    how = how or "changed since it was written"
+    if name in _LEDGER:
+        return Finding(f"{name} {how}; `lpm pack` writes it again", (Mend("decide", name),))
+    if name in _PACKED:
+        return Finding(f"{name} {how}; `lpm pack` writes it again", (Mend("pack", name),))
+    if "/compact/" in name:
+        return Finding(f"{name} {how}; what was gathered in it has to be computed again", (Mend("delete", name),))
+    if name == "data-contract.md":
+        return Finding(f"{name} {how}; `lpm run` writes it again", (Mend("delete", name),))
+    if name == "workflow.json":
+        return Finding(f"{name} {how}; name workflow and policy to `lpm run` again, or restore the file from a copy")
+    return Finding(f"{name} {how}; restore it from a copy, for nothing else holds what was in it")
+
+
+# ------------------------------------------------------------------------------------------------ of commits
+
+
+def _committed(
+    store: Store,
+    group: str,
+    names: Iterable[str],
+    root: Root,
+    vouched: set[str],
+    known: set[tuple[str, str]] | None = None,
+) -> Iterator[Finding]:
+    """Hold the files of some commits against their hashes; add their names to `vouched`, who failed to `known`."""
+    vows: dict[str, tuple[str, str, str]] = {}
+    there: dict[str, str] = {}
+    for name in names:
+        why, commit = _read(store, name)
+        if commit is None or why:
+            yield Finding(f"{name} {why}; its step has to be done again", (Mend("withdraw", name),))
+        if commit is None:
+            continue
+        if known is not None:
+            known |= {(commit.source_id, commit.stage)} if commit.errors else set()
+        for file, digest in _files(commit).items():
+            vows[file] = (digest, commit.stage, name)
+    vouched.update(vows)
+    wrong = []
+    for file, found in _digests(store, vows):
+        digest, stage, name = vows[file]
+        mend = (Mend("withdraw", name), Mend("delete", file))
+        if found is None:
+            wrong.append(Finding(f"{file} is gone; run `lpm run` again to make it", mend))
+        elif found != digest:
+            said = f"{file} changed since stage {stage} wrote it; delete it and run `lpm run` again"
+            wrong.append(Finding(said, mend))
+        if found is not None:
+            there[file] = found
+    yield from sorted(wrong, key=lambda f: f.what)
+    root.add(group, there | {n: store.file_digest(n) for n in names})
+
+
+def _read(store: Store, name: str) -> tuple[str, Commit | None]:
+    """Return what is wrong with a commit, and what it says as far as that can be told."""
+    why = fault(store.read(name)) or ""
+    try:
+        return why, read_record(store, name)
+    except StoreError:
+        return why or "is no commit", None
+
+
+def _files(commit: Commit) -> dict[str, str]:
+    """Return the files that a commit vouches for; none where it is too damaged to tell."""
+    try:
+        files = {e["file"]: e["sha256"] for e in commit.tables.values()} | commit.files
+        return {str(file): str(digest) for file, digest in files.items()}
+    except (AttributeError, KeyError, TypeError):
+        return {}
+
+
+def _digests(store: Store, names: Iterable[str]) -> Iterator[tuple[str, str | None]]:
+    """Yield each file's hash; None where it is gone, what is wrong where it cannot be read."""
+    names = list(names)
+    try:
+        yield from list(store.digests(names))
+    except Exception:  # one of them is damaged: which, they tell one by one
+        for name in names:
+            try:
+                yield name, store.sha256(name)
+            except FileNotFoundError:
+                yield name, None
+            except Exception as e:
+                yield name, type(e).__name__
+
+
+def _nobodys(store: Store, folders: Iterable[str], clips: str, vouched: set[str]) -> Iterator[Finding]:
+    """Say which tables and clips of a bucket belong to no commit."""
+    for folder in folders:
+        try:
+            names = list(store.tables(folder))
+        except Exception as e:
+            for file in store.compacted.files(folder):
+                try:
+                    store.compacted.parts(file)
+                except Exception:
+                    said = f"{file} cannot be read ({type(e).__name__}); what was in it has to be computed again"
+                    yield Finding(said, (Mend("delete", file),))
+            continue
+        for name in (n for n in names if n not in vouched):
+            yield _stray(name)
+    for name in (n for n in store.names(clips) if n not in vouched):
+        yield _stray(name)
+
+
+def _stray(name: str) -> Finding:
+    why = "its step was interrupted, or its commit is gone"
+    return Finding(f"{name} belongs to no commit: {why}; run `lpm run` again", (Mend("delete", name),))
+
+
+def _quarantined(dataset: Dataset) -> dict[str, set[tuple[str, str]]]:
+    """Return (source, stage) of what the ledger has in quarantine, by bucket."""
+    out: dict[str, set[tuple[str, str]]] = {}
+    try:
+        rows = t.ERRORS.rows(dataset.table(t.ERRORS, ["source_id", "stage"]))
+    except Exception:  # the seal says so
+        return out
+    for row in rows:
+        out.setdefault(row.source_id[:2], set()).add((row.source_id, row.stage))
+    return out

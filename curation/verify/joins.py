@@ -29,7 +29,7 @@ _NAMED_BY: tuple[tuple[Place, tuple[Place, ...]], ...] = (
         (t.INPUTS, InputRow.source_id),
         (
             (t.SESSIONS, t.SESSIONS.row.source_id),
-            (t.LABELS, t.LABELS.row.source_id),
+            *((x, x.row.source_id) for x in t.LABEL_TABLES),
             (t.AUDITS, t.AUDITS.row.source_id),
             (t.IDENTITY_REGISTRY, t.IDENTITY_REGISTRY.row.source_id),
             (t.IDENTITY_DECISIONS, t.IDENTITY_DECISIONS.row.source_id),
@@ -79,7 +79,7 @@ _NAMED_BY: tuple[tuple[Place, tuple[Place, ...]], ...] = (
             (t.CAPTIONS, t.CAPTIONS.row.segment_id),
             (t.CLIPS, t.CLIPS.row.segment_id),
             (t.REFERENCES, t.REFERENCES.row.segment_id),
-            (t.MANIFEST, t.MANIFEST.row.sample_id),
+            (t.MANIFEST, t.MANIFEST.row.segment_id),
         ),
     ),
     (

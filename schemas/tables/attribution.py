@@ -107,7 +107,8 @@ class BindingRow(Row):
         "lag at which they fit best; positive = the sound is late", "ms", null=True
     )
     binding: Column[str] = c.text(
-        "bound; contested: another face fits as well; unsynced: not these lips' voice; or other"
+        "bound; contested: another face fits as well; unsynced: not these lips' voice; human_label: a person bound it; "
+        "or other"
     )
     doubted: Column[bool] = c.flag(
         "sync speaks as clearly against the pair as for unsynced, over whatever time there is"

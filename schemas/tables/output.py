@@ -79,8 +79,10 @@ class Member(TypedDict):
 class ManifestRow(Row):
     """One row a sample. Columns of other tables that are marked as packed follow."""
 
-    sample_id: Column[str] = c.text("key in the shard; equals the segment_id")
+    segment_id: Column[str] = c.segment_id()
     source_id: Column[str] = c.source_id()
+    name: Column[str] = c.text("file name of the source as registered")
+    uri: Column[str] = c.text("where the source lay when it was packed: a path or an s3:// address")
     track_id: Column[str] = c.track_id()
     identity_id: Column[str] = c.text("person")
     split: Column[str] = c.text("train, val, test, or withheld: in none of them, as that would leak")
@@ -108,9 +110,18 @@ class ManifestRow(Row):
         null=True,
     )
     n_references: Column[int] = c.index("reference images in the sample")
+    reference_names: Column[list[str]] = c.texts("their names: ref.jpg, a member, then those of the files in refs.tar")
     license: Column[str | None] = c.text("licence of the source; null = unknown", null=True)
+    rights_holder: Column[str | None] = c.text("who holds the rights in the source; null = unknown", null=True)
+    consent: Column[str | None] = c.text("what the people in the source agreed to; null = unknown", null=True)
     shard: Column[str] = c.text("tar file under shards/")
     members: Column[list[Member]] = Column(_MEMBERS, "members with byte offset and size inside the shard")
+    member_sha256: Column[list[str] | None] = Column(
+        pa.list_(pa.string()),
+        "SHA-256 of each member, in the order of members; null = packed before they were kept",
+        nullable=True,
+    )
+    shard_sha256: Column[str | None] = c.text("of the whole tar file; null likewise", null=True)
     annotators: Column[str] = c.text("JSON object: what measured what, with weights' hashes")
     policy_id: Column[str] = c.text("hash of the policy that kept it")
     vector: Column[list[float] | None] = c.reals(
@@ -119,9 +130,13 @@ class ManifestRow(Row):
     vector_model: Column[str | None] = c.text("the model; vectors of equal names alone may be compared", null=True)
     reference_vectors: Column[list[list[float] | None] | None] = Column(
         pa.list_(pa.list_(pa.float32())),
-        "the same of each reference image, in the order of members; null likewise",
+        "the same of each reference image, in the order of `reference_names`; null likewise",
         nullable=True,
     )
+
+
+FORMER_KEY = "sample_id"
+"""What the manifest's `segment_id` was called before all tables agreed on one name."""
 
 
 class ManifestTable(Table[ManifestRow]):
@@ -144,7 +159,7 @@ def _in_manifest(c: Column[Any]) -> Column[Any]:
     return out
 
 
-MANIFEST = ManifestTable(ManifestRow, "manifest", (ManifestRow.sample_id,), grain="dataset")
+MANIFEST = ManifestTable(ManifestRow, "manifest", (ManifestRow.segment_id,), grain="dataset")
 
 
 class DecisionRow(Row):
@@ -173,7 +188,7 @@ class ErrorRow(Row):
     source_id: Column[str] = c.source_id()
     stage: Column[str] = c.text("stage that failed")
     unit_id: Column[str] = c.text("the item that failed: the source, or a track or segment of it")
-    error: Column[str] = c.text("exception class or media error code")
+    error: Column[str] = c.text("exception class, media error code, `bug`, or how its process ended")
     message: Column[str] = c.text("what is wrong and what to do")
     traceback: Column[str] = c.text("last frames of the traceback")
 

@@ -2,11 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from schemas import columns as c
 from schemas.column import Column
 from schemas.packed import IN_SCORES, SCORES
 from schemas.row import Row
 from schemas.table import Table
+
+STATE_REASONS: Mapping[str, str] = {
+    "synced_voice": "the lips follow the voice that is heard",
+    "heard_voice": "somebody else is heard and the lips rest",
+    "silence": "nobody is heard and the lips rest",
+    "overlapped_voices": "the person speaks while another voice is heard",
+    "lips_without_voice": "the lips move as in speech, but nothing is heard",
+    "foreign_voice": "the lips move as in speech, but the voice that is heard is not theirs",
+    "own_voice_still_lips": "the person's own voice is heard, but the lips do not move",
+    "unsure": "the lips could not be measured",
+    "backchannel": "the person answers in passing while the other goes on",
+    "human_label": "a person labelled it",
+    "laughter": "the person laughs",
+}
+"""What each reason of a state means."""
 
 
 class TimelineRow(Row):

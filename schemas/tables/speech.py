@@ -22,6 +22,20 @@ class SpeechFrameRow(Row):
 SPEECH_FRAMES = Table(SpeechFrameRow, "speech_frames", (SpeechFrameRow.source_id, SpeechFrameRow.k))
 
 
+class ChannelFrameRow(Row):
+    """Level of each channel of the sound on the 25 Hz grid, of sources with two channels or more (stage `channels`)."""
+
+    source_id: Column[str] = c.source_id()
+    channel: Column[int] = c.index("channel as the file counts them, from 0")
+    k: Column[int] = c.grid_index()
+    level_db: Column[float] = c.real("RMS level", "dBFS")
+
+
+CHANNEL_FRAMES = Table(
+    ChannelFrameRow, "channel_frames", (ChannelFrameRow.source_id, ChannelFrameRow.channel, ChannelFrameRow.k)
+)
+
+
 class SpeechRow(Row):
     """Stretches with speech."""
 

@@ -31,8 +31,10 @@ from schemas.tables import (
     TRACKS,
     TURN_TAKING,
     TURNS,
+    VOICE_LABELS,
     VOICE_TURNS,
     VOICES,
+    WORD_LABELS,
     WORDS,
 )
 from schemas.tables.attribution import BindingRow, VoiceRow, VoiceTurnRow
@@ -40,10 +42,12 @@ from schemas.tables.speech import SpeakerRow, TurnRow
 from schemas.tables.tracks import TrackRow
 from schemas.time import GRID_HZ, Interval, grid_range, union_s
 from stages.attribution.assign import assign, contested
+from stages.attribution.labels import with_labels
 from stages.attribution.lip_scores import STILL_MOUTH, frame_scores
 from stages.attribution.split import SplitRule, split_voices
 from stages.attribution.sync import Evidence, lag_ms, pair_evidence, sync_frames, usual_lag
 from stages.attribution.talk import conversation
+from stages.words_said import words_said
 
 Floats = npt.NDArray[np.float64]
 
@@ -93,7 +97,9 @@ class Attribution:
     name: ClassVar[str] = "attribution"
     version: ClassVar[int] = 10
     grain: ClassVar[Grain] = "source"
-    reads: ClassVar[tuple[Table, ...]] = (TRACKS, ASD_FRAMES, SYNC_FRAMES, TURNS, SPEAKERS, WORDS)
+    reads: ClassVar[tuple[Table, ...]] = (
+        TRACKS, ASD_FRAMES, SYNC_FRAMES, TURNS, SPEAKERS, WORDS, VOICE_LABELS, WORD_LABELS,
+    )  # fmt: skip
     writes: ClassVar[tuple[Table, ...]] = (VOICE_TURNS, BINDINGS, VOICES, BACKCHANNELS, TURN_TAKING)
     gate: ClassVar[Gate | None] = "tracks"
     gate_mode: ClassVar[GateMode] = "together"
@@ -125,8 +131,9 @@ class Attribution:
                     rows.append(
                         self.pair(speaker, track, values, sync.get((speaker.speaker_id, track.track_id)), usual)
                     )
-        rows = self._bound(rows, tracks)
-        talk = conversation(item.source_id, turns, WORDS.rows(inputs.read(WORDS)))
+        said = VOICE_LABELS.rows(inputs.read(VOICE_LABELS))
+        rows = with_labels(self._bound(rows, tracks), said, turns, tracks)
+        talk = conversation(item.source_id, turns, words_said(inputs))
         voices = [_voice(s, rows, talk.share) for s in speakers]
         return Outputs(
             {

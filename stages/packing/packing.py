@@ -87,7 +87,8 @@ class PackingSettings(StageSettings):
         "takes noise away from the packed sound",
     )
     separator: Part[SourceSeparator | None] = part(
-        {"none": Absent("none")}, "takes overlapped voices apart; none ships with the project"
+        {"none": Absent("none"), "conv_tasnet": "annotators.sound.conv_tasnet:ConvTasNetSeparator"},
+        "takes overlapped voices apart, by a network of your own",
     )
     embedder: Part[SpeakerEmbedder] = part(VOICE_EMBEDDERS, "with a separator: whose voice is which", shared="embedder")
     min_overlap_s: float = Field(0.2, gt=0, description="shorter overlaps are not worth separating (seconds)")

@@ -121,7 +121,7 @@ class Pairing:
     reads: ClassVar[tuple[Table, ...]] = (
         t.SOURCES, t.SHOTS, t.TRACKS, t.TRACKLETS, t.FRAMES, t.FACE_FRAMES, t.LAYOUT, t.SPEECH, t.SPEECH_FRAMES,
         t.AUDIO_EVENTS, t.VOICE_TURNS, t.WORDS, t.ASD_FRAMES, t.SYNC, t.SYNC_FRAMES, t.BINDINGS,
-        t.BACKCHANNELS, t.LABELS,
+        t.BACKCHANNELS, t.LABELS, t.WORD_LABELS,
     )  # fmt: skip
     writes: ClassVar[tuple[Table, ...]] = (t.TIMELINE, t.SEGMENTS)
     gate: ClassVar[Gate | None] = "tracks"

@@ -24,6 +24,7 @@ from stages.nearest import nearest_index
 from stages.pairing.category import voices_in_dialogue
 from stages.pairing.segments import SpokenWord
 from stages.pairing.states import Bools, Floats, Sound, State, bridged
+from stages.words_said import words_said
 
 _EVENTS = (AudioEventRow.music, AudioEventRow.singing, AudioEventRow.laughter, AudioEventRow.noise)
 
@@ -59,7 +60,7 @@ class SoundGrid:
         self._answers = voices_in_dialogue(self.turns)
         self._nearest = nearest_voices(self._voices, turn_gap)
         self._spans = {r.track_id: Interval(r.start_s, r.end_s) for r in t.TRACKS.rows(inputs.read(t.TRACKS))}
-        self.rows = t.WORDS.rows(inputs.read(t.WORDS))
+        self.rows = words_said(inputs)
         self.words = [SpokenWord(r.start_s, r.end_s, r.word, r.speaker_id) for r in self.rows]
         self._owners: dict[str, set[str]] = {}
         self._unsynced: dict[str, set[str]] = {}

@@ -29,6 +29,7 @@ from schemas.table import Table
 from schemas.tables import (
     BODIES,
     BODY_FRAMES,
+    CAPTION_LABELS,
     CAPTIONS,
     CLIP_PLANS,
     EVENTS,
@@ -40,17 +41,21 @@ from schemas.tables import (
     SOURCES,
     SPEECH_FRAMES,
     TRACKLETS,
+    TRACKS,
     TURNS,
 )
+from schemas.tables.labels import CaptionLabelRow
 from schemas.tables.pairing import SegmentRow
 from schemas.tables.performance import EventRow
 from schemas.tables.plans import ClipPlanRow
 from schemas.tables.scan import FaceFrameRow, LayoutRow
+from schemas.tables.tracks import TrackRow
 from schemas.time import GRID_HZ, Interval, grid_range
 from stages.clip_plan.crop import clip_bounds, plan_of, whole_crop
 from stages.clip_plan.framing import Crop, face_union
 from stages.face_series import BOX, Series, between, between_or_nearest, boxes, track_series, tracklets_of
 from stages.performance.context import Bodies, Voices, camera_part, camera_series, clothing_of
+from stages.performance.labels import labels_of, with_labels
 
 SIGNAL_COLUMNS = (
     *BOX, FaceFrameRow.has_mesh, FaceFrameRow.yaw_deg, FaceFrameRow.pitch_deg, FaceFrameRow.roll_deg,
@@ -82,6 +87,8 @@ class _Source:
     camera: CameraSeries
     clothing: Mapping[str, str | None]
     bodies: Bodies
+    places: Mapping[str, TrackRow]
+    labels: Sequence[CaptionLabelRow]
 
 
 class Performance:
@@ -103,6 +110,8 @@ class Performance:
         CLIP_PLANS,
         BODY_FRAMES,
         BODIES,
+        TRACKS,
+        CAPTION_LABELS,
     )
     writes: ClassVar[tuple[Table, ...]] = (CAPTIONS, EVENTS)
     gate: ClassVar[Gate | None] = "segments"
@@ -130,6 +139,8 @@ class Performance:
             baselines=track_baselines({t: faces[t] for t in sorted(wanted & faces.keys())}),
             voices=Voices(inputs.read(SPEECH_FRAMES), inputs.read(TURNS)),
             camera=camera_series(inputs.read(FRAMES)),
+            places={r.track_id: r for r in TRACKS.rows(inputs.read(TRACKS))},
+            labels=CAPTION_LABELS.rows(inputs.read(CAPTION_LABELS)),
             bodies=Bodies(inputs.read(BODY_FRAMES), inputs.read(BODIES)),
             clothing=clothing_of(inputs.parts(PORTRAITS), inputs.read(TRACKLETS), wanted, faces, layout, size),
         )
@@ -153,9 +164,10 @@ class Performance:
             voice=source.voices.style(segment, ks), camera=camera,
             clothing=source.clothing.get(segment.track_id), body=body.in_picture(path), panned=moving,
         )  # fmt: skip
-        caption = self._captioner.caption(clip, self._frames(segment, crop, source.media))
+        said = labels_of(segment, source.places[segment.track_id], source.labels) if source.labels else []
+        caption, unfit = with_labels(self._captioner.caption(clip, self._frames(segment, crop, source.media)), said)
         shown = measure(signals, baseline, clip.speaking, side, moving)
-        found = contradictions(caption, clip.state, shown.summary)
+        found = [*unfit, *contradictions(caption, clip.state, shown.summary)]
         return {
             CAPTIONS: [caption.row(segment.segment_id, segment.source_id, found, clip.voice)],
             EVENTS: _event_rows(segment, [*shown.events, *body.whole.events]),

@@ -20,12 +20,12 @@ from annotators.protocols import Box, FaceAnalyzer, FaceBox, FaceDetecting, Face
 from schemas.tables.scan import FaceCropRow, FaceFrameRow, PortraitRow
 from stages.scan.crops import CropQueue
 from stages.scan.grid import Image, Shown
+from stages.scan.portrait_picture import place_of, portrait
 from stages.scan.tracker import Followed, associate, duplicate_faces, iou
 
 _MESH_PX = 256
 _DETECT_SIDE_PX = 640
 _LANDMARK_SCALE = 8
-_JPEG = [cv2.IMWRITE_JPEG_QUALITY, 90]
 
 
 @dataclass(frozen=True)
@@ -216,15 +216,8 @@ class FaceMeter:
     def _portrait(self, shown: Shown, box: Box, points: Any, scale: float, k: int, sharpness: float) -> PortraitRow:
         assert shown.rgb is not None
         height, width = shown.rgb.shape[:2]
-        side = 2.2 * max(box.w, box.h)
-        cx, cy = box.x + box.w / 2, box.y + box.h * 0.6
-        x0, y0 = max(0, round(cx - side / 2)), max(0, round(cy - side / 2))
-        x1, y1 = min(width, round(cx + side / 2)), min(height, round(cy + side / 2))
-        image = picture.scale_to(np.ascontiguousarray(shown.rgb[y0:y1, x0:x1]), self._rules.portrait_px)
-        s = image.shape[1] / max(1, x1 - x0)
-        ok, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), _JPEG)
-        if not ok:
-            raise RuntimeError("OpenCV could not encode a portrait")
+        place = x0, y0, *_ = place_of(box, width, height)
+        image, s = portrait(shown.rgb, place, self._rules.portrait_px)
         face = _region(shown.rgb, box)
         five = [] if points is None else ((five_points(points) - [x0, y0]) * s).ravel().tolist()
         return PortraitRow(
@@ -232,7 +225,7 @@ class FaceMeter:
             tracklet_id="",
             k=k,
             t_s=shown.t_s,
-            image=data.tobytes(),
+            image=image,
             face_xywh=[(box.x - x0) * s, (box.y - y0) * s, box.w * s, box.h * s],
             points_xy=five,
             face_px=min(box.w, box.h) * scale,
@@ -259,7 +252,7 @@ class FaceMeter:
             for n, data in track.crops.done
             if n < track.confirmed
         ]
-        self.portraits += [portrait.but(tracklet_id=tracklet) for portrait in track.portraits]
+        self.portraits += [one.but(tracklet_id=tracklet) for one in track.portraits]
 
 
 Named = TypeVar("Named", FaceFrameRow, FaceCropRow, PortraitRow)

@@ -22,12 +22,14 @@ from annotators.picture.overlay import OverlayMeter, TextDetecting
 from annotators.picture.shots import ShotChanges
 from annotators.protocols import FaceAnalyzer, FaceDetecting
 from annotators.shipped import FACE_COMPARERS
+from curation.labels.apply import LABELLED, in_order, with_cuts
 from curation.media.errors import MediaError
 from curation.media.video import frame_times
 from curation.stage import Gate, GateMode, Grain, Inputs, Outputs, StageSettings, WorkItem
 from schemas.parts import Absent
 from schemas.table import Table
-from schemas.tables import CUTS, FACE_CROPS, FACE_FRAMES, FRAMES, LAYOUT, PORTRAITS, SOURCES
+from schemas.tables import CUT_LABELS, CUTS, FACE_CROPS, FACE_FRAMES, FRAMES, LAYOUT, PORTRAITS, SOURCES
+from schemas.tables.labels import CutLabelRow
 from schemas.tables.scan import CutRow, PortraitRow
 from schemas.time import Interval, grid_index
 from schemas.use import Shared
@@ -39,6 +41,9 @@ from stages.scan.jumps import Candidate, after_cuts, is_candidate, jump_cuts, st
 from stages.scan.people import Portrait, comparable, divided, embed_row, turns
 from stages.scan.picture import PictureMeter
 from stages.scan.shots import ShotMeter
+
+CERTAIN = 1e6
+"""The score of a cut that a person gave: above any measure of change."""
 
 
 class ScanSettings(StageSettings):
@@ -97,7 +102,7 @@ class Scan:
     name: ClassVar[str] = "scan"
     version: ClassVar[int] = 5
     grain: ClassVar[Grain] = "window"
-    reads: ClassVar[tuple[Table, ...]] = (SOURCES,)
+    reads: ClassVar[tuple[Table, ...]] = (SOURCES, CUT_LABELS)
     writes: ClassVar[tuple[Table, ...]] = (CUTS, FRAMES, LAYOUT, FACE_FRAMES, FACE_CROPS, PORTRAITS)
     gate: ClassVar[Gate | None] = "sources"
     gate_mode: ClassVar[GateMode] = "once"
@@ -137,7 +142,8 @@ class Scan:
         faces.finish()
         if n_frames == 0 and item.window_index == 0:
             raise MediaError("decode_failed", "no frame could be decoded; the file is damaged or of an unknown coding")
-        cuts = self._cuts(item.source_id, window, faces, shots, candidates)
+        said = CUT_LABELS.rows(inputs.read(CUT_LABELS))
+        cuts = self._cuts(item.source_id, window, faces, shots, candidates, said)
         self._divide(faces)
         return Outputs(
             {
@@ -185,18 +191,29 @@ class Scan:
         return n_frames
 
     def _cuts(
-        self, source: str, window: Interval, faces: FaceMeter, shots: ShotMeter, candidates: Sequence[Candidate]
+        self,
+        source: str,
+        window: Interval,
+        faces: FaceMeter,
+        shots: ShotMeter,
+        candidates: Sequence[Candidate],
+        said: Sequence[CutLabelRow],
     ) -> list[CutRow]:
         """Return the window's cuts and jump cuts; faces followed across one get names of their own after it."""
         network = None if self._network is None else self._network.probabilities
         found = shots.changes(face_shift(faces.face_crops), network)
-        times, content = shots.quiet(found)
-        jumps = jump_cuts([c for c in candidates if stands_alone(c, times, content)], faces.face_crops)
+        quiet_s, content = shots.quiet(found)
+        jumps = jump_cuts([c for c in candidates if stands_alone(c, quiet_s, content)], faces.face_crops)
         changes = [c for c in found if window.start_s <= c.t_s < window.end_s]
-        crossed = sorted([c.k for c in changes if c.followed] + [c.k for c in jumps])
-        faces.rename(lambda tracklet, k: after_cuts(tracklet, k, crossed))
-        cuts = [_cut(source, c.t_s, c.frame, c.score, c.annotator, c.mixed_s) for c in changes]
-        return cuts + [_cut(source, c.t_s, c.frame, c.content, JUMP_NAME) for c in jumps]
+        ours = [_cut(source, c.t_s, c.frame, c.score, c.annotator, c.mixed_s) for c in changes]
+        ours += [_cut(source, c.t_s, c.frame, c.content, JUMP_NAME) for c in jumps]
+        times = {c.t_s for c in ours}
+        held = [s for s in with_cuts(times, in_order(said)) if window.start_s <= s < window.end_s]
+        followed = [(c.t_s, c.k) for c in changes if c.followed] + [(c.t_s, c.k) for c in jumps]
+        crossed = [k for t_s, k in followed if t_s in held] + [grid_index(s) for s in held if s not in times]
+        faces.rename(lambda tracklet, k: after_cuts(tracklet, k, sorted(crossed)))
+        given = [_cut(source, s, -1, CERTAIN, LABELLED) for s in held if s not in times]
+        return ours + given  # those that a person took out stay here, and `tracks` leaves them out
 
     def _divide(self, faces: FaceMeter) -> None:
         """Give what a tracklet shows of a second person a tracklet of its own."""

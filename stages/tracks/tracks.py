@@ -19,9 +19,11 @@ from annotators.face.portrait_embedder import PortraitEmbedder
 from annotators.parts import Part, part
 from annotators.protocols import Box
 from annotators.shipped import FACE_COMPARERS
+from curation.labels.apply import in_order, with_cuts
 from curation.stage import Gate, GateMode, Grain, Inputs, Outputs, StageSettings, WorkItem
 from schemas.table import Column, Table
-from schemas.tables import CUTS, FACE_FRAMES, FRAMES, LAYOUT, PORTRAITS, SHOTS, SOURCES, TRACKLETS, TRACKS
+from schemas.tables import CUT_LABELS, CUTS, FACE_FRAMES, FRAMES, LAYOUT, PORTRAITS, SHOTS, SOURCES, TRACKLETS, TRACKS
+from schemas.tables.labels import CutLabelRow
 from schemas.tables.scan import FaceFrameRow, FrameRow, LayoutRow, PortraitRow
 from schemas.tables.tracks import ShotRow, TrackletRow, TrackRow
 from schemas.time import GRID_HZ, Interval, grid_index, grid_time
@@ -53,7 +55,7 @@ class Tracks:
     name: ClassVar[str] = "tracks"
     version: ClassVar[int] = 4
     grain: ClassVar[Grain] = "source"
-    reads: ClassVar[tuple[Table, ...]] = (SOURCES, CUTS, FRAMES, LAYOUT, FACE_FRAMES, PORTRAITS)
+    reads: ClassVar[tuple[Table, ...]] = (SOURCES, CUTS, FRAMES, LAYOUT, FACE_FRAMES, PORTRAITS, CUT_LABELS)
     writes: ClassVar[tuple[Table, ...]] = (SHOTS, TRACKS, TRACKLETS)
     gate: ClassVar[Gate | None] = "sources"
     gate_mode: ClassVar[GateMode] = "once"
@@ -69,7 +71,8 @@ class Tracks:
         seen, size = inputs.read(FACE_FRAMES), (source.width, source.height)
         frames, layout, faces = inputs.read(FRAMES).to_pandas(), inputs.read(LAYOUT).to_pandas(), seen.to_pandas()
         layout = without_features(layout, faces, *size)
-        cuts = _cuts(inputs.read(CUTS), source.duration_s, self._settings.min_shot_s)
+        said = CUT_LABELS.rows(inputs.read(CUT_LABELS))
+        cuts = _cuts(inputs.read(CUTS), said, source.duration_s, self._settings.min_shot_s)
         borders = [(0.0, 0, 0.0), *cuts, (source.duration_s, 0, 0.0)]
         shots = []
         for n, ((start_s, first, _), (end_s, _, mixed_s)) in enumerate(pairwise(borders)):
@@ -149,13 +152,17 @@ def _rows_of(table: pa.Table, column: Column[str], value: str) -> pa.Table:
     return table.filter(pc.equal(column.of(table), pa.scalar(value)))
 
 
-def _cuts(table: pa.Table, duration_s: float, min_shot_s: float) -> list[tuple[float, int, float]]:
-    """Return (time, frame index, mixed seconds before it) of cuts, in order.
+def _cuts(
+    table: pa.Table, said: Sequence[CutLabelRow], duration_s: float, min_shot_s: float
+) -> list[tuple[float, int, float]]:
+    """Return (time, frame index, mixed seconds before it) of cuts, in order, without those that people took out.
 
     They are at least `min_shot_s` apart, the stronger of two close ones. The file's first and last shot may be
     shorter: often a frame of another shot is left over from cutting the file.
     """
     rows = sorted(CUTS.rows(table), key=lambda r: (-r.score, r.t_s))
+    held = with_cuts((r.t_s for r in rows), in_order(said)) if said else []
+    rows = [r for r in rows if not said or r.t_s in held]
     kept: list[tuple[float, int, float]] = []
     for r in rows:
         if 0.0 < r.t_s < duration_s and all(abs(r.t_s - t) >= min_shot_s for t, *_ in kept):

@@ -24,6 +24,7 @@ NAMES = ("chromium", "google-chrome", "chrome", "chromium-browser")
 KEYS = {
     "Enter": ("Enter", 13, "\r"), "Escape": ("Escape", 27, ""), "Tab": ("Tab", 9, ""), " ": ("Space", 32, " "),
     "ArrowLeft": ("ArrowLeft", 37, ""), "ArrowRight": ("ArrowRight", 39, ""),
+    "ArrowUp": ("ArrowUp", 38, ""), "ArrowDown": ("ArrowDown", 40, ""),
 }  # fmt: skip
 
 
@@ -124,6 +125,18 @@ class Page:
     def click(self, selector: str) -> None:
         self.until(f"!!document.querySelector({json.dumps(selector)})")
         self.eval(f"document.querySelector({json.dumps(selector)}).click()")
+
+    def drag(self, what: str, to: str) -> None:
+        """Drag the middle of an element to an x; `to` is an expression over its parent's rectangle `s`."""
+        x0, y, x1 = self.eval(
+            f"(() => {{ const n = {what}, r = n.getBoundingClientRect(), s = n.parentNode.getBoundingClientRect();"
+            f"return [r.left + r.width / 2, r.top + r.height / 2, {to}] }})()"
+        )
+        at = {"y": y, "button": "left", "clickCount": 1}
+        self.call("Input.dispatchMouseEvent", type="mousePressed", x=x0, **at)
+        for share in (0.5, 1.0):
+            self.call("Input.dispatchMouseEvent", type="mouseMoved", x=x0 + share * (x1 - x0), **at)
+        self.call("Input.dispatchMouseEvent", type="mouseReleased", x=x1, **at)
 
     def picture(self, file: Path) -> None:
         file.write_bytes(base64.b64decode(self.call("Page.captureScreenshot", format="png")["data"]))

@@ -38,12 +38,14 @@ def go(
     sets: tuple[str, ...] = (),
     retry: bool = False,
     batch: int = 1,
+    in_process: bool = True,
     **rules: str,
 ) -> Outcome:
     """Run the toy workflow; `batch` = tracks of so many sources are scored together, where the engine can."""
     resources = {"toy_active": Resources(batch=batch)}
     stages = {n: s.model_copy(update={"resources": resources.get(n, s.resources)}) for n, s in WORKFLOW.stages.items()}
-    job = Job(str(out), resolve(WORKFLOW.model_copy(update={"stages": stages}), sets), policy(**rules), retry)
+    pipeline = resolve(WORKFLOW.model_copy(update={"stages": stages}), sets)
+    job = Job(str(out), pipeline, policy(**rules), retry, in_process=in_process)
     named = [] if folder is None else expand([str(folder)], str(out))
     CALLS.clear()
     return run(job, engine or LocalEngine(), named)

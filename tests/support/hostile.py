@@ -255,6 +255,16 @@ def make_surround(path: Path, duration_s: float = 1.0) -> Path:
     return write(path, pictures(duration_s), sound=channels, layout="5.1")
 
 
+def make_reordered(path: Path) -> Path:
+    """Write 6.1 PCM in a MOV whose header lists the channels in an order that is not FFmpeg's (MPEG 6.1 A)."""
+    write(path, pictures(1.0), sound=np.tile(tone(1.0), (7, 1)), layout="6.1", sound_codec="pcm_s16le")
+    data = bytearray(path.read_bytes())
+    at = data.index(b"chan") + 8
+    data[at : at + 4] = (125 << 16 | 7).to_bytes(4, "big")
+    path.write_bytes(data)
+    return path
+
+
 def make_fps(path: Path, fps: Fraction | int, duration_s: float = 2.0) -> Path:
     """Write a constant rate such as 30 or Fraction(119, 10)."""
     return write(path, pictures(duration_s, fps), fps=fps, sound=tone(duration_s))

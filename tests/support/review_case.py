@@ -200,6 +200,11 @@ def tables(store: Store, source_id: str, path: str, name: str, moved_s: float = 
     return decided
 
 
+def _stat(path: Path) -> dict[str, int]:
+    found = path.stat() if path.exists() else None
+    return {"bytes": found.st_size if found else 1, "modified_ns": found.st_mtime_ns if found else 0}
+
+
 def source_id_of(name: str) -> str:
     return hashlib.sha256(name.encode()).hexdigest()[:16]
 
@@ -215,13 +220,15 @@ def dataset(root: Path, files: dict[str, Path], moved_s: float = 0.0, policy: di
     for name, path in files.items():
         decided += tables(store, source_id_of(name), str(path), name, moved_s)
     put(store, t.INPUTS, [
-        {"path": str(path), "source_id": source_id_of(name), "name": name, "bytes": 1} for name, path in files.items()
+        {"path": str(path), "source_id": source_id_of(name), "name": name, **_stat(path)}
+        for name, path in files.items()
     ])  # fmt: skip
     put(store, t.DECISIONS, decided)
     people = [(i, source_id_of(name)) for name in files for i in range(2)]
     put(store, t.TRACK_IDENTITIES, [
         {"track_id": f"{s}-t{i:04d}", "source_id": s, "identity_id": PEOPLE[i]} for i, s in people
     ])  # fmt: skip
+    put(store, t.IDENTITIES, [{"identity_id": name, "group_id": name, "seen_s": LENGTH_S} for name in PEOPLE])
     put(store, t.REFERENCES, [
         {"segment_id": r["segment_id"], "kind": "global", "n": 0, "identity_id": "anna", "ref_source_id": s,
          "ref_track_id": r["track_id"], "ref_k": 25, "ref_t_s": 1.0, "view": "frontal", "expression": "neutral"}
@@ -252,7 +259,7 @@ def pack(data: Dataset, folder: Path) -> None:
             index = write_members(f, members, offset)
             offset = f.tell()
             rows.append({
-                "sample_id": segment_id, "source_id": source_id, "track_id": track_id, "identity_id": "anna",
+                "segment_id": segment_id, "source_id": source_id, "track_id": track_id, "identity_id": "anna",
                 "split": "train", "state": state, "start_s": start_s, "end_s": end_s, "duration_s": end_s - start_s,
                 "pair_id": pair_id, "partner_track_id": partner, "shard": "train-000000.tar",
                 "members": [{"name": n, "offset": o, "size": z} for n, o, z in index],

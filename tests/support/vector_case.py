@@ -62,7 +62,7 @@ def packed(folder: Path, samples: Mapping[str, Mapping[str, Any]], use: str = "v
     stored = {"workflow": workflow.model_dump(mode="json"), "policy": {"name": "none", "rules": []}, "tables": []}
     store.write_json("workflow.json", stored, sort=False)
     empty = dict(row(t.MANIFEST))
-    filled = [t.MANIFEST.row.of({**empty, "sample_id": i, "source_id": i[:16], **v}) for i, v in samples.items()]
+    filled = [t.MANIFEST.row.of({**empty, "segment_id": i, "source_id": i[:16], **v}) for i, v in samples.items()]
     store.write_table(table_file(t.MANIFEST), t.MANIFEST, t.MANIFEST.from_rows(filled))
     return Dataset(store.uri)
 

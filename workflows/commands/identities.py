@@ -86,7 +86,7 @@ def merge(
     """Say that two identities are one person; the one seen longer keeps its name. The next `lpm run` uses it."""
     opened = Dataset(dataset)
     with locked(opened.store):
-        least = _min_overlap_s(opened)
+        least = identities.min_overlap_s(opened)
         done = identities.merge(opened, first, second, _author(author), note, min_overlap_s=least, force=force)
     out.print(f"{first} and {second} are one person: {done.name}", markup=False, highlight=False)
     _next(dataset, done)
@@ -135,13 +135,6 @@ def decisions_(dataset: Target) -> None:
 
 def _author(author: str | None) -> str:
     return author if author is not None else login()
-
-
-def _min_overlap_s(dataset: Dataset) -> float:
-    """Return from how many seconds in view together the dataset's own runs take two tracks for two people."""
-    stored = dataset.store.read_json("workflow.json") or {}
-    stages = stored.get("pipeline", {}).get("stages", {}).values()
-    return float(next((s["settings"]["min_overlap_s"] for s in stages if "min_overlap_s" in s["settings"]), 0.2))
 
 
 def _next(dataset: str, done: Decided) -> None:

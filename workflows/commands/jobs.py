@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import sys
+from collections import Counter
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -22,6 +23,7 @@ from curation import verify as vf
 from curation.audit.audits import AuditError
 from curation.audit.gate import below
 from curation.audit.precision import audit
+from curation.check.errors import CheckError
 from curation.dataset import Dataset, DatasetError
 from curation.decisions import account
 from curation.decisions.ledger import LedgerError
@@ -35,6 +37,7 @@ from curation.engine.run import run as run_job
 from curation.engine.step import StageSetupError
 from curation.engine.user_code import recorded
 from curation.engine.workflow import WorkflowError, resolve
+from curation.export.samples import ExportError
 from curation.extras import not_installed
 from curation.forget.forget import ForgetError
 from curation.labels.formats import LabelError
@@ -43,6 +46,8 @@ from curation.pack.pack import PackError
 from curation.pack.pack import pack as pack_shards
 from curation.pack.shards import ShardIndex
 from curation.pack.splits import split_warnings
+from curation.plan.rates import RatesError
+from curation.publish.errors import PublishError, RecipeError
 from curation.pythons.find import OtherPythonError, check
 from curation.report import explain as ex
 from curation.search import SearchError
@@ -50,6 +55,7 @@ from curation.storage.compaction import tidy
 from curation.storage.store import Store, StoreError
 from schemas import tables as t
 from schemas.policy import Policy, PolicyError, parse_policy
+from schemas.printable import printable
 from schemas.workflow import Workflow
 from workflows import catalog
 from workflows.commercial import LicenceError, check_commercial
@@ -57,9 +63,10 @@ from workflows.progress import RunProgress
 from workflows.usage import UsageError
 
 EXPECTED = (
-    AuditError, DatasetError, ex.UnknownIdError, ForgetError, IdentityError, InputError, LabelError, LedgerError,
-    LicenceError, OtherPythonError, PackError, PartNotInstalledError, PolicyError, RunStoppedError, SearchError,
-    StageSetupError, StoreError, UsageError, WorkflowError, weights.WeightsMismatch, weights.WeightsNotFound,
+    AuditError, CheckError, DatasetError, ex.UnknownIdError, ExportError, ForgetError, IdentityError, InputError,
+    LabelError, LedgerError, LicenceError, OtherPythonError, PackError, PartNotInstalledError, PolicyError,
+    PublishError, RatesError, RecipeError, RunStoppedError, SearchError, StageSetupError, StoreError, UsageError,
+    WorkflowError, weights.WeightsMismatch, weights.WeightsNotFound,
 )  # fmt: skip
 
 
@@ -77,8 +84,10 @@ def run(
     retry: bool,
     wait_for_nodes: bool,
     commercial: bool = False,
-) -> int:
-    """Run a workflow; return how many units are in quarantine."""
+    wait: bool = False,
+    in_process: bool = False,
+) -> tuple[int, int]:
+    """Run a workflow; return how many units are in quarantine, and how many still have work to do."""
     from workflows.stand_ins import sentence, stand_ins  # its models' runtimes take a second to import
 
     job = _job(target, workflow, policy, overrides, retry)
@@ -87,15 +96,24 @@ def run(
         check(python, ray=engine == "ray")
     if commercial:
         job = replace(job, licences=check_commercial(job.pipeline))
-    named = expand(inputs, None if "://" in target else str(Path(target).absolute()))
+    skipped: Counter[str] = Counter()
+    named = expand(inputs, None if "://" in target else str(Path(target).absolute()), skipped)
     if named:
-        err.print(f"{len(named)} files named", highlight=False)
-    job = replace(job, warnings=tuple(sentence(weight, weaker) for weight, weaker in stand_ins(job.pipeline).items()))
+        said = ", ".join(f"{n} {suffix}" for suffix, n in skipped.most_common(8))
+        more = f"; {skipped.total()} in folders skipped as no videos ({said})" if said else ""
+        err.print(f"{len(named)} files named{more}", markup=False, highlight=False)
+    job = replace(
+        job,
+        in_process=in_process,
+        warnings=tuple(sentence(weight, weaker) for weight, weaker in stand_ins(job.pipeline).items()),
+    )
     for said in job.warnings:
         err.print(f"warning: {said}", markup=False, highlight=False, style="yellow")
     packer = pack_shards if job.pipeline.writer(t.CLIPS) is not None else None
     with RunProgress(err, job.pipeline) as progress:
-        outcome = run_job(job, _engine(engine, address, wait_for_nodes), named, packer=packer, event=progress.event)
+        outcome = run_job(
+            job, engine_named(engine, address, wait_for_nodes), named, packer=packer, event=progress.event, wait=wait
+        )
     report(err, target)
     status(out, target)
     packed = outcome.packed
@@ -106,10 +124,14 @@ def run(
     out.print(f"{said}; run {outcome.run_id}")
     _print_split_warnings(err, target)
     _print_quarantine(err, target)
-    return outcome.quarantined
+    if outcome.pending:
+        said = f"{outcome.pending} units still have work to do, as workers were lost; run the same command to go on"
+        err.print(said, markup=False, highlight=False, style="red")
+    return outcome.quarantined, outcome.pending
 
 
-def _engine(name: str, address: str | None, wait_for_nodes: bool) -> Engine:
+def engine_named(name: str, address: str | None, wait_for_nodes: bool = False) -> Engine:
+    """Return an engine by its name. Raises UsageError."""
     if name == "local":
         if address is not None:
             raise UsageError("--address is for --engine ray; the local engine has no cluster")
@@ -122,8 +144,8 @@ def _engine(name: str, address: str | None, wait_for_nodes: bool) -> Engine:
 
 
 def _job(target: str, workflow: str | None, policy: str | None, overrides: list[str], retry: bool) -> Job:
-    stored = _stored(target)
-    if workflow is None and stored is not None:
+    stored = _stored(target) if workflow is None else None
+    if stored is not None:
         spec = catalog.placed(Workflow.model_validate(stored["workflow"]))
         kept = _policy(stored)
         pipeline = resolve(spec, overrides, folder=Path.cwd(), code=recorded(Store(target)))
@@ -267,11 +289,17 @@ def compact(out: Console, target: str, min_files: int) -> None:
     out.print(f"{done.gathered} small files gathered into {done.written} larger ones; {done.cleared} old parts cleared")
 
 
-def verify(out: Console, target: str, media: bool | None, tables: bool = False) -> bool:
-    """Check a dataset, or its tables only; return whether problems were found.
+def verify(
+    out: Console, target: str, media: bool | None, tables: bool = False, root: str | None = None, mend: bool = False
+) -> bool:
+    """Check a dataset, or its tables only, mending first what can be mended; return whether problems are left.
 
-    `media` None: packed samples are decoded too where the packages for it are here.
+    `media` None: packed samples are decoded too where the packages for it are here. `root` is the hash it must have.
     """
+    if tables and root is not None:
+        raise UsageError("--root is the hash of the whole dataset; leave --tables out")
+    if mend and _repaired(out, target):
+        return True
     without = next((p for p in ("av", "soundfile") if find_spec(p) is None), None)
     if media is None and not tables:
         media = without is None
@@ -279,17 +307,54 @@ def verify(out: Console, target: str, media: bool | None, tables: bool = False) 
             out.print(f"packed samples are not decoded: {not_installed(without)}", markup=False, highlight=False)
     elif media and without is not None:
         raise ModuleNotFoundError(name=without)
-    problems = vf.verify(
+    found = vf.certify(
         Dataset(target),
         media=bool(media),
-        shards=not tables,
+        packed=not tables,
         progress=lambda name: out.print(f"checking {name}", highlight=False),
     )
-    for p in problems:
-        out.print(f"{p.check}: {p.what}", markup=False, highlight=False, style="red")
+    problems = _say_problems(out, found.problems)
+    for note in found.notes:
+        out.print(f"note: {note}", markup=False, highlight=False, style="yellow")
     whole = "the tables are whole" if tables else "the dataset is whole"
-    out.print(f"{len(problems)} problems" if problems else whole, highlight=False)
-    return bool(problems)
+    out.print(f"{problems} problems" if problems else whole, highlight=False)
+    if found.root is not None and not problems:
+        out.print(f"root {found.root}", highlight=False)
+    if root is not None and found.root != root.lower():
+        said = f"its root is {found.root}, not {root}: this is not the dataset, or not the state of it, that was named"
+        out.print(said, markup=False, highlight=False, style="red")
+        return True
+    return problems > 0
+
+
+def _say_problems(out: Console, problems: list[vf.Problem]) -> int:
+    for p in problems:
+        out.print(f"{p.check}: {printable(p.what)}", markup=False, highlight=False, style="red")
+    return len(problems)
+
+
+def _repaired(out: Console, target: str) -> bool:
+    """Mend a dataset; return whether something is left to be done before it can be whole."""
+    from curation.verify.repair import marked, repair
+
+    store = Store(target)
+    with locked(store):
+        if marked(store):
+            out.print("dataset.json is written again")
+        done = repair(Dataset(target), lambda said: out.print(printable(said), markup=False, highlight=False))
+        _say_problems(out, done.left if done.withdrawn else [])
+        if not done.withdrawn and (done.packing or done.deleted):
+            job = existing(target)
+            tidy(store)
+            account.write(job.stepper())
+            if job.pipeline.writer(t.CLIPS) is not None:
+                packed = pack_shards(job)
+                out.print(f"{_size(packed.index)}: {packed.status}")
+            Dataset(target).write_catalog()
+    if done.withdrawn:
+        n = len(done.withdrawn)
+        out.print(f"{n} {'steps are' if n > 1 else 'step is'} to be done again: run `lpm run --out {target}`")
+    return bool(done.withdrawn)
 
 
 def report(out: Console, target: str) -> None:

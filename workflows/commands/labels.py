@@ -16,7 +16,7 @@ out = Console(soft_wrap=True)
 
 Target = Annotated[str, typer.Argument(help="the dataset: a directory or an s3:// prefix")]
 FormatOption = Annotated[
-    str | None, typer.Option("--format", help="csv, json, rttm, elan or audacity; default: by suffix")
+    str | None, typer.Option("--format", help="csv, json, rttm, elan, audacity or label-studio; default: by suffix")
 ]
 
 

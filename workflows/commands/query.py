@@ -1,6 +1,7 @@
 """`lpm query`: SQL over a dataset, shown as a table or written as CSV, JSON lines or Parquet.
 
-The whole result is held in memory; only the table on the screen is cut, at 200 rows.
+The whole result is held in memory; only the table on the screen is cut, at 200 rows and at the
+width of the screen; `long` shows every value whole.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from curation.dataset import Dataset
 from schemas.printable import printable
 from workflows.usage import UsageError
 
-FORMATS = ("table", "csv", "json", "parquet")
+FORMATS = ("table", "long", "csv", "json", "parquet")
 
 
 def query(out: Console, target: str, sql: str, format_: str, file: Path | None, unsafe: bool) -> None:
@@ -45,7 +46,9 @@ def show(out: Console, rows: pa.Table, format_: str, file: Path | None) -> None:
     if format_ == "table" and file is None:
         out.print(_rich_table(rows))
         return
-    if format_ == "csv":
+    if format_ == "long":
+        data = "".join(f"{_long(row)}\n" for row in rows.to_pylist()).encode()
+    elif format_ == "csv":
         data = _csv(rows)
     elif format_ == "json":
         data = "".join(json.dumps(r, default=str, ensure_ascii=False) + "\n" for r in rows.to_pylist()).encode()
@@ -59,6 +62,13 @@ def show(out: Console, rows: pa.Table, format_: str, file: Path | None) -> None:
         sys.stdout.flush()
     else:
         file.write_bytes(data)
+
+
+def _long(row: dict[str, Any]) -> str:
+    """Return a row with one value a line, whole."""
+    width = max(map(len, row), default=0)
+    cells = {k: f"<{len(v)} bytes>" if isinstance(v, bytes) else printable(str(v)) for k, v in row.items()}
+    return "".join(f"{k:<{width}}  {v}\n" for k, v in cells.items())
 
 
 def _csv(rows: pa.Table) -> bytes:

@@ -9,6 +9,8 @@ import secrets
 from rich.console import Console
 
 from curation.dataset import Dataset
+from curation.report.status import policy_in_force
+from workflows import catalog
 from workflows.usage import UsageError
 
 
@@ -22,13 +24,20 @@ def review(out: Console, target: str, host: str, port: int, token: str | None, a
     if token is not None and len(token) < 16:
         raise UsageError("a token that guards a dataset has 16 characters or more")
     try:
-        with serving(Dataset(target), Guard(host, token), port, author or login()) as found:
+        opened = Dataset(target)
+        with serving(opened, Guard(host, token), port, author or login(), _policy_text(opened)) as found:
             out.print(f"review of {target}: {found.url}", markup=False, highlight=False)
             out.print("verdicts go into the table `audits`; Ctrl-C ends it", markup=False, highlight=False)
             with contextlib.suppress(KeyboardInterrupt):
                 found.server.serve_forever()
     except ServeError as e:
         raise UsageError(str(e)) from e
+
+
+def _policy_text(dataset: Dataset) -> str | None:
+    """Return the text of the built-in policy that decided a dataset; None where another one did."""
+    policy = policy_in_force(dataset)
+    return None if policy is None else catalog.text_of(policy)
 
 
 def login() -> str:

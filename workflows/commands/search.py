@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from curation import search as finder
+from curation import search_index
 from curation.dataset import Dataset
 from curation.search import Among, SearchError, Wanted
 from schemas.tables import CLIP_VECTORS
@@ -20,6 +21,8 @@ from workflows.commands.query import check_format, show
 from workflows.usage import UsageError
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from annotators.imagetext.embedder import ImageTextEmbedder
     from annotators.parts import Part
 
@@ -37,9 +40,16 @@ class Asked:
     where: str | None = None
     limit: int = 20
     model: str | None = None
+    exact: bool = False
 
 
-def search(out: Console, target: str, asked: Asked, format_: str, file: Path | None) -> None:
+def build_index(out: Console, target: str) -> None:
+    """Make the index of a dataset's samples. Raises SearchError."""
+    made = search_index.build(Dataset(target))
+    out.print(f"index of {made.samples:,} samples in {len(made.centres):,} cells: `lpm search` uses it")
+
+
+def search(out: Console, err: Console, target: str, asked: Asked, format_: str, file: Path | None) -> None:
     """Find and print or write what is found. Raises UsageError, SearchError, and what the model raises."""
     check_format(format_, file)
     if [bool(asked.text and asked.text.strip()), asked.like is not None, asked.duplicates].count(True) != 1:
@@ -51,9 +61,29 @@ def search(out: Console, target: str, asked: Asked, format_: str, file: Path | N
         rows = finder.near_duplicates(dataset, asked.above, among, asked.limit)
     else:
         wanted = finder.like(dataset, asked.like) if asked.like is not None else _of_words(dataset, target, asked)
-        find = finder.nearest_references if asked.references else finder.nearest
-        rows = find(dataset, wanted, among, asked.limit)
+        rows = _nearest(err, dataset, wanted, among, asked)
     show(out, rows, format_, file)
+
+
+def _nearest(err: Console, dataset: Dataset, wanted: Wanted, among: Among, asked: Asked) -> pa.Table:
+    """Return what is nearest, by the index where there is one, and say where it looked."""
+    if asked.references:
+        return finder.nearest_references(dataset, wanted, among, asked.limit)
+    index = None if asked.exact else search_index.opened(dataset)
+    if index is not None and index.model == wanted.model:
+        rows = search_index.nearest(dataset, index, wanted, among, asked.limit)
+        if rows.num_rows == asked.limit:
+            cells = len(index.centres)
+            err.print(
+                f"looked through {min(cells, search_index.PROBES)} of {cells} cells; --exact compares all samples"
+            )
+            return rows
+    samples = search_index.rows(dataset.store)
+    if samples >= search_index.PAYS_FROM and index is None and not asked.exact:
+        err.print(
+            f"{samples:,} samples were compared one by one; `lpm search {dataset.store.uri} --index` makes an index"
+        )
+    return finder.nearest(dataset, wanted, among, asked.limit)
 
 
 def _of_words(dataset: Dataset, target: str, asked: Asked) -> Wanted:

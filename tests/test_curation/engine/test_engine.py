@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -274,13 +275,19 @@ def test_inputs_that_do_not_exist_are_refused_at_once(tmp_path: Path) -> None:
     (tmp_path / "list.csv").write_text("file\nx.mp4\n")
     with pytest.raises(InputError, match="no column 'path'"):
         expand([str(tmp_path / "list.csv")])
+    (tmp_path / "list.csv").write_text("path,licence\nx.mp4,CC0\n")
+    with pytest.raises(InputError, match="'licence', which says nothing here; did you mean 'license'"):
+        expand([str(tmp_path / "list.csv")])
 
 
 def test_lists_and_sidecars_carry_rights(tmp_path: Path) -> None:
     folder = write_sources(tmp_path / "in", a=GOOD, b={**GOOD, "duration_s": 8.0})
     (folder / "a.rights.json").write_text(json.dumps({"license": "CC0-1.0"}))
     (tmp_path / "list.csv").write_text("path,license,consent,session\nin/b.mp4,CC-BY-4.0,signed,talk-1\n")
-    named = {Path(n.path).name: n for n in expand([str(folder), str(tmp_path / "list.csv")])}
+    (folder / "notes.TXT").write_text("x")
+    skipped: Counter[str] = Counter()
+    named = {Path(n.path).name: n for n in expand([str(folder), str(tmp_path / "list.csv")], None, skipped)}
+    assert skipped == {".txt": 1}
     assert (named["a.mp4"].rights, named["a.mp4"].rights_from) == ({"license": "CC0-1.0"}, "sidecar")
     assert named["b.mp4"].rights == {"license": "CC-BY-4.0", "consent": "signed"}
     assert (named["b.mp4"].session, named["b.mp4"].rights_from) == ("talk-1", "list")

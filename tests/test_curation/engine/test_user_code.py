@@ -193,6 +193,7 @@ def test_a_stage_of_ones_own_is_like_ours(folder: Path, capsys: pytest.CaptureFi
     assert (out / "code" / "helper_of_mine.py").read_text() == HELPER
     rows = "SELECT yaw_spread_deg FROM head_turns"
     with duckdb.connect(str(out / "catalog.duckdb"), read_only=True) as con:
+        con.execute(f"SET file_search_path = '{out}'")
         assert con.execute(rows).fetchall() == [(39.0,)]
     contract = (out / "data-contract.md").read_text()
     assert "## head_turns" in contract
@@ -246,7 +247,7 @@ def test_a_packed_column_of_ones_own_is_in_sample_and_manifest(folder: Path, tmp
     samples = [e.sample for e in kept_entries(Dataset(store.uri), {}, "p")]
     assert [x.scores[mine.HeadTurnsRow.yaw_spread_deg] for x in samples] == [4.5, 4.5]
     assert '"yaw_spread_deg":4.5' in samples[0].model_dump_json()
-    made = t.MANIFEST.from_rows(manifest_row(x, "s", []) for x in samples)
+    made = t.MANIFEST.from_rows(manifest_row(x, "x", "s", []) for x in samples)
     assert mine.HeadTurnsRow.yaw_spread_deg.values(made) == [4.5, 4.5]
 
     class TwiceRow(Row):

@@ -47,7 +47,7 @@ def out(made: Path, tmp_path: Path) -> Path:
 
 
 def job(out: Path) -> Job:
-    return Job(str(out), resolve(WORKFLOW), policy())
+    return Job(str(out), resolve(WORKFLOW), policy(), in_process=True)
 
 
 def chosen(out: Path, *names: str) -> list[Doomed]:
@@ -129,7 +129,7 @@ def test_samples_that_name_it_leave_the_shards_and_the_others_keep_their_bytes(t
                 index = write_members(f, members, at)
                 at += stored_size(len(data) for _, data in members)
                 places = [{"name": n, "offset": o, "size": s} for n, o, s in index]
-                rows.append({"sample_id": key, "shard": f"{shard}.tar", "members": places})
+                rows.append({"segment_id": key, "shard": f"{shard}.tar", "members": places})
             end_of_archive(f)
         pq.write_table(pa.Table.from_pylist(rows), tmp_path / "shards" / f"{shard}.parquet")
     untouched = (tmp_path / "shards" / "val-000000.tar").read_bytes()
@@ -137,11 +137,11 @@ def test_samples_that_name_it_leave_the_shards_and_the_others_keep_their_bytes(t
     assert sorted(p.name for p in (tmp_path / "shards").glob("*.tar")) == ["train-000000.tar", "val-000000.tar"]
     assert (tmp_path / "shards" / "val-000000.tar").read_bytes() == untouched
     left = pq.read_table(tmp_path / "manifest.parquet").to_pylist()
-    assert [r["sample_id"] for r in left] == ["a-1", "d-4"]
+    assert [r["segment_id"] for r in left] == ["a-1", "d-4"]
     for row in left:
         place = next(m for m in row["members"] if m["name"].endswith(".mp4"))
         data = store.read(f"shards/{row['shard']}", place["offset"], place["size"])
-        assert data == row["sample_id"].encode() * 400
+        assert data == row["segment_id"].encode() * 400
     assert not search(store, [gone]).traces and strip(store, [gone]) == 0
 
 

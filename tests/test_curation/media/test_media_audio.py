@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from curation.media.audio import CHUNK_S, AudioReader, iter_audio_blocks, read_audio
 from curation.media.errors import MediaError
+from curation.media.probe import probe
 from curation.media.sound import FILTER_REACH, mono_weights, resample
 
 CLICKS_S = (0.3, 0.9, 1.5)
@@ -215,3 +216,13 @@ def test_damaged_sound_reads_as_zeros_and_is_counted(tmp_path: Path) -> None:
         assert reader.n_errors > 0
         error = (samples - hostile.tone(2.0))[45_000:90_000]
         assert np.sqrt((error**2).mean()) < 0.02, "what follows stays in place"
+
+
+def test_channels_in_an_order_of_their_own_are_read(tmp_path: Path) -> None:
+    path = hostile.make_reordered(tmp_path / "a.mov")
+    for _ in range(20):  # what frees memory twice does not end the process at once
+        assert probe(path).audio_channels == 7
+        every = read_audio(path, 0.0, 1.0, 48_000, mono=False)
+        mono = read_audio(path, 0.0, 1.0, 48_000)
+    assert every is not None and mono is not None and every.shape == (7, 48_000)
+    assert np.abs(mono - every[0]).max() < 1e-3

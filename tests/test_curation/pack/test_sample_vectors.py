@@ -36,7 +36,7 @@ def test_each_sample_has_its_own_vector_and_its_references_in_order(store: Store
         portraits = [{"track_id": TRACKS[source], "k": k, "vector": [sign, float(k)]} for k in range(3)]
         _write(store, t.PORTRAIT_VECTORS, source, portraits)
     ids = [f"{TRACKS[B]}-1", f"{TRACKS[A]}-1", f"{TRACKS[A]}-2", f"{TRACKS[B]}-3"]
-    rows = t.MANIFEST.from_rows(row(t.MANIFEST, sample_id=i, source_id=i[:16]) for i in ids)
+    rows = t.MANIFEST.from_rows(row(t.MANIFEST, segment_id=i, source_id=i[:16]) for i in ids)
     shown = {
         ids[0]: [(B, TRACKS[B], 2), (A, TRACKS[A], 0), (B, TRACKS[B], 0)],
         ids[1]: [(A, TRACKS[A], 1), (A, TRACKS[A], 9)],
@@ -44,13 +44,13 @@ def test_each_sample_has_its_own_vector_and_its_references_in_order(store: Store
         ids[3]: [],
     }
     filled = SampleVectors(Dataset(store.uri)).filled(rows, shown)
-    assert filled.schema == t.MANIFEST.schema and M.sample_id.values(filled) == sorted(ids)
-    got = {r.sample_id: (r.vector, r.vector_model, r.reference_vectors) for r in t.MANIFEST.rows(filled)}
+    assert filled.schema == t.MANIFEST.schema and M.segment_id.values(filled) == sorted(ids)
+    got = {r.segment_id: (r.vector, r.vector_model, r.reference_vectors) for r in t.MANIFEST.rows(filled)}
     assert got[ids[0]] == ([-1, 0], "m", [[-1, 2], [1, 0], [-1, 0]])
     assert got[ids[1]] == ([1, 0], "m", [[1, 1], None])
     assert got[ids[2]] == got[ids[3]] == (None, None, None)
 
 
 def test_without_vectors_rows_stay_as_they_are(store: Store) -> None:
-    rows = t.MANIFEST.from_rows([row(t.MANIFEST, sample_id=f"{TRACKS[A]}-1", source_id=A)])
+    rows = t.MANIFEST.from_rows([row(t.MANIFEST, segment_id=f"{TRACKS[A]}-1", source_id=A)])
     assert SampleVectors(Dataset(store.uri)).filled(rows, {f"{TRACKS[A]}-1": []}) is rows

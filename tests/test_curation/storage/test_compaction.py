@@ -13,8 +13,9 @@ from engine_case import GOOD, go
 from toy import CALLS, write_sources
 
 from curation import Dataset
+from curation.storage import compaction
 from curation.storage.compacted import Part, live_parts
-from curation.storage.compaction import tidy
+from curation.storage.seal import sealing
 from curation.storage.store import Store, parquet_bytes
 from curation.verify import verify
 from schemas import tables as t
@@ -39,6 +40,12 @@ def dataset(whole: tuple[Path, Path], tmp_path: Path) -> tuple[Path, Path]:
     folder, out = whole
     shutil.copytree(out, tmp_path / "out")
     return folder, tmp_path / "out"
+
+
+def tidy(store: Store, *, min_files: int) -> compaction.Compaction:
+    """Gather as a command does, which seals what it wrote."""
+    with sealing(store):
+        return compaction.tidy(store, min_files=min_files)
 
 
 def contents(out: Path) -> dict[str, Any]:

@@ -36,6 +36,17 @@ def test_store_reads_what_it_wrote(bucket: str) -> None:
     assert not store.exists("a/b.bin") and store.read_json("none.json") is None
 
 
+def test_what_ends_with_an_error_leaves_nothing_under_its_name(bucket: str) -> None:
+    store = Store(f"s3://{bucket}/some/dataset")
+    with pytest.raises(ValueError, match="half way"), store.open_output("shards/x.tar") as out:
+        out.write(b"begun")
+        raise ValueError("half way")
+    assert not store.exists("shards/x.tar")
+    with store.open_output("shards/x.tar") as out:
+        out.write(b"whole")
+    assert store.read("shards/x.tar") == b"whole"
+
+
 @pytest.mark.slow
 def test_workflow_from_and_to_object_storage(bucket: str, tmp_path: Path) -> None:
     folder = write_sources(tmp_path / "in", a=GOOD, b={**GOOD, "duration_s": 7.0})

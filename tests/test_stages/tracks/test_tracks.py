@@ -78,7 +78,7 @@ def test_cuts_lie_apart_but_may_lie_at_the_ends_of_the_file() -> None:
     rows = [{"t_s": s, "frame": n, "score": score, "mixed_s": 0.04 * (n == 3)} for n, (s, score) in enumerate(
         [(0.0, 9.0), (0.04, 50.0), (4.0, 20.0), (4.1, 30.0), (9.96, 40.0), (10.0, 9.0)]
     )]  # fmt: skip
-    assert _cuts(pa.Table.from_pylist(rows), 10.0, 0.2) == [(0.04, 1, 0.0), (4.1, 3, 0.04), (9.96, 4, 0.0)]
+    assert _cuts(pa.Table.from_pylist(rows), [], 10.0, 0.2) == [(0.04, 1, 0.0), (4.1, 3, 0.04), (9.96, 4, 0.0)]
 
 
 PEOPLE = np.linalg.qr(np.random.default_rng(0).normal(size=(64, 64)))[0]

@@ -1,0 +1,113 @@
+"""Mend what verification found, from what is intact: nothing is measured here, and nothing that a person gave is lost.
+
+A damaged table or clip goes with the commit that vouches for it, so the next run does that step again and gets the same
+bytes. A damaged shard, sidecar or manifest goes, and packing writes it again from the clips. Of a damaged file that
+small tables were gathered in, what is intact becomes small files again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from curation.dataset import FORMAT_VERSION, Dataset
+from curation.decisions import progress
+from curation.storage.store import Store, StoreError, parquet_bytes
+from curation.verify import Problem, certify
+from curation.verify.finding import Mend
+from schemas import tables as t
+
+_PASSES = 5
+"""What was hidden behind damage shows when that is gone: so often is looked again."""
+
+
+@dataclass(slots=True)
+class Repair:
+    """What was done, and what is left."""
+
+    withdrawn: list[str] = field(default_factory=list)
+    """commits, whose steps the next run does again"""
+    deleted: list[str] = field(default_factory=list)
+    packing: bool = False
+    """shards, manifest or ledger are to be written again"""
+    left: list[Problem] = field(default_factory=list)
+    """what a person has to see to"""
+
+
+def marked(store: Store) -> bool:
+    """Write dataset.json again where it is gone or damaged and the rest says that this is a dataset."""
+    try:
+        info = store.read_json("dataset.json")
+    except StoreError:
+        info = None
+    if isinstance(info, dict) and info.get("format") == FORMAT_VERSION:
+        return False
+    if not store.exists("workflow.json") or not store.directories("commits"):
+        return False
+    store.write_json("dataset.json", {"format": FORMAT_VERSION, "name": "openlpm"})
+    return True
+
+
+def repair(dataset: Dataset, say: Callable[[str], None] = lambda _: None) -> Repair:
+    """Mend a dataset that the caller holds the lock of; `say` is told each thing that is done."""
+    done = Repair()
+    progress.forget(dataset.store)
+    for _ in range(_PASSES):
+        found = certify(dataset, media=False)
+        done.left = [p for p in found.problems if not p.mends]
+        mends = list(dict.fromkeys(m for p in found.problems for m in p.mends))
+        if not any([_mend(dataset.store, m, done, say) for m in _ordered(mends)]):
+            break
+    return done
+
+
+def _ordered(mends: Iterable[Mend]) -> list[Mend]:
+    """Put files that hold many tables first: what is intact in them counts afterwards."""
+    return sorted(mends, key=lambda m: "/compact/" not in m.file)
+
+
+def _mend(store: Store, mend: Mend, done: Repair, say: Callable[[str], None]) -> bool:
+    """Do one thing; say whether anything changed."""
+    name = mend.file
+    if mend.how in ("pack", "decide"):
+        done.packing = True
+    if "/compact/" in name:
+        saved = _taken_out(store, name)
+        store.delete_file(name)
+        say(f"{name} is deleted; {saved} intact tables that were in it are files again")
+    elif not store.exists(name):
+        return False
+    elif mend.how == "withdraw":
+        store.delete_file(name)
+        done.withdrawn.append(name)
+        say(f"{name} is withdrawn: its step is to be done again")
+        return True
+    else:
+        store.delete(name)
+        say(f"{name} is deleted{': packing writes it again' if mend.how == 'pack' else ''}")
+    done.deleted.append(name)
+    return True
+
+
+def _taken_out(store: Store, file: str) -> int:
+    """Write the intact tables of a gathered file as files of their own; return how many."""
+    table = t.TABLES.get(file.split("/")[1])
+    if table is None:
+        return 0
+    saved = 0
+    try:
+        parts = store.compacted.parts(file)
+    except Exception:  # nothing in it can be told from anything else
+        return 0
+    for part in parts:
+        try:
+            data = parquet_bytes(store.compacted.read(part, table.schema))
+        except Exception:  # this one is damaged: its step is done again
+            continue
+        if hashlib.sha256(data).hexdigest() == part.sha256 and part.name.startswith(f"tables/{table.name}/bucket="):
+            live = store.compacted.find(part.name)
+            if live is not None and live.file == file and part.name not in store.top(part.name.rpartition("/")[0]):
+                store.write(part.name, data)
+                saved += 1
+    return saved

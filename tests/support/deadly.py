@@ -1,0 +1,84 @@
+"""A stage of sources that ends or fills its process, hangs or raises, as the source's file says; and its workflow."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import json
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+from toy import WORKFLOW, ToyScan, filled
+
+from curation.stage import Outputs, WorkItem
+from schemas import tables as t
+from schemas.workflow import Resources, StageSpec
+
+RAISED: dict[str, Exception] = {
+    "MemoryError": MemoryError(),
+    "ImportError": ImportError("no module named 'missing_model'"),
+    "TypeError": TypeError("unexpected keyword argument 'color'"),
+    "ENOSPC": OSError(errno.ENOSPC, "No space left on device"),
+    "EIO": OSError(errno.EIO, "Input/output error"),
+    "ECONNRESET": ConnectionResetError(errno.ECONNRESET, "Connection reset by peer"),
+}
+
+
+def die(how: str) -> None:
+    """End, fill or hold this process, or raise."""
+    if how == "segfault":
+        ctypes.string_at(0)
+    elif how == "eat":
+        kept = []
+        for _ in range(64):
+            kept.append(bytearray(os.urandom(1)) * (64 << 20))
+            time.sleep(0.05)
+    elif how == "hang":
+        time.sleep(600)
+    elif how.startswith("SIG"):
+        os.kill(os.getpid(), getattr(signal, how))
+    elif how == "run":
+        os.kill(int(os.environ["OPENLPM_TOY_RUN"]), signal.SIGKILL)
+        time.sleep(600)
+    else:
+        raise RAISED[how]
+
+
+class Deadly(ToyScan):
+    """Measures cuts, unless its file says how it is to end: {"die": "segfault"}, each time or the first `times`."""
+
+    name = "deadly"
+    grain = "source"
+
+    def run(self, item: WorkItem, inputs: Any) -> Outputs:
+        spec = self.spec(inputs)
+        if "die" in spec:
+            tries = Path(str(inputs.media) + ".tries")
+            with tries.open("a") as f:
+                f.write("x")
+            if tries.stat().st_size <= spec.get("times", 1000):
+                die(spec["die"])
+        return Outputs({t.CUTS: t.CUTS.from_rows([filled(t.CUTS, source_id=item.source_id)])})
+
+
+def tries(folder: Path, name: str) -> int:
+    """Return how often a source of a folder was attempted."""
+    file = folder / f"{name}.mp4.tries"
+    return file.stat().st_size if file.exists() else 0
+
+
+def workflow(**resources: Any) -> Any:
+    """Return the toy workflow with the deadly stage in place of the scan."""
+    specs = {n: s for n, s in WORKFLOW.stages.items() if n != "toy_scan"}
+    deadly = StageSpec(use="deadly:Deadly", resources=Resources(**resources))
+    stages = {"toy_probe": specs.pop("toy_probe"), "deadly": deadly, **specs}
+    return WORKFLOW.model_copy(update={"stages": stages})
+
+
+def write(folder: Path, **specs: dict[str, Any]) -> None:
+    """Write sources of equal size, so that they are worked on by the hash of their bytes alone."""
+    for name, spec in specs.items():
+        (folder / f"{name}.mp4").write_text(json.dumps(spec))

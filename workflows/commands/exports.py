@@ -1,0 +1,92 @@
+"""`lpm export | import`: packed samples and timelines in the forms that other tools read, and corrections back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from curation.dataset import Dataset
+from curation.export import fiftyone, lerobot
+from curation.export.samples import selected
+from curation.labels import label_studio, labels
+
+out = Console(soft_wrap=True)
+exports = typer.Typer(
+    no_args_is_help=True, help="Write samples or timelines as WebDataset, LeRobot, FiftyOne or Label Studio."
+)
+imports = typer.Typer(no_args_is_help=True, help="Take in what was corrected elsewhere.")
+
+Target = Annotated[str, typer.Argument(help="the dataset: a directory or an s3:// prefix")]
+Folder = Annotated[Path, typer.Option("--out", help="an empty folder, or one to be made")]
+Where = Annotated[
+    str | None, typer.Option(metavar="SQL", help="condition over the manifest's columns, e.g. \"split = 'train'\"")
+]
+
+
+@exports.command("webdataset")
+def to_webdataset(
+    dataset: Target,
+    out_: Folder,
+    where: Where = None,
+    max_samples: Annotated[int, typer.Option(min=1, help="most samples a shard")] = 10_000,
+    max_mb: Annotated[
+        int, typer.Option(min=1, help="size from which on a shard takes no further sample, 10^6 B")
+    ] = 1000,
+) -> None:
+    """Write some of the samples as WebDataset shards of their own, by split: what a trainer copies to its machine."""
+    from curation.export import webdataset_shards  # here, since webdataset imports torch where it can
+
+    opened = Dataset(dataset)
+    rows = selected(opened, where)
+    shards = webdataset_shards.export(opened, rows, out_, max_samples, max_mb)
+    out.print(f"{len(rows)} samples in {len(shards)} shards in {out_}", markup=False, highlight=False)
+
+
+@exports.command("lerobot")
+def to_lerobot(dataset: Target, out_: Folder, where: Where = None) -> None:
+    """Write a LeRobot dataset (v3.0): one episode a clip, with the sounds of each frame and the person's state."""
+    opened = Dataset(dataset)
+    written, left = lerobot.export(opened, selected(opened, where), out_)
+    more = f"; {left} of another picture size left out (--where width = W AND height = H)" if left else ""
+    out.print(f"{written} episodes in {out_}{more}", markup=False, highlight=False)
+
+
+@exports.command("fiftyone")
+def to_fiftyone(dataset: Target, out_: Folder, where: Where = None) -> None:
+    """Write clips and their states as FiftyOne imports them (FiftyOneTemporalDetectionDataset)."""
+    opened = Dataset(dataset)
+    out.print(f"{fiftyone.export(opened, selected(opened, where), out_)} clips in {out_}", markup=False)
+
+
+@exports.command("label-studio")
+def to_label_studio(
+    dataset: Target,
+    out_: Annotated[Path, typer.Option("--out", help="file of tasks; the set-up lies beside it as .xml")],
+    source: Annotated[str | None, typer.Option(help="one source: id or file name")] = None,
+    media: Annotated[
+        str | None, typer.Option(metavar="URL", help="address under which the browser finds the sources by their names")
+    ] = None,
+) -> None:
+    """Write timelines as tasks for Label Studio's video timeline, one a person, and the labelling set-up."""
+    opened = Dataset(dataset)
+    source_id = None if source is None else labels.find_source(opened, source)
+    for file in labels.export(opened, out_, "label-studio", source_id, media):
+        out.print(str(file), markup=False, highlight=False)
+    out_.with_suffix(".xml").write_text(label_studio.SET_UP, encoding="utf-8")
+    out.print(str(out_.with_suffix(".xml")), markup=False, highlight=False)
+
+
+@imports.command("label-studio")
+def from_label_studio(
+    dataset: Target,
+    files: Annotated[list[Path], typer.Argument(help="the project's JSON export")],
+    author: Annotated[str, typer.Option(help="who made the labels")],
+    changes_only: Annotated[bool, typer.Option(help="leave out what agrees with the present timeline")] = False,
+) -> None:
+    """Take in what people annotated, all or none; the next `lpm run` uses it."""
+    from workflows.commands.labels import import_
+
+    import_(dataset, files, author, "label-studio", changes_only)
