@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -17,14 +18,20 @@ import ray
 import ray.data
 
 from curation.cluster.lanes import Lane, misfit, pipeline_lanes
+from curation.cluster.machines import ask_all
 from curation.cluster.ray_progress import Collector, Pump
-from curation.cluster.ray_resources import cluster_nodes, lane_pools
+from curation.cluster.ray_resources import cluster_nodes, lack, lane_pools
+from curation.cluster.watch import PATIENCE_S, watched
 from curation.engine.run import Job, RunStoppedError, SourceWork
 from curation.engine.step import StageSetupError, Stepper, StepResult
+from curation.pythons.worker import close_all
 from curation.stage import WorkItem
 from curation.storage.store import StoreError
 
 Row = dict[str, Any]
+
+RESTARTS = 10
+"""How often one worker that is lost (its machine, or all memory taken) is started again in a run."""
 
 
 class RayEngine:
@@ -33,12 +40,20 @@ class RayEngine:
     Args:
         address: Ray address ("auto", "ray://...", "host:port"); None starts a local Ray.
         wait_for_nodes: skip the check that every lane fits the present machines, for autoscaling clusters.
+        patience_s: how long machines may be missing before the run ends, where nodes are not waited for (seconds).
     """
 
     name = "ray"
 
-    def __init__(self, address: str | None = None, *, wait_for_nodes: bool = False, cpus: int | None = None) -> None:
-        self.address, self.wait_for_nodes, self.cpus = address, wait_for_nodes, cpus
+    def __init__(
+        self,
+        address: str | None = None,
+        *,
+        wait_for_nodes: bool = False,
+        cpus: int | None = None,
+        patience_s: float = PATIENCE_S,
+    ) -> None:
+        self.address, self.wait_for_nodes, self.cpus, self.patience_s = address, wait_for_nodes, cpus, patience_s
 
     def run(self, job: Job, work: list[SourceWork], report: Callable[[StepResult], None]) -> None:
         """Bring every source through the pipeline."""
@@ -68,9 +83,12 @@ class RayEngine:
             options["_system_config"] = {"metrics_report_interval_ms": 60_000}
         try:
             ray.init(address=self.address or "local", **options)
-        except (ConnectionError, RuntimeError, ValueError, TimeoutError) as e:
-            where = self.address or "a local Ray"
-            raise RunStoppedError(f"cannot connect to {where}: {e}; check --address, or use --engine local") from e
+        except (ConnectionError, RuntimeError, ValueError, TimeoutError, ray.exceptions.RayError) as e:
+            where, why = self.address or "a local Ray", str(e).strip().partition("\n")[0].rstrip(".")
+            raise RunStoppedError(
+                f"cannot connect to {where}: {why}; check --address and the cluster's token (docs/cluster.md), or use "
+                "--engine local"
+            ) from e
         return True
 
     def _run(self, job: Job, work: list[SourceWork], report: Callable[[StepResult], None]) -> None:
@@ -80,6 +98,8 @@ class RayEngine:
             problem = misfit([*before, *windowed, *after], nodes)
             if problem:
                 raise RunStoppedError(problem)
+        if self.address is not None:
+            ask_all(job)
         pools = lane_pools([*windowed, *after], nodes, local=self.address is None)
         pools.update(lane_pools(before, nodes, local=self.address is None))
         _preflight(job, [*before, *windowed, *after], pools)
@@ -92,7 +112,7 @@ class RayEngine:
         try:
             rows = [_row(w) for w in work]
             for lane in before:
-                _consume(_mapped(_items(rows), job, lane, pools, collector), pump)
+                self._consume(_mapped(_items(rows), job, lane, pools, collector), pump, [pools[lane.name]])
             stepper = job.stepper()
             items = [row for w in work for row in _window_rows(stepper, w)]
             rows = [row for row in items if row["n_windows"] > 0]
@@ -103,12 +123,25 @@ class RayEngine:
                 ds = ds.map_batches(_Join, batch_size=1, compute=ray.data.ActorPoolStrategy(size=1), num_cpus=0)
                 for lane in after:
                     ds = _mapped(ds, job, lane, pools, collector)
-                _consume(ds, pump)
+                self._consume(ds, pump, [pools[lane.name] for lane in (*windowed, *after)])
         except ray.exceptions.RayError as e:
             raise _translate(e) from e
         finally:
             pump.finish()
             ray.kill(collector)
+
+    def _consume(self, ds: ray.data.Dataset, pump: Pump, pools: list[tuple[dict[str, Any], int]]) -> None:
+        def all_of_it() -> None:
+            for _ in ds.iter_batches(batch_size=1, prefetch_batches=0):
+                pump.check()
+
+        fixed = self.address is not None and not self.wait_for_nodes
+        try:
+            watched(all_of_it, lambda: lack(pools, cluster_nodes()) if fixed else None, self.patience_s)
+        except RunStoppedError:
+            for name in ("ray", "ray.data"):  # what it says of work that is given up is of no use
+                logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+            raise
 
 
 # ------------------------------------------------------------------------------------------------ rows
@@ -132,18 +165,17 @@ def _mapped(
     ds: ray.data.Dataset, job: Job, lane: Lane, pools: dict[str, tuple[dict[str, Any], int]], collector: Any
 ) -> ray.data.Dataset:
     options, most = pools[lane.name]
-    return ds.map_batches(
-        _LaneWorker,
-        fn_constructor_args=(job, lane.at_home(), collector),
-        batch_size=lane.resources.batch,
-        compute=ray.data.ActorPoolStrategy(min_size=1, max_size=most),
-        **options,
-    )
-
-
-def _consume(ds: ray.data.Dataset, pump: Pump) -> None:
-    for _ in ds.iter_batches(batch_size=1, prefetch_batches=0):
-        pump.check()
+    with warnings.catch_warnings():
+        # No argument with a name of its own bounds restarts; unbounded, a worker that dies is started for ever.
+        warnings.simplefilter("ignore", ray.util.annotations.RayDeprecationWarning)
+        return ds.map_batches(
+            _LaneWorker,
+            fn_constructor_args=(job, lane.at_home(), collector),
+            batch_size=lane.resources.batch,
+            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=most),
+            max_restarts=RESTARTS,
+            **options,
+        )
 
 
 class _LaneWorker:
@@ -154,6 +186,10 @@ class _LaneWorker:
         self._stepper, self._lane, self._collector = job.stepper(), lane, collector
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        with self._stepper.store.recalling():  # until it returns no other worker has these items
+            return self._steps(batch)
+
+    def _steps(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         work = []
         for n in range(len(batch["source_id"])):
             source_id, path = str(batch["source_id"][n]), str(batch["path"][n])
@@ -196,7 +232,8 @@ def _load(job: Job, lane: Lane) -> str | None:
             stepper.ready(resolved)
     except StageSetupError as e:
         return str(e)
-    stepper.close()
+    finally:
+        close_all()  # this process stays with Ray, idle
     return None
 
 
@@ -225,5 +262,10 @@ def _translate(e: BaseException) -> Exception:
         if isinstance(cause, (StoreError, StageSetupError, RunStoppedError)):
             return cause
         cause = inner if inner is not cause else None
+    if isinstance(e, ray.exceptions.ActorDiedError):
+        return RunStoppedError(
+            f"a worker was lost {RESTARTS + 1} times, with its machine or for want of memory; finished work is kept, "
+            "run the same command again to go on, with more memory or larger `resources` in the workflow"
+        )
     text = str(e).strip().splitlines()
     return RunStoppedError(f"Ray stopped the run: {text[-1] if text else type(e).__name__}")

@@ -15,7 +15,7 @@ import ray
 from curation.engine.step import StepResult
 
 
-@ray.remote(num_cpus=0)
+@ray.remote(num_cpus=0, max_restarts=-1)
 class Collector:
     """Gathers step results from the workers until the driver takes them."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import ray
@@ -50,3 +51,14 @@ def lane_pools(lane_list: list[Lane], nodes: list[Node], *, local: bool) -> dict
             limits += [sum(n.custom.get(k, 0.0) for n in nodes) / v for k, v in need.custom.items() if v]
         out[lane.name] = (options, max(1, int(min(limits))))
     return out
+
+
+def lack(pools: Iterable[tuple[dict[str, Any], int]], nodes: Sequence[Node]) -> str | None:
+    """Return what of the CPUs and GPUs is missing for one worker of each lane at once, None when nothing is."""
+    options = [o for o, _ in pools]
+    wanted = (sum(o.get("num_cpus", 0.0) for o in options), sum(o.get("num_gpus", 0.0) for o in options))
+    there = (sum(n.cpus for n in nodes), sum(n.gpus for n in nodes))
+    for kind, want, have in zip(("CPUs", "GPUs"), wanted, there, strict=True):
+        if want > have + 1e-6:
+            return f"machines of the cluster were lost: the stages at work need {want:g} {kind}, and {have:g} are left"
+    return None

@@ -1,0 +1,147 @@
+"""Every machine of a cluster is asked at the start of a run whether it sees the dataset and is as the driver is.
+
+The driver writes a number into the dataset that nobody can guess. Each machine that may hold a worker reads it, writes
+an answer of its own, and tells the hash of its OpenLPM and what determines the outputs of each stage there (versions,
+back-ends, weights). What differs would show as missing work, or as tables that depend on the machine. Machines that
+join later are not asked. Costs the start of one worker a machine.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import secrets
+import socket
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from curation.engine.run import Job, RunStoppedError
+from curation.pythons.worker import close_all
+from curation.storage.store import Store
+from schemas.use import OURS
+
+Provenance = Mapping[str, Mapping[str, str]]
+"""Stage -> what determines its outputs there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a machine says of itself."""
+
+    host: str
+    program: str
+    """hash of our packages' files"""
+    stages: Provenance = field(default_factory=dict)
+    number: str = ""
+    """what it read in the dataset"""
+    error: str = ""
+    """why it could not read, write, or make sure of its stages"""
+
+
+def ask_all(job: Job) -> None:
+    """Ask every living machine with CPUs, all at once.
+
+    Raises:
+        RunStoppedError: some do not see the dataset, or differ; the message names each with what to do.
+    """
+    store, number = Store(job.store_uri), secrets.token_hex(16)
+    store.write(_name(job, "driver"), number.encode())
+    there = [n for n in ray.nodes() if n.get("Alive") and n["Resources"].get("CPU", 0.0) > 0]
+    asked = [
+        _look.options(
+            num_cpus=0, max_retries=0, scheduling_strategy=NodeAffinitySchedulingStrategy(n["NodeID"], soft=False)
+        ).remote(job, n["NodeID"])
+        for n in there
+    ]
+    here = Told(socket.gethostname(), program(), _provenance(job), number)
+    told: list[Told] = []
+    for node, answer in zip(there, asked, strict=True):
+        try:
+            told.append(ray.get(answer))
+        except ray.exceptions.RayError as e:
+            told.append(Told(node.get("NodeManagerHostname", node["NodeID"][:8]), "", error=_line(e)))
+    wrote = {name.rpartition("/")[2] for name in store.names(_folder(job))}
+    silent = {t.host for n, t in zip(there, told, strict=True) if not t.error and n["NodeID"] not in wrote}
+    wrong = [*unlike(here, told), *(f"{host} writes elsewhere: {_SHARE}" for host in sorted(silent))]
+    for name in list(store.names(_folder(job))):
+        store.delete_file(name)
+    if wrong:
+        raise RunStoppedError(f"not every machine can take part: {'; '.join(wrong)}")
+
+
+_SHARE = "--out is to be a directory that all machines share, or an s3:// prefix"
+
+
+def unlike(here: Told, machines: Iterable[Told]) -> list[str]:
+    """Return a sentence for each way in which a machine is not as this one."""
+    out = []
+    for there in machines:
+        if there.error:
+            out.append(f"{there.host}: {there.error}")
+        elif there.number != here.number:
+            out.append(f"{there.host} does not see the dataset: {_SHARE}")
+        elif there.program != here.program:
+            out.append(f"{there.host} has another version of OpenLPM: install the same on all (one image)")
+        else:
+            out += [f"{there.host} differs in {said}" for said in _differences(here.stages, there.stages)]
+    return out
+
+
+def _differences(here: Provenance, there: Provenance) -> Iterable[str]:
+    for stage in here:
+        mine, theirs = here[stage], there.get(stage, {})
+        keys = [k for k in sorted({*mine, *theirs}) if mine.get(k) != theirs.get(k)]
+        if keys:
+            shown = (f"{k} ({theirs.get(k, 'none')[:12]}, here {mine.get(k, 'none')[:12]})" for k in keys)
+            yield f"stage {stage!r}: {', '.join(shown)}; put the same files into OPENLPM_MODELS on all"
+
+
+@functools.cache
+def program() -> str:
+    """Return the hash of our packages' files on this machine."""
+    root, digest = Path(__file__).parents[2], hashlib.sha256()
+    for package in sorted(OURS):
+        for file in sorted((root / package).rglob("*")):
+            if file.is_file() and "__pycache__" not in file.parts:
+                digest.update(f"\0{file.relative_to(root)}\0".encode() + hashlib.sha256(file.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+@ray.remote  # type: ignore[untyped-decorator]
+def _look(job: Job, node: str) -> Told:
+    host = socket.gethostname()
+    try:
+        store = Store(job.store_uri)
+        try:
+            number = store.read(_name(job, "driver")).decode()
+        except FileNotFoundError:
+            return Told(host, program())
+        store.write(_name(job, node), host.encode())
+        return Told(host, program(), _provenance(job), number)
+    except Exception as e:  # whatever it is, the machine is not fit
+        return Told(host, "", error=_line(e))
+    finally:
+        close_all()  # the processes of other Pythons; this one stays with Ray, idle
+
+
+def _provenance(job: Job) -> dict[str, dict[str, str]]:
+    """Return what determines the outputs of the stages that any machine may get: those without special resources."""
+    plain: Sequence[Any] = [s for s in job.pipeline.stages if not s.resources.gpus and not s.resources.custom]
+    return {s.name: s.provenance() for s in plain if s.cls.grain != "dataset"}
+
+
+def _line(e: BaseException) -> str:
+    return f"{type(e).__name__}: {str(e).strip().partition(chr(10))[0]}"
+
+
+def _folder(job: Job) -> str:
+    return f"runs/{job.run_id}/machines"
+
+
+def _name(job: Job, who: str) -> str:
+    return f"{_folder(job)}/{who}"

@@ -1,0 +1,49 @@
+"""Work on a cluster that is given up when the machines that are left cannot hold it any more.
+
+Ray waits without end for a machine that died. Here a worker of every lane must be placeable at once; where that has
+not been so for a while, the run ends with a sentence, and another goes on with the machines that are there.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+from curation.engine.run import RunStoppedError
+
+PATIENCE_S = 60.0
+"""How long a machine may be gone before the run is given up: another may take its place."""
+
+
+def watched(work: Callable[[], None], lack: Callable[[], str | None], patience_s: float = PATIENCE_S) -> None:
+    """Do the work in a thread; raise what it raises, or RunStoppedError when `lack` has said the same for too long.
+
+    Args:
+        work: what may wait without end.
+        lack: says what is missing for it to go on, None when nothing is.
+        patience_s: how long something may be missing (seconds).
+    """
+    raised: list[BaseException] = []
+    done = threading.Event()
+
+    def run() -> None:
+        try:
+            work()
+        except BaseException as e:  # raised again in the caller's thread
+            raised.append(e)
+        finally:
+            done.set()
+
+    threading.Thread(target=run, name="openlpm-cluster", daemon=True).start()
+    since: float | None = None
+    while not done.wait(min(2.0, patience_s)):
+        missing = lack()
+        if missing is None:
+            since = None
+        elif since is None:
+            since = time.monotonic()
+        elif time.monotonic() - since >= patience_s:
+            raise RunStoppedError(f"{missing}; run the same command again to go on with the machines that are there")
+    if raised:
+        raise raised[0]

@@ -1,0 +1,148 @@
+"""Several nodes with folders of their own, a token, and a dataset on object storage; a node that is killed."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import boto3
+import pytest
+from engine_case import GOOD, policy
+from ray_nodes import RayNodes
+from toy import WORKFLOW, ToyProbe, ToySettings, write_sources
+
+from curation import Dataset
+from curation.engine.engine_local import LocalEngine
+from curation.engine.register import expand
+from curation.engine.run import Job, run
+from curation.engine.workflow import resolve
+from schemas import tables as t
+from schemas.workflow import StageSpec, Workflow
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(600),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # the server's own
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+]
+
+STAGES = ("toy_probe", "toy_scan", "toy_tracks", "toy_active", "toy_pairing", "toy_identity")
+SOURCES = 4
+
+DRIVER = """
+import sys
+from test_nodes import job
+from curation.cluster.engine_ray import RayEngine
+from curation.engine.register import expand
+from curation.engine.run import RunStoppedError, run
+address, out, videos = sys.argv[1:]
+try:
+    run(job(out), RayEngine(address, patience_s=5), expand([videos]))
+except RunStoppedError as e:
+    sys.exit(f"stopped: {e}")
+"""
+
+
+class WeighedSettings(ToySettings):
+    def provenance(self) -> dict[str, str]:
+        return {**super().provenance(), "weights": os.environ.get("TOY_WEIGHTS", "published")}
+
+
+class Weighed(ToyProbe):
+    """The toy's probe with weights that a machine may have others of."""
+
+    Settings = WeighedSettings
+
+
+def job(out: str) -> Job:
+    stages = {k: WORKFLOW.stages[k] for k in STAGES} | {"toy_probe": StageSpec(use="test_nodes:Weighed")}
+    workflow: Workflow = WORKFLOW.model_copy(update={"stages": stages})
+    return Job(out, resolve(workflow), policy())
+
+
+@pytest.fixture
+def videos(bucket: str, tmp_path: Path) -> str:
+    client = boto3.client("s3", endpoint_url=os.environ["AWS_ENDPOINT_URL"])
+    specs = {f"s{n}": {**GOOD, "duration_s": 20.0 + n} for n in range(SOURCES)}
+    for file in write_sources(tmp_path / "in", **specs).iterdir():
+        client.upload_file(str(file), bucket, f"videos/{file.name}")
+    return f"s3://{bucket}/videos/"
+
+
+@pytest.fixture(scope="module")
+def nodes() -> Iterator[RayNodes]:
+    """A head and one worker, which can hold a worker of each lane."""
+    with tempfile.TemporaryDirectory(prefix="n-", dir="/tmp") as short, RayNodes(Path(short)) as running:
+        running.environment["PYTHONPATH"] += f":{Path(__file__).parent}"
+        running.worker("one", cpus=2)
+        yield running
+
+
+def finished(
+    nodes: RayNodes, out: str, videos: str, calls: Path, kill_at: tuple[str, int, str] | None
+) -> tuple[int, str]:
+    """Run the toy workflow on the nodes; kill one when a stage was called so often."""
+    calls.write_text("")
+    nodes.environment["OPENLPM_TOY_CALLS"] = str(calls)
+    driver = nodes.driver(DRIVER, out, videos)
+    if kill_at is not None:
+        stage, times, name = kill_at
+        while calls.read_text().count(stage) < times and driver.poll() is None:
+            time.sleep(0.05)
+        nodes.kill(name)
+    said, _ = driver.communicate()
+    return driver.returncode, said
+
+
+@pytest.mark.parametrize("phase", [("toy_probe", 2), ("toy_scan", 8), ("toy_active", 2)])
+def test_a_killed_node_costs_its_work_in_flight_and_nothing_else(
+    nodes: RayNodes, bucket: str, videos: str, tmp_path: Path, phase: tuple[str, int]
+) -> None:
+    nodes.worker("two")
+    out = f"s3://{bucket}/dataset"
+    code, said = finished(nodes, out, videos, tmp_path / "calls", (*phase, "two"))
+    counts = dict(
+        Dataset(out).query("SELECT outcome, count(*) FROM decisions WHERE unit = 'sources' GROUP BY 1").fetchall()
+    )
+    assert sum(counts.values()) == SOURCES, f"{counts} {said}"
+    assert "Traceback" not in said
+    assert code == 0 and not counts.get("pending"), f"{counts} {said}"
+    run(job(str(tmp_path / "local")), LocalEngine(), expand([videos]))
+    for table in (t.CUTS, t.TRACKS, t.SEGMENTS, t.TRACK_IDENTITIES):
+        there, here = (Dataset(d).table(table).sort_by(table.key[0]) for d in (out, str(tmp_path / "local")))
+        assert there.num_rows and there.equals(here), table.name
+
+
+def test_who_has_not_the_token_is_refused_in_a_sentence(nodes: RayNodes, bucket: str, videos: str) -> None:
+    token = Path(nodes.environment["HOME"]) / ".ray" / "auth_token"
+    true = token.read_text()
+    token.write_text("0" * 64)
+    driver = nodes.driver(DRIVER, f"s3://{bucket}/dataset", videos)
+    said, _ = driver.communicate()
+    token.write_text(true)
+    assert driver.returncode and "cannot connect" in said and "token" in said and "Traceback" not in said, said
+
+
+def test_a_machine_with_other_weights_is_named_before_anything_runs(
+    nodes: RayNodes, bucket: str, videos: str, tmp_path: Path
+) -> None:
+    nodes.worker("other", TOY_WEIGHTS="retrained")
+    code, said = finished(nodes, f"s3://{bucket}/dataset", videos, tmp_path / "calls", None)
+    nodes.kill("other")
+    assert code and "differs in stage 'toy_probe': weights (retrained, here published)" in said, said
+    assert "Traceback" not in said and not (tmp_path / "calls").read_text()
+
+
+def test_too_few_machines_left_are_said_and_another_run_goes_on(
+    bucket: str, videos: str, tmp_path: Path, nodes: RayNodes
+) -> None:
+    nodes.worker("two")
+    out = f"s3://{bucket}/dataset"
+    code, said = finished(nodes, out, videos, tmp_path / "calls", ("toy_scan", 4, "one"))
+    assert code and "machines of the cluster were lost" in said and "run the same command again" in said, said
+    assert "Traceback" not in said
+    code, said = finished(nodes, out, videos, tmp_path / "calls", None)
+    assert code == 0, said
