@@ -1,7 +1,8 @@
-"""Timelines as text that annotators' tools read: CSV, JSON, RTTM, ELAN (.eaf) and Audacity labels; and back.
+"""Timelines as text that annotators' tools read: CSV, JSON, RTTM, ELAN (.eaf), Audacity, Label Studio; and back.
 
-Pure functions. Times are written to the millisecond. CSV and JSON carry every field; RTTM speaking turns only; ELAN
-and Audacity track, times and state. Reading refuses what it does not understand, with the place and what to do.
+Pure functions. Times are written to the millisecond. CSV and JSON carry every field; RTTM speaking turns only; the
+others track, times and state, and ELAN beside them who said which word, to be read and not taken in. Reading refuses
+what it does not understand, with the place and what to do.
 """
 
 from __future__ import annotations
@@ -10,15 +11,16 @@ import csv
 import io
 import json
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 from xml.etree import ElementTree
 
+from curation.labels import label_studio
 from schemas.tables import LABEL_STATES
 
-Format = Literal["csv", "json", "rttm", "elan", "audacity"]
-FORMATS: tuple[Format, ...] = ("csv", "json", "rttm", "elan", "audacity")
+Format = Literal["csv", "json", "rttm", "elan", "audacity", "label-studio"]
+FORMATS: tuple[Format, ...] = ("csv", "json", "rttm", "elan", "audacity", "label-studio")
 SUFFIXES: dict[str, Format] = {
     ".csv": "csv", ".json": "json", ".rttm": "rttm", ".eaf": "elan", ".txt": "audacity",
 }  # fmt: skip
@@ -46,6 +48,18 @@ class Entry:
     center_y: float | None = None
     where: str = ""
 
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What an annotator sees and hears beside the states: the video's address, and what each voice says when."""
+
+    media: str = ""
+    voices: Sequence[tuple[str, float, float, str]] = ()
+    """(tier, start, end, text)"""
+
+
+BESIDE = ("voice ", "words ")
+"""How tiers of what is heard begin: they are read in ELAN and never taken for a person's states."""
 
 _FIELDS = tuple(f.name for f in fields(Entry) if f.name != "where")
 _NUMBERS = ("start_s", "end_s", "center_x", "center_y")
@@ -80,11 +94,13 @@ def _number(value: Any, name: str, where: str) -> float:
     return number
 
 
-def write(entries: Iterable[Entry], form: Format, media: str = "") -> str:
-    """Return the text of a file; `media` is the video's path for ELAN to open. RTTM keeps speaking stretches only."""
-    rows = sorted(entries, key=lambda e: (e.source_id, e.track_id, e.start_s))
+def write(entries: Iterable[Entry], form: Format, heard: Mapping[str, Heard] | None = None) -> str:
+    """Return the text of a file; `heard` is by source. RTTM keeps speaking stretches only."""
+    rows, beside = sorted(entries, key=lambda e: (e.source_id, e.track_id, e.start_s)), heard or {}
     if form == "elan":
-        return _elan(rows, media)
+        return _elan(rows, beside.get(rows[0].source_id, Heard()) if rows else Heard())
+    if form == "label-studio":
+        return label_studio.tasks([_plain(e) for e in rows], {i: h.media for i, h in beside.items()})
     return {"csv": _csv, "json": _json, "rttm": _rttm, "audacity": _audacity}[form](rows)
 
 
@@ -92,6 +108,7 @@ def read(text: str, form: Format, name: str) -> list[Entry]:
     """Return the checked entries of a file's text; `name` is the file's name for messages. Raises LabelError."""
     readers: dict[str, Callable[[str, str], list[Entry]]] = {
         "csv": _from_csv, "json": _from_json, "rttm": _from_rttm, "elan": _from_elan, "audacity": _from_audacity,
+        "label-studio": _from_label_studio,
     }  # fmt: skip
     return readers[form](text.removeprefix("\ufeff"), name)
 
@@ -173,7 +190,7 @@ def _from_audacity(text: str, name: str) -> list[Entry]:
 
 
 # pympi-ling stamps the hour into each file and meets a broken one with a bare KeyError; the tests read ours with it.
-def _elan(rows: Sequence[Entry], media: str) -> str:
+def _elan(rows: Sequence[Entry], heard: Heard) -> str:
     root = ElementTree.Element(
         "ANNOTATION_DOCUMENT",
         {
@@ -183,21 +200,22 @@ def _elan(rows: Sequence[Entry], media: str) -> str:
         },
     )  # fmt: skip
     header = ElementTree.SubElement(root, "HEADER", MEDIA_FILE="", TIME_UNITS="milliseconds")
-    if media:
-        ElementTree.SubElement(header, "MEDIA_DESCRIPTOR", MEDIA_URL=media, MIME_TYPE="video/mp4")
+    if heard.media:
+        ElementTree.SubElement(header, "MEDIA_DESCRIPTOR", MEDIA_URL=heard.media, MIME_TYPE="video/mp4")
     order = ElementTree.SubElement(root, "TIME_ORDER")
     tiers: dict[str, ElementTree.Element] = {}
     times: list[tuple[int, str]] = []
-    for n, e in enumerate(rows):
-        if e.track_id not in tiers:
-            tiers[e.track_id] = ElementTree.SubElement(root, "TIER", LINGUISTIC_TYPE_REF="state", TIER_ID=e.track_id)
-        holder = ElementTree.SubElement(tiers[e.track_id], "ANNOTATION")
+    states = [(e.track_id, e.start_s, e.end_s, e.state, "state") for e in rows]
+    for n, (tier, start_s, end_s, text, kind) in enumerate([*states, *((*v, "heard") for v in heard.voices)]):
+        if tier not in tiers:
+            tiers[tier] = ElementTree.SubElement(root, "TIER", LINGUISTIC_TYPE_REF=kind, TIER_ID=tier)
+        holder = ElementTree.SubElement(tiers[tier], "ANNOTATION")
         a, b = f"ts{2 * n + 1}", f"ts{2 * n + 2}"
-        times += [(round(e.start_s * 1000), a), (round(e.end_s * 1000), b)]
+        times += [(round(start_s * 1000), a), (round(end_s * 1000), b)]
         note = ElementTree.SubElement(
             holder, "ALIGNABLE_ANNOTATION", ANNOTATION_ID=f"a{n + 1}", TIME_SLOT_REF1=a, TIME_SLOT_REF2=b
         )
-        ElementTree.SubElement(note, "ANNOTATION_VALUE").text = e.state
+        ElementTree.SubElement(note, "ANNOTATION_VALUE").text = text
     for ms, slot in sorted(times):
         ElementTree.SubElement(order, "TIME_SLOT", TIME_SLOT_ID=slot, TIME_VALUE=str(ms))
     _elan_states(root)
@@ -209,6 +227,7 @@ def _elan_states(root: ElementTree.Element) -> None:
     """Name the states as a controlled vocabulary, so that ELAN offers them as a list."""
     kind = {"GRAPHIC_REFERENCES": "false", "LINGUISTIC_TYPE_ID": "state", "TIME_ALIGNABLE": "true"}
     ElementTree.SubElement(root, "LINGUISTIC_TYPE", {**kind, "CONTROLLED_VOCABULARY_REF": "states"})
+    ElementTree.SubElement(root, "LINGUISTIC_TYPE", {**kind, "LINGUISTIC_TYPE_ID": "heard"})
     undetermined = "http://cdb.iso.org/lg/CDB-00130975-001"  # ISO 639-3 "und", ELAN's own default
     ElementTree.SubElement(root, "LANGUAGE", LANG_DEF=undetermined, LANG_ID="und", LANG_LABEL="undetermined (und)")
     words = ElementTree.SubElement(root, "CONTROLLED_VOCABULARY", CV_ID="states")
@@ -227,7 +246,7 @@ def _from_elan(text: str, name: str) -> list[Entry]:
         raise LabelError(f"{name}, line {e.position[0]}: not an .eaf file ({e}); save it again from ELAN") from e
     slots = {s.get("TIME_SLOT_ID"): s.get("TIME_VALUE") for s in root.iter("TIME_SLOT")}
     out = []
-    for tier in root.iter("TIER"):
+    for tier in (x for x in root.iter("TIER") if not (x.get("TIER_ID") or "").startswith(BESIDE)):
         for a in tier.iter("ALIGNABLE_ANNOTATION"):
             where = f"{name}, tier {tier.get('TIER_ID')}, annotation {a.get('ANNOTATION_ID')}"
             ends = [slots.get(a.get(f"TIME_SLOT_REF{i}")) for i in (1, 2)]
@@ -238,3 +257,10 @@ def _from_elan(text: str, name: str) -> list[Entry]:
             values = {"track_id": tier.get("TIER_ID"), "state": state, "start_s": start_s, "end_s": end_s}
             out.append(entry(values, where))
     return out
+
+
+def _from_label_studio(text: str, name: str) -> list[Entry]:
+    try:
+        return [entry(values, where) for values, where in label_studio.labels(text, name)]
+    except label_studio.TaskError as e:
+        raise LabelError(str(e)) from e

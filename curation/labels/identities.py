@@ -196,6 +196,19 @@ def undo(dataset: Dataset, decision_id: str | None = None) -> Decided:
     return gone[0]
 
 
+def decision_of(dataset: Dataset, author: str, at: str) -> str | None:
+    """Return the id of what an author decided at a moment; None where there is none."""
+    rows = _decision_rows(dataset)
+    return next((r.decision_id for r in rows if (r.author, r.decided_at) == (author, at)), None)
+
+
+def min_overlap_s(dataset: Dataset) -> float:
+    """Return from how many seconds in view together the dataset's own runs take two tracks for two people."""
+    stored = dataset.store.read_json("workflow.json") or {}
+    stages = stored.get("pipeline", {}).get("stages", {}).values()
+    return float(next((s["settings"]["min_overlap_s"] for s in stages if "min_overlap_s" in s["settings"]), 0.2))
+
+
 def _store(dataset: Dataset, kind: str, name: str, a: set[str], b: set[str], author: str, note: str | None) -> Decided:
     if not author.strip():
         raise IdentityError("--author is empty; name who decides")

@@ -14,10 +14,11 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
+from urllib.parse import quote
 
 from curation.dataset import Dataset
 from curation.engine.run import locked
-from curation.labels.formats import FORMATS, SUFFIXES, Entry, Format, LabelError, read, write
+from curation.labels.formats import BESIDE, FORMATS, SUFFIXES, Entry, Format, Heard, LabelError, read, write
 from curation.storage.store import table_file
 from schemas import tables as t
 from schemas.tables.labels import LabelRow
@@ -91,26 +92,54 @@ def _entry(r: TimelineRow | LabelRow, x: float, y: float, label: LabelRow | None
     return replace(entry, note=label.note, author=label.author, labelled_at=label.labelled_at)
 
 
-def export(dataset: Dataset, out: Path, form: Format, source_id: str | None = None) -> list[Path]:
-    """Write timelines to a file, or, for ELAN and Audacity and several sources, to a folder with one file a source."""
+def media_url(path: str, media: str | None) -> str:
+    """Return where a tool finds a source: under the address `media` by its name, or where it lies."""
+    if media is not None:
+        return f"{media.rstrip('/')}/{quote(Path(path).name)}"
+    return path if "://" in path else Path(path).as_uri()
+
+
+def _heard(dataset: Dataset, source_id: str, media: str, form: Format) -> Heard:
+    """Return what is heard in a source, where the format shows it: each voice's turns, and its words."""
+    if form != "elan":
+        return Heard(media)
+    turns = t.TURNS.rows(dataset.table(t.TURNS, None, [source_id]))
+    words = t.WORDS.rows(dataset.table(t.WORDS, None, [source_id]))
+    # ELAN refuses annotations of one tier that overlap, as a recogniser's words sometimes do by a few milliseconds.
+    said = [(f"{BESIDE[0]}{r.speaker_id}", r.start_s, r.end_s, "speaks") for r in turns]
+    said += [(f"{BESIDE[1]}{r.speaker_id or '?'}", r.start_s, r.end_s, r.word or f"[{r.guess}]") for r in words]
+    out: list[tuple[str, float, float, str]] = []
+    for tier, start_s, end_s, text in sorted(said):
+        first_s = max(start_s, out[-1][2]) if out and out[-1][0] == tier else start_s
+        if end_s - first_s >= 0.001:
+            out.append((tier, first_s, end_s, text))
+    return Heard(media, out)
+
+
+def export(
+    dataset: Dataset, out: Path, form: Format, source_id: str | None = None, media: str | None = None
+) -> list[Path]:
+    """Write timelines to a file, or, for ELAN and Audacity and several sources, to a folder with one file a source.
+
+    `media` is an address under which a tool finds the sources by their names; without it their own places are named.
+    """
     entries = timeline(dataset, source_id)
     if not entries:
         raise LabelError("there is no timeline to export; `lpm run` makes one")
     inputs = {r.source_id: r for r in t.INPUTS.rows(dataset.table(t.INPUTS))}
     sources = sorted({e.source_id for e in entries})
-    if form in ("csv", "json", "rttm") or len(sources) == 1:
+    heard = {sid: _heard(dataset, sid, media_url(inputs[sid].path, media), form) for sid in sources}
+    if form in ("csv", "json", "rttm", "label-studio") or len(sources) == 1:
         out.parent.mkdir(parents=True, exist_ok=True)
-        path = inputs[sources[0]].path
-        out.write_text(write(entries, form, path if "://" in path else Path(path).as_uri()), encoding="utf-8")
+        out.write_text(write(entries, form, heard), encoding="utf-8")
         return [out]
     out.mkdir(parents=True, exist_ok=True)
     suffix = next(s for s, f in SUFFIXES.items() if f == form)
     files = []
     for sid in sources:
-        path = inputs[sid].path
         file = out / f"{Path(inputs[sid].name).stem}.{sid}{suffix}"
         mine = [e for e in entries if e.source_id == sid]
-        file.write_text(write(mine, form, path if "://" in path else Path(path).as_uri()), encoding="utf-8")
+        file.write_text(write(mine, form, heard), encoding="utf-8")
         files.append(file)
     return files
 

@@ -20,12 +20,19 @@ from werkzeug.wrappers import Request, Response
 from curation.audit.audits import AuditError, Said, judge, undo
 from curation.audit.precision import Audit, audit
 from curation.dataset import Dataset, DatasetError
+from curation.decisions.rules import thresholds_of
+from curation.decisions.tune import moved, policy_text
 from curation.engine.run import RunStoppedError
+from curation.labels.corrections import CorrectionError
+from curation.labels.corrections import undo as uncorrect
+from curation.labels.identities import IdentityError
 from curation.media.errors import MediaError
 from curation.report.status import policy_in_force
+from curation.review.correct import correct, fields, people, waiting
 from curation.review.draw import DrawError, columns, described, drawn, parse
 from curation.review.guard import Guard, with_headers
-from curation.review.media import SOUNDS, Media, Playable
+from curation.review.media import TRACKS, Media, Playable
+from curation.review.tune import Chosen, Tuner, tunable
 from curation.review.watch import NotThereError, watch
 from curation.storage.store import StoreError
 from schemas import tables as t
@@ -34,12 +41,14 @@ from schemas.tables.audits import ASPECTS
 from schemas.units import UNITS
 
 FAULTS: dict[type[Exception], int] = {
-    DrawError: 400, PolicyError: 400, AuditError: 400, DatasetError: 400, duckdb.Error: 400, NotThereError: 404,
-    FileNotFoundError: 404, RunStoppedError: 409, MediaError: 422, StoreError: 500,
+    DrawError: 400, PolicyError: 400, CorrectionError: 400, IdentityError: 400, AuditError: 400, DatasetError: 400,
+    duckdb.Error: 400, NotThereError: 404, FileNotFoundError: 404, RunStoppedError: 409, MediaError: 422,
+    StoreError: 500,
 }  # fmt: skip
-PAGE = {"page.css": "text/css", "favicon.svg": "image/svg+xml", **dict.fromkeys(
-    ("main.js", "dom.js", "sample.js", "watch.js", "player.js", "lanes.js", "judge.js", "numbers.js"), "text/javascript"
-)}  # fmt: skip
+SCRIPTS = ("main", "dom", "sample", "watch", "player", "lanes", "judge", "correct", "tune", "numbers")
+PAGE = {
+    "page.css": "text/css", "favicon.svg": "image/svg+xml", **{f"{name}.js": "text/javascript" for name in SCRIPTS}
+}  # fmt: skip
 _ROUTES = Map(
     [
         Rule("/", endpoint="page", methods=["GET"]),
@@ -52,6 +61,11 @@ _ROUTES = Map(
         Rule("/api/precision", endpoint="precision", methods=["GET"]),
         Rule("/api/judge", endpoint="judge", methods=["POST"]),
         Rule("/api/undo", endpoint="undo", methods=["POST"]),
+        Rule("/api/correct", endpoint="correct", methods=["POST"]),
+        Rule("/api/uncorrect", endpoint="uncorrect", methods=["POST"]),
+        Rule("/api/people", endpoint="people", methods=["GET"]),
+        Rule("/api/tune", endpoint="tune", methods=["GET"]),
+        Rule("/policy.yaml", endpoint="policy_file", methods=["GET"]),
         Rule("/media/<name>", endpoint="media", methods=["GET"]),
         Rule("/picture/<track_id>/<int:k>", endpoint="portrait", methods=["GET"]),
         Rule("/reference/<segment_id>/<kind>/<int:n>", endpoint="reference", methods=["GET"]),
@@ -62,9 +76,15 @@ _ROUTES = Map(
 class Review:
     """One dataset under review."""
 
-    def __init__(self, dataset: Dataset, guard: Guard, author: str) -> None:
-        self._dataset, self._guard, self._author = dataset, guard, author
-        self.media = Media(dataset)
+    def __init__(self, dataset: Dataset, guard: Guard, author: str, policy_text: str | None = None) -> None:
+        """Review a dataset; `policy_text` is the text of its policy's file, where that is known."""
+        self._dataset, self._guard, self._author, self._policy_text = dataset, guard, author, policy_text
+        self.media, self._tuner = Media(dataset), Tuner(dataset)
+
+    def close(self) -> None:
+        """Delete what was made for the page."""
+        self.media.close()
+        self._tuner.close()
 
     def __call__(self, environ: Any, start_response: Any) -> Iterable[bytes]:
         """Answer one request; see PEP 3333."""
@@ -120,7 +140,11 @@ class Review:
             "columns": {kind: {n: c.doc for n, c in columns(kind).items()} for kind in UNITS},
             "states": t.LABEL_STATES,
             "aspects": ASPECTS,
-            "sounds": SOUNDS,
+            "sounds": list(TRACKS),
+            "tunable": tunable(policy),
+            "fields": fields(),
+            "waiting": waiting(self._dataset),
+            "uri": self._dataset.store.uri,
         }
         return _json(facts)
 
@@ -128,7 +152,7 @@ class Review:
         asked = {k: v for k, v in request.args.items() if k != "author"}
         ask, who = parse(asked), self._who(request)
         found = drawn(self._dataset, ask, self._policy(), who)
-        rows = described(self._dataset, ask.unit, found.ids, found.strata, who)
+        rows = described(self._dataset, ask.unit, found.ids, found.strata, who, self._policy())
         return _json({"rows": [r.model_dump() for r in rows], "total": found.total, "sizes": found.sizes})
 
     def _unit(self, request: Request, unit_id: str) -> Response:
@@ -156,7 +180,10 @@ class Review:
         return answer
 
     def _portrait(self, request: Request, track_id: str, k: int) -> Response:
-        return _picture(self.media.portrait(track_id, k))
+        try:
+            return _picture(self.media.portrait(track_id, k))
+        except NotThereError:  # rows of a list show it where there is one, and browsers count a 404 as an error
+            return Response(status=204)
 
     def _reference(self, request: Request, segment_id: str, kind: str, n: int) -> Response:
         return _picture(self.media.reference(segment_id, kind, n))
@@ -177,6 +204,52 @@ class Review:
             raise AuditError(f"no kind of unit is called {texts.get('unit')!r}")
         author, drawn_in = texts.get("author", self._author), texts.get("drawn") or None
         return _json({"audit": dict(judge(self._dataset, kind, texts.get("id", ""), said, author, drawn_in))})
+
+    def _chosen(self, request: Request) -> tuple[Policy, Chosen, float]:
+        """Return the rule, its threshold, and the value that is asked for, the present one by default."""
+        policy = self._policy()
+        rule = next((r for r in policy.rules if r.id == request.args.get("rule")), None)
+        n = request.args.get("n", default=0, type=int)
+        if rule is None or not 0 <= n < len(thresholds_of(rule)):
+            raise PolicyError(f"the policy in force has no threshold {n} of a rule {request.args.get('rule')!r}")
+        chosen = Chosen(rule, n)
+        value = request.args.get("value", type=float)
+        return policy, chosen, chosen.threshold.value if value is None else value
+
+    def _tune(self, request: Request) -> Response:
+        policy, chosen, value = self._chosen(request)
+        low, high = (request.args.get(x, type=float) for x in ("low", "high"))
+        found = self._tuner.move(policy, chosen, value, low, high, request.args.get("fresh") == "1")
+        sides: dict[str, object] = {}
+        for side in ("enters", "leaves"):
+            if request.args.get("listed") != "1":  # a moment's more work, for when the threshold rests
+                sides[side] = None
+                continue
+            ids: list[str] = found[side]
+            rows = described(self._dataset, chosen.rule.on, ids, [""] * len(ids), self._who(request), policy)
+            sides[side] = [r.model_dump() for r in rows]
+        return _json({**found, **sides})
+
+    def _policy_file(self, request: Request) -> Response:
+        policy, chosen, value = self._chosen(request)
+        text = policy_text(policy, moved(chosen.rule, chosen.n, value), self._policy_text)
+        name = f"{policy.name}-{chosen.rule.id}.yaml"
+        return Response(
+            text, mimetype="application/yaml", headers={"Content-Disposition": f'attachment; filename="{name}"'}
+        )
+
+    def _correct(self, request: Request) -> Response:
+        correct(self._dataset, request.get_json(), self._author)
+        return _json({"waiting": waiting(self._dataset)})
+
+    def _uncorrect(self, request: Request) -> Response:
+        asked = request.get_json()
+        author = asked.get("author") if isinstance(asked, dict) else None
+        gone = uncorrect(self._dataset, str(author or self._author))
+        return _json({"gone": asdict(gone), "waiting": waiting(self._dataset)})
+
+    def _people(self, request: Request) -> Response:
+        return _json(people(self._dataset, request.args.get("with", "")))
 
     def _undo(self, request: Request) -> Response:
         asked = request.get_json()

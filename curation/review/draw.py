@@ -16,6 +16,7 @@ from curation.audit.follow import followed
 from curation.dataset import Dataset
 from curation.decisions.decide import unit_tables, view_sql
 from curation.decisions.rules import check_predicate, columns_of, thresholds_of
+from curation.decisions.words import in_words
 from schemas import columns as c
 from schemas import tables as t
 from schemas.column import Column
@@ -278,7 +279,9 @@ _TIMED = {
 }
 
 
-def described(dataset: Dataset, kind: UnitKind, ids: list[str], strata: list[str], author: str) -> list[Listed]:
+def described(
+    dataset: Dataset, kind: UnitKind, ids: list[str], strata: list[str], author: str, policy: Policy
+) -> list[Listed]:
     """Return the rows of some units, in the order given; opens the files of their sources alone."""
     unit, sources = UNITS[kind], {i[:16] for i in ids}
     tables: list[Table[Any]] = [t.DECISIONS, t.INPUTS, t.TRACK_IDENTITIES, unit.table]
@@ -286,13 +289,15 @@ def described(dataset: Dataset, kind: UnitKind, ids: list[str], strata: list[str
     seg, track = kind == "segments", kind in ("tracks", "segments")
     timed = "0.0, d.duration_s" if kind == "sources" else "u.start_s, u.end_s"
     sql = (
-        f"SELECT d.unit_id, d.source_id, {timed}, {'u.track_id' if track else 'NULL'}, d.outcome, d.rule, d.reason, "
-        f"{'u.state, u.confidence' if seg else 'NULL, NULL'}, {'i.identity_id' if track else 'NULL'} "
+        f"SELECT d.unit_id, d.source_id, {timed}, {'u.track_id' if track else 'NULL'}, d.outcome, d.rule, "
+        f"{'u.state, u.reason, u.confidence' if seg else 'NULL, NULL, NULL'}, {'i.identity_id' if track else 'NULL'} "
         f'FROM decisions d LEFT JOIN "{unit.table.name}" u ON u.{unit.id} = d.unit_id '
         + ("LEFT JOIN track_identities i ON i.track_id = u.track_id " if track else "")
         + "WHERE d.unit = ? AND list_contains(?, d.unit_id)"
     )
     found = {r[0]: r for r in con.execute(sql, [kind, ids]).fetchall()}
+    of_these = con.sql("SELECT * FROM decisions WHERE unit = $1 AND list_contains($2, unit_id)", params=[kind, ids])
+    decided = {r.unit_id: r for r in t.DECISIONS.rows(of_these.to_arrow_table())}
     names = dict(con.execute("SELECT DISTINCT ON (source_id) source_id, name FROM inputs ORDER BY 1, path").fetchall())
     verdicts: dict[str, dict[str, AuditRow]] = {}
     audits = t.AUDITS.rows(dataset.table(t.AUDITS, sources=sources)) if dataset.files(t.AUDITS) else []
@@ -303,7 +308,8 @@ def described(dataset: Dataset, kind: UnitKind, ids: list[str], strata: list[str
     for i, stratum in zip(ids, strata, strict=True):
         if i not in found:
             continue
-        _, source, start, end, track_id, outcome, rule, why, state, confidence, identity = found[i]
+        _, source, start, end, track_id, outcome, rule, state, reason, confidence, identity = found[i]
+        why = str(in_words(decided[i], policy, reason if decided[i].decided_by == i else None)) or None
         said = verdicts.get(i, {})
         mine = said.get(author)
         out.append(

@@ -6,28 +6,25 @@ Files are made when they are asked for first, in a folder of their own that goes
 from __future__ import annotations
 
 import hashlib
-import io
 import tempfile
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import soundfile
-
 from curation.dataset import Dataset
 from curation.engine.fetch import MediaCache, SourceChangedError
 from curation.media.encode import jpeg_part
-from curation.media.sound import F32
-from curation.media.stretch import Form, write_clip, write_stretch
-from curation.review.watch import MOST_S, NotThereError, path_of
+from curation.media.stretch import Form, mixed, write_clip, write_stretch
+from curation.report.rows import path_of
+from curation.review.watch import MOST_S, NotThereError
 from schemas import tables as t
 
 MOST_FILES = 40
 Members = dict[str, tuple[str, int, int]]
 """By suffix: shard, offset and size of a member."""
-SOUNDS = ("speak", "listen", "both", "none")
+TRACKS = {"speak": ("speak",), "listen": ("listen",), "both": ("speak", "listen"), "none": ()}
+"""Sounds of a packed clip that can be chosen, and the tracks that each is mixed of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +40,7 @@ class Media:
     """Makes and keeps the files of one server."""
 
     def __init__(self, dataset: Dataset) -> None:
-        self._dataset, self._sources = dataset, MediaCache()
+        self._dataset, self._sources = dataset, MediaCache(dataset.store)
         self._folder = tempfile.TemporaryDirectory(prefix="lpm-review-")
         self._made: dict[str, Playable] = {}
         self._lock = threading.Lock()
@@ -88,7 +85,8 @@ class Media:
 
         def make(out: Path) -> tuple[float, bool]:
             members = self._members(sample_id)
-            write_clip(self._read(members, ".mp4"), self._sound(members, sound), out, form)
+            heard = mixed([self._read(members, f".{x}.flac") for x in TRACKS[sound]])
+            write_clip(self._read(members, ".mp4"), heard, out, form)
             return 0.0, form == "mp4"
 
         return self._make(f"{sample_id} {sound}", form, make)
@@ -129,7 +127,7 @@ class Media:
     def _members(self, sample_id: str) -> Members:
         rows = self._dataset.connect(tables=[t.MANIFEST]).execute(
             "SELECT shard, m.name, m.offset, m.size FROM (SELECT shard, unnest(members) AS m FROM manifest "
-            "WHERE sample_id = ?)", [sample_id],
+            "WHERE segment_id = ?)", [sample_id],
         ).fetchall()  # fmt: skip
         if not rows:
             raise NotThereError(f"{sample_id} is not packed")
@@ -139,11 +137,3 @@ class Media:
         if suffix not in members:
             raise NotThereError(f"the sample has no {suffix.lstrip('.')}")
         return self._dataset.store.read(*members[suffix])
-
-    def _sound(self, members: Members, sound: str) -> F32 | None:
-        tracks = {"speak": ("speak",), "listen": ("listen",), "both": ("speak", "listen")}.get(sound, ())
-        if not tracks:
-            return None
-        heard = [soundfile.read(io.BytesIO(self._read(members, f".{x}.flac")), dtype="float32")[0] for x in tracks]
-        mixed: F32 = np.sum(heard, axis=0, dtype=np.float32)
-        return mixed

@@ -33,7 +33,9 @@ class _Quiet(WSGIRequestHandler):
 
 
 @contextlib.contextmanager
-def serving(dataset: Dataset, guard: Guard, port: int, author: str) -> Iterator[Serving]:
+def serving(
+    dataset: Dataset, guard: Guard, port: int, author: str, policy_text: str | None = None
+) -> Iterator[Serving]:
     """Listen, and give the server, which answers once it is told to.
 
     Raises:
@@ -48,7 +50,7 @@ def serving(dataset: Dataset, guard: Guard, port: int, author: str) -> Iterator[
             raise ServeError(f"cannot listen on {guard.host} port {port}: {e.strerror}; choose another --port") from e
         listening.listen(64)
         port = int(listening.getsockname()[1])
-        review = Review(dataset, guard, author)
+        review = Review(dataset, guard, author, policy_text)
         server = make_server(
             guard.host.strip("[]"), port, review, threaded=True, request_handler=_Quiet, fd=listening.fileno()
         )
@@ -58,4 +60,4 @@ def serving(dataset: Dataset, guard: Guard, port: int, author: str) -> Iterator[
             yield Serving(server, f"http://{name}:{port}/{asked}")
         finally:
             server.server_close()
-            review.media.close()
+            review.close()

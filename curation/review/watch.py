@@ -5,21 +5,26 @@ Reads the tables of its source alone, and of those the rows of its stretch of ti
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from duckdb import DuckDBPyConnection
 
 from curation.audit.audits import of_source
 from curation.audit.follow import followed
 from curation.dataset import Dataset
-from curation.decisions.rules import columns_of
-from curation.report.explain import Explanation, RuleAnswer, UnknownIdError, explain
+from curation.labels.corrections import last_run
+from curation.report import seen
+from curation.report.explain import RuleAnswer, UnknownIdError, explain
+from curation.report.rows import path_of
 from curation.review import lanes
 from schemas import tables as t
 from schemas.policy import Policy
+from schemas.table import Table
 from schemas.tables.pairing import SegmentRow
 from schemas.tables.performance import CaptionRow
 from schemas.time import Interval
@@ -29,8 +34,6 @@ MARGIN_S = 2.0
 """Shown before and after a unit."""
 MOST_S = 60.0
 """Of a longer unit this much is shown at once."""
-_OVERLAID = {"text": "text", "logo": "logo", "inset": "inset", "bars": "bars", "other_face": "faces"}
-"""What is drawn where a rule looked at columns of these names."""
 
 
 class NotThereError(LookupError):
@@ -68,9 +71,10 @@ def watch(dataset: Dataset, unit_id: str, policy: Policy, author: str, at_s: flo
     span = _window(own, duration_s, at_s)
     track = measured.get("track_id")
     mine = track if isinstance(track, str) else None
-    people = lanes.faces(con, source_id, span, mine)
+    people = seen.faces(con, source_id, span, mine)
+    since = last_run(dataset)
     segment = unit_id if kind == "segments" else None
-    caption = _caption(con, unit_id) if segment else {}
+    caption = _caption(con, unit_id, since) if segment else {}
     out: dict[str, object] = {
         "unit": kind, "id": unit_id, "source": source_id, "track": mine, "file": _file(con, source_id),
         "start_s": own.start_s, "end_s": own.end_s, "from_s": span.start_s, "to_s": span.end_s,
@@ -78,17 +82,18 @@ def watch(dataset: Dataset, unit_id: str, policy: Policy, author: str, at_s: flo
         "state": measured.get("state"), "state_reason": measured.get("reason"),
         "confidence": measured.get("confidence"),
         "text": measured.get("text"),
-        "decision": dict(known.decision) if known.decision else None,
-        "decided": _decided(known, policy), "parents": known.parents,
+        "decision": {**dict(known.decision), "said": known.said} if known.decision else None,
+        "decided": seen.looked_at(policy, known.decision), "parents": known.parents,
         "rules": [_rule(r) for r in known.rules], "measured": _measured(kind, measured),
         "errors": [{"stage": e.stage, "error": e.error, "message": e.message} for e in known.errors],
         "labels": [
             {"state": x.state, "start_s": x.start_s, "end_s": x.end_s, "author": x.author} for x in known.labels
         ],
         "place": asdict(place(con, source_id, span, bool(size))), "packed": known.sample is not None,
-        "faces": [asdict(f) for f in people], "crop": _crop(measured, own),
-        "overlays": lanes.overlays(con, source_id, span), "cuts": lanes.cuts(con, source_id, span),
-        "lanes": [asdict(x) for x in lanes.lanes(con, source_id, span, people, segment)],
+        "faces": [asdict(f) for f in people], "crop": seen.crop_knots(measured.get("crop_path"), own.start_s),
+        "overlays": [asdict(o) for o in seen.overlays(con, source_id, span)],
+        "cuts": lanes.cuts(con, source_id, span, since),
+        "lanes": [asdict(x) for x in lanes.lanes(con, source_id, span, people, segment, since)],
         "caption": caption,
         "references": [
             {"kind": r.kind, "n": r.n, "said": f"{r.kind}: {r.view}, {r.expression}".replace("_", " ")}
@@ -102,7 +107,7 @@ def watch(dataset: Dataset, unit_id: str, policy: Policy, author: str, at_s: flo
     return plain
 
 
-_TABLES = (
+_TABLES: tuple[Table[Any], ...] = (
     t.SOURCES, t.INPUTS, t.CAPTIONS, t.SEGMENTS, t.SESSION_PAIRS, t.SESSIONS, t.MANIFEST, t.CLIP_PLANS,
 )  # fmt: skip
 
@@ -129,12 +134,6 @@ def place(con: DuckDBPyConnection, source_id: str, span: Interval, measured: boo
     return Place(source_id, span.start_s, span.end_s, missing)
 
 
-def path_of(con: DuckDBPyConnection, source_id: str) -> str | None:
-    """Return where a source was registered; of several paths, the first that is there."""
-    rows = [p for (p,) in con.execute("SELECT path FROM inputs WHERE source_id = ? ORDER BY 1", [source_id]).fetchall()]
-    return next((p for p in rows if "://" in p or Path(p).is_file()), rows[0] if rows else None)
-
-
 def _file(con: DuckDBPyConnection, source_id: str) -> str:
     rows = con.execute("SELECT name FROM inputs WHERE source_id = ? ORDER BY path LIMIT 1", [source_id]).fetchall()
     return str(rows[0][0]) if rows else source_id
@@ -150,13 +149,6 @@ def _window(own: Interval, duration_s: float, at_s: float | None) -> Interval:
 
 def _number(value: object, other: float = 0.0) -> float:
     return float(value) if isinstance(value, (int, float)) else other
-
-
-def _decided(known: Explanation, policy: Policy) -> list[str]:
-    """Return what of the picture the rule that decided looked at."""
-    rule = next((r for r in policy.rules if known.decision is not None and r.id == known.decision.rule), None)
-    looked_at = " ".join(columns_of(rule)) if rule is not None else ""
-    return [shown for word, shown in _OVERLAID.items() if word in looked_at]
 
 
 def _rule(r: RuleAnswer) -> dict[str, object]:
@@ -176,19 +168,18 @@ def _measured(kind: str, measured: Mapping[str, object]) -> list[dict[str, objec
     ]
 
 
-def _crop(measured: Mapping[str, object], own: Interval) -> list[list[float]]:
-    """Return the planned crop as knots [t_s, x, y, w, h] on the source's clock."""
-    path = measured.get("crop_path")
-    if not isinstance(path, list):
-        return []
-    knots = [path[i : i + 5] for i in range(0, len(path) - 4, 5)]
-    return [[own.start_s + float(k[0]), *(float(v) for v in k[1:])] for k in knots]
-
-
-def _caption(con: DuckDBPyConnection, segment_id: str) -> dict[str, object]:
+def _caption(con: DuckDBPyConnection, segment_id: str, since: str) -> dict[str, object]:
     rows = t.CAPTIONS.rows(con.sql("SELECT * FROM captions WHERE segment_id = ?", params=[segment_id]).to_arrow_table())
     left_out = {str(c) for c in (CaptionRow.segment_id, CaptionRow.source_id, CaptionRow.tags, CaptionRow.annotator)}
-    return {k: v for row in rows for k, v in row if k not in left_out and v not in (None, [], "")}
+    found = {k: v for row in rows for k, v in row if k not in left_out}
+    sql = (
+        "SELECT l.field, l.value FROM caption_labels l JOIN segments s ON s.track_id = l.track_id "
+        "AND abs(s.start_s - l.start_s) < 0.04 AND abs(s.end_s - l.end_s) < 0.04 "
+        "WHERE s.segment_id = ? AND l.labelled_at > ? ORDER BY l.labelled_at"
+    )
+    for field, value in con.execute(sql, [segment_id, since]).fetchall():  # no run has used these yet
+        found["caption" if field == "prose" else field] = json.loads(value)
+    return {k: v for k, v in found.items() if v not in (None, [], "")}
 
 
 def _partner(
@@ -209,8 +200,8 @@ def _partner(
     there = dataset.connect(tables=[t.SEGMENTS, t.MANIFEST, t.INPUTS, t.SOURCES], sources=[source_id])
     span = Interval(max(0.0, own.start_s + shift_s), max(0.04, own.end_s + shift_s))
     rows = there.execute(
-        "SELECT s.segment_id, s.state, s.start_s, m.sample_id IS NOT NULL FROM segments s "
-        "LEFT JOIN manifest m ON m.sample_id = s.segment_id WHERE s.track_id = ? AND s.start_s < ? AND s.end_s > ? "
+        "SELECT s.segment_id, s.state, s.start_s, m.segment_id IS NOT NULL FROM segments s "
+        "LEFT JOIN manifest m ON m.segment_id = s.segment_id WHERE s.track_id = ? AND s.start_s < ? AND s.end_s > ? "
         "ORDER BY least(s.end_s, ?) - greatest(s.start_s, ?) DESC LIMIT 1",
         [other, span.end_s, span.start_s, span.end_s, span.start_s],
     ).fetchall()

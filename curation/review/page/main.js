@@ -1,18 +1,27 @@
-// The surfaces and the keys. What is looked at stands in the address: #sample?..., #watch/ID?..., #precision.
+// The surfaces and the keys. What is looked at stands in the address: #sample?..., #watch/ID?..., #tune?..., #precision.
 import { api, el, say, show } from "./dom.js";
+import * as correct from "./correct.js";
 import * as judge from "./judge.js";
 import * as numbers from "./numbers.js";
 import * as sample from "./sample.js";
+import * as tune from "./tune.js";
 import * as watch from "./watch.js";
 
 export const state = { about: null, query: new URLSearchParams(), rows: [], total: 0, at: -1 };
 
+const SURFACES = ["sample", "watch", "tune", "precision"];
 const KEYS = [
   ["space", "play or pause"], ["← →", "a frame back, on"], ["shift ← →", "a second back, on"], ["[ ]", "slower, faster"],
   ["1 2 3 4", "hear the source, speak, listen, both"], ["o", "boxes on the picture"], ["r", "right"],
   ["w", "wrong: then what, and Enter"], ["s p c t e x f", "state, person, cut, caption, reference, crop, filter"],
   ["u", "unsure"], ["m", "comment (Esc leaves it)"], ["z", "undo the last verdict"], ["n b", "next, back"],
   ["g", "the list"], ["?", "these keys"],
+];
+const CORRECTING = [
+  ["c", "begin, end"], ["↑ ↓", "another lane: states, voice, words"], ["s l i b d", "the stretch is speak, listen, idle, both, discard"],
+  ["x", "a mark: the state is given from it to the playhead"], ["y", "all of this person's states in the clip are right"],
+  [", .", "the border before, after: then ← → move it, and Enter stores"], ["e", "edit the word"], ["k", "a cut here, or none"],
+  ["z", "undo the last correction"],
 ];
 
 export function author() { return document.getElementById("author").value.trim(); }
@@ -31,15 +40,16 @@ export function step(by) {
 export async function route() {
   const [place, asked = ""] = location.hash.slice(1).split("?");
   const [surface, id] = place.split("/");
-  const name = ["sample", "watch", "precision"].includes(surface) ? surface : "sample";
+  const name = SURFACES.includes(surface) ? surface : "sample";
   state.query = new URLSearchParams(asked);
-  for (const other of ["sample", "watch", "precision"]) {
+  for (const other of SURFACES) {
     document.getElementById(other).hidden = other !== name;
     document.getElementById(`tab-${other}`).setAttribute("aria-current", other === name ? "page" : "false");
   }
-  document.getElementById("tab-sample").href = asked ? `#sample?${asked}` : "#sample";
+  if (name !== "tune") document.getElementById("tab-sample").href = asked ? `#sample?${asked}` : "#sample";
   if (name !== "watch") watch.leave();
   try {
+    if (name === "tune") return await tune.open(document.getElementById("tune"));
     if (name === "precision") return await numbers.open(document.getElementById("precision"));
     await sample.load();
     if (name === "sample") return sample.open(document.getElementById("sample"));
@@ -62,7 +72,7 @@ function keys(event) {
   if (event.key === "?") { help(); event.preventDefault(); return; }
   if (document.getElementById("watch").hidden) return;
   if (event.key === " " && event.target.tagName === "BUTTON") event.target.blur();
-  if (judge.key(event) || watch.key(event)) { event.preventDefault(); return; }
+  if (correct.key(event) || (!correct.on && judge.key(event)) || watch.key(event)) { event.preventDefault(); return; }
   const by = { n: 1, b: -1 }[event.key];
   if (by) step(by);
   if (event.key === "g") location.hash = document.getElementById("tab-sample").hash;
@@ -70,7 +80,8 @@ function keys(event) {
 
 function help() {
   const box = document.getElementById("help");
-  show(box, el("h2", {}, "Keys"), el("dl", {}, KEYS.map(([k, d]) => [el("dt", {}, el("kbd", {}, k)), el("dd", {}, d)])),
+  const told = ([k, d]) => [el("dt", {}, el("kbd", {}, k)), el("dd", {}, d)];
+  show(box, el("h2", {}, "Keys"), el("dl", {}, KEYS.map(told)), el("h2", {}, "While correcting"), el("dl", {}, CORRECTING.map(told)),
     el("p", { class: "soft" }, "A verdict is about what the dataset claims: of a kept clip its state, person, cut, caption, references and crop; of one left out, that it was rightly left out (wrong: filter)."),
     el("button", { type: "button", onclick: () => box.close() }, "Close"));
   if (!box.open) box.showModal();

@@ -98,8 +98,8 @@ function list() {
   return [head, el("div", { class: "rows" }, rows), !drawn && pages(page)];
 }
 
-function row(r) {
-  const q = state.query.toString();
+export function row(r, asked = state.query) {
+  const q = asked.toString();
   const thumb = r.track && r.start_s !== null ? el("img", { src: `/picture/${encodeURIComponent(r.track)}/${Math.round(25 * (r.start_s + (r.end_s - r.start_s) / 2))}`, alt: "", loading: "lazy", onerror: (e) => { e.target.hidden = true; } }) : null;
   return el("a", { class: `row ${r.verdict ?? ""}`, href: `#watch/${encodeURIComponent(r.id)}${q ? `?${q}` : ""}` },
     el("span", { class: "thumb" }, thumb),

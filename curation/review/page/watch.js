@@ -1,11 +1,12 @@
 // Watch: one unit, playing, with all that is known of it.
 import { api, el, number, say, seconds, show, words } from "./dom.js";
+import * as correct from "./correct.js";
 import * as judge from "./judge.js";
 import { Lanes } from "./lanes.js";
 import { author, state, step } from "./main.js";
 import { Player } from "./player.js";
 
-let player = null, lanes = null, turn = 0;
+let player = null, lanes = null, right = null, turn = 0;
 
 export function leave() { turn += 1; player?.leave(); player = null; }
 
@@ -17,20 +18,47 @@ export async function open(root, id) {
   if (mine !== turn) return;
   lanes = new Lanes(unit, (t) => player?.seek(t));
   player = new Player(unit, (t, p) => { lanes.at(t); controls(p, t); });
+  right = el("div", { class: "right" });
   const bar = el("div", { class: "controls" });
   player.bar = bar;
   show(root, head(unit), el("div", { class: "grid" },
     el("div", { class: "left" }, player.root, bar, lanes.root, el("p", { class: "soft" }, "From ", seconds(unit.from_s), " to ", seconds(unit.to_s), " of ", unit.file, "; the clip is shaded. Click to go there.", longer(unit))),
-    el("div", { class: "right" }, judge.panel(unit), decision(unit), caption(unit), references(unit), measured(unit))));
+    right));
   scrollTo(0, 0);
+  tell(unit);
   await player.load();
   if (mine !== turn) return;
   root.dataset.loaded = id;
   document.body.dataset.parts = player.parts.map((p) => p.name).join(" ");
 }
 
+// Everything about the unit but the player: after a correction, and when correcting begins or ends.
+function tell(unit) {
+  const t = player.now();
+  const made = new Lanes(unit, (s) => player?.seek(s), correct.on ? correct.told : null);
+  if (lanes.row >= 0 && lanes.row < unit.lanes.length) made.row = lanes.row;
+  const was = made.row;
+  lanes.root.replaceWith(made.root);
+  lanes = made;
+  player.unit = unit; player.draw(t);
+  show(right, correct.on ? correct.panel(unit, { changed: again, now: () => player.now() }) : judge.panel(unit), decision(unit), caption(unit), references(unit), measured(unit));
+  lanes.at(t);
+  if (correct.on) { correct.begin(lanes); if (was >= 0) lanes.choose(was); }
+}
+
+async function again() {
+  const mine = turn, unit = await api(`/api/unit/${encodeURIComponent(player.unit.id)}`, { author: author(), at: state.query.get("at") });
+  if (mine === turn && player) tell(unit);
+}
+
+export function correcting() {
+  correct.toggle();
+  if (player) { tell(player.unit); controls(player, player.now()); }
+}
+
 export function key(event) {
   if (!player) return false;
+  if (event.key === "c" && !event.shiftKey) { correcting(); return true; }
   const by = (event.shiftKey ? 1 : 0.04);
   const acts = {
     " ": () => player.toggle(), ArrowLeft: () => player.step(-by), ArrowRight: () => player.step(by), "[": () => player.speed(0.5), "]": () => player.speed(2),
@@ -45,11 +73,11 @@ function boxes() { player.boxes = !player.boxes; player.draw(player.now()); cont
 
 let shown = "";
 function controls(p, t) {
-  const now = `${p.running} ${p.sound} ${p.boxes} ${p.overlays} ${p.sounds()} ${t.toFixed(1)}`;
+  const now = `${p.running} ${p.sound} ${p.boxes} ${p.overlays} ${p.sounds()} ${correct.on} ${t.toFixed(1)}`;
   if (!p.bar || (now === shown && p.bar.childElementCount)) return;
   shown = now;
   const clock = p.bar.querySelector(".clock");
-  const set = `${p.running} ${p.sound} ${p.boxes} ${p.overlays} ${p.sounds()}`;
+  const set = `${p.running} ${p.sound} ${p.boxes} ${p.overlays} ${p.sounds()} ${correct.on}`;
   if (clock && p.bar.dataset.set === set) { clock.textContent = seconds(t); return; }
   p.bar.dataset.set = set;
   const names = { source: "source", speak: "speak", listen: "listen", both: "both" };
@@ -58,7 +86,8 @@ function controls(p, t) {
     el("span", { class: "clock" }, seconds(t)),
     el("span", { class: "group", role: "group", "aria-label": "sound" }, p.sounds().map((s) => el("button", { type: "button", "aria-pressed": String(p.sound === s), onclick: () => p.hear(s).catch((e) => say(e.message, true)) }, names[s]))),
     el("button", { type: "button", "aria-pressed": String(p.boxes), onclick: boxes }, "boxes"),
-    el("button", { type: "button", "aria-pressed": String(p.overlays), onclick: () => { p.overlays = !p.overlays; p.draw(p.now()); controls(p, p.now()); } }, "overlays"));
+    el("button", { type: "button", "aria-pressed": String(p.overlays), onclick: () => { p.overlays = !p.overlays; p.draw(p.now()); controls(p, p.now()); } }, "overlays"),
+    el("button", { type: "button", id: "correct", "aria-pressed": String(correct.on), onclick: correcting }, "correct", el("kbd", {}, "c")));
 }
 
 function head(u) {
@@ -83,8 +112,8 @@ function decision(u) {
   const line = (r) => el("tr", { class: r.verdict === "fail" ? "fail" : r.verdict === "pass" ? "" : "open" }, el("td", {}, words(r.id)), el("td", {}, value(r)), el("td", {}, el("code", {}, r.thresholds.length ? r.thresholds.join(", ") : r.keep)), el("td", {}, { pass: "passes", fail: "fails" }[r.verdict] ?? "open"));
   return el("div", { class: "card" },
     el("h3", {}, el("i", { class: `badge ${outcome === "kept" ? "kept" : "out"}` }, outcome), u.state && [" as ", el("i", { class: `badge ${u.state}` }, u.state), el("span", { class: "soft" }, ` for ${words(u.state_reason)}, confidence ${number(u.confidence)}`)]),
-    d?.reason && el("p", {}, el("b", {}, words(d.rule ?? "")), ": ", d.reason, d.decided_by !== u.id && el("span", { class: "soft" }, ` (decided by ${d.decided_by})`)),
-    failed.map((r) => r.why && el("p", { class: "soft" }, r.why)),
+    d?.reason && el("p", {}, el("b", {}, words(d.rule ?? "")), ": ", d.said, d.decided_by !== u.id && el("span", { class: "soft" }, ` (decided by ${d.decided_by})`)),
+    failed.map((r) => r.verdict === "fail" && r.why && el("p", { class: "soft" }, r.why)),
     u.errors.map((e) => el("p", { class: "bad" }, `${e.stage}: ${e.message}`)),
     u.labels.map((x) => el("p", {}, `label by ${x.author}: ${x.state}, ${x.start_s.toFixed(2)}–${seconds(x.end_s)}`)),
     u.text && el("p", { class: "quote" }, u.text),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import json
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -18,7 +20,8 @@ from toy import CALLS, ToyPairing, write_sources
 
 from curation import Dataset
 from curation.labels import labels
-from curation.labels.formats import FORMATS, Entry, Format, LabelError, read, write
+from curation.labels.formats import FORMATS, Entry, Format, Heard, LabelError, read, write
+from curation.labels.label_studio import SET_UP
 from curation.memory import MemoryInputs, run_chain
 from schemas import tables as t
 from schemas.tables.labels import LabelRow
@@ -41,7 +44,7 @@ def timelines(draw: st.DrawFn) -> list[Entry]:
     return out
 
 
-@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("form", [f for f in FORMATS if f != "label-studio"])  # its export is not what it imports
 @given(entries=timelines())
 @settings(max_examples=30, deadline=None)
 def test_export_import_export_is_identity(form: Format, entries: list[Entry]) -> None:
@@ -69,14 +72,19 @@ def test_csv_and_json_carry_everything(form: Format, note: str, x: float) -> Non
     assert write(read(write([one], form), form, "x"), form) == write([one], form)
 
 
+VOICES = [("voice v0", 0.0, 1.2, "speaks"), ("words v0", 0.1, 0.4, "well"), ("words v0", 0.5, 0.9, "yes & no")]
+
+
 def test_another_program_reads_the_elan_file_and_we_read_what_it_saves(tmp_path: Path) -> None:
     """pympi reads and writes .eaf as ELAN lays it out, and knows nothing of this project."""
     file = tmp_path / "timeline.eaf"
     entries = [Entry("a", 0.0, 1.25, "speak"), Entry("a", 1.25, 4.0, "listen"), Entry("b", 0.5, 3.0, "idle")]
-    file.write_text(write(entries, "elan", "file:///videos/a talk.mp4"), encoding="utf-8")
+    file.write_text(write(entries, "elan", {"": Heard("file:///videos/a talk.mp4", VOICES)}), encoding="utf-8")
     elan = Eaf(file)
     assert elan.get_annotation_data_for_tier("a") == [(0, 1250, "speak"), (1250, 4000, "listen")]
     assert elan.get_annotation_data_for_tier("b") == [(500, 3000, "idle")]
+    assert elan.get_annotation_data_for_tier("voice v0") == [(0, 1200, "speaks")]
+    assert elan.get_annotation_data_for_tier("words v0") == [(100, 400, "well"), (500, 900, "yes & no")]
     assert [m["MEDIA_URL"] for m in elan.media_descriptors] == ["file:///videos/a talk.mp4"]
     offered = [words[0][0] for words, _ in elan.get_cv_entries("states").values()]
     assert offered == list(t.LABEL_STATES), "the list that ELAN offers for a label"
@@ -86,6 +94,38 @@ def test_another_program_reads_the_elan_file_and_we_read_what_it_saves(tmp_path:
     saved = read((tmp_path / "saved.eaf").read_text(encoding="utf-8"), "elan", "saved.eaf")
     found = {(e.track_id, e.start_s, e.end_s, e.state) for e in saved}
     assert found == {("a", 0.0, 1.25, "speak"), ("a", 1.25, 2.5, "both"), ("b", 0.5, 3.0, "idle")}
+
+
+def test_label_studio_is_given_what_it_draws_and_its_annotations_are_read() -> None:
+    entries = [Entry("a", 0.0, 1.2, "speak", SOURCE, center_x=0.25, center_y=0.5), Entry("a", 1.2, 4.0, "idle", SOURCE)]
+    (task, _) = json.loads(write([*entries, Entry("b", 0.0, 2.0, "idle", "~other")], "label-studio", MEDIA))
+    assert task["data"]["video"] == "http://here/x.mp4" and "25% from the left" in task["data"]["person"]
+    (said,) = task.pop("predictions")
+    spans = [(r["type"], r["value"]["ranges"], r["value"]["timelinelabels"]) for r in said["result"]]
+    assert spans == [
+        ("timelinelabels", [{"start": 1, "end": 30}], ["speak"]),
+        ("timelinelabels", [{"start": 31, "end": 100}], ["idle"]),
+    ]
+    controls = {tag.get("name"): tag for tag in ElementTree.fromstring(SET_UP).iter() if tag.get("name")}
+    assert {(r["from_name"], r["to_name"]) for r in said["result"]} == {("state", "video")} <= {tuple(sorted(controls))}
+    assert [x.get("value") for x in controls["state"]] == list(t.LABEL_STATES) and controls["video"].get(
+        "frameRate"
+    ) == "25"
+    said["result"][0]["value"]["ranges"][0]["end"] = 50
+    said["result"][1]["value"]["ranges"][0]["start"] = 51
+    done = {
+        "id": 7,
+        **task,
+        "annotations": [{"was_cancelled": True}, {"result": said["result"], "was_cancelled": False}],
+    }
+    found = read(json.dumps([done]), "label-studio", "x.json")
+    assert [(e.track_id, e.source_id, e.start_s, e.end_s, e.state) for e in found] == [
+        ("a", SOURCE, 0.0, 2.0, "speak"),
+        ("a", SOURCE, 2.0, 4.0, "idle"),
+    ]
+
+
+MEDIA = {SOURCE: Heard("http://here/x.mp4")}
 
 
 @pytest.mark.parametrize(
@@ -102,6 +142,9 @@ def test_another_program_reads_the_elan_file_and_we_read_what_it_saves(tmp_path:
         ("audacity", "0.0 1.0 a:idle\n", "line 1: write start, end"),
         ("elan", "<!DOCTYPE x><x/>", "document type"),
         ("elan", "<x>", "not an .eaf file"),
+        ("label-studio", "{}", "export the project as JSON"),
+        ("label-studio", '[{"annotations": [], "data": {}}]', "task 1: it names no track_id"),
+        ("label-studio", '[{"annotations": [{}, {}], "data": {"track_id": "a"}}]', "2 people annotated it"),
     ],
 )
 def test_wrong_lines_are_named(form: Format, text: str, words: str) -> None:

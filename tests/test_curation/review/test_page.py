@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import parse_qs
 
+import correct_case
 import pytest
 import review_case as case
 from browser import Page, browser, path_of_browser
+from command_line import lpm
 
 from curation import Dataset
+from curation.labels.corrections import states
 from curation.review.guard import Guard
 from curation.review.server import serving
 
@@ -35,14 +39,22 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     return made
 
 
-@pytest.fixture(scope="module")
-def url(data: Dataset) -> Iterator[str]:
+@contextlib.contextmanager
+def listening(data: Dataset) -> Iterator[str]:
     with serving(data, Guard("127.0.0.1", None), 0, "ann") as found:
         thread = threading.Thread(target=found.server.serve_forever)
         thread.start()
-        yield found.url
-        found.server.shutdown()
-        thread.join()
+        try:
+            yield found.url
+        finally:
+            found.server.shutdown()
+            thread.join()
+
+
+@pytest.fixture(scope="module")
+def url(data: Dataset) -> Iterator[str]:
+    with listening(data) as found:
+        yield found
 
 
 @pytest.fixture(scope="module")
@@ -173,14 +185,10 @@ def test_what_is_not_there_is_told_in_words(page: Page, url: str, tmp_path: Path
     page.open(f"{url}#watch/{case.source_id_of('gone.mp4')}-t0000-00000000")
     page.until("document.body.innerText.includes('no longer where it was registered')")
     empty = case.dataset(tmp_path / "data", {})
-    with serving(empty, Guard("127.0.0.1", None), 0, "ann") as found:
-        thread = threading.Thread(target=found.server.serve_forever)
-        thread.start()
-        page.open(found.url)
+    with listening(empty) as there:
+        page.open(there)
         page.until("document.body.innerText.includes('has no sources')")
         page.open("about:blank")
-        found.server.shutdown()
-        thread.join()
 
 
 def test_keys_are_told(page: Page, url: str) -> None:
@@ -192,3 +200,87 @@ def test_keys_are_told(page: Page, url: str) -> None:
     )
     page.press("Escape")
     page.until("!document.getElementById('help').open")
+
+
+def test_a_border_is_corrected_and_a_run_changes_the_sample(page: Page, tmp_path: Path) -> None:
+    data = correct_case.go(tmp_path / "out", correct_case.video(tmp_path / HOSTILE))
+    with listening(data) as url:
+        unit = data.query("SELECT min(segment_id) FROM segments").fetchall()[0][0]
+        watching(page, url, unit, "source")
+        page.press("c")
+        page.until("document.querySelectorAll('.handle').length === 2")
+        page.press(".")  # the border at 4 s: one frame later
+        assert page.eval("document.activeElement.getAttribute('aria-label')") == "speak ends, listen begins"
+        page.press("ArrowRight", "ArrowRight", "ArrowLeft", "Enter")
+        page.until("document.getElementById('waiting').innerText.includes('1 correction waits')")
+        page.until("document.getElementById('said').innerText.includes('speak from 4.00 to 4.04')")
+        assert page.eval("document.querySelector('.handle').dataset.at") == "4.040"
+        assert harmless(page)
+        # The other person's border by dragging.
+        page.drag("document.querySelectorAll('.handle')[1]", "0.75 * (s.right - s.left) + s.left")
+        page.until("document.getElementById('waiting').innerText.includes('2 corrections wait')")
+        page.until("document.getElementById('said').innerText.includes('from 4.00 to 4.5')")
+        page.press("z")
+        page.until("document.getElementById('said').innerText.includes('taken back: labels')")
+        page.size(390, 844)
+        assert fits(page)
+        correct_case.go(tmp_path / "out")
+        kept = "SELECT start_s, end_s, state FROM segments JOIN clips USING (segment_id) WHERE track_id LIKE '%t0000'"
+        assert sorted(data.query(kept).fetchall()) == [(0, 4.04, "speak"), (4.04, 8, "listen"), (8, 12, "speak")]
+        page.open("about:blank")
+        watching(page, url, unit, "source")
+        page.press("c")
+        page.until("document.getElementById('waiting').innerText.includes('No correction waits')")
+        page.open("about:blank")
+
+
+def test_people_are_merged_and_split(page: Page, url: str, data: Dataset) -> None:
+    watching(page, url, KEPT, "source packed partner")
+    if page.eval("!document.querySelector('.correct')"):
+        page.press("c")
+    page.eval("document.getElementById('fix-people').open = true")
+    page.until("document.querySelector('#fix-people select').options.length > 1")
+    page.eval("document.querySelector('#fix-people select').value = 'ben'")
+    page.click("#fix-people .merge")
+    page.until("document.getElementById('said').innerText.includes('in view at the same time')")
+    page.errors.clear()  # the browser logs the refusal
+    page.click("#fix-people .split")
+    page.until("document.getElementById('said').innerText.includes('is not anna')")
+    said = data.query("SELECT kind, author, identity_id <> 'anna' FROM identity_decisions WHERE side = 'b'").fetchall()
+    assert said == [("split", "ann", True)]
+    page.press("z")
+    page.until("document.getElementById('said').innerText.includes('taken back: identity decisions')")
+    assert not data.query("SELECT * FROM identity_decisions").fetchall()
+    page.press("c")
+    page.until("!document.querySelector('.correct')")
+
+
+def test_a_threshold_is_moved_and_lpm_decide_gives_what_was_shown(page: Page, tmp_path: Path) -> None:
+    data = correct_case.go(tmp_path / "out", correct_case.video(tmp_path / "talk.mp4"))
+    left = data.query("SELECT min(track_id) FROM tracks").fetchall()[0][0]
+    states(data, left, [(0.0, 6.0, "speak")], "ann")
+    correct_case.go(tmp_path / "out")
+    with listening(data) as url:
+        page.open(f"{url}#tune?rule=longer&n=0")
+        page.until("document.getElementById('tune').dataset.value === '1'")
+        leaving = "Number(document.querySelector('#tune-leaves .n').innerText)"
+        assert page.eval(leaving) == 0
+        page.eval("document.querySelector('.plot').focus()")
+        page.press(*["ArrowRight"] * 12)
+        page.until("Number(document.getElementById('tune').dataset.value) > 1")
+        page.drag("document.querySelector('.plot .now')", "s.left + 0.5 * (s.right - s.left)")
+        page.until(f"{leaving} === 1")  # the clip of 2 s that the label left
+        assert page.eval("document.querySelectorAll('.sides .row').length <= 1")
+        value = "const i = document.getElementById('tune-value'); i.value = '4.5'; i.dispatchEvent(new Event('change'))"
+        page.eval(f"(() => {{ {value} }})()")
+        page.until("document.getElementById('tune').dataset.value === '4.5'")
+        shown = page.eval(leaving)
+        assert shown == page.eval("document.querySelectorAll('.sides .row').length") == 5
+        file = tmp_path / "said-longer.yaml"
+        file.write_text(page.eval("fetch(document.getElementById('save').href).then((r) => r.text())"))
+        page.size(390, 844)
+        assert fits(page)
+        page.open("about:blank")
+    lpm("decide", str(tmp_path / "out"), "--policy", str(file))
+    out = data.query("SELECT count(*) FROM decisions WHERE unit = 'segments' AND rule = 'longer'").fetchall()
+    assert out == [(shown,)]

@@ -276,7 +276,7 @@ def test_portraits_and_references_are_pictures(ask: Client) -> None:
     for path in (f"/picture/{SOURCE}-t0000/30", f"/reference/{KEPT}/global/0"):
         answer = ask.get(path)
         assert answer.status_code == 200 and answer.get_data()[:2] == b"\xff\xd8"
-    assert ask.get("/picture/nobody/1").status_code == 404
+    assert ask.get("/picture/nobody/1").status_code == 204
     assert ask.get(f"/reference/{KEPT}/view/7").status_code == 404
 
 
