@@ -84,7 +84,7 @@ def _slices(
         tables = [*ledger.ledger_tables(), t.DECISIONS]
         with contextlib.closing(dataset.connect(tables=tables, part=part, shut=True)) as con:
             ids = con.execute("SELECT DISTINCT source_id FROM inputs").fetchall()
-            known = progress.read(part, (str(i) for (i,) in ids))
+            known = progress.read(str(i) for (i,) in ids)
             known.register(con)
             errors = t.ERRORS.from_rows(known.errors)
             con.register("errors_now", errors)

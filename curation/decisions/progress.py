@@ -9,6 +9,7 @@ deleted at any time. Stores that are not local keep none.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import time
@@ -21,7 +22,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from curation.dataset import Slice
 from curation.decisions.ledger import Work
 from curation.engine.program import stamp
 from curation.engine.source_state import SourceState
@@ -94,9 +94,12 @@ class ProgressReader:
         pipeline = stepper.pipeline
         return cls(stepper.store, stamp(pipeline.workflow, pipeline.code), lambda: stepper)
 
-    def read(self, part: Slice, source_ids: Iterable[str]) -> Progress:
-        """Return what is known of the sources of a slice."""
-        ids = sorted(source_ids)
+    def read(self, source_ids: Iterable[str]) -> Progress:
+        """Return what is known of some sources."""
+        with contextlib.nullcontext() if self._root else self._make().store.recalling(listing=True):
+            return self._read(sorted(source_ids))
+
+    def _read(self, ids: list[str]) -> Progress:
         tables = [self._bucket(b, [i for i in ids if i[:2] == b]) for b in sorted({i[:2] for i in ids})]
         kept = pa.concat_tables([_KEPT.empty_table(), *tables])
         cover = kept.filter(pc.is_valid(kept["unit_id"])).select([f.name for f in _UNITS])

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Protocol
 
 import pyarrow as pa
 from markupsafe import Markup
@@ -28,8 +26,6 @@ from schemas.tables.people import ReferenceRow
 from schemas.units import packed_columns, view_columns
 
 MAX_SOURCES = 24
-_MAX_KEPT = 60
-_MAX_OUT = 60
 _MAX_PEOPLE = 24
 _MAX_REFERENCES = 10
 
@@ -49,12 +45,12 @@ def overview(dataset: Dataset) -> Content:
     """Return totals, funnel drawing, ledger and reasons."""
     found = survey(dataset)
     f = found.funnel
-    rows = [
-        (s.step.replace("_", " "), s.percent, s.paper,
-         f"{s.count} {'segments' if s.step == 'conversation' else 'shots'}, {s.seconds:.1f} s")
-        for s in f.steps
+    funnel = [
+        {"label": s.step.replace("_", " "), "percent": s.percent, "paper": s.paper,
+         "said": f"{s.count} {'segment' if s.step == 'conversation' or s in f.states else 'shot'}"
+                 f"{'' if s.count == 1 else 's'}, {s.seconds:.1f} s"}
+        for s in (*f.steps, *f.states)
     ]  # fmt: skip
-    rows += [(f"{s.step}", s.percent, s.paper, f"{s.count} segments, {s.seconds:.1f} s") for s in f.states]
     sums = "SELECT count(*), coalesce(sum(duration_s), 0), count(DISTINCT identity_id) FROM manifest"
     ((samples, seconds, people),) = dataset.query(sums).fetchall()
     ((sources,),) = dataset.query("SELECT count(DISTINCT source_id) FROM inputs").fetchall()
@@ -63,7 +59,7 @@ def overview(dataset: Dataset) -> Content:
         "seconds": seconds,
         "people": people,
         "sources": sources,
-        "funnel": svg.funnel_bars(rows),
+        "funnel": funnel,
         "beside": f"{f.quarantined} shots in quarantine and {f.pending} pending are not in the bars.",
         "outcomes": OUTCOMES,
         "splits": t.SPLIT_SHARES.rows(dataset.table(t.SPLIT_SHARES)),
@@ -71,7 +67,6 @@ def overview(dataset: Dataset) -> Content:
         "run_warnings": run_warnings(dataset),
         "balances": found.balances,
         "audit": audit(dataset, policy_in_force(dataset)),
-        "reasons": [(*key, *sums) for key, sums in found.reasons.items()],
     }
 
 
@@ -100,58 +95,6 @@ def distributions(dataset: Dataset, policy: Policy) -> list[Content]:
         if pa.types.is_floating(c.type) and c.packed and c.packed.manifest and (owner.kind, c.name) not in shown:
             draw(f"manifest.{c.name}", "no rule", c.name, c.unit, "manifest", [])
     return out
-
-
-def contact_sheets(dataset: Dataset, pictures: Pictures) -> Content:
-    """Return cards of kept samples, and of units that rules or errors left out, grouped by reason."""
-    con = dataset.connect(tables=[t.MANIFEST, t.DECISIONS, t.INPUTS])
-    # Chosen by hash: the same dataset shows the same sample.
-    samples = read_rows(con, t.MANIFEST, f"SELECT * FROM manifest ORDER BY sha256(sample_id) LIMIT {_MAX_KEPT}")
-    own = "FROM decisions WHERE outcome IN ('filtered', 'quarantined') AND decided_by = unit_id"
-    left_out = read_rows(con, t.DECISIONS, f"SELECT * {own} ORDER BY sha256(unit_id), unit LIMIT {_MAX_OUT}")
-    ((n_kept,),) = con.execute("SELECT count(*) FROM manifest").fetchall()
-    ((n_out,),) = con.execute(f"SELECT count(*) {own}").fetchall()
-    names = source_names(con, [*(m.source_id for m in samples), *(r.source_id for r in left_out)])
-    kept = [
-        {**dict(m), "name": names.get(m.source_id, ""),
-         "images": pictures.spread(m.track_id, m.start_s, m.end_s, 3)}
-        for m in sorted(samples, key=lambda m: m.sample_id)
-    ]  # fmt: skip
-    sources = {r.source_id for r in left_out}
-    tracks = t.TRACKS.rows(dataset.table(t.TRACKS, sources=sources))
-    places = {
-        s.shot_id: _Place(s, [k.track_id for k in tracks if k.shot_id == s.shot_id])
-        for s in t.SHOTS.rows(dataset.table(t.SHOTS, sources=sources))
-    }
-    places |= {k.track_id: _Place(k, [k.track_id]) for k in tracks}
-    segments = t.SEGMENTS.rows(dataset.table(t.SEGMENTS, sources=sources))
-    places |= {s.segment_id: _Place(s, [s.track_id]) for s in segments}
-    groups: dict[str, list[Content]] = defaultdict(list)
-    for r in sorted(left_out, key=lambda r: (r.outcome, r.step or "", r.rule or "", r.unit_id)):
-        place = places.get(r.unit_id)
-        images, where = [], None
-        if place is not None:
-            where = (place.at.start_s, place.at.end_s)
-            images = [x for i in sorted(place.tracks)[:2] for x in pictures.spread(i, *where, 2)]
-        card = {**dict(r), "name": names.get(r.source_id, ""), "images": images, "where": where}
-        groups[f"{r.outcome} · {(r.step or '').replace('_', ' ')} · {r.rule}"].append(card)
-    return {"kept": kept, "n_kept": n_kept, "groups": dict(groups), "n_out": n_out}
-
-
-class _Timed(Protocol):
-    @property
-    def start_s(self) -> float: ...
-
-    @property
-    def end_s(self) -> float: ...
-
-
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """Where a unit is: its row, and the tracks that show it."""
-
-    at: _Timed
-    tracks: list[str]
 
 
 def people(dataset: Dataset, pictures: Pictures) -> list[Content]:

@@ -14,11 +14,13 @@ import duckdb
 
 from curation.dataset import Dataset
 from curation.decisions.rules import columns_of, thresholds_of
+from curation.decisions.words import in_words
 from schemas import tables as t
 from schemas.policy import Policy, Rule
 from schemas.table import Row, Table
 from schemas.tables.labels import LabelRow
 from schemas.tables.output import DecisionRow, ErrorRow, ManifestRow
+from schemas.tables.pairing import SegmentRow
 from schemas.tables.people import ReferenceRow
 from schemas.tables.registry import InputRow
 from schemas.units import UNITS, Unit
@@ -73,6 +75,8 @@ class Explanation:
     inputs: list[InputRow] = field(default_factory=list)
     sample: ManifestRow | None = None
     references: list[ReferenceRow] = field(default_factory=list)
+    said: str = ""
+    """why it was left out, in a person's words"""
 
 
 def explain(dataset: Dataset, unit_id: str, policy: Policy) -> Explanation:
@@ -101,10 +105,15 @@ def explain(dataset: Dataset, unit_id: str, policy: Policy) -> Explanation:
         errors=_rows(con, t.ERRORS, f"{ErrorRow.unit_id} = ? OR {ErrorRow.source_id} = ?", unit_id, unit_id),
         labels=_labels(con, unit, measured),
     )
+    if out.decision is not None and out.decision.decided_by == unit_id:
+        state_reason = (measured or {}).get(SegmentRow.reason.name)
+        out.said = str(in_words(out.decision, policy, None if state_reason is None else str(state_reason)))
+    elif out.decision is not None:
+        out.said = str(in_words(out.decision, policy))
     if unit.kind == "sources":
         out.inputs = _rows(con, t.INPUTS, f"{InputRow.source_id} = ?", unit_id)
     if unit.kind == "segments":
-        out.sample = next(iter(_rows(con, t.MANIFEST, f"{ManifestRow.sample_id} = ?", unit_id)), None)
+        out.sample = next(iter(_rows(con, t.MANIFEST, f"{ManifestRow.segment_id} = ?", unit_id)), None)
         out.references = _rows(con, t.REFERENCES, f"{ReferenceRow.segment_id} = ?", unit_id)
     return out
 
@@ -195,7 +204,7 @@ def as_text(answer: Explanation) -> str:
     lines = [f"{answer.unit} {answer.id}"]
     d = answer.decision
     if d is not None:
-        lines.append(f"outcome: {d.outcome}" + (f" at {d.step} by {d.rule}: {d.reason}" if d.reason else ""))
+        lines.append(f"outcome: {d.outcome}" + (f" at {d.step} by {d.rule}: {answer.said}" if d.reason else ""))
         if d.decided_by != answer.id:
             lines.append(f"decided by: {d.decided_by}")
     lines += [f"{kind}: {i}" for kind, i in answer.parents.items()]

@@ -8,7 +8,9 @@ import jinja2
 from jinja2 import Environment
 
 from curation.dataset import Dataset
-from curation.report import content
+from curation.report import cards, content, svg
+from curation.report.clips import Clips
+from curation.report.frames import Frames
 from curation.report.pictures import Pictures
 from curation.report.status import policy_in_force
 from curation.report.timelines import timelines
@@ -20,21 +22,31 @@ _MAX_PICTURED = 200
 
 def write_report(dataset: Dataset) -> str:
     """Write the report and return where it is."""
-    dataset.store.write(PAGE, render(dataset).encode())
+    clips = Clips(dataset.store)
+    dataset.store.write(PAGE, render(dataset, clips).encode())
+    clips.tidy()
     return dataset.store.path(PAGE)
 
 
-def render(dataset: Dataset) -> str:
-    """Return the page as HTML: no script, no network, every picture inside."""
+def render(dataset: Dataset, clips: Clips | None = None) -> str:
+    """Return the page as HTML: no script, no network, every picture inside; what it plays is beside it.
+
+    Without `clips` nothing is written and nothing plays.
+    """
     n_sources, shown = content.some_sources(dataset)
     pictures = Pictures(dataset, None if n_sources <= _MAX_PICTURED else shown)
     facts = content.facts(dataset)
     policy = policy_in_force(dataset)
+    frames = Frames(dataset)
+    n_out, groups = cards.left_out(dataset, policy, frames, clips, pictures)
     values: dict[str, object] = {
         "overview": content.overview(dataset),
         "distributions": content.distributions(dataset, policy) if policy else [],
-        "sheets": content.contact_sheets(dataset, pictures),
-        "timelines": timelines(dataset, pictures, shown),
+        "kept": cards.kept(dataset, frames, clips, pictures),
+        "groups": groups,
+        "n_out": n_out,
+        "kinds": svg.KINDS,
+        "timelines": timelines(dataset, pictures, shown, policy),
         "n_sources": n_sources,
         "people": content.people(dataset, pictures),
         "facts": facts,

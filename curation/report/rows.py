@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TypeVar
 
 import duckdb
@@ -23,3 +24,9 @@ def source_names(con: duckdb.DuckDBPyConnection, sources: Iterable[str]) -> dict
         "SELECT DISTINCT ON (source_id) source_id, name FROM inputs WHERE list_contains(?, source_id) ORDER BY 1, path"
     )
     return {str(i): str(name) for i, name in con.execute(sql, [sorted(set(sources))]).fetchall()}
+
+
+def path_of(con: duckdb.DuckDBPyConnection, source_id: str) -> str | None:
+    """Return where a source was registered; of several paths, the first that is there."""
+    rows = [p for (p,) in con.execute("SELECT path FROM inputs WHERE source_id = ? ORDER BY 1", [source_id]).fetchall()]
+    return next((p for p in rows if "://" in p or Path(p).is_file()), rows[0] if rows else None)

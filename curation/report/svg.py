@@ -3,29 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
 from schemas.tables import LABEL_STATES
 
+KINDS = {
+    "mine": "this face", "face": "other faces", "crop": "planned clip", "text": "text", "logo": "logo",
+    "inset": "inset", "bars": "bars",
+}  # fmt: skip
+"""What boxes in pictures stand for."""
 
-def funnel_bars(rows: Sequence[tuple[str, float, float | None, str]]) -> Markup:
-    """Draw one row a step: (label, percent, paper's percent or None, note); ours solid, the paper's outlined."""
-    height, left, width = 34, 150, 520
-    parts = [f'<svg class="chart" role="img" aria-label="funnel" viewBox="0 0 840 {height * len(rows) + 8}">']
-    for i, (label, percent, paper, note) in enumerate(rows):
-        y = i * height + 6
-        parts.append(f'<text class="label" x="{left - 10}" y="{y + 15}" text-anchor="end">{escape(label)}</text>')
-        parts.append(f'<rect class="track" x="{left}" y="{y}" width="{width}" height="22" rx="3"/>')
-        parts.append(
-            f'<rect class="ours" x="{left}" y="{y}" width="{max(0.0, width * percent / 100):.1f}" height="22" rx="3"/>'
-        )
-        if paper is not None:
-            x = left + width * paper / 100
-            parts.append(f'<line class="paper" x1="{x:.1f}" x2="{x:.1f}" y1="{y - 4}" y2="{y + 26}"/>')
-        text = f"{percent:.1f} %" + (f" · paper {paper:.2f} %" if paper is not None else "")
-        parts.append(f'<text x="{left + width + 10}" y="{y + 11}">{escape(text)}</text>')
-        parts.append(f'<text class="note" x="{left + width + 10}" y="{y + 24}">{escape(note)}</text>')
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """A rectangle in a picture, and what it stands for (`KINDS`)."""
+
+    kind: str
+    x: float
+    y: float
+    w: float
+    h: float
+
+
+def picture(uri: str, shape: tuple[int, ...], size: tuple[int, int], boxes: Sequence[Box], said: str) -> Markup:
+    """Draw boxes over a picture.
+
+    Args:
+        uri: the picture, as a data URI.
+        shape: its height and width in pixels.
+        size: width and height of the picture in which the boxes are measured.
+        boxes: those drawn later lie on top.
+        said: what it shows, in words.
+    """
+    height, width = shape
+    head = f'<svg class="frame" role="img" aria-label="{escape(said)}" viewBox="0 0 {width} {height}">'
+    parts = [head, f'<image width="{width}" height="{height}" href="{uri}"/>']
+    across, down = width / size[0], height / size[1]
+    for b in boxes:
+        x, y, w, h = b.x * across, b.y * down, max(0.0, b.w * across), max(0.0, b.h * down)
+        parts.append(f'<rect class="box {b.kind}" x="{x:.1f}" y="{y:.1f}" width="{w:.1f}" height="{h:.1f}"/>')
     return Markup("".join([*parts, "</svg>"]))
 
 

@@ -8,14 +8,15 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from curation.dataset import Dataset
+from curation.decisions.words import in_words
 from curation.report import svg
 from curation.report.pictures import Pictures
 from curation.report.rows import read_rows, source_names
 from schemas import tables as t
+from schemas.policy import Policy
 from schemas.table import Column, Row, Table
 from schemas.tables.attribution import AsdFrameRow, SyncFrameRow, SyncRow, VoiceTurnRow
-from schemas.tables.output import DecisionRow
-from schemas.tables.pairing import TimelineRow
+from schemas.tables.pairing import STATE_REASONS, TimelineRow
 from schemas.tables.speech import AudioEventRow, WordRow
 from schemas.tables.tracks import TrackRow
 from schemas.time import grid_time
@@ -31,7 +32,9 @@ _Told = tuple[float, float, str]
 _Curve = list[tuple[float, float]]
 
 
-def timelines(dataset: Dataset, pictures: Pictures, sources: list[str]) -> list[Mapping[str, object]]:
+def timelines(
+    dataset: Dataset, pictures: Pictures, sources: list[str], policy: Policy | None
+) -> list[Mapping[str, object]]:
     """Return one drawing a source, as the template takes it."""
     con = dataset.connect(tables=[t.INPUTS, t.DECISIONS, t.SESSION_PAIRS], sources=sources)
     across = read_rows(con, t.SESSION_PAIRS, "SELECT * FROM session_pairs ORDER BY segment_id")
@@ -63,7 +66,7 @@ def timelines(dataset: Dataset, pictures: Pictures, sources: list[str]) -> list[
         asd=_curves(dataset, t.ASD_FRAMES, AsdFrameRow.score, sources, wanted),
         odds=_curves(dataset, t.SYNC_FRAMES, SyncFrameRow.log_odds, sources, wanted),
         sync={r.track_id: r for r in t.SYNC.rows(dataset.table(t.SYNC, sources=sources))},
-        decided={r.unit_id: r for r in read_rows(con, t.DECISIONS, sql)},
+        decided={r.unit_id: (r.outcome, str(in_words(r, policy))) for r in read_rows(con, t.DECISIONS, sql)},
     )
     out: list[Mapping[str, object]] = []
     for s in sources:
@@ -77,7 +80,7 @@ def timelines(dataset: Dataset, pictures: Pictures, sources: list[str]) -> list[
             {
                 "name": names.get(s, s),
                 "id": s,
-                "outcome": dict(people.decided[s]) if s in people.decided else {},
+                "outcome": people.decided.get(s, ("not decided", "")),
                 "duration": durations[s][0].duration_s,
                 "more": max(0, len(tracks[s]) - len(drawn[s])),
                 "drawing": lanes.finish([r.start_s for r in shots[s][1:]], f"timeline of {names.get(s, s)}"),
@@ -95,7 +98,8 @@ class _People:
     asd: Mapping[str, _Curve]
     odds: Mapping[str, _Curve]
     sync: Mapping[str, SyncRow]
-    decided: Mapping[str, DecisionRow]
+    decided: Mapping[str, tuple[str, str]]
+    """by track or source, the outcome and why"""
 
     def draw(self, lanes: svg.Lanes, track: TrackRow, duration_s: float, runs: list[TimelineRow]) -> None:
         """Add one person's lanes: pictures, states, partners and scores, or why nothing was measured."""
@@ -115,7 +119,7 @@ class _People:
                 lanes.label(_offset(self.sync.get(name)), 26)
                 lanes.curve(odds, -0.6, 0.8)
         else:
-            why = self.decided[name].reason if name in self.decided else None
+            _, why = self.decided.get(name, ("", ""))
             lanes.runs([(track.start_s, track.end_s, "out", f"left out: {why or 'not measured further'}")])
         lanes.gap()
 
@@ -188,4 +192,5 @@ def _strip(pictures: Pictures, track: TrackRow, duration_s: float) -> list[tuple
 def _tip(r: TimelineRow, elsewhere: list[_Told]) -> str:
     told = dict.fromkeys(x for a, b, x in elsewhere if a < r.end_s and b > r.start_s)
     partner = f", with {', '.join(told) or r.partner}" if told or r.partner else ""
-    return f"{r.state} {r.start_s:.2f}-{r.end_s:.2f} s: {r.reason}, confidence {r.confidence:.2f}{partner}"
+    why = STATE_REASONS.get(r.reason, r.reason)
+    return f"{r.state} {r.start_s:.2f}-{r.end_s:.2f} s: {why}, confidence {r.confidence:.2f}{partner}"

@@ -40,6 +40,8 @@ ROOT = Path(__file__).resolve().parents[3]
 
 BOUNDED = {
     "audit/audits.py": {"of_source": "one source"},
+    "check/answers.py": {"refuse_unreadable": "one file"},
+    "check/rows.py": {"samples_of_parquet": "some rows at a time", "rows_by_file": "as long as the list of clips"},
     "audit/precision.py": {"audit": "what people judged"},
     "review/draw.py": {"_judged": "what people judged", "described": "a page or a sample"},
     "review/watch.py": {"_caption": "of one segment"},
@@ -48,29 +50,33 @@ BOUNDED = {
     "pack/pack.py": {"_Images._source": "the portraits of one source"},
     "pack/samples.py": {"_Rows._of": "some thousand kept segments at a time"},
     "pack/vectors.py": {"SampleVectors.filled": "the samples of one shard"},
-    "report/content.py": {
-        "overview": "one row a split", "contact_sheets": "of the cards' sources",
-        "facts": "the page lists the whole quarantine",
-    },
+    "report/content.py": {"overview": "one row a split", "facts": "the page lists the whole quarantine"},
     "report/rows.py": {"read_rows": "queries with a LIMIT"},
     "report/timelines.py": {
         "timelines.by_source": "of the sources that are drawn", "timelines": "of the sources that are drawn",
     },
     "report/pictures.py": {"Pictures._read": "one source"},
-    "engine/source_state.py": {"SourceState._length_s": "one source"},
+    "engine/source_state.py": {"SourceState._length_s": "one source", "SourceState.said": "labels of one source"},
     "pack/splits.py": {"split_warnings": "one row a split"},
     "report/status.py": {"_splits": "one row a split"},
     "engine/step.py": {"Stepper._unit_digests": "one source"},
+    "export/samples.py": {"selected": "the samples whose media is written out"},
+    "labels/corrections.py": {"_of_source": "one source", "_track": "one track"},
+    "review/tune.py": {"_good": "what people judged"},
+    "verify/files.py": {"_quarantined": "the whole quarantine"},
+    "verify/samples.py": {"_pairs": "some thousand samples at a time", "differences": "of a batch of samples"},
+    "engine/fetch.py": {"MediaCache._registered": "one source"},
     "forget/strip.py": {"_table": "one file", "_shards": "one sidecar"},
     "verify/__init__.py": {"_traces": "what was forgotten"},
-    "verify/shards.py": {"broken": "the samples of one shard"},
+    "verify/shards.py": {"_shard": "some hundred samples of one shard"},
 }  # fmt: skip
 """Functions that make Python objects of a table's rows, and why these do not grow with the dataset."""
 
 BY_SOURCE_OR_PERSON = {
+    "check/result.py": {"as_json"},
     "forget/forget.py": {"find", "_measured", "lift", "_record"},
     "labels/identities.py": {"present_name", "listing", "members", "tracks_of_sources", "_decision_rows", "_tracks"},
-    "labels/labels.py": {"find_source", "timeline", "export", "take_in", "_checked"},
+    "labels/labels.py": {"_heard", "find_source", "timeline", "export", "take_in", "_checked"},
     "engine/register.py": {"register"},
     "engine/run.py": {"run", "plan", "drop_orphans"},
 }  # fmt: skip
@@ -214,7 +220,7 @@ def test_a_dry_run_of_packing_writes_nothing(out: Path) -> None:
 
 
 def test_tables_are_verified_without_opening_a_shard(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("curation.verify.broken", lambda *_: pytest.fail("a shard was opened"))
+    monkeypatch.setattr("curation.verify.shards.broken", lambda *_: pytest.fail("a shard was opened"))
     before = {p.what for p in verify(Dataset(str(out)), shards=False)}
     file = next((out / "tables" / "tracks").rglob("*.parquet"))
     rows = Store(str(out)).read_table(str(file.relative_to(out)), t.TRACKS)
@@ -247,7 +253,7 @@ def test_a_table_written_in_pieces_has_the_bytes_of_one_written_whole(tmp_path: 
         with writing(store, "pieces.parquet", t.ERRORS) as append:
             for a, b in itertools.pairwise(cuts):
                 append(rows.slice(a, b - a))
-        assert store.read("pieces.parquet") == parquet_bytes(rows.slice(0, cuts[-1]))
+        assert store.read("pieces.parquet") == parquet_bytes(rows.slice(0, cuts[-1]).cast(t.ERRORS.described))
     with pytest.raises(TableError, match="repeats"), writing(store, "wrong.parquet", t.ERRORS) as append:
         append(rows.slice(0, 2))
         append(rows.slice(1, 1))

@@ -13,7 +13,10 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 import pytest
+import review_case as case
+from browser import browser, path_of_browser
 from engine_case import GOOD, policy
+from packed_toy import made
 from toy import WORKFLOW, filled, write_sources
 
 from curation import Dataset
@@ -139,3 +142,69 @@ def test_page_renders_in_a_browser_without_overflow(dataset: Dataset, tmp_path: 
     assert found is not None
     # Headless Chromium lays out no narrower than 500 px.
     assert int(found[1]) <= max(width, 500) and int(found[2]) == 0
+
+
+def test_a_packed_sample_is_a_card(tmp_path: Path) -> None:
+    out = made(tmp_path / "in", tmp_path / "out")
+    (segment_id, *_) = [row.segment_id for row in t.MANIFEST.rows(Dataset(str(out)).table(t.MANIFEST))]
+    assert f'<div class="id">{segment_id}' in render(Dataset(str(out)))
+
+
+@pytest.fixture(scope="module")
+def filmed(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    root = tmp_path_factory.mktemp("filmed")
+    files = {EVIL.replace("/", ""): case.video(root / "talk.mp4"), "gone.mp4": root / "gone.mp4"}
+    data = case.dataset(root / "data", files)
+    case.pack(data, root)
+    data.store.write_json("workflow.json", {"policy": {**case.POLICY, "rules": [
+        {**r, "says": "words lie over it"} if r["id"] == "no_text" else r for r in case.POLICY["rules"]
+    ]}})  # fmt: skip
+    return data
+
+
+def test_a_unit_that_was_left_out_is_explained_shown_and_played(filmed: Dataset) -> None:
+    page = Path(write_report(filmed)).read_text(encoding="utf-8")
+    out = page[page.index('<section id="out">') : page.index('<section id="time">')]
+    assert "Words lie over it" in out and "text_in_crop &lt;= 0.0005" in out
+    assert "is false" not in page and "The lips follow the voice that is heard" in page
+    # The planned clip in yellow, whose face it is, and the text that decided, over the whole frame.
+    frame = next(x for x in re.findall(r'<svg class="frame".*?</svg>', out, re.S) if 'class="box text"' in x)
+    assert 'class="box crop" x="200.0" y="20.0" width="120.0" height="120.0"' in frame
+    assert 'class="box mine" x="220.0"' in frame and 'class="box text" x="96.0" y="153.0"' in frame
+    # A source that is gone is shown by its portraits.
+    assert 'class="pics"' in out
+    played = re.findall(r'<video [^>]*src="(clips/[^"]+)"', page)
+    stored = [n.removeprefix("report/") for n in filmed.store.names("report/clips")]
+    kept = len(t.MANIFEST.rows(filmed.table(t.MANIFEST)))
+    assert sorted(played) == sorted(stored) and kept < len(played) <= kept + 2
+    assert all(b"ftyp" in filmed.store.read(f"report/{n}")[:16] for n in played)
+
+
+def test_what_no_page_plays_any_more_is_deleted(filmed: Dataset) -> None:
+    write_report(filmed)
+    stored = list(filmed.store.names("report/clips"))
+    changed = {n: Path(filmed.store.path(n)).stat().st_mtime_ns for n in stored}
+    filmed.store.write("report/clips/0-old.mp4", b"old")
+    write_report(filmed)
+    assert list(filmed.store.names("report/clips")) == stored
+    assert {n: Path(filmed.store.path(n)).stat().st_mtime_ns for n in stored} == changed  # nothing is encoded again
+
+
+@pytest.mark.slow
+@pytest.mark.browser
+@pytest.mark.skipif(path_of_browser() is None, reason="no Chromium on the path")
+def test_the_page_plays_in_a_browser_with_sound_and_fits_a_phone(filmed: Dataset, tmp_path: Path) -> None:
+    with browser(tmp_path) as page:
+        for width in (390, 1440):
+            page.size(width, 900)
+            page.open(Path(write_report(filmed)).as_uri())
+            assert page.eval("document.documentElement.scrollWidth <= innerWidth")
+            assert page.eval("[...document.images].every(i => i.naturalWidth)")
+            page.eval("document.querySelector('details video').parentNode.open = true")
+            for video in ("#kept video", "#out video"):
+                page.eval(f"document.querySelector('{video}').play()")
+                page.until(f"document.querySelector('{video}').currentTime > 0.3")
+                assert page.eval(f"document.querySelector('{video}').webkitAudioDecodedByteCount > 0")
+        page.call("Emulation.setEmulatedMedia", media="print")
+        assert page.eval("getComputedStyle(document.querySelector('#kept video')).display === 'none'")
+        assert page.errors == [] and page.eval("!document.querySelector('img[src=x]')")
