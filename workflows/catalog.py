@@ -51,6 +51,12 @@ def folder(name: str) -> Path:
     return Path(name).absolute().parent if name.endswith((".yaml", ".yml")) else Path.cwd()
 
 
+def text_of(policy: Policy) -> str | None:
+    """Return the text of a built-in policy, comments and all; None where the policy is another one."""
+    path = _HERE / "policies" / f"{policy.name}.yaml"
+    return path.read_text(encoding="utf-8") if path.is_file() and load_policy(path) == policy else None
+
+
 def policy(name: str) -> Policy:
     """Return a policy by built-in name or path. Raises PolicyError."""
     if name.endswith((".yaml", ".yml")) or "/" in name:

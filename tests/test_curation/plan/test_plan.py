@@ -1,0 +1,120 @@
+"""What a run will take: rates from a log, hours from headers, and the two together."""
+
+from __future__ import annotations
+
+import json
+import os
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import boto3
+import numpy as np
+import pytest
+from command_line import lpm
+from engine_case import GOOD, go
+from hypothesis import given
+from hypothesis import strategies as st
+from toy import write_sources
+
+from curation import Dataset
+from curation.engine.register import expand
+from curation.plan.estimate import estimate
+from curation.plan.rates import Rates, RatesError, StageRate, measured
+from curation.plan.survey import Survey, duration_s, survey
+
+RATES = Rates(
+    workflow="w", policy="p", video_s=10.0, sources=1, measured_on="here", bytes_out=100.0,
+    stages=[
+        StageRate(stage="scan", grain="window", cpu_s=0.8),
+        StageRate(stage="speech", grain="source", cpu_s=0.2),
+        StageRate(stage="identity", grain="dataset", cpu_s=0.01),
+    ],
+)  # fmt: skip
+
+
+def video(path: Path, seconds: float) -> Path:
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("mpeg4", rate=Fraction(10))
+        stream.width, stream.height = 64, 48
+        rng = np.random.default_rng(0)
+        for _ in range(round(10 * seconds)):
+            picture = av.VideoFrame.from_ndarray(rng.integers(0, 255, (48, 64, 3), np.uint8), format="rgb24")
+            out.mux(stream.encode(picture))
+        out.mux(stream.encode())
+    return path
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("videos")
+    for n in range(6):
+        video(folder / f"{n}.mp4", 2.0 + n % 2)
+    (folder / "broken.mp4").write_bytes(b"no video at all" * 100)
+    return folder
+
+
+def test_hours_are_those_of_the_headers(folder: Path) -> None:
+    found = survey(expand([str(folder)]))
+    assert (found.files, found.opened, found.unreadable) == (7, 7, 1)
+    assert found.video_s == pytest.approx(15.0, abs=0.1) and found.longest_s == pytest.approx(3.0, abs=0.1)
+    assert found.bytes == sum(f.stat().st_size for f in folder.iterdir())
+
+
+def test_few_headers_tell_of_all_and_the_same_ones_again(folder: Path) -> None:
+    named = expand([str(folder)])
+    assert survey(named, sample=4) == survey(named, sample=4)
+    for seed in range(4):
+        found = survey(named, sample=4, seed=seed)
+        assert found.opened <= 5 and found.longest_s == pytest.approx(3.0, abs=0.1)
+        assert 9.0 < found.video_s < 21.0
+
+
+def test_a_header_that_claims_days_is_not_believed(folder: Path) -> None:
+    file = str(folder / "0.mp4")
+    size = Path(file).stat().st_size
+    assert duration_s(file, size) == pytest.approx(2.0, abs=0.1)
+    assert duration_s(file, 900) is None
+
+
+def test_an_object_store_is_asked_too(bucket: str, folder: Path) -> None:
+
+    client = boto3.client("s3", endpoint_url=os.environ["AWS_ENDPOINT_URL"])
+    client.upload_file(str(folder / "0.mp4"), bucket, "videos/0.mp4")
+    assert survey(expand([f"s3://{bucket}/videos/"])).video_s == pytest.approx(2.0, abs=0.1)
+
+
+@given(st.floats(1, 1e8), st.floats(1, 1e5), st.integers(1, 4096))
+def test_no_cluster_beats_its_longest_source_and_none_is_slower_than_a_smaller_one(
+    video_s: float, longest_s: float, cores: int
+) -> None:
+    result = estimate(Survey(1, 1, 1, 0, max(video_s, longest_s), longest_s), RATES, 120.0)
+    least = 0.2 * longest_s + 0.8 * min(longest_s, 120.0) + result.alone_s
+    assert result.wall_s(cores) >= least - 1e-6
+    assert result.wall_s(cores) >= result.wall_s(2 * cores) >= 0
+    assert result.wall_s(cores) * cores >= (result.total_s - result.alone_s) - 1e-6
+    assert sum(result.core_s.values()) == pytest.approx(1.01 * max(video_s, longest_s))
+
+
+def test_rates_are_what_the_log_says(tmp_path: Path) -> None:
+    go(write_sources(tmp_path / "in", a=GOOD, b={**GOOD, "duration_s": 30.0}), tmp_path / "out")
+    rates = measured(Dataset(str(tmp_path / "out")), "here")
+    assert (rates.workflow, rates.sources, rates.video_s) == ("toy", 2, 40.0)
+    assert {r.stage: r.grain for r in rates.stages}["toy_scan"] == "window"
+    assert {r.stage: r.grain for r in rates.stages}["toy_identity"] == "dataset"
+    (log,) = (tmp_path / "out").glob("runs/*/log.jsonl")
+    spent = sum(json.loads(line)["cpu_s"] for line in log.read_text().splitlines())
+    assert sum(r.cpu_s for r in rates.stages) * 40 == pytest.approx(spent, abs=0.01)
+    with pytest.raises(RatesError, match="finished sources"):
+        go(write_sources(tmp_path / "bad", a={**GOOD, "fail": "toy_probe"}), tmp_path / "none")
+        measured(Dataset(str(tmp_path / "none")), "here")
+
+
+def test_the_command_says_hours_and_core_hours(folder: Path) -> None:
+    done = lpm("plan", str(folder), "--nodes", "2", "--cores", "4")
+    assert done.returncode == 0, done.stderr
+    assert "7 files" in done.stdout and "core-hours" in done.stdout and "1 of the 7" in done.stdout
+    done = lpm("plan", str(folder), "--json", "--nodes", "2")
+    assert set(json.loads(done.stdout)["wall_hours"]) == {"2"}
+    done = lpm("plan")
+    assert done.returncode and "name the inputs" in done.stderr
