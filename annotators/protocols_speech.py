@@ -251,7 +251,7 @@ class LipSync(Annotator, Protocol):
 
 @runtime_checkable
 class SourceSeparator(Annotator, Protocol):
-    """Takes overlapped voices apart. None ships with the project: name one as `module:Class` in the workflow."""
+    """Takes overlapped voices apart."""
 
     rate_hz: int
     """the rate it works at"""

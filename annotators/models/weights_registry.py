@@ -26,9 +26,13 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 class WeightsNotFound(RuntimeError):  # noqa: N818  (reads as a sentence where it is raised)
     """A weight is in none of the places it can come from."""
 
+    fault = "machine"
+
 
 class WeightsMismatch(RuntimeError):  # noqa: N818
     """A file has the name of a weight and other bytes than the registry says."""
+
+    fault = "machine"
 
 
 @dataclass(frozen=True)

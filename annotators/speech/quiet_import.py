@@ -41,9 +41,9 @@ def version(asked: str, instead: str) -> dict[str, str]:
         raise of_the_full_set(asked, "whisperx", instead) from e
 
 
-def whisperx(module: str, asked: str, instead: str) -> ModuleType:
-    """Import a module of whisperx. Raises PartNotInstalledError where it, or what it needs, is missing."""
+def whisperx(asked: str, instead: str) -> ModuleType:
+    """Import what is used of whisperx. Raises PartNotInstalledError where it, or what it needs, is missing."""
     try:
-        return imported(f"whisperx.{module}")
+        return imported("annotators.words.whisperx_parts")
     except (ImportError, OSError) as e:
         raise of_the_full_set(asked, "whisperx", instead, e) from e

@@ -47,7 +47,7 @@ class WhisperXAligner:
         Raises PartNotInstalledError, and WeightsNotFound for a directory that is missing or incomplete.
         """
         self.name = self.made_of(model).name
-        self._search = quiet_import.whisperx("alignment", *_ASKED)
+        self._search = quiet_import.whisperx(*_ASKED).alignment
         self._networks = {language: _load(folder, device) for language, folder in _folders(model).items()}
 
     @classmethod

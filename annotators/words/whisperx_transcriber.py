@@ -36,7 +36,6 @@ from annotators.words.transcriber import (
     whisper_directory,
     whisper_made_of,
 )
-from schemas.time import AUDIO_HZ
 
 _ASKED = ("recogniser=whisperx", "recogniser=base")
 _ONSET, _OFFSET = 0.5, 0.363  # whisperx's own
@@ -78,16 +77,18 @@ class WhisperXTranscriber:
         made = self.made_of(model, vad_method=vad_method, compute_type=compute_type)
         self.name, self.weights = made.name, made.weights
         self._language, self._batch, self._chunk_s = language, batch_size, chunk_s
-        whisperx = quiet_import.whisperx("asr", *_ASKED)
-        self._speech = _speech_network(device) if vad_method == "pyannote" else None
-        self._given = _given_speech()
-        whisper = _remembering(whisperx.WhisperModel)
+        parts = quiet_import.whisperx(*_ASKED)
+        self._speech: Callable[[FloatArray], list[Segment]] | None = None
+        if vad_method == "pyannote":
+            self._speech = parts.speech_network(str(weights.resolve(VAD_WEIGHT)), device, _ONSET, _OFFSET)
+        self._given = parts.GivenSpeech(_ONSET)
+        whisper = _remembering(parts.asr.WhisperModel)
         self._model = whisper(
             str(whisper_directory(model)), device=device, compute_type=compute_type, cpu_threads=1,
             local_files_only=True,
         )  # fmt: skip
         with contextlib.redirect_stdout(io.StringIO()):  # it prints that it takes what it was given
-            self._pipeline = whisperx.load_model(
+            self._pipeline = parts.asr.load_model(
                 model, device, compute_type=compute_type, asr_options={"beam_size": beam_size},
                 vad_model=self._given, model=self._model, local_files_only=True,
             )  # fmt: skip
@@ -235,40 +236,3 @@ class _Network:
         self.encoded = encoded
         self.results = self._model.generate(encoded, prompts, return_no_speech_prob=True, **named)
         return self.results
-
-
-def _given_speech() -> Any:
-    """Return a detector, as whisperx's pipeline wants one, that answers with the pieces it was given."""
-    vads = quiet_import.whisperx("vads.vad", *_ASKED)
-
-    class Given(vads.Vad):  # type: ignore[misc,name-defined]
-        pieces: Sequence[Segment] = ()
-
-        def __call__(self, audio: Any, **_: Any) -> Sequence[Segment]:
-            return self.pieces
-
-        @staticmethod
-        def preprocess_audio(audio: FloatArray) -> FloatArray:
-            return audio
-
-        @staticmethod
-        def merge_chunks(segments: Sequence[Segment], chunk_size: int, onset: float, offset: float) -> list[Any]:
-            return [{"start": s.start_s, "end": s.end_s} for s in segments]
-
-    return Given(_ONSET)
-
-
-def _speech_network(device: str) -> Callable[[FloatArray], list[Segment]]:
-    """Return a function from audio [N] to its speech, by whisperx's bundled network."""
-    import torch
-
-    pyannote = quiet_import.whisperx("vads.pyannote", *_ASKED)
-    file = str(weights.resolve(VAD_WEIGHT))
-    network = pyannote.Pyannote(torch.device(device), model_fp=file, vad_onset=_ONSET, vad_offset=_OFFSET)
-    binary = pyannote.Binarize(onset=_ONSET, offset=_OFFSET)
-
-    def heard(audio: FloatArray) -> list[Segment]:
-        scores = network({"waveform": network.preprocess_audio(audio), "sample_rate": AUDIO_HZ})
-        return [Segment(part.start, part.end) for part in binary(scores).get_timeline()]
-
-    return heard
