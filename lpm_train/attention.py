@@ -80,6 +80,8 @@ class Space(NamedTuple):
     ref_gap: int  # frames between the last reference slot and the window's first frame
     cos: Tensor
     sin: Tensor
+    # What references add beside the rest, by head and channel [N, 1, E]; None: they share one softmax with the rest.
+    beside_N1E: Tensor | None = None
 
     @classmethod
     def make(
@@ -104,12 +106,19 @@ class Space(NamedTuple):
 def attend_block(q: Tensor, own: KV, past: KV | None, refs: KV | None, space: Space) -> Tensor:
     """Attend over references, the visible past (re-indexed from time 0) and the block itself; [B, N, L, E]."""
     start = 0 if past is None else past.k.shape[2] // space.tokens
-    ks, vs = [space.video(own.k, start)], [own.v]
+    q, ks, vs = space.video(q, start), [space.video(own.k, start)], [own.v]
     if past is not None:
         ks, vs = [space.video(past.k), *ks], [past.v, *vs]
-    if refs is not None:
+    if refs is not None and space.beside_N1E is None:
         ks, vs = [space.refs(refs.k), *ks], [refs.v, *vs]
-    return sdpa(space.video(q, start), torch.cat(ks, dim=2), torch.cat(vs, dim=2))
+    return sdpa(q, torch.cat(ks, dim=2), torch.cat(vs, dim=2)) + beside(q, refs, space)
+
+
+def beside(q: Tensor, refs: KV | None, space: Space) -> Tensor | float:
+    """Return what references add to rotated queries in a softmax of their own; 0 where they share the other."""
+    if refs is None or space.beside_N1E is None:
+        return 0.0
+    return sdpa(q, space.refs(refs.k), refs.v) * space.beside_N1E.to(q.dtype)
 
 
 def cut(kv: KV, ranges: list[tuple[int, int]], tokens: int) -> KV | None:
@@ -159,13 +168,16 @@ class Cache:
 def attend_forced(q: Tensor, own: KV, refs: KV | None, space: Space, layout: Stream) -> Tensor:
     """Attend block by block, clean and noisy copies together: [2B, N, L, E], the clean half first."""
     S, half, out = space.tokens, q.shape[0] // 2, []
-    clean, twice = KV(own.k[:half], own.v[:half]), _twice(refs)
+    clean, both = KV(own.k[:half], own.v[:half]), twice(refs)
     for i in range(layout.blocks(q.shape[2] // S)):
         here = slice(i * layout.block * S, (i + 1) * layout.block * S)
-        past = _twice(cut(clean, layout.kept(i * layout.block), S))
-        out.append(attend_block(q[:, :, here], KV(own.k[:, :, here], own.v[:, :, here]), past, twice, space))
+        past = twice(cut(clean, layout.kept(i * layout.block), S))
+        out.append(attend_block(q[:, :, here], KV(own.k[:, :, here], own.v[:, :, here]), past, both, space))
     return torch.cat(out, dim=2)
 
 
-def _twice(kv: KV | None) -> KV | None:
-    return None if kv is None else KV(*(x.repeat(2, 1, 1, 1) for x in kv))
+def twice(kv: KV | None) -> KV | None:
+    """Repeat along the batch axis, for the clean and the noisy copy."""
+    if kv is None:
+        return None
+    return KV(*(x.repeat(2, 1, 1, 1) for x in kv))

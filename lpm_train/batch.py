@@ -83,6 +83,11 @@ class Conditions(_Tensors):
     ref_BKCHW: Tensor  # reference images as single latent frames [B, K, C, H, W]; K may be 0
     ref_mask_BK: Tensor  # bool [B, K]; False: an empty slot, whatever its latent holds
     ref_kind_BK: Tensor  # int [B, K]: 0 global appearance, 1 body view, 2 facial expression
+    # For image-to-video bases: latents of pictures that are given, [B, F, C, H, W], and where, bool [B, F]; what stands
+    # elsewhere is the code of a grey picture. And what an image encoder saw in the first one: tokens [B, I, P].
+    given_BFCHW: Tensor | None = None
+    given_on_BF: Tensor | None = None
+    picture_BIP: Tensor | None = None
 
     def __post_init__(self) -> None:
         sizes = self._check()
@@ -109,8 +114,18 @@ class Conditions(_Tensors):
             raise ValueError(f"frames [{start}, {stop}) are outside of the clip's {self.frames}")
         r = self.speak_BTA.shape[1] // self.frames
         part = {n: getattr(self, n)[:, start * r : stop * r] for n in ("speak_BTA", "listen_BTA")}
-        part |= {n: getattr(self, n)[:, start:stop] for n in ("speak_on_BF", "listen_on_BF")}
+        frames = ("speak_on_BF", "listen_on_BF", "given_BFCHW", "given_on_BF")
+        part |= {n: getattr(self, n)[:, start:stop] for n in frames if getattr(self, n) is not None}
         return replace(self, **part)
+
+    def repeated(self, times: int) -> Self:
+        """Let the same sounds come again and again; text and references stay, and no picture is given but the first."""
+        names = ("speak_BTA", "listen_BTA", "speak_on_BF", "listen_on_BF")
+        more = {n: torch.cat([getattr(self, n)] * times, dim=1) for n in names}
+        if (x := self.given_BFCHW) is not None and (on := self.given_on_BF) is not None:
+            more["given_BFCHW"] = torch.cat([x, *[x[:, -1:].expand_as(x)] * (times - 1)], dim=1)
+            more["given_on_BF"] = torch.cat([on, *[torch.zeros_like(on)] * (times - 1)], dim=1)
+        return replace(self, **more)
 
     def without(self, **drop: bool | Tensor) -> Self:
         """Switch `speak`, `listen`, `text` or `refs` off: for all samples (True), or where a bool [B] is True."""

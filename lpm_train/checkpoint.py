@@ -21,12 +21,14 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.checkpoint import state_dict_loader, state_dict_saver
 from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
     get_model_state_dict,
     get_optimizer_state_dict,
     set_model_state_dict,
     set_optimizer_state_dict,
 )
 
+from lpm_train.base import skeleton
 from lpm_train.config import Config, ConfigError, from_json, to_json
 from lpm_train.model import DiT
 from lpm_train.stage import Stage
@@ -64,10 +66,15 @@ def _wait() -> None:
 
 def _tensors(stage: Stage) -> dict[str, Any]:
     return {
-        "roles": {n: get_model_state_dict(m) for n, m in stage.roles.items()},
+        "roles": {n: _own(get_model_state_dict(m), m) for n, m in stage.roles.items()},
         "optimizers": {n: get_optimizer_state_dict(stage.roles[n], o) for n, o in stage.optimizers.items()},
         "ema": stage.ema.weights,
     }
+
+
+def _own(weights: dict[str, Any], model: DiT) -> dict[str, Any]:
+    """Leave out what belongs to a frozen base."""
+    return {n: w for n, w in weights.items() if n not in model.frozen}
 
 
 def steps(out: Path) -> list[int]:
@@ -117,7 +124,8 @@ def load(path: Path, stage: Stage, config: Config) -> Meta:
 
     def fixed(c: Config) -> dict[str, Any]:
         data = replace(c.data, workers=0, prefetch=0, root="")
-        return {"model": c.model, "stream": c.stream, "run.stage": c.run.stage, "run.seed": c.run.seed, "data": data}
+        run = {"run.stage": c.run.stage, "run.seed": c.run.seed}
+        return {"model": c.model, "base": c.base.sha256, "lora": c.lora, "stream": c.stream, **run, "data": data}
 
     for (name, ours), theirs in zip(fixed(config).items(), fixed(saved).values(), strict=True):
         if ours != theirs:
@@ -128,7 +136,7 @@ def load(path: Path, stage: Stage, config: Config) -> Meta:
     tensors = _tensors(stage)
     _dcp(state_dict_loader.load, tensors, path)
     for name, model in stage.roles.items():
-        set_model_state_dict(model, tensors["roles"][name])
+        set_model_state_dict(model, tensors["roles"][name], options=StateDictOptions(strict=not model.frozen))
     for name, optimizer in stage.optimizers.items():
         set_optimizer_state_dict(stage.roles[name], optimizer, tensors["optimizers"][name])
     return read_meta(path)
@@ -159,14 +167,13 @@ def find(out: Path) -> Path:
 
 
 def load_weights(path: Path) -> tuple[Config, dict[str, Tensor]]:
-    """Read a student's whole averaged weights on the CPU: to start the next stage, to generate, to export.
+    """Read a student's averaged weights on the CPU, but those of a frozen base: to start the next stage, to generate.
 
     `path` is a checkpoint, or a run's directory (then its best one, see `find`).
     """
     path = find(path)
     config = read_config(path)
-    with torch.device("meta"):
-        model = DiT(config.model)
-    weights = {n: torch.empty(p.shape) for n, p in model.named_parameters()}
+    model = skeleton(config)
+    weights = {n: torch.empty(p.shape) for n, p in model.named_parameters() if n not in model.frozen}
     _dcp(state_dict_loader.load, {"ema": weights}, path, alone=True)
     return config, weights

@@ -19,7 +19,7 @@ train = typer.Typer(no_args_is_help=True)
 
 Dataset = Annotated[str, typer.Argument(help="a packed dataset: a directory or an s3:// prefix")]
 Where = Annotated[str | None, typer.Option(help="SQL over the manifest, e.g. \"state = 'listen' AND duration_s >= 4\"")]
-Preset = Annotated[str | None, typer.Option(help="toy, small or h200_1b3, or a YAML file of settings over one")]
+Preset = Annotated[str | None, typer.Option(help="toy, small, wan_1b3, ... or a YAML file of settings over one")]
 Settings = Annotated[list[str] | None, typer.Option("--set", help="section.field=value, e.g. optim.lr=1e-4")]
 
 _F = TypeVar("_F", bound=Callable[..., int])
@@ -71,6 +71,7 @@ def run(
     preset: Preset = None,
     stage: Annotated[str | None, typer.Option(help="pretrain, causal, consistency or distill")] = None,
     init: Annotated[Path | None, typer.Option(help="run or checkpoint of the stage before")] = None,
+    base: Annotated[str | None, typer.Option(help="public weights to begin with: wan:DIRECTORY")] = None,
     teacher: Annotated[Path | None, typer.Option(help="distill: run that judges; default: --init")] = None,
     where: Where = None,
     settings: Settings = None,
@@ -83,7 +84,7 @@ def run(
     from lpm_train.tools.flops import step_flops
 
     chosen = [*(settings or []), *([f"run.stage={stage}"] if stage else [])]
-    run_stage(resolve(preset, dataset, where, chosen, out, init), out, init, teacher, step_flops)
+    run_stage(resolve(preset, dataset, where, chosen, out, init, base=base), out, init, teacher, step_flops)
     return 0
 
 

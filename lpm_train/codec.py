@@ -85,6 +85,13 @@ def encode_images(codec: Codec, images_BCHW: Tensor) -> Tensor:
     return codec.encode(images_BCHW[:, None].expand(-1, n, -1, -1, -1))[:, 0]
 
 
+@torch.no_grad()
+def grey(codec: Codec, height: int, width: int, device: str = "cpu") -> Tensor:
+    """Return what a grey picture that lasts is coded as, [C, H, W]: image-to-video bases see it where none is given."""
+    frames = 2 * codec.stride[0] + int(codec.first_alone)
+    return codec.encode(torch.zeros(1, frames, 3, height, width, device=device))[0, -1].float().cpu()
+
+
 class PatchCodec:
     """Fold blocks of t x h x w pixels into channels: exactly invertible, no weights; for tests and tiny pictures."""
 

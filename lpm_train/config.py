@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import typing
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, TypeVar
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -34,7 +34,10 @@ def _positive(record: object, *names: str) -> None:
 class Model:
     """The diffusion transformer. Widths of inputs must be those of codec, audio features and text encoder."""
 
+    kind: Literal["lpm", "wan"] = "lpm"  # the network: ours, or the form that Wan's weights fit (`lpm_train.wan`)
     channels: int  # latent channels C
+    image_channels: int = 0  # wan: channels of a given first picture beside the latents, its mask first
+    picture_width: int = 0  # wan: features of an image encoder's tokens of that picture; 0: it is not asked
     audio_width: int  # audio features A in a step
     audio_steps: int  # audio steps r in a latent frame
     text_width: int
@@ -54,6 +57,8 @@ class Model:
         _positive(self, "channels", "audio_width", "audio_steps", "text_width", "depth", "width", "heads", "patch")
         if self.width % self.heads or (self.width // self.heads) % 2 or self.width // self.heads < 6:
             raise ConfigError(f"model.width {self.width} over {self.heads} heads: heads need an even width from 6 on")
+        if self.kind == "lpm" and self.image_channels + self.picture_width:
+            raise ConfigError("model.image_channels and model.picture_width are for model.kind=wan")
         if min(self.speak_before, self.speak_after, self.listen_before, self.listen_after) < 0:
             raise ConfigError("audio windows reach back and ahead by zero or more steps, not fewer")
 
@@ -66,6 +71,32 @@ class Model:
     def frames_after(self) -> int:
         """Latent frames of sound to come that the widest window needs."""
         return -(-max(self.speak_after, self.listen_after) // self.audio_steps)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Base:
+    """Public weights that training begins with (`lpm_train.base`); read again for as long as they are frozen."""
+
+    weights: str = ""  # wan:DIRECTORY; empty: none
+    sha256: str = ""  # of names, shapes and samples of its tensors: another base is refused
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lora:
+    """Low-rank changes to a frozen base; what was added to the base is trained whole."""
+
+    rank: int = 0  # 0: the base is trained whole
+    alpha: float = 0.0  # a change counts alpha / rank; 0: as much as the rank
+    targets: tuple[str, ...] = ("qkv", "out", "text.q", "text.kv", "text.out", "mlp.0", "mlp.2")  # layers of a block
+
+    def __post_init__(self) -> None:
+        if self.rank < 0 or self.alpha < 0 or not self.targets:
+            raise ConfigError("lora.rank and lora.alpha must not be negative, and lora.targets must name layers")
+
+    @property
+    def scale(self) -> float:
+        """What a change counts."""
+        return (self.alpha or self.rank) / max(1, self.rank)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -214,6 +245,8 @@ class Data:
     codec: parts.CodecPart = field(default_factory=parts.codec)
     audio: parts.AudioPart = field(default_factory=parts.audio)
     text: parts.TextPart = field(default_factory=parts.text)
+    picture: parts.PicturePart = field(default_factory=parts.picture)
+    first_frame: bool = False  # the clip's first picture is given, as image-to-video bases are trained
     frames: int = 64  # video frames of a clip
     height: int = 256
     width: int = 256
@@ -251,6 +284,8 @@ class Config:
     __pydantic_config__ = ConfigDict(strict=True, extra="forbid")
 
     model: Model
+    base: Base = field(default_factory=Base)
+    lora: Lora = field(default_factory=Lora)
     flow: Flow = field(default_factory=Flow)
     stream: Stream = field(default_factory=Stream)
     pretrain: Pretrain = field(default_factory=Pretrain)
@@ -318,7 +353,35 @@ def h200_1b3() -> Config:
     )  # fmt: skip
 
 
-PRESETS: dict[str, Callable[[], Config]] = {"toy": toy, "small": small, "h200_1b3": h200_1b3}
+def _wan(width: int, depth: int, heads: int, hidden: int, channels: int = 16) -> Config:
+    c = h200_1b3()
+    model = replace(
+        c.model, kind="wan", width=width, depth=depth, heads=heads, mlp_ratio=hidden / width, channels=channels,
+        text_width=4096,
+    )  # fmt: skip
+    text = parts.text("umt5", directory="text_encoder")
+    return replace(c, model=model, data=replace(c.data, text=text), flow=replace(c.flow, shift=5.0))
+
+
+def wan_1b3() -> Config:
+    """Wan 2.1 T2V 1.3B, its latents and its text, with sound and references added: `--base wan:DIRECTORY`."""
+    return _wan(1536, 30, 12, 8960)
+
+
+def wan_5b() -> Config:
+    """Wan 2.2 TI2V 5B: latents of 48 channels and 16 x 16 pixels, a given first frame by its noise level alone."""
+    c = _wan(3072, 30, 24, 14336, channels=48)
+    return replace(c, data=replace(c.data, height=704, width=1280))
+
+
+def wan_14b() -> Config:
+    """Wan 2.1 or one expert of 2.2, 14B; LoRA, for optimizer states of all weights fill a machine."""
+    return replace(_wan(5120, 40, 40, 13824), lora=Lora(rank=128, alpha=64))
+
+
+PRESETS: dict[str, Callable[[], Config]] = {
+    "toy": toy, "small": small, "h200_1b3": h200_1b3, "wan_1b3": wan_1b3, "wan_5b": wan_5b, "wan_14b": wan_14b,
+}  # fmt: skip
 
 
 C = TypeVar("C", bound=Config)

@@ -9,7 +9,7 @@ and features come from `Precomputed` where there are any, else from the pictures
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -20,10 +20,11 @@ from torch import Tensor
 from lpm_train.audio import AudioEncoder, latent_steps
 from lpm_train.batch import KINDS, Batch, Conditions, sample_seed
 from lpm_train.clip import frame_states, latent_states, read_image, read_record, read_sound, read_video, to_unit
-from lpm_train.codec import Codec, encode_images, latent_frames, latent_size, latent_span
+from lpm_train.codec import Codec, encode_images, grey, latent_frames, latent_size, latent_span
 from lpm_train.config import Data
 from lpm_train.order import Bucket, Draw
 from lpm_train.parts import provenance
+from lpm_train.picture import PictureEncoder, Unseen
 from lpm_train.shards import Row, Shards
 from lpm_train.storage import DataError
 from lpm_train.text import TextEncoder
@@ -39,6 +40,17 @@ class Encoders:
     audio: AudioEncoder
     text: TextEncoder
     device: str = "cpu"
+    picture: PictureEncoder = field(default_factory=Unseen)
+
+    @cached_property
+    def _greys(self) -> dict[tuple[int, int], Tensor]:
+        return {}
+
+    def grey(self, height: int, width: int) -> Tensor:
+        """Return the code of a lasting grey picture, [C, H, W]; computed once."""
+        if (height, width) not in self._greys:
+            self._greys[height, width] = grey(self.codec, height, width, self.device)
+        return self._greys[height, width]
 
     @cached_property
     def provenance(self) -> dict[str, dict[str, Any]]:
@@ -61,8 +73,8 @@ class Parts:
     @torch.no_grad()
     def references(self, row: Row, bucket: Bucket, members: list[str]) -> Tensor:
         """Return pictures as latents [K, C, H, W]."""
-        data = self.shards.read(row, members)
-        images = torch.stack([to_unit(read_image(data[m], bucket[1:])) for m in members])
+        data = self.shards.pictures(row, members)
+        images = torch.stack([to_unit(read_image(one, bucket[1:])) for one in data])
         # One by one: the rounding of a picture's latent must not depend on how many there are.
         codec, device = self.encoders.codec, self.encoders.device
         return torch.cat([encode_images(codec, i[None].to(device)).float().cpu() for i in images])
@@ -153,7 +165,7 @@ class Maker:
     def __call__(self, draw: Draw) -> Batch:
         """Read, cut, encode and vary one sample."""
         row = self.shards[draw.sample_id]
-        record = read_record(self.shards.read(row, ["json"])["json"], row.sample_id)
+        record = read_record(self.shards.read(row, ["json"])["json"], row.segment_id)
         codec, (frames, *_) = self.encoders.codec, draw.bucket
         F = latent_frames(codec, frames)
         start = self.window(draw)
@@ -174,7 +186,20 @@ class Maker:
             ref_kind_BK=ref_kind[None],
         )  # fmt: skip
         x = self.parts.latents(row, draw.bucket, start)
-        return Batch(x_BFCHW=x[None], cond=cond, state_BF=state_F[None], sample_ids=(row.sample_id,))
+        cond = self._given(cond, x, row, draw.bucket, start)
+        return Batch(x_BFCHW=x[None], cond=cond, state_BF=state_F[None], sample_ids=(row.segment_id,))
+
+    def _given(self, cond: Conditions, x_FCHW: Tensor, row: Row, bucket: Bucket, start: int) -> Conditions:
+        """Give the first picture of a window, where the model is to begin with it."""
+        encoders, (_, height, width) = self.encoders, bucket
+        if self.data.first_frame:
+            given = encoders.grey(height, width).expand_as(x_FCHW).clone()
+            given[0], on = x_FCHW[0], torch.arange(len(x_FCHW)) == 0
+            cond = replace(cond, given_BFCHW=given[None], given_on_BF=on[None])
+        if encoders.picture.width:
+            first = read_video(self.shards.read(row, ["mp4"])["mp4"], (height, width), start, 1)
+            cond = replace(cond, picture_BIP=encoders.picture(to_unit(first)))
+        return cond
 
     def window(self, draw: Draw) -> int:
         """Return the first frame of a draw's window."""

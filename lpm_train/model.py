@@ -5,14 +5,14 @@ half the parameters of hearing both everywhere, and lips and posture do not comp
 window of sound only. References pass through the same blocks but see only themselves and neither sound, text nor
 noise, so a stream computes them once. Whatever is absent is a learned null token: no masks, no empty sums. Gates and
 output projections start at zero, hence a new condition does not move an untrained model. `checkpointing` trades a
-third more compute for memory.
+third more compute for memory. `lpm_train.wan` is the same network in the form that Wan's weights fit.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -35,6 +35,20 @@ class Output(NamedTuple):
     block: tuple[KV, ...]
 
 
+class Drive(NamedTuple):
+    """Conditions as tokens."""
+
+    sounds: tuple[Tensor, Tensor]  # windows of speech and of the user's voice, [B, F, M, D]
+    text_BLD: Tensor
+    text_mask: Tensor | None  # bool [B, 1, 1, L]; None: all count
+    picture_BID: Tensor | None  # what an image encoder saw in the picture that the clip begins with
+
+    def twice(self) -> Drive:
+        """Repeat along the batch axis, for the clean and the noisy copy."""
+        rest = (None if x is None else torch.cat([x, x]) for x in self[1:])
+        return Drive((torch.cat([self.sounds[0]] * 2), torch.cat([self.sounds[1]] * 2)), *rest)  # type: ignore[arg-type]
+
+
 class Video(NamedTuple):
     """Video tokens on their way through the blocks, and what drives them in one."""
 
@@ -42,20 +56,21 @@ class Video(NamedTuple):
     e_BF6D: Tensor  # modulation
     sound_BFMD: Tensor  # a window of sound for each frame
     text_BLD: Tensor
-    text_mask: Tensor  # bool [B, 1, 1, L]
+    text_mask: Tensor | None
+    picture_BID: Tensor | None
 
 
 def _norm(x: Tensor) -> Tensor:
     return fn.layer_norm(x, x.shape[-1:], eps=1e-6)
 
 
-def _wide(x: Tensor) -> Tensor:
+def wide(x: Tensor) -> Tensor:
     """Lift half precision to float32; leave float32 and float64."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 class HeadNorm(nn.RMSNorm):
-    """Scale each head's queries or keys to unit RMS, in the input's precision (the fused kernel wants one type)."""
+    """Scale queries or keys, of a head or of all, to unit RMS in their type (the fused kernel wants one)."""
 
     def __init__(self, width: int) -> None:
         super().__init__(width, eps=1e-6)
@@ -100,8 +115,12 @@ class Block(nn.Module):
         q, k, v = self.qkv(x_BLD).unflatten(-1, (3 * self.heads, -1)).transpose(1, 2).chunk(3, dim=1)
         return self.norm_q(q), KV(self.norm_k(k), v)
 
+    def _told(self, x_BLD: Tensor, video: Video) -> Tensor:
+        told: Tensor = self.text(_norm(x_BLD), video.text_BLD, video.text_mask)
+        return told
+
     def _modulation(self, e: Tensor, dtype: torch.dtype) -> list[Tensor]:
-        return [m.to(dtype) for m in (e + _wide(self.table_6D)).unbind(-2)]
+        return [m.to(dtype) for m in (e + wide(self.table_6D)).unbind(-2)]
 
     def _refs(self, r_BKSD: Tensor, e_6D: Tensor, space: Space) -> tuple[Tensor, KV]:
         """Run references: each sees itself alone."""
@@ -126,7 +145,7 @@ class Block(nn.Module):
             r_BKSD, refs = self._refs(r_BKSD, e_6D, space)
         if video is None:
             return None, r_BKSD, refs, None
-        x_BFSD, e_BF6D, sound_BFMD, text_BLD, text_mask = video
+        x_BFSD, e_BF6D, sound_BFMD = video[:3]
         B, F, S, D = x_BFSD.shape
         modulation = self._modulation(e_BF6D[:, :, None], x_BFSD.dtype)
         shift1, scale1, gate1, shift2, scale2, gate2 = modulation
@@ -139,8 +158,7 @@ class Block(nn.Module):
         x_BFSD = x_BFSD + gate1 * self.out(seen.transpose(1, 2).reshape(B, F, S, D))
         heard = self.sound(_norm(x_BFSD).reshape(B * F, S, D), sound_BFMD.flatten(0, 1))
         x_BFSD = x_BFSD + heard.reshape(B, F, S, D)
-        told = self.text(_norm(x_BFSD).reshape(B, F * S, D), text_BLD, text_mask)
-        x_BFSD = x_BFSD + told.reshape(B, F, S, D)
+        x_BFSD = x_BFSD + self._told(x_BFSD.reshape(B, F * S, D), video).reshape(B, F, S, D)
         x_BFSD = x_BFSD + gate2 * self.mlp(_norm(x_BFSD) * (1 + scale2) + shift2)
         return x_BFSD, r_BKSD, None, own if keep else None
 
@@ -171,20 +189,23 @@ class Sound(nn.Module):
 class DiT(nn.Module):
     """See the module's text. Latents may be of any size that the patch divides."""
 
+    block: ClassVar[type[Block]] = Block
+    frozen: frozenset[str] = frozenset()  # names of weights that are another's and are never trained
+
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         c = self.config = config
         self.checkpointing, self.attend_forced = False, attention.attend_forced
-        self.patch_in = nn.Linear(c.channels * c.patch**2, c.width)
-        self.time = nn.Sequential(nn.Linear(256, c.width), nn.SiLU(), nn.Linear(c.width, c.width), nn.SiLU())
+        self.patch_in = nn.Linear((c.channels + c.image_channels) * c.patch**2, c.width)
+        self.time = nn.Sequential(nn.Linear(256, c.width), nn.SiLU(), nn.Linear(c.width, c.width))
         self.time_6D = nn.Linear(c.width, 6 * c.width)
         self.speech = Sound(c, c.speak_before, c.speak_after)
         self.user = Sound(c, c.listen_before, c.listen_after)
-        self.text_in = nn.Linear(c.text_width, c.width)
+        self.text_in: nn.Module = nn.Linear(c.text_width, c.width)
         self.text_null_D = nn.Parameter(torch.randn(c.width) * 0.02)
         self.ref_null_D = nn.Parameter(torch.randn(c.width) * 0.02)
         self.ref_kind = nn.Embedding(len(KINDS), c.width)
-        self.blocks = nn.ModuleList(Block(c) for _ in range(c.depth))
+        self.blocks = nn.ModuleList(self.block(c) for _ in range(c.depth))
         self.head_2D = nn.Linear(c.width, 2 * c.width)
         self.patch_out = nn.Linear(c.width, c.channels * c.patch**2)
         for module in self.modules():
@@ -196,12 +217,15 @@ class DiT(nn.Module):
             for weight in silent.parameters():
                 nn.init.zeros_(weight)
 
-    def _fold(self, x_BFCHW: Tensor) -> Tensor:
+    def _fold(self, x_BFCHW: Tensor, beside_BFGHW: Tensor | None = None) -> Tensor:
         p = self.config.patch
         if x_BFCHW.shape[2] != self.config.channels or x_BFCHW.shape[3] % p or x_BFCHW.shape[4] % p:
             raise ValueError(
                 f"latents {list(x_BFCHW.shape)} do not fit a model of {self.config.channels} channels, patch {p}"
             )
+        if more := self.config.image_channels:
+            nothing = x_BFCHW.new_zeros(()).expand(*x_BFCHW.shape[:2], more, *x_BFCHW.shape[3:])
+            x_BFCHW = torch.cat([x_BFCHW, nothing if beside_BFGHW is None else beside_BFGHW.to(x_BFCHW)], dim=2)
         B, F, C, H, W = x_BFCHW.shape
         x = x_BFCHW.reshape(B, F, C, H // p, p, W // p, p).permute(0, 1, 3, 5, 2, 4, 6)
         tokens: Tensor = self.patch_in(x.flatten(4).flatten(2, 3).to(self.patch_in.weight.dtype))
@@ -213,22 +237,36 @@ class DiT(nn.Module):
         return x.flatten(5, 6).flatten(3, 4).clone()  # never a view: sharding hooks hang on the result
 
     def _time(self, t: Tensor) -> Tensor:
-        """Embed noise levels in [0, 1]: sinusoids of 1000 t, then an MLP; [...] -> [..., D], float32 or wider."""
+        """Embed noise levels in [0, 1]: sinusoids of 1000 t, then an MLP; [...] -> [..., D]."""
         rate = torch.exp(torch.arange(128, dtype=t.dtype, device=t.device) * (-math.log(10_000) / 128))
         phase = 1000 * t[..., None] * rate
         weight = self.time_6D.weight.dtype
         embedded: Tensor = self.time(torch.cat([phase.cos(), phase.sin()], -1).to(weight))
         return embedded
 
-    def _drive(self, cond: Conditions, start: int, frames: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return speech and user windows of frames [start, start + frames), text tokens, and their mask."""
-        dtype = self.text_in.weight.dtype
+    def _drive(self, cond: Conditions, start: int, frames: int) -> Drive:
+        """Embed the conditions of frames [start, start + frames)."""
+        dtype = self.patch_in.weight.dtype
         speech = self.speech(cond.speak_BTA.to(dtype), cond.speak_on_BF, start, frames)
         user = self.user(cond.listen_BTA.to(dtype), cond.listen_on_BF, start, frames)
+        return Drive((speech, user), *self._words(cond, dtype), self._picture(cond, dtype))
+
+    def _words(self, cond: Conditions, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
         words = self.text_in(cond.text_BLD.to(dtype))
         null = self.text_null_D.to(words.dtype).expand(len(cond), 1, -1)
-        mask = fn.pad(cond.text_mask_BL, (1, 0), value=True)[:, None, None]
-        return speech, user, torch.cat([null, words], dim=1), mask
+        return torch.cat([null, words], dim=1), fn.pad(cond.text_mask_BL, (1, 0), value=True)[:, None, None]
+
+    def _picture(self, cond: Conditions, dtype: torch.dtype) -> Tensor | None:
+        """Return tokens of the picture that the clip begins with, where the network reads such."""
+        return None
+
+    def _beside(self, cond: Conditions, start: int, frames: int) -> Tensor | None:
+        """Return channels that stand beside the latents of frames [start, start + frames), where there are such."""
+        return None
+
+    def _modulate_end(self, e_BFD: Tensor) -> Tensor:
+        """Return shift and scale of the last layer, [B, F, 2 D]."""
+        return wide(self.head_2D(fn.silu(e_BFD)))
 
     def _reference_tokens(self, cond: Conditions) -> Tensor | None:
         if cond.ref_BKCHW.shape[1] == 0:
@@ -261,21 +299,21 @@ class DiT(nn.Module):
             H // c.patch, W // c.patch, c.width // c.heads, c.theta, c.ref_gap, cond.ref_BKCHW.shape[1], frames,
             weight.device, weight.dtype == torch.float64,
         )  # fmt: skip
-        zero = torch.zeros((), dtype=_wide(cond.speak_BTA[:0]).dtype, device=cond.speak_BTA.device)
-        e_6D = _wide(self.time_6D(self._time(zero))).reshape(6, -1)
+        zero = torch.zeros((), dtype=wide(cond.speak_BTA[:0]).dtype, device=cond.speak_BTA.device)
+        e_6D = wide(self.time_6D(fn.silu(self._time(zero)))).reshape(6, -1)
         refs = None if cache is not None else self._reference_tokens(cond)
         tokens: Tensor | None = None
         if x is not None and t is not None:
-            tokens, e_BFD = self._fold(x), self._time(t)
-            e_BF6D = _wide(self.time_6D(e_BFD)).reshape(*t.shape, 6, -1)
-            drive: tuple[Tensor, ...] = self._drive(cond, start, x.shape[1])
+            drive, beside = self._drive(cond, start, x.shape[1]), self._beside(cond, start, x.shape[1])
             if layout is not None:
-                drive = tuple(torch.cat([d, d]) for d in drive)
+                drive, beside = drive.twice(), None if beside is None else torch.cat([beside, beside])
+            tokens, e_BFD = self._fold(x, beside), self._time(t)
+            e_BF6D = wide(self.time_6D(fn.silu(e_BFD))).reshape(*t.shape, 6, -1)
         forced = None if layout is None else (self.attend_forced, layout)
         ref_kvs, own_kvs = [], []
         for i, block in enumerate(self.blocks):
             kvs = (cache.refs[i], cache.past[i]) if cache is not None else (None, None)
-            video = None if tokens is None else Video(tokens, e_BF6D, drive[i % 2], *drive[2:])
+            video = None if tokens is None else Video(tokens, e_BF6D, drive.sounds[i % 2], *drive[1:])
             inputs = (video, refs, e_6D, *kvs, space, forced, cache is not None)
             if self.checkpointing and torch.is_grad_enabled():
                 result = checkpoint(block, *inputs, use_reentrant=False, preserve_rng_state=False)
@@ -289,6 +327,6 @@ class DiT(nn.Module):
             return Cache(layout, space.tokens, tuple(ref_kvs), (None,) * len(ref_kvs))
         if layout is not None:
             tokens, e_BFD = tokens.chunk(2)[1], e_BFD.chunk(2)[1]
-        shift, scale = _wide(self.head_2D(e_BFD))[:, :, None].chunk(2, dim=-1)
+        shift, scale = self._modulate_end(e_BFD)[:, :, None].chunk(2, dim=-1)
         out = self.patch_out((_norm(tokens) * (1 + scale) + shift).to(self.patch_out.weight.dtype))
-        return Output(self._unfold(_wide(out), H, W), tuple(own_kvs) if cache is not None else ())
+        return Output(self._unfold(wide(out), H, W), tuple(own_kvs) if cache is not None else ())

@@ -85,7 +85,8 @@ def prepare(model: DiT, config: Config, where: Ranks, trained: bool = True) -> D
         from lpm_train.extras.flex import attend_forced_flex
 
         model.attend_forced = attend_forced_flex
-    model.requires_grad_(trained)
+    for name, p in model.named_parameters():
+        p.requires_grad_(trained and name not in model.frozen)
     if run.compile:
         torch._dynamo.config.recompile_limit = 64  # one graph for each length of a filling cache
         for block in model.blocks:
@@ -139,7 +140,7 @@ def accumulate(
     Returns:
         The loss of every row of the global batch, detached, float64.
     """
-    parts, weights = batch.micro_batches(size or len(batch)), list(parameters)
+    parts, weights = batch.micro_batches(size or len(batch)), [p for p in parameters if p.requires_grad]
     rows: dict[int, Tensor] = {}
     sums: list[tuple[int, list[Tensor]]] = []  # of gradients, each with the number of parts that it holds
     for p in weights:
@@ -183,19 +184,20 @@ class Ema:
 
     def __init__(self, model: nn.Module, rate: float) -> None:
         self.rate = rate
-        self.weights = {n: p.detach().clone() for n, p in model.named_parameters()}
+        self.weights = {n: p.detach().clone() for n, p in model.named_parameters() if p.requires_grad}
 
     @torch.no_grad()
     def update(self, model: nn.Module, step: int) -> None:
         """Move toward the model; early steps (from 0) count more, so that the start is soon forgotten."""
         rate = min(self.rate, (1 + step) / (10 + step))
-        for name, p in model.named_parameters():
-            self.weights[name].lerp_(p.detach(), 1 - rate)
+        named = dict(model.named_parameters())
+        for name, weight in self.weights.items():
+            weight.lerp_(named[name].detach(), 1 - rate)
 
     @contextmanager
     def applied(self, model: nn.Module) -> Iterator[None]:
         """Put the average into the model for a while."""
-        kept = {n: p.detach().clone() for n, p in model.named_parameters()}
+        kept = {n: p.detach().clone() for n, p in model.named_parameters() if n in self.weights}
         self.copy_to(model)
         try:
             yield
@@ -205,5 +207,6 @@ class Ema:
     @torch.no_grad()
     def copy_to(self, model: nn.Module, weights: dict[str, Tensor] | None = None) -> None:
         """Overwrite a model's weights with the average, or with others."""
-        for name, p in model.named_parameters():
-            p.copy_((weights or self.weights)[name])
+        named = dict(model.named_parameters())
+        for name, weight in (weights or self.weights).items():
+            named[name].copy_(weight)

@@ -1,4 +1,4 @@
-"""What a run is made of by choice: codec, audio and text encoder, and the stage, declared with their short names.
+"""What a run is made of by choice: codec, audio, text and image encoder, stage, declared with their short names.
 
 A configuration chooses by `data.codec=tiny` and `data.codec.path=codec.pt`, or by module:Class, exactly as a workflow
 does (`schemas.parts`); settings are constructor's arguments. What a part is made of is read off the built object
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from lpm_train.audio import AudioEncoder
 from lpm_train.batch import Batch
 from lpm_train.codec import Codec
+from lpm_train.picture import PictureEncoder
 from lpm_train.text import TextEncoder
 from schemas.parts import Declared, Part
 from schemas.use import code_sha256
@@ -60,9 +61,14 @@ _TEXT = Declared(
         "hashed-words": "lpm_train.text:HashedWords",
         "minilm": "lpm_train.extras.text_minilm:MiniLM",
         "t5": "lpm_train.extras.text_public:PublicText.t5",
+        "umt5": "lpm_train.extras.text_public:PublicText.umt5",
         "clip": "lpm_train.extras.text_public:PublicText.clip",
     },
     default="hashed-words",
+)
+_PICTURE = Declared(
+    {"none": "lpm_train.picture:Unseen", "clip-vision": "lpm_train.extras.picture_public:ClipPicture.load"},
+    default="none",
 )
 _STAGES = Declared(
     {
@@ -78,6 +84,7 @@ _STAGES = Declared(
 CodecPart = Annotated[Part[Codec], _CODECS]
 AudioPart = Annotated[Part[AudioEncoder], _AUDIO]
 TextPart = Annotated[Part[TextEncoder], _TEXT]
+PicturePart = Annotated[Part[PictureEncoder], _PICTURE]
 StagePart = Annotated[Part[TrainingStage], _STAGES]
 
 
@@ -94,6 +101,11 @@ def audio(use: str = "logmel", **settings: Any) -> Part[AudioEncoder]:
 def text(use: str = "hashed-words", **settings: Any) -> Part[TextEncoder]:
     """Choose a text encoder."""
     return _TEXT.read(TextEncoder, {"use": use, **settings})
+
+
+def picture(use: str = "none", **settings: Any) -> Part[PictureEncoder]:
+    """Choose an image encoder for the picture that a clip begins with."""
+    return _PICTURE.read(PictureEncoder, {"use": use, **settings})
 
 
 def stage(use: str = "pretrain", **settings: Any) -> Part[TrainingStage]:

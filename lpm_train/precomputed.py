@@ -113,7 +113,7 @@ class Precomputed(Parts):
         self._at = {sample_id: i for i, sample_id in enumerate(index["sample_id"].to_pylist())}
 
     def _load(self, row: Row, names: Sequence[str]) -> list[Tensor]:
-        places = self._members.of(self._at[row.sample_id], row.sample_id)
+        places = self._members.of(self._at[row.segment_id], row.segment_id)
         file = f"{self._folder}/{row.shard}"
         data = read_members(self.shards.storage, file, {n: places[f"{n}.npy"] for n in names})
         return [torch.from_numpy(np.load(io.BytesIO(data[n]), allow_pickle=False).astype(np.float32)) for n in names]

@@ -17,10 +17,12 @@ import yaml
 
 from lpm_train import loop
 from lpm_train.audio import steps_per_latent
+from lpm_train.base import Opened, build, open_base
 from lpm_train.checkpoint import load_weights, read_config, steps
 from lpm_train.codec import latent_frames
-from lpm_train.config import PRESETS, Config, ConfigError, Data, Model, override
+from lpm_train.config import PRESETS, Base, Config, ConfigError, Data, Model, override
 from lpm_train.loader import Loader
+from lpm_train.lora import merge
 from lpm_train.make import Encoders
 from lpm_train.model import DiT
 from lpm_train.parallel import ranks
@@ -35,12 +37,13 @@ def make_encoders(data: Data, device: str = "cpu") -> Encoders:
     """Make the encoders that a configuration names; the codec goes to `device`."""
     codec: Any = data.codec.build()
     codec = codec.to(device) if hasattr(codec, "to") else codec
-    return Encoders(codec, data.audio.build(), data.text.build(), device)
+    return Encoders(codec, data.audio.build(), data.text.build(), device, data.picture.build())
 
 
 def resolve(
-    preset: str | None, dataset: str, where: str | None = None, settings: Sequence[str] = (), *runs: Path | None
-) -> Config:
+    preset: str | None, dataset: str, where: str | None = None, settings: Sequence[str] = (), *runs: Path | None,
+    base: str | None = None,
+) -> Config:  # fmt: skip
     """Make the configuration of a run: where it begins, then the settings on top.
 
     Args:
@@ -49,14 +52,30 @@ def resolve(
         where: SQL condition over its manifest; None: that of the configuration.
         settings: `section.field=value`, each.
         runs: directories of earlier runs.
+        base: public weights to begin with, `wan:DIRECTORY`; they decide the network, and the preset where none is.
 
     Raises:
         ConfigError: no such preset, file or field.
     """
     before = [run for run in runs if run is not None and (run / "config.json").exists()]
-    config = read_config(before[0]) if before and preset is None else _preset(preset or "small")
+    found = open_base(base) if base else None
+    config = read_config(before[0]) if before and preset is None else _preset(preset or _nearest(found))
+    if found:
+        config = replace(
+            config, model=replace(config.model, **found.form),
+            base=Base(weights=found.weights, sha256=found.files.sha256),
+            data=replace(config.data, first_frame=found.form["image_channels"] > 0),
+        )  # fmt: skip
     config = override(config, settings)
     return replace(config, data=replace(config.data, root=dataset, where=where or config.data.where))
+
+
+def _nearest(base: Opened | None) -> str:
+    """Name the preset for a base: that of its size."""
+    if base is None:
+        return "small"
+    names = [n for n in PRESETS if n.startswith("wan_")]
+    return min(names, key=lambda n: abs(PRESETS[n]().model.width - int(base.form["width"])))
 
 
 def _preset(name: str) -> Config:
@@ -93,6 +112,15 @@ def fitted(config: Config, encoders: Encoders) -> Config:
                 f"clips of {frames} frames are {latents} latents, no whole number of blocks of {block}: "
                 f"set data.frames={frames - latents % block * encoders.codec.stride[0]}"
             )
+    if config.base.weights:
+        m, codec, text, picture = config.model, encoders.codec, encoders.text, encoders.picture
+        pairs = [("codec", m.channels, codec.channels), ("text", m.text_width, text.width)]
+        pairs += [("picture", m.picture_width, picture.width)] * bool(picture.width)
+        for part, read, made in pairs:
+            if read != made:
+                raise ConfigError(
+                    f"the base reads data.{part} of width {read}, the chosen one gives {made}: name its own"
+                )
     model = replace(
         config.model, channels=encoders.codec.channels, audio_width=encoders.audio.width,
         audio_steps=steps_per_latent(encoders.codec, encoders.audio), text_width=encoders.text.width,
@@ -139,7 +167,8 @@ def run_stage(
         ConfigError: a stage other than pretraining has nothing to start from, or settings do not fit each other.
         DataError: the data cannot be used.
     """
-    if config.run.stage.choice != "pretrain" and init is None and not steps(out):
+    begins = ("pretrain", "causal") if config.base.weights else ("pretrain",)
+    if config.run.stage.choice not in begins and init is None and not steps(out):
         raise ConfigError(f"{config.run.stage} starts from the stage before: name its run with --init")
     with ranks(config) as place:
         encoders = make_encoders(config.data, str(place.device))
@@ -163,8 +192,9 @@ def run_stage(
 def _weights(run: Path, config: Config) -> Weights:
     """Load what a stage starts from; its model must be the one that is trained."""
     before, weights = load_weights(run)
-    theirs, ours = asdict(before.model), asdict(config.model)
-    if different := [f"model.{n} {theirs[n]}, here {ours[n]}" for n in ours if theirs[n] != ours[n]]:
+    parts = ("model", "lora", "base")
+    theirs, ours = ({f"{p}.{n}": v for p in parts for n, v in asdict(getattr(c, p)).items()} for c in (before, config))
+    if different := [f"{n} {theirs[n]}, here {ours[n]}" for n in ours if theirs[n] != ours[n] and n != "base.weights"]:
         raise ConfigError(
             f"{run} holds another model: {'; '.join(different)}. Leave --preset and --set away (a stage begins with "
             "the settings of --init), or give those it was trained with, codec and encoders included"
@@ -173,8 +203,8 @@ def _weights(run: Path, config: Config) -> Weights:
 
 
 def load_model(checkpoint: Path, device: str = "cpu") -> tuple[Config, DiT]:
-    """Load a checkpoint's averaged student, frozen."""
+    """Load a checkpoint's averaged student, frozen; low-rank changes are put into the base's weights."""
     config, weights = load_weights(checkpoint)
-    model = DiT(config.model)
-    model.load_state_dict(weights)
+    model = build(config, weights, {})
+    merge(model)
     return config, model.to(device).eval().requires_grad_(False)

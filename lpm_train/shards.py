@@ -8,6 +8,7 @@ that changed under a running experiment is noticed before a batch is made. Costs
 from __future__ import annotations
 
 import hashlib
+import tarfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,7 +20,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lpm_train.storage import DataError, Storage
-from schemas.tables.output import MANIFEST, ManifestRow
+from schemas.members import holders, pictures
+from schemas.tables.output import FORMER_KEY, MANIFEST, ManifestRow
 
 _GAP = 1 << 16  # members this close together are read in one request (bytes)
 
@@ -28,7 +30,7 @@ _GAP = 1 << 16  # members this close together are read in one request (bytes)
 class Row:
     """One sample of the manifest: identity, shape, and where its members are."""
 
-    sample_id: str
+    segment_id: str
     state: str
     width: int
     height: int
@@ -41,7 +43,7 @@ class Row:
     @property
     def digest(self) -> str:
         """Hash of what the sample holds, wherever it is stored: packing again does not change it."""
-        content = (self.sample_id, self.n_frames, self.width, self.height, self.state, self.caption)
+        content = (self.segment_id, self.n_frames, self.width, self.height, self.state, self.caption)
         sizes = sorted((name, size) for name, (_, size) in self.members.items())
         return hashlib.sha256(repr((content, sizes)).encode()).hexdigest()[:16]
 
@@ -82,7 +84,7 @@ class Shards:
         table = select(_read(buffer), where)
         self._columns = {n: tuple(table[n].to_pylist()) for n in Row.__dataclass_fields__ if n != "members"}
         self._members, self._table_hash = Members(table["members"].combine_chunks()), _hash(table)
-        self.ids: tuple[str, ...] = self.column("sample_id")
+        self.ids: tuple[str, ...] = self.column("segment_id")
         self._at = {sample_id: i for i, sample_id in enumerate(self.ids)}
 
     def __len__(self) -> int:
@@ -124,8 +126,21 @@ class Shards:
         """
         names = list(suffixes)
         if missing := set(names) - row.members.keys():
-            raise DataError(f"sample {row.sample_id} has no member {sorted(missing)}; it has {sorted(row.members)}")
+            raise DataError(f"sample {row.segment_id} has no member {sorted(missing)}; it has {sorted(row.members)}")
         return read_members(self.storage, f"shards/{row.shard}", {n: row.members[n] for n in names})
+
+    def pictures(self, row: Row, names: Sequence[str]) -> list[bytes]:
+        """Read reference images of a sample as JPEG, by the names that its record gives them.
+
+        Raises:
+            DataError: the sample has no such image.
+        """
+        members = self.read(row, holders(names, row.members.keys()))
+        try:
+            found = pictures(members, names)
+        except (KeyError, tarfile.TarError) as e:
+            raise DataError(f"sample {row.segment_id} does not carry the references {list(names)}: {e}") from e
+        return [found[n] for n in names]
 
 
 def read_members(storage: Storage, file: str, places: Mapping[str, tuple[int, int]]) -> dict[str, bytes]:
@@ -148,11 +163,13 @@ def _read(manifest: bytes) -> pa.Table:
     """Return a manifest without its vectors, which may be most of it and which nothing here asks for."""
     file = pq.ParquetFile(pa.BufferReader(manifest))
     vectors = (ManifestRow.vector.name, ManifestRow.reference_vectors.name)
-    return file.read([name for name in file.schema_arrow.names if name not in vectors])
+    names = [name for name in file.schema_arrow.names if name not in vectors]
+    now = [ManifestRow.segment_id.name if name == FORMER_KEY else name for name in names]
+    return file.read(names).rename_columns(now)
 
 
 def select(table: pa.Table, where: str | None) -> pa.Table:
-    """Return the manifest rows for which a SQL condition holds, sorted by sample_id.
+    """Return the manifest rows for which a SQL condition holds, sorted by segment_id.
 
     Raises:
         DataError: the condition is not valid SQL over the manifest's columns, or holds for no row.
@@ -173,7 +190,7 @@ def select(table: pa.Table, where: str | None) -> pa.Table:
         if not hits:
             raise DataError(f"--where {where!r} holds for none of the {table.num_rows} samples")
         table = table.take(pa.array([h[0] for h in hits], pa.int64()))
-    return table.sort_by("sample_id")
+    return table.sort_by("segment_id")
 
 
 def _hash(table: pa.Table) -> str:

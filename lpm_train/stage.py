@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.optim import AdamW, Muon, Optimizer
 
 from lpm_train import flow
+from lpm_train.base import build
 from lpm_train.batch import STATES, Batch, Conditions, sample_seed
 from lpm_train.config import Config, ConfigError, Stream
 from lpm_train.model import DiT
@@ -77,12 +78,13 @@ def _make_optimizers(
     Raises:
         ConfigError: Muon with several ranks, of which each holds a part of a matrix.
     """
-    others = list(model.parameters())
+    others = [p for p in model.parameters() if p.requires_grad]
     if not muon:
         return (AdamW(others, lr=lr, betas=betas, weight_decay=weight_decay),)
     if ranks > 1:
         raise ConfigError("Muon needs whole matrices: set optim.muon=false with more than one rank")
-    matrices = [m.weight for m in model.blocks.modules() if isinstance(m, nn.Linear)]
+    linear = [m.weight for m in model.blocks.modules() if isinstance(m, nn.Linear)]
+    matrices = [w for w in linear if w.requires_grad]
     inner = set(map(id, matrices))
     first = Muon(matrices, lr=lr, weight_decay=weight_decay, momentum=0.95, adjust_lr_fn="match_rms_adamw")
     first.param_groups[0]["gain"] = 3.0
@@ -98,6 +100,7 @@ class Stage:
 
     def __init__(self, config: Config, where: Ranks, start: Weights | None = None) -> None:
         self.config, self.where, self.seed = config, where, config.run.seed
+        self._shared: dict[str, nn.Parameter] = {}  # a frozen base: the same objects in all roles of one rank
         self.roles = {"student": self._model(start)}
         self.optimizers = {"student": self._optimizers(self.student, config.optim.lr)}
         self.ema = Ema(self.student, config.optim.ema)
@@ -110,9 +113,7 @@ class Stage:
     def _model(self, start: Weights | None, trained: bool = True) -> DiT:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(sample_seed("weights", self.seed))
-            model = DiT(self.config.model)
-        if start is not None:
-            model.load_state_dict(dict(start))
+            model = build(self.config, start, self._shared if self.where.size == 1 else {})
         return prepare(model, self.config, self.where, trained)
 
     def _optimizers(

@@ -19,7 +19,7 @@ from torch import Tensor
 from lpm_train import flow
 from lpm_train.audio import AudioEncoder, steps_per_latent
 from lpm_train.batch import Conditions
-from lpm_train.codec import Codec, picture_frames
+from lpm_train.codec import Codec, grey, picture_frames
 from lpm_train.config import Config, ConfigError
 from lpm_train.model import DiT
 from lpm_train.rollout import Rollout
@@ -110,7 +110,7 @@ class StreamGenerator:
             codec: decodes latents piece by piece.
             audio: makes features of sound; must be causal and have `push`, as log-mel has.
             text: makes embeddings of words.
-            references: one row, of which the references alone are used.
+            references: one row, of which the references alone are used, and the picture to begin with, if given.
             rate_hz: of the sound that will be pushed.
             words: what the performance is to be, until `push` says otherwise.
             seed: another one gives another performance of the same sound.
@@ -135,9 +135,11 @@ class StreamGenerator:
         early = (codec.stride[0] - 1) * audio.steps_per_frame if codec.first_alone else 0
         self.sounds = [_Sound(audio, rate_hz, c.frames_before * r + early, self.device) for _ in range(2)]
         self.cond = references.select([0]).to(self.device)
+        self.pictures = self.size[1] * codec.stride[1], self.size[2] * codec.stride[2]
         self._say(words)
         with torch.no_grad():
             self.rollout = Rollout.begin(model, self.cond, config.stream)
+        self.blank_CHW = None if self.cond.given_BFCHW is None else grey(codec, *self.pictures, str(self.device))
         self.state: Any = None
         self.lead, self.after = c.frames_before, c.frames_after
         ahead = max(c.speak_after, c.listen_after) / audio.steps_per_frame
@@ -189,7 +191,12 @@ class StreamGenerator:
         block, r, done = self.config.stream.block, self.config.model.audio_steps, self.rollout.cache.seen
         speak, listen = (s.features_TA[: frames * r][None] for s in self.sounds)
         on = [s.on_T[: frames * r].reshape(1, frames, r).float().mean(-1) >= 0.5 for s in self.sounds]
-        cond = replace(self.cond, speak_BTA=speak, listen_BTA=listen, speak_on_BF=on[0], listen_on_BF=on[1])
+        more: dict[str, Tensor] = {}
+        if (first := self.cond.given_BFCHW) is not None and self.blank_CHW is not None:
+            at = torch.arange(frames, device=self.device)[None] == self.lead - done  # where the stream begins
+            given = torch.where(at[..., None, None, None], first[:, :1], self.blank_CHW.to(first))
+            more = {"given_BFCHW": given, "given_on_BF": at}
+        cond = replace(self.cond, speak_BTA=speak, listen_BTA=listen, speak_on_BF=on[0], listen_on_BF=on[1], **more)
         like = torch.empty(0, device=self.device)
 
         def draw(purpose: str) -> Tensor:

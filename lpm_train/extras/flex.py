@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lpm_train.attention import KV, Space
+from lpm_train.attention import KV, Space, beside, twice
 from lpm_train.config import Stream
 
 
@@ -52,7 +52,9 @@ def attend_forced_flex(q: Tensor, own: KV, refs: KV | None, space: Space, layout
     def join(x: Tensor, before: Tensor | None = None) -> Tensor:
         return torch.cat([*([] if before is None else [before]), x[:half], x[half:]], dim=2)
 
-    k = join(space.video(own.k), None if refs is None else space.refs(refs.k))
-    v = join(own.v, None if refs is None else refs.v)
+    q, shared = space.video(q), refs if space.beside_N1E is None else None
+    k = join(space.video(own.k), None if shared is None else space.refs(shared.k))
+    v = join(own.v, None if shared is None else shared.v)
     mask = forced_mask(length, k.shape[2] - 2 * length, layout.block * space.tokens, q.device)
-    return torch.cat(_flex()(join(space.video(q)), k, v, block_mask=mask).chunk(2, dim=2), dim=0)
+    seen = torch.cat(_flex()(join(q), k, v, block_mask=mask).chunk(2, dim=2), dim=0)
+    return seen + beside(q, twice(refs), space)

@@ -1,15 +1,18 @@
-"""T5 and CLIP text encoders through transformers, as an extra; read from a local directory, nothing is downloaded."""
+"""T5, umT5 and CLIP text encoders through transformers, as an extra; read from a directory, nothing is downloaded."""
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Self
 
 import torch
 from torch import Tensor
 
 from lpm_train.extras.audio_public import pretrained
+from lpm_train.storage import DataError
 
 
 class PublicText:
@@ -23,8 +26,22 @@ class PublicText:
 
     @classmethod
     def t5(cls, directory: str, length: int = 128) -> Self:
-        """Load T5's encoder from a directory that transformers wrote. Raises DataError, as `clip` does."""
+        """Load T5's encoder from a directory that transformers wrote.
+
+        Raises:
+            DataError: there is none, or it is an umT5, whose layers have position biases of their own.
+        """
+        file = Path(directory) / "config.json"
+        if file.is_file() and json.loads(file.read_text(encoding="utf-8")).get("model_type") == "umt5":
+            raise DataError(f"{directory} holds an umT5: choose data.text=umt5")
         return cls("t5", pretrained("T5EncoderModel", directory), pretrained("AutoTokenizer", directory), length)
+
+    @classmethod
+    def umt5(cls, directory: str, tokenizer: str = "", length: int = 512) -> Self:
+        """Load umT5's encoder, which Wan reads; its tokenizer is there too, or in `tokenizer` beside it."""
+        beside = Path(directory).parent / "tokenizer"
+        words = tokenizer or (str(beside) if beside.is_dir() else directory)
+        return cls("umt5", pretrained("UMT5EncoderModel", directory), pretrained("AutoTokenizer", words), length)
 
     @classmethod
     def clip(cls, directory: str, length: int = 77) -> Self:

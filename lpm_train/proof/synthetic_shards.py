@@ -22,6 +22,7 @@ from lpm_train.proof.synthetic import F32, SIZE, U8, Scene, draw_scene, identity
 from lpm_train.tools.media import write_mp4
 from schemas import sample as s
 from schemas.manifest import manifest_row
+from schemas.members import FIRST, reference_members
 from schemas.tables.output import MANIFEST, ManifestRow
 from schemas.tables.pairing import SegmentRow
 from schemas.tables.performance import CaptionRow
@@ -79,19 +80,20 @@ def _add(
     pictures = reference_pictures(who, scene.seed)
     refs = [
         s.ReferenceRef(
-            member=f"ref_{kind}_0.jpg", kind=kind, source_id=f"puppet{person:05d}", time_s=1000.0 + clip,
-            distance=0.0, view=name if kind == "view" else "front", expression="open mouth" if kind == "expression"
-            else "neutral", quality=1.0, overlaps_clip=False,
+            member=f"ref_{kind}_0.jpg" if i else FIRST, kind=kind, source_id=f"puppet{person:05d}",
+            time_s=1000.0 + clip, distance=0.0, view=name if kind == "view" else "front",
+            expression="open mouth" if kind == "expression" else "neutral", quality=1.0, overlaps_clip=False,
         )
-        for kind, name, _ in pictures
+        for i, (kind, name, _) in enumerate(pictures)
     ]  # fmt: skip
     sample = _sample(key, split, person, clip, scene, refs)
+    shown = [(r.member, _jpeg(p)) for r, (_, _, p) in zip(refs, pictures, strict=True)]
     members = [
         (f"{key}.mp4", encode_mp4(render(scene))),
         (f"{key}.speak.flac", _flac(speak)),
         (f"{key}.listen.flac", _flac(listen)),
         (f"{key}.json", sample.model_dump_json(indent=1).encode()),
-        *((f"{key}.{r.member}", _jpeg(p)) for r, (_, _, p) in zip(refs, pictures, strict=True)),
+        *((f"{key}.{suffix}", data) for suffix, data in reference_members(shown)),
     ]
     index = []
     for name, data in members:
@@ -100,7 +102,7 @@ def _add(
         at = tar.offset + tarfile.BLOCKSIZE
         tar.addfile(info, io.BytesIO(data))
         index.append((name, at, len(data)))
-    return manifest_row(sample, shard, index)
+    return manifest_row(sample, "synthetic", shard, index)
 
 
 _CLASS = {"speak": "Speak", "listen": "Listen_dialogue", "idle": "Silence", "both": "Conversation"}

@@ -1,4 +1,4 @@
-"""The commands around training: `lpm train precompute | doctor | codec | eval`, and `lpm stream`.
+"""The commands around training: `lpm train precompute | doctor | codec | eval | export`, and `lpm stream`.
 
 Thin edges like `lpm_train.cli`, whose `lpm train` they join when this module is imported. They write JSON where asked;
 exit code 1 also says that the data has problems.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from contextlib import closing, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -37,6 +38,21 @@ def parse_buckets(text: str) -> tuple[tuple[int, int, int], ...]:
         raise DataError(f"buckets {text!r}: write FRAMESxHEIGHTxWIDTH, several with commas, e.g. 64x256x256") from e
 
 
+def _samples_done() -> Callable[[int, int], None]:
+    """Return what shows progress: one line that changes on a terminal, elsewhere a line for each tenth."""
+    tenth = -1
+
+    def tell(done: int, total: int) -> None:
+        nonlocal tenth
+        if sys.stderr.isatty():
+            print(f"\r{done}/{total} samples", end="" if done < total else "\n", file=sys.stderr, flush=True)
+        elif (now := 10 * done // max(1, total)) > tenth:
+            tenth = now
+            print(f"{done}/{total} samples", file=sys.stderr, flush=True)
+
+    return tell
+
+
 @command("precompute")
 def precompute(
     dataset: Dataset,
@@ -59,7 +75,7 @@ def precompute(
     data = resolve(preset, dataset, where, settings or []).data
     counts = p.precompute(
         dataset, name, make_encoders(data, device), data.sizes, where=data.where or None, hop_frames=hop_frames,
-        dtype=dtype, workers=workers, report=lambda shard, n: print(f"{shard}: {n} samples", flush=True),
+        dtype=dtype, workers=workers, report=_samples_done(),
     )  # fmt: skip
     print(
         f"precomputed/{name}: {counts['samples']} samples of {counts['shards']} shards written "
@@ -93,11 +109,7 @@ def doctor(
     data = resolve(preset, dataset, where, [*plain, *(settings or [])]).data
     data = replace(data, batch=batch, workers=workers, precomputed=precomputed or data.precomputed)
 
-    def progress(done: int, total: int) -> None:
-        if sys.stderr.isatty():
-            print(f"\r{done}/{total} samples", end="" if done < total else "\n", file=sys.stderr, flush=True)
-
-    found = examine(data, make_encoders(data), sheet=sheet, batches=batches, report=progress)
+    found = examine(data, make_encoders(data), sheet=sheet, batches=batches, report=_samples_done())
     print("\n".join(found.lines()))
     if sheet is not None and found.loader:
         print(f"contact sheet: {sheet}")
@@ -173,6 +185,22 @@ def evaluate(
         print(f"  {name:28s} " + (f"{value:.4g}" if value is not None else f"null ({found.reasons[name]})"))
     if out is not None:
         out.write_text(json.dumps(found.values | {"reasons": found.reasons}, indent=1) + "\n", encoding="utf-8")
+    return 0
+
+
+@command("export")
+def export(
+    checkpoint: Checkpoint,
+    out: Annotated[Path, typer.Option(help="directory to write")],
+    dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16")] = "float32",
+    licence: Annotated[str, typer.Option(help="of the base, for the card")] = "apache-2.0",
+) -> int:
+    """Write a model on a Wan base as files: the base as diffusers loads it, the added part, a model card."""
+    from lpm_train.session import load_model
+    from lpm_train.tools import export as e
+
+    config, model = load_model(checkpoint)
+    print(e.export(config, model, checkpoint, out, dtype, licence))
     return 0
 
 

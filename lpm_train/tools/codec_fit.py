@@ -29,7 +29,7 @@ def _picture_clips(shards: Shards, bucket: Bucket, batch: int, seed: int = 0, wo
     Raises:
         DataError: every clip is shorter than the bucket.
     """
-    fits = {r.sample_id: (bucket, r.state) for r in shards if choose_bucket(r.n_frames, r.width, r.height, [bucket])}
+    fits = {r.segment_id: (bucket, r.state) for r in shards if choose_bucket(r.n_frames, r.width, r.height, [bucket])}
     if not fits:
         raise DataError(f"every clip is shorter than {bucket[0]} frames: use a shorter bucket")
     order, at = Order(fits, batch, seed), (0, 0)

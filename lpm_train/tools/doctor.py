@@ -6,6 +6,7 @@ wrong by sample instead of stopping at the first. Then a loader is timed, and on
 
 from __future__ import annotations
 
+import tarfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -21,6 +22,7 @@ from lpm_train.make import Encoders
 from lpm_train.shards import Row, Shards
 from lpm_train.storage import DataError
 from lpm_train.tools.contact_sheet import write_contact_sheet
+from schemas.members import pictures
 from schemas.sample import FPS, SAMPLES_PER_FRAME
 
 
@@ -74,7 +76,7 @@ def _check_sample(shards: Shards, row: Row) -> tuple[str | None, int, int]:
     refs: list[bool] = []
     try:
         data = shards.read(row, row.members)
-        record = read_record(data["json"], row.sample_id)
+        record = read_record(data["json"], row.segment_id)
         refs = [not r.overlaps_clip for r in record.references]
         counts = len(read_video(data["mp4"], (row.height, row.width))), record.video.n_frames, row.n_frames
         if len(set(counts)) > 1:
@@ -83,9 +85,9 @@ def _check_sample(shards: Shards, row: Row) -> tuple[str | None, int, int]:
             raise DataError(f"{row.n_audio_samples} audio samples for {row.n_frames} frames in the manifest")
         for name in ("speak", "listen"):
             read_sound(data[f"{name}.flac"], row.n_frames)
-        for reference in record.references:
-            read_image(data[reference.member], (64, 64))
-    except (KeyError, DataError, OSError) as e:
+        for one in pictures(data, [r.member for r in record.references]).values():
+            read_image(one, (64, 64))
+    except (KeyError, DataError, OSError, tarfile.TarError) as e:
         return f"member {e} is missing" if isinstance(e, KeyError) else str(e), len(refs), sum(refs)
     return None, len(refs), sum(refs)
 
@@ -116,7 +118,7 @@ def examine(
         checks = pool.map(lambda r: _check_sample(shards, r), rows)
         for i, (row, (problem, refs, outside)) in enumerate(zip(rows, checks, strict=True)):
             if problem is not None:
-                out.problems[row.sample_id] = problem
+                out.problems[row.segment_id] = problem
             out.without_references += not refs
             out.only_references_from_inside += bool(refs and not outside)
             if report is not None:

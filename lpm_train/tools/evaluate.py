@@ -95,8 +95,7 @@ def generated(model: DiT, config: Config, batch: Batch, times: int) -> Tensor:
     size = (batch.x_BFCHW.shape[2], batch.x_BFCHW.shape[3], batch.x_BFCHW.shape[4])
     if config.run.stage.choice == "pretrain":
         return sample_clip(model, batch.cond, size, batch.sample_ids, config.flow, "eval")
-    names = ("speak_BTA", "listen_BTA", "speak_on_BF", "listen_on_BF")  # text and references stay
-    cond = replace(batch.cond, **{n: torch.cat([getattr(batch.cond, n)] * times, dim=1) for n in names})
+    cond = batch.cond.repeated(times)
     return roll(model, cond, size, batch.sample_ids, config.stream, "eval")
 
 

@@ -49,11 +49,11 @@ class Clip:
 def clip_of(loader: Loader, draw: Draw) -> Clip:
     """Read the clip that a draw stands for."""
     row, (frames, height, width), start = loader.shards[draw.sample_id], draw.bucket, loader.maker.window(draw)
-    data = loader.shards.read(row, row.members)
-    record, speech = read_record(data["json"], row.sample_id), read_sound(data["speak.flac"], row.n_frames).numpy()
+    data = loader.shards.read(row, ["mp4", "speak.flac", "json"])
+    record, speech = read_record(data["json"], row.segment_id), read_sound(data["speak.flac"], row.n_frames).numpy()
     pictures = read_video(data["mp4"], (height, width), start, frames)
-    members = [r.member for r in record.references]
-    references = [read_image(data[m], (row.height, row.width)).permute(1, 2, 0).numpy() for m in members]
+    shown = loader.shards.pictures(row, [r.member for r in record.references])
+    references = [read_image(one, (row.height, row.width)).permute(1, 2, 0).numpy() for one in shown]
     codec, at = loader.encoders.codec, start * SAMPLES_PER_FRAME
     lead = (codec.stride[0] - 1) * SAMPLES_PER_FRAME if codec.first_alone else 0
     before = np.concatenate([np.zeros(max(0, lead - at), np.float32), speech[max(0, at - lead) : at]])

@@ -42,10 +42,13 @@ def _reference_conditions(config: Config, encoders: Encoders, images: Sequence[t
     pictures = torch.stack([load_image(path, config.data.height, config.data.width) for _, path in images])
     m, L, K, off = config.model, encoders.text.length, len(images), torch.zeros(1, 1, dtype=torch.bool)
     quiet = torch.zeros(1, m.audio_steps, m.audio_width)
+    kinds, refs = [KINDS[kind] for kind, _ in images], encode_images(encoders.codec, pictures)[None]
+    more = {"given_BFCHW": refs[:, :1], "given_on_BF": ~off} if m.image_channels else {}
+    more |= {"picture_BIP": encoders.picture(pictures[:1])} if encoders.picture.width else {}
     return Conditions(
         speak_BTA=quiet, listen_BTA=quiet, speak_on_BF=off, listen_on_BF=off, text_mask_BL=off.expand(1, L),
-        text_BLD=torch.zeros(1, L, m.text_width), ref_BKCHW=encode_images(encoders.codec, pictures)[None],
-        ref_mask_BK=torch.ones(1, K, dtype=torch.bool), ref_kind_BK=torch.tensor([[KINDS[kind] for kind, _ in images]]),
+        text_BLD=torch.zeros(1, L, m.text_width), ref_BKCHW=refs,
+        ref_mask_BK=torch.ones(1, K, dtype=torch.bool), ref_kind_BK=torch.tensor([kinds]), **more,
     )  # fmt: skip
 
 

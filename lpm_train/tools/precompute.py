@@ -32,7 +32,7 @@ from lpm_train.storage import DataError
 def precompute(
     root: str | Path, name: str, encoders: Encoders, buckets: Sequence[Bucket], *, where: str | None = None,
     hop_frames: int | None = None, dtype: str = "float16", workers: int = 2,
-    report: Callable[[str, int], None] = lambda shard, n: None,
+    report: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, int]:  # fmt: skip
     """Encode the selected samples of a dataset into `precomputed/NAME/`.
 
@@ -45,7 +45,7 @@ def precompute(
         hop_frames: a window starts every so many frames; by default windows lie end to end.
         dtype: float16 halves the size; float32 keeps every bit.
         workers: threads.
-        report: called with each shard's name and its number of samples.
+        report: called with how many of the selected samples are done, and how many there are.
 
     Returns:
         counts: shards, samples, samples left as they were (kept), samples too short, bytes.
@@ -69,24 +69,36 @@ def precompute(
     ids_of: dict[str, list[str]] = {}
     for sample_id, shard in zip(shards.ids, shards.column("shard"), strict=True):
         ids_of.setdefault(shard, []).append(sample_id)
+    done, total = 0, len(wanted)
+
+    def step(n: int) -> None:
+        nonlocal done
+        if n:
+            done += n
+            report(done, total)
+
     for shard in sorted(set(wanted.column("shard"))):
         held = held_by(read_index(storage, folder, shard))  # also of another selection: they stay
         rows = [shards[i] for i in ids_of[shard] if i in wanted or i in held]
         cut = [(row, choose_bucket(row.n_frames, row.width, row.height, buckets)) for row in rows]
         items = [(row, bucket) for row, bucket in cut if bucket is not None]
         counts["too_short"] += len(cut) - len(items)
-        if all(held.get(row.sample_id) == (row.digest, bucket) for row, bucket in items):
+        if all(held.get(row.segment_id) == (row.digest, bucket) for row, bucket in items):
             counts["kept"] += len(items)
+            step(sum(row.segment_id in wanted for row in rows))
             continue
-        counts["bytes"] += _write_shard(Parts(shards, encoders), folder, shard, items, hop, np.dtype(dtype), workers)
+        step(sum(row.segment_id in wanted for row, bucket in cut if bucket is None))
+        counts["bytes"] += _write_shard(
+            Parts(shards, encoders), folder, shard, items, hop, np.dtype(dtype), workers,
+            lambda ids: step(sum(i in wanted for i in ids)),
+        )  # fmt: skip
         counts["shards"], counts["samples"] = counts["shards"] + 1, counts["samples"] + len(items)
-        report(shard, len(items))
     return counts
 
 
 def _write_shard(
     parts: Parts, folder: str, shard: str, items: Sequence[tuple[Row, Bucket]], hop: int, dtype: np.dtype[Any],
-    workers: int,
+    workers: int, written: Callable[[Sequence[str]], None],
 ) -> int:  # fmt: skip
     storage, rows = parts.shards.storage, []
     with tempfile.TemporaryFile() as file, ThreadPoolExecutor(max(1, workers)) as pool:
@@ -96,8 +108,9 @@ def _write_shard(
                 some = items[start : start + 2 * workers]
                 made = pool.map(lambda i: _encode_sample(parts, i[0], i[1], hop, dtype), some)
                 for (row, bucket), members in zip(some, made, strict=True):
-                    places = [_add(tar, f"{row.sample_id}.{suffix}", data) for suffix, data in members.items()]
-                    rows.append((row.sample_id, row.digest, list(bucket), places))
+                    places = [_add(tar, f"{row.segment_id}.{suffix}", data) for suffix, data in members.items()]
+                    rows.append((row.segment_id, row.digest, list(bucket), places))
+                written([row.segment_id for row, _ in some])
         size, sink = file.tell(), io.BytesIO()
         storage.write(f"{folder}/{shard}", file)
     columns = zip(*rows, strict=True)
@@ -109,7 +122,7 @@ def _write_shard(
 def _encode_sample(parts: Parts, row: Row, bucket: Bucket, hop: int, dtype: np.dtype[Any]) -> dict[str, bytes]:
     """Encode all windows, pictures, sounds and the caption of a sample; .npy bytes by suffix."""
     try:
-        record = read_record(parts.shards.read(row, ["json"])["json"], row.sample_id)
+        record = read_record(parts.shards.read(row, ["json"])["json"], row.segment_id)
         made: dict[str, Tensor] = {}
         made["speak"], made["listen"] = parts.sounds(row)
         embedding, mask = parts.text(row)
@@ -119,7 +132,7 @@ def _encode_sample(parts: Parts, row: Row, bucket: Bucket, hop: int, dtype: np.d
         for start in window_starts(row.n_frames, bucket[0], hop):
             made[f"latents_{start}"] = parts.latents(row, bucket, start)
     except DataError as e:
-        raise DataError(f"sample {row.sample_id}: {e}") from e
+        raise DataError(f"sample {row.segment_id}: {e}") from e
     return {f"{name}.npy": _npy(x, dtype) for name, x in made.items()}
 
 

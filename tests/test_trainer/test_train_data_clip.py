@@ -86,7 +86,7 @@ def test_sound_of_exactly_the_frames_length() -> None:
 def test_states_by_frame_and_latent() -> None:
     shards = Shards(dataset())
     row = next(iter(shards))
-    record = read_record(shards.read(row, ["json"])["json"], row.sample_id)
+    record = read_record(shards.read(row, ["json"])["json"], row.segment_id)
     runs = [("speak", 0.0, 0.2), ("discard", 0.2, 0.4), ("listen", 0.4, 0.6), ("both", 0.6, 2.0)]
     changed = record.model_dump() | {
         "state": "idle",

@@ -117,11 +117,11 @@ def test_where_selects_and_a_wrong_clause_names_the_columns() -> None:
     with pytest.raises(DataError, match="none of the 24"):
         Shards(dataset(), "duration_s > 1000")
     with pytest.raises(DataError, match="not a valid condition"):
-        Shards(dataset(), "sample_id IN (SELECT content FROM read_text('/etc/hostname'))")
+        Shards(dataset(), "segment_id IN (SELECT content FROM read_text('/etc/hostname'))")
     with pytest.raises(DataError, match=r"no manifest\.parquet"):
         Shards(dataset() / "nowhere")
     with pytest.raises(DataError, match="lacks the columns"):
-        select(pq.read_table(dataset() / "manifest.parquet", columns=["sample_id"]), None)
+        select(pq.read_table(dataset() / "manifest.parquet", columns=["segment_id"]), None)
 
 
 def test_shapes_masks_and_states_of_a_batch() -> None:

@@ -79,7 +79,7 @@ def test_another_codec_other_data_or_other_buckets_are_refused(tmp_path: Path) -
     rows = pq.read_table(root / "manifest.parquet").to_pylist()
     rows[5]["caption"] = "new words"
     pq.write_table(pq.read_table(root / "manifest.parquet").from_pylist(rows), root / "manifest.parquet")
-    with pytest.raises(DataError, match=f"1 of 24 .* {rows[5]['sample_id']}"):
+    with pytest.raises(DataError, match=f"1 of 24 .* {rows[5]['segment_id']}"):
         loader(root, precomputed="a")
     precompute(root, "a", encoders(), [BUCKET])
     loader(root, precomputed="a").close()
@@ -92,7 +92,9 @@ def test_selections_add_up(tmp_path: Path) -> None:
     loader(root, precomputed="a", where="state = 'speak'").close()
     with pytest.raises(DataError, match="not in precomputed/a"):
         loader(root, precomputed="a")
-    precompute(root, "a", encoders(), [BUCKET], where="state <> 'speak'")
+    told: list[tuple[int, int]] = []
+    precompute(root, "a", encoders(), [BUCKET], where="state <> 'speak'", report=lambda *said: told.append(said))
+    assert told[-1] == (24 - n, 24 - n) and told == sorted(set(told))
     with loader(root, precomputed="a") as source:
         assert next(source).x_BFCHW.shape == (4, 4, 768, 4, 4)
     with tarfile.open(next((root / "precomputed" / "a").glob("*.tar"))) as tar:
@@ -111,7 +113,8 @@ def test_half_precision_is_near(tmp_path: Path) -> None:
 def test_commands_and_contact_sheet(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = copy(tmp_path / "d")
     assert run_precompute(str(root), name="x", **ENCODERS) == 0
-    assert "24 samples of 2 shards written" in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert "24 samples of 2 shards written" in said.out and said.err.splitlines()[-1] == "24/24 samples"
     sheet, report = tmp_path / "sheet.png", tmp_path / "report.json"
     code = run_doctor(
         str(root), sheet=str(sheet), report=str(report), precomputed="x", workers=1, batches=2, **ENCODERS
@@ -140,7 +143,7 @@ def _rewrite(root: Path, change) -> list[str]:
             for member in row["members"] if row["shard"] == shard else ():
                 data = old[member["offset"] : member["offset"] + member["size"]]
                 new = change(member["name"], data)
-                changed += [row["sample_id"]] if new != data else []
+                changed += [row["segment_id"]] if new != data else []
                 info = tarfile.TarInfo(member["name"])
                 info.size = len(new)
                 tar.addfile(info, io.BytesIO(new))
@@ -177,11 +180,11 @@ def test_sound_of_another_length_is_found(tmp_path: Path) -> None:
     wave, rate = soundfile.read(io.BytesIO(longer))
     buffer = io.BytesIO()
     soundfile.write(buffer, np.concatenate([wave, np.zeros(7)]), rate, format="FLAC")
-    _rewrite(root, lambda n, d: buffer.getvalue() if n == f"{first.sample_id}.speak.flac" else d)
+    _rewrite(root, lambda n, d: buffer.getvalue() if n == f"{first.segment_id}.speak.flac" else d)
     report = tmp_path / "r.json"
     assert run_doctor(str(root), report=str(report), workers=1, **ENCODERS) == 1
     problems = json.loads(report.read_text())["problems"]
-    assert list(problems) == [first.sample_id] and "drift apart" in problems[first.sample_id]
+    assert list(problems) == [first.segment_id] and "drift apart" in problems[first.segment_id]
 
 
 def test_a_codec_is_trained_on_a_dataset_and_used(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,10 +9,12 @@ import torch
 import train_case as case
 from torch import Tensor, nn
 
+from lpm_train.base_names import pieces
 from lpm_train.batch import Batch, Conditions, DropRates, drop_conditions
-from lpm_train.config import ConfigError, from_json, h200_1b3, override, small, to_json, toy
+from lpm_train.config import PRESETS, ConfigError, from_json, override, to_json, toy
 from lpm_train.model import DiT
 from lpm_train.rollout import roll, sample_clip
+from lpm_train.wan import make_model
 
 F64 = torch.float64
 
@@ -163,7 +165,7 @@ def test_drops_depend_on_sample_and_seed_only() -> None:
 
 
 def test_configuration_round_trip_and_errors() -> None:
-    for preset in (toy, small, h200_1b3):
+    for preset in PRESETS.values():
         assert from_json(to_json(preset())) == preset()
     changed = override(toy(), ["optim.lr=1e-4", "run.bf16=true", "run.stage=causal", "stream.window=6"])
     assert (changed.optim.lr, changed.run.bf16, str(changed.run.stage), changed.stream.window) == (
@@ -188,7 +190,13 @@ def test_configuration_round_trip_and_errors() -> None:
 
 
 def test_presets_have_the_sizes_they_name() -> None:
-    for preset, low, high in ((toy, 0.4e6, 1.2e6), (small, 1.0e8, 2.2e8), (h200_1b3, 1.1e9, 1.8e9)):
+    sizes = {"toy": (0.4e6, 1.2e6), "small": (1.0e8, 2.2e8), "h200_1b3": (1.1e9, 1.8e9)}
+    bases = {"wan_1b3": 1.419e9, "wan_5b": 5.0e9, "wan_14b": 14.29e9}  # without what is added
+    for name, preset in PRESETS.items():
+        config = preset().model
         with torch.device("meta"):
-            count = sum(p.numel() for p in DiT(preset().model).parameters())
-        assert low < count < high, f"{preset.__name__} has {count:,} parameters"
+            named = dict(make_model(config).named_parameters())
+        base = {p.ours for p in pieces(config)} if name in bases else named.keys()
+        count = sum(named[n].numel() for n in base)
+        low, high = sizes.get(name) or (0.99 * bases[name], 1.01 * bases[name])
+        assert low < count < high, f"{name} has {count:,} parameters"

@@ -15,6 +15,7 @@ import soundfile
 from lpm_train.clip import read_video
 from lpm_train.proof.synthetic import Scene, ar1, draw_scene, identity, level_of, read_factors, render, tracks
 from lpm_train.proof.synthetic_shards import encode_mp4, scene_of, write_dataset
+from schemas.members import MEMBERS, pictures
 from schemas.sample import Sample
 from schemas.tables.output import MANIFEST
 
@@ -99,12 +100,13 @@ def test_shards_have_the_pipelines_format(tmp_path: Path) -> None:
         for track in ("speak.flac", "listen.flac"):
             samples, rate = soundfile.read(io.BytesIO(members[track]), dtype="float32")
             assert rate == 48_000 and len(samples) == row["n_audio_samples"] == 16 * 1920
-        scene = scene_of(row["sample_id"], 16)
+        scene = scene_of(row["segment_id"], 16)
         assert scene.caption == row["caption"]
         video = decode(members["mp4"])
         assert video.shape == (16, 32, 32, 3) and np.abs(video.astype(int) - render(scene)).mean() < 3
-        for ref in sample.references:
-            picture = cv2.imdecode(np.frombuffer(members[ref.member], np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
+        assert tuple(members) == MEMBERS
+        for one in pictures(members, [r.member for r in sample.references]).values():
+            picture = cv2.imdecode(np.frombuffer(one, np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
             error = read_factors(np.ascontiguousarray(picture)[None]).identity[0] - scene.identity.vector()
             assert np.abs(error).max() < 0.06
 

@@ -1,0 +1,238 @@
+"""Public weights under our names, read tensor by tensor and written back: `wan:DIRECTORY` of safetensors.
+
+Wan 2.1 and 2.2 in the layout of diffusers (`config.json` beside one file or several with an index; the directory of a
+pipeline, or its `transformer`), or as first published (`WanModel`); `lpm_train.base_names` says what becomes of what.
+Any float type is read; memory holds the result and one tensor of the file. What a file has and nobody asks for is an
+error that names it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lpm_train.base_names import first_name, pieces
+from lpm_train.config import Config, ConfigError
+from lpm_train.lora import put_lora
+from lpm_train.model import DiT
+from lpm_train.wan import make_model
+
+ADDED = "openlpm_added.safetensors"  # beside an exported base: what was added to it
+WEIGHTS = "diffusion_pytorch_model"  # as diffusers calls its files
+_UNUSED = re.compile(r"\.norm_added_q\.|\.norm_q_img\.")  # in some files, and used by nobody
+_EXPERTS = (("transformer", "transformer_2"), ("high_noise_model", "low_noise_model"))
+
+Weights = Mapping[str, Tensor]
+
+
+class Files:
+    """The tensors of a directory's safetensors files, by name, read when asked for."""
+
+    def __init__(self, folder: Path) -> None:
+        """Open them.
+
+        Raises:
+            ConfigError: there are none, one that the index names is missing, or safetensors is not installed.
+        """
+        try:
+            from safetensors import SafetensorError, safe_open
+        except ImportError as e:
+            raise ConfigError(f"reading a base needs safetensors (pip install 'openlpm[encoders]'): {e}") from e
+        index = next(iter(sorted(folder.glob("*.safetensors.index.json"))), None)
+        named = json.loads(index.read_text())["weight_map"].values() if index else ()
+        files = sorted({folder / n for n in named} or set(folder.glob("*.safetensors")) - {folder / ADDED})
+        if not files:
+            raise ConfigError(f"no .safetensors in {folder}")
+        self.folder, self._of = folder, dict[str, Any]()
+        for file in files:
+            try:
+                opened = safe_open(str(file), "pt")
+            except (OSError, SafetensorError) as e:
+                raise ConfigError(f"{file} is missing or damaged: {e}") from e
+            self._of |= dict.fromkeys(list(opened.keys()), opened)  # type: ignore[no-untyped-call]
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._of
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._of)
+
+    def __getitem__(self, name: str) -> Tensor:
+        tensor: Tensor = self._of[name].get_tensor(name)
+        return tensor
+
+    @property
+    def sha256(self) -> str:
+        """Hash names, shapes and the first values of all tensors."""
+        digest = hashlib.sha256()
+        for name in sorted(self._of):
+            part = self._of[name].get_slice(name)
+            digest.update(f"{name} {part.get_dtype()} {part.get_shape()}\x1f".encode())
+            digest.update(part[:1].flatten()[:64].float().numpy().tobytes())
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A base that was found."""
+
+    weights: str  # its place, wan:DIRECTORY
+    form: Mapping[str, Any]  # fields of our `Model` that it decides
+    files: Files
+
+    def read(self, expected: DiT) -> Iterator[tuple[str, Tensor]]:
+        """Yield our weights one by one.
+
+        Raises:
+            ConfigError: the files lack a tensor, have one of another shape, or one that nobody asks for.
+        """
+        wanted, first = pieces(expected.config), "blocks.0.self_attn.q.weight" in self.files
+        names = {p.ours: tuple(map(first_name, p.theirs)) if first else p.theirs for p in wanted}
+        asked = {n for theirs in names.values() for n in theirs}
+        lacking, over = sorted(asked - set(self.files)), sorted(n for n in set(self.files) - asked)
+        if lacking or (unknown := [n for n in over if not _UNUSED.search(n)]):
+            said = f"lacks {_some(lacking)}" if lacking else f"also holds {_some(unknown)}, which no part of it reads"
+            raise ConfigError(f"{self.files.folder} is no Wan network of this form: it {said}")
+        for piece in wanted:
+            parts = [self.files[n] for n in names[piece.ours]]
+            shape = expected.get_parameter(piece.ours).shape
+            if sum(p.numel() for p in parts) != shape.numel():
+                shapes = [list(p.shape) for p in parts]
+                raise ConfigError(f"{self.files.folder}: {names[piece.ours][0]} has shape {shapes}, not {list(shape)}")
+            yield piece.ours, piece.join(parts, expected.config, shape)
+
+    def added(self) -> dict[str, Tensor]:
+        """Return what an earlier training added, where it was exported with the base."""
+        if not (self.files.folder / ADDED).is_file():
+            return {}
+        from safetensors.torch import load_file
+
+        return load_file(self.files.folder / ADDED)
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def open_base(weights: str) -> Opened:
+    """Find a base and say what network it is.
+
+    Raises:
+        ConfigError: there is no such base, or it is of a form that this network does not have.
+    """
+    kind, _, place = weights.partition(":")
+    folder = Path(place)
+    if kind != "wan" or not place:
+        raise ConfigError(f"base {weights!r}: write wan:DIRECTORY")
+    for high, low in _EXPERTS:
+        if (folder / low).is_dir():
+            raise ConfigError(
+                f"{folder} holds two experts: name {folder / high} (high noise) or {folder / low} (low noise)"
+            )
+        folder = folder / high if (folder / high).is_dir() else folder
+    try:
+        said = json.loads((folder / "config.json").read_text())
+    except (OSError, ValueError) as e:
+        raise ConfigError(f"no config.json of a Wan network in {folder}: {e}") from e
+    files = Files(folder)
+    return Opened(f"wan:{folder.absolute()}", _form(folder, said, files), files)
+
+
+def _form(folder: Path, said: Mapping[str, Any], files: Files) -> dict[str, Any]:
+    """Translate a `config.json`."""
+    cls, first = said.get("_class_name"), said.get("_class_name") == "WanModel"
+    if cls not in ("WanModel", "WanTransformer3DModel"):
+        raise ConfigError(f"{folder} holds a {cls}; a base is a WanTransformer3DModel (or WanModel)")
+    heads = said["num_heads"] if first else said["num_attention_heads"]
+    width = said["dim"] if first else heads * said["attention_head_dim"]
+    patch = tuple(said.get("patch_size", (1, 2, 2)))
+    wanted: dict[str, Any] = {
+        "freq_dim": 256, "eps": 1e-6, "cross_attn_norm": True, "pos_embed_seq_len": None, "patch": (1, *patch[1:2] * 2),
+    }  # fmt: skip
+    wanted |= {} if first else {"qk_norm": "rms_norm_across_heads"}
+    for name, value in wanted.items():
+        if (has := {**wanted, **said, "patch": patch}[name]) != value:
+            raise ConfigError(f"{folder}: {name} is {has}, and this network is built for {value} only")
+    channels = (said["out_dim"] if first else said.get("out_channels")) or said.get("in_channels", 16)
+    entries = said["in_dim"] if first else said["in_channels"]
+    picture = files["img_emb.proj.0.weight"].shape[0] if "img_emb.proj.0.weight" in files else said.get("image_dim")
+    return {
+        "kind": "wan", "channels": channels, "image_channels": entries - channels, "picture_width": picture or 0,
+        "width": width, "depth": said["num_layers"], "heads": heads, "patch": patch[1],
+        "mlp_ratio": said["ffn_dim"] / width, "theta": 10_000.0,
+        "text_width": files["text_embedding.0.weight"].shape[1] if first else said["text_dim"],
+    }  # fmt: skip
+
+
+def skeleton(config: Config) -> DiT:
+    """Make the network of a configuration without memory for its weights."""
+    with torch.device("meta"):
+        model = make_model(config.model)
+        if config.lora.rank:
+            if not config.base.weights:
+                raise ConfigError("lora.rank changes a frozen base: name one with --base wan:DIRECTORY")
+            put_lora(model, config.lora)
+            model.frozen = frozenset(p.ours for p in pieces(config.model))
+    return model
+
+
+def build(config: Config, start: Weights | None, shared: dict[str, nn.Parameter]) -> DiT:
+    """Make a model: from the weights of the stage before, else from the base, else fresh (from torch's generator).
+
+    Args:
+        config: everything.
+        start: weights; of a model with a frozen base, those that are trained. They are copied.
+        shared: the frozen weights, filled at the first call; all models made with it hold the same objects.
+
+    Raises:
+        ConfigError: the base cannot be read, or is not the one that the configuration was made with.
+    """
+    if not config.base.weights and not config.lora.rank:
+        model = make_model(config.model)
+        if start is not None:
+            model.load_state_dict(dict(start))
+        return model
+    model = skeleton(config)
+    for name, weight in (start or {}).items():
+        _set(model, name, nn.Parameter(weight.clone()))
+    if start is None or (model.frozen and not shared):
+        base = open_base(config.base.weights)
+        if base.files.sha256 != config.base.sha256:
+            raise ConfigError(f"{config.base.weights} holds other weights than this run began with")
+        for name, weight in base.read(model) if not shared else ():
+            if model.frozen:
+                shared[name] = nn.Parameter(weight, requires_grad=False)
+            else:
+                _set(model, name, nn.Parameter(weight))
+        for name, weight in base.added().items() if start is None else ():
+            _set(model, name, nn.Parameter(weight.float()))
+    for name, parameter in shared.items():
+        _set(model, name, parameter)
+    for name, p in list(model.named_parameters()):
+        if p.is_meta:
+            _set(model, name, nn.Parameter(_fresh(name, p.shape)))
+    return model
+
+
+def _set(model: nn.Module, name: str, parameter: nn.Parameter) -> None:
+    parent, _, leaf = name.rpartition(".")
+    setattr(model.get_submodule(parent), leaf, parameter)
+
+
+def _fresh(name: str, shape: torch.Size) -> Tensor:
+    """Draw what a base lacks as our own network draws it: what would change the base's function is zero."""
+    if ".norm_" in name:
+        return torch.ones(shape)
+    if name.endswith((".sound.out.weight", "ref_kind.weight", ".up", ".bias", "ref_gain_D")):
+        return torch.zeros(shape)
+    if name.endswith((".weight", ".down")):
+        return nn.init.xavier_uniform_(torch.empty(shape))
+    return torch.randn(shape) * 0.02
