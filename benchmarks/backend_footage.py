@@ -56,11 +56,12 @@ class Sound:
 
 @dataclass(frozen=True)
 class Footage:
-    """Where footage and its truth lie: composed and real, and a finished dataset of the real one."""
+    """Where footage and its truth lie: composed and real, a finished dataset of the real one, words of known times."""
 
     media: Path
     wild: Path
     dataset_dir: Path
+    words: Path | None = None
 
     @functools.cached_property
     def dataset(self) -> Dataset:

@@ -1,14 +1,15 @@
 """Every back-end of every protocol side by side: how near the truth, at what cost, and whether they agree.
 
-    python benchmarks/backends.py MEDIA_DIR WILD_DIR DATASET [--only PROTOCOL ...] [--json FILE]
+    python benchmarks/backends.py MEDIA_DIR WILD_DIR DATASET [--words FOLDER] [--only PROTOCOL ...] [--json FILE]
 
 The protocols and their back-ends are those that the stages declare, so none can be left out: where weights or a
 package are missing, or where nothing is known to hold a back-end against, the table says so. WILD_DIR holds real
-conversations with truth made by hand, DATASET a finished dataset of them, MEDIA_DIR composed footage. Every back-end
-runs in a process of its own. `cpu_s_per_s`: CPU seconds a second of sound or picture that it was given (a picture every
-2 s counts for 2 s; a portrait for 1 s); `peak_rss_mib`: of the process, what it reads included. `agree`: share of
-equal answers of two back-ends to the same questions. `--only` keeps what the file holds of the other protocols. For
-every back-end run it by `.venv-full/bin/python` (`make setup-full`).
+conversations with truth made by hand, DATASET a finished dataset of them, MEDIA_DIR composed footage, FOLDER spoken
+words of known times (`word_truth.py`). Every back-end runs in a process of its own. `cpu_s_per_s`: CPU seconds a
+second of sound or picture that it was given (a picture every 2 s counts for 2 s; a portrait for 1 s); `peak_rss_mib`:
+of the process, what it reads included. `agree`: share of equal answers of two back-ends to the same questions.
+`--only` keeps what the file holds of the other protocols. For every back-end run it by `.venv-full/bin/python` (`make
+setup-full`).
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 
 import backend_picture as picture
 import backend_sound as sound
+import backend_words as words
 import record
 from backend_footage import Footage, Tried
 
@@ -54,13 +56,13 @@ CASES: dict[str, Case] = {
     "PortraitEmbedder": lambda part, footage, _: picture.portrait_embedder(part, footage),
     "ActiveSpeaker": lambda _, footage, choice: picture.active_speaker(footage, choice),
     "LipSync": lambda _, footage, choice: picture.lip_sync(footage, choice),
+    "Transcriber": lambda part, footage, _: words.transcriber(part, footage.words),
+    "Aligner": lambda part, footage, _: words.aligner(part, footage.words),
 }
 
 UNKNOWN = {
-    "SourceSeparator": "none ships",
+    "SourceSeparator": "a network of one's own, and none here",
     "Verifier": "a served model, which is not here",
-    "Transcriber": "word_times.py, against known words",
-    "Aligner": "word_times.py, against known words",
     "Captioner": "rules have no rival here: the other is a served model",
     "ImageTextEmbedder": "a model of one's own, and none here",
     "VectorScorer": "a head of one's own, and none here",
@@ -135,13 +137,14 @@ def main() -> None:
     parser.add_argument("media", type=Path)
     parser.add_argument("wild", type=Path)
     parser.add_argument("dataset", type=Path)
+    parser.add_argument("--words", type=Path, help="what word_truth.py wrote")
     parser.add_argument("--only", nargs="*", default=[])
     parser.add_argument("--one", nargs=3, metavar=("PROTOCOL", "SETTING", "CHOICE"), help="in this process")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
-    where = [str(args.media), str(args.wild), str(args.dataset)]
+    where = [str(args.media), str(args.wild), str(args.dataset), *(["--words", str(args.words)] if args.words else [])]
     if args.one:
-        result = one(*args.one, Footage(args.media, args.wild, args.dataset))
+        result = one(*args.one, Footage(args.media, args.wild, args.dataset, args.words))
         sys.stdout.write("\n" + json.dumps(result) + "\n")
         return
     before = (

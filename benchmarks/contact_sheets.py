@@ -28,7 +28,10 @@ from sheet_drawing import BAD, GOOD, PLAIN, Image, Tile, row, write_pages
 
 from curation import Dataset
 from curation.media.encode import decode_jpeg
+from curation.pack.samples import named
 from schemas import tables as t
+from schemas.members import pictures
+from schemas.tables.people import ReferenceRow
 
 
 @dataclass(frozen=True)
@@ -57,8 +60,9 @@ def sheets(dataset: Dataset) -> Iterator[Sheet]:
         shard = f"shards/{entry['shard']}"
         data = {m["name"]: dataset.store.read(shard, m["offset"], m["size"]) for m in entry["members"]}
         suffix = {name.partition(".")[2]: content for name, content in data.items()}
-        pictures = {n: decode_jpeg(c) for n, c in suffix.items() if n.startswith("ref_")}
-        yield Sheet(json.loads(suffix["json"]), first_middle_last(suffix["mp4"]), pictures)
+        facts = json.loads(suffix["json"])
+        shown = {n: decode_jpeg(c) for n, c in pictures(suffix, [r["member"] for r in facts["references"]]).items()}
+        yield Sheet(facts, first_middle_last(suffix["mp4"]), shown)
 
 
 def first_middle_last(mp4: bytes) -> tuple[Image, Image, Image]:
@@ -132,11 +136,15 @@ def judge(dataset: Dataset, media: Path) -> dict[tuple[str, str], bool]:
             by_track.setdefault(p.track, []).append(p)
     out: dict[tuple[str, str], bool] = {}
     segments = {r["segment_id"]: r for r in dataset.table(t.SEGMENTS).to_pylist()}
-    for r in dataset.table(t.REFERENCES).to_pylist():
-        track = segments[r["segment_id"]]["track_id"]
-        seen = at.get((r["ref_track_id"], r["ref_k"])) or shown.get(r["ref_track_id"])
-        if track in shown and seen is not None:
-            out[r["segment_id"], f"ref_{r['kind']}_{r['n']}.jpg"] = seen == shown[track]
+    of_segment: dict[str, list[ReferenceRow]] = {}
+    for r in t.REFERENCES.rows(dataset.table(t.REFERENCES)):
+        of_segment.setdefault(r.segment_id, []).append(r)
+    for segment_id, mine in of_segment.items():
+        track = segments[segment_id]["track_id"]
+        for name, r in named(mine):
+            seen = at.get((r.ref_track_id, r.ref_k)) or shown.get(r.ref_track_id)
+            if track in shown and seen is not None:
+                out[segment_id, name] = seen == shown[track]
     for name, s in segments.items():
         mine = [p for p in by_track.get(s["track_id"], []) if s["start_s"] <= p.k / 25 < s["end_s"]]
         state = "speak" if s["state"] == "both" else s["state"]

@@ -48,12 +48,13 @@ from lpm_train.proof.synthetic_shards import write_dataset
 from lpm_train.shards import Shards
 from lpm_train.text import HashedWords
 from lpm_train.tools.precompute import precompute
+from schemas.members import pictures
 from schemas.tables.performance import CaptionRow
 
 RESULT = Path(__file__).resolve().parent / "results" / "loader.json"
-SIZES = {"listen.flac": 2_000, "mp4": 550_000, "speak.flac": 60_000, "json": 8_000} | {
-    f"ref_view_{i}.jpg": 20_000 for i in range(4)
-}
+SIZES = {
+    "mp4": 550_000, "speak.flac": 60_000, "listen.flac": 2_000, "json": 8_000, "ref.jpg": 20_000, "refs.tar": 60_000,
+}  # fmt: skip
 BUCKET = (32, 32, 32)
 
 
@@ -73,7 +74,7 @@ def write_bytes(root: Path, samples: int, scale: float = 1.0, per_shard: int = 6
                     offset = tar.offset - -(-info.size // 512) * 512
                     members.append({"name": info.name, "offset": offset, "size": info.size})
                 rows.append({
-                    "sample_id": key, "identity_id": "p", "state": "speak", "caption": "", "width": 512, "height": 512,
+                    "segment_id": key, "identity_id": "p", "state": "speak", "caption": "", "width": 512, "height": 512,
                     "n_frames": 100, "n_audio_samples": 192_000, "shard": shard, "members": members,
                 })  # fmt: skip
     pq.write_table(pa.Table.from_pylist(rows), root / "manifest.parquet")
@@ -175,8 +176,8 @@ def decode_like_the_loader(sample: dict[str, Any], encoders: Encoders) -> None:
     for name in ("speak.flac", "listen.flac"):
         encoders.audio(read_sound(sample[name], record.video.n_frames), 48_000)
     encoders.text([record.performance[CaptionRow.caption]])
-    for reference in record.references[:4]:
-        encode_images(encoders.codec, to_unit(read_image(sample[reference.member], BUCKET[1:]))[None])
+    for one in pictures(sample, [r.member for r in record.references[:4]]).values():
+        encode_images(encoders.codec, to_unit(read_image(one, BUCKET[1:]))[None])
 
 
 def whole_path(root: Path, rounds: int) -> dict[str, Any]:

@@ -350,7 +350,7 @@ def manifest(dataset: Dataset, policy_id: str) -> pa.Table:
     taken = {name: kept[name].combine_chunks() for name in kept.column_names if name != "segment_id"}
     members = [[{"name": f"x.{kind}", "offset": 512, "size": 1000} for kind in ("json", "mp4")]] * kept.num_rows
     return filled(
-        t.MANIFEST, kept.num_rows, sample_id=kept["segment_id"].combine_chunks(), **taken, duration_s=SEGMENT_S,
+        t.MANIFEST, kept.num_rows, segment_id=kept["segment_id"].combine_chunks(), **taken, duration_s=SEGMENT_S,
         split="train", members=members, shard="train-000000.tar", annotators="{}", policy_id=policy_id, fps=25.0,
         n_frames=100, identity_id="p-0",
     )  # fmt: skip

@@ -1,14 +1,14 @@
 """Search by vectors in made manifests: seconds and memory of `lpm search`, and of an index beside it.
 
-    python benchmarks/search.py [--samples 10000 100000 1000000] [--pairs 30000] [--index 100000] [--json FILE]
+    python benchmarks/search.py [--samples 10000 100000 1000000] [--pairs 30000] [--index 30000] [--json FILE]
 
 Each manifest holds vectors of 512 numbers in clusters of about fifty, as clips of one scene lie. `exact` is what the
 command does: DuckDB over the Parquet file, in a process of its own; `first_s` is its first search, with the opening of
 the dataset, `again_s` the median of four more with other vectors, `cpu_s` the median of CPU seconds on all cores, and
 `peak_rss_mib` the most memory that it held. `pairs` is `--duplicates`, whose time grows with the square of the samples:
-it is measured up to `--pairs` of them. `index` is a graph (HNSW) by faiss, where faiss-cpu is installed and up to
-`--index` samples: the time to build it, its size, the time to load it and to search, and the share of the ten nearest
-that it finds.
+it is measured up to `--pairs` of them. `index` is that of `lpm search --index`, from `--index` samples on: CPU seconds
+to build it, its size, and by the number of cells looked through CPU seconds of a search in a process of its own and the
+share of the ten nearest that it finds; `pays_after` is how many searches make good its building.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import record
 
-from curation import search
+from curation import search, search_index
 from curation.dataset import Dataset
 from curation.search import Among, Wanted
 from curation.storage.store import Store, table_file
@@ -58,7 +58,7 @@ def write(folder: Path, samples: int) -> None:
             ids = [f"{i // 20:016x}-t0000-{i:09d}" for i in range(first, first + n)]
             flat = pa.array(vectors(samples, first, n).ravel())
             own = {
-                "sample_id": pa.array(ids),
+                "segment_id": pa.array(ids),
                 "source_id": pa.array([i[:16] for i in ids]),
                 "state": pa.array([("speak", "listen", "idle")[i % 3] for i in range(n)]),
                 "caption": pa.array(
@@ -96,36 +96,34 @@ def pairs(folder: Path) -> dict[str, Any]:
     return {"seconds": round(time.perf_counter() - started, 1), "cpu_s": round(time.process_time(), 1)}
 
 
-def index(folder: Path, samples: int) -> dict[str, Any]:
-    """Build an index of a manifest's vectors, and search it."""
-    import faiss
-
-    rows = pq.read_table(folder / table_file(MANIFEST), columns=["vector"])
-    everything = np.concatenate([np.asarray(c.flatten()) for c in rows["vector"].chunks]).reshape(samples, SIZE)
-    started = time.perf_counter()
-    graph = faiss.IndexHNSWFlat(SIZE, 32, faiss.METRIC_INNER_PRODUCT)
-    graph.add(everything)
-    built_s, built_cpu_s = time.perf_counter() - started, time.process_time()
-    file = folder / "index.faiss"
-    faiss.write_index(graph, str(file))
-    started = time.perf_counter()
-    graph = faiss.read_index(str(file))
-    loaded_s = time.perf_counter() - started
-    graph.hnsw.efSearch = 64
-    asked = vectors(samples, 0, 200) + 0.02
-    started = time.perf_counter()
-    _, found = graph.search(asked, 10)
-    each_s = (time.perf_counter() - started) / len(asked)
-    truth = np.argsort(-(asked @ everything.T), axis=1)[:, :10]
-    recall = float(np.mean([len(set(a) & set(b)) / 10 for a, b in zip(found.tolist(), truth.tolist(), strict=True)]))
+def build(folder: Path) -> dict[str, Any]:
+    """Build the index of a manifest."""
+    made = search_index.build(Dataset(folder))
+    cpu_s = time.process_time()
     return {
-        "build_s": round(built_s, 1),
-        "build_cpu_s": round(built_cpu_s, 1),
-        "mib": round(file.stat().st_size / 2**20),
-        "load_s": round(loaded_s, 2),
-        "search_ms": round(1000 * each_s, 2),
-        "recall_10": round(recall, 3),
+        "build_cpu_s": round(cpu_s, 1),
+        "cells": len(made.centres),
+        "mib": round((folder / search_index.CELLS).stat().st_size / 2**20),
     }
+
+
+def index(folder: Path, samples: int) -> dict[str, Any]:
+    """Search a manifest by its index, through so many cells: CPU seconds, and what of the ten nearest is found."""
+    out: dict[str, Any] = {}
+    asked = vectors(samples, 0, 5 if samples > 100_000 else 20) + 0.02
+    true = [search.nearest(Dataset(folder), Wanted(v, MODEL), Among(), 10)["segment_id"].to_pylist() for v in asked]
+    for probes in (32, 64, 128):
+        used, hit = [], []
+        for vector, wanted in zip(asked, true, strict=True):
+            before_s = time.process_time()
+            dataset = Dataset(folder)
+            opened = search_index.opened(dataset)
+            assert opened is not None
+            found = search_index.nearest(dataset, opened, Wanted(vector, MODEL), Among(), 10, probes)
+            used.append(time.process_time() - before_s)
+            hit.append(len(set(found["segment_id"].to_pylist()) & set(wanted)) / 10)
+        out[f"{probes}_cells"] = {"cpu_s": round(median(used), 3), "recall_10": round(float(np.mean(hit)), 3)}
+    return {**out, "asked": len(asked)}
 
 
 def measured(what: str, folder: Path, samples: int) -> dict[str, Any]:
@@ -141,6 +139,7 @@ def one(what: str, folder: Path, samples: int) -> None:
     found = {
         "exact": lambda: exact(folder, samples),
         "pairs": lambda: pairs(folder),
+        "build": lambda: build(folder),
         "index": lambda: index(folder, samples),
     }
     out = found[what]()
@@ -153,7 +152,7 @@ def main() -> None:
     parser: argparse.ArgumentParser = record.parser(__doc__)
     parser.add_argument("--samples", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
     parser.add_argument("--pairs", type=int, default=30_000)
-    parser.add_argument("--index", type=int, default=100_000)
+    parser.add_argument("--index", type=int, default=30_000)
     parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
@@ -171,8 +170,11 @@ def main() -> None:
             }
             if samples <= args.pairs:
                 row["pairs"] = measured("pairs", Path(folder), samples)
-            if samples <= args.index:
-                row["index"] = measured("index", Path(folder), samples)
+            if samples >= args.index:
+                built = measured("build", Path(folder), samples)
+                row["index"] = {"build": built, "search": measured("index", Path(folder), samples)}
+                gained = row["exact"]["cpu_s"] - row["index"]["search"][f"{search_index.PROBES}_cells"]["cpu_s"]
+                row["index"]["pays_after"] = round(built["build_cpu_s"] / gained) if gained > 0 else None
         result["samples"][str(samples)] = row
         print(samples, json.dumps(row), flush=True)
     record.write(args.json, result)

@@ -94,7 +94,7 @@ def sync_errors(dataset: Dataset, truths: Mapping[str, Truth]) -> dict[str, floa
 def defects(dataset: Dataset, truths: Mapping[str, Truth]) -> dict[str, Any]:
     """Return which known defects were caught by a rule that stands for them, or left out by every kept clip's crop."""
     outcome = {r["unit_id"]: r for r in dataset.table(t.DECISIONS).to_pylist() if r["unit"] == "sources"}
-    kept = [r["sample_id"] for r in dataset.table(t.MANIFEST, ["sample_id"]).to_pylist()]
+    kept = [r["segment_id"] for r in dataset.table(t.MANIFEST, ["segment_id"]).to_pylist()]
     plans = [r for r in dataset.table(t.CLIP_PLANS).to_pylist() if r["segment_id"] in set(kept)]
     out: dict[str, str] = {}
     for source, truth in truths.items():

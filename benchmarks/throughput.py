@@ -88,12 +88,14 @@ def measure(path: Path, pairs: int) -> dict[str, Any]:
             rows[value.stage][1] += value.cpu_s
 
     with tempfile.TemporaryDirectory(prefix="openlpm-throughput-") as scratch:
-        job = Job(f"{scratch}/dataset", resolve(catalog.workflow("conversation")), catalog.policy("default"))
+        job = Job(
+            f"{scratch}/dataset", resolve(catalog.workflow("conversation")), catalog.policy("default"), in_process=True
+        )
         preflight(job.stepper(), job.pipeline.stages)  # weights in the page cache, libraries imported
         whole = timed(lambda: run(job, LocalEngine(), expand([str(path)]), packer=pack, event=event))
         source = Dataset(job.store_uri).table(t.SOURCES).to_pylist()[0]
         faces = Dataset(job.store_uri).table(t.FACE_FRAMES, ["k"]).num_rows
-        samples = Dataset(job.store_uri).table(t.MANIFEST, ["sample_id"]).num_rows
+        samples = Dataset(job.store_uri).table(t.MANIFEST, ["segment_id"]).num_rows
     rows["whole workflow, models loaded"] = list(whole)
     floor, real = rows["decode (floor)"][1], source["duration_s"]
     ratios = [scan / bare for scan, bare in zip(scans, decodes, strict=True)]
@@ -129,7 +131,9 @@ def long_source(path: Path, minutes: float, policy: str) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="openlpm-long-") as scratch:
         source = Path(scratch) / f"long{path.suffix}"
         loop_video(path, source, minutes * 60.0)
-        job = Job(f"{scratch}/dataset", resolve(catalog.workflow("conversation")), catalog.policy(policy))
+        job = Job(
+            f"{scratch}/dataset", resolve(catalog.workflow("conversation")), catalog.policy(policy), in_process=True
+        )
         stages: dict[str, float] = defaultdict(float)
         peak: dict[str, float] = {}
 

@@ -20,7 +20,7 @@ import numpy as np
 import record
 from accuracy import finished
 from found_tracks import FoundTracks, found_tracks
-from label_truth import label_truth, machine_timeline
+from label_truth import label_truth, machine_tables
 from points import points
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
@@ -64,7 +64,9 @@ def examples(dataset: Dataset, media: Path | None) -> dict[str, tuple[Any, Any, 
         truth = file_truth(given[sid], found[sid]) if sid in given else {}
         truth |= label_truth([x for x in labels if x.source_id == sid], mine)
         labelled = any(x.source_id == sid for x in labels)  # then the stored timeline holds human states
-        rows = machine_timeline(dataset, sid) if labelled else [r for r in runs if r.source_id == sid]
+        rows = [r for r in runs if r.source_id == sid]
+        if labelled:
+            rows = t.TIMELINE.rows(machine_tables(dataset, sid)[t.TIMELINE])
         rules = {(r.track_id, k): r.state for r in rows for k in grid_range(Interval(r.start_s, r.end_s))}
         if not truth:
             continue

@@ -42,7 +42,7 @@ def test_pages_of_a_packed_sample(tmp_path: Path) -> None:
     store.write_json("dataset.json", {"format": FORMAT_VERSION, "name": "openlpm"})
     store.write("shards/train-000000.tar", tar.getvalue())
     members = [{"name": n, "offset": o, "size": s} for n, o, s in index]
-    entry = table_row(t.MANIFEST, sample_id=SAMPLE, shard="train-000000.tar", members=members)
+    entry = table_row(t.MANIFEST, segment_id=SAMPLE, shard="train-000000.tar", members=members)
     store.write_table(table_file(t.MANIFEST), t.MANIFEST, t.MANIFEST.from_rows([entry]))
     pages = write_sheets(Dataset(store.uri), tmp_path / "out", {(SAMPLE, "ref_global_0.jpg"): True})
     assert [p.name for p in pages] == ["references-001.jpg", "clips-001.jpg", "captions-001.jpg"]

@@ -1,0 +1,56 @@
+"""What a second of video costs, for `lpm plan`: from finished runs, and how well one set of footage foretells another.
+
+    python benchmarks/rates.py DATASET [OTHER] [--name FILE]
+
+DATASET was made by `lpm run` in one run or several; its rates are written to FILE (`workflows/rates/WORKFLOW.json` is
+what ships). With OTHER, made by the same workflow and policy of other footage, each one's work is also estimated by the
+other's rates and held against what its log says: a plan's error on footage that it has not seen.
+"""
+
+from __future__ import annotations
+
+import datetime
+import os
+import platform
+from pathlib import Path
+
+import record
+
+from curation import Dataset
+from curation.plan.estimate import estimate
+from curation.plan.rates import Rates, measured
+from curation.plan.survey import Survey
+
+
+def main() -> None:
+    parser = record.parser(__doc__)
+    parser.add_argument("dataset")
+    parser.add_argument("other", nargs="?")
+    parser.add_argument("--name", type=Path)
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args()
+    today = datetime.date.today().isoformat()
+    here = (
+        f"measured {today} on {os.cpu_count()} shared cores, {platform.machine()}, Python {platform.python_version()}"
+    )
+    mine = measured(Dataset(args.dataset), here)
+    if args.name:
+        args.name.write_text(record.as_json(mine.model_dump(mode="json")), encoding="utf-8")
+    result = {**record.today_here(), "rates": mine.model_dump(mode="json")}
+    if args.other:
+        theirs = measured(Dataset(args.other), here)
+        result["foretold"] = [foretold(mine, theirs), foretold(theirs, mine)]
+    print(record.as_json(result))
+    record.write(args.json, result)
+
+
+def foretold(rates: Rates, true: Rates) -> dict[str, float]:
+    """Return the CPU seconds that one set's rates foretell for the other, and what they really were."""
+    there = Survey(true.sources, 0, true.sources, 0, true.video_s, 0.0)
+    said = estimate(there, rates, 120.0).total_s
+    took = sum(r.cpu_s for r in true.stages) * true.video_s
+    return {"foretold_cpu_s": round(said), "took_cpu_s": round(took), "ratio": round(said / took, 3)}
+
+
+if __name__ == "__main__":
+    main()
