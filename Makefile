@@ -45,7 +45,7 @@ models: setup
 	@$(BIN)/lpm models fetch
 
 demo: setup
-	@bash workflows/demo.sh $(BIN)/lpm
+	@$(BIN)/lpm demo
 
 toy: setup
 	@$(BIN)/python -m lpm_train.proof.toy build/toy
@@ -54,7 +54,7 @@ test: models
 	@$(BIN)/pytest -n 2 --dist loadfile
 
 test-slow: models
-	@$(BIN)/pytest -m slow
+	@$(BIN)/pytest -m slow -n 2 --dist loadfile
 
 # What needs the full set; nothing is skipped there for want of a package.
 test-full: setup-full

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import urllib.request
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
@@ -62,6 +63,8 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         "AWS_DEFAULT_REGION": "us-east-1", "AWS_EC2_METADATA_DISABLED": "true",
     }.items():  # fmt: skip
         monkeypatch.setenv(name, value)
+    # The server's state is the process's: without this a bucket holds what another server of this process was given.
+    urllib.request.urlopen(urllib.request.Request(f"{endpoint}/moto-api/reset", method="POST"), timeout=30).close()
     boto3.client("s3", endpoint_url=endpoint).create_bucket(Bucket="lpm")
     yield "lpm"
     server.stop()

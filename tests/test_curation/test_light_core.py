@@ -67,7 +67,7 @@ def core(*arguments: str) -> subprocess.CompletedProcess[str]:
         (("query", "{out}", "SELECT count(*) AS n FROM segments"), "1 rows"),
         (("status", "{out}"), "kept"),
         (("explain", "{out}", "{segment}"), "outcome: kept"),
-        (("schema", "manifest"), "sample_id"),
+        (("schema", "manifest"), "segment_id"),
         (("models", "list"), "licence"),
     ],
 )

@@ -28,7 +28,7 @@ RED = Wanted(np.array([1, 0, 0], np.float32), "colours")
 
 
 def _ids(rows: object) -> list[str]:
-    return rows["sample_id"].to_pylist()  # type: ignore[index, no-any-return]
+    return rows["segment_id"].to_pylist()  # type: ignore[index, no-any-return]
 
 
 @pytest.fixture(scope="module")
@@ -75,9 +75,8 @@ def test_references_are_found_once_whatever_the_samples_that_they_stand_beside(t
     red, blue = (shown(*c)["vector"] for c in ((1, 0, 0), (0, 0, 1)))
 
     def sample(i: str, *vectors: list[float] | None) -> dict[str, object]:
-        names = ["mp4", "json", *(f"ref_view_{n}.jpg" for n in range(len(vectors)))]
-        members = [{"name": f"{i}.{name}", "offset": 0, "size": 1} for name in names]
-        return {**shown(0, 1, 0), "identity_id": "p", "members": members, "reference_vectors": list(vectors)}
+        names = ["ref.jpg", "ref_view_1.jpg"][: len(vectors)]
+        return {**shown(0, 1, 0), "identity_id": "p", "reference_names": names, "reference_vectors": list(vectors)}
 
     ids = [f"{A}-t0-0", f"{A}-t0-1", f"{B}-t0-0"]
     samples = {ids[0]: sample(ids[0], blue, red), ids[1]: sample(ids[1], red), ids[2]: sample(ids[2], None)}
@@ -85,7 +84,7 @@ def test_references_are_found_once_whatever_the_samples_that_they_stand_beside(t
     rows = finder.nearest_references(dataset, RED, Among(), 9).to_pylist()
     assert [(r["member"], r["n_samples"]) for r in rows] == [
         (f"{ids[0]}.ref_view_1.jpg", 2),
-        (f"{ids[0]}.ref_view_0.jpg", 1),
+        (f"{ids[0]}.ref.jpg", 1),
     ]
     assert [r["similarity"] for r in rows] == pytest.approx([1, 0], abs=1e-4)
 
@@ -93,7 +92,7 @@ def test_references_are_found_once_whatever_the_samples_that_they_stand_beside(t
 def test_near_duplicates_are_of_different_sources(dataset: Dataset) -> None:
     rows = finder.near_duplicates(dataset, 0.99, Among(), 9).to_pylist()
     pairs = [(f"{A}-t0-0", f"{B}-t0-1"), (f"{A}-t0-1", f"{B}-t0-1")]
-    assert [(r["sample_id"], r["other_id"]) for r in rows] == pairs
+    assert [(r["segment_id"], r["other_id"]) for r in rows] == pairs
     assert rows[0]["similarity"] > rows[1]["similarity"] > 0.99
     assert finder.near_duplicates(dataset, 0.99, Among(), 1).num_rows == 1
     assert finder.near_duplicates(dataset, 0.99, Among("listen"), 9).num_rows == 0

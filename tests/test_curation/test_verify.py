@@ -22,6 +22,7 @@ from curation.storage.store import Store, parquet_bytes, table_file
 from curation.verify import joins, verify
 from curation.verify.few import NAMED, Few
 from curation.verify.files import changed
+from curation.verify.root import Root
 from schemas import tables as t
 from schemas.table import Table
 
@@ -64,7 +65,7 @@ def test_files_that_are_gone_or_changed_are_named(tmp_path: Path, gathered: bool
     if gathered:
         assert compaction.tidy(store, min_files=2).written == 2 and not (tmp_path / tracks).exists()
     assert dict(store.digests(names)) == {n: store.sha256(n) for n in names}
-    assert list(changed(Dataset(str(tmp_path)))) == []
+    assert [f.what for f in changed(Dataset(str(tmp_path)), Root())] == []
     if gathered:
         _rewrite(store, tracks)
     else:
@@ -72,7 +73,7 @@ def test_files_that_are_gone_or_changed_are_named(tmp_path: Path, gathered: bool
     store.delete(shots)
     store.write("clips/bucket=00/0000000000000001.tar", b"others")
     (tmp_path / "clips/bucket=00/0000000000000002.tar").unlink()
-    assert list(changed(Dataset(str(tmp_path)))) == [
+    assert [f.what for f in changed(Dataset(str(tmp_path)), Root())] == [
         "clips/bucket=00/0000000000000001.tar changed since stage tracks wrote it; delete it and run `lpm run` again",
         "clips/bucket=00/0000000000000002.tar is gone; run `lpm run` again to make it",
         f"{shots} is gone; run `lpm run` again to make it",
@@ -106,7 +107,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def out(made: Path, tmp_path: Path) -> Path:
     out = Path(shutil.copytree(made, tmp_path / "out"))
     kept = decided(out).filter((pc.field("unit") == "segments") & (pc.field("outcome") == "kept"))
-    rows = [filled(t.MANIFEST, sample_id=r["unit_id"], source_id=r["source_id"]) for r in kept.to_pylist()]
+    rows = [filled(t.MANIFEST, segment_id=r["unit_id"], source_id=r["source_id"]) for r in kept.to_pylist()]
     Store(str(out)).write_table(table_file(t.MANIFEST), t.MANIFEST, t.MANIFEST.from_rows(rows))
     return out
 
@@ -126,7 +127,7 @@ def rewrite(out: Path, table: Table[Any], change: Callable[[pa.Table], pa.Table]
 
 def test_every_kept_segment_is_packed_and_no_other(out: Path) -> None:
     assert conservation(out) == []
-    packed = sorted(Dataset(str(out)).table(t.MANIFEST)["sample_id"].to_pylist())
+    packed = sorted(Dataset(str(out)).table(t.MANIFEST)["segment_id"].to_pylist())
     assert len(packed) == SOURCES
     rewrite(out, t.MANIFEST, lambda rows: rows.slice(0, 0))
     lines = [f"kept segment {i} is in no shard; run `lpm pack`" for i in packed[:NAMED]]
@@ -137,7 +138,7 @@ def test_every_kept_segment_is_packed_and_no_other(out: Path) -> None:
 
 def test_a_lost_unit_and_a_lost_reason_are_found(out: Path) -> None:
     whole = decided(out)
-    sample = Dataset(str(out)).table(t.MANIFEST)["sample_id"][0].as_py()
+    sample = Dataset(str(out)).table(t.MANIFEST)["segment_id"][0].as_py()
     rewrite(out, t.DECISIONS, lambda rows: rows.filter(pc.field("unit_id") != sample))
     assert conservation(out) == [
         "unaccounted for: 1 segments", f"sample {sample} is in a shard but not kept; run `lpm pack`",
@@ -207,7 +208,7 @@ def test_a_person_is_in_one_split_or_withheld(tmp_path: Path) -> None:
     )  # fmt: skip
     ids = [f"{HERE}-{i}" for i in range(6)]
     rows = [
-        filled(t.MANIFEST, sample_id=i, source_id=HERE, identity_id=p, split=s)
+        filled(t.MANIFEST, segment_id=i, source_id=HERE, identity_id=p, split=s)
         for i, (p, s) in zip(ids, ((p, s) for p, both in people.items() for s in both), strict=True)
     ]
     store.write_table(table_file(t.MANIFEST), t.MANIFEST, t.MANIFEST.from_rows(rows))

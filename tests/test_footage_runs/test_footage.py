@@ -9,6 +9,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import soundfile
 import webdataset
@@ -34,7 +36,7 @@ def dataset(media: Path, tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 
 def states_of(dataset: Dataset) -> dict[str, set[str]]:
-    rows = dataset.query("SELECT name, state FROM manifest JOIN inputs USING (source_id)").fetchall()
+    rows = dataset.query("SELECT i.name, state FROM manifest JOIN inputs i USING (source_id)").fetchall()
     out: dict[str, set[str]] = {}
     for name, state in rows:
         out.setdefault(name.removesuffix(".mp4"), set()).add(state)
@@ -126,7 +128,7 @@ def test_samples_hold_both_audios_references_and_a_caption(dataset: Dataset) -> 
 def test_webdataset_reads_the_shards(dataset: Dataset) -> None:
     shards = sorted(str(p) for p in dataset.store.local_path("shards").glob("*.tar"))
     read = list(webdataset.WebDataset(shards, shardshuffle=False))
-    assert {s["__key__"] for s in read} == set(dataset.table(t.MANIFEST)["sample_id"].to_pylist())
+    assert {s["__key__"] for s in read} == set(dataset.table(t.MANIFEST)["segment_id"].to_pylist())
     assert all({"mp4", "speak.flac", "listen.flac", "json"} <= s.keys() for s in read)
 
 
@@ -137,9 +139,32 @@ def test_second_run_does_nothing_and_questions_are_answered(dataset: Dataset) ->
     assert "nothing to do" in result.stderr and "unchanged" in result.stdout
     assert dataset.store.read("manifest.parquet") == before
     assert "av_sync" in lpm_well("status", out).stdout
-    sample = json.loads(lpm_well("query", out, "SELECT sample_id FROM manifest LIMIT 1", "--format", "json").stdout)
-    assert "outcome: kept" in lpm_well("explain", out, sample["sample_id"]).stdout
+    sample = json.loads(lpm_well("query", out, "SELECT segment_id FROM manifest LIMIT 1", "--format", "json").stdout)
+    assert "outcome: kept" in lpm_well("explain", out, sample["segment_id"]).stdout
     assert "the dataset is whole" in lpm_well("verify", out).stdout
+
+
+def test_a_recipe_makes_the_same_shards_from_the_same_sources(dataset: Dataset, media: Path, tmp_path: Path) -> None:
+    recipe, copy, some = (tmp_path / name for name in ("recipe", "copy", "some"))
+    lpm_well("recipe", "export", dataset.store.root, "--out", str(recipe))
+    for file in recipe.rglob("*.parquet"):
+        kinds = [f.type for f in pq.read_schema(file)]
+        assert not any(pa.types.is_binary(kind) for kind in kinds), f"{file.name} holds bytes"
+    said = lpm_well("recipe", "replay", str(recipe), str(media / "*.mp4"), "--out", str(copy)).stdout
+    shards = sorted(p.name for p in dataset.store.local_path("shards").glob("*.tar"))
+    assert all((copy / "shards" / n).read_bytes() == dataset.store.read(f"shards/{n}") for n in shards), said
+    some.mkdir()
+    # Who talks in the garden is in the next three too, and the references show it; those of the logo's are of others.
+    names = [f"{n}.mp4" for n in ("talk_woman_garden", "defect_subtitles", "defect_logo", "lips_without_voice")]
+    for name in names:
+        shutil.copy(media / name, some)
+    (some / "interview_cuts.mp4").write_bytes((media / "talk_woman_studio.mp4").read_bytes() + b"x")
+    result = lpm("recipe", "replay", str(recipe), str(some), "--out", str(tmp_path / "part"))
+    assert result.returncode == 1 and "interview_cuts.mp4 is not the source" in result.stdout
+    assert "missing: " in result.stdout and "split_screen.mp4" in result.stdout
+    assert "not made: " in result.stdout and "lacks references from " in result.stdout
+    rows = Dataset(str(tmp_path / "part")).query("SELECT DISTINCT name FROM manifest ORDER BY 1").fetchall()
+    assert rows == [("defect_subtitles.mp4",), ("talk_woman_garden.mp4",)]
 
 
 def test_a_stricter_policy_decides_again_without_decoding(dataset: Dataset, tmp_path: Path) -> None:
@@ -173,9 +198,9 @@ def test_local_engine_gives_the_same_tables(dataset: Dataset, media: Path, tmp_p
 def test_a_forgotten_source_leaves_a_whole_dataset(dataset: Dataset, tmp_path: Path) -> None:
     out = Path(shutil.copytree(dataset.store.uri, tmp_path / "dataset"))
     gone = dataset.query("SELECT source_id FROM inputs WHERE name = 'talk_woman_garden.mp4'").fetchall()[0][0]
-    before = {i for (i,) in dataset.query("SELECT sample_id FROM manifest").fetchall()}
+    before = {i for (i,) in dataset.query("SELECT segment_id FROM manifest").fetchall()}
     said = lpm_well("forget", str(out), "talk_woman_garden.mp4", "--yes").stdout
     assert "nothing is left of them" in said and "wait for work" not in said
-    after = {i for (i,) in Dataset(str(out)).query("SELECT sample_id FROM manifest").fetchall()}
+    after = {i for (i,) in Dataset(str(out)).query("SELECT segment_id FROM manifest").fetchall()}
     assert after == {i for i in before if not i.startswith(gone)} and after != before
     assert verify(Dataset(str(out))) == []

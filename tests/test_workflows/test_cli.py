@@ -45,7 +45,10 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     ("arguments", "words"),
     [
         (("run", "{root}/none.mp4", "--out", "{root}/x"), "no such file"),
-        (("run", "{in}", "--out", "{root}/x", "--workflow", "talk"), "no workflow 'talk'; built in are: conversation"),
+        (
+            ("run", "{in}", "--out", "{root}/x", "--workflow", "talk"),
+            "no workflow 'talk'; built in are: check, conversation",
+        ),
         (("run", "{in}", "--out", "{root}/x", "--policy", "strict"), "no policy 'strict'"),
         (("run", "{in}", "--out", "{root}/x", "--set", "scan.portait_hz=2"), "did you mean"),
         (("run", "{in}", "--out", "{root}/x", "--engine", "spark"), "there are: ray, local"),
@@ -55,7 +58,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         (("query", "{out}", "FROM read_csv('/etc/passwd')"), "Permission Error"),
         (("query", "{out}", "COPY (SELECT 1) TO 'x.csv'"), "one SELECT"),
         (("query", "{out}", "SELECT 1; SELECT 2"), "one SELECT"),
-        (("query", "{out}", "SELECT 1", "--format", "xml"), "there are: table, csv, json, parquet"),
+        (("query", "{out}", "SELECT 1", "--format", "xml"), "there are: table, long, csv, json, parquet"),
         (("query", "{out}", "SELECT 1", "--format", "parquet"), "needs --out"),
         (("explain", "{out}", "nobody"), "no source, shot, track"),
         (("schema", "nothing"), "no schema"),
@@ -119,3 +122,17 @@ def test_schemas_are_json_schemas() -> None:
 def test_status_shows_the_papers_funnel(made: dict[str, Path]) -> None:
     text = lpm("status", str(made["out"])).stdout
     assert "56.82" in text and "26.11" in text and "11.52" in text and "face_size" in text
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("typed", "offered"), [("lpm ex", {"explain", "export"}), ("lpm run --work", {"--workflow"})])
+def test_the_shell_completes_commands_and_options(
+    typed: str, offered: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {
+        "_LPM_COMPLETE": "complete_bash",
+        "COMP_WORDS": typed,
+        "COMP_CWORD": str(typed.count(" ")),
+    }.items():
+        monkeypatch.setenv(name, value)
+    assert set(lpm().stdout.split()) == offered

@@ -45,18 +45,18 @@ def _found(capfd: pytest.CaptureFixture[str], *arguments: object) -> list[dict[s
 
 
 def test_words_find_what_they_name(dataset: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    assert [r["sample_id"] for r in _found(capfd, dataset, "a blue wall")] == [BLUE, RED, GREEN]
+    assert [r["segment_id"] for r in _found(capfd, dataset, "a blue wall")] == [BLUE, RED, GREEN]
     assert [r["caption"] for r in _found(capfd, dataset, "green", "--limit", 1)] == ["green"]
     assert [r["caption"] for r in _found(capfd, dataset, "red", "--state", "listen")] == ["blue", "green"]
     assert [r["caption"] for r in _found(capfd, dataset, "red", "--where", "caption LIKE '%e%n'")] == ["green"]
-    assert [r["sample_id"] for r in _found(capfd, dataset, "--like", RED, "--limit", 1)] == [BLUE]
+    assert [r["segment_id"] for r in _found(capfd, dataset, "--like", RED, "--limit", 1)] == [BLUE]
     pairs = _found(capfd, dataset, "--duplicates", "--above", 0.1)
-    assert [(r["sample_id"], r["other_id"]) for r in pairs] == [(RED, BLUE)]
+    assert [(r["segment_id"], r["other_id"]) for r in pairs] == [(RED, BLUE)]
 
 
 @pytest.mark.parametrize("text", ["red'; DROP TABLE manifest; --", 'red" OR 1=1', "red $vector ? {}", "red\n\\0"])
 def test_words_are_never_sql(dataset: Path, capfd: pytest.CaptureFixture[str], text: str) -> None:
-    assert next(r["sample_id"] for r in _found(capfd, dataset, text)) == RED
+    assert next(r["segment_id"] for r in _found(capfd, dataset, text)) == RED
 
 
 def test_every_format_of_query_is_one_here(dataset: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -76,7 +76,7 @@ def test_every_format_of_query_is_one_here(dataset: Path, tmp_path: Path, capfd:
         (["  "], "search by words, by --like SAMPLE_ID, or for --duplicates: one of the three"),
         (["red", "--duplicates"], "search by words, by --like SAMPLE_ID, or for --duplicates: one of the three"),
         (["--duplicates", "--references"], "--duplicates compares clips"),
-        (["red", "--format", "xml"], "no format 'xml'; there are: table, csv, json, parquet"),
+        (["red", "--format", "xml"], "no format 'xml'; there are: table, long, csv, json, parquet"),
         (["red", "--where", "nothing = 1"], "the manifest cannot be searched by 'nothing = 1'"),
         (["--like", "nobody"], "there is no sample 'nobody' in the manifest"),
         (["red", "--model", "elsewhere"], "ColourWords has no setting 'model'"),
@@ -114,4 +114,4 @@ def test_a_model_that_lies_elsewhere_is_known_by_its_contents(
     assert "and the model here is" in _search(capfd, tmp_path / "d", texts[0], "--model", other)[2]
     for text, sample in zip(texts, SAMPLES, strict=True):
         first = _found(capfd, tmp_path / "d", text, "--model", model)[0]
-        assert first["sample_id"] == sample and np.isclose(first["similarity"], 1, atol=1e-4)
+        assert first["segment_id"] == sample and np.isclose(first["similarity"], 1, atol=1e-4)
