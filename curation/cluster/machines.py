@@ -44,14 +44,14 @@ class Told:
 
 
 def ask_all(job: Job) -> None:
-    """Ask every living machine with CPUs, all at once.
+    """Ask every living machine with CPUs, all at once; one that dies meanwhile is left out, as later in the run.
 
     Raises:
         RunStoppedError: some do not see the dataset, or differ; the message names each with what to do.
     """
     store, number = Store(job.store_uri), secrets.token_hex(16)
     store.write(_name(job, "driver"), number.encode())
-    there = [n for n in ray.nodes() if n.get("Alive") and n["Resources"].get("CPU", 0.0) > 0]
+    there = _alive()
     asked = [
         _look.options(
             num_cpus=0, max_retries=0, scheduling_strategy=NodeAffinitySchedulingStrategy(n["NodeID"], soft=False)
@@ -59,19 +59,26 @@ def ask_all(job: Job) -> None:
         for n in there
     ]
     here = Told(socket.gethostname(), program(), _provenance(job), number)
-    told: list[Told] = []
+    told: dict[str, Told] = {}
     for node, answer in zip(there, asked, strict=True):
         try:
-            told.append(ray.get(answer))
+            told[node["NodeID"]] = ray.get(answer)
+        except ray.exceptions.TaskUnschedulableError:
+            continue  # died before it was asked: no part of this run
         except ray.exceptions.RayError as e:
-            told.append(Told(node.get("NodeManagerHostname", node["NodeID"][:8]), "", error=_line(e)))
+            if node["NodeID"] in {n["NodeID"] for n in _alive()}:
+                told[node["NodeID"]] = Told(node.get("NodeManagerHostname", node["NodeID"][:8]), "", error=_line(e))
     wrote = {name.rpartition("/")[2] for name in store.names(_folder(job))}
-    silent = {t.host for n, t in zip(there, told, strict=True) if not t.error and n["NodeID"] not in wrote}
-    wrong = [*unlike(here, told), *(f"{host} writes elsewhere: {_SHARE}" for host in sorted(silent))]
+    silent = {t.host for node_id, t in told.items() if not t.error and node_id not in wrote}
+    wrong = [*unlike(here, told.values()), *(f"{host} writes elsewhere: {_SHARE}" for host in sorted(silent))]
     for name in list(store.names(_folder(job))):
         store.delete_file(name)
     if wrong:
         raise RunStoppedError(f"not every machine can take part: {'; '.join(wrong)}")
+
+
+def _alive() -> list[Mapping[str, Any]]:
+    return [n for n in ray.nodes() if n.get("Alive") and n["Resources"].get("CPU", 0.0) > 0]
 
 
 _SHARE = "--out is to be a directory that all machines share, or an s3:// prefix"

@@ -18,6 +18,7 @@ from typing import Any, Literal
 import av
 import numpy as np
 import soundfile
+from av.error import FFmpegError
 
 from curation.media.audio import read_audio
 from curation.media.container import open_media, origin_s, read_only, require_video, timestamp
@@ -91,9 +92,13 @@ def write_clip(video: bytes, sound: F32 | None, out: Path, form: Form) -> None:
         MediaError: the clip cannot be read.
     """
     if form == "mp4":
-        with av.open(io.BytesIO(video)) as container:
-            stream = container.streams.video[0]
-            _write(out, form, _Picture.copied(stream, (p for p in container.demux(stream) if p.pts is not None)), sound)
+        try:
+            with av.open(io.BytesIO(video)) as container:
+                stream = container.streams.video[0]
+                packets = (p for p in container.demux(stream) if p.pts is not None)
+                _write(out, form, _Picture.copied(stream, packets), sound)
+        except (FFmpegError, IndexError) as e:
+            raise MediaError("decode_failed", f"a packed clip cannot be read ({e})") from e
         return
     source = out.with_suffix(".source.mp4")
     try:
@@ -104,10 +109,17 @@ def write_clip(video: bytes, sound: F32 | None, out: Path, form: Form) -> None:
 
 
 def mixed(tracks: Sequence[bytes]) -> F32 | None:
-    """Return the sounds of a packed clip (FLAC) as one, None of none."""
+    """Return the sounds of a packed clip (FLAC) as one, None of none.
+
+    Raises:
+        MediaError: one cannot be read.
+    """
     if not tracks:
         return None
-    heard = [soundfile.read(io.BytesIO(x), dtype="float32")[0] for x in tracks]
+    try:
+        heard = [soundfile.read(io.BytesIO(x), dtype="float32")[0] for x in tracks]
+    except soundfile.LibsndfileError as e:
+        raise MediaError("decode_failed", f"a packed clip's sound cannot be read ({e.error_string})") from e
     out: F32 = np.sum(heard, axis=0, dtype=np.float32)
     return out
 

@@ -36,7 +36,7 @@ class Clips:
         self._written: set[str] = set()
 
     def sample(self, row: ManifestRow) -> str | None:
-        """Write a packed clip and return its address as the page names it; None where its shard cannot be read."""
+        """Write a packed clip and return its address as the page names it; None where it cannot be read."""
 
         def make(out: Path) -> None:
             places = {member["name"].removeprefix(row.segment_id): member for member in row.members}

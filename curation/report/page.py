@@ -43,6 +43,7 @@ def render(dataset: Dataset, clips: Clips | None = None) -> str:
         "overview": content.overview(dataset),
         "distributions": content.distributions(dataset, policy) if policy else [],
         "kept": cards.kept(dataset, frames, clips, pictures),
+        "plays": clips is not None,
         "groups": groups,
         "n_out": n_out,
         "kinds": svg.KINDS,

@@ -148,6 +148,9 @@ def test_a_packed_sample_is_a_card(tmp_path: Path) -> None:
     out = made(tmp_path / "in", tmp_path / "out")
     (segment_id, *_) = [row.segment_id for row in t.MANIFEST.rows(Dataset(str(out)).table(t.MANIFEST))]
     assert f'<div class="id">{segment_id}' in render(Dataset(str(out)))
+    # The toy's clips are no media: the page says so, and is whole.
+    page = Path(write_report(Dataset(str(out)))).read_text(encoding="utf-8")
+    assert f'<div class="id">{segment_id}' in page and "The clip cannot be played" in page
 
 
 @pytest.fixture(scope="module")
