@@ -54,20 +54,20 @@ def ask_all(job: Job) -> None:
     there = _alive()
     asked = [
         _look.options(
-            num_cpus=0, max_retries=0, scheduling_strategy=NodeAffinitySchedulingStrategy(n["NodeID"], soft=False)
-        ).remote(job, n["NodeID"])
-        for n in there
+            num_cpus=0, max_retries=0, scheduling_strategy=NodeAffinitySchedulingStrategy(node_id, soft=False)
+        ).remote(job, node_id)
+        for node_id in there
     ]
     here = Told(socket.gethostname(), program(), _provenance(job), number)
     told: dict[str, Told] = {}
-    for node, answer in zip(there, asked, strict=True):
+    for (node_id, host), answer in zip(there.items(), asked, strict=True):
         try:
-            told[node["NodeID"]] = ray.get(answer)
+            told[node_id] = ray.get(answer)
         except ray.exceptions.TaskUnschedulableError:
             continue  # died before it was asked: no part of this run
         except ray.exceptions.RayError as e:
-            if node["NodeID"] in {n["NodeID"] for n in _alive()}:
-                told[node["NodeID"]] = Told(node.get("NodeManagerHostname", node["NodeID"][:8]), "", error=_line(e))
+            if node_id in _alive():
+                told[node_id] = Told(host, "", error=_line(e))
     wrote = {name.rpartition("/")[2] for name in store.names(_folder(job))}
     silent = {t.host for node_id, t in told.items() if not t.error and node_id not in wrote}
     wrong = [*unlike(here, told.values()), *(f"{host} writes elsewhere: {_SHARE}" for host in sorted(silent))]
@@ -77,8 +77,10 @@ def ask_all(job: Job) -> None:
         raise RunStoppedError(f"not every machine can take part: {'; '.join(wrong)}")
 
 
-def _alive() -> list[Mapping[str, Any]]:
-    return [n for n in ray.nodes() if n.get("Alive") and n["Resources"].get("CPU", 0.0) > 0]
+def _alive() -> dict[str, str]:
+    """Return the machines with CPUs: Ray's id -> host."""
+    there = (n for n in ray.nodes() if n.get("Alive") and n["Resources"].get("CPU", 0.0) > 0)
+    return {n["NodeID"]: n.get("NodeManagerHostname", n["NodeID"][:8]) for n in there}
 
 
 _SHARE = "--out is to be a directory that all machines share, or an s3:// prefix"
