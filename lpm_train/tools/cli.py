@@ -163,15 +163,17 @@ def evaluate(
     settings: Settings = None,
     out: Annotated[Path | None, typer.Option(help="also write the figures to this JSON")] = None,
 ) -> int:
-    """Print held-out loss by state, condition gaps, drift over 20 clip lengths, identity and lip sync of faces.
+    """Print held-out loss by state, condition gaps, drift of long streams, identity, lip sync and mouths of faces.
 
-    Faces are looked at where the pipeline's face models are here; --set eval.faces=none leaves them out.
+    Faces are looked at where the pipeline's face models are here; --set eval.faces=none leaves them out. Mouths are
+    measured where the character speaks, is silent and listens, at the lengths of --set eval.lengths, beside the data's.
     """
     from lpm_train.checkpoint import find
     from lpm_train.config import override
     from lpm_train.session import load_model
     from lpm_train.tools.evaluate import Evaluated, run_eval
     from lpm_train.tools.faces import open_faces
+    from lpm_train.tools.mouth import lines
 
     trained, model = load_model(checkpoint)
     config = override(Evaluated(**vars(trained)), settings or [])
@@ -182,7 +184,10 @@ def evaluate(
     if reader is None:
         print(f"  faces were not looked at: {missing}")
     for name, value in found.values.items():
-        print(f"  {name:28s} " + (f"{value:.4g}" if value is not None else f"null ({found.reasons[name]})"))
+        if not name.startswith(("mouth.", "data.mouth.")):
+            print(f"  {name:28s} " + (f"{value:.4g}" if value is not None else f"not measured: {found.reasons[name]}"))
+    if reader is not None:
+        print("\n".join(lines(found)))
     if out is not None:
         out.write_text(json.dumps(found.values | {"reasons": found.reasons}, indent=1) + "\n", encoding="utf-8")
     return 0
