@@ -2,8 +2,8 @@
 
 Frames are parted by the sound that drives them: `voiced` (it speaks and is heard), `silent` (nothing of it is heard,
 whoever else speaks), and `listen`, the silent frames in which somebody else is heard. A still mouth is never quite
-still to a face model, and people swallow and smile, so a figure is read beside the same figure of the clips that drove the
-generator: those carry the same noise of the same reader. Pure arithmetic; microseconds.
+still to a face model, and people swallow and smile, so a figure is read beside the same figure of the clips that drove
+the generator: those carry the same noise of the same reader. Pure arithmetic; microseconds.
 """
 
 from __future__ import annotations
