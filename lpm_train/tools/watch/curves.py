@@ -49,7 +49,7 @@ def _decades(low: float, high: float) -> list[float]:
 def chart(title: str, curves: Sequence[Curve], last_step: float, linear: bool = False) -> Markup:
     """Draw curves over steps 0 to `last_step` in one frame; those without a finite value are left out.
 
-    The axis is logarithmic where values span more than a decade, unless `linear`.
+    The axis is logarithmic where values span a factor of 20 and more, unless `linear`.
     """
     shown = [Curve(c.name, p, c.dots) for c in curves if (p := [q for q in c.points if math.isfinite(q[1])])]
     if not shown:

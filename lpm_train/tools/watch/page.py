@@ -15,6 +15,7 @@ import av
 import cv2
 import jinja2
 from jinja2 import Environment
+from markupsafe import Markup
 
 from lpm_train.config import Config, to_json
 from lpm_train.log import read_log
@@ -28,34 +29,38 @@ _TRAIN = {
 
 _LINEAR = ("Learning rate", "Samples a second")
 
-_POSTER_PX = 200  # height
+_POSTER_PX, _POSTER_QUALITY = 200, 70  # height, and that of JPEG
 
 
-def _curves(records: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[Curve]:
+def _curves(records: Sequence[Mapping[str, Any]], names: Sequence[str], dots: bool = False) -> list[Curve]:
     points = {n: [(float(r["step"]), float(r[n])) for r in records if n in r] for n in names}
-    return [Curve(n.replace("_", " "), p) for n, p in points.items() if p]
+    return [Curve(n.removeprefix("heldout_loss.").replace("_", " "), p, dots) for n, p in points.items() if p]
 
 
-def charts(records: Sequence[Mapping[str, Any]], last: int) -> list[str]:
-    """Draw all curves: losses of training and of validation, rate, norm, speed, and the other held-out figures."""
+def _chart_of(figure: str) -> str:
+    """Name the chart that a held-out figure belongs to."""
+    if not figure.startswith("heldout_loss."):
+        return "Held-out loss" if figure == "heldout_loss" else figure.replace("_", " ").capitalize()
+    return f"Held-out loss by {'noise level' if figure.startswith('heldout_loss.t0.') else 'state'}"
+
+
+def charts(records: Sequence[Mapping[str, Any]], last: int) -> list[Markup]:
+    """Draw all curves: losses of training and of validation, rate, norm, speed, and the other held-out figures.
+
+    Args:
+        records: of the log.
+        last: the step at which the axis ends.
+    """
     steps = [r for r in records if "evaluation" not in r]
     looks: list[dict[str, float]] = [{"step": r["step"], **r["evaluation"]} for r in records if "evaluation" in r]
-    drawn = [
-        chart(title if title != "Loss" else "Training loss", _curves(steps, n), last) for title, n in _TRAIN.items()
-    ]
-    names = list(dict.fromkeys(n for r in looks for n in r if n != "step"))
+    loss, rate, norm, speed = (
+        chart(title, _curves(steps, names), last, linear=title in _LINEAR) for title, names in _TRAIN.items()
+    )
     groups: dict[str, list[str]] = {}
-    for name in names:
-        kind = "by noise level" if ".t0." in name else "by state" if name.startswith("heldout_loss.") else name
-        groups.setdefault(f"Held-out loss {kind}" if kind.startswith("by ") else kind, []).append(name)
-    held = []
-    for title, members in groups.items():
-        curves = [
-            Curve(m.removeprefix("heldout_loss.") or m, [(float(r["step"]), r[m]) for r in looks if m in r], dots=True)
-            for m in members
-        ]
-        held.append(chart("Held-out loss" if title == "heldout_loss" else title, curves, last))
-    return [c for c in (drawn[0], *held[:1], *drawn[1:3], *held[1:], *drawn[3:]) if c]
+    for name in dict.fromkeys(n for r in looks for n in r if n != "step"):
+        groups.setdefault(_chart_of(name), []).append(name)
+    held = [chart(title, _curves(looks, names, dots=True), last) for title, names in groups.items()]
+    return [c for c in (loss, *held[:1], rate, norm, *held[1:], speed) if c]
 
 
 def poster(video: Path) -> str:
@@ -67,7 +72,8 @@ def poster(video: Path) -> str:
         return ""
     height = min(_POSTER_PX, picture.shape[0])
     size = round(picture.shape[1] * height / picture.shape[0]), height
-    jpeg = cv2.imencode(".jpg", cv2.resize(picture, size, interpolation=cv2.INTER_AREA))[1]
+    small = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+    jpeg = cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, _POSTER_QUALITY])[1]
     return "data:image/jpeg;base64," + base64.b64encode(jpeg.tobytes()).decode()
 
 
@@ -104,7 +110,7 @@ def page(
         "name": out.name, "stage": config.run.stage.choice, "step": step, "steps": config.run.steps,
         "charts": charts(records, max(step, 1)), "cards": [c for c in cards if c["videos"]],
         "best": best, "select": select, "first": looks.get(min(looks, default=0), {}), "last": last,
-        "config": to_json(config), "n_steps": len({s for s, _, _ in videos}),
+        "config": to_json(config),
         "samples": config.data.batch * step, "root": config.data.root, "where": config.data.where,
     }  # fmt: skip
     template = (resources.files("lpm_train.tools.watch") / "page.html.j2").read_text(encoding="utf-8")

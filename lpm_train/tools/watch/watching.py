@@ -10,13 +10,15 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from itertools import chain, groupby, zip_longest
 from pathlib import Path
+from typing import Any
 
-import numpy as np
+import av
 import torch
+from torch import Tensor
 
 from lpm_train.batch import STATES, Batch, sample_seed
 from lpm_train.config import Config, Data
@@ -26,8 +28,8 @@ from lpm_train.order import Bucket, Draw
 from lpm_train.parallel import Ranks
 from lpm_train.stage import Stage
 from lpm_train.storage import DataError
-from lpm_train.tools.clips import Clip, clip_of, decoded
-from lpm_train.tools.faces import I8, U8
+from lpm_train.tools.clips import clip_of, decoded
+from lpm_train.tools.faces import I8
 from lpm_train.tools.media import write_mp4
 from lpm_train.tools.provenance import tags, xmp_box
 from lpm_train.tools.watch.composing import mixed, side_by_side
@@ -107,7 +109,11 @@ class Watch:
         """
         self.config, self.out, self.where, self.split = config, out, where, split
         self.loader = Loader(data, encoders, seed=config.run.seed)
-        self.draws = choose(self.loader.order.samples, config.watch.clips, config.run.seed)
+        by_bucket: dict[Bucket, list[Draw]] = {}
+        for draw in choose(self.loader.order.samples, config.watch.clips, config.run.seed):
+            by_bucket.setdefault(draw.bucket, []).append(draw)
+        # Made once: a rank that could not read a clip later on would leave the others waiting for it.
+        self.batches = [(draws, Batch.cat([self.loader.maker(d) for d in draws])) for draws in by_bucket.values()]
 
     def begin(self, step: int) -> None:
         """Take over a run that stands at `step`: what was shown of later steps will be shown again."""
@@ -122,54 +128,41 @@ class Watch:
     def look(self, stage: Stage, step: int, ended: bool = False) -> None:
         """Generate the clips with the averaged weights where it is their turn, and write the page anew."""
         due = ended or step % (self.config.run.eval_every * self.config.watch.every) == 0
-        try:
-            for bucket in dict.fromkeys(d.bucket for d in self.draws) if due else ():
-                self._film(stage, step, [d for d in self.draws if d.bucket == bucket])
-            if self.where.first:
-                told, there = self._told(), [(s, n, f"{FOLDER}/{f.name}") for s, n, f in videos(self.out)]
-                with replacing(self.out / PAGE) as file:
-                    file.write(page(self.config, self.out, told, there, step).encode())
-        except (OSError, DataError) as e:
-            print(f"what the run looks like could not be shown at step {step}: {e}", flush=True)
-
-    def _film(self, stage: Stage, step: int, draws: Sequence[Draw]) -> None:
-        batch = Batch.cat([self.loader.maker(d) for d in draws])
-        latents = stage.generate(batch, "watch").float()
+        # All of them before the first is written: ranks that do not write must not wait for one that cannot.
+        latents = [stage.generate(batch, "watch").float() for _, batch in self.batches] if due else []
         if not self.where.first:
             return
-        told = {}
-        for draw, latents_FCHW, row in zip(draws, latents, range(len(draws)), strict=True):
-            clip = clip_of(self.loader, draw)
-            told[name_of(draw.sample_id)] = self._shown(draw, clip, int(batch.cond.ref_mask_BK[row].sum()))
-            with torch.no_grad():
-                pictures = decoded(self.loader.encoders.codec, latents_FCHW, len(latents_FCHW))
-                self._write(draw.sample_id, step, clip, pictures)
-        kept = {n: asdict(s) for n, s in told.items()}
-        with replacing(self.out / FOLDER / _CLIPS) as file:
-            file.write(json.dumps(self._known() | kept, indent=1).encode())
+        try:
+            for (draws, batch), made in zip(self.batches, latents, strict=False):
+                for row, draw in enumerate(draws):
+                    self._film(draw, step, made[row], int(batch.cond.ref_mask_BK[row].sum()))
+            there = [(s, n, f"{FOLDER}/{f.name}") for s, n, f in videos(self.out)]
+            with replacing(self.out / PAGE) as file:
+                file.write(page(self.config, self.out, self._clips(), there, step).encode())
+        except (OSError, DataError, av.FFmpegError) as e:
+            print(f"what the run looks like could not be shown at step {step}: {e}", flush=True)
 
-    def _write(self, sample_id: str, step: int, clip: Clip, pictures: Iterable[U8]) -> None:
-        mark = f"{self.out.name}/step_{step:08d}"
-        target = self.out / FOLDER / f"step_{step:08d}-{name_of(sample_id)}.mp4"
-        frames = side_by_side(iter(clip.frames), pictures, ("data", f"model, step {step}"))
-        with replacing(target) as file:
-            write_mp4(file, frames, mixed(clip.speech_N, clip.heard_N), crf=18, tags=tags(mark))
+    @torch.no_grad()
+    def _film(self, draw: Draw, step: int, latents_FCHW: Tensor, references: int) -> None:
+        """Write the video of one clip, and what drives it."""
+        clip, (frames, height, width) = clip_of(self.loader, draw), draw.bucket
+        name, mark = name_of(draw.sample_id), f"{self.out.name}/step_{step:08d}"
+        pictures = decoded(self.loader.encoders.codec, latents_FCHW, self.config.stream.block)
+        both = side_by_side(iter(clip.frames), pictures, ("data", f"model, step {step}"))
+        with replacing(self.out / FOLDER / f"step_{step:08d}-{name}.mp4") as file:
+            write_mp4(file, both, mixed(clip.speech_N, clip.heard_N), crf=18, tags=tags(mark))
             file.seek(0, 2)
             file.write(xmp_box(mark))
-
-    def _shown(self, draw: Draw, clip: Clip, references: int) -> Shown:
-        frames, height, width = draw.bucket
-        state = np.asarray(clip.state_T)
-        return Shown(
-            draw.sample_id, clip.caption, runs_of(state), frames / FPS, (width, height), references, self.split
+        shown = Shown(
+            draw.sample_id, clip.caption, runs_of(clip.state_T), frames / FPS, (width, height), references, self.split
         )
+        with replacing(self.out / FOLDER / _CLIPS) as file:
+            file.write(json.dumps(self._clips() | {name: asdict(shown)}, indent=1).encode())
 
-    def _known(self) -> dict[str, object]:
+    def _clips(self) -> dict[str, dict[str, Any]]:
+        """Return what drove each clip that this run has shown, by its name."""
         path = self.out / FOLDER / _CLIPS
         return dict(json.loads(path.read_text())) if path.exists() else {}
-
-    def _told(self) -> dict[str, Mapping[str, object]]:
-        return {n: s for n, s in self._known().items() if isinstance(s, dict)}
 
     def close(self) -> None:
         """Let go of the data."""
