@@ -196,11 +196,14 @@ def test_packed_footage_trains_in_every_stage_and_streams_a_video(packed: Path, 
     assert video.read_bytes().count(SOURCE_TYPE.encode()) == 2  # in the tags and in the XMP packet
     figures = tmp_path / "eval.json"
     result = lpm("train", "eval", str(tmp_path / "distill"), str(packed), "--where", "true", "--out", str(figures),
-                 "--batches", "1")  # fmt: skip
+                 "--batches", "1", "--set", "eval.lengths=[1, 2]")  # fmt: skip
     assert result.returncode == 0, result.stderr
     found = json.loads(figures.read_text())
     assert found["heldout_loss.all"] > 0 and found["data.identity.last"] < 0.6 and found["data.faces.seen"] > 0.9
     assert found["identity.last"] is None and "no face where" in found["reasons"]["identity.last"]
+    assert (
+        found["mouth.x2.voiced.motion"] is None and "a mouth was seen in" in found["reasons"]["mouth.x2.voiced.motion"]
+    )
 
 
 def _first_frame(video: Path, to: Path) -> None:
