@@ -131,7 +131,7 @@ def test_eval_measures_mouths_at_every_length(made: Path, tmp_path: Path, capsys
         found, said = json.loads(figures.read_text()), capsys.readouterr().out
         assert found["mouth.x1.silent.motion"] > 0 and found["mouth.x1.silent.motion_ratio"] > 0
         assert found["data.mouth.silent.motion"] > 0 and ("mouth.x3.silent.motion" in found["reasons"]) == bool(late)
-        assert late in said and "mouth      length              motion" in said
+        assert late in said and "mouth    length              motion" in said
 
 
 def test_optimizers_of_two_kinds_share_a_model_and_survive_a_checkpoint(made: Path) -> None:
