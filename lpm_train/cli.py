@@ -82,9 +82,10 @@ def run(
     """
     from lpm_train.session import resolve, run_stage
     from lpm_train.tools.flops import step_flops
+    from lpm_train.tools.watch.watching import watch
 
     chosen = [*(settings or []), *([f"run.stage={stage}"] if stage else [])]
-    run_stage(resolve(preset, dataset, where, chosen, out, init, base=base), out, init, teacher, step_flops)
+    run_stage(resolve(preset, dataset, where, chosen, out, init, base=base), out, init, teacher, step_flops, watch)
     return 0
 
 

@@ -237,6 +237,25 @@ class Run:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Watch:
+    """What is shown while a run trains: held-out clips on the run's page, index.html."""
+
+    every: int = 1  # evaluations between two showings; the first and the last are always shown; 0: no page
+    clips: int = 4  # held-out clips that are generated each time; 0: no page
+
+    def __post_init__(self) -> None:
+        if min(self.every, self.clips) < 0:
+            raise ConfigError(f"watch.every {self.every} and watch.clips {self.clips} must not be negative")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Log:
+    """Where numbers go besides the run's log.jsonl."""
+
+    tensorboard: bool = False  # needs the package tensorboard
+
+
+@dataclass(frozen=True, kw_only=True)
 class Data:
     """What is read, in what order, and how it becomes numbers. All but `workers` and `prefetch` decides batches."""
 
@@ -294,6 +313,8 @@ class Config:
     distill: Distill = field(default_factory=Distill)
     optim: Optim = field(default_factory=Optim)
     run: Run = field(default_factory=Run)
+    watch: Watch = field(default_factory=Watch)
+    log: Log = field(default_factory=Log)
     data: Data = field(default_factory=Data)
 
 

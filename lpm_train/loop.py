@@ -7,13 +7,12 @@ holds checkpoints, the run continues from the last. The best checkpoint is chose
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
@@ -21,11 +20,22 @@ from lpm_train import checkpoint
 from lpm_train.batch import Batch, BatchSource
 from lpm_train.checkpoint import Meta
 from lpm_train.config import Config, to_json
+from lpm_train.log import Board, Log
 from lpm_train.parallel import Ranks
 from lpm_train.stage import Criterion, Stage
 
 # Extra figures of a stage at an evaluation, for instance those read from generated pictures.
 Measure = Callable[[Any], Mapping[str, float]]
+
+
+class Watching(Protocol):
+    """What shows a run while it trains (`lpm_train.tools.watch`); every rank calls it."""
+
+    def begin(self, step: int) -> None:
+        """Take over a run that stands at `step`."""
+
+    def look(self, stage: Any, step: int, ended: bool = False) -> None:
+        """Show an evaluation, the last one where the run has `ended`."""
 
 
 class TrainingError(RuntimeError):
@@ -44,7 +54,7 @@ class Result:
 def train(
     stage: Stage, config: Config, source: BatchSource, out: Path, *, heldout: Sequence[Batch] = (),
     measure: Measure | None = None, where: Ranks | None = None, flops_per_step: float = 0.0,
-    show: Callable[[str], None] = print,
+    watch: Watching | None = None, board: Board | None = None, show: Callable[[str], None] = print,
 ) -> Result:  # fmt: skip
     """Train until the steps are done, all criteria pass, or patience ends.
 
@@ -57,6 +67,8 @@ def train(
         measure: extra figures; they may serve as `run.select` and in the stage's criteria.
         where: this rank.
         flops_per_step: model operations of a step over all ranks, for `tflops`.
+        watch: shows evaluations.
+        board: takes the log's numbers as well.
         show: where lines for people go.
 
     Raises:
@@ -72,16 +84,20 @@ def train(
     elif where.first:
         out.mkdir(parents=True, exist_ok=True)
         (out / "config.json").write_text(to_json(config))
-    log = _Log(out / "log.jsonl", where.first, meta.step)
+    log = Log(out, meta.step, where.first, board)
+    if watch:
+        watch.begin(meta.step)
 
     def figures_now() -> dict[str, float]:
         figures = stage.evaluate(heldout) | dict(measure(stage) if measure else {})
-        log.write({"step": meta.step, "evaluation": figures})
+        log.write(meta.step, figures, evaluation=True)
         return figures
 
     if meta.step == 0 and heldout:
         figures = figures_now()
         meta = replace(meta, first=figures, now=figures)
+        if watch:
+            watch.look(stage, 0)
     elif heldout:
         criteria = stage.exit_criteria(meta.first, meta.now)
     while meta.step < run.steps and stopped == "steps":
@@ -98,7 +114,7 @@ def train(
             speed["tflops"] = flops_per_step / seconds / 1e12
         if where.device.type == "cuda":
             speed["memory_gb"] = torch.cuda.max_memory_allocated() / 1e9
-        log.write({"step": meta.step, **figures, **speed})
+        log.write(meta.step, figures | speed)
         if meta.step % run.log_every == 0:
             say(f"{run.stage} {meta.step}/{run.steps}  " + _line(figures | {"samples/s": speed["samples_per_s"]}))
         better, last = False, meta.step == run.steps
@@ -113,6 +129,8 @@ def train(
                 stopped = "criteria"
             elif run.patience and meta.stale >= run.patience:
                 stopped = "patience"
+            if watch:
+                watch.look(stage, meta.step, last or stopped != "steps")
         if better or last or stopped != "steps" or meta.step % run.save_every == 0:
             meta = replace(meta, loader=dict(source.state()))
             checkpoint.save(out, stage, config, meta, run.keep)
@@ -133,18 +151,3 @@ def _compared(meta: Meta, figures: Mapping[str, float], select: str) -> tuple[Me
 
 def _line(figures: Mapping[str, float]) -> str:
     return "  ".join(f"{name} {value:.4g}" for name, value in figures.items())
-
-
-class _Log:
-    """Lines of JSON; those after the step that a run continues from are dropped."""
-
-    def __init__(self, path: Path, active: bool, step: int) -> None:
-        self.path, self.active = path, active
-        if active and path.exists():
-            whole = [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
-            path.write_text("".join(line for line in whole if json.loads(line)["step"] <= step and step))
-
-    def write(self, record: Mapping[str, Any]) -> None:
-        if self.active:
-            with self.path.open("a") as file:
-                file.write(json.dumps(record) + "\n")

@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import yaml
 
@@ -21,11 +22,12 @@ from lpm_train.base import Opened, build, open_base
 from lpm_train.checkpoint import load_weights, read_config, steps
 from lpm_train.codec import latent_frames
 from lpm_train.config import PRESETS, Base, Config, ConfigError, Data, Model, override
+from lpm_train.extras import tensorboard
 from lpm_train.loader import Loader
 from lpm_train.lora import merge
 from lpm_train.make import Encoders
 from lpm_train.model import DiT
-from lpm_train.parallel import ranks
+from lpm_train.parallel import Ranks, ranks
 from lpm_train.shards import Shards
 from lpm_train.stage import Weights, make_stage
 from lpm_train.storage import DataError
@@ -150,9 +152,20 @@ def _split(data: Data, split: str) -> Data | None:
     return replace(data, where=clause)
 
 
+class Shown(loop.Watching, Protocol):
+    """What shows a run, and is closed in the end."""
+
+    def close(self) -> None:
+        """Let go of the data."""
+
+
+Watch = Callable[[Config, Encoders, Data, str, Path, Ranks], Shown | None]
+"""Opens what shows a run, of clips of the given data, which is the named split."""
+
+
 def run_stage(
     config: Config, out: Path, init: Path | None = None, teacher: Path | None = None,
-    work: Callable[[Config, Encoders], float] = lambda config, encoders: 0.0,
+    work: Callable[[Config, Encoders], float] = lambda config, encoders: 0.0, watch: Watch | None = None,
 ) -> None:  # fmt: skip
     """Run one stage to its end, or go on with it where `out` holds checkpoints.
 
@@ -162,6 +175,7 @@ def run_stage(
         init: run or checkpoint of the stage before.
         teacher: run or checkpoint of distillation's teacher; None: that of `init`.
         work: counts the model operations of a step, for `tflops` in the log.
+        watch: opens what shows the run; None: nothing does.
 
     Raises:
         ConfigError: a stage other than pretraining has nothing to start from, or settings do not fit each other.
@@ -170,7 +184,10 @@ def run_stage(
     begins = ("pretrain", "causal") if config.base.weights else ("pretrain",)
     if config.run.stage.choice not in begins and init is None and not steps(out):
         raise ConfigError(f"{config.run.stage} starts from the stage before: name its run with --init")
-    with ranks(config) as place:
+    if config.log.tensorboard:
+        tensorboard.summary_writer()  # that it is missing is said before any work
+    with ExitStack() as stack:
+        place = stack.enter_context(ranks(config))
         encoders = make_encoders(config.data, str(place.device))
         config = fitted(config, encoders)
         if place.first and (warning := too_narrow(config.model)):
@@ -183,10 +200,19 @@ def run_stage(
             heldout = [next(loader) for _ in range(2)]
         start, judge = (_weights(path, config) if path is not None else None for path in (init, teacher))
         made = make_stage(config, place, start, judge)
-        with Loader(train, encoders, **share) as loader:
-            if place.first:
-                print(f"{config.run.stage}: {loader.summary}", flush=True)
-            loop.train(made, config, loader, out, heldout=heldout, where=place, flops_per_step=work(config, encoders))
+        shown = watch(config, encoders, held or train, "val" if held else "train", out, place) if watch else None
+        if shown is not None:
+            stack.callback(shown.close)
+        board = None
+        if config.log.tensorboard and place.first:
+            board = stack.enter_context(tensorboard.board(out, max(steps(out), default=0)))
+        loader = stack.enter_context(Loader(train, encoders, **share))
+        if place.first:
+            print(f"{config.run.stage}: {loader.summary}", flush=True)
+        loop.train(
+            made, config, loader, out, heldout=heldout, where=place, flops_per_step=work(config, encoders),
+            watch=shown, board=board,
+        )  # fmt: skip
 
 
 def _weights(run: Path, config: Config) -> Weights:

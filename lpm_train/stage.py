@@ -158,7 +158,7 @@ class Stage:
         batch = batch.to(self.where.device)
         loss, norm = self._descend("student", self.config.optim.lr, batch, i, self._losses)
         self.ema.update(self.student, i)
-        return {"loss": loss, "grad_norm": norm}
+        return {"loss": loss, "grad_norm": norm, "lr": self.config.optim.lr * self._rate(i)}
 
     @contextmanager
     def averaged(self) -> Iterator[DiT]:

@@ -150,10 +150,11 @@ class Distill(Stage):
         out: dict[str, float] = {}
         if i % c.critic_steps == 0:
             self._sizes: list[Tensor] = []
-            loss, norm = self._descend("student", c.lr or self.config.optim.lr, batch, i, self._losses)
+            lr = c.lr or self.config.optim.lr
+            loss, norm = self._descend("student", lr, batch, i, self._losses)
             self.ema.update(self.student, i // c.critic_steps)
             dmd = float(gather_rows(torch.cat(self._sizes).double()).mean())
-            out = {"generator_loss": loss, "grad_norm": norm, "dmd": dmd}
+            out = {"generator_loss": loss, "grad_norm": norm, "dmd": dmd, "lr": lr * self._rate(i)}
         loss, norm = self._descend("critic", c.critic_lr, batch, i, self._critic_losses)
         return out | {"loss": loss, "critic_norm": norm}
 

@@ -35,6 +35,8 @@ class PipelineFaces:
     """See the module's text."""
 
     same_person_distance = FaceEmbedder.same_person_distance
+    # Gap between the lips over the height of the face: most frames of people who speak are above, of listeners few.
+    open_from = 0.05
 
     def __init__(self) -> None:
         """Load the models. Raises NoFaceModelsError, which says which weights are missing and how to fetch them."""

@@ -100,21 +100,28 @@ def doctor(
 ) -> int:
     """Check that every sample decodes and its sound fits its picture; time reading, decoding and loading.
 
+    Then say how well sizes, steps and balance of the settings fit the data, and what would: advice, no problem.
     Without a preset, pictures and words of the batch go through encoders that need no weights.
     """
     from lpm_train.session import make_encoders, resolve
+    from lpm_train.shards import Shards
     from lpm_train.tools.doctor import examine
+    from lpm_train.tools.worth import judge
 
     plain = [] if preset else ["data.codec=patch", "data.codec.stride=[4, 8, 8]", "data.text=hashed-words"]
-    data = resolve(preset, dataset, where, [*plain, *(settings or [])]).data
-    data = replace(data, batch=batch, workers=workers, precomputed=precomputed or data.precomputed)
+    config = resolve(preset, dataset, where, [*plain, *(settings or [])])
+    data = replace(config.data, batch=batch, workers=workers, precomputed=precomputed or config.data.precomputed)
 
-    found = examine(data, make_encoders(data), sheet=sheet, batches=batches, report=_samples_done())
+    encoders = make_encoders(data)
+    worth = judge(list(Shards(data.root, data.where or None)), config, encoders.codec.stride)
+    print("\n".join(worth.lines()))
+    found = examine(data, encoders, sheet=sheet, batches=batches, report=_samples_done())
     print("\n".join(found.lines()))
     if sheet is not None and found.loader:
         print(f"contact sheet: {sheet}")
     if report is not None:
-        Path(report).write_text(json.dumps(found.as_dict(), indent=1) + "\n", encoding="utf-8")
+        figures = found.as_dict() | {"worth": worth.as_dict()}
+        Path(report).write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     return 0 if found.healthy else 1
 
 
@@ -163,15 +170,17 @@ def evaluate(
     settings: Settings = None,
     out: Annotated[Path | None, typer.Option(help="also write the figures to this JSON")] = None,
 ) -> int:
-    """Print held-out loss by state, condition gaps, drift over 20 clip lengths, identity and lip sync of faces.
+    """Print held-out loss by state, condition gaps, drift of long streams, identity, lip sync and mouths of faces.
 
-    Faces are looked at where the pipeline's face models are here; --set eval.faces=none leaves them out.
+    Faces are looked at where the pipeline's face models are here; --set eval.faces=none leaves them out. Mouths are
+    measured where the character speaks, is silent and listens, at the lengths of --set eval.lengths, beside the data's.
     """
     from lpm_train.checkpoint import find
     from lpm_train.config import override
     from lpm_train.session import load_model
     from lpm_train.tools.evaluate import Evaluated, run_eval
     from lpm_train.tools.faces import open_faces
+    from lpm_train.tools.mouth import lines
 
     trained, model = load_model(checkpoint)
     config = override(Evaluated(**vars(trained)), settings or [])
@@ -182,7 +191,10 @@ def evaluate(
     if reader is None:
         print(f"  faces were not looked at: {missing}")
     for name, value in found.values.items():
-        print(f"  {name:28s} " + (f"{value:.4g}" if value is not None else f"null ({found.reasons[name]})"))
+        if not name.startswith(("mouth.", "data.mouth.")):
+            print(f"  {name:28s} " + (f"{value:.4g}" if value is not None else f"not measured: {found.reasons[name]}"))
+    if reader is not None:
+        print("\n".join(lines(found)))
     if out is not None:
         out.write_text(json.dumps(found.values | {"reasons": found.reasons}, indent=1) + "\n", encoding="utf-8")
     return 0

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from lpm_train.batch import Batch, Conditions
-from lpm_train.config import Config, Stream
+from lpm_train.config import Config, ConfigError, Stream
 from lpm_train.loader import Loader
 from lpm_train.model import DiT
 from lpm_train.rollout import roll, sample_clip
@@ -23,6 +23,7 @@ from lpm_train.session import make_encoders
 from lpm_train.stage import LEVELS, by_state, level_loss
 from lpm_train.tools.face_eval import face_figures
 from lpm_train.tools.faces import FaceReader, FacesPart, Figures, faces
+from lpm_train.tools.mouth import unmeasured
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +31,12 @@ class Eval:
     """How a model is looked at."""
 
     faces: FacesPart = field(default_factory=faces)
+    clips: int = 4  # held-out clips that are generated and looked at: the first of the first batch
+    lengths: tuple[int, ...] = (1, 20, 60)  # of what is generated, in training clips; mouths are measured at each
+
+    def __post_init__(self) -> None:
+        if self.clips < 1 or not self.lengths or list(self.lengths) != sorted({*self.lengths} - {0}):
+            raise ConfigError(f"eval.clips {self.clips} must be positive, and eval.lengths {self.lengths} must rise")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,9 +122,9 @@ def _drift_figures(y: Tensor, x: Tensor) -> dict[str, float]:
 
 
 def run_eval(
-    config: Config, model: DiT, dataset: str, where: str | None, batches: int, reader: FaceReader | None = None
+    config: Evaluated, model: DiT, dataset: str, where: str | None, batches: int, reader: FaceReader | None = None
 ) -> Figures:
-    """Measure held-out loss by state, condition gaps, a rollout of 20 clip lengths, and the faces in it."""
+    """Measure held-out loss by state, condition gaps, a rollout of many clip lengths, and the faces in it."""
     data = replace(config.data, root=dataset, where=where or "")
     with Loader(data, make_encoders(data), seed=config.run.seed) as loader:
         held = [next(loader) for _ in range(batches)]
@@ -127,12 +134,17 @@ def run_eval(
             values |= {f"condition_gap.{k}": v for k, v in condition_gaps(model, held, layout).items()}
         if layout is None and reader is None:
             return Figures(values, {})
+        lengths = config.eval.lengths if layout is not None else (1,)
+        batch = held[0].select(slice(0, config.eval.clips))
         began = time.perf_counter()
-        y = generated(model, config, held[0], 20)
+        y = generated(model, config, batch, lengths[-1])
         took = time.perf_counter() - began
         if layout is not None:
             speed = y.shape[0] * y.shape[1] / took
             values |= {"rollout.latents": float(y.shape[1]), "rollout.latents_per_s": speed}
-            values |= _drift_figures(y, held[0].x_BFCHW)
-        faces = face_figures(reader, loader, held[0], y) if reader is not None else Figures({}, {})
+            values |= _drift_figures(y, batch.x_BFCHW)
+        faces = face_figures(reader, loader, batch, y, lengths) if reader is not None else Figures({}, {})
+    for length in (n for n in config.eval.lengths if reader is not None and n not in lengths):
+        none = unmeasured(length, "this model sees both directions: it makes clips of the training length, not streams")
+        faces = Figures(faces.values | none.values, faces.reasons | none.reasons)
     return Figures(values | faces.values, faces.reasons)

@@ -21,6 +21,7 @@ from schemas.use import UseError
 
 U8 = NDArray[np.uint8]
 F32 = NDArray[np.float32]
+I8 = NDArray[np.int8]
 Bools = NDArray[np.bool_]
 
 EVERY = 12  # frames between two looks at who it is (0.48 s)
@@ -59,6 +60,7 @@ class FaceReader(Protocol):
     """Face models behind plain arrays."""
 
     same_person_distance: float  # two descriptors of one person are nearer than this (L2)
+    open_from: float  # `Look.opening_T` from which on a mouth is open
 
     def look(self, frames: Iterable[U8], every: int) -> Look:
         """Read the largest face of each frame, uint8 RGB [H, W, 3], and who it is on every `every`-th."""
@@ -71,8 +73,12 @@ class FaceReader(Protocol):
 
 
 _READERS = Declared(
-    {"pipeline": "workflows.trainer_faces:PipelineFaces", "none": Absent("none")}, auto=("pipeline",), default=AUTO
-)
+    {
+        "pipeline": "workflows.trainer_faces:PipelineFaces", "puppet": "lpm_train.proof.puppet_faces:PuppetFaces",
+        "none": Absent("none"),
+    },
+    auto=("pipeline",), default=AUTO,
+)  # fmt: skip
 FacesPart = Annotated[Part[FaceReader | None], _READERS]
 
 
@@ -166,23 +172,11 @@ def lip_figures(reader: FaceReader, look: Look, wave_N: F32, rate_hz: int, speak
         speaks_T: frames in which it speaks.
 
     Returns:
-        `sync.own_voice`, `sync.confidence`, `sync.offset_ms` over frames with speech, see `Sync`; and
-        `lips.still`, the mean change of the mouth's opening from frame to frame where it does not speak.
+        `sync.own_voice`, `sync.confidence`, `sync.offset_ms` over frames with speech, see `Sync`.
     """
     names, speech = ("sync.own_voice", "sync.confidence", "sync.offset_ms"), look.seen & speaks_T
-    values: dict[str, float | None] = dict.fromkeys((*names, "lips.still"))
-    reasons: dict[str, str] = {}
     found = reader.sync(look, wave_N, rate_hz, speaks_T) if speech.sum() >= MIN_FRAMES else None
-    if found is not None:
-        values |= {"sync.own_voice": found.own_voice, "sync.confidence": found.confidence,
-                   "sync.offset_ms": found.offset_ms}  # fmt: skip
-    else:
+    if found is None:
         why = f"{speech.sum()} frames with both a face and speech are too few"
-        reasons |= dict.fromkeys(names, why)
-    change, quiet = np.abs(np.diff(look.opening_T)), ~speaks_T[1:] & ~speaks_T[:-1]
-    change = change[quiet & np.isfinite(change)]
-    if len(change) >= MIN_FRAMES:
-        values["lips.still"] = float(change.mean())
-    else:
-        reasons["lips.still"] = f"{len(change)} frames with a face and without speech are too few"
-    return Figures(values, reasons)
+        return Figures(dict.fromkeys(names), dict.fromkeys(names, why))
+    return Figures(dict(zip(names, (found.own_voice, found.confidence, found.offset_ms), strict=True)), {})

@@ -37,6 +37,12 @@ def tags(fingerprint: str) -> dict[str, str]:
 
 def add_xmp(path: Path, fingerprint: str) -> None:
     """Append an XMP packet to a finished MP4 as a box of its own; what is there keeps its place."""
+    with path.open("ab") as f:
+        f.write(xmp_box(fingerprint))
+
+
+def xmp_box(fingerprint: str) -> bytes:
+    """Return the box that holds the packet."""
     packet = (
         '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>'
         '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
@@ -46,5 +52,4 @@ def add_xmp(path: Path, fingerprint: str) -> None:
         f"xmp:CreatorTool={quoteattr('OpenLPM, model ' + fingerprint)}/>"
         '</rdf:RDF></x:xmpmeta><?xpacket end="w"?>'
     ).encode()
-    with path.open("ab") as f:
-        f.write((24 + len(packet)).to_bytes(4, "big") + b"uuid" + _XMP_BOX.bytes + packet)
+    return (24 + len(packet)).to_bytes(4, "big") + b"uuid" + _XMP_BOX.bytes + packet

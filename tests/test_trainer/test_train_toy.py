@@ -122,6 +122,18 @@ def test_eval_says_why_faces_were_not_looked_at(
         trainer.evaluate(**arguments, settings=["eval.faces=pipelin"])
 
 
+def test_eval_measures_mouths_at_every_length(made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The toy's own shards and model, by the toy's own reader."""
+    figures = tmp_path / "eval.json"
+    for stage, late in (("distill", ""), ("pretrain", "sees both directions")):
+        asked = ["eval.faces=puppet", "eval.lengths=[1, 3]", "eval.clips=2", "data.batch=4"]
+        trainer.evaluate(made / stage, str(made / "data"), "true", 1, asked, figures)
+        found, said = json.loads(figures.read_text()), capsys.readouterr().out
+        assert found["mouth.x1.silent.motion"] > 0 and found["mouth.x1.silent.motion_ratio"] > 0
+        assert found["data.mouth.silent.motion"] > 0 and ("mouth.x3.silent.motion" in found["reasons"]) == bool(late)
+        assert late in said and "mouth    length              motion" in said
+
+
 def test_optimizers_of_two_kinds_share_a_model_and_survive_a_checkpoint(made: Path) -> None:
     """Every weight belongs to one of them, and each gets back what it knew."""
     stage = make_stage(load_weights(made / "pretrain")[0])
@@ -184,11 +196,14 @@ def test_packed_footage_trains_in_every_stage_and_streams_a_video(packed: Path, 
     assert video.read_bytes().count(SOURCE_TYPE.encode()) == 2  # in the tags and in the XMP packet
     figures = tmp_path / "eval.json"
     result = lpm("train", "eval", str(tmp_path / "distill"), str(packed), "--where", "true", "--out", str(figures),
-                 "--batches", "1")  # fmt: skip
+                 "--batches", "1", "--set", "eval.lengths=[1, 2]")  # fmt: skip
     assert result.returncode == 0, result.stderr
     found = json.loads(figures.read_text())
     assert found["heldout_loss.all"] > 0 and found["data.identity.last"] < 0.6 and found["data.faces.seen"] > 0.9
     assert found["identity.last"] is None and "no face where" in found["reasons"]["identity.last"]
+    assert (
+        found["mouth.x2.voiced.motion"] is None and "a mouth was seen in" in found["reasons"]["mouth.x2.voiced.motion"]
+    )
 
 
 def _first_frame(video: Path, to: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
@@ -16,18 +16,15 @@ from curation.media.video import iter_frames
 from lpm_train.codec import PatchCodec, State
 from lpm_train.loader import Loader
 from lpm_train.make import Encoders
-from lpm_train.proof.metrics import correlation
-from lpm_train.proof.synthetic import level_of, read_factors
+from lpm_train.proof.puppet_faces import PuppetFaces
 from lpm_train.proof.synthetic_shards import write_dataset
 from lpm_train.tools.face_eval import face_figures
 from lpm_train.tools.faces import (
     F32,
     U8,
-    Bools,
     FaceReader,
     Figures,
     Look,
-    Sync,
     identity_figures,
     lip_figures,
     mean_of,
@@ -36,25 +33,6 @@ from lpm_train.tools.faces import (
 from lpm_train.tools.media import load_sound
 from schemas.time import PACKED_AUDIO_HZ
 from workflows.trainer_faces import PipelineFaces
-
-
-class Puppets:
-    """Reads the puppet in closed form: the mouth is the level of its voice."""
-
-    same_person_distance = 0.15
-
-    def look(self, frames: Iterable[U8], every: int) -> Look:
-        f = read_factors(np.stack(list(frames)))
-        who = np.where(np.arange(len(f.mouth))[:, None] % every == 0, f.identity, np.nan)
-        return Look(who.astype(np.float32), f.mouth[:, None].astype(np.float32), f.mouth.astype(np.float32))
-
-    def sync(self, look: Look, wave_N: F32, rate_hz: int, use_T: Bools) -> Sync | None:
-        assert rate_hz == PACKED_AUDIO_HZ
-        level = level_of(wave_N)
-        assert len(level) == len(look.opening_T)
-        return Sync(correlation(level[use_T], look.opening_T[use_T].astype(float)), 1.0, 0.0)
-
-    def close(self) -> None: ...
 
 
 class FirstAlone(PatchCodec):
@@ -83,8 +61,8 @@ def test_sound_and_pictures_of_a_rollout_are_those_of_the_clip(codec: PatchCodec
     rest = encoders()
     with Loader(settings, Encoders(codec, rest.audio, rest.text)) as loader:
         batch = next(loader)
-        found = face_figures(Puppets(), loader, batch, torch.cat([batch.x_BFCHW] * 3, 1))
-        other = face_figures(Puppets(), loader, batch, torch.cat([batch.x_BFCHW.roll(1, 0)] * 3, 1))
+        found = face_figures(PuppetFaces(), loader, batch, torch.cat([batch.x_BFCHW] * 3, 1))
+        other = face_figures(PuppetFaces(), loader, batch, torch.cat([batch.x_BFCHW.roll(1, 0)] * 3, 1))
     assert found.values["sync.own_voice"] > 0.9 > 0.5 > other.values["sync.own_voice"]
     assert found.values["identity.last"] < 0.12 < other.values["identity.last"]
     assert found.values["faces.seen"] == 1.0 and found.values["data.identity.same"] > 0.9
@@ -109,12 +87,12 @@ def test_what_cannot_be_measured_is_none_with_a_reason() -> None:
     blank = Look(np.full((60, 4), np.nan, np.float32), np.full((60, 2), np.nan, np.float32),
                  np.full(60, np.nan, np.float32))  # fmt: skip
     who = identity_figures(blank, np.zeros(4, np.float32), 30, 0.6)
-    lips = lip_figures(Puppets(), blank, np.zeros(60 * 1920, np.float32), PACKED_AUDIO_HZ, np.ones(60, bool))
+    lips = lip_figures(PuppetFaces(), blank, np.zeros(60 * 1920, np.float32), PACKED_AUDIO_HZ, np.ones(60, bool))
     for figures in (who, lips, identity_figures(_look([0.1] * 4), None, 2, 0.6)):
         nulls = {name for name, value in figures.values.items() if value is None}
         assert nulls and nulls == set(figures.reasons)
     assert "0 of 60 frames" in who.reasons["identity.last"]
-    assert reference_of(Puppets(), [np.zeros((32, 32, 3), np.uint8)]) is not None
+    assert reference_of(PuppetFaces(), [np.zeros((32, 32, 3), np.uint8)]) is not None
     mixed = mean_of([Figures({"a": 1.0, "b": None}, {"b": "why"}), Figures({"a": 3.0, "b": None}, {"b": "as well"})])
     assert mixed == Figures({"a": 2.0, "b": None}, {"b": "why"})
 

@@ -1,0 +1,61 @@
+"""Clips to look at: a draw of the loader as pictures and both sounds, and latents as pictures.
+
+What the model is given is a window of a sample; people and face models need the same window as it was packed. Costs a
+decode of the window.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lpm_train.clip import frame_states, read_image, read_record, read_sound, read_video, to_pixels
+from lpm_train.codec import Codec
+from lpm_train.loader import Loader
+from lpm_train.order import Draw
+from lpm_train.tools.faces import F32, I8, U8
+from schemas.sample import SAMPLES_PER_FRAME
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One draw of the loader, as pictures and sound."""
+
+    frames: U8  # [T, H, W, 3]
+    speech_N: F32  # what is said in them, 48 kHz
+    heard_N: F32  # what is heard in them, as long
+    lead_N: F32  # what is said before, as long as a latent that covers one frame only falls short of the others
+    state_T: I8  # values of `batch.STATES`, frame by frame
+    caption: str
+    references: list[U8]
+
+
+def clip_of(loader: Loader, draw: Draw) -> Clip:
+    """Read the clip that a draw stands for."""
+    row, (frames, height, width), start = loader.shards[draw.sample_id], draw.bucket, loader.maker.window(draw)
+    data = loader.shards.read(row, ["mp4", "speak.flac", "listen.flac", "json"])
+    record = read_record(data["json"], row.segment_id)
+    speech, heard = (read_sound(data[f"{n}.flac"], row.n_frames).numpy() for n in ("speak", "listen"))
+    pictures = read_video(data["mp4"], (height, width), start, frames)
+    shown = loader.shards.pictures(row, [r.member for r in record.references])
+    references = [read_image(one, (row.height, row.width)).permute(1, 2, 0).numpy() for one in shown]
+    codec, at = loader.encoders.codec, start * SAMPLES_PER_FRAME
+    lead = (codec.stride[0] - 1) * SAMPLES_PER_FRAME if codec.first_alone else 0
+    before = np.concatenate([np.zeros(max(0, lead - at), np.float32), speech[max(0, at - lead) : at]])
+    window = slice(at, at + frames * SAMPLES_PER_FRAME)
+    return Clip(
+        pictures.permute(0, 2, 3, 1).numpy(), speech[window], heard[window], before,
+        frame_states(record)[start : start + frames], row.caption, references,
+    )  # fmt: skip
+
+
+def decoded(codec: Codec, latents_FCHW: Tensor, piece: int) -> Iterator[U8]:
+    """Decode latents `piece` by piece, as a stream does: frames uint8 [H, W, 3]."""
+    state = None
+    for part in torch.split(latents_FCHW, piece):
+        pictures, state = codec.decode(part[None], state)
+        yield from map(np.ascontiguousarray, to_pixels(pictures[0]))
