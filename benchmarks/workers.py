@@ -14,9 +14,11 @@ pass 1.
 `ideal_s` is the sum of all waits over the workers. `whole` is ideal_s / wall time of the whole run: registering,
 planning, the start of Ray's workers, ledger and catalog are all in it. `at_work` leaves out what comes before the first
 wait and after the last. `steady` is the share of the cores that is held between the moment at which the windows are
-being scanned by as many as ever are at once, and the start of the last source's last lane: no start-up, no tail. What
-the driver computes (`driver_cpu_s`) and all processes of the cluster (`cluster_cpu_s`) come off this machine's real
-cores; `start_cpu_s` of the latter before the first wait. `pss_mib` is the most memory that all had together.
+being scanned by as many as ever are at once, and the start of the last source's last lane: no tail, but the start of
+the workers that take over from those that scan. `busiest_minute` is that share in the best minute of each of the two
+lanes: neither starts nor a tail. What the driver computes (`driver_cpu_s`) and all processes of the cluster
+(`cluster_cpu_s`) come off this machine's real cores; `start_cpu_s` of the latter before the first wait. `pss_mib` is
+the most memory that all had together.
 """
 
 from __future__ import annotations
@@ -121,7 +123,7 @@ def figures(waits: list[Wait], workers: int, told: dict[str, Any]) -> dict[str, 
     began, ended = told["began"], told["ended"]
     work_s = sum(w[5] for w in waits)
     first, last = min(w[3] for w in waits), max(w[4] for w in waits)
-    busiest, full = peak([w for w in waits if w[0] != "probe"])
+    most, full = peak([w for w in waits if w[0] != "probe"])
     dry = max(w[3] for w in waits if w[0] == "tracks")
     phases = told["phases"]
     spent = {n: round(b - a, 2) for (n, a), (_, b) in zip(phases, [*phases[1:], ("", ended)], strict=True)}
@@ -132,8 +134,9 @@ def figures(waits: list[Wait], workers: int, told: dict[str, Any]) -> dict[str, 
         "at_work": round(work_s / workers / (last - first), 3),
         "steady": round(held(waits, full, dry) / workers / max(dry - full, 1e-9), 3),
         "steady_s": round(dry - full, 1),
+        "busiest_minute": [round(x, 3) for x in busiest(waits, workers)],
         "full_after_s": round(full - began, 1),
-        "most_at_once": busiest,
+        "most_at_once": most,
         "tail_s": round(last - dry, 1),
         "steps": told["steps"],
         "phases_s": spent,
@@ -155,6 +158,17 @@ def peak(waits: list[Wait]) -> tuple[int, float]:
 def held(waits: list[Wait], start: float, end: float) -> float:
     """Return the core seconds that were held between two moments."""
     return sum(max(0.0, min(w[4], end) - max(w[3], start)) for w in waits)
+
+
+def busiest(waits: list[Wait], workers: int, span_s: float = 60.0) -> tuple[float, float]:
+    """Return the share of cores held in the best stretch of so long, while windows are scanned and after that."""
+    scanned = max(w[4] for w in waits if w[0] == "scan")
+    shares: tuple[list[float], list[float]] = ([0.0], [0.0])
+    for at in sorted({w[3] for w in waits if w[0] != "probe"}):
+        share = held(waits, at, at + span_s) / workers / span_s
+        if at + span_s <= scanned or at >= scanned:
+            shares[at >= scanned].append(share)
+    return max(shares[0]), max(shares[1])
 
 
 class Watch:
