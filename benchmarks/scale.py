@@ -29,6 +29,7 @@ import numpy as np
 import pyarrow as pa
 import record
 import yaml
+from made_tables import CLIP, PER_TRACK, SEGMENT_S, filled, source_tables
 
 from curation.dataset import FORMAT_VERSION, Dataset
 from curation.decisions import account
@@ -43,16 +44,6 @@ from schemas import tables as t
 from schemas.table import Table
 from schemas.units import UNITS
 from workflows import catalog
-
-SEGMENT_S = 4.0
-PER_TRACK = 10
-"""Segments of a track."""
-TRACK_S = SEGMENT_S * PER_TRACK
-CLIP = "clips/synthetic.tar"
-STATES = ("speak", "listen", "idle", "discard")
-CATEGORIES = ("Speak", "Listen_dialogue", "Silence", "Unknown")
-
-Columns = dict[str, Any]
 
 RUN = (
     "import atexit, json, pathlib, resource, sys\n"
@@ -136,8 +127,11 @@ def commands(root: Path, scratch: Path) -> dict[str, dict[str, float]]:
 # ------------------------------------------------------------------------------------------------ the dataset
 
 
-def make(root: Path, segments: int, asd_rows: int, per_source: int) -> None:
-    """Write a dataset of synthetic tables, as a finished run leaves it."""
+def make(root: Path, segments: int, asd_rows: int, per_source: int, *, buckets: int = 256, gather: bool = True) -> None:
+    """Write a dataset of synthetic tables, as a finished run leaves it; in the first so many buckets.
+
+    Without `gather` the tables of sources stay small files.
+    """
     store = Store(str(root))
     pipeline = resolve(catalog.workflow("conversation"))
     job = Job(str(root), pipeline, catalog.policy("default"))
@@ -147,6 +141,8 @@ def make(root: Path, segments: int, asd_rows: int, per_source: int) -> None:
     store.write(CLIP, b"\0" * 1024)
     n_sources = max(1, segments // per_source)
     ids = sorted(hashlib.sha256(f"source {i}".encode()).hexdigest()[:16] for i in range(n_sources))
+    if buckets < 256:
+        ids = sorted(f"{n % buckets:02x}{i[2:]}" for n, i in enumerate(ids))
     store.write_table(table_file(t.INPUTS), t.INPUTS, inputs(ids))
     for i, source_id in enumerate(ids):
         write_source(stepper, Path(root), source_id, per_source, asd_rows // n_sources)
@@ -154,35 +150,10 @@ def make(root: Path, segments: int, asd_rows: int, per_source: int) -> None:
             sys.stderr.write(f"{i} of {n_sources} sources\r")
     for table, rows in whole(ids, per_source).items():
         store.write_table(table_file(table), table, rows)
-    tidy(store)
+    if gather:
+        tidy(store)
     account.write(stepper)
     store.write_table(table_file(t.MANIFEST), t.MANIFEST, manifest(Dataset(str(root)), job.policy.policy_id))
-
-
-def filled(table: Table, n: int, /, **given: Any) -> pa.Table:
-    """Return `n` rows of a table with the given columns and, in all others, null or what is nearest to nothing."""
-    arrays = []
-    for c in table.columns:
-        value = given.get(c.name)
-        if value is None and c.nullable:
-            arrays.append(pa.array([None] * n, c.type))
-        elif value is None:
-            arrays.append(pa.array([_nothing(c.type)] * n, c.type))
-        elif isinstance(value, str | float | int):
-            arrays.append(pa.array([value] * n, c.type))
-        else:
-            arrays.append(pa.array(value, c.type))
-    return pa.Table.from_arrays(arrays, schema=table.schema)
-
-
-def _nothing(kind: pa.DataType) -> Any:
-    if pa.types.is_string(kind):
-        return ""
-    if pa.types.is_list(kind):
-        return []
-    if pa.types.is_binary(kind):
-        return b""
-    return False if pa.types.is_boolean(kind) else 0
 
 
 def inputs(ids: list[str]) -> pa.Table:
@@ -190,77 +161,6 @@ def inputs(ids: list[str]) -> pa.Table:
     names = [f"{i}.mp4" for i in ids]
     table = filled(t.INPUTS, len(ids), path=[f"/nowhere/{n}" for n in names], source_id=ids, name=names, bytes=1000)
     return table.sort_by([("path", "ascending")])
-
-
-def source_tables(source_id: str, per_source: int, asd_rows: int) -> dict[Table, pa.Table]:
-    """Return the tables of one source that hold rows. Every ninth track's face is too small to be followed."""
-    rng = np.random.default_rng(int(source_id, 16))
-    n_tracks = -(-per_source // PER_TRACK) * 9 // 8
-    n_shots = -(-n_tracks // 2)
-    length = n_shots * TRACK_S
-    shots = [f"{source_id}-s{i:04d}" for i in range(n_shots)]
-    shot_start = np.arange(n_shots) * TRACK_S
-    tracks = [f"{source_id}-t{i:04d}" for i in range(n_tracks)]
-    shot_of = np.arange(n_tracks) // 2
-    face = np.where(np.arange(n_tracks) % 9 == 8, 20.0, 60.0 + rng.integers(0, 80, n_tracks))
-    live = np.flatnonzero(face > 36)[: per_source // PER_TRACK]
-    face[np.setdiff1d(np.arange(n_tracks), live)] = 20.0
-    time = {"start_s": shot_start, "end_s": shot_start + TRACK_S, "duration_s": np.full(n_shots, TRACK_S)}
-    mine = {k: v[shot_of] for k, v in time.items()}
-    of = np.repeat(live, PER_TRACK)
-    start = mine["start_s"][of] + np.tile(np.arange(PER_TRACK) * SEGMENT_S, len(live))
-    n = len(of)
-    segments = [f"{tracks[i]}-{round(1000 * s):08d}" for i, s in zip(of, start, strict=True)]
-    state = (rng.integers(0, 4, n) + np.arange(n)) % 4
-    partner = [tracks[i ^ 1] if (i ^ 1) < n_tracks else None for i in of]
-    asd_per_track = np.full(len(live), max(1, asd_rows // len(live)))
-    asd_of = np.repeat(live, asd_per_track)
-    said = np.arange(2 * n) * length / (2 * n)
-    voices = [f"{source_id}-v00", f"{source_id}-v01"]
-    confidence = np.round(rng.uniform(0.3, 1.0, n), 3)
-    seg = {"segment_id": segments, "source_id": source_id}
-    return {
-        t.SOURCES: filled(t.SOURCES, 1, source_id=source_id, sha256=source_id * 4, duration_s=length, has_audio=True,
-                          width=1280, height=720, short_side_px=720, fps=25.0, n_frames=round(25 * length)),
-        t.AUDIO: filled(t.AUDIO, 1, source_id=source_id, has_audio=True, language="en"),
-        t.TURN_TAKING: filled(t.TURN_TAKING, 1, source_id=source_id, n_voices=2),
-        t.SHOTS: filled(t.SHOTS, n_shots, shot_id=shots, source_id=source_id, **time, people_ratio=1.0,
-                        n_people_mean=2.0, n_people_max=2, luma_mean=np.where(shot_start % 400 == 0, 90.0, 110.0)),
-        t.TRACKS: filled(t.TRACKS, n_tracks, track_id=tracks, source_id=source_id, shot_id=[shots[i] for i in shot_of],
-                         **mine, median_face_px=face, visible_ratio=1.0, sharpness=20.0, n_frames=round(25 * TRACK_S)),
-        t.TRACKLETS: filled(t.TRACKLETS, n_tracks, source_id=source_id, track_id=tracks,
-                            tracklet_id=[f"{source_id}-w0000-{i:03d}" for i in range(n_tracks)]),
-        t.SPEAKERS: filled(t.SPEAKERS, 2, speaker_id=voices, source_id=source_id),
-        t.VOICES: filled(t.VOICES, 2, speaker_id=voices, diarized_as=voices, source_id=source_id),
-        t.TURNS: filled(t.TURNS, n_shots, speaker_id=voices[0], source_id=source_id, start_s=shot_start,
-                        end_s=shot_start + 9),
-        t.VOICE_TURNS: filled(t.VOICE_TURNS, n_shots, speaker_id=voices[0], diarized_as=voices[0],
-                              source_id=source_id, start_s=shot_start, end_s=shot_start + 9),
-        t.WORDS: filled(t.WORDS, 2 * n, source_id=source_id, n=np.arange(2 * n), start_s=said, end_s=said + 0.4,
-                        word=[f"word{i % 500}" for i in range(2 * n)], probability=0.9, speaker_id=voices[0]),
-        t.SYNC: filled(t.SYNC, n_tracks, track_id=tracks, offset_ms=np.round(rng.normal(0, 20, n_tracks))),
-        t.ASD_FRAMES: filled(t.ASD_FRAMES, len(asd_of), track_id=np.array(tracks)[asd_of],
-                             k=np.concatenate([np.arange(x) for x in asd_per_track]),
-                             score=np.round(rng.normal(0, 2, len(asd_of)) * 4) / 4, annotator="synthetic"),
-        t.TIMELINE: filled(t.TIMELINE, n, track_id=[tracks[i] for i in of], source_id=source_id, start_s=start,
-                           end_s=start + SEGMENT_S, state=[STATES[i] for i in state], confidence=confidence,
-                           reason="synced_voice"),
-        t.SEGMENTS: filled(t.SEGMENTS, n, **seg, shot_id=[shots[shot_of[i]] for i in of],
-                           track_id=[tracks[i] for i in of], start_s=start, end_s=start + SEGMENT_S,
-                           duration_s=SEGMENT_S, state=[STATES[i] for i in state],
-                           category=[CATEGORIES[i] for i in state], reason="synced_voice", confidence=confidence,
-                           visible_ratio=1.0, speech_ratio=np.round(rng.uniform(0, 1, n), 2), text="some words said",
-                           median_face_px=face[of], partner_track_id=partner, speaker_id=voices[0],
-                           pair_id=[f"{source_id}-p{i:04d}" for i in (start // SEGMENT_S).astype(int)]),
-        t.CLIP_PLANS: filled(t.CLIP_PLANS, n, **seg, framing="shoulders", clip_face_px=face[of], packed_face_px=120.0,
-                             face_in_crop=1.0, crop_path=[[0.0, 1.0, 2.0, 3.0, 4.0]] * n,
-                             text_in_crop=np.where(rng.uniform(size=n) < 0.1, 0.02, 0.0)),
-        t.BODIES: filled(t.BODIES, n, **seg, track_id=[tracks[i] for i in of], measured_ratio=1.0),
-        t.CAPTIONS: filled(t.CAPTIONS, n, **seg, caption="Medium close-up of a person who says something.",
-                           gaze="at_camera", shot_type="medium_close_up", body_motion="low", tags="[]"),
-        t.CLIPS: filled(t.CLIPS, n, **seg, file=CLIP, width=512, height=512, n_frames=100, n_audio_samples=192_000,
-                        crop_xywh=[[1.0, 2.0, 3.0, 4.0]] * n),
-    }  # fmt: skip
 
 
 def write_source(stepper: Stepper, root: Path, source_id: str, per_source: int, asd_rows: int) -> None:

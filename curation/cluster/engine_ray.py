@@ -108,6 +108,7 @@ class RayEngine:
         context.enable_progress_bars = False
         context.execution_options.verbose_progress = False
         context.print_on_execution_start = False
+        context.autoscaling_config.actor_pool_util_upscaling_threshold = 1.0  # all of a pool's workers have an item
         pump = Pump(collector, report)
         try:
             rows = [_row(w) for w in work]
@@ -172,7 +173,8 @@ def _mapped(
             _LaneWorker,
             fn_constructor_args=(job, lane.at_home(), collector),
             batch_size=lane.resources.batch,
-            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=most),
+            # An item that waits in front of a busy worker is one that an idle one cannot take; ids are fetched at once.
+            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=most, max_tasks_in_flight_per_actor=1),
             max_restarts=RESTARTS,
             **options,
         )

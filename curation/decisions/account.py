@@ -75,6 +75,21 @@ def decide_by(store: Store, policy: Policy, progress: ProgressReader, *, dry_run
     return out
 
 
+def ended(stepper: Stepper) -> set[str]:
+    """Return sources of which the ledger knows that no stage has anything to do for them under the stepper's policy.
+
+    It knows where a run of the same program and workflow has ended before; then a million sources are told without a
+    look at their commits. Others may have ended too.
+    """
+    progress = ProgressReader.of(stepper)
+    if not progress.known:
+        return set()
+    out: set[str] = set()
+    for con, _ in _slices(stepper.store, stepper.policy, progress):
+        out |= {str(i) for (i,) in con.execute("SELECT source_id FROM waits WHERE missing IS NULL").fetchall()}
+    return out
+
+
 def _slices(
     store: Store, policy: Policy, progress: ProgressReader
 ) -> Iterator[tuple[duckdb.DuckDBPyConnection, list[ErrorRow]]]:

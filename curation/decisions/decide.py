@@ -49,15 +49,21 @@ def unit_tables() -> tuple[Table, ...]:
 
 
 @functools.lru_cache(maxsize=1)
-def _connection() -> duckdb.DuckDBPyConnection:
+def _connection() -> tuple[duckdb.DuckDBPyConnection, dict[str, pa.Table]]:
+    """Return a connection, and what is registered there."""
     atexit.register(_connection.cache_clear)  # DuckDB's binding complains about connections that outlive it
-    return rules.connect()
+    return rules.connect(), {}
 
 
 def register_tables(con: duckdb.DuckDBPyConnection, tables: Mapping[str, pa.Table]) -> None:
     """Register tables by name as `t_<name>`, missing ones as empty."""
     for table in unit_tables():
-        con.register(f"t_{table.name}", tables.get(table.name, table.empty()))
+        con.register(f"t_{table.name}", tables.get(table.name, _empty(table)))
+
+
+@functools.cache
+def _empty(table: Table) -> pa.Table:
+    return table.empty()
 
 
 def view_sql(
@@ -102,14 +108,18 @@ def evaluate(policy: Policy, tables: Mapping[str, pa.Table], down_to: UnitKind =
 
     `down_to` leaves out kinds below it (their decisions come back empty), for gates that do not look at them.
     """
-    con = _connection()
-    register_tables(con, tables)
-    kinds = list(UNITS)
-    wanted = kinds[: kinds.index(down_to) + 1]
-    return {kind: _evaluate_kind(con, policy, kind) if kind in wanted else {} for kind in kinds}
+    wanted = chain(down_to)
+    return {kind: evaluate_kind(policy, tables, kind) if kind in wanted else {} for kind in UNITS}
 
 
-def _evaluate_kind(con: duckdb.DuckDBPyConnection, policy: Policy, kind: UnitKind) -> dict[str, Decision]:
+def evaluate_kind(policy: Policy, tables: Mapping[str, pa.Table], kind: UnitKind) -> dict[str, Decision]:
+    """Return the decision of every unit of a kind by id; of the tables, those that `read_by` names are looked at."""
+    con, registered = _connection()
+    for table in read_by(policy, kind):
+        rows = tables.get(table.name, _empty(table))
+        if registered.get(table.name) is not rows:  # to register takes longer than to decide a few units
+            con.register(f"t_{table.name}", rows)
+            registered[table.name] = rows
     chosen = policy.on(kind)
     out: dict[str, Decision] = {}
     columns = "unit_id, source_id, parent_id, duration_s, failed, undecidable, measured"
@@ -118,6 +128,20 @@ def _evaluate_kind(con: duckdb.DuckDBPyConnection, policy: Policy, kind: UnitKin
         rule = None if failed is None else chosen[failed]
         out[unit_id] = Decision(unit_id, source_id, parent_id, duration_s, rule, bool(undecidable), measured)
     return out
+
+
+def read_by(policy: Policy, kind: UnitKind) -> tuple[Table, ...]:
+    """Return the tables that the decisions of a kind of unit depend on."""
+    known = view_columns(kind)
+    found = [UNITS[kind].table, *(known[name][0] for name in sorted(_looked_at(policy, kind)) if name in known)]
+    return tuple(dict.fromkeys(found))
+
+
+def _looked_at(policy: Policy, kind: UnitKind) -> set[str]:
+    """Return the columns of a unit's view that decide it and tell its place."""
+    unit = UNITS[kind]
+    parent = {UNITS[unit.parent].id} if unit.parent else set()
+    return {unit.id, "source_id", "duration_s", *parent, *(c for r in policy.on(kind) for c in rules.columns_of(r))}
 
 
 def decision_sql(policy: Policy, kind: UnitKind, relation: str = "{}") -> str:
@@ -140,7 +164,6 @@ def decision_sql(policy: Policy, kind: UnitKind, relation: str = "{}") -> str:
             own.append(f"NOT _f{i}")
     columns = [c for rule in chosen for c in rules.columns_of(rule)]
     wanted = ", ".join(f'"{c}"' for c in dict.fromkeys((unit.id, "source_id", "duration_s", *columns)))
-    looked_at = {unit.id, "source_id", "duration_s", parent, *columns}
     types = {name: column.type for name, (_, column, _) in view_columns(kind).items()}
 
     def by_rule(value: Callable[[Rule], str], other: str = "NULL") -> str:
@@ -148,7 +171,7 @@ def decision_sql(policy: Policy, kind: UnitKind, relation: str = "{}") -> str:
         return f"CASE failed {cases} ELSE {other} END" if chosen else other
 
     first = " ".join(f"WHEN _f{i} THEN {i}" for i in range(len(chosen)))
-    facts = view_sql(kind, relation, columns=looked_at)
+    facts = view_sql(kind, relation, columns=_looked_at(policy, kind))
     judged = f"SELECT {wanted}, {parent} AS parent_id, {', '.join(fails) or 'NULL AS _none'} FROM ({facts})"
     placed = f"SELECT *, {f'CASE {first} END' if chosen else 'CAST(NULL AS INTEGER)'} AS failed FROM ({judged})"
     return (

@@ -2,9 +2,10 @@
 
 Which stages have measured a unit follows from the commits, and whether a commit is of what is there now from hashes
 that no policy changes. So both are kept a bucket at a time, under `progress/`, and found out again only where
-something in one of the bucket's directories was written, removed or renamed since: a million segments are decided
-without a look at their commits, and without importing a stage as long as no stage can have changed. `progress/` may be
-deleted at any time. Stores that are not local keep none.
+something in one of the bucket's directories was written, removed or renamed since, or a commit was edited where it
+lies: a million segments are decided, and a million sources found to be finished, without reading their commits, and
+without importing a stage as long as no stage can have changed. `progress/` may be deleted at any time. Stores that are
+not local keep none.
 """
 
 from __future__ import annotations
@@ -88,6 +89,11 @@ class ProgressReader:
         self._new: dict[str, str] = {}
         self._changed = index is None or index.get("program") != program
 
+    @property
+    def known(self) -> bool:
+        """Something is kept that this program found out under this workflow."""
+        return bool(self._index) and not self._changed
+
     @classmethod
     def of(cls, stepper: Stepper) -> ProgressReader:
         """Begin with a stepper that is there."""
@@ -154,7 +160,7 @@ def _pipeline_key(stepper: Stepper) -> str:
 
 
 def _stamp(root: str, folders: list[str], bucket: str) -> str:
-    """Return what changes when a file in a bucket's directories is written, removed or renamed."""
+    """Return what changes when a file in a bucket's directories is written, removed or renamed, or a commit edited."""
     digest = hashlib.sha256()
     newest = 0
     for folder in folders:
@@ -162,6 +168,9 @@ def _stamp(root: str, folders: list[str], bucket: str) -> str:
         for path in (f"{folder}/bucket={bucket}{below}" for below in inside):
             try:
                 at = os.stat(f"{root}/{path}").st_mtime_ns  # noqa: PTH116 - tens of thousands of them
+                if folder.startswith("commits/"):
+                    with os.scandir(f"{root}/{path}") as files:
+                        at = max(at, max((f.stat().st_mtime_ns for f in files), default=0))
             except FileNotFoundError:
                 continue
             newest = max(newest, at)

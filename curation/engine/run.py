@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import json
 import os
 import platform
@@ -230,8 +231,11 @@ def plan(job: Job, inputs: pa.Table) -> list[SourceWork]:
     first: dict[str, SourceWork] = {}
     for row in t.INPUTS.rows(inputs):
         first.setdefault(row.source_id, SourceWork(row.source_id, row.path, row.bytes))
-    with stepper.store.recalling(listing=True):
-        work = [w for w in first.values() if next_stage(stepper, w.source_id) is not None]
+    ended = account.ended(stepper)
+    work = []
+    for _, bucket in itertools.groupby(sorted(first.keys() - ended), lambda source_id: source_id[:2]):
+        with stepper.store.recalling(listing=True):  # what is listed of a bucket need not outlast it
+            work += [first[source_id] for source_id in bucket if next_stage(stepper, source_id) is not None]
     return sorted(work, key=lambda w: (-w.bytes, w.source_id))
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curation.decisions.decide import Decisions, evaluate, unit_tables
+from curation.decisions.decide import Decision, Decisions, evaluate_kind, read_by, unit_tables
 from curation.engine.workflow import Pipeline, ResolvedStage
 from curation.stage import WorkItem
 from curation.storage.commits import Commit, commit_file, fingerprint, official, read_record
@@ -25,7 +25,10 @@ from schemas.policy import Policy, UnitKind
 from schemas.table import Table
 from schemas.tables.registry import SourceRow
 from schemas.time import Interval, windows
-from schemas.units import ACROSS, RIGHTS
+from schemas.units import ACROSS, RIGHTS, UNITS, chain
+
+_DECIDED = 128
+"""Decisions of a source's units of a kind that are held at most, with the tables that they are of."""
 
 
 def within(rows: list[dict[str, Any]], span: Interval | None) -> list[dict[str, Any]]:
@@ -41,6 +44,7 @@ class SourceState:
     def __init__(self, store: Store, pipeline: Pipeline, policy: Policy) -> None:
         self.store, self.pipeline, self.policy = store, pipeline, policy
         self._memo: dict[Any, Any] | None = None
+        self._decided: dict[tuple[str, UnitKind], tuple[list[object], dict[str, Decision]]] = {}
 
     @contextlib.contextmanager
     def remembering(self) -> Iterator[None]:
@@ -102,18 +106,36 @@ class SourceState:
         return self._decide(source_id, down_to)
 
     def _decide(self, source_id: str, down_to: UnitKind) -> Decisions:
-        tables: dict[str, pa.Table] = {}
-        for table in unit_tables():
-            if table in ACROSS or table.name in self._never:
-                continue
-            if table.name == "rights":
-                tables["rights"] = self._rights.filter(pc.field("source_id") == source_id).slice(0, 1)
-                continue
+        wanted = chain(down_to)
+        return {kind: self._decide_kind(source_id, kind) if kind in wanted else {} for kind in UNITS}
+
+    def _decide_kind(self, source_id: str, kind: UnitKind) -> dict[str, Decision]:
+        """Decide a source's units of a kind, or return what was decided of equal tables before.
+
+        Most steps come after one that wrote nothing which the rules on this kind look at.
+        """
+        held = [self.store.held(table_file(table, source_id)) for table in self._asked[kind]]
+        before = self._decided.get((source_id, kind))
+        if before is not None and before[0] == held:
+            return before[1]
+        tables = {RIGHTS.name: self._rights.filter(pc.field("source_id") == source_id).slice(0, 1)}
+        for table in self._asked[kind]:
             with contextlib.suppress(FileNotFoundError):
                 rows = self.store.read_table(table_file(table, source_id), table)
                 if set(table.column_names) <= set(rows.column_names):
                     tables[table.name] = rows  # else an older version's table: its stage is going to run again
-        return evaluate(self.policy, tables, down_to)
+        found = evaluate_kind(self.policy, tables, kind)
+        if len(self._decided) >= _DECIDED:
+            self._decided.clear()
+        self._decided[source_id, kind] = held, found
+        return found
+
+    @cached_property
+    def _asked(self) -> dict[UnitKind, list[Table]]:
+        """The tables of a source that decide its units, by kind."""
+        other = {*ACROSS, RIGHTS}
+        asked = {kind: [x for x in read_by(self.policy, kind) if x not in other] for kind in UNITS}
+        return {kind: [x for x in mine if x.name not in self._never] for kind, mine in asked.items()}
 
     @cached_property
     def _rights(self) -> pa.Table:

@@ -29,6 +29,10 @@ FOLDER = "compact"
 GONE = ".gone"
 
 
+_FOOTERS = 1024
+"""Compact files of which the parts are kept: those of a bucket, and of a few more; some 200 KB each at the most."""
+
+
 @dataclass(frozen=True, slots=True)
 class Part:
     """A small file's rows inside a compact file."""
@@ -68,7 +72,7 @@ class Compacted:
 
     def __init__(self, fs: pafs.FileSystem, root: str) -> None:
         self._fs, self._root = fs, root
-        self._footers: dict[str, tuple[Part, ...]] = {}
+        self._footers: dict[str, dict[str, Part]] = {}
         self.recalled: Recalled | None = None
         """what its store holds in mind, while it does"""
 
@@ -83,23 +87,31 @@ class Compacted:
         return known[folder]
 
     def parts(self, file: str) -> tuple[Part, ...]:
-        """Return the parts of a compact file (its name says its content, so it is read once)."""
+        """Return the parts of a compact file."""
+        return tuple(self._by_name(file).values())
+
+    def _by_name(self, file: str) -> dict[str, Part]:
+        """Return the parts of a compact file by name; its own name says its content, so they are read once."""
         if file not in self._footers:
             with self._fs.open_input_file(f"{self._root}/{file}") as f:
                 listed = json.loads((pq.ParquetFile(f).metadata.metadata or {})[FOOTER])
-            self._footers[file] = tuple(
-                Part(p["name"], p["sha256"], p["rows"], file, tuple(range(p["first"], p["first"] + p["groups"])))
+            while len(self._footers) >= _FOOTERS:
+                del self._footers[next(iter(self._footers))]
+            self._footers[file] = {
+                p["name"]: Part(
+                    p["name"], p["sha256"], p["rows"], file, tuple(range(p["first"], p["first"] + p["groups"]))
+                )
                 for p in listed
-            )
+            }
         return self._footers[file]
 
     def find(self, name: str) -> Part | None:
         """Return the part of that logical name unless it is marked as deleted; small files are not looked at."""
         folder = name.rpartition("/")[0]
         for file in self.files(folder):
-            for part in self.parts(file):
-                if part.name == name:
-                    return None if self._marked(name) else part
+            part = self._by_name(file).get(name)
+            if part is not None:
+                return None if self._marked(name) else part
         return None
 
     def _marked(self, name: str) -> bool:

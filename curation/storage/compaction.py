@@ -35,6 +35,9 @@ _MAX_FILES = 1024
 _MAX_BYTES = 256 * 2**20
 """A compact file is closed beyond this many bytes of small files."""
 
+MAX_PARTS = 512
+"""And beyond this many of them: to read one part costs a look at the row groups of all in its file."""
+
 
 @dataclass(slots=True)
 class Compaction:
@@ -100,7 +103,7 @@ def _gather(store: Store, table: Table, where: str, folder: Folder, done: Compac
 
     Files of an older version of the table, with other columns, stay as they are until a run makes them again.
     """
-    for files in batches(sorted(folder.small.items()), _MAX_BYTES):
+    for files in batches(sorted(folder.small.items()), _MAX_BYTES, MAX_PARTS):
         digests = [(name, digest) for name in files if (digest := _digest(store, name, table)) is not None]
         batch = [name for name, _ in digests]
         if len(batch) < 2:

@@ -237,3 +237,27 @@ def test_a_gathered_part_is_read_and_hashed_without_columns_that_came_later(data
     later = t.TRACKS.schema.append(pa.field("later", pa.int64()))
     assert store.compacted.read(part, later).equals(store.compacted.read(part, t.TRACKS.schema))
     assert store.compacted.read(part, later, ["track_id", "later"]).column_names == ["track_id"]
+
+
+def test_a_compact_file_holds_a_bounded_number_of_parts(
+    dataset: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compaction, "MAX_PARTS", 2)
+    before = contents(dataset[1])
+    store = Store(str(dataset[1]))
+    tidy(store, min_files=2)
+    held = [len(store.compacted.parts(f)) for b in store.folders("tables/sources").values() for f in b.compact]
+    assert held and max(held) <= 2
+    assert contents(dataset[1]) == before
+
+
+def test_parts_are_found_by_name_however_few_footers_are_kept(
+    dataset: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from curation.storage import compacted
+
+    monkeypatch.setattr(compacted, "_FOOTERS", 1)
+    tidy(Store(str(dataset[1])), min_files=2)
+    store = Store(str(dataset[1]))
+    for name, part in store.tables("tables/tracks").items():
+        assert store.compacted.find(name) == part and store.exists(name)

@@ -60,3 +60,18 @@ def test_a_file_is_asked_for_once_inside_and_again_after(tmp_path: Path) -> None
         Path(store.path(NAMES[1])).write_bytes(b"by another")
         assert store.read(NAMES[0]) == b"first" and not store.exists(NAMES[1])
     assert store.read(NAMES[0]) == b"by another" and store.exists(NAMES[1])
+
+
+def test_what_stands_for_a_content_is_equal_only_while_the_content_is(tmp_path: Path) -> None:
+    store, name = Store(str(tmp_path)), NAMES[2]
+    store.write(name, b"first")
+    assert store.held(name) != store.held(name), "nothing is known of what is not held"
+    with store.recalling():
+        first, absent = store.held(name), store.held(NAMES[3])
+        assert store.held(name) == first != absent and store.held(NAMES[3]) == absent
+        store.write(name, b"second")
+        assert store.held(name) != first
+        store.write(name, b"first")
+        assert store.held(name) == first
+        store.write(name, b"x" * (SMALL_BYTES + 1))
+        assert store.held(name) != store.held(name), "too large to be held"

@@ -1,0 +1,149 @@
+"""What the number of sources costs: time, CPU and memory of what goes over all of them, up to a million.
+
+    python benchmarks/many_sources.py --sources N [--per-source 20] [--label now] [--json FILE] [--dataset DIR]
+
+A dataset has 256 buckets by the first two digits of its sources' ids, and what goes over sources goes bucket by bucket.
+So the tables and commits of one bucket are written, as a run of `conversation` leaves them, with as many sources as a
+bucket has in a dataset of N (3906 of a million); a whole dataset costs 256 times that, in time and CPU. What does not
+go bucket by bucket is measured with all N: `list` expands a folder of N files and registers them.
+
+Each operation runs in a process of its own: `cpu_ms` and `wall_ms` are those of one source, the start of Python and its
+imports taken off (`start_s`); `peak_mib` is the most memory held, and `start_mib` what is held before the operation.
+`plan` finds that a finished dataset has nothing to do. `compact` gathers all small files, `decide` applies another
+policy, `verify` looks at the tables alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import record
+import scale
+
+from curation.engine.register import expand, read_registry, register
+from curation.engine.run import Job, plan
+from curation.engine.workflow import resolve
+from curation.storage.store import Store
+from workflows import catalog, cli
+
+BUCKETS = 256
+FRAMES_A_SEGMENT = 100
+"""Rows of speaker scores for a segment of four seconds, at 25 Hz."""
+IN_ALL = ("list",)
+"""Operations on all sources; the others are on one bucket's."""
+
+
+def main() -> None:
+    """Make a bucket, measure each operation, and put the figures into the file under label and size."""
+    parser = record.parser(__doc__)
+    parser.add_argument("--sources", type=int, required=True)
+    parser.add_argument("--per-source", type=int, default=20)
+    parser.add_argument("--only", default=",".join(OPERATIONS))
+    parser.add_argument("--label", default="now")
+    parser.add_argument("--dataset", type=Path)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--do", nargs=2, help="one operation and the file for its figures, in this process")
+    given = parser.parse_args()
+    if given.do:
+        do(given.do[0], given.dataset, Path(given.do[1]))
+        return
+    in_bucket = max(2, round(given.sources / BUCKETS))
+    with tempfile.TemporaryDirectory(prefix="lpm-many-") as temporary:
+        scratch = Path(temporary)
+        root = given.dataset or scratch / "dataset"
+        if not root.exists():
+            segments = in_bucket * given.per_source
+            scale.make(root, segments, segments * FRAMES_A_SEGMENT, given.per_source, buckets=1, gather=False)
+        found: dict[str, Any] = {"in_bucket": in_bucket}
+        for name in given.only.split(","):
+            where = root
+            if name in IN_ALL:
+                where = scratch / "files"
+                where.mkdir()
+                for n in range(given.sources):
+                    (where / f"video-{n:07d}.mp4").write_text(str(n))
+            found[name] = measured(name, where, given.sources, given.sources if name in IN_ALL else in_bucket, scratch)
+            print(name, found[name], flush=True)
+    former = json.loads(given.json.read_text()) if given.json and given.json.exists() else {}
+    rows = former.get(given.label, {})
+    rows[str(given.sources)] = rows.get(str(given.sources), {}) | found
+    record.write(given.json, former | record.today_here() | {given.label: rows})
+
+
+def measured(name: str, where: Path, sources: int, went_over: int, scratch: Path) -> dict[str, float]:
+    """Run an operation in a process of its own and return what it took of each source that it went over."""
+    file = scratch / "figures.json"
+    command = [sys.executable, __file__, "--sources", str(sources), "--dataset", str(where), "--do", name, str(file)]
+    subprocess.run(command, check=True)
+    took: dict[str, float] = json.loads(file.read_text())
+    each = {f"{kind}_ms": round(1000 * took.pop(f"{kind}_s") / went_over, 3) for kind in ("cpu", "wall")}
+    return each | took
+
+
+def do(name: str, where: Path, file: Path) -> None:
+    """Do one operation and write down what it took."""
+    start_s, start_mib = _cpu_s(), _peak_mib()
+    wall = time.perf_counter()
+    with contextlib.redirect_stdout(io.StringIO()):
+        OPERATIONS[name](where)
+    figures = {
+        "cpu_s": _cpu_s() - start_s, "wall_s": time.perf_counter() - wall, "peak_mib": _peak_mib(),
+        "start_s": round(start_s, 2), "start_mib": start_mib,
+    }  # fmt: skip
+    file.write_text(json.dumps(figures))
+
+
+def _cpu_s() -> float:
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
+
+
+def _peak_mib() -> float:
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)
+
+
+def _list(folder: Path) -> None:
+    register(Store(str(folder.parent / "listed")), expand([str(folder)]))
+
+
+def _plan(root: Path) -> None:
+    job = Job(str(root), resolve(catalog.workflow("conversation")), catalog.policy("default"))
+    work = plan(job, read_registry(Store(str(root))))
+    assert not work, f"{len(work)} sources have something to do"
+
+
+def _command(*words: str) -> Callable[[Path], None]:
+    def run(root: Path) -> None:
+        try:
+            cli.main([words[0], str(root), *words[1:]])
+        except SystemExit as e:
+            if e.code not in (None, 0, 1):  # 1: `verify` misses the shards, which nobody made
+                raise RuntimeError(f"{words[0]} ended with {e.code}") from e
+
+    return run
+
+
+OPERATIONS: dict[str, Callable[[Path], None]] = {
+    "list": _list,
+    "plan-small-files": _plan,
+    "compact": _command("compact"),
+    "plan": _plan,
+    "decide": _command("decide", "--policy", str(Path(__file__).with_name("measure_all.yaml"))),
+    "status": _command("status"),
+    "query": _command("query", "SELECT state, count(*) FROM segments GROUP BY state"),
+    "verify": _command("verify", "--tables"),
+}
+
+
+if __name__ == "__main__":
+    main()
