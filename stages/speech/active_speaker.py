@@ -10,6 +10,7 @@ tracks it brings back. LR-ASD follows moving lips under anybody's voice; what th
 from __future__ import annotations
 
 import math
+from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
 
@@ -22,7 +23,7 @@ from annotators.lips.lip_signals import MIN_FRAMES, mouth_motion, mouth_motion_b
 from annotators.lips.lip_sync_model import MAX_LAG_FRAMES, LearnedLipSync
 from annotators.parts import Part, part
 from annotators.protocols_speech import ActiveSpeaker, LipSync, SyncMeasure
-from curation.media.audio import read_audio
+from curation.media.audio import AudioReader
 from curation.stage import Gate, GateMode, Grain, Inputs, Outputs, Rows, StageSettings, WorkItem, each_unit
 from schemas.table import Table
 from schemas.tables import ASD_FRAMES, FACE_CROPS, FACE_FRAMES, SOURCES, SPEECH, SYNC, SYNC_FRAMES, TRACKLETS
@@ -94,7 +95,8 @@ class ActiveSpeakerStage:
         track_of = {i: track for i, track in tracklets_of(inputs.read(TRACKLETS)).items() if track in wanted}
         speech = [(r.start_s, r.end_s) for r in SPEECH.rows(inputs.read(SPEECH))]
         series = track_series(inputs.parts(FACE_FRAMES), track_of, [FaceFrameRow.mouth_open])
-        tracks = {i: _Track(i, self._scorer, inputs.media, source.has_audio, series.get(i)) for i in item.units}
+        sound = _Sound(inputs.media, source.has_audio)
+        tracks = {i: _Track(i, self._scorer, sound, series.get(i)) for i in item.units}
         waiting: dict[str, set[str]] = {i: set() for i in item.units}
         for tracklet, track_id in track_of.items():
             waiting[track_id].add(tracklet)
@@ -167,14 +169,29 @@ def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
+class _Sound:
+    """A source's sound under grid points, by one reader: tracks of the same time share what it has decoded."""
+
+    def __init__(self, media: Path, has_audio: bool) -> None:
+        self._media, self._has_audio = media, has_audio
+
+    def __call__(self, first: int, n: int) -> FloatArray:
+        """Return the [n * 640] samples under grid points from `first` on; zeros without sound. Raises MediaError."""
+        if not self._has_audio or not self._reader.has_audio:
+            return np.zeros(n * _PER_FRAME, np.float32)
+        return audio_of_frames(self._reader.read(first / GRID_HZ, (first + n) / GRID_HZ), 0, n)
+
+    @cached_property
+    def _reader(self) -> AudioReader:
+        return AudioReader(self._media, AUDIO_HZ)
+
+
 class _Track:
     """One track on its way through the windows: crops in, scores out; its first error is kept for its own result."""
 
-    def __init__(
-        self, track_id: str, scorer: ActiveSpeaker, media: Path, has_audio: bool, faces: Series | None
-    ) -> None:
-        self.track_id = track_id
-        self._scorer, self._media, self._has_audio, self._faces = scorer, media, has_audio, faces
+    def __init__(self, track_id: str, scorer: ActiveSpeaker, sound: _Sound, faces: Series | None) -> None:
+        self.track_id, self.sound = track_id, sound
+        self._scorer, self._faces = scorer, faces
         self._buffer = CropBuffer()
         self.lips = LipSeries()
         self._scores: list[FloatArray] = []
@@ -208,13 +225,6 @@ class _Track:
             raise ValueError(f"track {self.track_id} has no face crops: scan the source again")
         self._score(last=True)
         return first, len(self._buffer.seen)
-
-    def sound(self, first: int, n: int) -> FloatArray:
-        """Return the [n * 640] samples under grid points from `first` on; zeros without sound."""
-        if not self._has_audio:
-            return np.zeros(n * _PER_FRAME, np.float32)
-        heard = read_audio(self._media, first / GRID_HZ, (first + n) / GRID_HZ, AUDIO_HZ)
-        return audio_of_frames(np.zeros(0, np.float32) if heard is None else heard, 0, n)
 
     def mouth(self, first: int, n: int) -> FloatArray:
         """Return mouth opening [n] at grid points from `first` on; NaN where no face was confirmed."""
