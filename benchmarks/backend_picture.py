@@ -24,7 +24,7 @@ from annotators.picture.shots import ShotChanges
 from annotators.protocols import Box, FaceAnalyzer, FaceDetecting, Image
 from annotators.protocols_body import BodyAnalyzer
 from curation.media.grid import frames_on_grid
-from curation.media.video import frame_times, iter_frames
+from curation.media.video import DecodeReport, frame_times, iter_frames
 from curation.memory import MemoryInputs
 from curation.stage import WorkItem
 from schemas import tables as t
@@ -125,8 +125,8 @@ def shot_changes(part: ShotChanges | None, footage: Footage) -> Tried:
         meter = ShotMeter()
         with tried.at_work(float(frame_times(path)[-1])):
             for shown in read(
-                path, Interval(0.0, 1e6), max_side=settings.max_side_px, threshold=settings.cut_threshold,
-                min_content=settings.cut_min_content,
+                path, Interval(0.0, 1e6), DecodeReport(), max_side=settings.max_side_px,
+                threshold=settings.cut_threshold, min_content=settings.cut_min_content,
             ):  # fmt: skip
                 meter.add(shown.t_s, shown.grid.start, shown.index, shown.small, shown.content, shown.cut)
             network = None if part is None else part.probabilities

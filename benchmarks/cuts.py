@@ -25,6 +25,7 @@ import record
 from annotators.picture.shot_change import Pictures, Thumbnails, compare
 from annotators.picture.shots import ShotNetwork
 from curation import Dataset
+from curation.media.video import DecodeReport
 from schemas import tables as t
 from schemas.tables.scan import FaceCropRow
 from schemas.time import Interval
@@ -160,7 +161,7 @@ def load(clips: Path, dataset: Path) -> list[Clip]:
             continue
         meter = ShotMeter()
         for shown in read(
-            path, Interval(0.0, 1e6), max_side=settings.max_side_px, threshold=settings.cut_threshold,
+            path, Interval(0.0, 1e6), DecodeReport(), max_side=settings.max_side_px, threshold=settings.cut_threshold,
             min_content=settings.cut_min_content,
         ):  # fmt: skip
             meter.add(shown.t_s, shown.grid.start, shown.index, shown.small, shown.content, shown.cut)

@@ -18,6 +18,7 @@ from typing import Any
 
 import av
 import numpy as np
+from av.video.reformatter import Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
 from curation.media.container import open_media, origin_s, read_only, require_video, timestamp
@@ -27,6 +28,9 @@ from curation.media.packets import decode_packets
 
 _MAX_PIXELS = 8192 * 8192
 """Largest coded picture that is decoded; larger ones are a mistake or an attack."""
+
+_BLOCK_PX = 16
+"""Side of a macroblock, to which coded pictures are padded."""
 
 _LEADS_S: tuple[float, ...] = (0.0, 2.0, 10.0, 60.0, math.inf)
 """How far before the window seeking is tried, one after the other, until it lands early enough."""
@@ -40,6 +44,7 @@ class DecodeReport:
         n_frames: frames given.
         n_corrupt: frames given that the decoder marked as damaged.
         n_errors: packets of the window that the decoder refused, and reads that failed.
+        n_disordered: frames left out because their time lies before that of a frame shown before them.
         first_error_s: time of the first such packet on the source's clock, where known.
         first_error: what the decoder said.
     """
@@ -47,6 +52,7 @@ class DecodeReport:
     n_frames: int = 0
     n_corrupt: int = 0
     n_errors: int = 0
+    n_disordered: int = 0
     first_error_s: float | None = None
     first_error: str = ""
 
@@ -60,6 +66,9 @@ class _Errors:
     end_s: float
     strict: bool
     report: DecodeReport
+
+    def disordered(self, time_s: float) -> None:
+        self.report.n_disordered += self.start_s <= time_s < self.end_s
 
     def add(self, time_s: float | None, error: Exception) -> None:
         if time_s is not None and not self.start_s <= time_s < self.end_s:
@@ -87,7 +96,9 @@ def iter_frames(
 ) -> Iterator[Frame]:
     """Yield the frames with start_s <= pts_s < end_s in order of presentation.
 
-    The file is closed when the iterator is exhausted, closed or dropped.
+    All have the size that the stream declares at its start: where a recorder changed it midway they are scaled, as
+    players do, so that a place in the picture stays the same. In a damaged file a frame may come after one that is
+    shown later: it is left out and counted. The file is closed when the iterator is exhausted, closed or dropped.
 
     Args:
         path: a video file.
@@ -195,15 +206,35 @@ def _decode(
         if sought and not _seek(container, stream, origin + Fraction(target_s)):
             return
         interval_s = 1 / float(stream.average_rate) if stream.average_rate else 0.0
-        last_s = -interval_s
+        declared, size, scaler = (int(stream.width), int(stream.height)), (0, 0), VideoReformatter()
+        last_s, latest_s = -interval_s, -math.inf
         for index, raw in enumerate(_raw_frames(container, stream, origin, errors, sought)):
             if index == 0:
                 display.orientation = orientation_of(raw)
+                size = _size(declared, (raw.width, raw.height))
             stamp, base = timestamp(raw), Fraction(raw.time_base or stream.time_base)
             pts_s = last_s + interval_s if stamp is None else float(stamp * base - origin)
             duration_s = float(raw.duration * base) if raw.duration else interval_s
             last_s = pts_s
-            yield Frame(pts_s, duration_s, None if sought else index, raw.is_corrupt, raw, display)
+            if pts_s < latest_s:
+                errors.disordered(pts_s)
+                continue
+            latest_s = pts_s
+            shown = raw if (raw.width, raw.height) == size else _scaled(scaler, raw, size)
+            yield Frame(pts_s, duration_s, None if sought else index, raw.is_corrupt, shown, display)
+
+
+def _size(declared: tuple[int, int], first: tuple[int, int]) -> tuple[int, int]:
+    """Return the size that all frames get: the declared one, which every window of the file knows.
+
+    Some headers count the padding to whole blocks; then, and where nothing is declared, it is the first frame's.
+    """
+    padded = all(abs(a - b) < _BLOCK_PX for a, b in zip(declared, first, strict=True))
+    return first if padded or 0 in declared else declared
+
+
+def _scaled(scaler: VideoReformatter, raw: Any, size: tuple[int, int]) -> Any:
+    return scaler.reformat(raw, *size, interpolation=Interpolation.AREA, threads=1)
 
 
 def _raw_frames(container: Any, stream: Any, origin: Fraction, errors: _Errors, sought: bool) -> Iterator[Any]:

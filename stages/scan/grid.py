@@ -18,7 +18,7 @@ import numpy.typing as npt
 from scenedetect import AdaptiveDetector, FrameTimecode
 
 from annotators.picture import picture
-from curation.media.video import iter_frames
+from curation.media.video import DecodeReport, iter_frames
 from schemas.time import GRID_HZ, Interval
 
 Image = npt.NDArray[np.uint8]
@@ -101,7 +101,9 @@ def content_change(hsv: Image, previous: Image) -> float:
     return float(cv2.norm(hsv, previous, cv2.NORM_L1)) / hsv.size
 
 
-def read(path: Path, window: Interval, *, max_side: int, threshold: float, min_content: float) -> Iterator[Shown]:
+def read(
+    path: Path, window: Interval, report: DecodeReport, *, max_side: int, threshold: float, min_content: float
+) -> Iterator[Shown]:
     """Decode [start - lead, end + a few frames) once and yield frames in order, with cuts decided.
 
     Frames outside the window come too (their `grid` lies outside as well): measurers that look back need them.
@@ -112,7 +114,7 @@ def read(path: Path, window: Interval, *, max_side: int, threshold: float, min_c
     # Frames after the window tell what its last ones begin; the detector needs three, at 5 a second and above.
     end_s = window.end_s + _LEAD_S
     held: tuple[Shown, float] | None = None
-    for frame in iter_frames(path, start_s, end_s):
+    for frame in iter_frames(path, start_s, end_s, report=report):
         size = (frame.width, frame.height)
         rgb = frame.rgb(max_side)
         small = picture.halve_to(rgb, _SMALL_SIDE_PX)

@@ -24,7 +24,7 @@ from annotators.protocols import FaceAnalyzer, FaceDetecting
 from annotators.shipped import FACE_COMPARERS
 from curation.labels.apply import LABELLED, in_order, with_cuts
 from curation.media.errors import MediaError
-from curation.media.video import frame_times
+from curation.media.video import DecodeReport, frame_times
 from curation.stage import Gate, GateMode, Grain, Inputs, Outputs, StageSettings, WorkItem
 from schemas.parts import Absent
 from schemas.table import Table
@@ -42,6 +42,8 @@ from stages.scan.people import Portrait, comparable, divided, embed_row, turns
 from stages.scan.picture import PictureMeter
 from stages.scan.shots import ShotMeter
 
+MOST_DISORDERED = 0.1
+"""Share of a window's frames that may come with times before those shown before them; they are left out."""
 CERTAIN = 1e6
 """The score of a cut that a person gave: above any measure of change."""
 
@@ -137,11 +139,13 @@ class Scan:
         faces = FaceMeter(prefix, item.source_id, self._detector, self._tiled, self._landmarker, self._rules())
         shots = ShotMeter()
         candidates: list[Candidate] = []
-        n_frames = self._read(inputs.media, window, picture, faces, shots, candidates)
+        report = DecodeReport()
+        n_frames = self._read(inputs.media, window, report, picture, faces, shots, candidates)
         picture.finish_shot(keep=True)
         faces.finish()
         if n_frames == 0 and item.window_index == 0:
             raise MediaError("decode_failed", "no frame could be decoded; the file is damaged or of an unknown coding")
+        _in_order(report)
         said = CUT_LABELS.rows(inputs.read(CUT_LABELS))
         cuts = self._cuts(item.source_id, window, faces, shots, candidates, said)
         self._divide(faces)
@@ -160,6 +164,7 @@ class Scan:
         self,
         media: Path,
         window: Interval,
+        report: DecodeReport,
         picture: PictureMeter,
         faces: FaceMeter,
         shots: ShotMeter,
@@ -170,7 +175,7 @@ class Scan:
         first, last = grid_index(window.start_s), grid_index(window.end_s)
         n_frames = 0
         for shown in read(
-            media, window, max_side=s.max_side_px, threshold=s.cut_threshold, min_content=s.cut_min_content
+            media, window, report, max_side=s.max_side_px, threshold=s.cut_threshold, min_content=s.cut_min_content
         ):
             inside = window.start_s <= shown.t_s < window.end_s
             n_frames += inside
@@ -245,6 +250,16 @@ class Scan:
             mesh_scale=s.mesh_scale,
             portrait_every=grid_index(s.portrait_every_s),
             portrait_px=s.portrait_px,
+        )
+
+
+def _in_order(report: DecodeReport) -> None:
+    """Raise MediaError where too many frames had to be left out for their times."""
+    if report.n_disordered > MOST_DISORDERED * (report.n_frames + report.n_disordered):
+        raise MediaError(
+            "wrong_times",
+            f"{report.n_disordered} of {report.n_frames + report.n_disordered} frames have times before those shown "
+            "before them; encode the file anew, or leave it out",
         )
 
 

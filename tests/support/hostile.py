@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import av
+import cv2
 import numpy as np
 from av.video.reformatter import ColorRange
 
@@ -323,3 +324,44 @@ def loop_video(source: Path, target: Path, duration_s: float) -> Path:
                 out.mux_one(packet)
             lap += 1
     return target
+
+
+def make_disordered(path: Path, back: int = 1) -> Path:
+    """Write 25 pictures, the last `back` of them with times 0.4 s before their place."""
+    out = av.open(str(path), "w", format="matroska")
+    stream = out.add_stream("mjpeg", rate=25)
+    stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuvj420p"
+    stream.time_base = Fraction(1, 1000)
+    with out:
+        for n in range(25):
+            frame = av.VideoFrame.from_ndarray(picture(n), format="rgb24")
+            frame.pts, frame.time_base = n * 40, Fraction(1, 1000)
+            for packet in stream.encode(frame):
+                packet.dts = n - 1000  # muxers want these to rise, and to lie before what is shown
+                packet.pts = (n - (10 if n >= 25 - back else 0)) * 40
+                out.mux(packet)
+    return path
+
+
+def make_resized(path: Path) -> Path:
+    """Write a recording whose picture has twice the size from its second second on, as calls over a network have."""
+    out = av.open(str(path), "w", format="mpegts")
+    streams = [out.add_stream("libx264", rate=25)]
+    streams[0].width, streams[0].height, streams[0].pix_fmt = WIDTH, HEIGHT, "yuv420p"
+    with out:
+        for part, scale in enumerate((1, 2)):
+            coder = streams[0].codec_context if part == 0 else av.CodecContext.create("libx264", "w")
+            if part:
+                coder.width, coder.height, coder.pix_fmt = WIDTH * scale, HEIGHT * scale, "yuv420p"
+                coder.time_base, coder.framerate = Fraction(1, 25), Fraction(25)
+            coder.options = {"bf": "0", "tune": "zerolatency"}
+            frames: list[Any] = [av.VideoFrame.from_ndarray(cv2.resize(
+                picture(n), None, fx=scale, fy=scale, interpolation=cv2.INTER_NEAREST), format="rgb24",
+            ) for n in range(25 * part, 25 * part + 25)]  # fmt: skip
+            for n, frame in enumerate([*frames, None], 25 * part):
+                if frame is not None:
+                    frame.pts, frame.time_base = n, Fraction(1, 25)
+                for packet in coder.encode(frame):
+                    packet.stream = streams[0]
+                    out.mux(packet)
+    return path

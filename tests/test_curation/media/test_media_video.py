@@ -159,6 +159,21 @@ def test_damage_is_counted_and_located(tmp_path: Path) -> None:
     assert before.n_errors == before.n_corrupt == 0
 
 
+def test_a_frame_that_comes_after_a_later_one_is_left_out_and_counted(tmp_path: Path) -> None:
+    path, report = hostile.make_disordered(tmp_path / "d.mkv", back=2), DecodeReport()
+    frames = list(iter_frames(path, report=report))
+    assert numbers(frames) == list(range(23)) and (report.n_frames, report.n_disordered) == (23, 2)
+
+
+def test_pictures_keep_the_size_that_the_recording_began_with(tmp_path: Path) -> None:
+    path = hostile.make_resized(tmp_path / "r.ts")
+    whole = list(iter_frames(path))
+    assert {f.rgb().shape for f in whole} == {(hostile.HEIGHT, hostile.WIDTH, 3)}
+    assert numbers(whole) == list(range(50))
+    late = list(iter_frames(path, whole[30].pts_s))
+    assert {f.rgb().shape for f in late} == {(hostile.HEIGHT, hostile.WIDTH, 3)} and numbers(late)[0] == 30
+
+
 def test_files_are_closed_when_readers_are_abandoned(made: dict[str, Path]) -> None:
     open_files = Path("/proc/self/fd")
     if not open_files.is_dir():

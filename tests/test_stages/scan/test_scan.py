@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import hostile
 import numpy as np
 import pytest
 
+from curation.media.errors import MediaError
 from curation.memory import run_chain
 from schemas import tables as t
 from stages.scan.scan import Scan, ScanSettings
@@ -38,6 +40,18 @@ def test_split_screen_gives_both_people_for_the_whole_time(media: Path, scan: Sc
     talker = [r["mouth_open"] for r in found["face_frames"] if r["x"] < 640]
     listener = [r["mouth_open"] for r in found["face_frames"] if r["x"] >= 640]
     assert np.std(talker) > 5 * np.std(listener)
+
+
+def test_few_frames_out_of_order_are_left_out_and_many_refuse_the_file(tmp_path: Path, scan: Scan) -> None:
+    found = chain(hostile.make_disordered(tmp_path / "few.mkv"), scan)
+    assert [r["k"] for r in found["frames"]][:24] == list(range(24))
+    with pytest.raises(MediaError, match="wrong_times: 9 of 25 frames have times before"):
+        chain(hostile.make_disordered(tmp_path / "many.mkv", back=10), scan)
+
+
+def test_a_picture_that_changes_its_size_is_one_recording(tmp_path: Path, scan: Scan) -> None:
+    found = chain(hostile.make_resized(tmp_path / "call.ts"), scan)
+    assert [r["k"] for r in found["frames"]] == list(range(50)) and not found["cuts"]
 
 
 @pytest.mark.slow
