@@ -287,8 +287,8 @@ class Dataset:
             return
         path = self.store.local_path("catalog.duckdb")
         temporary = path.with_name(".tmp-catalog.duckdb")
-        temporary.unlink(missing_ok=True)
         try:
+            temporary.unlink(missing_ok=True)
             with contextlib.closing(self.connect(str(temporary))) as con:
                 con.execute("; ".join(("BEGIN", *_comments(), "COMMIT")))
             temporary.replace(path)
