@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import parse_qs
@@ -11,19 +9,14 @@ from urllib.parse import parse_qs
 import correct_case
 import pytest
 import review_case as case
-from browser import Page, browser, path_of_browser
+from browser import Page
 from command_line import lpm
+from review_page import IN_A_BROWSER, listening
 
 from curation import Dataset
 from curation.labels.corrections import states
-from curation.review.guard import Guard
-from curation.review.server import serving
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.browser,
-    pytest.mark.skipif(path_of_browser() is None, reason="no Chromium on the path"),
-]
+pytestmark = IN_A_BROWSER
 HOSTILE = "<img src=x onerror=alert(1)> & 'quotes'.mp4"
 SOURCE = case.source_id_of(HOSTILE)
 KEPT, LOST = f"{SOURCE}-t0000-00000000", f"{SOURCE}-t0001-00008000"
@@ -39,37 +32,10 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     return made
 
 
-@contextlib.contextmanager
-def listening(data: Dataset) -> Iterator[str]:
-    with serving(data, Guard("127.0.0.1", None), 0, "ann") as found:
-        thread = threading.Thread(target=found.server.serve_forever)
-        thread.start()
-        try:
-            yield found.url
-        finally:
-            found.server.shutdown()
-            thread.join()
-
-
 @pytest.fixture(scope="module")
 def url(data: Dataset) -> Iterator[str]:
     with listening(data) as found:
         yield found
-
-
-@pytest.fixture(scope="module")
-def one(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
-    with browser(tmp_path_factory.mktemp("profile")) as page:
-        yield page
-
-
-@pytest.fixture
-def page(one: Page) -> Iterator[Page]:
-    one.size(1440, 1000)
-    one.errors.clear()
-    yield one
-    assert one.errors == []
-    one.open("about:blank")
 
 
 def fits(page: Page) -> bool:

@@ -4,62 +4,35 @@ from __future__ import annotations
 
 import contextlib
 import json
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import correct_case
-import pytest
 import review_case as case
-from browser import Page, browser, path_of_browser
+from browser import Page
+from review_page import IN_A_BROWSER, listening
 
 from curation import Dataset
-from curation.review.guard import Guard
-from curation.review.server import serving
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.browser,
-    pytest.mark.skipif(path_of_browser() is None, reason="no Chromium on the path"),
-]
-
-
-@pytest.fixture(scope="module")
-def one(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
-    with browser(tmp_path_factory.mktemp("profile")) as page:
-        yield page
-
-
-@pytest.fixture
-def page(one: Page) -> Iterator[Page]:
-    one.size(1440, 1000)
-    one.errors.clear()
-    yield one
-    assert one.errors == []
-    one.open("about:blank")
+pytestmark = IN_A_BROWSER
 
 
 @contextlib.contextmanager
 def correcting(page: Page, data: Dataset, unit: str) -> Iterator[Callable[[], None]]:
     """Open a unit in the review of a dataset and begin to correct it; gives what opens it anew."""
 
-    def begin() -> None:
-        page.open("about:blank")
-        page.open(f"{found.url}#watch/{unit}")
-        page.until("(document.body.dataset.parts ?? '').includes('source')")
-        page.press("c")
-        page.until("!!document.querySelector('.correct')")
+    with listening(data) as url:
 
-    with serving(data, Guard("127.0.0.1", None), 0, "ann") as found:
-        thread = threading.Thread(target=found.server.serve_forever)
-        thread.start()
-        try:
-            begin()
-            yield begin
+        def begin() -> None:
             page.open("about:blank")
-        finally:
-            found.server.shutdown()
-            thread.join()
+            page.open(f"{url}#watch/{unit}")
+            page.until("(document.body.dataset.parts ?? '').includes('source')")
+            page.press("c")
+            page.until("!!document.querySelector('.correct')")
+
+        begin()
+        yield begin
+        page.open("about:blank")
 
 
 def said(page: Page, text: str) -> None:
