@@ -136,3 +136,12 @@ def test_the_shell_completes_commands_and_options(
     }.items():
         monkeypatch.setenv(name, value)
     assert set(lpm().stdout.split()) == offered
+
+
+def test_columns_that_do_not_fit_are_shown_below_each_other(made: dict[str, Path]) -> None:
+    shown = lpm("query", str(made["out"]), "SELECT * FROM units_sources ORDER BY source_id").stdout
+    wide = [line.split() for line in shown.splitlines() if line.startswith("duration_s ")]
+    assert sorted(float(value) for _, value in wide) == sorted([GOOD["duration_s"], 9.0])
+    assert "2 rows; " in shown and "do not fit beside each other" in shown.replace("\n", " ")
+    narrow = lpm("query", str(made["out"]), "SELECT source_id, duration_s FROM sources").stdout
+    assert "│" in narrow and "do not fit" not in narrow

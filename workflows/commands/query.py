@@ -1,7 +1,7 @@
 """`lpm query`: SQL over a dataset, shown as a table or written as CSV, JSON lines or Parquet.
 
-The whole result is held in memory; only the table on the screen is cut, at 200 rows and at the
-width of the screen; `long` shows every value whole.
+The whole result is held in memory; only what is shown on the screen is cut, at 200 rows and, as a table, at the width
+of the screen. Columns that cannot stand beside each other there are shown as `long` does: one value a line, whole.
 """
 
 from __future__ import annotations
@@ -22,6 +22,10 @@ from schemas.printable import printable
 from workflows.usage import UsageError
 
 FORMATS = ("table", "long", "csv", "json", "parquet")
+
+_NARROWEST = 6
+"""Characters of the narrowest column of a table that still tells something, its border and margins included."""
+_SHOWN = 200
 
 
 def query(out: Console, target: str, sql: str, format_: str, file: Path | None, unsafe: bool) -> None:
@@ -44,7 +48,7 @@ def show(out: Console, rows: pa.Table, format_: str, file: Path | None) -> None:
         pq.write_table(rows, file)
         return
     if format_ == "table" and file is None:
-        out.print(_rich_table(rows))
+        _on_screen(out, rows)
         return
     if format_ == "long":
         data = "".join(f"{_long(row)}\n" for row in rows.to_pylist()).encode()
@@ -62,6 +66,23 @@ def show(out: Console, rows: pa.Table, format_: str, file: Path | None) -> None:
         sys.stdout.flush()
     else:
         file.write_bytes(data)
+
+
+def _on_screen(out: Console, rows: pa.Table) -> None:
+    if rows.num_columns * _NARROWEST < out.width:
+        out.print(_rich_table(rows))
+        return
+    for row in rows.slice(0, _SHOWN).to_pylist():
+        out.print(_long(row), markup=False, highlight=False, soft_wrap=True)
+    out.print(
+        f"{_counted(rows)}; {rows.num_columns} columns do not fit beside each other in {out.width} characters: "
+        "name some, or take --format csv, json or parquet",
+        highlight=False,
+    )
+
+
+def _counted(rows: pa.Table) -> str:
+    return f"{rows.num_rows} rows" + (f", {_SHOWN} shown" if rows.num_rows > _SHOWN else "")
 
 
 def _long(row: dict[str, Any]) -> str:
@@ -85,11 +106,9 @@ def _csv(rows: pa.Table) -> bytes:
     return bytes(sink.getvalue().to_pybytes())
 
 
-def _rich_table(rows: pa.Table, limit: int = 200) -> RichTable:
-    table = RichTable(
-        *rows.column_names, caption=f"{rows.num_rows} rows" + (f", {limit} shown" if rows.num_rows > limit else "")
-    )
-    for row in rows.slice(0, limit).to_pylist():
+def _rich_table(rows: pa.Table) -> RichTable:
+    table = RichTable(*rows.column_names, caption=_counted(rows))
+    for row in rows.slice(0, _SHOWN).to_pylist():
         table.add_row(*(_cell(v) for v in row.values()))
     return table
 
