@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import platform
+import resource
 import sys
 import time
 import traceback
@@ -79,7 +80,7 @@ class Answer:
     printed: str = ""
     """the end of what its own process printed"""
     cpu_s: float = 0.0
-    """that its own process used"""
+    """that its own process used, and what it started, such as ffmpeg"""
 
 
 class Stages:
@@ -163,6 +164,14 @@ class Stages:
         if at is not None:
             return self._there(at, calls)
         self.ready(resolved)
+        before_s = _children_s()
+        answers = self._here(calls)
+        answers[0].cpu_s = _children_s() - before_s
+        return answers
+
+    def _here(self, calls: Sequence[Call]) -> list[Answer]:
+        """Run calls in this process."""
+        resolved = calls[0].resolved
         if len(calls) == 1 or not hasattr(resolved.cls, "run_many"):
             return [self._alone(call) for call in calls]
         together: Any = self._built[resolved.name]
@@ -268,12 +277,19 @@ def _run(resolved: ResolvedStage, uri: str, calls: Sequence[Call]) -> list[tuple
     cpu = time.process_time()
     answers = _stages(uri).once([replace(call, resolved=resolved) for call in calls])
     release()
+    cpu_s = time.process_time() - cpu + sum(answer.cpu_s for answer in answers)
     sent = []
     for answer in answers:
-        answer.cpu_s = (time.process_time() - cpu) / len(answers)
+        answer.cpu_s = cpu_s / len(answers)
         sent.append(({table.name: rows for table, rows in answer.outputs.tables.items()}, answer))
         answer.outputs.tables = {}
     return sent
+
+
+def _children_s() -> float:
+    """Return the CPU seconds of the processes that this one started and saw end."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def _close() -> None:

@@ -7,6 +7,8 @@ import errno
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,9 @@ RAISED: dict[str, Exception] = {
 }
 
 
+BURNT_S = 0.3
+
+
 def die(how: str) -> None:
     """End, fill or hold this process, or raise."""
     if how == "segfault":
@@ -38,6 +43,8 @@ def die(how: str) -> None:
             time.sleep(0.05)
     elif how == "hang":
         time.sleep(600)
+    elif how == "burn":  # and go on
+        subprocess.run([sys.executable, "-c", f"import time\nwhile time.process_time() < {BURNT_S}: pass"], check=True)
     elif how.startswith("SIG"):
         os.kill(os.getpid(), getattr(signal, how))
     elif how == "run":

@@ -83,6 +83,21 @@ def test_what_passes_its_limits_is_quarantined_as_such(tmp_path: Path) -> None:
     assert lawful(outcome)
 
 
+@pytest.mark.parametrize("in_process", [True, False])
+def test_what_a_stage_starts_is_counted_with_it(tmp_path: Path, in_process: bool) -> None:
+    folder = write_sources(tmp_path / "in", a={**GOOD, "die": "burn"})
+    steps: list[StepResult] = []
+    job = Job(str(tmp_path / "out"), resolve(deadly.workflow()), policy(), in_process=in_process)
+    run(
+        job,
+        LocalEngine(),
+        expand([str(folder)]),
+        event=lambda kind, what: steps.append(what) if kind == "step" else None,
+    )
+    (burnt,) = (s.cpu_s for s in steps if s.stage == "deadly")
+    assert burnt >= deadly.BURNT_S > sum(s.cpu_s for s in steps if s.stage == "toy_tracks")
+
+
 @pytest.mark.slow
 def test_tables_are_those_of_a_run_in_one_process(tmp_path: Path) -> None:
     folder = write_sources(tmp_path / "in", a=GOOD, b={**GOOD, "fail": "toy_tracks"}, c={**GOOD, "fail_track": 0})
