@@ -20,8 +20,9 @@ from rich.console import Console
 
 from annotators.protocols_speech import SpeakerEmbedder, Turn
 from curation.media.audio import AudioReader
-from curation.media.container import find_audio, open_media
+from curation.media.container import find_audio, find_video, open_media
 from curation.media.errors import MediaError
+from curation.media.probe import probe
 from curation.media.sound import mono_weights
 from lpm_train.checkpoint import find, read_config
 from lpm_train.config import Config, override
@@ -40,7 +41,9 @@ from workflows.performing.states import Codes, figures, heard_frames, states_of
 from workflows.performing.tracks import Recording, Voices
 from workflows.performing.voices import (
     LATE_S,
+    OTHERS,
     PEOPLE,
+    SOMEBODY_S,
     as_json,
     as_rttm,
     read_voices,
@@ -75,7 +78,7 @@ class Asked:
 
 @dataclass(frozen=True)
 class _Source:
-    """The recording: how long its sound is, and the weights [C] that mix its channels."""
+    """The recording: how long it lasts, and the weights [C] that mix its channels."""
 
     path: Path
     duration_s: float
@@ -99,9 +102,12 @@ def run(out: Console, err: Console, asked: Asked) -> None:
         turns = _told(asked, source, heard)
         for note in heard.notes:
             err.print(note, markup=False, highlight=False)
+        if OTHERS in (seconds := spoken_s(turns)):
+            text = f"{seconds[OTHERS]:.1f} s of other voices are nobody's of the two, and both hear them"
+            err.print(text, markup=False, highlight=False)
         frames = math.ceil((end_s - start_s) * FPS - 1e-6)
         heard_T = heard_frames(turns, frames, start_s)
-        said = ", ".join(f"{voice} speaks for {seconds:.1f} s" for voice, seconds in spoken_s(turns).items())
+        said = ", ".join(f"{voice} speaks for {s:.1f} s" for voice, s in seconds.items())
         out.print(f"{source.path.name}, {frames / FPS:.2f} s: {said}", markup=False, highlight=False)
         with AudioReader(source.path, PACKED_AUDIO_HZ, mono=False) as reader:
             recording = Recording(reader, round(start_s * PACKED_AUDIO_HZ), source.weights)
@@ -161,6 +167,8 @@ def _source(path: Path) -> _Source:
         with open_media(path) as container:
             stream = find_audio(container)
             names = [channel.name for channel in stream.layout.channels] if stream is not None else []
+            if find_video(container) is not None:
+                duration_s = max(duration_s, probe(path).duration_s)
     except MediaError as e:
         raise UsageError(f"{path} is no recording that can be read: {e.args[0]}") from e
     return _Source(path, duration_s, mono_weights(names))
@@ -184,7 +192,8 @@ def _heard(
     if asked.channels and not two:
         raise UsageError(f"--channels: {source.path.name} has {len(source.weights)} channels, and a performance two")
     if given is not None:
-        return Heard(given, {"voices": str(asked.voices)}), bool(asked.channels)
+        by = {"voices": str(asked.voices)} | ({"channels": "asked for"} if asked.channels else {})
+        return Heard(given, by), bool(asked.channels)
     if two and asked.channels is not False:
         with AudioReader(source.path, AUDIO_HZ, mono=False) as reader:
             found = hearing.in_channels(hearing.load(reader, start_s, end_s), start_s, settings, bool(asked.channels))
@@ -197,10 +206,11 @@ def _heard(
 def _told(asked: Asked, source: _Source, heard: Heard) -> list[Turn]:
     """Write who speaks when, under names of theirs where they are not yet two, and return the two's turns."""
     turns = to_ms(heard.turns)
+    least_s = SOMEBODY_S if asked.voices is None else 0.0  # who writes voices by hand means them
     about = {"recording": source.path.name, "duration_s": round(source.duration_s, 3), "by": heard.by}
     about |= {"notes": heard.notes} if heard.notes else {}
     try:
-        turns = the_two(turns, asked.speakers)
+        turns = the_two(turns, asked.speakers, least_s)
     finally:
         texts = {"voices.rttm": as_rttm(turns, source.path.stem), "voices.json": as_json(turns, about)}
         for name, text in texts.items():

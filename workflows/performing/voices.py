@@ -21,6 +21,10 @@ PEOPLE = ("a", "b")
 OTHERS = "other"
 """The name of everybody else's turns: what both of the two hear."""
 
+SOMEBODY_S = 2.0
+"""Speech that a voice needs to be somebody: `PieceRule.person_s` of the diarizer. What is less is a laugh, a cough, a
+word taken for another's."""
+
 LATE_S = 0.1
 """A turn may end so much after the recording: turns and lengths are rounded, each in its own way."""
 
@@ -118,13 +122,14 @@ def within(turns: Sequence[Turn], duration_s: float, file: Path) -> None:
             )
 
 
-def the_two(turns: Sequence[Turn], speakers: str | None) -> list[Turn]:
+def the_two(turns: Sequence[Turn], speakers: str | None, least_s: float = 0.0) -> list[Turn]:
     """Return the turns under the names "a" and "b", and those of nobody of the two under "other".
 
     Args:
         turns: of any voices.
         speakers: "X,Y": whose performance is a's and whose is b's; "X+Z,Y" takes X and Z for one person. None: those
             called "a" and "b", or else the only two voices there are, in order of appearance.
+        least_s: of more than two voices, those that speak for less are nobody of the two where nobody named them.
 
     Raises:
         UsageError: there are not two, or other voices than those named; the sentence says what to do.
@@ -140,8 +145,8 @@ def the_two(turns: Sequence[Turn], speakers: str | None) -> list[Turn]:
             raise UsageError(f"--speakers: no voice is called {unknown[0]!r}; heard: {heard}")
     elif set(PEOPLE) <= set(found) <= {*PEOPLE, OTHERS}:
         named = [("a",), ("b",)]
-    elif len(found) == 2:
-        named = [(voice,) for voice in found]
+    elif len(found) == 2 or sum(seconds >= least_s for seconds in found.values()) == 2:
+        named = [(voice,) for voice, seconds in found.items() if len(found) == 2 or seconds >= least_s]
     elif len(found) < 2:
         raise UsageError(
             f"{'one voice' if found else 'no voice'} was heard ({heard}), and a performance has two: write who speaks "
