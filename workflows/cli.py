@@ -415,8 +415,8 @@ app.command()(trainer.stream)
 def perform(
     recording: Annotated[Path, typer.Argument(help="two people who talk: a sound or a video file, of any length")],
     checkpoint: trainer.Checkpoint,
-    image_a: Annotated[Path, typer.Option(help="picture of whoever is to be a, the first to speak")],
-    image_b: Annotated[Path, typer.Option(help="picture of whoever is to be b")],
+    image_a: Annotated[Path, typer.Option(help="picture for a, the first to speak (or channel 1)")],
+    image_b: Annotated[Path, typer.Option(help="picture for b")],
     out_: Annotated[Path, typer.Option("--out", help="folder for a.mp4, b.mp4, both.mp4, performance.json, voices.*")],
     text_a: Annotated[str, typer.Option(help="what a does")] = "",
     text_b: Annotated[str, typer.Option(help="what b does")] = "",
@@ -452,11 +452,12 @@ def perform(
     """Let two characters perform a recorded conversation: each speaks its part and listens to the other's, in turn."""
     from lpm_train.tools.perform import Character
     from workflows.performing import command
+    from workflows.performing.asked import Asked
 
     characters = [
         Character(image_a, ref_a or [], text_a, seed), Character(image_b, ref_b or [], text_b, seed + 1),
     ]  # fmt: skip
-    asked = command.Asked(
+    asked = Asked(
         recording, checkpoint, out_, characters, voices, speakers, channels, start, end, both, diarizer, separator,
         settings or [], device,
     )  # fmt: skip

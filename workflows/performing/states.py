@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from annotators.protocols_speech import Turn
 from schemas.sample import FPS
 from stages.packing.audio import Run
-from workflows.performing.voices import PEOPLE
+from workflows.performing.voices import OTHERS, PEOPLE
 
 Codes = NDArray[np.uint8]
 States = NDArray[np.int8]
@@ -26,12 +26,12 @@ NAMES = ("idle", "speak", "listen", "both")
 PAUSE_S = 0.6
 """`min_idle_s` of stage `pairing`, whose timelines the models are trained on."""
 
-_BITS = {PEOPLE[0]: 1, PEOPLE[1]: 2}
-_OTHERS = 4
+BITS = {PEOPLE[0]: 1, PEOPLE[1]: 2, OTHERS: 4}
+"""Who is heard in a frame: one bit for each of the two, and one for everybody else."""
 
 
 def heard_frames(turns: Sequence[Turn], frames: int, start_s: float = 0.0) -> Codes:
-    """Return who is heard in each of `frames` frames of 1/25 s from `start_s` on: bits 1 for a, 2 for b, 4 for others.
+    """Return who is heard in each of `frames` frames of 1/25 s from `start_s` on (`BITS`).
 
     Borders go to the nearest frame; every turn that reaches into the frames has one at least. Short silences of all are
     filled (`through_pauses`).
@@ -42,7 +42,7 @@ def heard_frames(turns: Sequence[Turn], frames: int, start_s: float = 0.0) -> Co
         if turn.end_s <= start_s or turn.start_s >= start_s + frames / FPS:
             continue
         first = min(max(0, first), frames - 1)
-        out[first : max(first + 1, last)] |= _BITS.get(turn.speaker, _OTHERS)
+        out[first : max(first + 1, last)] |= BITS[turn.speaker]
     return through_pauses(out, round(PAUSE_S * FPS))
 
 
@@ -61,7 +61,7 @@ def through_pauses(heard_T: Codes, shortest: int) -> Codes:
 
 def states_of(heard_T: Codes, person: str) -> States:
     """Return a person's states: bit 0 where they are heard, bit 1 where anybody else is."""
-    own = _BITS[person]
+    own = BITS[person]
     speaks, hears = (heard_T & own) != 0, (heard_T & (7 - own)) != 0
     return np.asarray(speaks + 2 * hears.astype(np.int8), np.int8)
 

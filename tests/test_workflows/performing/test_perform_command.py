@@ -174,8 +174,9 @@ def test_a_channel_each(here: Path, tmp_path: Path, capfd: pytest.CaptureFixture
     soundfile.write(here / "two.wav", case.tracks().T, PACKED_AUDIO_HZ)
     assert lpm(here, tmp_path, "--voices", here / "talk.rttm", "--channels", recording="two.wav") == 0
     assert "each channel is one person's" in capfd.readouterr().out
-    assert lpm(here, tmp_path, "--channels") == 1
-    assert "talk.wav has 1 channels" in capfd.readouterr().err
+    need("silero_vad_v6.onnx")
+    assert lpm(here, tmp_path, "--channels", "--speakers", "b,a", recording="two.wav") == 1
+    assert "exchange the pictures" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -202,6 +203,9 @@ def test_a_channel_each(here: Path, tmp_path: Path, capfd: pytest.CaptureFixture
         (["--separator", "tasnet"], "--separator: .*conv_tasnet"),
         (["--device", "cuda:99x"], "--device 'cuda:99x'"),
         (["--set", "stream.step=2"], "did you mean"),
+        (["--channels"], "talk.wav has 1 channels"),
+        (["--set", "model.width=8"], "not what was trained"),
+        (["--separator", "{use: conv_tasnet, model: none.pt}"], "none.pt|torchaudio"),
         (["--ref-a", "b.png", "--ref-a", "b.png"], "at most 2"),
     ],
 )

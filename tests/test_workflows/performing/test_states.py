@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from annotators.protocols_speech import Turn
@@ -15,6 +15,7 @@ from workflows.performing.tracks import FADE_S
 
 FRAMES = 250
 spans = st.tuples(st.floats(-1, 10.5), st.floats(0.001, 4), st.sampled_from(["a", "b", "other"]))
+patient = settings(suppress_health_check=[HealthCheck.too_slow], max_examples=60, deadline=None)
 any_turns = st.lists(spans.map(lambda x: Turn(x[0], x[0] + x[1], x[2])), max_size=12)
 
 
@@ -24,6 +25,7 @@ def test_numbers_are_those_of_training() -> None:
     assert PackingSettings.model_validate({}).fade_ms == 1000 * FADE_S
 
 
+@patient
 @given(any_turns)
 def test_every_frame_is_one_state_and_the_two_mirror_each_other(turns: list[Turn]) -> None:
     heard = heard_frames(turns, FRAMES)
@@ -41,6 +43,7 @@ def test_every_frame_is_one_state_and_the_two_mirror_each_other(turns: list[Turn
     np.testing.assert_array_equal(alone[0] == 1, alone[1] == 2)
 
 
+@patient
 @given(any_turns)
 def test_no_turn_is_lost_and_none_moves_by_a_frame(turns: list[Turn]) -> None:
     heard = heard_frames(turns, FRAMES)
@@ -69,6 +72,7 @@ def test_the_stretch_begins_where_it_is_told() -> None:
     np.testing.assert_array_equal(heard_frames(turns, 50, 10.0), heard_frames(turns, 300)[250:])
 
 
+@patient
 @given(st.lists(st.integers(0, 7), min_size=1, max_size=60), st.integers(0, 20))
 def test_pauses_are_filled_and_nothing_else_changes(codes: list[int], shortest: int) -> None:
     before = np.repeat(np.array(codes, np.uint8), 5)

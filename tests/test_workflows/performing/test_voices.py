@@ -22,7 +22,9 @@ def rttm(*turns: tuple[str, float, float]) -> list[Turn]:
 
 
 @given(any_turns)
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=50, deadline=None
+)
 def test_what_is_written_is_read_again(tmp_path: Path, turns: list[Turn]) -> None:
     kept = to_ms(turns)
     if not kept:
