@@ -71,8 +71,10 @@ class Timing:
 class _Sound:
     """One side's sound as features on the frame grid, with the past that windows reach."""
 
-    def __init__(self, audio: StreamingAudio, rate_hz: int, lead: int, device: torch.device) -> None:
+    def __init__(self, audio: StreamingAudio, rate_hz: int, lead: int, early: int, device: torch.device) -> None:
         self.audio, self.rate_hz, self.device = audio, rate_hz, device
+        self.early = early  # steps before the stream that belong to its first latent
+        lead += early
         self.hop = rate_hz // (FPS * audio.steps_per_frame)
         self.state: Any = None
         silent_TA = audio(torch.zeros(self.hop), rate_hz)
@@ -88,7 +90,11 @@ class _Sound:
         whole = len(new_TA) * self.hop
         self.on_N = on_N[whole:]
         self.features_TA = torch.cat([self.features_TA, new_TA.to(self.device)])
-        self.on_T = torch.cat([self.on_T, on_N[:whole].reshape(-1, self.hop).any(1).to(self.device)])
+        on_T = on_N[:whole].reshape(-1, self.hop).any(1).to(self.device)
+        if self.early and len(on_T):  # that latent has the mode of its one picture, as in training
+            self.on_T[-self.early :] = on_T[0]
+            self.early = 0
+        self.on_T = torch.cat([self.on_T, on_T])
 
     def drop(self, steps: int) -> None:
         """Forget what no window will reach again."""
@@ -133,7 +139,7 @@ class StreamGenerator:
         self.size: tuple[int, ...] = tuple(references.ref_BKCHW.shape[2:])
         # The first latent of some codecs covers one picture: its other steps lie before the stream.
         early = (codec.stride[0] - 1) * audio.steps_per_frame if codec.first_alone else 0
-        self.sounds = [_Sound(audio, rate_hz, c.frames_before * r + early, self.device) for _ in range(2)]
+        self.sounds = [_Sound(audio, rate_hz, c.frames_before * r, early, self.device) for _ in range(2)]
         self.cond = references.select([0]).to(self.device)
         self.pictures = self.size[1] * codec.stride[1], self.size[2] * codec.stride[2]
         self._say(words)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +14,14 @@ import soundfile
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from train_case import FirstAlone
 
 from annotators.protocols_speech import FloatArray, Turn
 from curation.media import audio as audio_module
 from curation.media.audio import AudioReader
 from lpm_train.audio import latent_steps
 from lpm_train.clip import latent_states
-from lpm_train.codec import latent_span
+from lpm_train.codec import PatchCodec, latent_frames, latent_span, whole_frames
 from lpm_train.session import load_model, make_encoders
 from lpm_train.tools.perform import Character, act, begin
 from schemas.sample import SAMPLES_PER_FRAME
@@ -80,10 +82,14 @@ def test_who_does_not_speak_has_exact_silence_and_modes_say_so(talk: Recording) 
         np.testing.assert_array_equal(side[states == 3][2000:-2000], talk.mixed(0, len(side))[states == 3][2000:-2000])
 
 
-def test_what_drives_a_stream_is_what_a_packed_sample_would_give(talk: Recording, tmp_path: Path) -> None:
+@pytest.mark.parametrize("codec", [PatchCodec((2, 4, 4)), FirstAlone((2, 4, 4))], ids=["even", "first alone"])
+def test_what_drives_a_stream_is_what_a_packed_sample_would_give(
+    codec: PatchCodec, talk: Recording, tmp_path: Path
+) -> None:
     """Features and modes of every latent, against the trainer's own way from a clip's tracks and states."""
     config, model = load_model(case.write_checkpoint(tmp_path / "run"))
-    encoders, heard = make_encoders(config.data), heard_frames(TURNS, FRAMES)
+    encoders = replace(make_encoders(config.data), codec=codec)
+    heard = heard_frames([Turn(0.0, 0.4, "a"), *TURNS], FRAMES)
     states, made = states_of(heard, "a"), tracks(one_mixture(talk), heard, "a")
     stream = begin(model, config, encoders, Character(case.write_faces(tmp_path)[0]))
     seen: list[tuple[torch.Tensor, torch.Tensor]] = []
@@ -97,14 +103,14 @@ def test_what_drives_a_stream_is_what_a_packed_sample_would_give(talk: Recording
         return compute(frames)
 
     stream._block = watched  # type: ignore[method-assign]
-    assert len(list(act(stream, encoders.codec, made, states))) == FRAMES
-    latents = FRAMES // config.data.codec.build().stride[0]
+    assert len(list(act(stream, codec, made, states))) == FRAMES
+    latents = latent_frames(codec, whole_frames(codec, FRAMES))
     silence = encoders.audio(torch.zeros(SAMPLES_PER_FRAME), PACKED_AUDIO_HZ)[-1]
-    spans = [latent_span(encoders.codec, i) for i in range(latents)]
-    modes = latent_states(states[: latents * 2], spans)
+    modes = latent_states(states, [latent_span(codec, i) for i in range(latents)])
+    assert modes[0] == 1
     for side, wave in enumerate(made(0, FRAMES)):
         packed = encoders.audio(torch.from_numpy(wave), PACKED_AUDIO_HZ)
-        want = latent_steps(packed, encoders.codec, 0, latents, 1, silence)
+        want = latent_steps(packed, codec, 0, latents, 1, silence)
         got = torch.cat([features[side] for features, _ in seen])[: latents * r]
         on = torch.cat([on[side] for _, on in seen])[: latents * r]
         torch.testing.assert_close(got, want, atol=1e-4, rtol=1e-4)
