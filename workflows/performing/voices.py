@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from annotators.protocols_speech import Turn
-from schemas.time import Interval, union_s
+from schemas.time import Interval, merge, union_s
 from workflows.usage import UsageError
 
 PEOPLE = ("a", "b")
@@ -38,9 +38,16 @@ def spoken_s(turns: Iterable[Turn]) -> dict[str, float]:
 
 
 def to_ms(turns: Iterable[Turn]) -> list[Turn]:
-    """Return the turns as a file holds them: to the millisecond, in order of time, none of no length."""
-    exact = (Turn(round(t.start_s, 3), round(t.end_s, 3), t.speaker) for t in turns)
-    return sorted((t for t in exact if t.end_s > t.start_s), key=lambda t: (t.start_s, t.end_s, t.speaker))
+    """Return the turns as a file holds them: to the millisecond, in order of time, none of no length.
+
+    Turns of one voice that touch are one: diarizers cut them where another voice sets in.
+    """
+    spans: dict[str, list[Interval]] = {}
+    for t in turns:
+        if (start_s := round(t.start_s, 3)) < (end_s := round(t.end_s, 3)):
+            spans.setdefault(t.speaker, []).append(Interval(start_s, end_s))
+    whole = (Turn(i.start_s, i.end_s, voice) for voice, own in spans.items() for i in merge(own))
+    return sorted(whole, key=lambda t: (t.start_s, t.end_s, t.speaker))
 
 
 def as_rttm(turns: Iterable[Turn], recording: str) -> str:

@@ -85,7 +85,7 @@ def test_two_of_them() -> None:
     assert [t.speaker for t in the_two(named, None)] == ["b", "a", "other"]
     three = [*two, *rttm(("z", 2, 3), ("x", 3, 4))]
     assert [t.speaker for t in the_two(three, "x,z")] == ["a", "other", "b", "a"]
-    assert [t.speaker for t in the_two(three, "x+y,z")] == ["a", "a", "b", "a"]
+    assert [t.speaker for t in the_two(three, "x+y,z")] == ["a", "b", "a"]
 
 
 def test_a_cough_is_nobody_of_the_two_but_heard() -> None:
@@ -115,6 +115,11 @@ def test_not_two_is_said_with_what_to_do(
 ) -> None:
     with pytest.raises(UsageError, match=said):
         the_two(rttm(*turns), speakers)
+
+
+def test_turns_cut_where_another_sets_in_are_one() -> None:
+    cut = rttm(("a", 0, 1), ("a", 1, 2.0004), ("b", 1, 2), ("a", 2.0, 3), ("a", 3.002, 4), ("b", 5, 5.0001))
+    assert [(t.speaker, t.start_s, t.end_s) for t in to_ms(cut)] == [("a", 0, 3), ("b", 1, 2), ("a", 3.002, 4)]
 
 
 def test_a_voice_that_talks_over_itself_counts_once() -> None:
