@@ -71,8 +71,10 @@ class Timing:
 class _Sound:
     """One side's sound as features on the frame grid, with the past that windows reach."""
 
-    def __init__(self, audio: StreamingAudio, rate_hz: int, lead: int, device: torch.device) -> None:
+    def __init__(self, audio: StreamingAudio, rate_hz: int, lead: int, early: int, device: torch.device) -> None:
         self.audio, self.rate_hz, self.device = audio, rate_hz, device
+        self.early = early  # steps before the stream that belong to its first latent
+        lead += early
         self.hop = rate_hz // (FPS * audio.steps_per_frame)
         self.state: Any = None
         silent_TA = audio(torch.zeros(self.hop), rate_hz)
@@ -80,15 +82,19 @@ class _Sound:
         self.on_T = torch.zeros(lead, dtype=torch.bool, device=device)
         self.on_N = torch.zeros(0, dtype=torch.bool)  # of the samples that do not fill a step yet
 
-    def push(self, wave_N: Tensor | None, samples: int) -> None:
+    def push(self, wave_N: Tensor | None, samples: int, on: bool) -> None:
         """Take sound, or as much of its absence, and turn whole steps into features."""
         wave = torch.zeros(samples) if wave_N is None else wave_N.detach().cpu().float()
         new_TA, self.state = self.audio.push(wave, self.rate_hz, self.state)
-        on_N = torch.cat([self.on_N, torch.full((samples,), wave_N is not None)])
+        on_N = torch.cat([self.on_N, torch.full((samples,), on and wave_N is not None)])
         whole = len(new_TA) * self.hop
         self.on_N = on_N[whole:]
         self.features_TA = torch.cat([self.features_TA, new_TA.to(self.device)])
-        self.on_T = torch.cat([self.on_T, on_N[:whole].reshape(-1, self.hop).any(1).to(self.device)])
+        on_T = on_N[:whole].reshape(-1, self.hop).any(1).to(self.device)
+        if self.early and len(on_T):  # that latent has the mode of its one picture, as in training
+            self.on_T[-self.early :] = on_T[0]
+            self.early = 0
+        self.on_T = torch.cat([self.on_T, on_T])
 
     def drop(self, steps: int) -> None:
         """Forget what no window will reach again."""
@@ -133,7 +139,7 @@ class StreamGenerator:
         self.size: tuple[int, ...] = tuple(references.ref_BKCHW.shape[2:])
         # The first latent of some codecs covers one picture: its other steps lie before the stream.
         early = (codec.stride[0] - 1) * audio.steps_per_frame if codec.first_alone else 0
-        self.sounds = [_Sound(audio, rate_hz, c.frames_before * r + early, self.device) for _ in range(2)]
+        self.sounds = [_Sound(audio, rate_hz, c.frames_before * r, early, self.device) for _ in range(2)]
         self.cond = references.select([0]).to(self.device)
         self.pictures = self.size[1] * codec.stride[1], self.size[2] * codec.stride[2]
         self._say(words)
@@ -150,13 +156,18 @@ class StreamGenerator:
         self.cond = replace(self.cond, text_BLD=text_BLD.to(self.device), text_mask_BL=mask_BL.bool().to(self.device))
 
     @torch.no_grad()
-    def push(self, speak_audio: Tensor | None, listen_audio: Tensor | None, text: str | None = None) -> Tensor:
+    def push(
+        self, speak_audio: Tensor | None, listen_audio: Tensor | None, text: str | None = None,
+        on: tuple[bool, bool] = (True, True),
+    ) -> Tensor:  # fmt: skip
         """Take the next sound of both sides and return the pictures that it completes.
 
         Args:
             speak_audio: what the character says, [N] in [-1, 1]; None: it does not speak.
             listen_audio: what it hears, as long; None: it hears nobody.
             text: new words for the performance from the next block on; None: as before.
+            on: whether it speaks, and hears somebody. False with a sound: the mode is off, and the sound is what packed
+                samples hold there (the room's tone while nobody talks), which windows of later frames reach.
 
         Returns:
             Pictures [n, 3, H', W'] in [-1, 1], n possibly 0.
@@ -169,17 +180,18 @@ class StreamGenerator:
             raise ValueError(
                 "push sound for one side at least, and as much for both; an idle character is pushed by `idle`"
             )
-        return self.idle(lengths.pop(), text, speak_audio, listen_audio)
+        return self.idle(lengths.pop(), text, speak_audio, listen_audio, on)
 
     @torch.no_grad()
     def idle(
-        self, samples: int, text: str | None = None, speak: Tensor | None = None, listen: Tensor | None = None
-    ) -> Tensor:
+        self, samples: int, text: str | None = None, speak: Tensor | None = None, listen: Tensor | None = None,
+        on: tuple[bool, bool] = (True, True),
+    ) -> Tensor:  # fmt: skip
         """Let time pass in which nobody speaks (or who is given, as `push` does)."""
         if text is not None:
             self._say(text)
-        for sound, wave in zip(self.sounds, (speak, listen), strict=True):
-            sound.push(wave, samples)
+        for sound, wave, mode in zip(self.sounds, (speak, listen), on, strict=True):
+            sound.push(wave, samples, mode)
         (_, H, W), (_, h, w), out = self.size, self.codec.stride, []
         frames = self.lead + self.config.stream.block + self.after
         while len(self.sounds[0].features_TA) >= frames * self.config.model.audio_steps:

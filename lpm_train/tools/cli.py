@@ -38,17 +38,17 @@ def parse_buckets(text: str) -> tuple[tuple[int, int, int], ...]:
         raise DataError(f"buckets {text!r}: write FRAMESxHEIGHTxWIDTH, several with commas, e.g. 64x256x256") from e
 
 
-def _samples_done() -> Callable[[int, int], None]:
+def progress(what: str) -> Callable[[int, int], None]:
     """Return what shows progress: one line that changes on a terminal, elsewhere a line for each tenth."""
     tenth = -1
 
     def tell(done: int, total: int) -> None:
         nonlocal tenth
         if sys.stderr.isatty():
-            print(f"\r{done}/{total} samples", end="" if done < total else "\n", file=sys.stderr, flush=True)
+            print(f"\r{done}/{total} {what}", end="" if done < total else "\n", file=sys.stderr, flush=True)
         elif (now := 10 * done // max(1, total)) > tenth:
             tenth = now
-            print(f"{done}/{total} samples", file=sys.stderr, flush=True)
+            print(f"{done}/{total} {what}", file=sys.stderr, flush=True)
 
     return tell
 
@@ -75,7 +75,7 @@ def precompute(
     data = resolve(preset, dataset, where, settings or []).data
     counts = p.precompute(
         dataset, name, make_encoders(data, device), data.sizes, where=data.where or None, hop_frames=hop_frames,
-        dtype=dtype, workers=workers, report=_samples_done(),
+        dtype=dtype, workers=workers, report=progress("samples"),
     )  # fmt: skip
     print(
         f"precomputed/{name}: {counts['samples']} samples of {counts['shards']} shards written "
@@ -115,7 +115,7 @@ def doctor(
     encoders = make_encoders(data)
     worth = judge(list(Shards(data.root, data.where or None)), config, encoders.codec.stride)
     print("\n".join(worth.lines()))
-    found = examine(data, encoders, sheet=sheet, batches=batches, report=_samples_done())
+    found = examine(data, encoders, sheet=sheet, batches=batches, report=progress("samples"))
     print("\n".join(found.lines()))
     if sheet is not None and found.loader:
         print(f"contact sheet: {sheet}")
@@ -230,8 +230,8 @@ def stream(
 ) -> int:
     """Generate a video block by block, as a live stream would be, and report first-chunk latency and speed."""
     from lpm_train.session import load_model
-    from lpm_train.tools.perform import perform
+    from lpm_train.tools.stream_files import stream_files
 
     config, model = load_model(checkpoint)
-    print(perform(model, config, image, out, ref or [], speak, listen, words=text, seconds=seconds, seed=seed))
+    print(stream_files(model, config, image, out, ref or [], speak, listen, words=text, seconds=seconds, seed=seed))
     return 0

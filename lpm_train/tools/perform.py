@@ -1,13 +1,17 @@
-"""A stream from files to a file: pictures and sounds in, an MP4 out, and a line on what it cost.
+"""Performances of any length from sounds and modes: several characters side by side, in step, into files as they come.
 
-Sounds are pushed chunk by chunk as they would arrive live, so what is measured here is what a user would meet.
+What a character says and hears comes from a function of time, which frames it speaks and listens in from an array; so
+whoever knows a recording's voices (`lpm perform`) decides both. Modes are those of latents, each the state of most of
+its frames as in training, and sound is there beside them as packed samples have it. Memory beside the model is that of
+a block and of the files' index, whatever the length.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Sequence
-from itertools import islice
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
@@ -16,91 +20,140 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lpm_train.batch import KINDS, Conditions
-from lpm_train.clip import to_pixels
-from lpm_train.codec import encode_images
-from lpm_train.config import Config, ConfigError
+from lpm_train.clip import latent_states, to_pixels
+from lpm_train.codec import Codec, latent_span
+from lpm_train.config import Config
 from lpm_train.make import Encoders
 from lpm_train.model import DiT
-from lpm_train.session import make_encoders
 from lpm_train.stream import StreamGenerator, StreamingAudio
-from lpm_train.tools.media import load_image, load_sound, write_mp4
+from lpm_train.tools.media import Mp4Writer
 from lpm_train.tools.provenance import add_xmp, model_fingerprint, tags
+from lpm_train.tools.stream_files import must_stream, named_pictures, pictures, reference_conditions
 from schemas.sample import FPS, SAMPLES_PER_FRAME
-from schemas.time import PACKED_AUDIO_HZ
+
+F32 = NDArray[np.float32]
+U8 = NDArray[np.uint8]
+States = NDArray[np.int8]
+Tracks = Callable[[int, int], tuple[F32, F32]]
+"""(first frame, frame after the last) -> what is said and what is heard there, each [frames * 1920] at 48 kHz."""
 
 
-def _reference_conditions(config: Config, encoders: Encoders, images: Sequence[tuple[str, Path]]) -> Conditions:
-    """Encode (kind, picture file) pairs as one row of conditions in which only the references count.
+@dataclass(frozen=True)
+class Character:
+    """Who performs: its pictures (`refs`: PATH, view:PATH or expression:PATH), what it is to do, and its chance."""
+
+    image: Path
+    refs: Sequence[str] = ()
+    words: str = ""
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Role:
+    """What a character does: its states [frames] (`batch.STATES`), its sounds, and the file of its performance."""
+
+    character: Character
+    states_T: States
+    tracks: Tracks
+    file: Path
+
+
+@dataclass
+class Performed:
+    """What came out: frames of each, each stream's timing, seconds on the clock, and the model's fingerprint."""
+
+    frames: int
+    fingerprint: str
+    wall_s: float
+    timing: list[dict[str, float]] = field(default_factory=list)
+
+
+def check(config: Config, character: Character) -> None:
+    """See that a character can perform, before anything costs time.
 
     Raises:
-        ConfigError: more pictures than the model was trained with.
+        ConfigError: the model cannot stream, or there are more pictures than it knows.
         DataError: a file is no picture.
     """
-    if len(images) > config.data.max_refs:
-        raise ConfigError(f"{len(images)} pictures, but this model was trained with at most {config.data.max_refs}")
-    pictures = torch.stack([load_image(path, config.data.height, config.data.width) for _, path in images])
-    m, L, K, off = config.model, encoders.text.length, len(images), torch.zeros(1, 1, dtype=torch.bool)
-    quiet = torch.zeros(1, m.audio_steps, m.audio_width)
-    kinds, refs = [KINDS[kind] for kind, _ in images], encode_images(encoders.codec, pictures)[None]
-    more = {"given_BFCHW": refs[:, :1], "given_on_BF": ~off} if m.image_channels else {}
-    more |= {"picture_BIP": encoders.picture(pictures[:1])} if encoders.picture.width else {}
-    return Conditions(
-        speak_BTA=quiet, listen_BTA=quiet, speak_on_BF=off, listen_on_BF=off, text_mask_BL=off.expand(1, L),
-        text_BLD=torch.zeros(1, L, m.text_width), ref_BKCHW=refs,
-        ref_mask_BK=torch.ones(1, K, dtype=torch.bool), ref_kind_BK=torch.tensor([kinds]), **more,
+    must_stream(config)
+    pictures(config, named_pictures(character.image, character.refs))
+
+
+def begin(model: DiT, config: Config, encoders: Encoders, character: Character) -> StreamGenerator:
+    """Begin a character's stream. Raises as `check` does, and ConfigError for sound features that do not stream."""
+    references = reference_conditions(config, encoders, named_pictures(character.image, character.refs))
+    return StreamGenerator(
+        model, config, encoders.codec, cast(StreamingAudio, encoders.audio), encoders.text, references,
+        words=character.words, seed=character.seed,
     )  # fmt: skip
 
 
-def play(
-    generator: StreamGenerator, speak: Tensor | None, listen: Tensor | None, samples: int, chunk: int
-) -> Iterator[NDArray[np.uint8]]:
-    """Push sounds of 48 kHz chunk by chunk, as they would arrive live, and yield frames uint8 [H, W, 3].
+def act(generator: StreamGenerator, codec: Codec, tracks: Tracks, states_T: States) -> Iterator[U8]:
+    """Yield as many frames uint8 [H, W, 3] as there are states, pushing a latent's sound at a time.
 
-    A side is off before its sound begins and after it ends; `samples` is the length of the stream.
+    After the last state the character is idle in a silent place: the look-ahead of the windows and the last block are
+    filled with that and cut off.
     """
-    for start in range(0, samples, chunk):
-        cut = [wave[start : start + chunk] if wave is not None else torch.empty(0) for wave in (speak, listen)]
-        sides = [torch.nn.functional.pad(part, (0, chunk - len(part))) if len(part) else None for part in cut]
-        off = all(side is None for side in sides)
-        yield from to_pixels(generator.idle(chunk) if off else generator.push(sides[0], sides[1]))
+    total, latent, made = len(states_T), 0, 0
+    while made < total:
+        first, stop = latent_span(codec, latent)
+        latent += 1
+        shown = to_pixels(_push(generator, tracks, states_T, first, stop))[: total - made]
+        made += len(shown)
+        yield from shown
+
+
+def _push(generator: StreamGenerator, tracks: Tracks, states_T: States, first: int, stop: int) -> Tensor:
+    samples, last = (stop - first) * SAMPLES_PER_FRAME, min(stop, len(states_T))
+    if first >= last:
+        return generator.idle(samples)
+    states = np.zeros(stop - first, np.int8)
+    states[: last - first] = states_T[first:last]
+    state = int(latent_states(states, [(0, stop - first)])[0])
+    sides = [torch.from_numpy(np.pad(side, (0, samples - len(side)))) for side in tracks(first, last)]
+    return generator.push(sides[0], sides[1], on=(bool(state & 1), bool(state & 2)))
 
 
 def perform(
-    model: DiT, config: Config, image: Path, out: Path, refs: Sequence[str] = (), speak: Path | None = None,
-    listen: Path | None = None, *, words: str = "", seconds: float | None = None, seed: int = 0,
-) -> str:  # fmt: skip
-    """Generate a video from sounds, block by block; say what it cost. The file says that it is generated.
+    model: DiT, config: Config, encoders: Encoders, roles: Sequence[Role], sound: Callable[[int, int], F32],
+    side_by_side: Path | None = None, report: Callable[[int, int], None] = lambda done, total: None,
+) -> Performed:  # fmt: skip
+    """Generate every role in step with the others; every file carries the sound, and says that it is generated.
+
+    Args:
+        model: a causal student, on its device.
+        config: its settings.
+        encoders: those that it was trained with, the codec on the model's device.
+        roles: as many states each.
+        sound: (first frame, frame after the last) -> what all files let hear, [frames * 1920] at 48 kHz.
+        side_by_side: one more file, of all performances beside each other.
+        report: is told of frames done, and of all.
+
+    Files come under their names when all are whole, and none does where anything fails.
 
     Raises:
-        ConfigError: the model cannot stream, or nothing says how long the video is to be.
-        DataError: a picture or a sound cannot be read.
+        ConfigError, DataError: as `check`.
     """
-    if config.run.stage.choice == "pretrain":
-        raise ConfigError("this model sees both directions and cannot stream: give a causal or distilled checkpoint")
-    encoders, images = make_encoders(config.data), [("global", image)]
-    for ref in refs:
-        kind, _, path = ref.partition(":")
-        images.append((kind, Path(path)) if path and kind in KINDS else ("view", Path(ref)))
-    sounds = [load_sound(p) if p is not None else None for p in (speak, listen)]
-    longest = max((len(w) for w in sounds if w is not None), default=0)
-    if seconds is None and not longest:
-        raise ConfigError("nothing says how long the video is to be: give --speak, --listen or --seconds")
-    n_frames = math.ceil((longest / PACKED_AUDIO_HZ if seconds is None else seconds) * FPS - 1e-6)
-    generator = StreamGenerator(
-        model, config, encoders.codec, cast(StreamingAudio, encoders.audio), encoders.text,
-        _reference_conditions(config, encoders, images), words=words, seed=seed,
-    )  # fmt: skip
-    chunk = config.stream.block * encoders.codec.stride[0] * SAMPLES_PER_FRAME
-    # The look-ahead of the audio windows and the last block are filled with quiet, and cut off again.
-    total = n_frames * SAMPLES_PER_FRAME + (1 + -(-generator.after // config.stream.block)) * chunk
-    frames = islice(play(generator, sounds[0], sounds[1], total, chunk), n_frames)
-    voice = None if sounds[0] is None else sounds[0][: n_frames * SAMPLES_PER_FRAME].numpy()
-    mark = model_fingerprint(model)
-    written, t = write_mp4(out, frames, voice, tags=tags(mark)), generator.timing.report()
-    add_xmp(out, mark)
-    return (
-        f"{out}: {written} frames, {written / FPS:.2f} s; first chunk after {t['first_chunk_s']:.3f} s "
-        f"({t['wait_s']:.3f} s of sound + {t['first_compute_s']:.3f} s), then {t['fps']:.1f} frames/s "
-        f"({t['real_time_factor']:.2f} x real time), block p50 {t['block_p50_s']:.3f} s, p99 {t['block_p99_s']:.3f} s"
-    )
+    begun, mark, total = time.perf_counter(), model_fingerprint(model), len(roles[0].states_T)
+    streams = [begin(model, config, encoders, role.character) for role in roles]
+    acts = [act(s, encoders.codec, r.tracks, r.states_T) for s, r in zip(streams, roles, strict=True)]
+    files = [role.file for role in roles] + ([side_by_side] if side_by_side else [])
+    partial = [file.with_name(f".{file.name}.partial") for file in files]
+    try:
+        with ExitStack() as stack:
+            writers = [stack.enter_context(Mp4Writer(p, tags=tags(mark), sound=True)) for p in partial]
+            for n, shown in enumerate(zip(*acts, strict=True)):
+                heard, beside = sound(n, n + 1), [np.concatenate(shown, axis=1)] if side_by_side else []
+                for writer, picture in zip(writers, [*shown, *beside], strict=True):
+                    writer.add(picture, heard)
+                if (n + 1) % FPS == 0 or n + 1 == total:
+                    report(n + 1, total)
+        for p in partial:
+            add_xmp(p, mark)
+        for p, file in zip(partial, files, strict=True):
+            p.replace(file)
+    finally:
+        for p in partial:
+            with suppress(OSError):
+                p.unlink(missing_ok=True)
+    return Performed(total, mark, time.perf_counter() - begun, [s.timing.report() for s in streams])

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lpm_train.batch import Batch, Conditions, sample_seed
+from lpm_train.codec import PatchCodec, State
 from lpm_train.config import Config, Data, Model, Optim, Run, Stream
 from lpm_train.model import DiT
 
@@ -86,3 +87,21 @@ class Source:
 def with_run(settings: Config, **values: Any) -> Config:
     """Change fields of `run`."""
     return replace(settings, run=replace(settings.run, **values))
+
+
+class FirstAlone(PatchCodec):
+    """A codec whose first latent covers one picture."""
+
+    first_alone = True
+
+    def __init__(self, stride: tuple[int, int, int]) -> None:
+        super().__init__(stride)
+        self.inner = PatchCodec(stride)
+
+    def encode(self, frames_BFCHW: Tensor) -> Tensor:
+        first = frames_BFCHW[:, :1].expand(-1, self.stride[0] - 1, -1, -1, -1)
+        return self.inner.encode(torch.cat([first, frames_BFCHW], 1))
+
+    def decode(self, latents_BFCHW: Tensor, state: State = None) -> tuple[Tensor, State]:
+        pictures = self.inner.decode(latents_BFCHW)[0]
+        return pictures[:, 0 if state else self.stride[0] - 1 :], True

@@ -30,7 +30,7 @@ from lpm_train.session import load_model, make_encoders
 from lpm_train.stage import make_stage
 from lpm_train.tools import cli as tools
 from lpm_train.tools.media import write_png
-from lpm_train.tools.perform import perform
+from lpm_train.tools.stream_files import stream_files
 
 ROOT = Path(__file__).parents[2]
 
@@ -145,7 +145,7 @@ def test_from_weights_of_wan_to_a_stream(form: dict[str, Any], tmp_path: Path) -
 
     config, model = load_model(tmp_path / "student")
     write_png(tmp_path / "face.png", np.full((32, 32, 3), 90, np.uint8))
-    said = perform(model, config, tmp_path / "face.png", tmp_path / "out.mp4", seconds=1.0)
+    said = stream_files(model, config, tmp_path / "face.png", tmp_path / "out.mp4", seconds=1.0)
     assert "25 frames" in said and (tmp_path / "out.mp4").stat().st_size > 500
     assert tools.export(find(tmp_path / "student"), tmp_path / "export") == 0
     assert "8 clips" in (tmp_path / "export" / "README.md").read_text()

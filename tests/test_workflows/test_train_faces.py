@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from train_case import FirstAlone
 from train_data_case import BUCKET, data, encoders
 
 from curation.media.video import iter_frames
-from lpm_train.codec import PatchCodec, State
+from lpm_train.codec import PatchCodec
 from lpm_train.loader import Loader
 from lpm_train.make import Encoders
 from lpm_train.proof.puppet_faces import PuppetFaces
@@ -33,24 +33,6 @@ from lpm_train.tools.faces import (
 from lpm_train.tools.media import load_sound
 from schemas.time import PACKED_AUDIO_HZ
 from workflows.trainer_faces import PipelineFaces
-
-
-class FirstAlone(PatchCodec):
-    """A codec whose first latent covers one picture."""
-
-    first_alone = True
-
-    def __init__(self, stride: tuple[int, int, int]) -> None:
-        super().__init__(stride)
-        self.inner = PatchCodec(stride)
-
-    def encode(self, frames_BFCHW: Tensor) -> Tensor:
-        first = frames_BFCHW[:, :1].expand(-1, self.stride[0] - 1, -1, -1, -1)
-        return self.inner.encode(torch.cat([first, frames_BFCHW], 1))
-
-    def decode(self, latents_BFCHW: Tensor, state: State = None) -> tuple[Tensor, State]:
-        pictures = self.inner.decode(latents_BFCHW)[0]
-        return pictures[:, 0 if state else self.stride[0] - 1 :], True
 
 
 @pytest.mark.parametrize(("codec", "frames"), [(PatchCodec((4, 8, 8)), 40), (FirstAlone((4, 8, 8)), 41)])

@@ -1,0 +1,126 @@
+"""A stream from files to a file: pictures and sounds in, an MP4 out, and a line on what it cost.
+
+Sounds are pushed chunk by chunk as they would arrive live, so what is measured here is what a user would meet.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lpm_train.batch import KINDS, Conditions
+from lpm_train.clip import to_pixels
+from lpm_train.codec import encode_images
+from lpm_train.config import Config, ConfigError
+from lpm_train.make import Encoders
+from lpm_train.model import DiT
+from lpm_train.session import make_encoders
+from lpm_train.stream import StreamGenerator, StreamingAudio
+from lpm_train.tools.media import load_image, load_sound, write_mp4
+from lpm_train.tools.provenance import add_xmp, model_fingerprint, tags
+from schemas.sample import FPS, SAMPLES_PER_FRAME
+from schemas.time import PACKED_AUDIO_HZ
+
+
+def named_pictures(image: Path, refs: Sequence[str] = ()) -> list[tuple[str, Path]]:
+    """Return (kind, file) of a character's pictures; `refs` are PATH, view:PATH or expression:PATH."""
+    out = [("global", image)]
+    for ref in refs:
+        kind, _, path = ref.partition(":")
+        out.append((kind, Path(path)) if path and kind in KINDS else ("view", Path(ref)))
+    return out
+
+
+def must_stream(config: Config) -> None:
+    """Raise ConfigError where a model cannot stream."""
+    if config.run.stage.choice == "pretrain":
+        raise ConfigError("this model sees both directions and cannot stream: give a causal or distilled checkpoint")
+
+
+def pictures(config: Config, images: Sequence[tuple[str, Path]]) -> Tensor:
+    """Load (kind, picture file) pairs at the model's size, [K, 3, H, W] in [-1, 1].
+
+    Raises:
+        ConfigError: more pictures than the model was trained with.
+        DataError: a file is no picture.
+    """
+    if len(images) > config.data.max_refs:
+        raise ConfigError(f"{len(images)} pictures, but this model was trained with at most {config.data.max_refs}")
+    return torch.stack([load_image(path, config.data.height, config.data.width) for _, path in images])
+
+
+def reference_conditions(config: Config, encoders: Encoders, images: Sequence[tuple[str, Path]]) -> Conditions:
+    """Encode (kind, picture file) pairs as one row of conditions in which only the references count.
+
+    Raises as `pictures` does.
+    """
+    loaded = pictures(config, images)
+    coded = encode_images(encoders.codec, loaded.to(encoders.device)).float().cpu()
+    m, L, K, off = config.model, encoders.text.length, len(images), torch.zeros(1, 1, dtype=torch.bool)
+    quiet = torch.zeros(1, m.audio_steps, m.audio_width)
+    kinds, refs = [KINDS[kind] for kind, _ in images], coded[None]
+    more = {"given_BFCHW": refs[:, :1], "given_on_BF": ~off} if m.image_channels else {}
+    more |= {"picture_BIP": encoders.picture(loaded[:1])} if encoders.picture.width else {}
+    return Conditions(
+        speak_BTA=quiet, listen_BTA=quiet, speak_on_BF=off, listen_on_BF=off, text_mask_BL=off.expand(1, L),
+        text_BLD=torch.zeros(1, L, m.text_width), ref_BKCHW=refs,
+        ref_mask_BK=torch.ones(1, K, dtype=torch.bool), ref_kind_BK=torch.tensor([kinds]), **more,
+    )  # fmt: skip
+
+
+def play(
+    generator: StreamGenerator, speak: Tensor | None, listen: Tensor | None, samples: int, chunk: int
+) -> Iterator[NDArray[np.uint8]]:
+    """Push sounds of 48 kHz chunk by chunk, as they would arrive live, and yield frames uint8 [H, W, 3].
+
+    A side is off before its sound begins and after it ends; `samples` is the length of the stream.
+    """
+    for start in range(0, samples, chunk):
+        cut = [wave[start : start + chunk] if wave is not None else torch.empty(0) for wave in (speak, listen)]
+        sides = [torch.nn.functional.pad(part, (0, chunk - len(part))) if len(part) else None for part in cut]
+        off = all(side is None for side in sides)
+        yield from to_pixels(generator.idle(chunk) if off else generator.push(sides[0], sides[1]))
+
+
+def stream_files(
+    model: DiT, config: Config, image: Path, out: Path, refs: Sequence[str] = (), speak: Path | None = None,
+    listen: Path | None = None, *, words: str = "", seconds: float | None = None, seed: int = 0,
+) -> str:  # fmt: skip
+    """Generate a video from sounds, block by block; say what it cost. The file says that it is generated.
+
+    Raises:
+        ConfigError: the model cannot stream, or nothing says how long the video is to be.
+        DataError: a picture or a sound cannot be read.
+    """
+    must_stream(config)
+    encoders = make_encoders(config.data)
+    sounds = [load_sound(p) if p is not None else None for p in (speak, listen)]
+    longest = max((len(w) for w in sounds if w is not None), default=0)
+    if seconds is None and not longest:
+        raise ConfigError("nothing says how long the video is to be: give --speak, --listen or --seconds")
+    n_frames = math.ceil((longest / PACKED_AUDIO_HZ if seconds is None else seconds) * FPS - 1e-6)
+    generator = StreamGenerator(
+        model, config, encoders.codec, cast(StreamingAudio, encoders.audio), encoders.text,
+        reference_conditions(config, encoders, named_pictures(image, refs)), words=words, seed=seed,
+    )  # fmt: skip
+    chunk = config.stream.block * encoders.codec.stride[0] * SAMPLES_PER_FRAME
+    # The look-ahead of the audio windows and the last block are filled with quiet, and cut off again.
+    total = n_frames * SAMPLES_PER_FRAME + (1 + -(-generator.after // config.stream.block)) * chunk
+    frames = islice(play(generator, sounds[0], sounds[1], total, chunk), n_frames)
+    voice = None if sounds[0] is None else sounds[0][: n_frames * SAMPLES_PER_FRAME].numpy()
+    mark = model_fingerprint(model)
+    written, t = write_mp4(out, frames, voice, tags=tags(mark)), generator.timing.report()
+    add_xmp(out, mark)
+    return (
+        f"{out}: {written} frames, {written / FPS:.2f} s; first chunk after {t['first_chunk_s']:.3f} s "
+        f"({t['wait_s']:.3f} s of sound + {t['first_compute_s']:.3f} s), then {t['fps']:.1f} frames/s "
+        f"({t['real_time_factor']:.2f} x real time), block p50 {t['block_p50_s']:.3f} s, p99 {t['block_p99_s']:.3f} s"
+    )

@@ -1,0 +1,1 @@
+"""`lpm perform`: a recording of two people in, a performance of each out."""
