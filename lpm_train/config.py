@@ -48,7 +48,7 @@ class Model:
     mlp_ratio: float = 4.0
     speak_before: int = 2  # audio steps before a frame's own that speech attention sees
     speak_after: int = 0  # audio steps after a frame's own; they delay a stream
-    listen_before: int = 8
+    listen_before: int = 8  # each step of a window has a learned place; no clip trains those that reach before it
     listen_after: int = 0
     theta: float = 10_000.0
     ref_gap: int = 8  # frames between references and the first video frame, in position
@@ -331,11 +331,11 @@ def toy() -> Config:
 
 
 def small() -> Config:
-    """One GPU, 120 M parameters, 256x256."""
+    """One GPU, 120 M parameters, 256x256; listening is heard through the clip's own 2.4 s."""
     return Config(
         model=Model(
             channels=16, audio_width=80, audio_steps=8, text_width=384, depth=12, width=768, heads=12,
-            speak_before=8, speak_after=0, listen_before=48,
+            speak_before=8, speak_after=0, listen_before=112,
         ),
         flow=Flow(shift=3.0, steps=40, guidance=2.0),
         stream=Stream(block=3, window=9, sink=3, shift=5.0),
@@ -351,7 +351,7 @@ def small() -> Config:
 
 
 def h200_1b3() -> Config:
-    """One H200, 1.3 B parameters, 81 frames of 832x480 (21 latents of 60x104, 32,760 tokens).
+    """One H200, 1.3 B parameters, 81 frames of 832x480 (21 latents of 60x104, 32,760 tokens); listening through 3 s.
 
     A streamed block of 12 pictures (0.48 s) costs about 0.10 PFLOP with this window, four references and two steps
     (three passes): a fifth of the machine's bf16 peak at 25 frames a second. Four steps would need a third.
@@ -359,7 +359,7 @@ def h200_1b3() -> Config:
     return Config(
         model=Model(
             channels=16, audio_width=80, audio_steps=8, text_width=384, depth=30, width=1536, heads=12,
-            mlp_ratio=3.5, speak_before=8, listen_before=96,
+            mlp_ratio=3.5, speak_before=8, listen_before=142,
         ),
         flow=Flow(shift=5.0, steps=50, guidance=4.0),
         stream=Stream(block=3, window=9, steps=2, shift=5.0),
