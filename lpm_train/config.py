@@ -8,6 +8,7 @@ and audio steps (r a frame) unless a name says otherwise.
 from __future__ import annotations
 
 import json
+import math
 import typing
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,7 +16,7 @@ from typing import Literal, TypeVar
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from lpm_train import parts
+from lpm_train import flow, parts
 from lpm_train.batch import DropRates
 from schemas.use import UseError, assign, near, read_setting
 
@@ -100,12 +101,41 @@ class Lora:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Guide:
+    """How strongly each condition counts in guidance (`lpm_train.flow.guided`); None: as much as `guidance` says."""
+
+    refs: float | None = None
+    text: float | None = None
+    speak: float | None = None
+    listen: float | None = None
+
+    def __post_init__(self) -> None:
+        for name, scale in vars(self).items():
+            if scale is not None and not 0 <= scale < math.inf:
+                raise ConfigError(
+                    f"guide.{name} = {scale}: 0 leaves the condition out, 1 takes it as it is, more exaggerates it; "
+                    "a negative scale would show its opposite"
+                )
+
+    def scales(self, guidance: float) -> tuple[float, ...]:
+        """Return a scale for each of `flow.GUIDED`."""
+        given = (getattr(self, name) for name in flow.GUIDED)
+        return tuple(guidance if scale is None else scale for scale in given)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Flow:
     """Noise levels: where training looks, and how a full sampler walks."""
 
     shift: float = 2.0  # moves mass to high noise; 1 none, 5 usual for 480p
     steps: int = 20  # Euler steps of the undistilled sampler
     guidance: float = 1.0
+    guide: Guide = field(default_factory=Guide)
+
+    @property
+    def scales(self) -> tuple[float, ...]:
+        """Guidance of each condition."""
+        return self.guide.scales(self.guidance)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,11 +217,17 @@ class Distill:
     critic_betas: tuple[float, float] | None = None  # None: those of optim
     critic_muon: bool | None = None
     teacher: Literal["pretrain", "causal"] = "pretrain"  # whose layout scores: both directions, or teacher forcing
-    guidance: float = 1.0
+    guidance: float = 1.0  # of the teacher; the student learns its result
+    guide: Guide = field(default_factory=Guide)
     t_min: float = 0.02
     t_max: float = 0.98
     shift: float = 2.0
     context_noise: float = 0.0  # noise put on a finished block before it is remembered
+
+    @property
+    def scales(self) -> tuple[float, ...]:
+        """The teacher's guidance of each condition."""
+        return self.guide.scales(self.guidance)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -316,6 +352,22 @@ class Config:
     watch: Watch = field(default_factory=Watch)
     log: Log = field(default_factory=Log)
     data: Data = field(default_factory=Data)
+
+    def __post_init__(self) -> None:
+        """See that guidance asks for no pass that training never shows."""
+        for section, part in (("flow", self.flow), ("distill", self.distill)):
+            if part.guide == Guide():
+                continue
+            if part.guide.refs is not None and not self.data.max_refs:
+                raise ConfigError(f"{section}.guide.refs has nothing to guide by: data.max_refs is 0")
+            for given in flow.compared(part.scales):
+                without = [n for n in flow.GUIDED[given:] if not getattr(self.pretrain.drop, n)]
+                if given and without:
+                    raise ConfigError(
+                        f"{section}.guide weighs {flow.GUIDED[given - 1]} apart from {flow.GUIDED[given]}, which takes "
+                        f"passes without {', '.join(flow.GUIDED[given:])}, and pretrain.drop.{without[0]} is 0: the "
+                        "model never saw that; give both one scale, or train with that condition dropped at times"
+                    )
 
 
 _IN_ORDER = (Phase(share=0.4, listen=False, refs=False), Phase(share=0.3, refs=False), Phase(share=0.3))
