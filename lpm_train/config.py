@@ -301,6 +301,10 @@ class Data:
     audio: parts.AudioPart = field(default_factory=parts.audio)
     text: parts.TextPart = field(default_factory=parts.text)
     picture: parts.PicturePart = field(default_factory=parts.picture)
+    # clip: a clip is told its caption; timed: each block of latents the caption and what happens in it.
+    prompts: Literal["clip", "timed"] = "clip"
+    max_prompts: int = 4  # texts of a clip at most, the caption among them; other blocks are told the caption
+    prompt_latents: int = 3  # latents that are told one text: whole blocks of a stream
     first_frame: bool = False  # the clip's first picture is given, as image-to-video bases are trained
     frames: int = 64  # video frames of a clip
     height: int = 256
@@ -319,7 +323,7 @@ class Data:
     prefetch: int = 2  # steps that are prepared ahead
 
     def __post_init__(self) -> None:
-        _positive(self, "frames", "height", "width", "batch", "hop_frames")
+        _positive(self, "frames", "height", "width", "batch", "hop_frames", "max_prompts", "prompt_latents")
         if self.max_refs < 0 or not 0 <= min(self.drop_ref, self.silence) <= max(self.drop_ref, self.silence) <= 1:
             raise ConfigError(
                 f"data.max_refs {self.max_refs} must not be negative, data.drop_ref {self.drop_ref} and data.silence "
@@ -354,7 +358,12 @@ class Config:
     data: Data = field(default_factory=Data)
 
     def __post_init__(self) -> None:
-        """See that guidance asks for no pass that training never shows."""
+        """See that texts change with blocks, and that guidance asks for no pass that training never shows."""
+        if self.data.prompts == "timed" and self.data.prompt_latents % self.stream.block:
+            raise ConfigError(
+                f"data.prompt_latents {self.data.prompt_latents} must be a multiple of stream.block "
+                f"{self.stream.block}: a stream takes new words from one block to the next"
+            )
         for section, part in (("flow", self.flow), ("distill", self.distill)):
             if part.guide == Guide():
                 continue

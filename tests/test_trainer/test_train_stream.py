@@ -118,6 +118,30 @@ def test_modes_and_words_switch_at_any_moment() -> None:
     assert not torch.equal(said, plain)
 
 
+def test_words_that_change_are_the_timed_prompts_of_training() -> None:
+    model, speech = case.model(settings(), torch.float32), sound(0.6)
+    stream = generator(model)
+    before = stream.push(speech[: 7 * 640], None)
+    frames = torch.cat([before, stream.push(speech[7 * 640 :], None, text="nod slowly")])
+    assert (len(before), len(frames)) == (6, 14)
+    text, mask = TEXT(["wave", "nod slowly"])
+    on = torch.ones(1, 15, dtype=torch.bool)
+    cond = replace(
+        references(), speak_BTA=AUDIO(speech, RATE)[None], listen_BTA=AUDIO(speech, RATE)[None] * 0, speak_on_BF=on,
+        listen_on_BF=~on, text_BLD=text[:1], text_mask_BL=mask[:1], prompts_BQLD=text[None, 1:],
+        prompts_mask_BQL=mask[None, 1:], prompt_BF=(torch.arange(15) >= 6)[None].long(),
+    )  # fmt: skip
+    rollout, out = Rollout.begin(model, cond, STREAM), []
+    for first in range(0, 14, 2):
+
+        def draw(purpose: str, first: int = first) -> Tensor:
+            return flow.noise(["stream"], (2, 12, 4, 4), torch.empty(0), "stream", 0, first, purpose)
+
+        part, start = near(cond, first, first + 2, model)
+        out.append(rollout.block(part, start, draw))
+    torch.testing.assert_close(frames, CODEC.decode(torch.cat(out, 1))[0][0], atol=1e-4, rtol=1e-4)
+
+
 def test_memory_and_state_do_not_grow() -> None:
     stream, sizes = generator(), []
     for i in range(30):
