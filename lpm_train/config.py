@@ -301,9 +301,9 @@ class Data:
     audio: parts.AudioPart = field(default_factory=parts.audio)
     text: parts.TextPart = field(default_factory=parts.text)
     picture: parts.PicturePart = field(default_factory=parts.picture)
-    # clip: a clip is told its caption; timed: each block of latents the caption and what happens in it.
+    # clip: a clip is told its caption; timed: each block of latents what lasts of it, and what happens there.
     prompts: Literal["clip", "timed"] = "clip"
-    max_prompts: int = 4  # texts of a clip at most, the caption among them; other blocks are told the caption
+    max_prompts: int = 4  # texts of a clip at most, the one without events among them
     prompt_latents: int = 3  # latents that are told one text: whole blocks of a stream
     first_frame: bool = False  # the clip's first picture is given, as image-to-video bases are trained
     frames: int = 64  # video frames of a clip

@@ -129,7 +129,9 @@ def _encode_sample(
         record = read_record(parts.shards.read(row, ["json"])["json"], row.segment_id)
         made: dict[str, Tensor] = {}
         made["speak"], made["listen"] = parts.sounds(row)
-        texts = texts_of(row.caption, frame_terms(record, row.n_frames)) if timed else [row.caption]
+        texts = [row.caption]
+        if timed:
+            texts = list(dict.fromkeys(texts + texts_of(row.caption, frame_terms(record, row.n_frames))))
         for text, embedding, mask in zip(texts, *parts.texts(row, texts), strict=True):
             made[text_member(row, text)] = embedding[mask]
         if members := [r.member for r in record.references]:

@@ -18,7 +18,7 @@ from lpm_train.batch import Batch, Conditions
 from lpm_train.clip import read_record
 from lpm_train.config import ConfigError, override, small
 from lpm_train.model import DiT
-from lpm_train.prompts import block_prompts, frame_terms, say, texts_of
+from lpm_train.prompts import block_prompts, frame_terms, lasting, say, texts_of
 from lpm_train.rollout import Rollout, near
 from lpm_train.shards import Shards
 from lpm_train.storage import DataError
@@ -46,8 +46,8 @@ def record(events: list[EventRef]) -> Sample:
 
 def test_frames_hold_what_happens_in_them() -> None:
     terms = frame_terms(record(EVENTS), 26)
-    assert terms[1:3] == [(), ("smile",)] and terms[9:11] == [("nod", "smile"), ("nod",)]
-    assert terms[11] == ("nod",) and terms[13:15] == [(), ()] and terms[24] == ("gaze left", "lean forward")
+    assert terms[1:3] == [(), ("smile",)] and terms[9:11] == [("head nod", "smile"), ("head nod",)]
+    assert terms[11] == ("head nod",) and terms[13:15] == [(), ()] and terms[24] == ("gaze left", "lean forward")
     assert terms[25] == ("gaze left",)
     assert frame_terms(record([]), 26) == [()] * 26
     listens = StateRun(state="listen", start_s=0.2, end_s=0.4, confidence=1.0, reason="")
@@ -57,11 +57,29 @@ def test_frames_hold_what_happens_in_them() -> None:
     assert say("", ("nod",)) == "Now: nod."
 
 
+@pytest.mark.parametrize(
+    ("caption", "lasts"),
+    [
+        (
+            "A person speaking; lowers the head midway, then turns left. The camera is static.",
+            "A person speaking. The camera is static.",
+        ),
+        ("Sits at a desk, in white.", "Sits at a desk, in white."),
+        ("Finally smiles.", "Finally smiles."),
+        ("", ""),
+    ],
+)
+def test_what_lasts_of_a_caption_speaks_of_no_moment(caption: str, lasts: str) -> None:
+    assert lasting(caption) == lasts
+    assert texts_of(caption, [("nod",), ()]) == [lasts, say(lasts, ("nod",))]
+    assert texts_of(caption, [(), ()]) == [caption]
+
+
 def test_a_block_is_told_its_fullest_moment_and_no_more_texts_than_fit() -> None:
     terms = frame_terms(record(EVENTS), 26)
     spans = [(0, 1), *((k, k + 4) for k in range(1, 25, 4))]  # of a codec whose first latent is one frame
     texts, told = block_prompts("Hi.", terms, spans, 1, 9)
-    now = ["", " Now: nod, smile.", " Now: gaze left.", " Now: smile.", " Now: gaze left, lean forward."]
+    now = ["", " Now: head nod, smile.", " Now: gaze left.", " Now: smile.", " Now: gaze left, lean forward."]
     assert texts == [f"Hi.{what}" for what in now] and told == [0, 3, 1, 1, 2, 2, 4]
     assert block_prompts("Hi.", terms, spans, 1, 2) == (texts[:2], [0, 0, 1, 1, 0, 0, 0])
     assert block_prompts("Hi.", terms, spans, 3, 9)[1] == [1, 1, 1, 1, 1, 1, 2]
