@@ -62,6 +62,10 @@ class LogMel:
             raise DataError(f"{len(wave_N)} samples at {rate_hz} Hz are not a whole number of steps of {hop}")
         return self.push(wave_N, rate_hz, None)[0]
 
+    def needs(self, steps: int) -> float:
+        """Return the seconds of sound that a stream's first steps need: their own."""
+        return steps / (FPS * self.steps_per_frame)
+
     def push(self, wave_N: Tensor, rate_hz: int, state: Tensor | None) -> tuple[Tensor, Tensor]:
         """Encode the next samples of a stream, any number of them; -> (features of finished steps, state)."""
         hop = self.hop(rate_hz)

@@ -6,7 +6,7 @@ that a wrong axis is named here and not ten modules later.
 
 Shape letters, here and in every module of this package: B samples, F latent frames, C latent channels, H W latent
 height and width, S tokens in a frame, D model width, N heads, E head width, r audio steps in a latent frame, T = F*r
-audio steps, A audio feature width, L text tokens, K reference slots.
+audio steps, A audio feature width, L text tokens, Q prompts beside the first, K reference slots.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class _Tensors:
         return self._map(lambda x: x.to(device=device, dtype=dtype if x.is_floating_point() else None))
 
 
-_INTEGERS = ("ref_kind_BK", "state_BF")
+_INTEGERS = ("ref_kind_BK", "state_BF", "prompt_BF")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -83,6 +83,11 @@ class Conditions(_Tensors):
     ref_BKCHW: Tensor  # reference images as single latent frames [B, K, C, H, W]; K may be 0
     ref_mask_BK: Tensor  # bool [B, K]; False: an empty slot, whatever its latent holds
     ref_kind_BK: Tensor  # int [B, K]: 0 global appearance, 1 body view, 2 facial expression
+    # Texts that change inside the clip: more of them, [B, Q, L, Dt], bool [B, Q, L], and which one each frame is told,
+    # int [B, F]: 0 is that of `text_BLD`, q the q-th of these.
+    prompts_BQLD: Tensor | None = None
+    prompts_mask_BQL: Tensor | None = None
+    prompt_BF: Tensor | None = None
     # For image-to-video bases: latents of pictures that are given, [B, F, C, H, W], and where, bool [B, F]; what stands
     # elsewhere is the code of a grey picture. And what an image encoder saw in the first one: tokens [B, I, P].
     given_BFCHW: Tensor | None = None
@@ -91,6 +96,8 @@ class Conditions(_Tensors):
 
     def __post_init__(self) -> None:
         sizes = self._check()
+        if len({x is None for x in (self.prompts_BQLD, self.prompts_mask_BQL, self.prompt_BF)}) > 1:
+            raise ValueError("prompts_BQLD, prompts_mask_BQL and prompt_BF belong together")
         if sizes["F"] == 0 or sizes["T"] % sizes["F"]:
             raise ValueError(
                 f"{sizes['T']} audio steps over {sizes['F']} latent frames: the steps must be a multiple of the frames"
@@ -109,19 +116,19 @@ class Conditions(_Tensors):
         return self._map(lambda x: x[list(rows)])
 
     def window(self, start: int, stop: int) -> Self:
-        """Take latent frames [start, stop) with their audio steps; text and references stay."""
+        """Take latent frames [start, stop) with their audio steps; texts and references stay."""
         if not 0 <= start < stop <= self.frames:
             raise ValueError(f"frames [{start}, {stop}) are outside of the clip's {self.frames}")
         r = self.speak_BTA.shape[1] // self.frames
         part = {n: getattr(self, n)[:, start * r : stop * r] for n in ("speak_BTA", "listen_BTA")}
-        frames = ("speak_on_BF", "listen_on_BF", "given_BFCHW", "given_on_BF")
+        frames = ("speak_on_BF", "listen_on_BF", "prompt_BF", "given_BFCHW", "given_on_BF")
         part |= {n: getattr(self, n)[:, start:stop] for n in frames if getattr(self, n) is not None}
         return replace(self, **part)
 
     def repeated(self, times: int) -> Self:
-        """Let the same sounds come again and again; text and references stay, and no picture is given but the first."""
-        names = ("speak_BTA", "listen_BTA", "speak_on_BF", "listen_on_BF")
-        more = {n: torch.cat([getattr(self, n)] * times, dim=1) for n in names}
+        """Let the same sounds and prompts come again and again; references stay, no picture is given but the first."""
+        names = ("speak_BTA", "listen_BTA", "speak_on_BF", "listen_on_BF", "prompt_BF")
+        more = {n: torch.cat([x] * times, dim=1) for n in names if (x := getattr(self, n)) is not None}
         if (x := self.given_BFCHW) is not None and (on := self.given_on_BF) is not None:
             more["given_BFCHW"] = torch.cat([x, *[x[:, -1:].expand_as(x)] * (times - 1)], dim=1)
             more["given_on_BF"] = torch.cat([on, *[torch.zeros_like(on)] * (times - 1)], dim=1)
@@ -132,9 +139,12 @@ class Conditions(_Tensors):
         masks = {"speak": "speak_on_BF", "listen": "listen_on_BF", "text": "text_mask_BL", "refs": "ref_mask_BK"}
 
         def keep(mask: Tensor, drop: bool | Tensor) -> Tensor:
-            return mask & ~torch.as_tensor(drop, device=mask.device).reshape(-1, 1)
+            return mask & ~torch.as_tensor(drop, device=mask.device).reshape(-1, *[1] * (mask.dim() - 1))
 
-        return replace(self, **{masks[n]: keep(getattr(self, masks[n]), value) for n, value in drop.items()})
+        off = {masks[n]: keep(getattr(self, masks[n]), value) for n, value in drop.items()}
+        if "text" in drop and self.prompts_mask_BQL is not None:
+            off["prompts_mask_BQL"] = keep(self.prompts_mask_BQL, drop["text"])
+        return replace(self, **off)
 
     def null(self) -> Self:
         """Switch every condition off: the unconditional side of guidance."""

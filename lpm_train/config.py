@@ -8,6 +8,7 @@ and audio steps (r a frame) unless a name says otherwise.
 from __future__ import annotations
 
 import json
+import math
 import typing
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,7 +16,7 @@ from typing import Literal, TypeVar
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from lpm_train import parts
+from lpm_train import flow, parts
 from lpm_train.batch import DropRates
 from schemas.use import UseError, assign, near, read_setting
 
@@ -48,7 +49,7 @@ class Model:
     mlp_ratio: float = 4.0
     speak_before: int = 2  # audio steps before a frame's own that speech attention sees
     speak_after: int = 0  # audio steps after a frame's own; they delay a stream
-    listen_before: int = 8
+    listen_before: int = 8  # each step of a window has a learned place; no clip trains those that reach before it
     listen_after: int = 0
     theta: float = 10_000.0
     ref_gap: int = 8  # frames between references and the first video frame, in position
@@ -100,12 +101,41 @@ class Lora:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Guide:
+    """How strongly each condition counts in guidance (`lpm_train.flow.guided`); None: as much as `guidance` says."""
+
+    refs: float | None = None
+    text: float | None = None
+    speak: float | None = None
+    listen: float | None = None
+
+    def __post_init__(self) -> None:
+        for name, scale in vars(self).items():
+            if scale is not None and not 0 <= scale < math.inf:
+                raise ConfigError(
+                    f"guide.{name} = {scale}: 0 leaves the condition out, 1 takes it as it is, more exaggerates it; "
+                    "a negative scale would show its opposite"
+                )
+
+    def scales(self, guidance: float) -> tuple[float, ...]:
+        """Return a scale for each of `flow.GUIDED`."""
+        given = (getattr(self, name) for name in flow.GUIDED)
+        return tuple(guidance if scale is None else scale for scale in given)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Flow:
     """Noise levels: where training looks, and how a full sampler walks."""
 
     shift: float = 2.0  # moves mass to high noise; 1 none, 5 usual for 480p
     steps: int = 20  # Euler steps of the undistilled sampler
     guidance: float = 1.0
+    guide: Guide = field(default_factory=Guide)
+
+    @property
+    def scales(self) -> tuple[float, ...]:
+        """Guidance of each condition."""
+        return self.guide.scales(self.guidance)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,11 +217,17 @@ class Distill:
     critic_betas: tuple[float, float] | None = None  # None: those of optim
     critic_muon: bool | None = None
     teacher: Literal["pretrain", "causal"] = "pretrain"  # whose layout scores: both directions, or teacher forcing
-    guidance: float = 1.0
+    guidance: float = 1.0  # of the teacher; the student learns its result
+    guide: Guide = field(default_factory=Guide)
     t_min: float = 0.02
     t_max: float = 0.98
     shift: float = 2.0
     context_noise: float = 0.0  # noise put on a finished block before it is remembered
+
+    @property
+    def scales(self) -> tuple[float, ...]:
+        """The teacher's guidance of each condition."""
+        return self.guide.scales(self.guidance)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -265,6 +301,10 @@ class Data:
     audio: parts.AudioPart = field(default_factory=parts.audio)
     text: parts.TextPart = field(default_factory=parts.text)
     picture: parts.PicturePart = field(default_factory=parts.picture)
+    # clip: a clip is told its caption; timed: each block of latents what lasts of it, and what happens there.
+    prompts: Literal["clip", "timed"] = "clip"
+    max_prompts: int = 4  # texts of a clip at most, the one without events among them
+    prompt_latents: int = 3  # latents that are told one text: whole blocks of a stream
     first_frame: bool = False  # the clip's first picture is given, as image-to-video bases are trained
     frames: int = 64  # video frames of a clip
     height: int = 256
@@ -283,7 +323,7 @@ class Data:
     prefetch: int = 2  # steps that are prepared ahead
 
     def __post_init__(self) -> None:
-        _positive(self, "frames", "height", "width", "batch", "hop_frames")
+        _positive(self, "frames", "height", "width", "batch", "hop_frames", "max_prompts", "prompt_latents")
         if self.max_refs < 0 or not 0 <= min(self.drop_ref, self.silence) <= max(self.drop_ref, self.silence) <= 1:
             raise ConfigError(
                 f"data.max_refs {self.max_refs} must not be negative, data.drop_ref {self.drop_ref} and data.silence "
@@ -317,6 +357,27 @@ class Config:
     log: Log = field(default_factory=Log)
     data: Data = field(default_factory=Data)
 
+    def __post_init__(self) -> None:
+        """See that texts change with blocks, and that guidance asks for no pass that training never shows."""
+        if self.data.prompts == "timed" and self.data.prompt_latents % self.stream.block:
+            raise ConfigError(
+                f"data.prompt_latents {self.data.prompt_latents} must be a multiple of stream.block "
+                f"{self.stream.block}: a stream takes new words from one block to the next"
+            )
+        for section, part in (("flow", self.flow), ("distill", self.distill)):
+            if part.guide == Guide():
+                continue
+            if part.guide.refs is not None and not self.data.max_refs:
+                raise ConfigError(f"{section}.guide.refs has nothing to guide by: data.max_refs is 0")
+            for given in flow.compared(part.scales):
+                without = [n for n in flow.GUIDED[given:] if not getattr(self.pretrain.drop, n)]
+                if given and without:
+                    raise ConfigError(
+                        f"{section}.guide weighs {flow.GUIDED[given - 1]} apart from {flow.GUIDED[given]}, which takes "
+                        f"passes without {', '.join(flow.GUIDED[given:])}, and pretrain.drop.{without[0]} is 0: the "
+                        "model never saw that; give both one scale, or train with that condition dropped at times"
+                    )
+
 
 _IN_ORDER = (Phase(share=0.4, listen=False, refs=False), Phase(share=0.3, refs=False), Phase(share=0.3))
 """Speech, then listening, then references."""
@@ -331,11 +392,11 @@ def toy() -> Config:
 
 
 def small() -> Config:
-    """One GPU, 120 M parameters, 256x256."""
+    """One GPU, 120 M parameters, 256x256; listening is heard through the clip's own 2.4 s."""
     return Config(
         model=Model(
             channels=16, audio_width=80, audio_steps=8, text_width=384, depth=12, width=768, heads=12,
-            speak_before=8, speak_after=0, listen_before=48,
+            speak_before=8, speak_after=0, listen_before=112,
         ),
         flow=Flow(shift=3.0, steps=40, guidance=2.0),
         stream=Stream(block=3, window=9, sink=3, shift=5.0),
@@ -351,7 +412,7 @@ def small() -> Config:
 
 
 def h200_1b3() -> Config:
-    """One H200, 1.3 B parameters, 81 frames of 832x480 (21 latents of 60x104, 32,760 tokens).
+    """One H200, 1.3 B parameters, 81 frames of 832x480 (21 latents of 60x104, 32,760 tokens); listening through 3 s.
 
     A streamed block of 12 pictures (0.48 s) costs about 0.10 PFLOP with this window, four references and two steps
     (three passes): a fifth of the machine's bf16 peak at 25 frames a second. Four steps would need a third.
@@ -359,7 +420,7 @@ def h200_1b3() -> Config:
     return Config(
         model=Model(
             channels=16, audio_width=80, audio_steps=8, text_width=384, depth=30, width=1536, heads=12,
-            mlp_ratio=3.5, speak_before=8, listen_before=96,
+            mlp_ratio=3.5, speak_before=8, listen_before=142,
         ),
         flow=Flow(shift=5.0, steps=50, guidance=4.0),
         stream=Stream(block=3, window=9, steps=2, shift=5.0),

@@ -15,6 +15,9 @@ from torch import Tensor
 
 from lpm_train.batch import Conditions, sample_seed
 
+GUIDED = ("refs", "text", "speak", "listen")
+"""Conditions in the order in which guidance adds them: who, then what, then what must be met frame by frame."""
+
 
 def noise(ids: Sequence[str], shape: Sequence[int], like: Tensor, *seed: object) -> Tensor:
     """Draw N(0, 1) of `shape` for each sample: [len(ids), *shape], of `like`'s type and place."""
@@ -67,13 +70,29 @@ def levels(steps: int, shift: float) -> Tensor:
     return shifted(torch.linspace(1, 0, steps + 1, dtype=torch.float64)[:-1], shift)
 
 
-def guided(velocity: Callable[[Conditions], Tensor], cond: Conditions, scale: float) -> Tensor:
-    """Return v_un + scale (v_con - v_un), v_un without conditions; one pass only where scale is 1."""
-    v = velocity(cond)
-    if scale == 1.0:
-        return v
-    base = velocity(cond.null())
-    return base + scale * (v - base)
+def compared(scales: Sequence[float]) -> list[int]:
+    """Return how many of `GUIDED` each pass of `guided` is given, in turn: as few passes as the scales allow.
+
+    Scales of conditions that follow each other merge where they are equal. A first scale of 1 needs no pass without
+    conditions, a last scale of 0 none with all.
+    """
+    ends = [i for i in range(1, len(scales) + 1) if i == len(scales) or scales[i - 1] != scales[i]]
+    return [0] * (scales[0] != 1.0) + [i for i in ends if i < len(scales) or scales[-1] != 0.0]
+
+
+def guided(velocity: Callable[[Conditions], Tensor], cond: Conditions, scales: Sequence[float]) -> Tensor:
+    """Return v_0 + sum_i s_i (v_i - v_(i-1)), where v_i has the first i of `GUIDED` and v_0 none of them.
+
+    The chain of Brooks et al. 2023 (InstructPix2Pix, arXiv 2211.09800, equation 3) over four conditions. Equal scales s
+    give v_0 + s (v_4 - v_0), classifier-free guidance. Passes are taken in turn (`compared`), so memory is that of one.
+    """
+    out = before = None
+    for given in compared(scales):
+        now = velocity(cond.without(**dict.fromkeys(GUIDED[given:], True)) if given else cond.null())
+        out = now if out is None or before is None else out + scales[given - 1] * (now - before)
+        before = now
+    assert out is not None
+    return out
 
 
 def euler(velocity: Callable[[Tensor, Tensor], Tensor], eps: Tensor, steps: int, shift: float) -> Tensor:

@@ -64,7 +64,8 @@ class Loader:
 
     def _parts(self) -> Parts:
         if self.data.precomputed:
-            return Precomputed(self.shards, self.data.precomputed, self.encoders, self.order.samples)
+            timed = self.data.prompts == "timed"
+            return Precomputed(self.shards, self.data.precomputed, self.encoders, self.order.samples, timed)
         t = self.encoders.codec.stride[0]
         return Parts(self.shards, self.encoders, -(-self.data.hop_frames // t) * t)
 

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as fn
 
 from lpm_train.audio import AudioEncoder, latent_steps
 from lpm_train.batch import KINDS, Batch, Conditions, sample_seed
@@ -25,6 +26,7 @@ from lpm_train.config import Data
 from lpm_train.order import Bucket, Draw
 from lpm_train.parts import provenance
 from lpm_train.picture import PictureEncoder, Unseen
+from lpm_train.prompts import block_prompts, frame_terms
 from lpm_train.shards import Row, Shards
 from lpm_train.storage import DataError
 from lpm_train.text import TextEncoder
@@ -88,10 +90,11 @@ class Parts:
         return speak, listen
 
     @torch.no_grad()
-    def text(self, row: Row) -> tuple[Tensor, Tensor]:
-        """Return the caption's embedding [L, Dt] and mask [L]."""
-        embedding, mask = self.encoders.text([row.caption])
-        return embedding[0].float().cpu(), mask[0].cpu()
+    def texts(self, row: Row, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Return the embeddings [n, L, Dt] and masks [n, L] of texts of a sample."""
+        # One by one: the rounding of a text's embedding must not depend on its company.
+        made = [self.encoders.text([text]) for text in texts]
+        return torch.cat([x.float().cpu() for x, _ in made]), torch.cat([mask.cpu() for _, mask in made])
 
 
 def generator(purpose: str, seed: int, turn: int, sample_id: str) -> np.random.Generator:
@@ -178,16 +181,32 @@ class Maker:
             if silences[i]:  # off is given as true silence, not as null
                 heard = on[i].repeat_interleave(len(steps[i]) // F)[:, None]
                 steps[i], on[i] = torch.where(heard, steps[i], self.silence_A), torch.ones_like(on[i])
-        text_LD, mask_L = self.parts.text(row)
+        words = self._words(row, record, start, F)
         refs, ref_mask, ref_kind = self._references(row, record, draw, start)
         cond = Conditions(
             speak_BTA=steps[0][None], listen_BTA=steps[1][None], speak_on_BF=on[0][None], listen_on_BF=on[1][None],
-            text_BLD=text_LD[None], text_mask_BL=mask_L[None], ref_BKCHW=refs[None], ref_mask_BK=ref_mask[None],
-            ref_kind_BK=ref_kind[None],
+            ref_BKCHW=refs[None], ref_mask_BK=ref_mask[None], ref_kind_BK=ref_kind[None], **words,
         )  # fmt: skip
         x = self.parts.latents(row, draw.bucket, start)
         cond = self._given(cond, x, row, draw.bucket, start)
         return Batch(x_BFCHW=x[None], cond=cond, state_BF=state_F[None], sample_ids=(row.segment_id,))
+
+    def _words(self, row: Row, record: Sample, start: int, latents: int) -> dict[str, Tensor]:
+        """Return the caption as a condition, and where prompts are timed the others, and who is told which."""
+        data, codec = self.data, self.encoders.codec
+        if data.prompts == "clip":
+            text_BLD, mask_BL = self.parts.texts(row, [row.caption])
+            return {"text_BLD": text_BLD, "text_mask_BL": mask_BL}
+        terms = frame_terms(record, row.n_frames)
+        spans = [(start + a, start + b) for a, b in (latent_span(codec, i) for i in range(latents))]
+        texts, told = block_prompts(row.caption, terms, spans, data.prompt_latents, data.max_prompts)
+        text_QLD, mask_QL = self.parts.texts(row, texts)
+        empty = (0, 0) * 2 + (0, data.max_prompts - len(texts))
+        return {
+            "text_BLD": text_QLD[:1], "text_mask_BL": mask_QL[:1],
+            "prompts_BQLD": fn.pad(text_QLD[1:], empty)[None], "prompts_mask_BQL": fn.pad(mask_QL[1:], empty[2:])[None],
+            "prompt_BF": torch.tensor([told]),
+        }  # fmt: skip
 
     def _given(self, cond: Conditions, x_FCHW: Tensor, row: Row, bucket: Bucket, start: int) -> Conditions:
         """Give the first picture of a window, where the model is to begin with it."""

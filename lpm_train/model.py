@@ -39,14 +39,17 @@ class Drive(NamedTuple):
     """Conditions as tokens."""
 
     sounds: tuple[Tensor, Tensor]  # windows of speech and of the user's voice, [B, F, M, D]
-    text_BLD: Tensor
-    text_mask: Tensor | None  # bool [B, 1, 1, L]; None: all count
+    text_RLD: Tensor  # a row for each sample; with prompts, (1 + Q) rows for each
+    text_mask: Tensor | None  # bool [R, 1, 1, L]; None: all count
+    told_N: Tensor | None  # the row that each of the B F frames is told; None: its sample's
     picture_BID: Tensor | None  # what an image encoder saw in the picture that the clip begins with
 
     def twice(self) -> Drive:
         """Repeat along the batch axis, for the clean and the noisy copy."""
-        rest = (None if x is None else torch.cat([x, x]) for x in self[1:])
-        return Drive((torch.cat([self.sounds[0]] * 2), torch.cat([self.sounds[1]] * 2)), *rest)  # type: ignore[arg-type]
+        sounds = torch.cat([self.sounds[0]] * 2), torch.cat([self.sounds[1]] * 2)
+        mask, picture = (None if x is None else torch.cat([x, x]) for x in (self.text_mask, self.picture_BID))
+        told = None if self.told_N is None else torch.cat([self.told_N, self.told_N + len(self.text_RLD)])
+        return Drive(sounds, torch.cat([self.text_RLD] * 2), mask, told, picture)
 
 
 class Video(NamedTuple):
@@ -55,8 +58,9 @@ class Video(NamedTuple):
     x_BFSD: Tensor
     e_BF6D: Tensor  # modulation
     sound_BFMD: Tensor  # a window of sound for each frame
-    text_BLD: Tensor
+    text_RLD: Tensor
     text_mask: Tensor | None
+    told_N: Tensor | None
     picture_BID: Tensor | None
 
 
@@ -89,11 +93,16 @@ class CrossAttention(nn.Module):
         self.q, self.kv, self.out = nn.Linear(width, width), nn.Linear(width, 2 * width), nn.Linear(width, width)
         self.norm_q, self.norm_k = HeadNorm(width // heads), HeadNorm(width // heads)
 
-    def forward(self, x_BLD: Tensor, tokens_BMD: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Attend: [B, L, D], [B, M, D] -> [B, L, D]."""
+    def forward(
+        self, x_BLD: Tensor, tokens_RMD: Tensor, mask: Tensor | None = None, rows_B: Tensor | None = None
+    ) -> Tensor:
+        """Attend: [B, L, D], [R, M, D] -> [B, L, D], each to the row of `rows_B`, or to its own."""
         q = self.q(x_BLD).unflatten(-1, (self.heads, -1)).transpose(1, 2)
-        k, v = self.kv(tokens_BMD).unflatten(-1, (2 * self.heads, -1)).transpose(1, 2).chunk(2, dim=1)
-        out = fn.scaled_dot_product_attention(self.norm_q(q), self.norm_k(k), v, attn_mask=mask)
+        k, v = self.kv(tokens_RMD).unflatten(-1, (2 * self.heads, -1)).transpose(1, 2).chunk(2, dim=1)
+        k = self.norm_k(k)
+        if rows_B is not None:
+            k, v, mask = k[rows_B], v[rows_B], None if mask is None else mask[rows_B]
+        out = fn.scaled_dot_product_attention(self.norm_q(q), k, v, attn_mask=mask)
         result: Tensor = self.out(out.transpose(1, 2).flatten(2))
         return result
 
@@ -116,7 +125,7 @@ class Block(nn.Module):
         return self.norm_q(q), KV(self.norm_k(k), v)
 
     def _told(self, x_BLD: Tensor, video: Video) -> Tensor:
-        told: Tensor = self.text(_norm(x_BLD), video.text_BLD, video.text_mask)
+        told: Tensor = self.text(_norm(x_BLD), video.text_RLD, video.text_mask, video.told_N)
         return told
 
     def _modulation(self, e: Tensor, dtype: torch.dtype) -> list[Tensor]:
@@ -158,7 +167,8 @@ class Block(nn.Module):
         x_BFSD = x_BFSD + gate1 * self.out(seen.transpose(1, 2).reshape(B, F, S, D))
         heard = self.sound(_norm(x_BFSD).reshape(B * F, S, D), sound_BFMD.flatten(0, 1))
         x_BFSD = x_BFSD + heard.reshape(B, F, S, D)
-        x_BFSD = x_BFSD + self._told(x_BFSD.reshape(B, F * S, D), video).reshape(B, F, S, D)
+        whole = x_BFSD.reshape(B, F * S, D) if video.told_N is None else x_BFSD.reshape(B * F, S, D)
+        x_BFSD = x_BFSD + self._told(whole, video).reshape(B, F, S, D)
         x_BFSD = x_BFSD + gate2 * self.mlp(_norm(x_BFSD) * (1 + scale2) + shift2)
         return x_BFSD, r_BKSD, None, own if keep else None
 
@@ -249,12 +259,19 @@ class DiT(nn.Module):
         dtype = self.patch_in.weight.dtype
         speech = self.speech(cond.speak_BTA.to(dtype), cond.speak_on_BF, start, frames)
         user = self.user(cond.listen_BTA.to(dtype), cond.listen_on_BF, start, frames)
-        return Drive((speech, user), *self._words(cond, dtype), self._picture(cond, dtype))
+        text_RLD, mask_RL, told = cond.text_BLD, cond.text_mask_BL, None
+        if cond.prompt_BF is not None and cond.prompts_BQLD is not None and cond.prompts_mask_BQL is not None:
+            text_RLD = torch.cat([text_RLD[:, None], cond.prompts_BQLD], dim=1).flatten(0, 1)
+            mask_RL = torch.cat([mask_RL[:, None], cond.prompts_mask_BQL], dim=1).flatten(0, 1)
+            first = torch.arange(0, len(mask_RL), len(mask_RL) // len(cond), device=mask_RL.device)
+            told = (first[:, None] + cond.prompt_BF[:, start : start + frames].long()).flatten()
+        return Drive((speech, user), *self._words(text_RLD.to(dtype), mask_RL), told, self._picture(cond, dtype))
 
-    def _words(self, cond: Conditions, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
-        words = self.text_in(cond.text_BLD.to(dtype))
-        null = self.text_null_D.to(words.dtype).expand(len(cond), 1, -1)
-        return torch.cat([null, words], dim=1), fn.pad(cond.text_mask_BL, (1, 0), value=True)[:, None, None]
+    def _words(self, text_RLD: Tensor, mask_RL: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Embed texts; returns tokens [R, M, D], and which count, [R, 1, 1, M]."""
+        words = self.text_in(text_RLD)
+        null = self.text_null_D.to(words.dtype).expand(len(words), 1, -1)
+        return torch.cat([null, words], dim=1), fn.pad(mask_RL, (1, 0), value=True)[:, None, None]
 
     def _picture(self, cond: Conditions, dtype: torch.dtype) -> Tensor | None:
         """Return tokens of the picture that the clip begins with, where the network reads such."""

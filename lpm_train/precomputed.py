@@ -8,6 +8,7 @@ frame, so that a window's latents are exactly those of the clip cut there, also 
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 from collections.abc import Mapping, Sequence
@@ -30,9 +31,15 @@ INDEX = pa.schema(
 )
 
 
-def meta_of(encoders: Encoders, hop_frames: int, dtype: str) -> dict[str, Any]:
-    """Describe a set: which encoders make it, of which windows, in what precision."""
-    return {"format": 2, **encoders.provenance, "hop_frames": hop_frames, "dtype": dtype}
+def meta_of(encoders: Encoders, hop_frames: int, dtype: str, timed: bool = False) -> dict[str, Any]:
+    """Describe a set: which encoders make it, of which windows, in what precision, and whether with timed prompts."""
+    more = {"prompts": "timed"} if timed else {}
+    return {"format": 2, **encoders.provenance, "hop_frames": hop_frames, "dtype": dtype, **more}
+
+
+def text_member(row: Row, text: str) -> str:
+    """Name the embedding of a text of a sample: the caption's, or another's by its hash."""
+    return "text" if text == row.caption else f"text_{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
 def index_name(folder: str, shard: str) -> str:
@@ -80,12 +87,15 @@ class Precomputed(Parts):
     """Parts of samples read from a precomputed set."""
 
     def __init__(
-        self, shards: Shards, name: str, encoders: Encoders, samples: Mapping[str, tuple[Bucket, str]]
-    ) -> None:
+        self, shards: Shards, name: str, encoders: Encoders, samples: Mapping[str, tuple[Bucket, str]],
+        timed: bool = False,
+    ) -> None:  # fmt: skip
         """Open a set and check that it is what these encoders would compute for these samples.
 
+        A set with timed prompts holds the captions as well; `timed` asks for one.
+
         Raises:
-            DataError: there is no such set, or encoders, samples or buckets are others.
+            DataError: there is no such set, or encoders, samples or buckets are others, or it has no timed prompts.
         """
         storage, self._folder = shards.storage, f"precomputed/{name}"
         meta = read_meta(storage, self._folder)
@@ -93,7 +103,12 @@ class Precomputed(Parts):
         if meta is None:
             raise DataError(f"there is no {self._folder} in this dataset: {again}")
         super().__init__(shards, encoders, int(meta["hop_frames"]))
-        wanted = meta_of(encoders, self.hop_frames, meta["dtype"])
+        wanted = meta_of(encoders, self.hop_frames, meta["dtype"], timed or "prompts" in meta)
+        if {**meta, "prompts": "timed"} == wanted != meta:
+            raise DataError(
+                f"{self._folder} holds captions alone, and data.prompts is timed: run `lpm train precompute "
+                f"{storage.uri} --name OTHER --set data.prompts=timed` with its other settings"
+            )
         if meta != wanted:
             raise DataError(
                 f"{self._folder} was computed by other encoders ({difference(meta, wanted)}): training on it would "
@@ -131,9 +146,17 @@ class Precomputed(Parts):
         speak, listen = self._load(row, ["speak", "listen"])
         return speak, listen
 
-    def text(self, row: Row) -> tuple[Tensor, Tensor]:
-        """Return the caption's embedding [L, Dt] and mask [L]."""
-        (tokens,), encoder = self._load(row, ["text"]), self.encoders.text
-        out, mask = torch.zeros(encoder.length, encoder.width), torch.arange(encoder.length) < len(tokens)
-        out[: len(tokens)] = tokens
+    def texts(self, row: Row, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Return the embeddings [n, L, Dt] and masks [n, L] of texts of a sample."""
+        encoder = self.encoders.text
+        out = torch.zeros(len(texts), encoder.length, encoder.width)
+        mask = torch.zeros(out.shape[:2], dtype=torch.bool)
+        try:
+            found = self._load(row, [text_member(row, text) for text in texts])
+        except KeyError as e:
+            raise DataError(
+                f"{self._folder} lacks a text of this sample: its events are others now; delete the set and precompute"
+            ) from e
+        for i, tokens in enumerate(found):
+            out[i, : len(tokens)], mask[i, : len(tokens)] = tokens, True
         return out, mask

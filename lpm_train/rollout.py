@@ -30,7 +30,7 @@ def sample_clip(
     eps = flow.noise(ids, (cond.frames, *size), like, "clip", *seed)
 
     def velocity(x: Tensor, t: Tensor) -> Tensor:
-        return flow.guided(lambda c: model(x, t, c).v_BFCHW, cond, config.guidance)
+        return flow.guided(lambda c: model(x, t, c).v_BFCHW, cond, config.scales)
 
     return flow.euler(velocity, eps, config.steps, config.shift)
 

@@ -36,10 +36,10 @@ from schemas.use import near
 
 
 def make_encoders(data: Data, device: str = "cpu") -> Encoders:
-    """Make the encoders that a configuration names; the codec goes to `device`."""
-    codec: Any = data.codec.build()
-    codec = codec.to(device) if hasattr(codec, "to") else codec
-    return Encoders(codec, data.audio.build(), data.text.build(), device, data.picture.build())
+    """Make the encoders that a configuration names; codec and sound's network go to `device`."""
+    moved: list[Any] = [data.codec.build(), data.audio.build()]
+    codec, audio = (part.to(device) if hasattr(part, "to") else part for part in moved)
+    return Encoders(codec, audio, data.text.build(), device, data.picture.build())
 
 
 def resolve(

@@ -124,8 +124,8 @@ class Distill(Stage):
     def _score(self, role: str, y_t: Tensor, t: Tensor, batch: Batch, first: int, context: Tensor) -> Tensor:
         """Estimate the data behind noised frames [first, ...) of a rollout, with the role's layout and guidance."""
         cond, start = near(batch.cond, first, first + y_t.shape[1], self.roles[role])
-        scale = self.config.distill.guidance if role == "teacher" else 1.0
-        v = flow.guided(lambda c: forced(self.roles[role], y_t, t, c, self.layout, context, start), cond, scale)
+        scales = self.config.distill.scales if role == "teacher" else (1.0,) * len(flow.GUIDED)
+        v = flow.guided(lambda c: forced(self.roles[role], y_t, t, c, self.layout, context, start), cond, scales)
         return flow.to_x0(y_t, v, t)
 
     def _critic_losses(self, batch: Batch, i: int) -> Tensor:

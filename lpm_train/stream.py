@@ -2,8 +2,9 @@
 
 `StreamGenerator.push` takes however much sound there is and returns the frames that can be made of it, in whole blocks.
 Each side is a waveform, or None while the character does not speak or hears nobody: speak, listen and idle switch at
-any moment. A block costs `stream.steps` passes and one more for the cache. The first block waits for its own sound and
-the look-ahead of the audio windows; `Timing` reports that delay, the computing time of each block, and the speed.
+any moment. A block costs `stream.steps` passes and one more for the cache. The first block waits for its own sound, for
+the look-ahead of the model's audio windows, and for what the encoder hears at once (`StreamingAudio.needs`); `Timing`
+reports that delay, the computing time of each block, and the speed.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from torch import Tensor
 from lpm_train import flow
 from lpm_train.audio import AudioEncoder, steps_per_latent
 from lpm_train.batch import Conditions
-from lpm_train.codec import Codec, grey, picture_frames
+from lpm_train.codec import Codec, grey
 from lpm_train.config import Config, ConfigError
 from lpm_train.model import DiT
 from lpm_train.rollout import Rollout
@@ -35,6 +36,9 @@ class StreamingAudio(AudioEncoder, Protocol):
 
     def push(self, wave_N: Tensor, rate_hz: int, state: Any) -> tuple[Tensor, Any]:
         """Encode the next samples; -> (features of finished steps, state)."""
+
+    def needs(self, steps: int) -> float:
+        """Return the seconds of sound after which a stream's first `steps` steps are there."""
 
 
 @dataclass
@@ -77,7 +81,7 @@ class _Sound:
         lead += early
         self.hop = rate_hz // (FPS * audio.steps_per_frame)
         self.state: Any = None
-        silent_TA = audio(torch.zeros(self.hop), rate_hz)
+        silent_TA = audio(torch.zeros(rate_hz // FPS), rate_hz)
         self.features_TA = silent_TA[-1:].expand(lead, -1).to(device)
         self.on_T = torch.zeros(lead, dtype=torch.bool, device=device)
         self.on_N = torch.zeros(0, dtype=torch.bool)  # of the samples that do not fill a step yet
@@ -114,7 +118,7 @@ class StreamGenerator:
             model: a causal student, on its device.
             config: that of its checkpoint; `stream` may be changed.
             codec: decodes latents piece by piece.
-            audio: makes features of sound; must be causal and have `push`, as log-mel has.
+            audio: makes features of sound; must have `push` and `needs`, as log-mel and windows of wav2vec2 have.
             text: makes embeddings of words.
             references: one row, of which the references alone are used, and the picture to begin with, if given.
             rate_hz: of the sound that will be pushed.
@@ -127,7 +131,10 @@ class StreamGenerator:
         """
         c = config.model
         if not isinstance(audio, StreamingAudio):
-            raise ConfigError(f"{audio.name} cannot be streamed: use causal features such as logmel")
+            raise ConfigError(
+                f"{audio.name} cannot be streamed, for it hears the clip as a whole: train with features of windows "
+                "(data.audio.hop_frames above 0) or with logmel"
+            )
         r = steps_per_latent(codec, audio)
         if (r, audio.width, codec.channels) != (c.audio_steps, c.audio_width, c.channels):
             raise ConfigError(
@@ -138,8 +145,9 @@ class StreamGenerator:
         self.device = torch.device(device or next(model.parameters()).device)
         self.size: tuple[int, ...] = tuple(references.ref_BKCHW.shape[2:])
         # The first latent of some codecs covers one picture: its other steps lie before the stream.
-        early = (codec.stride[0] - 1) * audio.steps_per_frame if codec.first_alone else 0
-        self.sounds = [_Sound(audio, rate_hz, c.frames_before * r, early, self.device) for _ in range(2)]
+        self.early = (codec.stride[0] - 1) * audio.steps_per_frame if codec.first_alone else 0
+        self.audio = audio
+        self.sounds = [_Sound(audio, rate_hz, c.frames_before * r, self.early, self.device) for _ in range(2)]
         self.cond = references.select([0]).to(self.device)
         self.pictures = self.size[1] * codec.stride[1], self.size[2] * codec.stride[2]
         self._say(words)
@@ -148,8 +156,14 @@ class StreamGenerator:
         self.blank_CHW = None if self.cond.given_BFCHW is None else grey(codec, *self.pictures, str(self.device))
         self.state: Any = None
         self.lead, self.after = c.frames_before, c.frames_after
-        ahead = max(c.speak_after, c.listen_after) / audio.steps_per_frame
-        self.timing = Timing(wait_s=(picture_frames(codec, config.stream.block) + ahead) / FPS)
+        self.timing = Timing(wait_s=self.sound_s(1))
+
+    def sound_s(self, pictures: int) -> float:
+        """Return the seconds of sound after which so many pictures are there: whole blocks, and what is heard ahead."""
+        block, r = self.config.stream.block, self.config.model.audio_steps
+        steps = pictures * self.audio.steps_per_frame + self.early
+        latents = -(-steps // (block * r)) * block + self.after
+        return self.audio.needs(latents * r - self.early)
 
     def _say(self, words: str) -> None:
         text_BLD, mask_BL = self.text([words])

@@ -37,13 +37,17 @@ class Told(CrossAttention):
         heads: Tensor = x.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # type: ignore[no-untyped-call]
         return heads
 
-    def both(self, x_BLD: Tensor, text_BMD: Tensor, picture_BID: Tensor | None) -> Tensor:
-        """Attend to text and, where there is one, to a picture: [B, L, D] -> [B, L, D]."""
-        q, (k, v) = self._heads(self.norm_q(self.q(x_BLD))), self.kv(text_BMD).chunk(2, dim=-1)
-        out = fn.scaled_dot_product_attention(q, self._heads(self.norm_k(k)), self._heads(v))
+    def both(self, x_BLD: Tensor, text_RMD: Tensor, rows_B: Tensor | None, picture_BID: Tensor | None) -> Tensor:
+        """Attend to text and, where there is one, to a picture: [B, L, D] -> [B, L, D]; `rows_B` as in the parent."""
+        q, (k, v) = self._heads(self.norm_q(self.q(x_BLD))), self.kv(text_RMD).chunk(2, dim=-1)
+        k = self.norm_k(k)
+        if rows_B is not None:
+            k, v = k[rows_B], v[rows_B]
+        out = fn.scaled_dot_product_attention(q, self._heads(k), self._heads(v))
         if picture_BID is not None:
             k, v = self.kv_picture(picture_BID).chunk(2, dim=-1)
-            out = out + fn.scaled_dot_product_attention(q, self._heads(self.norm_picture(k)), self._heads(v))
+            k, v = (p.repeat_interleave(len(x_BLD) // len(p), dim=0) for p in (self.norm_picture(k), v))
+            out = out + fn.scaled_dot_product_attention(q, self._heads(k), self._heads(v))
         result: Tensor = self.out(out.transpose(1, 2).flatten(2))
         return result
 
@@ -64,7 +68,7 @@ class WanBlock(Block):
 
     def _told(self, x_BLD: Tensor, video: Video) -> Tensor:
         assert isinstance(self.text, Told)
-        return self.text.both(self.norm_text(x_BLD).to(x_BLD.dtype), video.text_BLD, video.picture_BID)
+        return self.text.both(self.norm_text(x_BLD).to(x_BLD.dtype), video.text_RLD, video.told_N, video.picture_BID)
 
     def forward(
         self, video: Video | None, r_BKSD: Tensor | None, e_6D: Tensor, refs: KV | None, past: KV | None, space: Space,
@@ -92,8 +96,8 @@ class WanDiT(DiT):
                 nn.LayerNorm(c.width, PICTURE_NORM),
             )  # fmt: skip
 
-    def _words(self, cond: Conditions, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
-        return self.text_in((cond.text_BLD * cond.text_mask_BL[..., None]).to(dtype)), None
+    def _words(self, text_RLD: Tensor, mask_RL: Tensor) -> tuple[Tensor, Tensor | None]:
+        return self.text_in(text_RLD * mask_RL[..., None]), None
 
     def _picture(self, cond: Conditions, dtype: torch.dtype) -> Tensor | None:
         if cond.picture_BIP is None or not self.config.picture_width:

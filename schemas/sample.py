@@ -1,6 +1,6 @@
 """What a sample's `.json` member holds: all that a trainer or an auditor needs without the rest of the dataset.
 
-Times named `*_s` inside `words` and `states` are seconds from the start of the clip; `source.start_s` and
+Times named `*_s` inside `words`, `states` and `events` are seconds from the start of the clip; `source.start_s` and
 `source.end_s` place the clip in its source. `schemas.members` says which other members there are.
 """
 
@@ -127,6 +127,17 @@ class StateRun(_Model):
     reason: str
 
 
+class EventRef(_Model):
+    """What the person is seen to do for a while inside the clip, from the table `events`."""
+
+    event: str = Field(description="term, such as nod, smile, look_away")
+    kind: str = Field(description="facial_action, head_motion, gaze or body_action")
+    start_s: float
+    end_s: float
+    confidence: float = Field(description="0-1, not calibrated")
+    direction: str | None = Field(default=None, description="of a lean")
+
+
 class ReferenceRef(_Model):
     """One reference image."""
 
@@ -168,6 +179,7 @@ class Sample(_Model):
     audio: Audio
     words: list[WordRef]
     states: list[StateRun]
+    events: list[EventRef] = Field(default_factory=list, description="in order of time; empty in datasets of before")
     partner: str | None = None
     partner_track_id: str | None = None
     pair_id: str | None = None

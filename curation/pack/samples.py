@@ -26,6 +26,7 @@ from schemas.table import Column, Row, Table
 from schemas.tables.output import ClipRow
 from schemas.tables.pairing import SegmentRow, TimelineRow
 from schemas.tables.people import ReferenceRow
+from schemas.tables.performance import EventRow
 from schemas.tables.plans import ClipPlanRow
 from schemas.tables.sessions import SessionPairRow
 from schemas.tables.speech import WordRow
@@ -105,7 +106,7 @@ def kept_entries(dataset: Dataset, identities: Mapping[str, dict[str, str]], pol
 
 def _joined() -> dict[Table, str]:
     """Return the tables that samples are made of, beside packed columns, and the id that each is joined on."""
-    segments = (t.SEGMENTS, t.SESSION_PAIRS, t.CLIPS, t.CLIP_PLANS, t.REFERENCES)
+    segments = (t.SEGMENTS, t.SESSION_PAIRS, t.CLIPS, t.CLIP_PLANS, t.REFERENCES, t.EVENTS)
     sources = (t.SOURCES, t.INPUTS, t.SPLITS, t.AUDIO, t.TRACK_IDENTITIES, t.WORDS, t.WORD_LABELS, t.TIMELINE)
     return {**dict.fromkeys(segments, "segment_id"), **dict.fromkeys(sources, "source_id")}
 
@@ -230,7 +231,7 @@ def _entries(
     heard, fixed = rows.many(t.WORDS, "source_id"), rows.many(t.WORD_LABELS, "source_id")
     words = {sid: said_words(heard[sid], fixed[sid]) for sid in {r.source_id for r in segments}}
     runs = rows.many(t.TIMELINE, "track_id")
-    refs = rows.many(t.REFERENCES, "segment_id")
+    refs, seen = rows.many(t.REFERENCES, "segment_id"), rows.many(t.EVENTS, "segment_id")
     sides, measured = kept_sides([*segments, *others]), _measured(rows)
     out = []
     for seg in sorted(segments, key=lambda r: r.segment_id):
@@ -259,6 +260,7 @@ def _entries(
             ),
             words=[_word(w, seg) for w in words[sid] if w.word is not None and _middle_inside(w, seg)],
             states=[_run(r, seg) for r in runs[seg.track_id] if r.start_s < seg.end_s and r.end_s > seg.start_s],
+            events=[_event(e, seg) for e in seen[seg.segment_id] if e.start_s < seg.end_s and e.end_s > seg.start_s],
             partner=seg.partner,
             partner_track_id=seg.partner_track_id,
             pair_id=seg.pair_id,
@@ -342,6 +344,14 @@ def _run(r: TimelineRow, seg: SegmentRow) -> s.StateRun:
     return s.StateRun(
         state=r.state, start_s=round(start, 3), end_s=round(end, 3), confidence=r.confidence, reason=r.reason
     )
+
+
+def _event(e: EventRow, seg: SegmentRow) -> s.EventRef:
+    start, end = max(0.0, e.start_s - seg.start_s), min(seg.end_s, e.end_s) - seg.start_s
+    return s.EventRef(
+        event=e.event, kind=e.kind, start_s=round(start, 3), end_s=round(end, 3), confidence=e.confidence,
+        direction=e.direction,
+    )  # fmt: skip
 
 
 def named(rows: Iterable[ReferenceRow]) -> list[tuple[str, ReferenceRow]]:

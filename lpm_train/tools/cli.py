@@ -75,7 +75,7 @@ def precompute(
     data = resolve(preset, dataset, where, settings or []).data
     counts = p.precompute(
         dataset, name, make_encoders(data, device), data.sizes, where=data.where or None, hop_frames=hop_frames,
-        dtype=dtype, workers=workers, report=progress("samples"),
+        dtype=dtype, workers=workers, timed=data.prompts == "timed", report=progress("samples"),
     )  # fmt: skip
     print(
         f"precomputed/{name}: {counts['samples']} samples of {counts['shards']} shards written "

@@ -66,7 +66,7 @@ def heldout_loss(
 _SHUFFLES: dict[str, tuple[tuple[str, ...], str | None]] = {
     "speech": (("speak_BTA",), "speak_on_BF"),
     "user": (("listen_BTA",), "listen_on_BF"),
-    "text": (("text_BLD", "text_mask_BL"), None),
+    "text": (("text_BLD", "text_mask_BL", "prompts_BQLD", "prompts_mask_BQL", "prompt_BF"), None),
     "reference": (("ref_BKCHW", "ref_mask_BK", "ref_kind_BK"), None),
 }
 """Each condition: what is exchanged among the samples of a batch, and the mask of frames in which it matters."""
@@ -89,11 +89,15 @@ def condition_gaps(
         masks = ones if where is None else [getattr(b.cond, where) for b in batches]
         if not any(bool(m.any()) for m in masks):
             continue
-        mixed = [replace(b.cond, **{n: getattr(b.cond, n).roll(1, 0) for n in fields}) for b in batches]
+        mixed = [_exchanged(b.cond, fields) for b in batches]
         other = [frame_losses(model, b, layout, levels, cond) for b, cond in zip(batches, mixed, strict=True)]
         means = [torch.cat([x[m] for x, m in zip(losses, masks, strict=True)]).mean() for losses in (other, own)]
         out[name] = float(means[0] / means[1] - 1)
     return out
+
+
+def _exchanged(cond: Conditions, fields: Sequence[str]) -> Conditions:
+    return replace(cond, **{n: x.roll(1, 0) for n in fields if (x := getattr(cond, n)) is not None})
 
 
 @torch.no_grad()

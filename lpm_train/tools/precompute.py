@@ -24,14 +24,15 @@ from lpm_train.clip import read_record
 from lpm_train.codec import whole_frames
 from lpm_train.make import Encoders, Parts, choose_bucket, window_starts
 from lpm_train.order import Bucket
-from lpm_train.precomputed import INDEX, difference, held_by, index_name, meta_of, read_index, read_meta
+from lpm_train.precomputed import INDEX, difference, held_by, index_name, meta_of, read_index, read_meta, text_member
+from lpm_train.prompts import frame_terms, texts_of
 from lpm_train.shards import Row, Shards
 from lpm_train.storage import DataError
 
 
 def precompute(
     root: str | Path, name: str, encoders: Encoders, buckets: Sequence[Bucket], *, where: str | None = None,
-    hop_frames: int | None = None, dtype: str = "float16", workers: int = 2,
+    hop_frames: int | None = None, dtype: str = "float16", workers: int = 2, timed: bool = False,
     report: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, int]:  # fmt: skip
     """Encode the selected samples of a dataset into `precomputed/NAME/`.
@@ -45,6 +46,7 @@ def precompute(
         hop_frames: a window starts every so many frames; by default windows lie end to end.
         dtype: float16 halves the size; float32 keeps every bit.
         workers: threads.
+        timed: whether to encode the texts of timed prompts beside the captions.
         report: called with how many of the selected samples are done, and how many there are.
 
     Returns:
@@ -58,7 +60,7 @@ def precompute(
     shards, wanted, folder = Shards(root), Shards(root, where), f"precomputed/{name}"
     shortest = min(b[0] for b in buckets)
     hop = whole_frames(encoders.codec, hop_frames or shortest) or encoders.codec.stride[0]
-    storage, meta = shards.storage, meta_of(encoders, hop, dtype)
+    storage, meta = shards.storage, meta_of(encoders, hop, dtype, timed)
     stored = read_meta(storage, folder)
     if stored is not None and stored != meta:
         raise DataError(
@@ -89,7 +91,7 @@ def precompute(
             continue
         step(sum(row.segment_id in wanted for row, bucket in cut if bucket is None))
         counts["bytes"] += _write_shard(
-            Parts(shards, encoders), folder, shard, items, hop, np.dtype(dtype), workers,
+            Parts(shards, encoders), folder, shard, items, hop, np.dtype(dtype), workers, timed,
             lambda ids: step(sum(i in wanted for i in ids)),
         )  # fmt: skip
         counts["shards"], counts["samples"] = counts["shards"] + 1, counts["samples"] + len(items)
@@ -98,7 +100,7 @@ def precompute(
 
 def _write_shard(
     parts: Parts, folder: str, shard: str, items: Sequence[tuple[Row, Bucket]], hop: int, dtype: np.dtype[Any],
-    workers: int, written: Callable[[Sequence[str]], None],
+    workers: int, timed: bool, written: Callable[[Sequence[str]], None],
 ) -> int:  # fmt: skip
     storage, rows = parts.shards.storage, []
     with tempfile.TemporaryFile() as file, ThreadPoolExecutor(max(1, workers)) as pool:
@@ -106,7 +108,7 @@ def _write_shard(
             # As many samples ahead as there are threads: memory holds few, and the tar's order is that of the ids.
             for start in range(0, len(items), 2 * workers):
                 some = items[start : start + 2 * workers]
-                made = pool.map(lambda i: _encode_sample(parts, i[0], i[1], hop, dtype), some)
+                made = pool.map(lambda i: _encode_sample(parts, i[0], i[1], hop, dtype, timed), some)
                 for (row, bucket), members in zip(some, made, strict=True):
                     places = [_add(tar, f"{row.segment_id}.{suffix}", data) for suffix, data in members.items()]
                     rows.append((row.segment_id, row.digest, list(bucket), places))
@@ -119,14 +121,19 @@ def _write_shard(
     return size
 
 
-def _encode_sample(parts: Parts, row: Row, bucket: Bucket, hop: int, dtype: np.dtype[Any]) -> dict[str, bytes]:
-    """Encode all windows, pictures, sounds and the caption of a sample; .npy bytes by suffix."""
+def _encode_sample(
+    parts: Parts, row: Row, bucket: Bucket, hop: int, dtype: np.dtype[Any], timed: bool
+) -> dict[str, bytes]:
+    """Encode all windows, pictures, sounds and texts of a sample; .npy bytes by suffix."""
     try:
         record = read_record(parts.shards.read(row, ["json"])["json"], row.segment_id)
         made: dict[str, Tensor] = {}
         made["speak"], made["listen"] = parts.sounds(row)
-        embedding, mask = parts.text(row)
-        made["text"] = embedding[mask]
+        texts = [row.caption]
+        if timed:
+            texts = list(dict.fromkeys(texts + texts_of(row.caption, frame_terms(record, row.n_frames))))
+        for text, embedding, mask in zip(texts, *parts.texts(row, texts), strict=True):
+            made[text_member(row, text)] = embedding[mask]
         if members := [r.member for r in record.references]:
             made |= dict(zip(members, parts.references(row, bucket, members), strict=True))
         for start in window_starts(row.n_frames, bucket[0], hop):

@@ -112,8 +112,8 @@ def stream_files(
         reference_conditions(config, encoders, named_pictures(image, refs)), words=words, seed=seed,
     )  # fmt: skip
     chunk = config.stream.block * encoders.codec.stride[0] * SAMPLES_PER_FRAME
-    # The look-ahead of the audio windows and the last block are filled with quiet, and cut off again.
-    total = n_frames * SAMPLES_PER_FRAME + (1 + -(-generator.after // config.stream.block)) * chunk
+    # The last block and what is heard ahead of it are filled with quiet, and cut off again.
+    total = round(generator.sound_s(n_frames) * PACKED_AUDIO_HZ)
     frames = islice(play(generator, sounds[0], sounds[1], total, chunk), n_frames)
     voice = None if sounds[0] is None else sounds[0][: n_frames * SAMPLES_PER_FRAME].numpy()
     mark = model_fingerprint(model)

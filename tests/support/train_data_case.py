@@ -51,11 +51,9 @@ def loader(
 
 
 def tensors(batch: Batch) -> list[torch.Tensor]:
-    c = batch.cond
-    return [
-        batch.x_BFCHW, batch.state_BF, c.speak_BTA, c.listen_BTA, c.speak_on_BF, c.listen_on_BF,
-        c.text_BLD, c.text_mask_BL, c.ref_BKCHW, c.ref_mask_BK, c.ref_kind_BK,
-    ]  # fmt: skip
+    found = [batch.x_BFCHW, batch.state_BF, *(x for x in vars(batch.cond).values() if x is not None)]
+    assert all(isinstance(x, torch.Tensor) for x in found)
+    return found
 
 
 def same(a: Batch, b: Batch) -> bool:

@@ -60,6 +60,8 @@ LEFT = {
     "workflows/commands/identities.py": "what `--json` prints",
     "workflows/commands/jobs.py": "workflow.json",
     "workflows/commands/query.py": "results of any query",
+    "workflows/performing/hearing.py": "a back-end as a setting gives it",
+    "workflows/performing/told.py": "performance.json",
     "workflows/recipe.py": "a recipe's files, which are of no dataset",
     "workflows/replay.py": "a recipe's files, which are of no dataset",
 }

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import tokenizers
 import torch
+import train_case as case
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -23,7 +24,7 @@ from lpm_train.codec import (
     picture_frames,
     whole_frames,
 )
-from lpm_train.extras.audio_public import to_16k
+from lpm_train.extras.audio_public import PublicAudio, WindowedAudio, to_16k
 from lpm_train.extras.codec_tiny import TinyConfig, TinyVideoAE, train_codec
 from lpm_train.extras.text_minilm import MiniLM
 from lpm_train.parts import provenance
@@ -287,11 +288,29 @@ def test_public_audio_and_text_encoders_keep_the_frame_grid(tmp_path: Path) -> N
     ).save_pretrained(tmp_path / "h")  # fmt: skip
     tf.WhisperFeatureExtractor().save_pretrained(tmp_path / "h")
     for use, folder in (("wav2vec2", "w"), ("whisper", "h")):
-        encoder = parts.audio(use, directory=str(tmp_path / folder)).build()
+        directory = str(tmp_path / folder)
+        whole = parts.audio(use, directory=directory, hop_frames=0).build()
         for frames in (1, 7, 26, 801):
-            assert encoder(torch.randn(frames * 1920), 48_000).shape == (2 * frames, 16)
+            assert whole(torch.randn(frames * 1920), 48_000).shape == (2 * frames, 16)
         with pytest.raises(DataError, match="whole number of video frames"):
-            encoder(torch.randn(1923), 48_000)
+            whole(torch.randn(1923), 48_000)
+        windowed = parts.audio(use, directory=directory, past_s=0.4, hop_frames=2, ahead_s=0.04).build()
+        assert isinstance(windowed, WindowedAudio) and windowed.needs(1) == pytest.approx(0.08 + 0.04)
+        wave = torch.randn(9 * 1920, generator=torch.Generator().manual_seed(0)) * torch.linspace(0.01, 1, 9 * 1920)
+        features, out, state = windowed(wave, 48_000), [], None
+        assert features.shape == (18, 16)
+        for piece in wave.split([1, 5_000, 700, 1_920, 9 * 1920 - 7_621]):
+            some, state = windowed.push(piece, 48_000, state)
+            out.append(some)
+        assert len(torch.cat(out)) == 16  # 4 hops are full
+        torch.testing.assert_close(torch.cat(out), features[:16], atol=1e-5, rtol=1e-5)
+        # A hop is what the encoder as a whole makes of its window alone, and so normalised by it.
+        window = torch.nn.functional.pad(wave, (19_200, 0))[4 * 1920 :][: 13 * 1920]
+        torch.testing.assert_close(features[8:12], whole(window, 48_000)[20:24], atol=1e-5, rtol=1e-5)
+        assert provenance(windowed) != provenance(parts.audio(use, directory=directory, past_s=0.6).build())
+        assert {"past_s": 0.4, "hop_frames": 2, "ahead_s": 0.04}.items() <= provenance(windowed)["settings"].items()
+    with pytest.raises(DataError, match="hears 30 s at once"):
+        parts.audio("whisper", directory=str(tmp_path / "h"), past_s=30.0).build()
     tokenizer = tokenizers.Tokenizer(tokenizers.models.WordLevel({"<pad>": 0, "nods": 1, "<unk>": 2}, "<unk>"))
     tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
     fast = tf.PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", unk_token="<unk>")
@@ -301,6 +320,43 @@ def test_public_audio_and_text_encoders_keep_the_frame_grid(tmp_path: Path) -> N
     )
     x, mask = parts.text("t5", directory=str(tmp_path / "t")).build()(["nods twice", ""])
     assert x.shape == (2, 128, 8) and mask.sum(1).tolist() == [2, 0] and not x[1].any()
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    st.lists(st.integers(0, 9000), max_size=9), st.sampled_from([16_000, 48_000]), st.integers(1, 4),
+    st.integers(0, 20), st.integers(0, 5), st.integers(1, 13),
+)  # fmt: skip
+def test_streamed_windows_equal_the_windows_of_a_whole_clip(
+    cuts: list[int], rate: int, hop: int, past: int, ahead: int, frames: int
+) -> None:
+    encoder = WindowedAudio("hearer", case.Hearer(), None, past / 50, hop, ahead / 50)
+    wave = torch.randn(frames * rate // 25) * 0.1
+    whole, out, state, at = encoder(wave, rate), [], None, 0
+    assert whole.shape == (2 * frames, 6)
+    for n in [*cuts, len(wave)]:
+        features, state = encoder.push(wave[at : at + n], rate, state)
+        out.append(features)
+        at = min(len(wave), at + n)
+        # As many steps are there as the sound so far is enough for, and no more is kept than their windows reach.
+        steps = sum(map(len, out))
+        assert (not steps or encoder.needs(steps) * rate <= at + 1e-3) and at < encoder.needs(steps + 1) * rate - 1e-3
+        assert len(state) < (past + 2 * hop + ahead) * rate / 50
+    made = torch.cat(out)
+    torch.testing.assert_close(made, whole[: len(made)], atol=1e-5, rtol=1e-5)
+    later = wave.clone()
+    reach = round(encoder.needs(2 * hop) * rate)
+    later[reach:] += 1.0
+    assert torch.equal(encoder(later, rate)[: 2 * hop], whole[: 2 * hop])  # nothing beyond the window counts
+
+
+def test_windows_that_do_not_fit_are_refused() -> None:
+    for past, hop, ahead in ((0.03, 2, 0.0), (-0.02, 2, 0.0), (0.4, 0, 0.0), (0.4, 2, 0.005)):
+        with pytest.raises(DataError, match=r"whole steps of 0\.02 s"):
+            WindowedAudio("hearer", case.Hearer(), None, past, hop, ahead)
+    with pytest.raises(DataError, match="multiple of 16 kHz"):
+        WindowedAudio("hearer", case.Hearer()).push(torch.zeros(8000), 8000, None)
+    assert not hasattr(PublicAudio("hearer", case.Hearer()), "push")
 
 
 def test_resampling_keeps_tones_and_cuts_what_would_fold() -> None:

@@ -189,6 +189,16 @@ def test_configuration_round_trip_and_errors() -> None:
             override(toy(), [setting])
 
 
+def test_presets_listen_through_three_seconds_or_their_clip() -> None:
+    for name in PRESETS.keys() - {"toy"}:
+        c = PRESETS[name]()
+        window_s = (
+            c.model.listen_before + c.model.audio_steps
+        ) / 50  # log-mel, wav2vec2 and Whisper: 50 steps a second
+        assert window_s == (3.0 if name != "small" else c.data.frames / 25), name
+        assert window_s <= c.data.frames / 25, f"{name}: places of the window that no clip reaches are never trained"
+
+
 def test_presets_have_the_sizes_they_name() -> None:
     sizes = {"toy": (0.4e6, 1.2e6), "small": (1.0e8, 2.2e8), "h200_1b3": (1.1e9, 1.8e9)}
     bases = {"wan_1b3": 1.419e9, "wan_5b": 5.0e9, "wan_14b": 14.29e9}  # without what is added

@@ -165,6 +165,17 @@ def test_a_causal_teacher_scores_too() -> None:
     assert stage.step(next(case.Source()), 0)["loss"] > 0
 
 
+def test_the_teacher_weighs_conditions_apart() -> None:
+    start, losses = case.model(dtype=torch.float32).state_dict(), []
+    together = ["distill.guidance=2"]
+    equal = [f"distill.guide.{name}=2" for name in flow.GUIDED]
+    for said in (together, equal, [*together, "distill.guide.speak=4"]):
+        stage = make_stage(override(case.config(), ["run.stage=distill", *said]), start=start)
+        stage._sizes = []
+        losses.append(stage._losses(case.batch(list("ab")), 0).detach())
+    assert torch.equal(losses[0], losses[1]) and not torch.equal(losses[0], losses[2])
+
+
 @pytest.mark.parametrize("stage", ["pretrain", "causal", "distill"])
 def test_half_precision_is_close(stage: str) -> None:
     losses = []

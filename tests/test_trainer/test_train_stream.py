@@ -10,10 +10,11 @@ import train_case as case
 from torch import Tensor
 
 from lpm_train import flow
-from lpm_train.audio import LogMel
+from lpm_train.audio import AudioEncoder, LogMel
 from lpm_train.batch import Conditions
 from lpm_train.codec import PatchCodec
 from lpm_train.config import Config, ConfigError, Model, Stream
+from lpm_train.extras.audio_public import PublicAudio, WindowedAudio
 from lpm_train.model import DiT
 from lpm_train.rollout import Rollout, near
 from lpm_train.stream import StreamGenerator
@@ -22,6 +23,8 @@ from lpm_train.text import HashedWords
 RATE = 16_000
 STREAM = Stream(block=2, window=4, sink=2, steps=2)
 CODEC, AUDIO, TEXT = PatchCodec((1, 2, 2)), LogMel(2, 6), HashedWords(5, 4)
+WINDOWED = WindowedAudio("hearer", case.Hearer(), None, past_s=0.1, hop_frames=3, ahead_s=0.02)
+both_kinds = pytest.mark.parametrize("audio", [AUDIO, WINDOWED], ids=["causal", "windowed"])
 
 
 def settings() -> Config:
@@ -39,9 +42,9 @@ def references() -> Conditions:
     return replace(cond, ref_BKCHW=torch.randn(1, 2, 12, 4, 4, generator=torch.Generator().manual_seed(0)))
 
 
-def generator(model: DiT | None = None, seed: int = 0) -> StreamGenerator:
+def generator(model: DiT | None = None, seed: int = 0, audio: AudioEncoder = AUDIO) -> StreamGenerator:
     return StreamGenerator(
-        model or case.model(settings(), torch.float32), settings(), CODEC, AUDIO, TEXT, references(),
+        model or case.model(settings(), torch.float32), settings(), CODEC, audio, TEXT, references(),
         rate_hz=RATE, words="wave", seed=seed,
     )  # fmt: skip
 
@@ -50,25 +53,28 @@ def sound(seconds: float, seed: int = 0) -> Tensor:
     return 0.3 * torch.randn(round(seconds * RATE), generator=torch.Generator().manual_seed(seed))
 
 
-def test_pieces_of_any_size_give_the_same_frames() -> None:
+@both_kinds
+def test_pieces_of_any_size_give_the_same_frames(audio: AudioEncoder) -> None:
     speech, user = sound(0.8), sound(0.8, 1)
-    whole = generator().push(speech, user)
-    assert whole.shape == (18, 3, 8, 8)  # 20 frames of sound; the last block waits for a step to come
+    whole = generator(audio=audio).push(speech, user)
+    # 20 frames of sound; the last block waits for a step to come, windows for the end of their hop.
+    assert whole.shape == (18 if audio is AUDIO else 16, 3, 8, 8)
     for size in (700, 3_000):
-        stream, out = generator(), []
+        stream, out = generator(audio=audio), []
         for i in range(0, len(speech), size):
             out.append(stream.push(speech[i : i + size], user[i : i + size]))
         torch.testing.assert_close(torch.cat(out), whole, atol=1e-5, rtol=1e-5)
     assert not torch.equal(generator(seed=1).push(speech, user), whole)
 
 
-def test_a_stream_equals_a_rollout() -> None:
-    model, speech, user = case.model(settings(), torch.float32), sound(0.48), sound(0.48, 1)
-    frames = generator(model).push(speech, user)
+@both_kinds
+def test_a_stream_equals_a_rollout(audio: AudioEncoder) -> None:
+    model, speech, user = case.model(settings(), torch.float32), sound(0.52), sound(0.52, 1)
+    frames = generator(model, audio=audio).push(speech, user)[:10]
     text, mask = TEXT(["wave"])
     on = torch.ones(1, 12, dtype=torch.bool)
     cond = replace(
-        references(), speak_BTA=AUDIO(speech, RATE)[None], listen_BTA=AUDIO(user, RATE)[None],
+        references(), speak_BTA=audio(speech, RATE)[None, :24], listen_BTA=audio(user, RATE)[None, :24],
         speak_on_BF=on, listen_on_BF=on, text_BLD=text, text_mask_BL=mask.bool(),
     )  # fmt: skip
     rollout, out = Rollout.begin(model, cond, STREAM), []
@@ -86,6 +92,21 @@ def test_a_stream_equals_a_rollout() -> None:
     torch.testing.assert_close(frames, CODEC.decode(torch.cat(out, 1))[0][0], atol=1e-4, rtol=1e-4)
 
 
+@both_kinds
+def test_pictures_come_when_the_stream_says(audio: AudioEncoder) -> None:
+    stream, made = generator(audio=audio), 0
+    assert stream.timing.wait_s == stream.sound_s(1) == stream.sound_s(2) < stream.sound_s(3)
+    for frame in range(1, 25):
+        made += len(stream.idle(640))
+        assert (frame - 0.5) / 25 < stream.sound_s(made + 1), f"{made} pictures of {frame} frames of sound"
+        assert made == 0 or (frame + 0.5) / 25 > stream.sound_s(made), f"{made} pictures of {frame} frames of sound"
+
+
+def test_features_of_a_whole_clip_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"hears the clip as a whole: .*data\.audio\.hop_frames above 0"):
+        generator(audio=PublicAudio("hearer", case.Hearer()))
+
+
 def test_modes_and_words_switch_at_any_moment() -> None:
     model = case.model(settings(), torch.float32)
     a, b = generator(model), generator(model)
@@ -95,6 +116,30 @@ def test_modes_and_words_switch_at_any_moment() -> None:
     assert heard.shape == idle.shape and not torch.equal(heard, idle)
     said, plain = a.push(sound(0.16), None, text="nod slowly"), b.push(sound(0.16), None)
     assert not torch.equal(said, plain)
+
+
+def test_words_that_change_are_the_timed_prompts_of_training() -> None:
+    model, speech = case.model(settings(), torch.float32), sound(0.6)
+    stream = generator(model)
+    before = stream.push(speech[: 7 * 640], None)
+    frames = torch.cat([before, stream.push(speech[7 * 640 :], None, text="nod slowly")])
+    assert (len(before), len(frames)) == (6, 14)
+    text, mask = TEXT(["wave", "nod slowly"])
+    on = torch.ones(1, 15, dtype=torch.bool)
+    cond = replace(
+        references(), speak_BTA=AUDIO(speech, RATE)[None], listen_BTA=AUDIO(speech, RATE)[None] * 0, speak_on_BF=on,
+        listen_on_BF=~on, text_BLD=text[:1], text_mask_BL=mask[:1], prompts_BQLD=text[None, 1:],
+        prompts_mask_BQL=mask[None, 1:], prompt_BF=(torch.arange(15) >= 6)[None].long(),
+    )  # fmt: skip
+    rollout, out = Rollout.begin(model, cond, STREAM), []
+    for first in range(0, 14, 2):
+
+        def draw(purpose: str, first: int = first) -> Tensor:
+            return flow.noise(["stream"], (2, 12, 4, 4), torch.empty(0), "stream", 0, first, purpose)
+
+        part, start = near(cond, first, first + 2, model)
+        out.append(rollout.block(part, start, draw))
+    torch.testing.assert_close(frames, CODEC.decode(torch.cat(out, 1))[0][0], atol=1e-4, rtol=1e-4)
 
 
 def test_memory_and_state_do_not_grow() -> None:
@@ -107,7 +152,7 @@ def test_memory_and_state_do_not_grow() -> None:
     assert torch.isfinite(stream.push(sound(0.08), None)).all()
     report = stream.timing.report()
     assert report["blocks"] == stream.timing.blocks == 30 and report["frames"] == 60
-    assert report["first_chunk_s"] > report["wait_s"] == pytest.approx(0.08 + 0.02)
+    assert report["first_chunk_s"] > report["wait_s"] == pytest.approx(0.08 + 0.04)
     assert report["fps"] > 0 and report["block_p99_s"] >= report["block_p50_s"]
 
 

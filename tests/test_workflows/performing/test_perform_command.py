@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy as np
 import perform_case as case
 import pytest
 import soundfile
+import torch
 from speech_media import need
 
 from annotators.speech.speaker_segmentation import SEGMENTATION_WEIGHT
@@ -29,6 +30,15 @@ from workflows.performing.voices import read_voices
 
 FRAMES = -(-round(case.SECONDS * 1000) // 40)
 FILES = ["a.mp4", "b.mp4", "both.mp4", "performance.json", "voices.json", "voices.rttm"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Sums come in the same order, so that equal inputs give equal bytes."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
