@@ -62,6 +62,7 @@ LEFT = {
     "workflows/commands/query.py": "results of any query",
     "workflows/performing/hearing.py": "a back-end as a setting gives it",
     "workflows/performing/told.py": "performance.json",
+    "workflows/performing/voices.py": "voices.json, which people may write",
     "workflows/recipe.py": "a recipe's files, which are of no dataset",
     "workflows/replay.py": "a recipe's files, which are of no dataset",
 }

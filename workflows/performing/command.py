@@ -115,7 +115,7 @@ def _told(asked: Asked, source: Source, heard: Heard) -> list[Turn]:
 
 def _voices(
     recording: Recording, heard_T: Codes, in_channels: bool, separator: Any, embedder: Any, err: Console
-) -> tuple[Voices, dict[str, Any]]:
+) -> tuple[Voices, dict[str, object]]:
     """Return where each person's sound comes from, and what is told of overlaps that are taken apart."""
     if in_channels:
         return tracks.a_channel_each(recording), {}
