@@ -106,7 +106,19 @@ def test_no_machine_path_and_no_registry_host_is_committed() -> None:
                 assert word not in text, f"{name} holds {word}"
 
 
-def test_importing_the_packages_is_light() -> None:
-    code = "import sys, curation, schemas.tables as t; print([m for m in ('torch', 'ray', 'cv2') if m in sys.modules])"
+@pytest.mark.parametrize(
+    ("what", "without"),
+    [
+        ("import curation, schemas.tables", ("torch", "ray", "cv2")),
+        # Whoever plans work, or commits it, runs no network: each process of a cluster's workers would pay for it.
+        (
+            "from curation.engine.workflow import resolve; from workflows import catalog; "
+            "resolve(catalog.workflow('conversation'))",
+            ("torch", "mediapipe", "ray"),
+        ),
+    ],
+)
+def test_importing_the_packages_is_light(what: str, without: tuple[str, ...]) -> None:
+    code = f"{what}; import sys; print([m for m in {without} if m in sys.modules])"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"

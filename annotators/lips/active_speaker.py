@@ -12,12 +12,8 @@ and 0.13 GB, the heuristic 0.05 ms.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
-import python_speech_features
-import torch
-from torch import Tensor
 
 from annotators.lips.lip_signals import (
     MIN_FRAMES,
@@ -27,12 +23,11 @@ from annotators.lips.lip_signals import (
     moving_mean,
     speech_band_level_db,
 )
-from annotators.lips.lr_asd import AUDIO_FRAMES_PER_VIDEO_FRAME, CONTEXT_FRAMES, FoldedVisualEncoder, LrAsd
 from annotators.models import weights
 from annotators.parts import Made
 from annotators.protocols import Box
 from annotators.protocols_speech import ByteArray, FloatArray
-from schemas.time import AUDIO_HZ, GRID_HZ
+from schemas.time import GRID_HZ
 
 CROP_PX = 112
 LR_ASD_WEIGHT = "lr_asd_talkset.pt"
@@ -40,9 +35,6 @@ LR_ASD_WEIGHTS = (LR_ASD_WEIGHT, "lr_asd_ava.pt")
 """LR-ASD fine-tuned on TalkSet and as trained on AVA: they err on different faces, and the mean of both scores errs
 less than either (docs/models.md)."""
 _CROP_SIDE, _CROP_DOWN = 0.75, 0.22  # of the box's longer side
-_CHUNK_FRAMES = 2 * GRID_HZ  # longer ones leave the processor's cache and are slower
-_WINDOWS_FRAMES = (2 * GRID_HZ, 4 * GRID_HZ, 6 * GRID_HZ)
-_WINDOW_BATCH = 64
 
 
 def asd_crop_box(face: Box) -> Box:
@@ -85,9 +77,11 @@ class LrAsdActiveSpeaker:
         """Load the weights by name. Raises WeightsNotFound; ValueError without a name."""
         if not weight_names:
             raise ValueError("LR-ASD needs at least one weight file")
+        from annotators.lips.lr_asd_scores import LrAsdScores  # torch: where no model is loaded it is not needed
+
         made = self.made_of(weight_names)
         self.name, self.weights = made.name, made.weights
-        self._networks = [_Network(weights.resolve(name)) for name in self.weights]
+        self._networks = [LrAsdScores(weights.resolve(name)) for name in self.weights]
 
     @classmethod
     def made_of(cls, weight_names: Sequence[str] = LR_ASD_WEIGHTS) -> Made:
@@ -118,62 +112,6 @@ class LrAsdActiveSpeaker:
         """
         _check(crops, audio)
         return self._networks[0].features(crops, audio)
-
-
-class _Network:
-    """One LR-ASD network."""
-
-    def __init__(self, path: Path) -> None:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        network = LrAsd()
-        network.load_state_dict(state, strict=True)
-        self._network = network.eval().requires_grad_(False)
-        self._visual = FoldedVisualEncoder(network.model.visualEncoder)
-
-    def scores(self, crops: ByteArray, audio: FloatArray) -> FloatArray:
-        with torch.inference_mode():
-            features = [self._encode(crops, audio, first) for first in range(0, len(crops), _CHUNK_FRAMES)]
-            heard = torch.cat([audio_part for audio_part, _ in features])
-            seen = torch.cat([visual_part for _, visual_part in features])
-            by_window = [self._detect(heard, seen, length) for length in _WINDOWS_FRAMES]
-        mean: FloatArray = np.mean(by_window, axis=0).astype(np.float32)
-        return mean
-
-    def features(self, crops: ByteArray, audio: FloatArray) -> FloatArray:
-        with torch.inference_mode():
-            parts = [self._encode(crops, audio, first) for first in range(0, len(crops), _CHUNK_FRAMES)]
-            heard, seen = torch.cat([a for a, _ in parts]), torch.cat([v for _, v in parts])
-            model = self._network.model
-            both = model.detector(model.fusion(torch.cat((heard, seen), dim=1).unsqueeze(0)))[0]
-            return np.asarray(torch.cat((heard, seen, both), dim=1).numpy(), np.float32)
-
-    def _encode(self, crops: ByteArray, audio: FloatArray, first: int) -> tuple[Tensor, Tensor]:
-        """Return audio and visual features [n, 128] of the chunk that begins at frame `first`."""
-        last = min(len(crops), first + _CHUNK_FRAMES)
-        start, stop = max(0, first - CONTEXT_FRAMES), min(len(crops), last + CONTEXT_FRAMES)
-        mfcc = torch.from_numpy(_mfcc(audio, start, stop - start))
-        pixels = torch.from_numpy(np.array(crops[start:stop]))
-        own = slice(first - start, last - start)
-        return self._network.model.audioEncoder(mfcc[None])[0, own], self._visual(pixels[None])[0, own]
-
-    def _detect(self, heard: Tensor, seen: Tensor, length: int) -> FloatArray:
-        """Return scores [T], averaged over windows of `length` frames that overlap by half."""
-        frames = len(heard)
-        length = min(length, frames)
-        starts = list(range(0, frames - length + 1, max(1, length // 2)))
-        if starts[-1] + length < frames:
-            starts.append(frames - length)
-        total, count = np.zeros(frames, np.float32), np.zeros(frames, np.float32)
-        for at in range(0, len(starts), _WINDOW_BATCH):
-            batch = starts[at : at + _WINDOW_BATCH]
-            window = [slice(start, start + length) for start in batch]
-            scores = self._network.detect(
-                torch.stack([heard[own] for own in window]), torch.stack([seen[own] for own in window])
-            )
-            for own, row in zip(window, scores.numpy(), strict=True):
-                total[own] += row
-                count[own] += 1
-        return total / count
 
 
 class EnvelopeActiveSpeaker:
@@ -218,17 +156,6 @@ class EnvelopeActiveSpeaker:
     def each(self, crops: ByteArray, audio: FloatArray, mouth_opening: FloatArray | None = None) -> FloatArray:
         """Return the one score [1, T]; see `scores`."""
         return self.scores(crops, audio, mouth_opening)[None]
-
-
-def _mfcc(audio: FloatArray, first_frame: int, frames: int) -> FloatArray:
-    """Return MFCC [4 * frames, 13] under video frames, as python_speech_features defines them on 16-bit samples.
-
-    One video frame before and after is computed as well and cut off, so that blocks join without a seam.
-    """
-    samples = audio_of_frames(audio, first_frame - 1, frames + 2).astype(np.float64) * 32768
-    mfcc = python_speech_features.mfcc(samples, AUDIO_HZ, winlen=0.025, winstep=0.010, numcep=13)
-    first = AUDIO_FRAMES_PER_VIDEO_FRAME
-    return np.ascontiguousarray(mfcc[first : first + frames * AUDIO_FRAMES_PER_VIDEO_FRAME], dtype=np.float32)
 
 
 def _check(crops: ByteArray, audio: FloatArray) -> None:

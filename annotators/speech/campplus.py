@@ -17,11 +17,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from annotators.sound.mel_filters import mel_filters
+from annotators.speech.voices import EMBEDDING_SIZE, FRAME_SAMPLES, HOP_SAMPLES
 from schemas.time import AUDIO_HZ
 
-EMBEDDING_SIZE = 192
 _MEL_BINS = 80
-FRAME_SAMPLES, HOP_SAMPLES = 400, 160
 _FFT_SIZE = 512
 _LOWEST_HZ = 20.0
 _PREEMPHASIS = 0.97

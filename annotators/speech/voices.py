@@ -12,15 +12,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from annotators.models import weights
 from annotators.models.batches import in_batches
 from annotators.protocols_speech import FloatArray
-from annotators.speech.campplus import EMBEDDING_SIZE, FRAME_SAMPLES, HOP_SAMPLES, CamPlusPlus, filter_banks
 from schemas.time import AUDIO_HZ
 
 CAMPPLUS_WEIGHT = "campplus_cn_en_common.pt"
+EMBEDDING_SIZE = 192
+FRAME_SAMPLES, HOP_SAMPLES = 400, 160  # of the filter banks: 25 ms every 10 ms
 MIN_CLIP_SAMPLES = FRAME_SAMPLES + 9 * HOP_SAMPLES  # 0.115 s: the network needs a few frames to pool over
 _MAX_CLIP_S = 20.0
 _BATCH = 16
@@ -35,6 +35,10 @@ class CamPlusPlusEmbedder:
 
     def __init__(self, path: Path | None = None) -> None:
         """Load the weights from `path`, or through the weights resolver."""
+        import torch  # here and below: where no model is loaded it is not needed
+
+        from annotators.speech.campplus import CamPlusPlus
+
         state = torch.load(path or weights.resolve(CAMPPLUS_WEIGHT), map_location="cpu", weights_only=True)
         network = CamPlusPlus()
         network.load_state_dict(state, strict=True)
@@ -46,6 +50,8 @@ class CamPlusPlusEmbedder:
         Clips of one length run together. Of a clip above 20 s the middle 20 s are used, which bounds memory; give
         several clips and average their embeddings to cover more. Raises ValueError for a clip that is too short.
         """
+        import torch
+
         by_length: dict[int, list[int]] = defaultdict(list)
         middles = [_middle(clip) for clip in clips]
         for index, clip in enumerate(middles):
@@ -61,6 +67,10 @@ class CamPlusPlusEmbedder:
         return result
 
     def _run(self, clips: Sequence[FloatArray]) -> list[FloatArray]:
+        import torch
+
+        from annotators.speech.campplus import filter_banks
+
         audio = torch.from_numpy(np.stack(clips).astype(np.float32))
         return list(torch.nn.functional.normalize(self._network(filter_banks(audio)), dim=1).numpy())
 
