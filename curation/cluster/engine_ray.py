@@ -104,6 +104,7 @@ class RayEngine:
         pools.update(lane_pools(before, nodes, local=self.address is None))
         _preflight(job, [*before, *windowed, *after], pools)
         collector = Collector.remote()  # type: ignore[attr-defined]
+        _quiet_data()
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
         context.execution_options.verbose_progress = False
@@ -250,6 +251,13 @@ def _preflight(job: Job, lane_list: list[Lane], pools: dict[str, tuple[dict[str,
     for resolved in job.pipeline.dataset:
         stepper.ready(resolved)
     stepper.close()
+
+
+def _quiet_data() -> None:
+    """Let Ray Data tell its log file alone how its work goes: what it prints would drown the program's own."""
+    for handler in logging.getLogger("ray.data").handlers:
+        if isinstance(handler, logging.StreamHandler) and not isinstance(handler, logging.FileHandler):
+            handler.setLevel(logging.ERROR)
 
 
 def _quiet_worker() -> None:
