@@ -8,6 +8,7 @@ import yaml
 from pydantic import ValidationError
 
 from curation.engine.workflow import WorkflowError
+from curation.plan.rates import Rates
 from schemas import yaml12
 from schemas.policy import Policy, PolicyError, load_policy
 from schemas.use import near
@@ -44,6 +45,12 @@ def placed(spec: Workflow) -> Workflow:
         ours = classes.get(short.rpartition(":")[2]) if short.startswith("stages.") else None
         stages[name] = stage.model_copy(update={"use": ours or SHIPPED.get(short, short)})
     return spec.model_copy(update={"stages": stages})
+
+
+def rates(workflow: Workflow) -> Rates | None:
+    """Return what a second of video costs by a workflow, as measured beforehand; None where nobody has."""
+    file = _HERE / "rates" / f"{workflow.name}.json"
+    return Rates.model_validate_json(file.read_text(encoding="utf-8")) if file.is_file() else None
 
 
 def folder(name: str) -> Path:

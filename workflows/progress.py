@@ -11,6 +11,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from curation.engine.run import SourceWork
 from curation.engine.step import StepResult
 from curation.engine.workflow import Pipeline
+from workflows import catalog
+from workflows.remaining import Remaining
 
 _PLAIN_EVERY_S = 5.0
 
@@ -21,6 +23,10 @@ class RunProgress:
     def __init__(self, console: Console, pipeline: Pipeline) -> None:
         self._console = console
         self._last = [r.name for r in pipeline.after][-1:]
+        shipped = catalog.rates(pipeline.workflow)
+        known = {r.stage: r.cpu_s for r in shipped.stages} if shipped is not None else {}
+        stages = [r.name for r in (*pipeline.before, *pipeline.windowed, *pipeline.after)]
+        self._remaining = Remaining(stages, known)
         self._sources = 0
         self._done = 0
         self._media_s: dict[str, float] = {}
@@ -48,6 +54,7 @@ class RunProgress:
         if kind == "work":
             work: list[SourceWork] = value
             self._sources = len(work)
+            self._remaining.begin(len(work))
             self._say(f"{len(work)} sources have work to do" if work else "nothing to do for any source")
             if self._bar is not None:
                 self._bar.update(self._task, total=len(work))
@@ -64,6 +71,7 @@ class RunProgress:
             self._step(value)
 
     def _step(self, result: StepResult) -> None:
+        self._remaining.add(result)
         if result.status == "ran":
             self._media_s[result.stage] = self._media_s.get(result.stage, 0.0) + result.media_s
         if result.status == "error":
@@ -84,9 +92,8 @@ class RunProgress:
         seconds = max(self._media_s.values(), default=0.0)
         elapsed = time.monotonic() - self._started
         rate = f"{seconds / elapsed:.2f} video-s/s" if seconds else ""
-        if self._done and self._done < self._sources:
-            rate += f", about {elapsed / self._done * (self._sources - self._done):.0f} s left"
-        return rate
+        left_s = self._remaining.left_s(elapsed)
+        return rate if left_s is None else f"{rate}, about {_time(left_s)} left"
 
     def _describe(self, text: str) -> None:
         if self._bar is not None:
@@ -96,3 +103,11 @@ class RunProgress:
         if self._bar is None:
             self._spoke = time.monotonic()
             self._console.print(f"[{time.monotonic() - self._started:7.1f} s] {text}", markup=False, highlight=False)
+
+
+def _time(seconds: float) -> str:
+    """Return a time in the largest unit of which there are two or more."""
+    for unit, size in (("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import platform
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -21,9 +20,6 @@ from workflows.usage import UsageError
 
 if TYPE_CHECKING:
     from curation.plan.survey import Survey
-
-SHIPPED = Path(__file__).resolve().parents[1] / "rates"
-"""Rates that were measured with the shipped workflows, one file a workflow."""
 
 
 def plan(
@@ -52,13 +48,12 @@ def _rates(workflow: Workflow, like: str | None) -> Rates:
     """Return the rates of a dataset, or those that ship with a workflow."""
     if like is not None:
         return measured(Dataset(like), f"{platform.node()} and wherever else {like} was made")
-    file = SHIPPED / f"{workflow.name}.json"
-    if not file.is_file():
+    if (shipped := catalog.rates(workflow)) is None:
         raise RatesError(
             f"nothing is known of the cost of workflow {workflow.name!r}: run it on a few files that are like the "
             "others, and name that dataset with --like"
         )
-    return Rates.model_validate_json(file.read_text(encoding="utf-8"))
+    return shipped
 
 
 def _plain(found: Survey, rates: Rates, result: Estimate, nodes: list[int], cores: int) -> dict[str, Any]:
