@@ -46,7 +46,9 @@ class Remaining:
         self._video_s[step.stage] += step.media_s
         at = self._stages.index(step.stage)
         if step.window is None:
-            self._passed[step.source_id] = max(self._passed.get(step.source_id, 0), at + 1)
+            over = step.status == "blocked" or (step.status == "error" and at == 0)  # nothing follows in quarantine
+            passed = len(self._stages) if over else at + 1
+            self._passed[step.source_id] = max(self._passed.get(step.source_id, 0), passed)
             self._length_s[step.source_id] = max(self._length_s.get(step.source_id, 0.0), step.media_s)
         else:
             self._passed[step.source_id] = max(self._passed.get(step.source_id, 0), at)

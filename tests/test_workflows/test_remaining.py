@@ -47,6 +47,16 @@ def test_sources_that_nobody_has_seen_are_as_long_as_others() -> None:
     assert remaining.left_s(31.0) == pytest.approx(62.0)
 
 
+def test_what_is_in_quarantine_has_nothing_left() -> None:
+    remaining = Remaining(STAGES, RATES)
+    remaining.begin(3)
+    for stage in STAGES:
+        remaining.add(step(stage, "a", 10.0))
+    remaining.add(StepResult("probe", "b", None, "error", 0.0, 0.0, 0.0, "not a video"))
+    remaining.add(StepResult("speech", "c", None, "blocked", 0.0, 0.0, 0.0, ""))
+    assert remaining.left_s(31.0) == 0.0
+
+
 def test_nothing_is_told_where_nothing_is_known() -> None:
     remaining = Remaining(STAGES, {})
     remaining.begin(2)
