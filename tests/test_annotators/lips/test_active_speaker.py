@@ -19,7 +19,7 @@ from speech_media import load_audio, need
 from annotators.face.boxes import crop_box, cut_square
 from annotators.face.faces import FaceDetector, FaceLandmarker
 from annotators.face.mesh import mouth_opening
-from annotators.lips import active_speaker as module
+from annotators.lips import lr_asd_scores as module
 from annotators.lips.active_speaker import (
     CROP_PX,
     LR_ASD_WEIGHT,
