@@ -23,9 +23,10 @@ import torch
 from lpm_train import parts
 from lpm_train.checkpoint import load_weights
 from lpm_train.codec import PatchCodec
-from lpm_train.config import PRESETS, Config
+from lpm_train.config import Config
 from lpm_train.make import Encoders
 from lpm_train.model import DiT
+from lpm_train.presets import PRESETS
 from lpm_train.proof.toy import toy_config
 from lpm_train.session import make_encoders
 from lpm_train.stream import StreamGenerator

@@ -23,8 +23,9 @@ import torch
 
 from lpm_train import parts
 from lpm_train.batch import Batch, Conditions
-from lpm_train.config import PRESETS, Config
+from lpm_train.config import Config
 from lpm_train.parallel import Ranks
+from lpm_train.presets import PRESETS
 from lpm_train.proof.toy import toy_config
 from lpm_train.stage import make_stage
 from lpm_train.tools.flops import H200_BF16, forward_flops, mfu

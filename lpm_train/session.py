@@ -21,13 +21,14 @@ from lpm_train.audio import steps_per_latent
 from lpm_train.base import Opened, build, open_base
 from lpm_train.checkpoint import load_weights, read_config, steps
 from lpm_train.codec import latent_frames
-from lpm_train.config import PRESETS, Base, Config, ConfigError, Data, Model, override
+from lpm_train.config import Base, Config, ConfigError, Data, Model, override
 from lpm_train.extras import tensorboard
 from lpm_train.loader import Loader
 from lpm_train.lora import merge
 from lpm_train.make import Encoders
 from lpm_train.model import DiT
 from lpm_train.parallel import Ranks, ranks
+from lpm_train.presets import PRESETS
 from lpm_train.shards import Shards
 from lpm_train.stage import Weights, make_stage
 from lpm_train.storage import DataError

@@ -13,7 +13,8 @@ from torch import nn
 
 from lpm_train import checkpoint
 from lpm_train.checkpoint import Meta
-from lpm_train.config import PRESETS, Config, override
+from lpm_train.config import Config, override
+from lpm_train.presets import PRESETS
 from lpm_train.session import fitted, make_encoders
 from lpm_train.stage import make_stage
 from lpm_train.tools.media import write_mp4, write_png

@@ -23,7 +23,8 @@ from annotators.parts import Declared, Part, made_of, part
 from annotators.protocols_speech import Aligner, VoiceActivity
 from curation.engine.workflow import WorkflowError, resolve
 from curation.stage import StageSettings
-from lpm_train.config import ConfigError, from_json, override, to_json, toy
+from lpm_train.config import ConfigError, from_json, override, to_json
+from lpm_train.presets import toy
 from lpm_train.tools.evaluate import Evaluated
 from schemas.parts import AUTO, Absent, members
 from schemas.use import Shared, UseError, load, owner, read_setting

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from lpm_train import flow
 from lpm_train.batch import Conditions
-from lpm_train.config import ConfigError, Guide, from_json, override, small, to_json
+from lpm_train.config import ConfigError, Guide, from_json, override, to_json
+from lpm_train.presets import small
 from lpm_train.rollout import sample_clip
 
 WORTH = {"refs": 1.0, "text": 10.0, "speak": 100.0, "listen": 1000.0}

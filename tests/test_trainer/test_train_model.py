@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from lpm_train.base_names import pieces
 from lpm_train.batch import Batch, Conditions, DropRates, drop_conditions
-from lpm_train.config import PRESETS, ConfigError, from_json, override, to_json, toy
+from lpm_train.config import ConfigError, from_json, override, to_json
 from lpm_train.model import DiT
+from lpm_train.presets import PRESETS, toy
 from lpm_train.rollout import roll, sample_clip
 from lpm_train.wan import make_model
 

@@ -16,8 +16,9 @@ import lpm_train.make
 import lpm_train.tools.precompute
 from lpm_train.batch import Batch, Conditions
 from lpm_train.clip import read_record
-from lpm_train.config import ConfigError, override, small
+from lpm_train.config import ConfigError, override
 from lpm_train.model import DiT
+from lpm_train.presets import small
 from lpm_train.prompts import block_prompts, frame_terms, lasting, say, texts_of
 from lpm_train.rollout import Rollout, near
 from lpm_train.shards import Shards

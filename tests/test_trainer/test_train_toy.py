@@ -15,9 +15,10 @@ from command_line import lpm
 
 from lpm_train import checkpoint
 from lpm_train.checkpoint import find, load_weights
-from lpm_train.config import PRESETS, ConfigError, from_json, override, small, to_json
-from lpm_train.config import toy as toy_preset
+from lpm_train.config import ConfigError, from_json, override, to_json
 from lpm_train.parts import provenance
+from lpm_train.presets import PRESETS, small
+from lpm_train.presets import toy as toy_preset
 from lpm_train.proof import toy
 from lpm_train.session import resolve, too_narrow
 from lpm_train.stage import make_stage

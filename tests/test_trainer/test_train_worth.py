@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from train_data_case import dataset
 
-from lpm_train.config import Config, override, toy
+from lpm_train.config import Config, override
+from lpm_train.presets import toy
 from lpm_train.shards import Row
 from lpm_train.tools.cli import doctor
 from lpm_train.tools.worth import fit, judge, kept, propose
