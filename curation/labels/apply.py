@@ -25,7 +25,8 @@ def reworded(words: Sequence[list[Any]], said: Iterable[Sequence[Any]]) -> list[
         new: list[list[Any]] = []
         if text is not None and inside:
             first = out[inside[0]]
-            new = [[first[0], out[inside[-1]][1], text, *first[3:]]]
+            # To the latest end, which may not be the last word's: so its middle lies in the stretch as theirs do.
+            new = [[first[0], max(out[i][1] for i in inside), text, *first[3:]]]
         elif text is not None:
             new = [[start_s, end_s, text, *([None] * (width - 3))]]
         out = sorted([*(w for i, w in enumerate(out) if i not in inside), *new], key=lambda w: float(w[0]))

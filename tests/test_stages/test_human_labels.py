@@ -7,7 +7,7 @@ import json
 
 import pytest
 from conversation_case import SOURCE, Case, Face
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from table_rows import row
 
@@ -37,6 +37,7 @@ def test_a_word_is_changed_taken_out_put_in_and_several_become_one() -> None:
 
 
 @given(st.lists(st.tuples(st.floats(0, 6), st.floats(0.01, 2), st.sampled_from([None, "a", "b"])), max_size=6))
+@example([(0.25, 0.125, "a"), (0.25, 1.0, "a")])
 def test_words_stay_in_order_whatever_is_said(said: list[tuple[float, float, str | None]]) -> None:
     out = reworded(WORDS, [(a, a + length, text) for a, length, text in said])
     assert all(a[0] <= b[0] for a, b in itertools.pairwise(out))

@@ -30,6 +30,10 @@ def no_network(*_: object) -> None:
     raise AssertionError("a diarizer asked for the network")
 
 
+def unreachable(*_: object, **__: object) -> None:
+    raise OSError("no network here")
+
+
 @pytest.fixture(scope="module", params=["clustering", pytest.param("pyannote", marks=pytest.mark.full)])
 def diarizer(request: pytest.FixtureRequest) -> Iterator[Diarizer]:
     need(SEGMENTATION_WEIGHT, CAMPPLUS_WEIGHT)
@@ -112,6 +116,8 @@ def test_a_diarizer_that_is_not_installed_stops_the_run_before_it_starts(
 ) -> None:
     need(SEGMENTATION_WEIGHT, CAMPPLUS_WEIGHT)
     monkeypatch.setattr(importlib.metadata, "version", without_pyannote)
+    monkeypatch.setattr(socket, "getaddrinfo", unreachable)  # other stages may look for weights
+    monkeypatch.setattr(socket.socket, "connect", unreachable)
     with pytest.raises(PartNotInstalledError, match="make setup-full"):
         SpeechSettings(diarizer="pyannote").provenance()
     assert "pyannote.audio" not in SpeechSettings().provenance()
