@@ -3,7 +3,8 @@
 Clips have no B-frames and begin at presentation time 0, so they need no edit list and lose nothing in readers that
 ignore one; the index stands before the data. One encoder thread and no dates make the bytes repeatable for one build
 of the encoders, which is the ffmpeg that imageio-ffmpeg carries: a process a clip, fed by a pipe. Where this process
-is killed, the pipe ends and so does ffmpeg. Costs about 11 ms a 512x512 frame on one core at the default preset.
+is killed, the pipe ends and so does ffmpeg. Costs about 5 ms a 512x512 frame on one core at the default preset: 2.5
+times less than x264's own at CRF 18, for 0.1 dB of PSNR and 8 % more bytes (benchmarks/encoding.py).
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ class EncodedClip:
 
 
 def encode_clip(
-    path: Path, frames_THWC: Iterable[U8], *, fps: int = 25, crf: float = 18, preset: str = "medium", gop_s: float = 1.0
+    path: Path, frames_THWC: Iterable[U8], *, fps: int = 25, crf: float = 17, preset: str = "veryfast", gop_s: float = 1.0
 ) -> EncodedClip:
     """Write RGB frames as H.264 in MP4 (yuv420p, BT.709, limited range, closed groups of pictures, no sound).
 
@@ -69,7 +70,7 @@ def encode_clip(
 
 
 def encode_clip_bytes(
-    frames_THWC: Iterable[U8], *, fps: int = 25, crf: float = 18, preset: str = "medium"
+    frames_THWC: Iterable[U8], *, fps: int = 25, crf: float = 17, preset: str = "veryfast"
 ) -> tuple[bytes, EncodedClip]:
     """Encode as `encode_clip` and return the file's bytes; goes through a temporary file."""
     with tempfile.TemporaryDirectory(prefix="clip-") as folder:

@@ -3,7 +3,7 @@
 Each clip is decoded once more, over its own time only, cropped, scaled and encoded without B-frames or edit lists;
 frame i shows source time start + i / 25 s (nearest frame of the same shot), sound sample j stands at
 start + j / 48000 s, so picture and sound agree to half a frame interval of the source and one sample. Costs about
-12 ms a frame at 512 x 512 on one core, and one group of pictures of decoding in front of each clip.
+6 ms a frame at 512 x 512 on one core, and one group of pictures of decoding in front of each clip.
 """
 
 from __future__ import annotations
@@ -71,8 +71,10 @@ _LEAD_S = 1.0
 class PackingSettings(StageSettings):
     """How clips look and sound."""
 
-    crf: float = Field(18, ge=0, le=51, description="x264 quality; 18 is visually lossless")
-    preset: Literal["ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow"] = "medium"
+    crf: float = Field(17, ge=0, le=51, description="x264 quality; 17 is visually lossless")
+    preset: Literal["ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow"] = Field(
+        "veryfast", description="x264 speed; medium with crf 18 is as good in 8 % fewer bytes for 2.5 times the CPU"
+    )
     fade_ms: float = Field(15, ge=0, le=200, description="fades where a sound track sets in or out (ms)")
     correct_offset: bool = Field(True, description="move the sound by the track's measured lip-audio offset")
     min_offset_confidence: float = Field(
