@@ -3,9 +3,9 @@
     python benchmarks/encoding.py [FOLDER] [--seconds S] [--json FILE]
 
 The middle of every video in FOLDER is cut to a square, scaled to 512 x 512 at 25 Hz and encoded as packing does, once a
-choice of preset and CRF, the choices by turns on each video. Told as ratios to the first choice: ffmpeg's CPU seconds and
-bytes; and in decibels the PSNR against the pictures before encoding (luma and chroma weighed as RGB). With --json also
-by video.
+choice of preset and CRF, the choices by turns on each video. Told as medians of ratios to the first choice: ffmpeg's
+CPU seconds and bytes; and in decibels what is lost of the PSNR against the pictures before encoding (as RGB). With
+--json also by video.
 """
 
 from __future__ import annotations

@@ -26,6 +26,11 @@ class Resources(BaseModel):
         default=0.0, ge=0,
         description="seconds after which an attempt is ended; 0 = ten minutes, and two more for each second of media",
     )  # fmt: skip
+    max_cpu_s: float = Field(
+        default=0.0,
+        ge=0,
+        description="CPU seconds, with those of what it started, that end an attempt; 0 = any",
+    )
     custom: dict[str, float] = Field(default_factory=dict, description="custom Ray resources")
 
 

@@ -64,6 +64,8 @@ class RunProgress:
                 f"left out, as they were forgotten: {', '.join(paths[:5])}{' ...' if len(paths) > 5 else ''}",
                 markup=False, highlight=False,
             )  # fmt: skip
+        elif kind == "machine":
+            self._console.print(f"the run {value}", markup=False, style="yellow", highlight=False)
         elif kind == "phase":
             self._describe(str(value))
             self._say(f"phase: {value}")

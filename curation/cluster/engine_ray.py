@@ -7,6 +7,7 @@ reach the driver through a small actor, so progress is visible while sources are
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import warnings
@@ -22,7 +23,8 @@ from curation.cluster.machines import ask_all
 from curation.cluster.ray_progress import Collector, Pump
 from curation.cluster.ray_resources import cluster_nodes, lack, lane_pools
 from curation.cluster.watch import PATIENCE_S, watched
-from curation.engine.run import Job, RunStoppedError, SourceWork
+from curation.engine.run import Job, MachineLeftOutError, RunStoppedError, SourceWork
+from curation.engine.stage_call import MachineError
 from curation.engine.step import StageSetupError, Stepper, StepResult
 from curation.pythons.worker import close_all
 from curation.stage import WorkItem
@@ -32,6 +34,8 @@ Row = dict[str, Any]
 
 RESTARTS = 10
 """How often one worker that is lost (its machine, or all memory taken) is started again in a run."""
+MOST_LEFT_OUT = 10
+"""More machines than these, one after the other, are no chance: what ails them ails the run."""
 
 
 class RayEngine:
@@ -54,6 +58,8 @@ class RayEngine:
         patience_s: float = PATIENCE_S,
     ) -> None:
         self.address, self.wait_for_nodes, self.cpus, self.patience_s = address, wait_for_nodes, cpus, patience_s
+        self.left_out: set[str] = set()
+        """Ray's ids of machines that were found unfit: they get no work while this engine lives"""
 
     def run(self, job: Job, work: list[SourceWork], report: Callable[[StepResult], None]) -> None:
         """Bring every source through the pipeline."""
@@ -93,15 +99,18 @@ class RayEngine:
 
     def _run(self, job: Job, work: list[SourceWork], report: Callable[[StepResult], None]) -> None:
         before, windowed, after = pipeline_lanes(job.pipeline)
-        nodes = cluster_nodes()
+        nodes = cluster_nodes(self.left_out)
         if not self.wait_for_nodes:
             problem = misfit([*before, *windowed, *after], nodes)
             if problem:
                 raise RunStoppedError(problem)
         if self.address is not None:
-            ask_all(job)
+            ask_all(job, self.left_out)
         pools = lane_pools([*windowed, *after], nodes, local=self.address is None)
         pools.update(lane_pools(before, nodes, local=self.address is None))
+        if self.left_out:
+            fit = {"ray.io/node-id": f"!in({','.join(sorted(self.left_out))})"}
+            pools = {name: (options | {"label_selector": fit}, most) for name, (options, most) in pools.items()}
         _preflight(job, [*before, *windowed, *after], pools)
         collector = Collector.remote()  # type: ignore[attr-defined]
         _quiet_data()
@@ -127,10 +136,20 @@ class RayEngine:
                     ds = _mapped(ds, job, lane, pools, collector)
                 self._consume(ds, pump, [pools[lane.name] for lane in (*windowed, *after)])
         except ray.exceptions.RayError as e:
-            raise _translate(e) from e
+            error = _fault(collector) or _translate(e)
+            if isinstance(error, MachineError) and self._leave_out(error, [*before, *windowed, *after]):
+                raise MachineLeftOutError(f"goes on without a machine: {error.why}") from e
+            raise error from e
         finally:
             pump.finish()
             ray.kill(collector)
+
+    def _leave_out(self, error: MachineError, lane_list: list[Lane]) -> bool:
+        """Give the machine of an error no more work; False where the others cannot go on without it."""
+        self.left_out.add(error.node)
+        if not error.node or self.address is None or len(self.left_out) > MOST_LEFT_OUT:
+            return False
+        return self.wait_for_nodes or misfit(lane_list, cluster_nodes(self.left_out)) is None
 
     def _consume(self, ds: ray.data.Dataset, pump: Pump, pools: list[tuple[dict[str, Any], int]]) -> None:
         def all_of_it() -> None:
@@ -139,7 +158,7 @@ class RayEngine:
 
         fixed = self.address is not None and not self.wait_for_nodes
         try:
-            watched(all_of_it, lambda: lack(pools, cluster_nodes()) if fixed else None, self.patience_s)
+            watched(all_of_it, lambda: lack(pools, cluster_nodes(self.left_out)) if fixed else None, self.patience_s)
         except RunStoppedError:
             for name in ("ray", "ray.data"):  # what it says of work that is given up is of no use
                 logging.getLogger(name).setLevel(logging.CRITICAL + 1)
@@ -190,7 +209,13 @@ class _LaneWorker:
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         with self._stepper.store.recalling():  # until it returns no other worker has these items
-            return self._steps(batch)
+            try:
+                return self._steps(batch)
+            except _OURS as e:
+                if isinstance(e, MachineError):
+                    e.node = ray.get_runtime_context().get_node_id()
+                ray.get(self._collector.fail.remote(e))
+                raise
 
     def _steps(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         work = []
@@ -254,14 +279,25 @@ def _preflight(job: Job, lane_list: list[Lane], pools: dict[str, tuple[dict[str,
 
 
 def _quiet_data() -> None:
-    """Let Ray Data tell its log file alone how its work goes: what it prints would drown the program's own."""
+    """Let Ray Data tell its log file alone how its work goes, and ends: that comes as a sentence of our own."""
     for handler in logging.getLogger("ray.data").handlers:
         if isinstance(handler, logging.StreamHandler) and not isinstance(handler, logging.FileHandler):
-            handler.setLevel(logging.ERROR)
+            handler.setLevel(logging.CRITICAL)
 
 
 def _quiet_worker() -> None:
     logging.getLogger("ray").setLevel(logging.ERROR)
+
+
+_OURS = (StoreError, StageSetupError, RunStoppedError)
+
+
+def _fault(collector: Any) -> Exception | None:
+    """Return what a worker said that ended its work, None where none did or the collector is lost."""
+    with contextlib.suppress(ray.exceptions.RayError):
+        said: Exception | None = ray.get(collector.fault.remote())
+        return said
+    return None
 
 
 def _translate(e: BaseException) -> Exception:
@@ -269,7 +305,7 @@ def _translate(e: BaseException) -> Exception:
     cause: BaseException | None = e
     while cause is not None:
         inner = getattr(cause, "cause", None) or cause.__cause__
-        if isinstance(cause, (StoreError, StageSetupError, RunStoppedError)):
+        if isinstance(cause, _OURS):
             return cause
         cause = inner if inner is not cause else None
     if isinstance(e, ray.exceptions.ActorDiedError):

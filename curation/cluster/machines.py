@@ -12,7 +12,7 @@ import functools
 import hashlib
 import secrets
 import socket
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -43,15 +43,19 @@ class Told:
     """why it could not read, write, or make sure of its stages"""
 
 
-def ask_all(job: Job) -> None:
+def ask_all(job: Job, without: Container[str] = ()) -> None:
     """Ask every living machine with CPUs, all at once; one that dies meanwhile is left out, as later in the run.
+
+    Args:
+        job: the run.
+        without: Ray's ids of machines that get no part of it.
 
     Raises:
         RunStoppedError: some do not see the dataset, or differ; the message names each with what to do.
     """
     store, number = Store(job.store_uri), secrets.token_hex(16)
     store.write(_name(job, "driver"), number.encode())
-    there = _alive()
+    there = {node_id: host for node_id, host in _alive().items() if node_id not in without}
     asked = [
         _look.options(
             num_cpus=0, max_retries=0, scheduling_strategy=NodeAffinitySchedulingStrategy(node_id, soft=False)

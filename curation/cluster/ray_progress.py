@@ -1,6 +1,7 @@
 """Step results on their way from Ray's workers to the driver, while sources are still under way.
 
-Workers hand results to one small actor; a thread of the driver takes them from there twice a second.
+Workers hand results to one small actor; a thread of the driver takes them from there twice a second. What ends a
+worker's work goes the same way, since Ray Data hands on the text of an error without the error.
 """
 
 from __future__ import annotations
@@ -21,6 +22,15 @@ class Collector:
 
     def __init__(self) -> None:
         self._results: list[StepResult] = []
+        self._fault: Exception | None = None
+
+    def fail(self, fault: Exception) -> None:
+        """Keep the first error that ended a worker's work."""
+        self._fault = self._fault or fault
+
+    def fault(self) -> Exception | None:
+        """Return that error."""
+        return self._fault
 
     def add(self, result: StepResult) -> None:
         """Keep one result."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from typing import Any
 
 import ray
@@ -11,11 +11,11 @@ from curation.cluster.lanes import Lane, Node, cpu_share
 from curation.pythons.find import executable
 
 
-def cluster_nodes() -> list[Node]:
-    """Return what each living machine of the connected cluster offers."""
+def cluster_nodes(without: Container[str] = ()) -> list[Node]:
+    """Return what each living machine of the connected cluster offers, `without` those that are left out."""
     out = []
     for n in ray.nodes():
-        if n.get("Alive"):
+        if n.get("Alive") and n["NodeID"] not in without:
             r = n["Resources"]
             custom = {
                 k: v for k, v in r.items() if k not in {"CPU", "GPU", "memory", "object_store_memory"} and ":" not in k

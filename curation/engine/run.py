@@ -53,6 +53,10 @@ class RunStoppedError(RuntimeError):
     """The run cannot go on; the message says why and what to do. Finished work is kept."""
 
 
+class MachineLeftOutError(RuntimeError):
+    """A machine cannot do its part and gets no more of this run; the message names it. Others go on."""
+
+
 @dataclass(frozen=True, slots=True)
 class SourceWork:
     """A source that has something to do: its id, where its file is, and what one may expect of its cost."""
@@ -91,7 +95,12 @@ class Engine(Protocol):
     name: str
 
     def run(self, job: Job, work: list[SourceWork], report: Callable[[StepResult], None]) -> None:
-        """Bring every source through the pipeline. Raises RunStoppedError, StoreError, StageSetupError."""
+        """Bring every source through the pipeline.
+
+        Raises:
+            RunStoppedError, StoreError, StageSetupError.
+            MachineLeftOutError: a machine was found unfit; what is left is to be given to the engine again.
+        """
         ...
 
 
@@ -146,8 +155,8 @@ def run(
         engine: local or Ray.
         named: files to add; none = go on with what is registered.
         packer: assembles shards after the dataset stages; None = no shards.
-        event: told ("forgotten", paths left out), ("work", sources), ("step", StepResult), ("phase", name) as they
-            happen.
+        event: told ("forgotten", paths left out), ("work", sources), ("step", StepResult), ("phase", name),
+            ("machine", a sentence on one that is left out) as they happen.
         wait: for another run on the same dataset to end, rather than to be refused.
 
     Raises:
@@ -190,7 +199,12 @@ def run(
             stuck: dict[str, str] = {}
             while work:
                 event("phase", "sources")
-                engine.run(job, work, report)
+                try:
+                    engine.run(job, work, report)
+                except MachineLeftOutError as e:
+                    log.warn(str(e))
+                    event("machine", str(e))
+                    stuck = {}
                 left = _left(job, [w for w in work if w.source_id not in ended])
                 if left == stuck:
                     break
@@ -331,7 +345,7 @@ class _Log:
         self._lines: list[str] = []
         self._started = time.time()
         self._flushed = 0.0
-        facts = {
+        facts: dict[str, Any] = {
             "run_id": run_id,
             "started": datetime.now(UTC).isoformat(timespec="microseconds"),
             "machine": {"platform": platform.platform(), "python": platform.python_version(), "cpus": os.cpu_count()},
@@ -342,7 +356,13 @@ class _Log:
             "commercial": job.licences is not None,
             "licences": job.licences,
         }
+        self._facts = facts
         store.write_json(f"runs/{run_id}/run.json", facts)
+
+    def warn(self, said: str) -> None:
+        """Record what is to be known of the run later on."""
+        self._facts["warnings"] = [*self._facts["warnings"], said]
+        self._store.write_json(f"runs/{self._run_id}/run.json", self._facts)
 
     def step(self, result: StepResult) -> None:
         self._lines.append(json.dumps({"at": round(time.time() - self._started, 3), **asdict(result)}))

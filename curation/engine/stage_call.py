@@ -44,6 +44,23 @@ class StageSetupError(RuntimeError):
     fault = "machine"
 
 
+class MachineError(StageSetupError):
+    """A stage cannot work for want of something on one machine: others may do without that one.
+
+    Attributes:
+        why: the stage, the machine and the error, without what to do.
+        node: the machine's name in a cluster, "" = there is none.
+    """
+
+    def __init__(self, why: str, advice: str = "") -> None:
+        super().__init__(why, advice)
+        self.why, self.node = why, ""
+        self._advice = advice
+
+    def __str__(self) -> str:
+        return f"{self.why}{self._advice}"
+
+
 @dataclass(frozen=True)
 class Call:
     """A stage and what it is to be run on; plain data."""
@@ -107,12 +124,12 @@ class Stages:
             try:
                 at.ask(_ready, resolved.at_home(), self._uri)
             except WorkerDiedError as e:
-                raise StageSetupError(f"stage {resolved.name!r} cannot start: {e}: {_last(e.printed)}") from e
+                raise MachineError(f"stage {resolved.name!r} cannot start: {e}: {_last(e.printed)}") from e
         elif resolved.name not in self._built:
             try:
                 self._built[resolved.name] = resolved.build()
             except Exception as e:  # whatever stops a model from loading stops the run, with its own words
-                raise StageSetupError(f"stage {resolved.name!r} cannot start: {type(e).__name__}: {e}") from e
+                raise MachineError(f"stage {resolved.name!r} cannot start: {type(e).__name__}: {e}") from e
 
     def run(self, calls: Sequence[Call]) -> list[Answer]:
         """Run one stage on items, together where it can; what it raises is in the answers.
@@ -130,9 +147,10 @@ class Stages:
             return answer
         what = f"stage {call.resolved.name!r} on {platform.node()}: {answer.failed.error}: {answer.failed.message}"
         if answer.fault == "machine":
-            raise StageSetupError(
-                f"{what}. That is for want of something on that machine, so the run stopped and nothing was "
-                "quarantined for it; mend it and run the same command again"
+            raise MachineError(
+                what,
+                ". That is for want of something on that machine, so the run stopped and nothing was quarantined for "
+                "it; mend it and run the same command again",
             )
         if answer.fault == "transient":
             raise StageSetupError(
@@ -226,7 +244,8 @@ class Stages:
 
     def _there(self, at: Worker, calls: Sequence[Call]) -> list[Answer]:
         resolved, limits = calls[0].resolved, calls[0].limits
-        limits = replace(limits, seconds=sum(c.limits.seconds for c in calls))
+        seconds, cpu_s = (sum(getattr(c.limits, limit) for c in calls) for limit in ("seconds", "cpu_s"))
+        limits = replace(limits, seconds=seconds, cpu_s=cpu_s)
         try:
             answers = at.ask_within(limits, _run, resolved.at_home(), self._uri, calls)
         except WorkerDiedError as e:

@@ -325,7 +325,8 @@ class Stepper(SourceState):
     def _limits(self, call: Call) -> Limits:
         need, media_s = call.resolved.resources, self.media_s(call.item)
         least = _FETCH_S if "://" in call.path else _LEAST_S
-        return Limits(need.max_s or least + _PER_MEDIA_S * media_s, int(need.max_memory_gb * 2**30))
+        seconds = need.max_s or least + _PER_MEDIA_S * media_s
+        return Limits(seconds, int(need.max_memory_gb * 2**30), need.max_cpu_s)
 
     def _logged(self, name: str, error: UnitError, answer: Answer) -> UnitError:
         """Keep the whole traceback of what is no fault of the item's bytes beside the dataset, and name its file."""

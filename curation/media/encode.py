@@ -43,7 +43,13 @@ class EncodedClip:
 
 
 def encode_clip(
-    path: Path, frames_THWC: Iterable[U8], *, fps: int = 25, crf: float = 17, preset: str = "veryfast", gop_s: float = 1.0
+    path: Path,
+    frames_THWC: Iterable[U8],
+    *,
+    fps: int = 25,
+    crf: float = 17,
+    preset: str = "veryfast",
+    gop_s: float = 1.0,
 ) -> EncodedClip:
     """Write RGB frames as H.264 in MP4 (yuv420p, BT.709, limited range, closed groups of pictures, no sound).
 

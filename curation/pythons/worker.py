@@ -36,7 +36,7 @@ class WorkerDiedError(RuntimeError):
     """A worker's process ended while it worked.
 
     Attributes:
-        how: "crashed (signal 11)", "crashed (exit code 3)", "out of memory" or "timed out".
+        how: "crashed (signal 11)", "crashed (exit code 3)", "out of memory", "timed out" or "timed out (CPU)".
         printed: the end of what it had printed.
     """
 

@@ -45,6 +45,8 @@ def die(how: str) -> None:
         time.sleep(600)
     elif how == "burn":  # and go on
         subprocess.run([sys.executable, "-c", f"import time\nwhile time.process_time() < {BURNT_S}: pass"], check=True)
+    elif how == "spin":
+        subprocess.run([sys.executable, "-c", "while True: pass"], check=True)
     elif how.startswith("SIG"):
         os.kill(os.getpid(), getattr(signal, how))
     elif how == "run":

@@ -6,16 +6,19 @@ import os
 from pathlib import Path
 from typing import Any
 
+import deadly
 import psutil
 import pytest
 from command_line import ROOT, SUPPORT
-from engine_case import GOOD, by_name, go, snapshot
+from engine_case import GOOD, by_name, go, policy, snapshot
 from other_python import other_python
 from toy import WORKFLOW, write_sources
 
 from curation.cluster.engine_ray import RayEngine
 from curation.cluster.lanes import Node, cpu_share, lanes, misfit, pipeline_lanes
-from curation.engine.run import RunStoppedError
+from curation.engine.register import expand
+from curation.engine.run import Job, RunStoppedError, run
+from curation.engine.stage_call import MachineError
 from curation.engine.step import StageSetupError
 from curation.engine.workflow import resolve
 from schemas.workflow import Resources, StageSpec, Workflow
@@ -69,14 +72,20 @@ def test_missing_model_stops_before_the_first_item(tmp_path: Path) -> None:
             }
         }
     )
-    from engine_case import policy
-
-    from curation.engine.register import expand
-    from curation.engine.run import Job, run
-
     job = Job(str(tmp_path / "out"), resolve(impossible), policy())
     with pytest.raises(RunStoppedError, match=r"toy_active asks for 1 CPUs, 8 GPUs on one machine"):
         run(job, RayEngine(), expand([str(folder)]))
+    assert not ray_processes()
+
+
+def test_the_only_machine_that_fails_ends_the_run_with_the_words_of_its_worker(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    folder, job = write_sources(tmp_path / "in", a={**GOOD, "die": "ENOSPC"}), tmp_path / "out"
+    with pytest.raises(MachineError, match=r"'deadly' on .*No space left.*nothing was quarantined") as raised:
+        run(Job(str(job), resolve(deadly.workflow()), policy()), RayEngine(), expand([str(folder)]))
+    assert raised.value.node
+    assert "Traceback" not in capfd.readouterr().err
     assert not ray_processes()
 
 

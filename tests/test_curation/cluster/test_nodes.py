@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import json
 import os
 import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import boto3
 import pytest
@@ -19,6 +22,8 @@ from curation.engine.engine_local import LocalEngine
 from curation.engine.register import expand
 from curation.engine.run import Job, run
 from curation.engine.workflow import resolve
+from curation.stage import Outputs, WorkItem
+from curation.storage.store import Store
 from schemas import tables as t
 from schemas.workflow import StageSpec, Workflow
 
@@ -52,9 +57,23 @@ class WeighedSettings(ToySettings):
 
 
 class Weighed(ToyProbe):
-    """The toy's probe with weights that a machine may have others of."""
+    """The toy's probe with weights that a machine may have others of, and a disk that may be full.
+
+    TOY_DISK names a file that a machine with a full disk writes; the others wait until it is there.
+    """
 
     Settings = WeighedSettings
+
+    def run(self, item: WorkItem, inputs: Any) -> Outputs:
+        disk, _, full = os.environ.get("TOY_DISK", "").partition("=")
+        if full:
+            Path(disk).touch()
+            raise OSError(errno.ENOSPC, "No space left on device")
+        for _ in range(600 if disk else 0):
+            if Path(disk).exists():
+                break
+            time.sleep(0.1)
+        return super().run(item, inputs)
 
 
 def job(out: str) -> Job:
@@ -97,6 +116,12 @@ def finished(
     return driver.returncode, said
 
 
+def runs(out: str) -> list[dict[str, Any]]:
+    """Return what is recorded of a dataset's runs."""
+    store = Store(out)
+    return [json.loads(store.read(name)) for name in store.names("runs") if name.endswith("run.json")]
+
+
 @pytest.mark.parametrize("phase", [("toy_probe", 2), ("toy_scan", 8), ("toy_active", 2)])
 def test_a_killed_node_costs_its_work_in_flight_and_nothing_else(
     nodes: RayNodes, bucket: str, videos: str, tmp_path: Path, phase: tuple[str, int]
@@ -134,6 +159,23 @@ def test_a_machine_with_other_weights_is_named_before_anything_runs(
     nodes.kill("other")
     assert code and "differs in stage 'toy_probe': weights (retrained, here published)" in said, said
     assert "Traceback" not in said and not (tmp_path / "calls").read_text()
+
+
+def test_a_machine_that_fails_is_left_out_and_the_others_do_its_work(bucket: str, videos: str, tmp_path: Path) -> None:
+    disk, out = tmp_path / "disk", f"s3://{bucket}/dataset"
+    with tempfile.TemporaryDirectory(prefix="n-", dir="/tmp") as short, RayNodes(Path(short)) as nodes:
+        nodes.environment["PYTHONPATH"] += f":{Path(__file__).parent}"
+        nodes.worker("good", cpus=2, TOY_DISK=f"{disk}")
+        nodes.worker("full", cpus=2, TOY_DISK=f"{disk}=full")
+        code, said = finished(nodes, out, videos, tmp_path / "calls", None)
+    assert code == 0, said
+    assert disk.exists() and "Traceback" not in said
+    ((kept,),) = (
+        Dataset(out).query("SELECT count(*) FROM decisions WHERE unit = 'sources' AND outcome = 'kept'").fetchall()
+    )
+    assert kept == SOURCES and not Dataset(out).query("SELECT * FROM errors").fetchall()
+    (told,) = [warning for run in runs(out) for warning in run["warnings"] if "without a machine" in warning]
+    assert "'toy_probe' on " in told and "No space left on device" in told
 
 
 def test_too_few_machines_left_are_said_and_another_run_goes_on(

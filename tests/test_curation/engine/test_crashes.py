@@ -83,6 +83,13 @@ def test_what_passes_its_limits_is_quarantined_as_such(tmp_path: Path) -> None:
     assert lawful(outcome)
 
 
+def test_cpu_time_has_a_limit_of_its_own_and_counts_what_a_stage_starts(tmp_path: Path) -> None:
+    folder, out = write_sources(tmp_path / "in", a=FIRST, b={**GOOD, "die": "spin"}), tmp_path / "out"
+    outcome = go_deadly(folder, out, attempts=1, max_s=120.0, max_cpu_s=1.0)
+    assert found(out) == {"a": ("kept", None), "b": crash("timed out (CPU)")}
+    assert lawful(outcome)
+
+
 @pytest.mark.parametrize("in_process", [True, False])
 def test_what_a_stage_starts_is_counted_with_it(tmp_path: Path, in_process: bool) -> None:
     folder = write_sources(tmp_path / "in", a={**GOOD, "die": "burn"})
