@@ -1,6 +1,6 @@
-"""What rollouts beyond the clip are worth on the puppet: drift over 60 clip lengths, by what the student was distilled on.
+"""What rollouts beyond the clip are worth on the puppet: drift over 60 clip lengths, by what distillation saw.
 
-    make toy                                            # its pretrained and its causal model are what all arms begin with
+    make toy                                            # its pretrained and its causal model begin all arms
     python benchmarks/long_rollouts.py [build/toy] --seeds 0,1 --json benchmarks/results/long_rollouts.json
 
 Every arm takes the same number of distillation steps from the same weights, and is measured at the same steps on the
@@ -24,6 +24,7 @@ from lpm_train.chain_loader import ChainLoader
 from lpm_train.checkpoint import load_weights
 from lpm_train.config import Config, override
 from lpm_train.loader import Loader
+from lpm_train.loop import train
 from lpm_train.make import Encoders
 from lpm_train.parallel import Ranks
 from lpm_train.proof import toy
@@ -48,12 +49,28 @@ def _loader(config: Config, encoders: Encoders) -> Loader | ChainLoader:
     return Loader(config.data, encoders, seed=config.run.seed)
 
 
-def _arm(out: Path, encoders: Encoders, bench: toy.Bench, settings: list[str], steps: list[int]) -> dict[str, Any]:
+def _config(out: Path, stage: str) -> Config:
+    config = toy.toy_config(stage, toy.Budget(), out / "codec.pt")
+    return replace(config, data=replace(config.data, root=str(out / "data"), where="split = 'train'", workers=1))
+
+
+def _causal(out: Path, encoders: Encoders, noise: float) -> Path:
+    """Return the causal model that was trained with so much noise on its context; trained here where there is none."""
+    if noise == toy.toy_config("causal").causal.context_noise:
+        return out / "causal"
+    to, config = out / f"causal-{noise:g}", override(_config(out, "causal"), [f"causal.context_noise={noise}"])
+    stage = make_stage(config, Ranks(), load_weights(out / "pretrain")[1])
+    with closing(Loader(config.data, encoders)) as loader:
+        train(stage, config, loader, to)
+    return to
+
+
+def _arm(
+    out: Path, start: Path, encoders: Encoders, bench: toy.Bench, settings: list[str], steps: list[int]
+) -> dict[str, Any]:
     """Distil under settings; returns the figures after each of `steps`, and the CPU seconds of a step."""
-    config = toy.toy_config("distill", toy.Budget(), out / "codec.pt")
-    config = replace(config, data=replace(config.data, root=str(out / "data"), where="split = 'train'", workers=1))
-    config = fitted(override(config, [f"run.steps={steps[-1]}", *settings]), encoders)
-    weights = (load_weights(out / name)[1] for name in ("causal", "pretrain"))
+    config = fitted(override(_config(out, "distill"), [f"run.steps={steps[-1]}", *settings]), encoders)
+    weights = (load_weights(path)[1] for path in (start, out / "pretrain"))
     stage, found, spent = make_stage(config, Ranks(), *weights), dict[str, Any](), 0.0
     with closing(_loader(config, encoders)) as loader:
         for i in range(steps[-1]):
@@ -78,6 +95,7 @@ def main() -> None:
     parser.add_argument("toy", type=Path, nargs="?", default=Path("build/toy"))
     parser.add_argument("--arms", nargs="*", default=ARMS)
     parser.add_argument("--seeds", default="0,1")
+    parser.add_argument("--context-noise", type=float, default=0.3, help="of the causal model that arms begin with")
     parser.add_argument("--steps", default="30,45,60", help="distillation steps after which to measure")
     parser.add_argument("--lengths", type=int, default=60, help="clip lengths of the rollouts that are measured")
     parser.add_argument("--scenes", type=int, default=12)
@@ -88,14 +106,15 @@ def main() -> None:
     budget = toy.Budget(long=given.lengths, long_scenes=given.scenes)
     bench = toy.Bench.make(given.toy, encoders, budget)
     steps = [int(n) for n in given.steps.split(",")]
-    found: dict[str, Any] = {"lengths": given.lengths, "scenes": given.scenes, "arms": {}}
-    config, causal = toy.toy_config("distill"), load_model(given.toy / "causal")[1]
-    found["not distilled"] = _figures(bench, causal, config)
+    found: dict[str, Any] = record.today_here() | {"context_noise": given.context_noise}
+    found |= {"lengths": given.lengths, "scenes": given.scenes, "arms": {}}
+    start = _causal(given.toy, encoders, given.context_noise)
+    found["not distilled"] = _figures(bench, load_model(start)[1], toy.toy_config("distill"))
     print("not distilled", found["not distilled"], flush=True)
     for seed in given.seeds.split(","):
         for arm in given.arms:
             name, _, settings = arm.partition(":")
-            figures = _arm(given.toy, encoders, bench, [f"run.seed={seed}", *settings.split()], steps)
+            figures = _arm(given.toy, start, encoders, bench, [f"run.seed={seed}", *settings.split()], steps)
             found["arms"].setdefault(name, {"settings": settings})[f"seed {seed}"] = figures
             if given.json:
                 given.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")

@@ -123,8 +123,8 @@ def figures(chains: Sequence[Chain], frames: int) -> dict[str, Any]:
 
 def said(found: dict[str, Any], rollout: int, frames: int) -> str:
     """Put the figures of chains into a sentence."""
+    held = f": {found['clips']} clips, {found['seconds']:.0f} s, {found['gap_share']:.1%} of it gaps"
     return (
         f"{found['long_enough']} of {found['chains']} chains of clips are long enough for distill.rollout={rollout} "
-        f"({frames / FPS:.1f} s): {found['clips']} clips, {found['seconds']:.0f} s, {found['gap_share']:.1%} of it "
-        f"gaps; the longest chain has {found['longest_s']:.1f} s"
+        f"({frames / FPS:.1f} s){held if found['long_enough'] else ''}; the longest has {found['longest_s']:.1f} s"
     )

@@ -22,6 +22,7 @@ from lpm_train.batch import Batch, Conditioned, Conditions
 from lpm_train.chain_loader import ChainLoader
 from lpm_train.chains import Chain, Link, Piece, join
 from lpm_train.cli import run as train_run
+from lpm_train.clip import frame_states
 from lpm_train.config import Config, ConfigError, override
 from lpm_train.loop import train
 from lpm_train.presets import toy as toy_preset
@@ -135,15 +136,13 @@ def test_conditions_of_a_chain_are_those_of_its_clips_one_after_another() -> Non
 def test_a_gap_is_silent_and_idle_and_what_follows_is_in_its_place(tmp_path: Path) -> None:
     root = moved(tmp_path / "d", lambda i: 0.2 * int(i[-1]))  # five frames between two clips: not whole latents
     with chains(root, latents=27, frames=24, silence=0.0, batch=1) as source:
-        draw = replace(source.order.batch(0, 0)[0])
+        draw = source.order.batch(0, 0)[0]
         chain = source.maker.chains[draw.sample_id]
         assert [p.start for p in chain.pieces] == [0, 29, 58, 87] and chain.gaps == 15
         one, at, silence = source.maker(draw), source.maker.window(draw), source.maker.of_clips.silence_A
         sounds = [source.maker.of_clips.parts.sounds(source.shards[p.sample_id]) for p in chain.pieces]
         states = [np.zeros(29, np.int8) for _ in chain.pieces]
         for state, piece in zip(states, chain.pieces, strict=True):
-            from lpm_train.clip import frame_states
-
             state[:24] = frame_states(source.maker._read(piece).record)
     gap = silence.expand(10, -1)  # two steps a frame
     speak = torch.cat([part for speak, _ in sounds for part in (speak, gap)])
@@ -151,7 +150,7 @@ def test_a_gap_is_silent_and_idle_and_what_follows_is_in_its_place(tmp_path: Pat
     frames = np.concatenate(states)[at : at + 108].reshape(27, 4)
     wanted = [int(np.bincount(row, minlength=4).argmax()) & 1 for row in frames]
     assert one.cond.speak_on_BF[0].int().tolist() == wanted
-    with pytest.raises(DataError, match=r"0 of 24 chains .* the longest chain has 1\.0 s"):
+    with pytest.raises(DataError, match=r"0 of 24 chains .* the longest has 1\.0 s"):
         chains(root, latents=27, frames=24, gap_s=0.1)
 
 
@@ -374,18 +373,15 @@ def test_every_stage_starts_from_the_one_before_and_ends_beyond_the_clip(
     assert (kept["rollout"], kept["loss_frames"], kept["policy"]) == (24, 6, "own")
 
 
-def test_doctor_and_run_say_how_many_chains_are_long_enough(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_doctor_and_run_say_how_many_chains_are_long_enough(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     report = tmp_path / "r.json"
-    settings = ["data.frames=24", "data.height=32", "data.width=32", "run.steps=1"]
-    assert doctor(str(dataset()), preset="toy", settings=[*settings, "data.codec.stride=[4, 8, 8]",
-                                                          "distill.rollout=12"], report=str(report), batches=1) == 0  # fmt: skip
+    settings = ["data.frames=24", "data.height=32", "data.width=32", "data.codec.stride=[4, 8, 8]", "run.steps=1"]
+    given = {"dataset": str(dataset()), "preset": "toy", "batches": 1, "report": str(report)}
+    assert doctor(**given, settings=[*settings, "distill.rollout=12"]) == 0
     assert "6 of 6 chains of clips are long enough for distill.rollout=12 (1.9 s)" in capsys.readouterr().out
     assert json.loads(report.read_text())["chains"]["longest_s"] == 96 / FPS
     with pytest.raises(DataError, match=r"0 of 6 chains .* Lower distill\.rollout"):
-        doctor(str(dataset()), preset="toy", settings=[*settings, "data.codec.stride=[4, 8, 8]", "distill.rollout=60"],
-               batches=1)  # fmt: skip
+        doctor(**given, settings=[*settings, "distill.rollout=60"])
 
 
 def test_batches_still_hold_what_they_held() -> None:
