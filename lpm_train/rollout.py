@@ -110,9 +110,10 @@ def roll(
 ) -> Tensor:  # fmt: skip
     """Generate all frames of `cond` block by block: -> [B, F - kept_from, C, H, W], `size` is (C, H, W).
 
-    With `exit_step`, every block stops there; those from frame `loss_from` on keep their graph, and no graph crosses
-    from block to block. Blocks before frame `kept_from` are let go, so that memory is that of the cache and of what is
-    returned, however long the rollout.
+    With `exit_step`, blocks stop there; those from frame `loss_from` on keep their graph, and no graph crosses from
+    block to block. Blocks that begin before frame `kept_from` take all steps and are let go: they are the past as a
+    stream would have it (cut at an early step, each would be paler than the one before), and memory is that of the
+    cache and of what is returned, however long the rollout.
     """
     rollout = Rollout.begin(model, cond, config, context_noise)
     like = torch.empty(0, device=cond.speak_BTA.device)
@@ -124,7 +125,7 @@ def roll(
 
         part, start = near(cond, first, first + config.block, model)
         graph = exit_step is not None and first >= loss_from
-        x0 = rollout.block(part, start, draw, exit_step, graph)
+        x0 = rollout.block(part, start, draw, exit_step if first >= kept_from else None, graph)
         if first + config.block > kept_from:
             out.append(x0[:, max(0, kept_from - first) :])
     return torch.cat(out, dim=1)

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from train_data_case import copy, data, dataset, encoders, loader
 from train_data_case import tensors as batch_tensors
 
+from lpm_train import flow
 from lpm_train.batch import Batch, Conditioned, Conditions
 from lpm_train.chain_loader import ChainLoader
 from lpm_train.chains import Chain, Link, Piece, join
@@ -26,7 +27,7 @@ from lpm_train.clip import frame_states
 from lpm_train.config import Config, ConfigError, override
 from lpm_train.loop import train
 from lpm_train.presets import toy as toy_preset
-from lpm_train.rollout import roll
+from lpm_train.rollout import Rollout, near, roll
 from lpm_train.session import fitted
 from lpm_train.stage import make_stage
 from lpm_train.storage import DataError
@@ -245,6 +246,22 @@ def test_what_is_let_go_changes_nothing_of_what_is_kept() -> None:
     whole = roll(*given, exit_step=1, loss_from=16)
     for first in (0, 3, 8, 14):
         assert torch.equal(roll(*given, exit_step=1, loss_from=16, kept_from=first), whole[:, first:])
+
+
+def test_what_comes_before_the_loss_is_finished() -> None:
+    """The past takes all steps, as in a stream; only blocks that are judged stop at the drawn one."""
+    model, batch, stream = case.model(dtype=torch.float32), long_conditions(8), case.config().stream
+    whole = roll(model, batch.cond, batch.size, batch.sample_ids, stream, "x")
+    rollout, parts = Rollout.begin(model, batch.cond, stream), []
+    for first in range(0, 8, 2):
+
+        def draw(purpose: str, first: int = first) -> torch.Tensor:
+            return flow.noise(batch.sample_ids, (2, *batch.size), torch.empty(0), "roll", "x", first, purpose)
+
+        part, start = near(batch.cond, first, first + 2, model)
+        parts.append(rollout.block(part, start, draw, 0 if first >= 4 else None))
+    cut = roll(model, batch.cond, batch.size, batch.sample_ids, stream, "x", exit_step=0, loss_from=8, kept_from=4)
+    assert torch.equal(torch.cat(parts[:2], 1), whole[:, :4]) and torch.equal(torch.cat(parts[2:], 1), cut)
 
 
 def test_a_text_alone_or_among_others_drives_alike() -> None:
