@@ -4,8 +4,9 @@
     python benchmarks/long_rollouts.py [build/toy] --seeds 0,1 --json benchmarks/results/long_rollouts.json
 
 Every arm takes the same number of distillation steps from the same weights, and is measured at the same steps on the
-same scenes, none of them chosen by what came out. An arm is a name and settings: `clip:distill.rollout=12`. Seeds are
-those of distillation alone: of the order of data, windows and noise.
+same scenes, none of them chosen by what came out. An arm is a name and settings: `clip:distill.rollout=12`. Parts of it
+with `then` between them share its steps; each begins with the averaged student of the one before and a new critic.
+Seeds are those of distillation alone: of the order of data, windows and noise.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from lpm_train.stage import make_stage
 ARMS = (
     "clip:distill.rollout=12",
     "long:distill.rollout=60",
+    "both:distill.rollout=12 then distill.rollout=60",
     "data:distill.policy=data distill.rollout=0 distill.loss_frames=0",
 )  # fmt: skip
 
@@ -66,21 +68,26 @@ def _causal(out: Path, encoders: Encoders, noise: float) -> Path:
 
 
 def _arm(
-    out: Path, start: Path, encoders: Encoders, bench: toy.Bench, settings: list[str], steps: list[int]
+    out: Path, start: Path, encoders: Encoders, bench: toy.Bench, seed: str, settings: str, steps: list[int]
 ) -> dict[str, Any]:
     """Distil under settings; returns the figures after each of `steps`, and the CPU seconds of a step."""
-    config = fitted(override(_config(out, "distill"), [f"run.steps={steps[-1]}", *settings]), encoders)
-    weights = (load_weights(path)[1] for path in (start, out / "pretrain"))
-    stage, found, spent = make_stage(config, Ranks(), *weights), dict[str, Any](), 0.0
-    with closing(_loader(config, encoders)) as loader:
-        for i in range(steps[-1]):
-            batch, began = next(loader), time.process_time()
-            stage.step(batch, i)  # type: ignore[arg-type]
-            spent += time.process_time() - began
-            if i + 1 in steps:
-                with stage.averaged() as model:
-                    found[str(i + 1)] = _figures(bench, model, config)
-                print(settings, i + 1, found[str(i + 1)], flush=True)
+    weights, teacher = (load_weights(path)[1] for path in (start, out / "pretrain"))
+    found, spent, parts, done = dict[str, Any](), 0.0, settings.split(" then "), 0
+    for part in parts:
+        share = steps[-1] // len(parts)
+        said = [f"run.steps={share}", f"run.seed={seed}", *part.split()]
+        config = fitted(override(_config(out, "distill"), said), encoders)
+        stage = make_stage(config, Ranks(), weights, teacher)
+        with closing(_loader(config, encoders)) as loader:
+            for i in range(share):
+                batch, began = next(loader), time.process_time()
+                stage.step(batch, i)  # type: ignore[arg-type]
+                spent, done = spent + time.process_time() - began, done + 1
+                if done in steps:
+                    with stage.averaged() as model:
+                        found[str(done)] = _figures(bench, model, config)
+                    print(settings, "seed", seed, "step", done, found[str(done)], flush=True)
+        weights = {name: weight.clone() for name, weight in stage.ema.weights.items()}
     return found | {"cpu_s_a_step": round(spent / steps[-1], 3)}
 
 
@@ -114,7 +121,7 @@ def main() -> None:
     for seed in given.seeds.split(","):
         for arm in given.arms:
             name, _, settings = arm.partition(":")
-            figures = _arm(given.toy, start, encoders, bench, [f"run.seed={seed}", *settings.split()], steps)
+            figures = _arm(given.toy, start, encoders, bench, seed, settings, steps)
             found["arms"].setdefault(name, {"settings": settings})[f"seed {seed}"] = figures
             if given.json:
                 given.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
