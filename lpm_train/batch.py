@@ -1,8 +1,9 @@
 """The narrow waist of the trainer: one batch of latents with all that drives them.
 
-Loaders make a `Batch`, stages consume it, and nothing else passes between data and model. Both types are frozen;
-every operation returns a new object. Shapes are checked when an object is made (microseconds; no tensor is read), so
-that a wrong axis is named here and not ten modules later.
+Loaders make a `Batch`, stages consume it, and nothing else passes between data and model; where a generator is judged
+by models and not by data, a `Conditioned` does, which has no latents. All types are frozen; every operation returns a
+new object. Shapes are checked when an object is made (microseconds; no tensor is read), so that a wrong axis is named
+here and not ten modules later.
 
 Shape letters, here and in every module of this package: B samples, F latent frames, C latent channels, H W latent
 height and width, S tokens in a frame, D model width, N heads, E head width, r audio steps in a latent frame, T = F*r
@@ -24,6 +25,8 @@ STATES = ("idle", "speak", "listen", "both")  # names of the values of `Batch.st
 KINDS = {"global": 0, "view": 1, "expression": 2}  # values of `Conditions.ref_kind_BK` by the kind's name in shards
 
 _T = TypeVar("_T", bound="_Tensors")
+Rows = TypeVar("Rows", bound="Conditioned")
+_Given = TypeVar("_Given", bound="Conditioned", covariant=True)
 
 
 def sample_seed(*parts: object) -> int:
@@ -125,6 +128,27 @@ class Conditions(_Tensors):
         part |= {n: getattr(self, n)[:, start:stop] for n in frames if getattr(self, n) is not None}
         return replace(self, **part)
 
+    def told(self, start: int, stop: int) -> Self:
+        """Keep only the texts that frames [start, stop) are told; other frames are told the first of those.
+
+        A rollout of minutes has many texts and a block of it one: what a pass costs must not grow with the others.
+        """
+        if self.prompt_BF is None or self.prompts_BQLD is None or self.prompts_mask_BQL is None:
+            return self
+        rows = [list(dict.fromkeys(row)) for row in self.prompt_BF[:, start:stop].tolist()]
+        most, device = max(map(len, rows)), self.prompt_BF.device
+        kept = torch.tensor([row + row[:1] * (most - len(row)) for row in rows], device=device)
+        texts = torch.cat([self.text_BLD[:, None], self.prompts_BQLD], dim=1)
+        masks = torch.cat([self.text_mask_BL[:, None], self.prompts_mask_BQL], dim=1)
+        at = torch.arange(len(rows), device=device)[:, None]
+        texts, masks = texts[at, kept], masks[at, kept]
+        alone = most == 1
+        number = (self.prompt_BF[..., None] == kept[:, None]).int().argmax(-1)
+        return replace(
+            self, text_BLD=texts[:, 0], text_mask_BL=masks[:, 0], prompts_BQLD=None if alone else texts[:, 1:],
+            prompts_mask_BQL=None if alone else masks[:, 1:], prompt_BF=None if alone else number,
+        )  # fmt: skip
+
     def repeated(self, times: int) -> Self:
         """Let the same sounds and prompts come again and again; references stay, no picture is given but the first."""
         names = ("speak_BTA", "listen_BTA", "speak_on_BF", "listen_on_BF", "prompt_BF")
@@ -152,12 +176,10 @@ class Conditions(_Tensors):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Batch(_Tensors):
-    """Latents of B clips of one shape, their conditions, and who they are."""
+class Conditioned(_Tensors):
+    """Conditions of B samples, and who they are: all that a generator's own rollout needs."""
 
-    x_BFCHW: Tensor  # latents, float32, of about unit spread
     cond: Conditions
-    state_BF: Tensor  # int8 [B, F]: 0 idle, 1 speak, 2 listen, 3 both; for metrics, the model never sees it
     sample_ids: tuple[str, ...]  # one identifier a row; randomness is seeded by it
 
     def __post_init__(self) -> None:
@@ -168,6 +190,12 @@ class Batch(_Tensors):
 
     def __len__(self) -> int:
         return len(self.sample_ids)
+
+    @property
+    def size(self) -> tuple[int, int, int]:
+        """(C, H, W) of a latent."""
+        C, H, W = self.cond.ref_BKCHW.shape[2:]
+        return C, H, W
 
     def select(self, rows: Sequence[int] | slice) -> Self:
         """Take rows of the batch axis: micro-batches, or one state's samples."""
@@ -181,15 +209,23 @@ class Batch(_Tensors):
             raise ValueError(f"a batch of {len(self)} cannot be cut into parts of {size}; set optim.micro_batch")
         return [self.select(slice(i, i + size)) for i in range(0, len(self), size)]
 
-    @staticmethod
-    def cat(parts: Sequence[Batch]) -> Batch:
+    @classmethod
+    def cat(cls, parts: Sequence[Self]) -> Self:
         """Join batches of one shape along the batch axis."""
         if len(parts) == 1:
             return parts[0]
         conds = [p.cond for p in parts]
         cond = Conditions(**{n: torch.cat([getattr(c, n) for c in conds]) for n in conds[0]._tensors()})
-        x, state = torch.cat([p.x_BFCHW for p in parts]), torch.cat([p.state_BF for p in parts])
-        return Batch(x_BFCHW=x, cond=cond, state_BF=state, sample_ids=tuple(i for p in parts for i in p.sample_ids))
+        own = {n: torch.cat([getattr(p, n) for p in parts]) for n in parts[0]._tensors()}
+        return cls(**own, cond=cond, sample_ids=tuple(i for p in parts for i in p.sample_ids))
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Batch(Conditioned):
+    """Latents of B clips of one shape, their conditions, and who they are."""
+
+    x_BFCHW: Tensor  # latents, float32, of about unit spread
+    state_BF: Tensor  # int8 [B, F]: 0 idle, 1 speak, 2 listen, 3 both; for metrics, the model never sees it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -218,7 +254,7 @@ def drop_conditions(batch: Batch, rates: DropRates, *seed: object) -> Batch:
     return replace(batch, cond=batch.cond.without(**masks))
 
 
-class BatchSource(Protocol):
+class BatchSource(Protocol[_Given]):
     """What the training loop asks of a loader: an endless stream of one rank's batches, and its place in it.
 
     With W ranks, rank n yields rows [n*G/W, (n+1)*G/W) of each global batch of G rows: consecutive rows, not every
@@ -226,6 +262,6 @@ class BatchSource(Protocol):
     rank and says what the next batch will be; `restore` refuses that of other data.
     """
 
-    def __next__(self) -> Batch: ...
+    def __next__(self) -> _Given: ...
     def state(self) -> Mapping[str, Any]: ...  # noqa: D102
     def restore(self, state: Mapping[str, Any]) -> None: ...  # noqa: D102

@@ -207,10 +207,15 @@ class Consistency:
 
 @dataclass(frozen=True, kw_only=True)
 class Distill:
-    """Distribution matching on the student's own rollouts."""
+    """Distribution matching, on the student's own rollouts or off its policy."""
 
-    rollout: int = 0  # frames of a rollout; 0: the clip's
-    loss_frames: int = 0  # last frames of it that carry the loss; 0: the clip length
+    # Whose latents the student's steps begin with and have in their past: its own rollout's, or, off its policy, the
+    # data's or those that the teacher makes in `flow.steps` passes, noised again.
+    policy: Literal["own", "data", "teacher"] = "own"
+    # Latents of a rollout; 0: the clip's. Of more, conditions come from chains of clips (`lpm_train.chains`).
+    rollout: int = 0
+    loss_frames: int = 0  # last latents of it that carry the loss; 0: all, of a chain as many as a clip has
+    gap_s: float = 1.0  # longest time between two clips of a chain, in which nobody talks then
     critic_steps: int = 5  # critic updates for each generator update
     lr: float = 0.0  # the student's learning rate; 0: optim.lr
     critic_lr: float = 3e-4
@@ -223,6 +228,15 @@ class Distill:
     t_max: float = 0.98
     shift: float = 2.0
     context_noise: float = 0.0  # noise put on a finished block before it is remembered
+
+    def __post_init__(self) -> None:
+        if min(self.rollout, self.loss_frames, self.gap_s) < 0:
+            raise ConfigError(
+                f"distill.rollout {self.rollout}, loss_frames {self.loss_frames} and gap_s {self.gap_s} must not be "
+                "negative"
+            )
+        if self.policy == "teacher" and self.teacher == "causal":
+            raise ConfigError("distill.policy=teacher asks for clips of a teacher that sees both directions")
 
     @property
     def scales(self) -> tuple[float, ...]:

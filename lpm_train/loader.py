@@ -8,29 +8,32 @@ ranks or workers, as long as the global batch is the same. Data that changed in 
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, Self
+from typing import Any, Generic, Self, TypeVar
 
 import torch
 
-from lpm_train.batch import Batch
+from lpm_train.batch import Batch, Conditioned
 from lpm_train.codec import latent_frames, latent_size
 from lpm_train.config import Data
 from lpm_train.make import Encoders, Maker, Parts, choose_bucket
-from lpm_train.order import Bucket, Order
+from lpm_train.order import Bucket, Draw, Order
 from lpm_train.precomputed import Precomputed
 from lpm_train.shards import Shards
 from lpm_train.storage import DataError
 from schemas.time import PACKED_AUDIO_HZ
 
+S = TypeVar("S", bound=Conditioned)
 
-class Loader:
-    """A `BatchSource` over packed shards."""
 
-    def __init__(
-        self, data: Data, encoders: Encoders, *, seed: int = 0, rank: int = 0, world_size: int = 1
-    ) -> None:  # fmt: skip
+class Feed(Generic[S]):
+    """A `BatchSource` over packed shards, in an order, made by a maker: those that a loader's own class gives it."""
+
+    order: Order
+    maker: Callable[[Draw], S]
+
+    def __init__(self, data: Data, encoders: Encoders, *, seed: int = 0, rank: int = 0, world_size: int = 1) -> None:
         """Open the dataset `data.root`; `seed` is that of order and sampling.
 
         Raises:
@@ -44,11 +47,10 @@ class Loader:
             latent_frames(encoders.codec, frames), latent_size(encoders.codec, height, width)
         self.shards = Shards(data.root, data.where or None)
         self.fingerprint = self.shards.fingerprint  # taken at the start; a missing shard is found here
-        self.order = Order(self._cut(), data.batch, seed, data.balance or None)
-        self.maker = Maker(self.shards, encoders, self._parts(), data, seed, silence(encoders))
+        self.clips = self._cut()
         self._pool = ThreadPoolExecutor(max(1, data.workers), thread_name_prefix="loader")
-        self._ahead: deque[tuple[tuple[int, int], list[Future[Batch]]]] = deque()
-        self._next = self.order.normal(0, 0)
+        self._ahead: deque[tuple[tuple[int, int], list[Future[S]]]] = deque()
+        self._next = (0, 0)
 
     def _cut(self) -> dict[str, tuple[Bucket, str]]:
         columns, out = [self.shards.column(n) for n in ("n_frames", "width", "height", "state")], {}
@@ -62,41 +64,31 @@ class Loader:
             )
         return out
 
-    def _parts(self) -> Parts:
+    def _parts(self, clips: Mapping[str, tuple[Bucket, str]]) -> Parts:
         if self.data.precomputed:
             timed = self.data.prompts == "timed"
-            return Precomputed(self.shards, self.data.precomputed, self.encoders, self.order.samples, timed)
+            return Precomputed(self.shards, self.data.precomputed, self.encoders, clips, timed)
         t = self.encoders.codec.stride[0]
         return Parts(self.shards, self.encoders, -(-self.data.hop_frames // t) * t)
 
-    @property
-    def summary(self) -> dict[str, Any]:
-        """Say what is loaded: samples by state, samples by bucket, and how many clips were too short."""
-        buckets, states = zip(*self.order.samples.values(), strict=True)
-        return {
-            "samples": len(self.order.samples),
-            "too_short": len(self.shards) - len(self.order.samples),
-            "states": dict(sorted(Counter(states).items())),
-            "buckets": {"x".join(map(str, b)): n for b, n in sorted(Counter(buckets).items())},
-        }
-
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[S]:
         return self
 
-    def __next__(self) -> Batch:
+    def __next__(self) -> S:
         """Give this rank's rows of the next global batch."""
         rows = self.data.batch // self.world_size
         while len(self._ahead) < max(1, self.data.prefetch):
-            place = self.order.normal(*_after(self._ahead[-1][0]) if self._ahead else self._next)
+            place = self.order.normal(*(_after(self._ahead[-1][0]) if self._ahead else self._next))
             draws = self.order.batch(*place)[self.rank * rows : (self.rank + 1) * rows]
             self._ahead.append((place, [self._pool.submit(self._make, d) for d in draws]))
         place, futures = self._ahead[0]
-        batch = Batch.cat([f.result() for f in futures])
+        made = [f.result() for f in futures]
+        batch = type(made[0]).cat(made)
         self._ahead.popleft()
         self._next = self.order.normal(*_after(place))
         return batch
 
-    def _make(self, draw: Any) -> Batch:
+    def _make(self, draw: Draw) -> S:
         try:
             return self.maker(draw)
         except DataError as e:
@@ -104,6 +96,7 @@ class Loader:
 
     def state(self) -> dict[str, Any]:
         """Say where the stream stands: what the next batch will be. The same on every rank."""
+        self._next = self.order.normal(*self._next)
         made = {"data": self.fingerprint, "order": self.order.fingerprint, "encoders": self.encoders.provenance}
         return {"epoch": self._next[0], "cursor": self._next[1], "seed": self.seed, "fingerprint": made}
 
@@ -126,8 +119,8 @@ class Loader:
             )
         if (state["fingerprint"]["order"], state["seed"]) != (self.order.fingerprint, self.seed):
             raise DataError(
-                "buckets, balance, global batch or seed are not those of the interrupted run, so its place in the data "
-                "has no meaning here: use the same settings (ranks and workers may change), or start a new run"
+                "buckets, balance, rollout, global batch or seed are not those of the interrupted run, so its place in "
+                "the data has no meaning here: use the same settings (ranks and workers may change), or start a new run"
             )
         for future in (f for _, futures in self._ahead for f in futures):
             future.cancel()
@@ -143,6 +136,29 @@ class Loader:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+class Loader(Feed[Batch]):
+    """Clips: one batch after another, each of one size."""
+
+    maker: Maker
+
+    def __init__(self, data: Data, encoders: Encoders, *, seed: int = 0, rank: int = 0, world_size: int = 1) -> None:
+        """Open the dataset `data.root`. Raises as `Feed` does."""
+        super().__init__(data, encoders, seed=seed, rank=rank, world_size=world_size)
+        self.order = Order(self.clips, data.batch, seed, data.balance or None)
+        self.maker = Maker(self.shards, encoders, self._parts(self.clips), data, seed, silence(encoders))
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """Say what is loaded: samples by state, samples by bucket, and how many clips were too short."""
+        buckets, states = zip(*self.order.samples.values(), strict=True)
+        return {
+            "samples": len(self.order.samples),
+            "too_short": len(self.shards) - len(self.order.samples),
+            "states": dict(sorted(Counter(states).items())),
+            "buckets": {"x".join(map(str, b)): n for b, n in sorted(Counter(buckets).items())},
+        }
 
 
 def _after(place: tuple[int, int]) -> tuple[int, int]:

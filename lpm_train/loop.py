@@ -52,7 +52,7 @@ class Result:
 
 
 def train(
-    stage: Stage, config: Config, source: BatchSource, out: Path, *, heldout: Sequence[Batch] = (),
+    stage: Stage, config: Config, source: BatchSource[Batch], out: Path, *, heldout: Sequence[Batch] = (),
     measure: Measure | None = None, where: Ranks | None = None, flops_per_step: float = 0.0,
     watch: Watching | None = None, board: Board | None = None, show: Callable[[str], None] = print,
 ) -> Result:  # fmt: skip

@@ -173,23 +173,37 @@ class Maker:
         F = latent_frames(codec, frames)
         start = self.window(draw)
         state_F = latent_states(frame_states(record)[start : start + frames], [latent_span(codec, i) for i in range(F)])
-        steps, on = [], [(state_F & 1).bool(), (state_F & 2).bool()]
-        silences = (self._rng("silence", draw).random(2) < self.data.silence).tolist()
-        for i, features in enumerate(self.parts.sounds(row)):
-            q = self.encoders.audio.steps_per_frame
-            steps.append(latent_steps(features, codec, start, F, q, self.silence_A))
-            if silences[i]:  # off is given as true silence, not as null
-                heard = on[i].repeat_interleave(len(steps[i]) // F)[:, None]
-                steps[i], on[i] = torch.where(heard, steps[i], self.silence_A), torch.ones_like(on[i])
+        sounds = self.heard(draw, self.parts.sounds(row), state_F, start)
         words = self._words(row, record, start, F)
-        refs, ref_mask, ref_kind = self._references(row, record, draw, start)
+        refs, ref_mask, ref_kind = self.references(row, record, draw, start)
         cond = Conditions(
-            speak_BTA=steps[0][None], listen_BTA=steps[1][None], speak_on_BF=on[0][None], listen_on_BF=on[1][None],
-            ref_BKCHW=refs[None], ref_mask_BK=ref_mask[None], ref_kind_BK=ref_kind[None], **words,
+            **sounds, **words, ref_BKCHW=refs[None], ref_mask_BK=ref_mask[None], ref_kind_BK=ref_kind[None],
         )  # fmt: skip
         x = self.parts.latents(row, draw.bucket, start)
         cond = self._given(cond, x, row, draw.bucket, start)
         return Batch(x_BFCHW=x[None], cond=cond, state_BF=state_F[None], sample_ids=(row.segment_id,))
+
+    def heard(self, draw: Draw, tracks: Sequence[Tensor], state_F: Tensor, start: int) -> dict[str, Tensor]:
+        """Return both sounds and modes of a window as conditions.
+
+        Args:
+            draw: whose chance decides what is silence.
+            tracks: features of what is said and of what is heard, [n_frames * q, A] each.
+            state_F: each latent's state.
+            start: the window's first frame within the tracks.
+        """
+        steps, on, F = [], [(state_F & 1).bool(), (state_F & 2).bool()], len(state_F)
+        silences = (self.rng("silence", draw).random(2) < self.data.silence).tolist()
+        for i, features in enumerate(tracks):
+            q = self.encoders.audio.steps_per_frame
+            steps.append(latent_steps(features, self.encoders.codec, start, F, q, self.silence_A))
+            if silences[i]:  # off is given as true silence, not as null
+                heard = on[i].repeat_interleave(len(steps[i]) // F)[:, None]
+                steps[i], on[i] = torch.where(heard, steps[i], self.silence_A), torch.ones_like(on[i])
+        return {
+            "speak_BTA": steps[0][None], "listen_BTA": steps[1][None],
+            "speak_on_BF": on[0][None], "listen_on_BF": on[1][None],
+        }  # fmt: skip
 
     def _words(self, row: Row, record: Sample, start: int, latents: int) -> dict[str, Tensor]:
         """Return the caption as a condition, and where prompts are timed the others, and who is told which."""
@@ -223,14 +237,16 @@ class Maker:
     def window(self, draw: Draw) -> int:
         """Return the first frame of a draw's window."""
         starts = window_starts(self.shards[draw.sample_id].n_frames, draw.bucket[0], self.parts.hop_frames)
-        return starts[int(self._rng("window", draw).integers(len(starts)))]
+        return starts[int(self.rng("window", draw).integers(len(starts)))]
 
-    def _rng(self, purpose: str, draw: Draw) -> np.random.Generator:
+    def rng(self, purpose: str, draw: Draw) -> np.random.Generator:
+        """Return the generator of one choice for a draw."""
         return generator(purpose, self.seed, draw.turn, draw.sample_id)
 
-    def _references(self, row: Row, record: Sample, draw: Draw, start: int) -> tuple[Tensor, Tensor, Tensor]:
+    def references(self, row: Row, record: Sample, draw: Draw, start: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Return pictures for a window from frame `start` of a sample: latents [K, C, H, W], mask [K], kinds [K]."""
         (frames, height, width), K = draw.bucket, self.data.max_refs
-        begin_s, rng = record.source.start_s + start / FPS, self._rng("references", draw)
+        begin_s, rng = record.source.start_s + start / FPS, self.rng("references", draw)
         window_s = (begin_s, begin_s + frames / FPS)
         chosen = choose_references(record.references, window_s, record.source.source_id, self.data, rng)
         H, W = latent_size(self.encoders.codec, height, width)

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.tensor import DTensor
 
-from lpm_train.batch import Batch
+from lpm_train.batch import Rows
 from lpm_train.config import Config, ConfigError
 from lpm_train.model import DiT
 
@@ -126,7 +126,7 @@ def bit_reversed(n: int) -> list[int]:
 
 
 def accumulate(
-    batch: Batch, size: int, parameters: Iterable[nn.Parameter], loss: Callable[[Batch], Tensor], exact: bool = True
+    batch: Rows, size: int, parameters: Iterable[nn.Parameter], loss: Callable[[Rows], Tensor], exact: bool = True
 ) -> Tensor:
     """Leave the gradient of the mean loss in `.grad`, computed part by part.
 

@@ -46,9 +46,10 @@ def forced(
 
 
 def near(cond: Conditions, start: int, stop: int, model: DiT) -> tuple[Conditions, int]:
-    """Cut conditions to a block and the sound it can hear; returns them and the block's first frame within."""
+    """Cut conditions to a block, the sound it can hear and its texts; returns them and its first frame within."""
     low = max(0, start - model.config.frames_before)
-    return cond.window(low, min(cond.frames, stop + model.config.frames_after)), start - low
+    part = cond.window(low, min(cond.frames, stop + model.config.frames_after))
+    return part.told(start - low, stop - low), start - low
 
 
 @dataclass
@@ -105,12 +106,14 @@ class Rollout:
 
 def roll(
     model: DiT, cond: Conditions, size: tuple[int, int, int], ids: Sequence[str], config: Stream, *seed: object,
-    exit_step: int | None = None, loss_from: int = 0, context_noise: float = 0.0,
+    exit_step: int | None = None, loss_from: int = 0, context_noise: float = 0.0, kept_from: int = 0,
 ) -> Tensor:  # fmt: skip
-    """Generate all frames of `cond` block by block: -> [B, F, C, H, W], `size` is (C, H, W).
+    """Generate all frames of `cond` block by block: -> [B, F - kept_from, C, H, W], `size` is (C, H, W).
 
-    With `exit_step`, every block stops there; those from frame `loss_from` on keep their graph, and no graph crosses
-    from block to block.
+    With `exit_step`, blocks stop there; those from frame `loss_from` on keep their graph, and no graph crosses from
+    block to block. Blocks that begin before frame `kept_from` take all steps and are let go: they are the past as a
+    stream would have it (cut at an early step, each would be paler than the one before), and memory is that of the
+    cache and of what is returned, however long the rollout.
     """
     rollout = Rollout.begin(model, cond, config, context_noise)
     like = torch.empty(0, device=cond.speak_BTA.device)
@@ -122,6 +125,7 @@ def roll(
 
         part, start = near(cond, first, first + config.block, model)
         graph = exit_step is not None and first >= loss_from
-        x0 = rollout.block(part, start, draw, exit_step, graph)
-        out.append(x0)
+        x0 = rollout.block(part, start, draw, exit_step if first >= kept_from else None, graph)
+        if first + config.block > kept_from:
+            out.append(x0[:, max(0, kept_from - first) :])
     return torch.cat(out, dim=1)

@@ -12,16 +12,18 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import yaml
 
 from lpm_train import loop
 from lpm_train.audio import steps_per_latent
 from lpm_train.base import Opened, build, open_base
+from lpm_train.batch import Batch, BatchSource
+from lpm_train.chain_loader import ChainLoader
 from lpm_train.checkpoint import load_weights, read_config, steps
 from lpm_train.codec import latent_frames
-from lpm_train.config import Base, Config, ConfigError, Data, Model, override
+from lpm_train.config import Base, Config, ConfigError, Data, Distill, Model, override
 from lpm_train.extras import tensorboard
 from lpm_train.loader import Loader
 from lpm_train.lora import merge
@@ -101,10 +103,10 @@ def _preset(name: str) -> Config:
 
 
 def fitted(config: Config, encoders: Encoders) -> Config:
-    """Take the model's input widths from the encoders, and see that a clip is whole blocks.
+    """Take the model's input widths from the encoders, and see that clips and rollouts are whole blocks.
 
     Raises:
-        ConfigError: a clip's latents are no whole number of blocks.
+        ConfigError: a clip's latents are no whole number of blocks, or a rollout beyond the clip cannot be judged.
         DataError: pictures or clips do not fit the codec.
     """
     block = config.stream.block
@@ -128,7 +130,45 @@ def fitted(config: Config, encoders: Encoders) -> Config:
         config.model, channels=encoders.codec.channels, audio_width=encoders.audio.width,
         audio_steps=steps_per_latent(encoders.codec, encoders.audio), text_width=encoders.text.width,
     )  # fmt: skip
-    return replace(config, model=model)
+    return replace(config, model=model, distill=_judged(config, encoders))
+
+
+def clip_latents(config: Config, encoders: Encoders) -> int:
+    """Return the latents of the shortest clip: what models have seen at once of every size."""
+    return min(latent_frames(encoders.codec, size[0]) for size in config.data.sizes)
+
+
+def chained(config: Config, encoders: Encoders) -> bool:
+    """Whether rollouts are longer than a clip, so that their conditions come from chains of clips."""
+    return config.run.stage.choice == "distill" and config.distill.rollout > clip_latents(config, encoders)
+
+
+def _judged(config: Config, encoders: Encoders) -> Distill:
+    """Settle how much of a rollout beyond the clip is judged: as much as the teacher has ever seen, its last part."""
+    d, clip, block = config.distill, clip_latents(config, encoders), config.stream.block
+    if not chained(config, encoders):
+        return d
+    if d.policy != "own":
+        raise ConfigError(f"distill.policy={d.policy} takes clips: distill.rollout {d.rollout} is for policy=own")
+    if d.loss_frames > clip or d.rollout % block:
+        raise ConfigError(
+            f"distill.rollout {d.rollout} must be a multiple of block {block}, and distill.loss_frames {d.loss_frames} "
+            f"at most a clip's {clip} latents: the teacher has never judged more"
+        )
+    if config.data.first_frame or config.data.picture.choice != "none":
+        raise ConfigError(
+            f"distill.rollout {d.rollout} is longer than a clip ({clip} latents), and this base begins each clip with "
+            "a given picture, which the end of a rollout does not have: use a text-to-video base, or shorter rollouts"
+        )
+    return replace(d, loss_frames=d.loss_frames or clip)
+
+
+def open_chains(config: Config, data: Data, encoders: Encoders, rank: int = 0, world_size: int = 1) -> ChainLoader:
+    """Open the chains of rollouts beyond the clip. Raises DataError where none is long enough."""
+    return ChainLoader(
+        data, encoders, latents=config.distill.rollout, gap_s=config.distill.gap_s, block=config.stream.block,
+        seed=config.run.seed, rank=rank, world_size=world_size,
+    )  # fmt: skip
 
 
 def too_narrow(model: Model) -> str:
@@ -197,8 +237,17 @@ def run_stage(
         if held is None and place.first:
             print("no sample of the split val: held-out figures are of training samples")
         share = {"seed": config.run.seed, "rank": place.rank, "world_size": place.size}
-        with Loader(held or train, encoders, **share) as loader:
-            heldout = [next(loader) for _ in range(2)]
+        loader: Loader | ChainLoader
+        if chained(config, encoders):
+            loader = open_chains(config, train, encoders, place.rank, place.size)
+        else:
+            loader = Loader(train, encoders, **share)
+        stack.enter_context(loader)
+        if place.first:
+            print(f"{config.run.stage}: {loader.summary}", flush=True)
+        source = cast(BatchSource[Batch], loader)  # distillation alone asks for chains, and for no latents of them
+        with Loader(held or train, encoders, **share) as other:
+            heldout = [next(other) for _ in range(2)]
         start, judge = (_weights(path, config) if path is not None else None for path in (init, teacher))
         made = make_stage(config, place, start, judge)
         shown = watch(config, encoders, held or train, "val" if held else "train", out, place) if watch else None
@@ -207,11 +256,8 @@ def run_stage(
         board = None
         if config.log.tensorboard and place.first:
             board = stack.enter_context(tensorboard.board(out, max(steps(out), default=0)))
-        loader = stack.enter_context(Loader(train, encoders, **share))
-        if place.first:
-            print(f"{config.run.stage}: {loader.summary}", flush=True)
         loop.train(
-            made, config, loader, out, heldout=heldout, where=place, flops_per_step=work(config, encoders),
+            made, config, source, out, heldout=heldout, where=place, flops_per_step=work(config, encoders),
             watch=shown, board=board,
         )  # fmt: skip
 

@@ -39,6 +39,9 @@ class Row:
     shard: str
     caption: str
     members: Mapping[str, tuple[int, int]]  # (offset, size) in the shard, by suffix after the key, e.g. `speak.flac`
+    source_id: str = ""
+    identity_id: str = ""
+    start_s: float = 0.0  # on the source's clock
 
     @property
     def digest(self) -> str:

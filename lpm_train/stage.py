@@ -19,7 +19,7 @@ from torch.optim import AdamW, Muon, Optimizer
 
 from lpm_train import flow
 from lpm_train.base import build
-from lpm_train.batch import STATES, Batch, Conditions, sample_seed
+from lpm_train.batch import STATES, Batch, Conditions, Rows, sample_seed
 from lpm_train.config import Config, ConfigError, Stream
 from lpm_train.model import DiT
 from lpm_train.parallel import Ema, Ranks, accumulate, autocast, clip_gradients, gather_rows, prepare
@@ -131,12 +131,12 @@ class Stage:
         return warm * (o.decay_to + (1 - o.decay_to) * 0.5 * (1 + math.cos(math.pi * min(1.0, i / n))))
 
     def _descend(
-        self, role: str, lr: float, batch: Batch, i: int, loss: Callable[[Batch, int], Tensor]
+        self, role: str, lr: float, batch: Rows, i: int, loss: Callable[[Rows, int], Tensor]
     ) -> tuple[float, float]:
         """Take one optimizer step on the mean of `loss` over the global batch; returns (loss, gradient norm)."""
         model, o = self.roles[role], self.config.optim
 
-        def part(rows: Batch) -> Tensor:
+        def part(rows: Rows) -> Tensor:
             with autocast(self.config, self.where):
                 return loss(rows, i)
 

@@ -9,12 +9,13 @@ stage's model is meant to be sampled.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from lpm_train import distill, flow
-from lpm_train.batch import Batch, drop_conditions, sample_seed
+from lpm_train.batch import Batch, Conditioned, drop_conditions, sample_seed
 from lpm_train.config import Config, ConfigError
 from lpm_train.model import DiT
 from lpm_train.parallel import Ranks, gather_rows
@@ -82,7 +83,7 @@ class Causal(Stage):
 
 
 class Distill(Stage):
-    """Match the distribution of the student's own rollouts to the teacher's."""
+    """Match the distribution of what the student makes to the teacher's: of its own rollouts, or off its policy."""
 
     name = "distill"
 
@@ -96,24 +97,51 @@ class Distill(Stage):
         c = config.distill
         self.optimizers["critic"] = self._optimizers(self.roles["critic"], c.critic_lr, c.critic_betas, c.critic_muon)
 
-    def _roll(self, batch: Batch, i: int, purpose: str, graph: bool) -> tuple[Tensor, int]:
-        """Let the student generate; returns (the last frames, which carry the loss, and the first of them)."""
-        c, stream, (clip, C, H, W) = self.config.distill, self.config.stream, batch.x_BFCHW.shape[1:]
-        frames = c.rollout or clip
-        if max(frames, c.loss_frames) > clip or (c.loss_frames or frames) > frames:
+    def _results(self, batch: Conditioned, i: int, purpose: str, graph: bool) -> tuple[Tensor, int]:
+        """Let the student work; returns (frames that carry the loss, the first of them within the conditions)."""
+        if self.config.distill.policy == "own":
+            return self._roll(batch, i, purpose, graph)
+        assert isinstance(batch, Batch)  # a loader gives chains for own rollouts alone
+        return self._restore(batch, i, purpose), 0
+
+    def _exit(self, i: int, purpose: str) -> int:
+        """Draw the step that carries the gradient: one for all blocks and ranks."""
+        return sample_seed("exit", self.seed, purpose, i) % self.config.stream.steps
+
+    def _roll(self, batch: Conditioned, i: int, purpose: str, graph: bool) -> tuple[Tensor, int]:
+        """Let the student go on from its own past; what comes before the frames of the loss is let go."""
+        c, given = self.config.distill, batch.cond.frames
+        frames = c.rollout or given
+        if max(frames, c.loss_frames) > given or (c.loss_frames or frames) > frames:
             raise ConfigError(
-                f"distill.rollout {frames} and loss_frames {c.loss_frames} do not fit clips of {clip} latents: "
-                "set data.frames to the rollout's length"
+                f"distill.rollout {frames} and loss_frames {c.loss_frames} do not fit conditions of {given} latents: "
+                "set data.frames to the rollout's length, or give chains of clips (lpm_train.chain_loader)"
             )
         first = frames - (c.loss_frames or frames)
         y = roll(
-            self.student, batch.cond.window(0, frames), (C, H, W), batch.sample_ids, stream, self.seed, purpose, i,
-            exit_step=sample_seed("exit", self.seed, purpose, i) % stream.steps,
-            loss_from=first if graph else frames, context_noise=c.context_noise,
+            self.student, batch.cond.window(0, frames), batch.size, batch.sample_ids, self.config.stream, self.seed,
+            purpose, i, exit_step=self._exit(i, purpose), loss_from=first if graph else frames,
+            context_noise=c.context_noise, kept_from=first,
         )  # fmt: skip
-        return y[:, first:], first
+        return y, first
 
-    def _noised(self, batch: Batch, y: Tensor, i: int, purpose: str) -> tuple[Tensor, Tensor]:
+    def _restore(self, batch: Batch, i: int, purpose: str) -> Tensor:
+        """Let the student take one of its steps from noised latents that are not its own, on a past that is not either.
+
+        All blocks at once, teacher-forced: one pass in place of a rollout's (steps + 1) for each block.
+        """
+        c, ids = self.config.distill, batch.sample_ids
+        x0 = batch.x_BFCHW
+        if c.policy == "teacher":
+            guided = replace(self.config.flow, guidance=c.guidance, guide=c.guide)
+            x0 = sample_clip(self.roles["teacher"], batch.cond, batch.size, ids, guided, self.seed, "policy", i)
+        level = float(flow.levels(self.config.stream.steps, self.config.stream.shift)[self._exit(i, purpose)])
+        noises = (flow.noise(ids, x0.shape[1:], x0, self.seed, purpose, i, name) for name in ("policy", "context"))
+        t, past = x0.new_full(x0.shape[:2], level), x0.new_full(x0.shape[:2], c.context_noise)
+        x_t, context = (flow.add_noise(x0, eps, at) for eps, at in zip(noises, (t, past), strict=True))
+        return flow.to_x0(x_t, forced(self.student, x_t, t, batch.cond, self.config.stream, context), t)
+
+    def _noised(self, batch: Conditioned, y: Tensor, i: int, purpose: str) -> tuple[Tensor, Tensor]:
         """Draw a level for each sample and put the rollout there; returns (noised, levels)."""
         c = self.config.distill
         u = flow.uniform(batch.sample_ids, (1,), y, purpose, "t", self.seed, i)
@@ -121,22 +149,22 @@ class Distill(Stage):
         eps = flow.noise(batch.sample_ids, y.shape[1:], y, purpose, "eps", self.seed, i)
         return flow.add_noise(y, eps, t), t
 
-    def _score(self, role: str, y_t: Tensor, t: Tensor, batch: Batch, first: int, context: Tensor) -> Tensor:
+    def _score(self, role: str, y_t: Tensor, t: Tensor, batch: Conditioned, first: int, context: Tensor) -> Tensor:
         """Estimate the data behind noised frames [first, ...) of a rollout, with the role's layout and guidance."""
         cond, start = near(batch.cond, first, first + y_t.shape[1], self.roles[role])
         scales = self.config.distill.scales if role == "teacher" else (1.0,) * len(flow.GUIDED)
         v = flow.guided(lambda c: forced(self.roles[role], y_t, t, c, self.layout, context, start), cond, scales)
         return flow.to_x0(y_t, v, t)
 
-    def _critic_losses(self, batch: Batch, i: int) -> Tensor:
+    def _critic_losses(self, batch: Conditioned, i: int) -> Tensor:
         with torch.no_grad():
-            y, first = self._roll(batch, i, "critic", graph=False)
+            y, first = self._results(batch, i, "critic", graph=False)
         y_t, t = self._noised(batch, y, i, "critic")
         x0 = self._score("critic", y_t, t, batch, first, y)
         return ((x0 - y) / flow.spread(t)).square().mean(dim=(1, 2, 3, 4))  # the flow loss: v = (x_t - x0) / t
 
-    def _losses(self, batch: Batch, i: int) -> Tensor:
-        y, first = self._roll(batch, i, "student", graph=True)
+    def _losses(self, batch: Conditioned, i: int) -> Tensor:
+        y, first = self._results(batch, i, "student", graph=True)
         with torch.no_grad():
             y_t, t = self._noised(batch, y, i, "student")
             real, fake = (self._score(role, y_t, t, batch, first, y) for role in ("teacher", "critic"))
@@ -144,7 +172,7 @@ class Distill(Stage):
         self._sizes.append(gradient.abs().flatten(1).mean(1))
         return distill.dmd_loss(y, gradient)
 
-    def step(self, batch: Batch, i: int) -> dict[str, float]:
+    def step(self, batch: Conditioned, i: int) -> dict[str, float]:
         """Update the critic, and the student on every `critic_steps`-th step (the first included)."""
         c, batch = self.config.distill, batch.to(self.where.device)
         out: dict[str, float] = {}

@@ -119,7 +119,7 @@ def _sample(key: str, split: str, person: int, clip: int, scene: Scene, refs: Se
         )
         start = stop
     main = max(lengths, key=lengths.__getitem__)
-    start_s = 100.0 * clip
+    start_s = clip * scene.n_frames / s.FPS  # a person's clips follow each other
     spoken = sum(state in ("speak", "both") for state in scene.states) / scene.n_frames
     return s.Sample(
         sample_id=key, state=main, category=_CLASS[main], split=split,

@@ -100,10 +100,12 @@ def doctor(
 ) -> int:
     """Check that every sample decodes and its sound fits its picture; time reading, decoding and loading.
 
-    Then say how well sizes, steps and balance of the settings fit the data, and what would: advice, no problem.
+    Then say how well sizes, steps and balance of the settings fit the data, and what would: advice, no problem. And how
+    many chains of clips there are for a distillation whose rollouts are longer than a clip (--set distill.rollout=N).
     Without a preset, pictures and words of the batch go through encoders that need no weights.
     """
-    from lpm_train.session import make_encoders, resolve
+    from lpm_train.chain_loader import survey
+    from lpm_train.session import clip_latents, make_encoders, open_chains, resolve
     from lpm_train.shards import Shards
     from lpm_train.tools.doctor import examine
     from lpm_train.tools.worth import judge
@@ -117,11 +119,16 @@ def doctor(
     print("\n".join(worth.lines()))
     found = examine(data, encoders, sheet=sheet, batches=batches, report=progress("samples"))
     print("\n".join(found.lines()))
+    clip = clip_latents(config, encoders)
+    chains, sentence = survey(data, encoders, max(clip, config.distill.rollout), config.distill.gap_s)
+    print(sentence)
     if sheet is not None and found.loader:
         print(f"contact sheet: {sheet}")
     if report is not None:
-        figures = found.as_dict() | {"worth": worth.as_dict()}
+        figures = found.as_dict() | {"worth": worth.as_dict(), "chains": chains}
         Path(report).write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    if config.distill.rollout > clip:
+        open_chains(config, data, encoders).close()  # what `run` would refuse is refused here
     return 0 if found.healthy else 1
 
 

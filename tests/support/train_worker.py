@@ -27,7 +27,7 @@ def main(out: Path, stage: str, steps: int, *changes: str) -> None:
     )
     with ranks(settings) as where:
         made = make_stage(settings, where, start=case.model(dtype=torch.float32).state_dict())
-        source = case.Source(rank=where.rank, world=where.size)
+        source = case.Source(rank=where.rank, world=where.size, frames=max(8, settings.distill.rollout))
         if kill_at:
             plain = made.step
 

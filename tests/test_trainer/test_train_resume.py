@@ -97,14 +97,16 @@ def worker(out: Path, stage: str, steps: int, *changes: str, ranks: int = 1, kil
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stage", ["causal", "distill"])
-def test_killed_and_continued_on_one_rank_or_two(tmp_path: Path, stage: str) -> None:
-    assert worker(tmp_path / "whole", stage, 8) == 0
-    assert worker(tmp_path / "one", stage, 8, kill_at=5) == -9
+@pytest.mark.parametrize(
+    ("stage", "changes"), [("causal", ()), ("distill", ("distill.rollout=16", "distill.loss_frames=4"))]
+)
+def test_killed_and_continued_on_one_rank_or_two(tmp_path: Path, stage: str, changes: tuple[str, ...]) -> None:
+    assert worker(tmp_path / "whole", stage, 8, *changes) == 0
+    assert worker(tmp_path / "one", stage, 8, *changes, kill_at=5) == -9
     assert checkpoint.steps(tmp_path / "one")[-1] == 4
     shutil.copytree(tmp_path / "one", tmp_path / "two")
-    assert worker(tmp_path / "one", stage, 8) == 0
-    assert worker(tmp_path / "two", stage, 8, ranks=2) == 0
+    assert worker(tmp_path / "one", stage, 8, *changes) == 0
+    assert worker(tmp_path / "two", stage, 8, *changes, ranks=2) == 0
     whole = losses(tmp_path / "whole")
     assert len(whole) == 8
     assert losses(tmp_path / "one") == whole
