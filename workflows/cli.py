@@ -415,12 +415,13 @@ def main(arguments: list[str] | None = None) -> Any:
     """Run the command line and exit."""
     try:
         app(args=arguments, prog_name="lpm")
-    except (*jobs.EXPECTED, ImportError) as e:
+    except Exception as e:
         command = (arguments or sys.argv[1:])[:1]
         absent = extras.absence(e, prefer="train" if command in (["train"], ["stream"], ["perform"]) else None)
-        if absent is None and not isinstance(e, jobs.EXPECTED):
+        said = absent or jobs.answer(e)
+        if said is None:
             raise
-        err.print(f"lpm: {absent or e}", markup=False, highlight=False, style="red")
+        err.print(f"lpm: {said}", markup=False, highlight=False, style="red")
         unusable = absent is not None or isinstance(e, OtherPythonError) or command == ["check"]
         sys.exit(2 if unusable else 1)
     except KeyboardInterrupt:

@@ -39,6 +39,7 @@ from curation.engine.user_code import recorded
 from curation.engine.workflow import WorkflowError, resolve
 from curation.export.samples import ExportError
 from curation.extras import not_installed
+from curation.faults import fault_of
 from curation.forget.forget import ForgetError
 from curation.labels.formats import LabelError
 from curation.labels.identities import IdentityError
@@ -68,6 +69,18 @@ EXPECTED = (
     PublishError, RatesError, RecipeError, RunStoppedError, SearchError, StageSetupError, StoreError, UsageError,
     WorkflowError, weights.WeightsMismatch, weights.WeightsNotFound,
 )  # fmt: skip
+_AGAIN = {
+    "transient": "what it reads or writes cannot be reached; finished work is kept, run the same command again",
+    "machine": "that is for want of something on this machine; mend it and run the same command again",
+}
+
+
+def answer(e: Exception) -> str | None:
+    """Return what a user is told of an error, None where it is a fault of the program's."""
+    if isinstance(e, EXPECTED):
+        return str(e)
+    again = _AGAIN.get(fault_of(e)) if isinstance(e, OSError) else None
+    return None if again is None else f"{str(e).strip().partition(chr(10))[0].rstrip('.')}; {again}"
 
 
 def run(
