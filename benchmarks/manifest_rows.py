@@ -3,10 +3,11 @@
     python benchmarks/manifest_rows.py --rows N [--label now] [--json FILE] [--dataset DIR]
 
 The manifest is made as wide as packing leaves it (`made_manifest.py`), its shards are empty. Each part runs in a
-process of its own, all its threads counted: `open` makes the table of samples, `lookups` reads 10,000 rows at random
-from it, `where` opens a selection, `loader` makes a loader as a run does (fingerprints of data and order with it),
-`epoch` makes the order of one epoch of batches of 64 and draws from all over it. `peak_mib` is the most memory held,
-`start_mib` what imports hold, `held_bytes_row` what is held after the work, a row; `cpu_s` is without the start.
+process of its own, all its threads counted: `open` makes the table of samples, `where` that of a selection, `loader` a
+loader as a run does, with the fingerprints of data and order. With the loader, `lookups` reads 10,000 rows at random by
+their ids, and `epoch` makes the order of one epoch of batches of 64 and draws from all over it. `peak_mib` is the most
+memory held so far, `start_mib` what imports hold, `held_bytes_row` what is held after the work, a row; `cpu_s` is
+without the start.
 """
 
 from __future__ import annotations
@@ -77,20 +78,22 @@ def measured(name: str, root: Path, given: argparse.Namespace, file: Path) -> di
     return dict(json.loads(file.read_text()))
 
 
-def do(name: str, root: Path) -> dict[str, float]:
+def do(name: str, root: Path) -> dict[str, Any]:
     """Do one part and return what it took."""
-    prepare, work = PARTS[name]
-    ready = prepare(root)
     start, start_mib = _cpu_s(), _resident_mib()
-    kept = work(ready)
-    figures = {"cpu_s": round(_cpu_s() - start, 2)}
+    kept = PARTS[name](root)
+    figures: dict[str, Any] = {"cpu_s": round(_cpu_s() - start, 2)}
     gc.collect()
     pa.default_memory_pool().release_unused()
-    held = _resident_mib() - start_mib
-    rows = len(kept.shards) if isinstance(kept, Loader) else len(kept) if isinstance(kept, Shards) else 0
-    if rows:
-        figures |= {"rows": rows, "held_bytes_row": round(held * 2**20 / rows, 1)}
-    return figures | {"peak_mib": _peak_mib(), "start_mib": start_mib}
+    shards = kept.shards if isinstance(kept, Loader) else kept
+    held = (_resident_mib() - start_mib) * 2**20 / len(shards)
+    figures |= {"rows": len(shards), "held_bytes_row": round(held, 1), "peak_mib": _peak_mib(), "start_mib": start_mib}
+    for then, work in THEN.items():
+        if isinstance(kept, Loader):
+            start = _cpu_s()
+            work(kept)
+            figures[then] = {"cpu_s": round(_cpu_s() - start, 2), "peak_mib": _peak_mib()}
+    return figures
 
 
 def _cpu_s() -> float:
@@ -99,16 +102,13 @@ def _cpu_s() -> float:
 
 
 def _peak_mib() -> float:
-    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)
+    lines = Path("/proc/self/status").read_text().splitlines()  # getrusage would count the parent's before it started
+    return round(next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024, 1)
 
 
 def _resident_mib() -> float:
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return round(pages * resource.getpagesize() / 2**20, 1)
-
-
-def _nothing(root: Path) -> Path:
-    return root
 
 
 def _loader(root: Path) -> Loader:
@@ -118,7 +118,8 @@ def _loader(root: Path) -> Loader:
     return loader
 
 
-def _lookups(shards: Shards) -> None:
+def _lookups(loader: Loader) -> None:
+    shards = loader.shards
     at = np.random.default_rng(0).integers(0, len(shards), LOOKUPS)
     names = [shards.ids[int(i)] for i in at]
     assert all(shards[name].segment_id == name and shards[name].caption for name in names)
@@ -131,13 +132,13 @@ def _epoch(loader: Loader) -> None:
         assert len(order.batch(1, cursor)) == BATCH
 
 
-PARTS: dict[str, tuple[Callable[[Path], Any], Callable[[Any], Any]]] = {
-    "open": (_nothing, lambda root: Shards(root)),
-    "lookups": (lambda root: Shards(root), _lookups),
-    "where": (_nothing, lambda root: Shards(root, WHERE)),
-    "loader": (_nothing, _loader),
-    "epoch": (_loader, _epoch),
+PARTS: dict[str, Callable[[Path], Shards | Loader]] = {
+    "open": Shards,
+    "where": lambda root: Shards(root, WHERE),
+    "loader": _loader,
 }
+THEN = {"lookups": _lookups, "epoch": _epoch}
+"""What is done with the loader, in its process."""
 
 
 if __name__ == "__main__":
