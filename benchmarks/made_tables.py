@@ -29,11 +29,13 @@ def filled(table: Table, n: int, /, **given: Any) -> pa.Table:
     for c in table.columns:
         value = given.get(c.name)
         if value is None and c.nullable:
-            arrays.append(pa.array([None] * n, c.type))
+            arrays.append(pa.nulls(n, c.type))
         elif value is None:
-            arrays.append(pa.array([_nothing(c.type)] * n, c.type))
+            arrays.append(pa.repeat(pa.scalar(_nothing(c.type), c.type), n))
         elif isinstance(value, str | float | int):
-            arrays.append(pa.array([value] * n, c.type))
+            arrays.append(pa.repeat(pa.scalar(value, c.type), n))
+        elif isinstance(value, pa.Array):
+            arrays.append(value.cast(c.type))
         else:
             arrays.append(pa.array(value, c.type))
     return pa.Table.from_arrays(arrays, schema=table.schema)

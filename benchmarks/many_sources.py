@@ -5,17 +5,21 @@
 A dataset has 256 buckets by the first two digits of its sources' ids, and what goes over sources goes bucket by bucket.
 So the tables and commits of one bucket are written, as a run of `conversation` leaves them, with as many sources as a
 bucket has in a dataset of N (3906 of a million); a whole dataset costs 256 times that, in time and CPU. What does not
-go bucket by bucket is measured with all N: `list` expands a folder of N files and registers them.
+go bucket by bucket is measured with all N: `list` expands a folder of N files and registers them, `list-again` does so
+when all are registered, as every start of a run does, `inventory` reads the registry as a start does, and `open-media`
+looks up whether a source's file is still what was registered, for OPENED of them.
 
 Each operation runs in a process of its own: `cpu_ms` and `wall_ms` are those of one source, the start of Python and its
 imports taken off (`start_s`); `peak_mib` is the most memory held, and `start_mib` what is held before the operation.
 `plan` finds that a finished dataset has nothing to do. `compact` gathers all small files, `decide` applies another
-policy, `verify` looks at the tables alone.
+policy, `verify` looks at the tables alone. `grows` names the operations whose CPU of a source is more than 1.2 times
+that of the next smaller size.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import json
 import resource
@@ -24,22 +28,27 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import record
 import scale
 
+from curation.engine.fetch import MediaCache
 from curation.engine.register import expand, read_registry, register
-from curation.engine.run import Job, plan
+from curation.engine.run import Job, plan, registered
 from curation.engine.workflow import resolve
 from curation.storage.store import Store
 from workflows import catalog, cli
 
 BUCKETS = 256
+GROWS = 1.2
+OPENED = 100
+"""Sources whose files are opened: a worker does it for each, by and by."""
 FRAMES_A_SEGMENT = 100
 """Rows of speaker scores for a segment of four seconds, at 25 Hz."""
-IN_ALL = ("list",)
+IN_ALL = ("list", "list-again", "inventory", "open-media")
 """Operations on all sources; the others are on one bucket's."""
 
 
@@ -69,15 +78,38 @@ def main() -> None:
             where = root
             if name in IN_ALL:
                 where = scratch / "files"
-                where.mkdir()
-                for n in range(given.sources):
-                    (where / f"video-{n:07d}.mp4").write_text(str(n))
-            found[name] = measured(name, where, given.sources, given.sources if name in IN_ALL else in_bucket, scratch)
+                _make_files(where, given.sources)
+            found[name] = measured(
+                name,
+                where,
+                given.sources,
+                OPENED if name == "open-media" else given.sources if name in IN_ALL else in_bucket,
+                scratch,
+            )
             print(name, found[name], flush=True)
     former = json.loads(given.json.read_text()) if given.json and given.json.exists() else {}
     rows = former.get(given.label, {})
     rows[str(given.sources)] = rows.get(str(given.sources), {}) | found
-    record.write(given.json, former | record.today_here() | {given.label: rows})
+    label = {given.label: rows, f"{given.label} grows": grows({n: r for n, r in rows.items() if n.isdigit()})}
+    record.write(given.json, former | record.today_here() | label)
+
+
+def grows(sizes: dict[str, Any]) -> dict[str, dict[str, float]]:
+    """Return, by size, the operations whose CPU of a source is more than GROWS times that of the next smaller size."""
+    found: dict[str, dict[str, float]] = {}
+    for small, large in pairwise(sorted(sizes, key=int)):
+        both = sizes[small].keys() & sizes[large].keys() - {"in_bucket"}
+        ratios = {n: round(sizes[large][n]["cpu_ms"] / max(sizes[small][n]["cpu_ms"], 0.001), 2) for n in sorted(both)}
+        found[large] = {name: ratio for name, ratio in ratios.items() if ratio > GROWS}
+    return found
+
+
+def _make_files(folder: Path, n: int) -> None:
+    """Make a folder of so many files that differ, once."""
+    if not folder.exists():
+        folder.mkdir()
+        for i in range(n):
+            (folder / f"video-{i:07d}.mp4").write_text(str(i))
 
 
 def measured(name: str, where: Path, sources: int, went_over: int, scratch: Path) -> dict[str, float]:
@@ -109,17 +141,28 @@ def _cpu_s() -> float:
 
 
 def _peak_mib() -> float:
-    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)
+    lines = Path("/proc/self/status").read_text().splitlines()  # getrusage would count the parent's before it started
+    return round(next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024, 1)
 
 
 def _list(folder: Path) -> None:
     register(Store(str(folder.parent / "listed")), expand([str(folder)]))
 
 
+def _inventory(folder: Path) -> None:
+    assert registered(read_registry(Store(str(folder.parent / "listed"))))
+
+
 def _plan(root: Path) -> None:
     job = Job(str(root), resolve(catalog.workflow("conversation")), catalog.policy("default"))
     work = plan(job, read_registry(Store(str(root))))
     assert not work, f"{len(work)} sources have something to do"
+
+
+def _open_media(folder: Path) -> None:
+    cache, files = MediaCache(Store(str(folder.parent / "listed"))), sorted(folder.iterdir())
+    for n in range(0, len(files), len(files) // OPENED):
+        cache.local(str(files[n]), hashlib.sha256(str(n).encode()).hexdigest()[:16])
 
 
 def _command(*words: str) -> Callable[[Path], None]:
@@ -135,6 +178,9 @@ def _command(*words: str) -> Callable[[Path], None]:
 
 OPERATIONS: dict[str, Callable[[Path], None]] = {
     "list": _list,
+    "list-again": _list,
+    "inventory": _inventory,
+    "open-media": _open_media,
     "plan-small-files": _plan,
     "compact": _command("compact"),
     "plan": _plan,

@@ -37,11 +37,11 @@ from schemas.sample import Sample
 
 def chains_of(shards: Shards, clips: Mapping[str, tuple[Bucket, str]], gap_s: float) -> list[Chain]:
     """Join the clips of a dataset that fit a bucket."""
-    rows = (shards[i] for i in clips)
+    seen = (s for s in shards.sightings() if s.sample_id in clips)
     return join(
         (
-            Link(r.source_id, r.identity_id, clips[r.segment_id][0][1:], r.start_s, r.segment_id, r.n_frames)
-            for r in rows
+            Link(s.source_id, s.identity_id or "", clips[s.sample_id][0][1:], s.start_s, s.sample_id, s.n_frames)
+            for s in seen
         ),
         gap_s,
     )
@@ -195,9 +195,8 @@ class ChainLoader(Feed[Conditioned]):
         self.order = Order({i: ((frames, *chain.size), "") for i, chain in by_draw.items()}, data.batch, seed)
         met = max(chain.most_pieces(frames) for chain in long.values())
         timed = data.prompts == "timed"
-        parts = self._parts({p.sample_id: self.clips[p.sample_id] for chain in long.values() for p in chain.pieces})
         self.maker = ChainMaker(
-            Maker(self.shards, encoders, parts, data, seed, silence(encoders)), by_draw,
+            Maker(self.shards, encoders, self._parts(), data, seed, silence(encoders)), by_draw,
             data.prompt_latents if timed else block, met * (data.max_prompts if timed else 1),
         )  # fmt: skip
 

@@ -7,7 +7,7 @@ ranks or workers, as long as the global batch is the same. Data that changed in 
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Generic, Self, TypeVar
@@ -16,9 +16,11 @@ import torch
 
 from lpm_train.batch import Batch, Conditioned
 from lpm_train.codec import latent_frames, latent_size
+from lpm_train.columns import Coded
 from lpm_train.config import Data
-from lpm_train.make import Encoders, Maker, Parts, choose_bucket
-from lpm_train.order import Bucket, Draw, Order
+from lpm_train.cut import Cut
+from lpm_train.make import Encoders, Maker, Parts, cut
+from lpm_train.order import Draw, Order
 from lpm_train.precomputed import Precomputed
 from lpm_train.shards import Shards
 from lpm_train.storage import DataError
@@ -52,22 +54,19 @@ class Feed(Generic[S]):
         self._ahead: deque[tuple[tuple[int, int], list[Future[S]]]] = deque()
         self._next = (0, 0)
 
-    def _cut(self) -> dict[str, tuple[Bucket, str]]:
-        columns, out = [self.shards.column(n) for n in ("n_frames", "width", "height", "state")], {}
-        for sample_id, n_frames, width, height, state in zip(self.shards.ids, *columns, strict=True):
-            if (bucket := choose_bucket(n_frames, width, height, self.data.sizes)) is not None:
-                out[sample_id] = (bucket, state)
+    def _cut(self) -> Cut:
+        out = cut(self.shards, self.data.sizes)
         if not out:
             raise DataError(
                 f"all {len(self.shards)} samples are shorter than every bucket of {list(self.data.sizes)} "
-                f"(the longest has {max(columns[0])} frames): use shorter buckets"
+                f"(the longest has {self.shards.numbers('n_frames').max()} frames): use shorter buckets"
             )
         return out
 
-    def _parts(self, clips: Mapping[str, tuple[Bucket, str]]) -> Parts:
+    def _parts(self) -> Parts:
         if self.data.precomputed:
             timed = self.data.prompts == "timed"
-            return Precomputed(self.shards, self.data.precomputed, self.encoders, clips, timed)
+            return Precomputed(self.shards, self.data.precomputed, self.encoders, self.clips, timed)
         t = self.encoders.codec.stride[0]
         return Parts(self.shards, self.encoders, -(-self.data.hop_frames // t) * t)
 
@@ -147,17 +146,18 @@ class Loader(Feed[Batch]):
         """Open the dataset `data.root`. Raises as `Feed` does."""
         super().__init__(data, encoders, seed=seed, rank=rank, world_size=world_size)
         self.order = Order(self.clips, data.batch, seed, data.balance or None)
-        self.maker = Maker(self.shards, encoders, self._parts(self.clips), data, seed, silence(encoders))
+        self.maker = Maker(self.shards, encoders, self._parts(), data, seed, silence(encoders))
 
     @property
     def summary(self) -> dict[str, Any]:
         """Say what is loaded: samples by state, samples by bucket, and how many clips were too short."""
-        buckets, states = zip(*self.order.samples.values(), strict=True)
+        samples = self.order.samples
+        sizes = Coded(["x".join(map(str, size)) for size in samples.sizes], samples.size)
         return {
-            "samples": len(self.order.samples),
-            "too_short": len(self.shards) - len(self.order.samples),
-            "states": dict(sorted(Counter(states).items())),
-            "buckets": {"x".join(map(str, b)): n for b, n in sorted(Counter(buckets).items())},
+            "samples": len(samples),
+            "too_short": len(self.shards) - len(samples),
+            "states": samples.state.counts(),
+            "buckets": sizes.counts(),
         }
 
 

@@ -22,7 +22,9 @@ from lpm_train.audio import AudioEncoder, latent_steps
 from lpm_train.batch import KINDS, Batch, Conditions, sample_seed
 from lpm_train.clip import frame_states, latent_states, read_image, read_record, read_sound, read_video, to_unit
 from lpm_train.codec import Codec, encode_images, grey, latent_frames, latent_size, latent_span
+from lpm_train.columns import Coded, Ints, distinct, joined, narrow
 from lpm_train.config import Data
+from lpm_train.cut import Cut
 from lpm_train.order import Bucket, Draw
 from lpm_train.parts import provenance
 from lpm_train.picture import PictureEncoder, Unseen
@@ -32,6 +34,9 @@ from lpm_train.storage import DataError
 from lpm_train.text import TextEncoder
 from schemas.sample import FPS, ReferenceRef, Sample
 from schemas.time import PACKED_AUDIO_HZ
+
+_AT_ONCE = 1 << 20
+"""Samples whose shapes are looked at together."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +114,28 @@ def choose_bucket(n_frames: int, width: int, height: int, buckets: Sequence[Buck
         return round(abs(float(np.log(b[2] / b[1]) - np.log(width / height))), 6), -b[0], -b[1] * b[2]
 
     return min((b for b in buckets if b[0] <= n_frames), key=badness, default=None)
+
+
+def cut(shards: Shards, sizes: Sequence[Bucket]) -> Cut:
+    """Choose the size of each sample; those that are shorter than all sizes are left out, maybe all."""
+    columns, state = [shards.numbers(n) for n in ("n_frames", "width", "height")], shards.column("state")
+    known: dict[tuple[int, ...], int] = {}
+    chosen: dict[Bucket, int] = {}
+    pieces = list[Ints]()
+    for start in range(0, len(shards), _AT_ONCE):
+        shapes, which, _ = distinct([c[start : start + _AT_ONCE] for c in columns])
+        for shape in shapes:
+            if shape not in known:
+                bucket = choose_bucket(shape[0], shape[1], shape[2], sizes)
+                known[shape] = -1 if bucket is None else chosen.setdefault(bucket, len(chosen))
+        pieces.append(narrow(np.array([known[shape] for shape in shapes])[which]))
+    size = joined(pieces)
+    fits = size >= 0
+    if fits.all():
+        return Cut(shards.ids, None, list(chosen), size, state)
+    return Cut(
+        shards.ids, narrow(np.flatnonzero(fits)), list(chosen), size[fits], Coded(state.names, state.codes[fits])
+    )
 
 
 def window_starts(n_frames: int, frames: int, hop: int) -> range:

@@ -11,14 +11,17 @@ permutation, which is cached.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
+from typing import overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lpm_train.batch import sample_seed
+from lpm_train.columns import Ints, narrow
+from lpm_train.cut import Cut
 from lpm_train.storage import DataError
 
 Bucket = tuple[int, int, int]
@@ -36,21 +39,50 @@ class Draw:
     bucket: Bucket
 
 
-@lru_cache(maxsize=64)
-def _permutation(n: int, name: str, turn: int, seed: int) -> NDArray[np.int64]:
-    return np.random.default_rng(sample_seed(seed, "order", name, turn)).permutation(n)
+def _permutation(n: int, name: str, turn: int, seed: int) -> Ints:
+    return narrow(np.random.default_rng(sample_seed(seed, "order", name, turn)).permutation(n))
 
 
-@dataclass(frozen=True, eq=False)
+class Schedule(Sequence[tuple[Bucket, int]]):
+    """The batches of an epoch as (bucket, number of the batch in the bucket's stream); a few bytes each."""
+
+    def __init__(self, buckets: Sequence[Bucket], which: Ints, number: Ints) -> None:
+        """Keep of each batch which of the buckets it is of, and its number there."""
+        self._buckets, self._which, self._number = tuple(buckets), which, number
+
+    def __len__(self) -> int:
+        return len(self._which)
+
+    @overload
+    def __getitem__(self, at: int) -> tuple[Bucket, int]: ...
+    @overload
+    def __getitem__(self, at: slice) -> Schedule: ...
+    def __getitem__(self, at: int | slice) -> tuple[Bucket, int] | Schedule:
+        if isinstance(at, slice):
+            return Schedule(self._buckets, self._which[at], self._number[at])
+        return self._buckets[self._which[at]], int(self._number[at])
+
+
 class Order:
-    """The order of all batches. `balance` gives the share of each state, e.g. {"speak": 0.5, "listen": 0.5}."""
+    """The order of all batches."""
 
-    samples: Mapping[str, tuple[Bucket, str]]  # sample id -> (bucket, state)
-    global_batch: int
-    seed: int = 0
-    balance: Mapping[str, float] | None = None
+    def __init__(
+        self, samples: Mapping[str, tuple[Bucket, str]], global_batch: int, seed: int = 0,
+        balance: Mapping[str, float] | None = None,
+    ) -> None:  # fmt: skip
+        """Order samples.
 
-    def __post_init__(self) -> None:
+        Args:
+            samples: sample id -> (bucket, state).
+            global_batch: samples of a batch, over all ranks.
+            seed: of the permutations.
+            balance: share of each state, e.g. {"speak": 0.5, "listen": 0.5}; None: as they are.
+
+        Raises:
+            DataError: there is no sample, or a number makes no sense.
+        """
+        self.samples = samples if isinstance(samples, Cut) else Cut.of(samples)
+        self.global_batch, self.seed, self.balance = global_batch, seed, balance
         if self.global_batch < 1:
             raise DataError(f"global_batch is {self.global_batch}: it counts samples and must be at least 1")
         if not self.samples:
@@ -59,16 +91,34 @@ class Order:
             raise DataError(f"balance {dict(self.balance)}: shares must not be negative, and one must be positive")
 
     @cached_property
-    def buckets(self) -> dict[Bucket, dict[str, list[str]]]:
-        """Ids by bucket, and in it by state (by "" without a balance), all in fixed order."""
-        out: dict[Bucket, dict[str, list[str]]] = {}
-        for sample_id in sorted(self.samples):
-            bucket, state = self.samples[sample_id]
-            if self.balance is None or self.balance.get(state, 0) > 0:
-                out.setdefault(bucket, {}).setdefault("" if self.balance is None else state, []).append(sample_id)
+    def buckets(self) -> dict[Bucket, dict[str, Ints]]:
+        """Places of the samples by bucket, and in it by state (by "" without a balance), all in fixed order."""
+        out: dict[Bucket, dict[str, Ints]] = {}
+        samples, states = self.samples, self.samples.state
+        for size, bucket in sorted(enumerate(samples.sizes), key=lambda numbered: numbered[1]):
+            inside = samples.size == size
+            if self.balance is None:
+                groups = {"": inside}
+            else:
+                groups = {
+                    n: inside & (states.codes == i) for i, n in enumerate(states.names) if self.balance.get(n, 0) > 0
+                }
+            found = {name: narrow(np.flatnonzero(mask)) for name, mask in sorted(groups.items())}
+            if found := {name: places for name, places in found.items() if len(places)}:
+                out[bucket] = found
         if not out:
             raise DataError(f"no sample is in a state of the balance {dict(self.balance or {})}")
-        return {bucket: dict(sorted(groups.items())) for bucket, groups in sorted(out.items())}
+        return out
+
+    @cached_property
+    def _permuted(self) -> Callable[[int, str, int, int], Ints]:
+        """Permutations; kept are those of as many streams as there are, on this turn and the next."""
+        return lru_cache(2 * sum(map(len, self.buckets.values())))(_permutation)
+
+    @cached_property
+    def _scheduled(self) -> Callable[[int], Schedule]:
+        sizes = {bucket: sum(map(len, groups.values())) for bucket, groups in self.buckets.items()}
+        return lru_cache(3)(partial(_schedule, sizes, self.global_batch, self.seed))
 
     @cached_property
     def _deals(self) -> dict[Bucket, tuple[NDArray[np.int64], NDArray[np.int64]]]:
@@ -81,9 +131,9 @@ class Order:
             out[bucket] = deal, before
         return out
 
-    def schedule(self, epoch: int) -> tuple[tuple[Bucket, int], ...]:
+    def schedule(self, epoch: int) -> Schedule:
         """Return an epoch's batches as (bucket, number of the batch in the bucket's stream); may be empty."""
-        return _schedule(self, epoch)
+        return self._scheduled(epoch)
 
     def batch(self, epoch: int, cursor: int) -> tuple[Draw, ...]:
         """Return the `global_batch` draws of batch number `cursor` of an epoch; all are of one bucket."""
@@ -91,9 +141,10 @@ class Order:
         groups, (deal, before), draws = list(self.buckets[bucket].items()), self._deals[bucket], []
         for slot in range(number * self.global_batch, (number + 1) * self.global_batch):
             cycle, place = divmod(slot, len(deal))
-            name, ids = groups[group := int(deal[place])]
-            turn, at = divmod(int(cycle * before[-1, group] + before[place, group]), len(ids))
-            draws.append(Draw(ids[_permutation(len(ids), f"{bucket}/{name}", turn, self.seed)[at]], turn, bucket))
+            name, places = groups[group := int(deal[place])]
+            turn, at = divmod(int(cycle * before[-1, group] + before[place, group]), len(places))
+            drawn = places[self._permuted(len(places), f"{bucket}/{name}", turn, self.seed)[at]]
+            draws.append(Draw(self.samples.name(int(drawn)), turn, bucket))
         return tuple(draws)
 
     def normal(self, epoch: int, cursor: int) -> tuple[int, int]:
@@ -106,21 +157,22 @@ class Order:
     def fingerprint(self) -> str:
         """Hash of all that the meaning of (epoch, cursor) depends on, but the seed."""
         shares = sorted(self.balance.items()) if self.balance is not None else None
-        text = repr((sorted(self.samples.items()), self.global_batch, shares))
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        digest = hashlib.sha256(b"([")
+        for number, text in enumerate(self.samples.texts()):
+            digest.update((", " * bool(number) + text).encode())
+        digest.update(f"], {self.global_batch!r}, {shares!r})".encode())
+        return digest.hexdigest()[:16]
 
 
-@lru_cache(maxsize=8)
-def _schedule(order: Order, epoch: int) -> tuple[tuple[Bucket, int], ...]:
-    batches = []
-    for bucket, groups in order.buckets.items():
-        size = sum(map(len, groups.values()))
-        first, stop = (e * size // order.global_batch for e in (epoch, epoch + 1))
-        batches += [(bucket, j) for j in range(first, stop)]
-    mix = np.random.default_rng(sample_seed(order.seed, "schedule", epoch)).permutation(len(batches))
+def _schedule(sizes: Mapping[Bucket, int], global_batch: int, seed: int, epoch: int) -> Schedule:
+    spans = [(epoch * n // global_batch, (epoch + 1) * n // global_batch) for n in sizes.values()]
+    batches = narrow(np.repeat(np.arange(len(spans)), [stop - first for first, stop in spans]))
     # Batches of one bucket keep their order, so that its stream is read forwards; which bucket comes next is random.
-    turns = {bucket: iter([b for b in batches if b[0] == bucket]) for bucket in order.buckets}
-    return tuple(next(turns[batches[i][0]]) for i in mix)
+    which = batches[np.random.default_rng(sample_seed(seed, "schedule", epoch)).permutation(len(batches))]
+    number = np.zeros(len(which), np.int64)
+    for i, (first, stop) in enumerate(spans):
+        number[which == i] = np.arange(first, stop)
+    return Schedule(list(sizes), which, narrow(number))
 
 
 def spread(shares: Sequence[float], length: int) -> NDArray[np.int64]:

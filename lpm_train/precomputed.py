@@ -20,9 +20,12 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
+from lpm_train.columns import Coded, Ints, narrow
+from lpm_train.cut import Cut
 from lpm_train.make import Encoders, Parts
+from lpm_train.members import Members, MembersWriter
 from lpm_train.order import Bucket
-from lpm_train.shards import Members, Row, Shards, read_members
+from lpm_train.shards import Row, Shards, read_members
 from lpm_train.storage import DataError, Storage
 
 _MEMBERS = pa.list_(pa.struct([("name", pa.string()), ("offset", pa.int64()), ("size", pa.int64())]))
@@ -87,7 +90,7 @@ class Precomputed(Parts):
     """Parts of samples read from a precomputed set."""
 
     def __init__(
-        self, shards: Shards, name: str, encoders: Encoders, samples: Mapping[str, tuple[Bucket, str]],
+        self, shards: Shards, name: str, encoders: Encoders, samples: Cut,
         timed: bool = False,
     ) -> None:  # fmt: skip
         """Open a set and check that it is what these encoders would compute for these samples.
@@ -114,21 +117,37 @@ class Precomputed(Parts):
                 f"{self._folder} was computed by other encoders ({difference(meta, wanted)}): training on it would "
                 f"mix two latent spaces. Use the encoders it was made with, or {again} under another name"
             )
-        files = sorted({shards[i].shard for i in samples})
-        index = pa.concat_tables([read_index(storage, self._folder, shard) for shard in files])
-        held = held_by(index)
-        bad = [i for i, (bucket, _) in samples.items() if held.get(i) != (shards[i].digest, bucket)]
+        self._samples, self._members, self._at = samples, *self._checked(samples, again)
+
+    def _checked(self, samples: Cut, again: str) -> tuple[Members, Ints]:
+        """Hold every sample against the set; return where their parts lie, and which of these each sample's are."""
+        shards, places = self.shards, MembersWriter()
+        at, done, bad, example = np.zeros(len(samples), np.int64), 0, 0, ""
+        column = shards.column("shard")
+        for shard, mine in Coded(column.names, samples.of_all(column.codes)).groups():
+            index = read_index(shards.storage, self._folder, shard)
+            held = {i: (n, *found) for n, (i, found) in enumerate(held_by(index).items())}
+            taken = []
+            for k in mine.tolist():
+                row = shards.row(samples.place(k))
+                number, digest, bucket = held.get(row.segment_id, (-1, "", None))
+                if (digest, bucket) == (row.digest, wanted := samples[row.segment_id][0]):
+                    at[k], done = done, done + 1
+                    taken.append(number)
+                    continue
+                bad, example = bad + 1, example or f"{row.segment_id} (cut to {wanted}, stored {bucket})"
+            rows = index.take(pa.array(taken, pa.int64())).combine_chunks()
+            if taken:
+                places.add(rows["sample_id"].chunk(0), rows["members"].chunk(0))
         if bad:
-            example = f"{bad[0]} (cut to {samples[bad[0]][0]}, stored {held.get(bad[0], ('', None))[1]})"
             raise DataError(
-                f"{len(bad)} of {len(samples)} samples are not in {self._folder} as they are now, e.g. {example}: "
+                f"{bad} of {len(samples)} samples are not in {self._folder} as they are now, e.g. {example}: "
                 f"{again}; it continues where it stopped"
             )
-        self._members = Members(index["members"].combine_chunks())
-        self._at = {sample_id: i for i, sample_id in enumerate(index["sample_id"].to_pylist())}
+        return places.done(), narrow(at)
 
     def _load(self, row: Row, names: Sequence[str]) -> list[Tensor]:
-        places = self._members.of(self._at[row.segment_id], row.segment_id)
+        places = self._members.of(int(self._at[self._samples.find(row.segment_id)]))
         file = f"{self._folder}/{row.shard}"
         data = read_members(self.shards.storage, file, {n: places[f"{n}.npy"] for n in names})
         return [torch.from_numpy(np.load(io.BytesIO(data[n]), allow_pickle=False).astype(np.float32)) for n in names]

@@ -31,9 +31,8 @@ from lpm_train.make import Encoders
 from lpm_train.model import DiT
 from lpm_train.parallel import Ranks, ranks
 from lpm_train.presets import PRESETS
-from lpm_train.shards import Shards
+from lpm_train.shards import holds
 from lpm_train.stage import Weights, make_stage
-from lpm_train.storage import DataError
 from schemas import yaml12
 from schemas.use import near
 
@@ -186,11 +185,7 @@ def too_narrow(model: Model) -> str:
 def _split(data: Data, split: str) -> Data | None:
     """Narrow data to a split; None where it has no sample."""
     clause = f"({data.where or 'true'}) AND split = '{split}'"
-    try:
-        Shards(data.root, clause)
-    except DataError:
-        return None
-    return replace(data, where=clause)
+    return replace(data, where=clause) if holds(data.root, clause) else None
 
 
 class Shown(loop.Watching, Protocol):

@@ -2,28 +2,60 @@
 
 `manifest.parquet` gives every member of every sample by (shard, offset, size), so no tar is ever scanned, order is
 free, and a subset is a SQL clause. The fingerprint covers the selected rows and the sizes of their shards: a dataset
-that changed under a running experiment is noticed before a batch is made. Costs one Parquet read and one listing.
+that changed under a running experiment is noticed before a batch is made. Costs one pass over the columns of a `Row`,
+and a second one over all columns with a listing for the fingerprint; a sample takes about a hundred bytes of memory,
+and its caption lies in a temporary file.
 """
 
 from __future__ import annotations
 
 import hashlib
 import tarfile
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
-import duckdb
+import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
+import pyarrow.compute as pc
 
+from lpm_train.columns import Coded, Coding, Ints, Names, distinct, joined, narrow
+from lpm_train.manifest import Manifest, Positions
+from lpm_train.members import MembersWriter
+from lpm_train.row_hash import hash_rows
+from lpm_train.spilled import TextsWriter
 from lpm_train.storage import DataError, Storage
 from schemas.members import holders, pictures
-from schemas.tables.output import FORMER_KEY, MANIFEST, ManifestRow
 
 _GAP = 1 << 16  # members this close together are read in one request (bytes)
+_AT_ONCE = 1 << 20  # rows whose shapes are counted at a time
+
+Number = Literal["width", "height", "n_frames", "n_audio_samples"]
+Name = Literal["state", "shard"]
+_NUMBERS: tuple[Number, ...] = ("width", "height", "n_frames", "n_audio_samples")
+_NAMES: tuple[Name, ...] = ("state", "shard")
+
+
+class Shape(NamedTuple):
+    """What decides how a sample is cut, and how often it is drawn."""
+
+    n_frames: int
+    width: int
+    height: int
+    state: str
+
+
+class Sighting(NamedTuple):
+    """Who is seen in a sample, in which source and from when on (seconds of the source's clock)."""
+
+    sample_id: str
+    source_id: str
+    identity_id: str
+    start_s: float
+    n_frames: int
 
 
 @dataclass(frozen=True)
@@ -39,9 +71,11 @@ class Row:
     shard: str
     caption: str
     members: Mapping[str, tuple[int, int]]  # (offset, size) in the shard, by suffix after the key, e.g. `speak.flac`
-    source_id: str = ""
-    identity_id: str = ""
-    start_s: float = 0.0  # on the source's clock
+
+    @property
+    def shape(self) -> Shape:
+        """What decides how it is cut."""
+        return Shape(self.n_frames, self.width, self.height, self.state)
 
     @property
     def digest(self) -> str:
@@ -49,21 +83,6 @@ class Row:
         content = (self.segment_id, self.n_frames, self.width, self.height, self.state, self.caption)
         sizes = sorted((name, size) for name, (_, size) in self.members.items())
         return hashlib.sha256(repr((content, sizes)).encode()).hexdigest()[:16]
-
-
-class Members:
-    """Members of many samples, kept in Arrow: a million samples of ten members are too many Python objects."""
-
-    def __init__(self, lists: Any) -> None:
-        flat = lists.flatten()  # of a list array of (name, offset, size)
-        self._first, self._names = lists.offsets.to_numpy() - lists.offsets[0].as_py(), flat.field("name")
-        self._offset, self._size = (flat.field(n).to_numpy() for n in ("offset", "size"))
-
-    def of(self, i: int, sample_id: str) -> dict[str, tuple[int, int]]:
-        """Return (offset, size) by suffix for the sample of row `i`."""
-        a, b = int(self._first[i]), int(self._first[i + 1])
-        suffixes = (name[len(sample_id) + 1 :] for name in self._names.slice(a, b - a).to_pylist())
-        return dict(zip(suffixes, zip(self._offset[a:b].tolist(), self._size[a:b].tolist(), strict=True), strict=True))
 
 
 class Shards:
@@ -77,36 +96,84 @@ class Shards:
             where: SQL condition over the manifest's columns, e.g. "state = 'listen' AND duration_s >= 4".
 
         Raises:
-            DataError: there is no manifest, the clause is wrong, or it leaves nothing.
+            DataError: there is no manifest, the clause is wrong, or it leaves nothing; or the directory for temporary
+                files has no room for the captions.
         """
         self.storage = Storage(root)
-        try:
-            buffer = self.storage.read("manifest.parquet")
-        except FileNotFoundError as e:
-            raise DataError(f"no manifest.parquet under {root}: pack the dataset first, or name its directory") from e
-        table = select(_read(buffer), where)
-        self._columns = {n: tuple(table[n].to_pylist()) for n in Row.__dataclass_fields__ if n != "members"}
-        self._members, self._table_hash = Members(table["members"].combine_chunks()), _hash(table)
-        self.ids: tuple[str, ...] = self.column("segment_id")
-        self._at = {sample_id: i for i, sample_id in enumerate(self.ids)}
+        self._manifest = Manifest(self.storage, list(Row.__dataclass_fields__))
+        self._selected: Positions | None = None if where is None else self._manifest.matching(where)
+        ids, numbers = list[Any](), {n: list[Ints]() for n in _NUMBERS}
+        named, members, captions = {n: Coding() for n in _NAMES}, MembersWriter(), TextsWriter()
+        for piece in self._manifest.pieces(list(Row.__dataclass_fields__), self._selected):
+            columns: dict[str, Any] = {n: piece[n].combine_chunks() for n in piece.column_names}
+            ids.append(columns["segment_id"].cast(pa.large_string()))
+            for number in _NUMBERS:
+                numbers[number].append(narrow(columns[number].to_numpy()))
+            for name in _NAMES:
+                named[name].add(columns[name])
+            members.add(columns["segment_id"], columns["members"])
+            captions.add(columns["caption"])
+        self._numbers = {n: joined(pieces) for n, pieces in numbers.items()}
+        self._named = {n: coding.done() for n, coding in named.items()}
+        self._members, self._captions = members.done(), captions.done()
+        all_ids = pa.concat_arrays(ids)
+        ids.clear()
+        self._order = _order(all_ids)  # where each sample stands in the file, among the selected; None: as by id
+        self.ids = Names(all_ids if self._order is None else all_ids.take(pa.array(self._order)))
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def __getitem__(self, sample_id: str) -> Row:
-        i = self._at[sample_id]
-        plain: dict[str, Any] = {n: c[i] for n, c in self._columns.items()}
-        return Row(**plain, members=self._members.of(i, sample_id))
+        if (at := self.ids.find(sample_id)) < 0:
+            raise KeyError(sample_id)
+        return self.row(at)
 
     def __contains__(self, sample_id: object) -> bool:
-        return sample_id in self._at
+        return sample_id in self.ids
 
     def __iter__(self) -> Iterator[Row]:
-        return (self[i] for i in self.ids)
+        return map(self.row, range(len(self)))
 
-    def column(self, name: str) -> tuple[Any, ...]:
-        """Return one of the row fields for all samples, in the order of `ids`."""
-        return self._columns[name]
+    def row(self, at: int) -> Row:
+        """Return the sample at a place in the order of `ids`."""
+        stored = at if self._order is None else int(self._order[at])
+        numbers = {n: int(values[stored]) for n, values in self._numbers.items()}
+        names = {n: column[stored] for n, column in self._named.items()}
+        more = {"caption": self._captions[stored], "members": self._members.of(stored)}
+        return Row(self.ids[at], **names, **numbers, **more)  # type: ignore[arg-type]
+
+    def column(self, name: Name) -> Coded:
+        """Return a column of few values for all samples, in the order of `ids`."""
+        stored = self._named[name]
+        return stored if self._order is None else Coded(stored.names, stored.codes[self._order])
+
+    def numbers(self, name: Number) -> Ints:
+        """Return a column of whole numbers for all samples, in the order of `ids`."""
+        stored = self._numbers[name]
+        return stored if self._order is None else stored[self._order]
+
+    def shapes(self) -> Counter[Shape]:
+        """Count the samples of each shape."""
+        state, out = self.column("state"), Counter[Shape]()
+        columns = [self.numbers("n_frames"), self.numbers("width"), self.numbers("height"), state.codes]
+        for start in range(0, len(self), _AT_ONCE):
+            found, _, counts = distinct([c[start : start + _AT_ONCE] for c in columns])
+            for (n_frames, width, height, code), n in zip(found, counts.tolist(), strict=True):
+                out[Shape(n_frames, width, height, state.names[code])] += n
+        return out
+
+    def sightings(self) -> Iterator[Sighting]:
+        """Yield who is seen in each sample, where and when; read from the manifest each time.
+
+        Raises:
+            DataError: the manifest does not tell it.
+        """
+        names = ["segment_id", *Sighting._fields[1:]]
+        if missing := set(names) - set(self._manifest.schema.names):
+            raise DataError(f"the manifest lacks the columns {sorted(missing)}: pack the dataset again")
+        for piece in self._manifest.pieces(names, self._selected):
+            yield from map(Sighting, *(piece[n].to_pylist() for n in names))
 
     @cached_property
     def fingerprint(self) -> str:
@@ -115,10 +182,11 @@ class Shards:
         Raises:
             DataError: a shard is missing.
         """
-        sizes = self.storage.sizes(sorted({f"shards/{s}" for s in self.column("shard")}))
+        sizes = self.storage.sizes(sorted(f"shards/{name}" for name in self._named["shard"].names))
         if gone := [n for n, size in sizes.items() if size < 0]:
             raise DataError(f"{len(gone)} shard(s) of {self.storage.uri} are missing, e.g. {gone[0]}")
-        text = "\n".join([self._table_hash, *(f"{n} {size}" for n, size in sizes.items())])
+        rows = hash_rows(self._manifest, self._selected, self._order)
+        text = "\n".join([rows, *(f"{n} {size}" for n, size in sizes.items())])
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def read(self, row: Row, suffixes: Iterable[str]) -> dict[str, bytes]:
@@ -146,6 +214,15 @@ class Shards:
         return [found[n] for n in names]
 
 
+def holds(root: str | Path, where: str) -> bool:
+    """Tell whether a dataset has a sample for which a condition holds; False also of one that is not valid SQL."""
+    try:
+        Manifest(Storage(root), list(Row.__dataclass_fields__)).matching(where, most=1)
+    except DataError:
+        return False
+    return True
+
+
 def read_members(storage: Storage, file: str, places: Mapping[str, tuple[int, int]]) -> dict[str, bytes]:
     """Read named (offset, size) ranges of one file; afar, those within 64 KiB of each other in one request."""
     runs: list[list[tuple[int, int, str]]] = []
@@ -162,46 +239,8 @@ def read_members(storage: Storage, file: str, places: Mapping[str, tuple[int, in
     return out
 
 
-def _read(manifest: bytes) -> pa.Table:
-    """Return a manifest without its vectors, which may be most of it and which nothing here asks for."""
-    file = pq.ParquetFile(pa.BufferReader(manifest))
-    vectors = (ManifestRow.vector.name, ManifestRow.reference_vectors.name)
-    names = [name for name in file.schema_arrow.names if name not in vectors]
-    now = [ManifestRow.segment_id.name if name == FORMER_KEY else name for name in names]
-    return file.read(names).rename_columns(now)
-
-
-def select(table: pa.Table, where: str | None) -> pa.Table:
-    """Return the manifest rows for which a SQL condition holds, sorted by segment_id.
-
-    Raises:
-        DataError: the condition is not valid SQL over the manifest's columns, or holds for no row.
-    """
-    if missing := set(Row.__dataclass_fields__) - set(table.column_names):
-        raise DataError(f"the manifest lacks the columns {sorted(missing)}; it was not written by this project")
-    if not table.num_rows:
-        raise DataError("the manifest holds no sample: nothing was kept when the dataset was packed")
-    if where is not None:
-        with duckdb.connect(config={"enable_external_access": "false"}) as connection:
-            connection.execute("SET enable_progress_bar = false")
-            connection.register("manifest", table.append_column("_i", pa.array(range(table.num_rows))))
-            try:
-                hits = connection.sql(f"SELECT _i FROM manifest WHERE ({where})").fetchall()
-            except duckdb.Error as e:
-                columns = ", ".join(table.column_names)
-                raise DataError(f"--where {where!r} is not a valid condition: {e}\nThe columns are: {columns}") from e
-        if not hits:
-            raise DataError(f"--where {where!r} holds for none of the {table.num_rows} samples")
-        table = table.take(pa.array([h[0] for h in hits], pa.int64()))
-    return table.sort_by("segment_id")
-
-
-def _hash(table: pa.Table) -> str:
-    """Hash all values of the declared columns; chunking does not count."""
-    names: Sequence[str] = [c.name for c in MANIFEST.columns if c.name in table.column_names]
-    digest, sink = hashlib.sha256("\x1f".join(names).encode()), pa.BufferOutputStream()
-    plain = table.select(names).replace_schema_metadata(None).combine_chunks()
-    with pa.ipc.new_stream(sink, plain.schema) as writer:
-        writer.write_table(plain)
-    digest.update(sink.getvalue())
-    return digest.hexdigest()
+def _order(ids: pa.Array[Any]) -> Positions | None:
+    """Return the numbers of names in their sorted order; None where they are sorted, as packing leaves them."""
+    if len(ids) < 2 or pc.all(pc.less_equal(ids.slice(0, len(ids) - 1), ids.slice(1))).as_py():
+        return None
+    return np.asarray(pc.sort_indices(ids).to_numpy(), np.int64)

@@ -52,6 +52,8 @@ class Named:
     rights: dict[str, str] = field(default_factory=dict)
     rights_from: str | None = None
     session: str | None = None
+    listed: tuple[int, int] | None = None
+    """Size in bytes and time of change in ns, where a listing told them: asking again is a request a file."""
 
 
 def expand(inputs: Iterable[str], exclude: str | None = None, skipped: Counter[str] | None = None) -> list[Named]:
@@ -125,11 +127,11 @@ def _remote(uri: str) -> Iterator[Named]:
     except (OSError, pa.ArrowInvalid) as e:
         raise InputError(f"cannot list {uri}: {e}") from e
     scheme = uri.split("://", 1)[0]
-    files = [e.path for e in entries if e.type == pafs.FileType.File]
-    files = [f for f in files if Path(f).suffix.lower() in VIDEO_SUFFIXES]
+    files = {e.path: _size_and_change(e) for e in entries if e.type == pafs.FileType.File}
+    files = {f: found for f, found in files.items() if Path(f).suffix.lower() in VIDEO_SUFFIXES}
     if not files:
         raise InputError(f"no video under {uri}")
-    yield from (Named(f"{scheme}://{f}") for f in sorted(files))
+    yield from (Named(f"{scheme}://{f}", listed=files[f]) for f in sorted(files))
 
 
 def _list(path: Path) -> Iterator[Named]:
@@ -185,13 +187,13 @@ def register(store: Store, named: Iterable[Named]) -> pa.Table:
     known = {row.path: row for row in t.INPUTS.rows(read_registry(store))}
     gone = set(ForgottenRow.source_id.values(read_forgotten(store)))
     for n in named:
-        size, modified = stat(n.path)
+        size, modified = n.listed or stat(n.path)
         old = known.get(n.path)
-        if old is not None and (old.bytes, old.modified_ns) == (size, modified):
+        if old is not None and _same(n.path, (old.bytes, old.modified_ns), (size, modified)):
             source_id = old.source_id
         else:
             source_id = _sha256(n.path)[:16]
-            if stat(n.path) != (size, modified):
+            if not _same(n.path, stat(n.path), (size, modified)):
                 raise InputError(f"{n.path} is being written; run again when it is complete, or leave it out")
         if source_id in gone:
             known.pop(n.path, None)
@@ -241,7 +243,20 @@ def stat(path: str) -> tuple[int, int]:
     info = fs.get_file_info(name)
     if info.type != pafs.FileType.File:
         raise InputError(f"no such file: {path}")
-    return int(info.size), int(info.mtime_ns or 0)
+    return _size_and_change(info)
+
+
+def _size_and_change(info: pafs.FileInfo) -> tuple[int, int]:
+    return int(info.size or 0), int(info.mtime_ns or 0)
+
+
+def _same(path: str, one: tuple[int, int], other: tuple[int, int]) -> bool:
+    """Tell whether two sizes and times of change are of one state of a file.
+
+    Some object stores tell the time to the millisecond in a listing, and to the second when asked for the object.
+    """
+    unit = 1 if local_path(path) is not None else 10**9
+    return (one[0], one[1] // unit) == (other[0], other[1] // unit)
 
 
 def _sha256(path: str) -> str:

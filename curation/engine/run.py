@@ -242,15 +242,21 @@ def conclude(
 def plan(job: Job, inputs: pa.Table) -> list[SourceWork]:
     """Return the sources with something to do, most bytes first, so that no long one comes last and alone."""
     stepper = job.stepper()
-    first: dict[str, SourceWork] = {}
-    for row in t.INPUTS.rows(inputs):
-        first.setdefault(row.source_id, SourceWork(row.source_id, row.path, row.bytes))
+    first = registered(inputs)
     ended = account.ended(stepper)
     work = []
     for _, bucket in itertools.groupby(sorted(first.keys() - ended), lambda source_id: source_id[:2]):
         with stepper.store.recalling(listing=True):  # what is listed of a bucket need not outlast it
             work += [first[source_id] for source_id in bucket if next_stage(stepper, source_id) is not None]
     return sorted(work, key=lambda w: (-w.bytes, w.source_id))
+
+
+def registered(inputs: pa.Table) -> dict[str, SourceWork]:
+    """Return the sources of a registry by id; of equal files the first one."""
+    first: dict[str, SourceWork] = {}
+    for row in t.INPUTS.rows(inputs):
+        first.setdefault(row.source_id, SourceWork(row.source_id, row.path, row.bytes))
+    return first
 
 
 def _left(job: Job, work: list[SourceWork]) -> dict[str, str]:

@@ -10,6 +10,7 @@ import copy
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -53,9 +54,9 @@ class ResolvedStage:
         settings = self.settings.model_dump(exclude_unset=True)
         return _arrived, (self.code, self.name, self.use, settings, self.resources, self.python)
 
-    @property
+    @cached_property
     def cls(self) -> type[Stage]:
-        """The stage class."""
+        """The stage class; asked for tens of times a source."""
         return _import(self.name, self.use)
 
     def build(self) -> Stage:

@@ -39,7 +39,7 @@ def survey(named: Sequence[Named], sample: int = 200, seed: int = 0) -> Survey:
     Files are drawn with `seed`; the largest is always opened, since the longest source decides how well many machines
     help. Raises InputError for a file that is not there.
     """
-    sizes = [stat(n.path)[0] for n in named]
+    sizes = [(n.listed or stat(n.path))[0] for n in named]
     largest = max(range(len(named)), key=sizes.__getitem__)
     drawn = set(random.Random(seed).sample(range(len(named)), min(sample, len(named)))) | {largest}
     known = {k: duration_s(named[k].path, sizes[k]) for k in sorted(drawn)}

@@ -33,6 +33,11 @@ _FOOTERS = 1024
 """Compact files of which the parts are kept: those of a bucket, and of a few more; some 200 KB each at the most."""
 
 
+_OPENED = 12
+"""Compact files of which the whole footer is kept, some 10 MB each at the most: sources that follow one another lie in
+the same files, one a table, and to read a footer takes longer than to read a part."""
+
+
 @dataclass(frozen=True, slots=True)
 class Part:
     """A small file's rows inside a compact file."""
@@ -73,6 +78,7 @@ class Compacted:
     def __init__(self, fs: pafs.FileSystem, root: str) -> None:
         self._fs, self._root = fs, root
         self._footers: dict[str, dict[str, Part]] = {}
+        self._opened: dict[str, pq.FileMetaData] = {}
         self.recalled: Recalled | None = None
         """what its store holds in mind, while it does"""
 
@@ -127,7 +133,7 @@ class Compacted:
         """Yield the rows of each part as `read` does; a file is opened once for its parts that follow one another."""
         for file, mine in itertools.groupby(parts, lambda p: p.file):
             with self._fs.open_input_file(f"{self._root}/{file}") as f:
-                reader = pq.ParquetFile(f)
+                reader = self._reader(file, f)
                 held = set(reader.schema_arrow.names)
                 names = [c for c in (columns or schema.names) if c in held]
                 empty = pa.schema([schema.field(c) for c in names]).empty_table()
@@ -137,6 +143,14 @@ class Compacted:
                         yield rows.select(names).cast(empty.schema)
                     else:
                         yield empty
+
+    def _reader(self, file: str, source: pa.NativeFile) -> pq.ParquetFile:
+        """Return a reader of an open compact file; the name of one says its content, so its footer is read once."""
+        reader = pq.ParquetFile(source, metadata=self._opened.pop(file, None))
+        while len(self._opened) >= _OPENED:
+            del self._opened[next(iter(self._opened))]
+        self._opened[file] = reader.metadata  # last again: the one that was not asked for the longest goes first
+        return reader
 
 
 def live_parts(compacts: Iterable[tuple[Part, ...]], hidden: Iterable[str]) -> list[tuple[Part, ...]]:

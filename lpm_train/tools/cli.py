@@ -115,7 +115,7 @@ def doctor(
     data = replace(config.data, batch=batch, workers=workers, precomputed=precomputed or config.data.precomputed)
 
     encoders = make_encoders(data)
-    worth = judge(list(Shards(data.root, data.where or None)), config, encoders.codec.stride)
+    worth = judge(Shards(data.root, data.where or None).shapes(), config, encoders.codec.stride)
     print("\n".join(worth.lines()))
     found = examine(data, encoders, sheet=sheet, batches=batches, report=progress("samples"))
     print("\n".join(found.lines()))

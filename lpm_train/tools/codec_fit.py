@@ -17,7 +17,7 @@ from torch import Tensor
 from lpm_train.batch import sample_seed
 from lpm_train.clip import read_video, to_unit
 from lpm_train.extras.codec_tiny import TinyConfig, TinyVideoAE, train_codec
-from lpm_train.make import choose_bucket, generator, window_starts
+from lpm_train.make import cut, generator, window_starts
 from lpm_train.order import Bucket, Draw, Order
 from lpm_train.shards import Shards
 from lpm_train.storage import DataError
@@ -29,7 +29,7 @@ def _picture_clips(shards: Shards, bucket: Bucket, batch: int, seed: int = 0, wo
     Raises:
         DataError: every clip is shorter than the bucket.
     """
-    fits = {r.segment_id: (bucket, r.state) for r in shards if choose_bucket(r.n_frames, r.width, r.height, [bucket])}
+    fits = cut(shards, [bucket])
     if not fits:
         raise DataError(f"every clip is shorter than {bucket[0]} frames: use a shorter bucket")
     order, at = Order(fits, batch, seed), (0, 0)

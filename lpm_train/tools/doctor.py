@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import tarfile
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+import numpy as np
 
 from lpm_train.clip import read_image, read_record, read_sound, read_video
 from lpm_train.config import Data
@@ -24,6 +26,9 @@ from lpm_train.storage import DataError
 from lpm_train.tools.contact_sheet import write_contact_sheet
 from schemas.members import pictures
 from schemas.sample import FPS, SAMPLES_PER_FRAME
+
+_A = TypeVar("_A")
+_B = TypeVar("_B")
 
 
 @dataclass
@@ -109,29 +114,39 @@ def examine(
         DataError: the dataset cannot be opened, or nothing can be loaded from it.
     """
     shards, out = Shards(data.root, data.where or None), Report()
-    rows = list(shards)
-    out.samples, out.frames = len(rows), sum(r.n_frames for r in rows)
-    out.hours, out.states = out.frames / FPS / 3600, dict(sorted(Counter(r.state for r in rows).items()))
-    out.read_mb_s = _read_speed(shards, rows)
+    out.samples, out.frames = len(shards), int(shards.numbers("n_frames").sum(dtype=np.int64))
+    out.hours, out.states = out.frames / FPS / 3600, shards.column("state").counts()
+    out.read_mb_s = _read_speed(shards)
     start = time.perf_counter()
     with ThreadPoolExecutor(max(1, data.workers)) as pool:
-        checks = pool.map(lambda r: _check_sample(shards, r), rows)
-        for i, (row, (problem, refs, outside)) in enumerate(zip(rows, checks, strict=True)):
+        checks = _ahead(pool, lambda row: (row, _check_sample(shards, row)), shards, 4 * max(1, data.workers))
+        for i, (row, (problem, refs, outside)) in enumerate(checks):
             if problem is not None:
                 out.problems[row.segment_id] = problem
             out.without_references += not refs
             out.only_references_from_inside += bool(refs and not outside)
             if report is not None:
-                report(i + 1, len(rows))
+                report(i + 1, len(shards))
     out.decode_fps = out.frames / (time.perf_counter() - start)
     if not out.problems:
         out.loader = _load(data, encoders, sheet, batches)
     return out
 
 
-def _read_speed(shards: Shards, rows: list[Row]) -> float:
+def _ahead(pool: Executor, function: Callable[[_A], _B], items: Iterable[_A], most: int) -> Iterator[_B]:
+    """Map in threads, in order, with no more than so many results or calls waiting: items may be millions."""
+    waiting: deque[Future[_B]] = deque()
+    for item in items:
+        waiting.append(pool.submit(function, item))
+        if len(waiting) >= most:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
+
+
+def _read_speed(shards: Shards) -> float:
     start, size = time.perf_counter(), 0
-    for row in rows:
+    for row in shards:
         try:
             size += sum(map(len, shards.read(row, row.members).values()))
         except (DataError, OSError):

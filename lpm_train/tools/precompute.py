@@ -57,7 +57,8 @@ def precompute(
     """
     if dtype not in ("float16", "float32"):
         raise DataError(f"dtype {dtype!r}: use float16 or float32")
-    shards, wanted, folder = Shards(root), Shards(root, where), f"precomputed/{name}"
+    shards, folder = Shards(root), f"precomputed/{name}"
+    wanted = shards if where is None else Shards(root, where)
     shortest = min(b[0] for b in buckets)
     hop = whole_frames(encoders.codec, hop_frames or shortest) or encoders.codec.stride[0]
     storage, meta = shards.storage, meta_of(encoders, hop, dtype, timed)
@@ -68,9 +69,6 @@ def precompute(
         )
     storage.write(f"{folder}/meta.json", (json.dumps(meta, indent=1) + "\n").encode())
     counts = dict.fromkeys(("shards", "samples", "kept", "too_short", "bytes"), 0)
-    ids_of: dict[str, list[str]] = {}
-    for sample_id, shard in zip(shards.ids, shards.column("shard"), strict=True):
-        ids_of.setdefault(shard, []).append(sample_id)
     done, total = 0, len(wanted)
 
     def step(n: int) -> None:
@@ -79,9 +77,12 @@ def precompute(
             done += n
             report(done, total)
 
-    for shard in sorted(set(wanted.column("shard"))):
+    asked_for = wanted.column("shard").counts()
+    for shard, places in shards.column("shard").groups():
+        if shard not in asked_for:
+            continue
         held = held_by(read_index(storage, folder, shard))  # also of another selection: they stay
-        rows = [shards[i] for i in ids_of[shard] if i in wanted or i in held]
+        rows = [row for row in map(shards.row, places.tolist()) if row.segment_id in wanted or row.segment_id in held]
         cut = [(row, choose_bucket(row.n_frames, row.width, row.height, buckets)) for row in rows]
         items = [(row, bucket) for row, bucket in cut if bucket is not None]
         counts["too_short"] += len(cut) - len(items)

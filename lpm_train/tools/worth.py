@@ -16,7 +16,7 @@ from lpm_train.clip import cover
 from lpm_train.config import Config
 from lpm_train.make import choose_bucket
 from lpm_train.order import Bucket
-from lpm_train.shards import Row
+from lpm_train.shards import Row, Shape
 
 LEAST_KEPT = 0.9  # share of a clip's area
 
@@ -27,6 +27,15 @@ GOOD_PASSES, MOST_PASSES = 4, 16
 _LEAST_SHARE = 0.1  # of what is drawn: a state below that is hardly learnt
 
 _MOST_SIZES = 4  # that are proposed: each fills batches of its own
+
+
+Clips = Counter[Shape] | Sequence[Row]
+"""Clips by shape, since a great many have few shapes, or one by one."""
+
+
+def counted(clips: Clips) -> Counter[Shape]:
+    """Count clips by their shape."""
+    return clips if isinstance(clips, Counter) else Counter(r.shape for r in clips)
 
 
 @dataclass(frozen=True)
@@ -47,23 +56,25 @@ def kept(width: int, height: int, bucket: Bucket) -> tuple[float, float]:
     return bucket[1] * bucket[2] / (w * h), max(w / width, h / height)
 
 
-def fit(rows: Sequence[Row], sizes: Sequence[Bucket]) -> Fit:
+def fit(clips: Clips, sizes: Sequence[Bucket]) -> Fit:
     """Cut every clip to its size, on paper."""
-    found = [(r, choose_bucket(r.n_frames, r.width, r.height, sizes)) for r in rows]
-    cuts = [kept(r.width, r.height, b) for r, b in found if b is not None]
-    good = sum(area >= LEAST_KEPT and scale <= 1 for area, scale in cuts)
+    shapes = counted(clips)
+    found = [(s, choose_bucket(s.n_frames, s.width, s.height, sizes), n) for s, n in shapes.items()]
+    cuts = [(*kept(s.width, s.height, b), n) for s, b, n in found if b is not None]
+    used = sum(n for *_, n in cuts)
     return Fit(
-        fitting=good, cropped=sum(area < LEAST_KEPT for area, _ in cuts), enlarged=sum(s > 1 for _, s in cuts),
-        too_short=len(rows) - len(cuts), area=sum(a for a, _ in cuts) / max(1, len(cuts)),
-        largest=max((s for _, s in cuts), default=0.0),
+        fitting=sum(n for area, scale, n in cuts if area >= LEAST_KEPT and scale <= 1),
+        cropped=sum(n for area, _, n in cuts if area < LEAST_KEPT), enlarged=sum(n for _, s, n in cuts if s > 1),
+        too_short=shapes.total() - used, area=sum(a * n for a, _, n in cuts) / max(1, used),
+        largest=max((s for _, s, _ in cuts), default=0.0),
     )  # fmt: skip
 
 
-def propose(rows: Sequence[Row], frames: int, area: int, unit: tuple[int, int]) -> tuple[Bucket, ...]:
+def propose(clips: Clips, frames: int, area: int, unit: tuple[int, int]) -> tuple[Bucket, ...]:
     """Choose sizes from what was packed, those that most clips fit first.
 
     Args:
-        rows: the clips.
+        clips: what was packed.
         frames: of every size.
         area: pixels that a size may have at most, so that a step costs no more.
         unit: rows and columns of which sides are multiples.
@@ -71,7 +82,10 @@ def propose(rows: Sequence[Row], frames: int, area: int, unit: tuple[int, int]) 
     Returns:
         At most four sizes; clips that none of them fits are left out of account.
     """
-    counts = Counter((r.width, r.height) for r in rows if r.n_frames >= frames)
+    counts = Counter[tuple[int, int]]()
+    for s, n in counted(clips).items():
+        if s.n_frames >= frames:
+            counts[s.width, s.height] += n
     candidates: set[Bucket] = set()
     for width, height in counts:
         scale = min(1.0, (area / (width * height)) ** 0.5)
@@ -121,33 +135,35 @@ class Worth:
         return asdict(self)
 
 
-def judge(rows: Sequence[Row], config: Config, stride: tuple[int, int, int]) -> Worth:
+def judge(clips: Clips, config: Config, stride: tuple[int, int, int]) -> Worth:
     """Hold clips against a configuration.
 
     Args:
-        rows: the clips that would be trained on.
+        clips: those that would be trained on.
         config: of the run: sizes, batch, steps, balance, patch.
         stride: of its codec.
     """
     data, sizes = config.data, config.data.sizes
-    found, used = fit(rows, sizes), [r for r in rows if choose_bucket(r.n_frames, r.width, r.height, sizes)]
-    by_state = Counter(r.state for r in used)
+    shapes = counted(clips)
+    found = fit(shapes, sizes)
+    by_state, lengths = Counter[str](), Counter[str]()
+    for s, n in shapes.items():
+        if bucket := choose_bucket(s.n_frames, s.width, s.height, sizes):
+            by_state[s.state] += n
+            lengths[s.state] += n * (s.n_frames // bucket[0])
+    used = by_state.total()
     wanted = {s: n for s, n in data.balance.items() if n > 0} or {s: float(n) for s, n in by_state.items()}
     drawn = {s: n for s, n in wanted.items() if by_state[s]}
     shares = {s: drawn[s] / sum(drawn.values()) for s in STATES if s in drawn}
-    windows = {s: 0 for s in shares}
-    for r in used:
-        bucket = choose_bucket(r.n_frames, r.width, r.height, sizes)
-        if r.state in windows and bucket:
-            windows[r.state] += r.n_frames // bucket[0]
+    windows = {s: lengths[s] for s in shares}
     total, samples = sum(windows.values()), config.run.steps * data.batch
     advice, proposed = [], tuple[Bucket, ...]()
-    if bad := len(used) - found.fitting:
+    if bad := used - found.fitting:
         unit = (stride[1] * config.model.patch, stride[2] * config.model.patch)
-        proposed = propose(rows, data.frames, data.height * data.width, unit)
-        advice.append(_sizes_said(bad, len(used), found, proposed))
+        proposed = propose(shapes, data.frames, data.height * data.width, unit)
+        advice.append(_sizes_said(bad, used, found, proposed))
     if found.too_short:
-        frames = sorted(r.n_frames for r in rows)[len(rows) // 10]
+        frames = _tenth(shapes)
         advice.append(f"{found.too_short} clips are shorter than every size: nine of ten have {frames} frames and more")
     advice += [
         f"no clip is in the state {s} of data.balance" if s in data.balance else f"no clip shows the state {s}"
@@ -164,6 +180,16 @@ def judge(rows: Sequence[Row], config: Config, stride: tuple[int, int, int]) -> 
         found, proposed, total, samples / max(1, total), GOOD_PASSES * total // data.batch,
         MOST_PASSES * total // data.batch, shares, advice,
     )  # fmt: skip
+
+
+def _tenth(shapes: Counter[Shape]) -> int:
+    """Return the frames that nine of ten clips have at least."""
+    left = shapes.total() // 10
+    for shape, n in sorted(shapes.items()):
+        if left < n:
+            return shape.n_frames
+        left -= n
+    return 0
 
 
 def _sizes_said(bad: int, of: int, found: Fit, proposed: tuple[Bucket, ...]) -> str:

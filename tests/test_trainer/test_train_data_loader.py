@@ -18,7 +18,7 @@ from lpm_train.batch import Batch
 from lpm_train.config import ConfigError, Data
 from lpm_train.loader import Loader
 from lpm_train.make import choose_bucket, choose_references, window_starts
-from lpm_train.shards import Shards, select
+from lpm_train.shards import Shards
 from lpm_train.storage import DataError, Storage
 from lpm_train.tools.precompute import precompute
 from schemas.places import StoreError
@@ -107,7 +107,7 @@ def test_a_shard_that_does_not_match_its_manifest_is_an_error_that_names_the_sam
         next(source)
 
 
-def test_where_selects_and_a_wrong_clause_names_the_columns() -> None:
+def test_where_selects_and_a_wrong_clause_names_the_columns(tmp_path: Path) -> None:
     with loader(where="state = 'listen'") as source:
         assert source.summary["states"].keys() == {"listen"}
     with pytest.raises(DataError, match=r"columns are: .*duration_s"):
@@ -120,8 +120,9 @@ def test_where_selects_and_a_wrong_clause_names_the_columns() -> None:
         Shards(dataset(), "segment_id IN (SELECT content FROM read_text('/etc/hostname'))")
     with pytest.raises(DataError, match=r"no manifest\.parquet"):
         Shards(dataset() / "nowhere")
+    pq.write_table(pq.read_table(dataset() / "manifest.parquet", columns=["segment_id"]), tmp_path / "manifest.parquet")
     with pytest.raises(DataError, match="lacks the columns"):
-        select(pq.read_table(dataset() / "manifest.parquet", columns=["segment_id"]), None)
+        Shards(tmp_path)
 
 
 def test_shapes_masks_and_states_of_a_batch() -> None:

@@ -8,6 +8,7 @@ page `index.html` above them. Costs the generation of `watch.clips` clips every 
 from __future__ import annotations
 
 import hashlib
+import heapq
 import json
 import re
 from collections.abc import Mapping
@@ -61,11 +62,17 @@ def choose(samples: Mapping[str, tuple[Bucket, str]], n: int, seed: int) -> list
 
     Their windows and references are those of a clip's first draw in training.
     """
-    by_state: dict[str, list[str]] = {}
-    for sample_id in sorted(samples, key=lambda i: sample_seed("watch", seed, i)):
-        by_state.setdefault(samples[sample_id][1], []).append(sample_id)
-    turns = chain.from_iterable(zip_longest(*(by_state[s] for s in sorted(by_state, reverse=True))))
-    return [Draw(i, 0, samples[i][0]) for i in [i for i in turns if i is not None][:n]]
+    first: dict[
+        str, list[tuple[int, str]]
+    ] = {}  # of each state a heap of the n least hashes, negated: the largest first
+    for sample_id, (_, state) in samples.items():
+        hashed, heap = (-sample_seed("watch", seed, sample_id), sample_id), first.setdefault(state, [])
+        if len(heap) < n:
+            heapq.heappush(heap, hashed)
+        elif heap:
+            heapq.heappushpop(heap, hashed)
+    turns = chain.from_iterable(zip_longest(*(sorted(first[s], reverse=True) for s in sorted(first, reverse=True))))
+    return [Draw(i, 0, samples[i][0]) for _, i in [found for found in turns if found is not None][:n]]
 
 
 def name_of(sample_id: str) -> str:

@@ -11,8 +11,9 @@ from engine_case import GOOD, policy
 from toy import CALLS, WORKFLOW, filled, write_sources
 
 from curation import Dataset
+from curation.engine import register as module
 from curation.engine.engine_local import LocalEngine
-from curation.engine.register import InputError, expand
+from curation.engine.register import InputError, Named, expand
 from curation.engine.run import Job, run
 from curation.engine.workflow import resolve
 from curation.forget.forget import find, forget
@@ -69,6 +70,24 @@ def test_workflow_from_and_to_object_storage(bucket: str, tmp_path: Path) -> Non
     assert [p for p in verify(dataset, media=False) if p.check == "hashes"] == []
     proof = forget(Job(out, resolve(spec), policy()), find(dataset, ["b.mp4"]))
     assert not proof.traces and dataset.table(t.TRACKS).num_rows == 2
+
+
+def test_a_listing_tells_what_is_registered_already(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run again, no file is asked for by itself; one that changed is read again, and the others are not."""
+    client = boto3.client("s3", endpoint_url=os.environ["AWS_ENDPOINT_URL"])
+    for name in ("a", "b"):
+        client.put_object(Bucket=bucket, Key=f"videos/{name}.mp4", Body=name.encode())
+    store = Store(f"s3://{bucket}/dataset")
+    first = module.register(store, expand([f"s3://{bucket}/videos/"]))
+    assert module.register(store, [Named(n.path) for n in expand([f"s3://{bucket}/videos/"])]).equals(first)
+    asked: list[str] = []
+    real = module.stat
+    monkeypatch.setattr(module, "stat", lambda path: asked.append(path) or real(path))
+    assert module.register(store, expand([f"s3://{bucket}/videos/"])).equals(first) and asked == []
+    client.put_object(Bucket=bucket, Key="videos/b.mp4", Body=b"other bytes")
+    again = module.register(store, expand([f"s3://{bucket}/videos/"]))
+    assert asked == [f"s3://{bucket}/videos/b.mp4"]
+    assert again["source_id"][0] == first["source_id"][0] and again["source_id"][1] != first["source_id"][1]
 
 
 def test_nothing_under_a_prefix_is_refused(bucket: str) -> None:
