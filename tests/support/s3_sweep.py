@@ -29,6 +29,8 @@ from curation.verify import certify
 from workflows.commands.jobs import answer
 
 BUCKET = "lpm"
+CONTENTS: dict[str, bytes] = {}
+"""Of the sources, by name."""
 _RESULTS = ("tables", "commits", "clips", "manifest.parquet", "shards")
 
 
@@ -61,8 +63,8 @@ def decide(out: str) -> None:
 
 
 def forget_one(out: str) -> None:
-    """Forget a source by its name."""
-    forget(job(out), find(Dataset(out), ["b.mp4"]), packer=pack)
+    """Forget a source by its id, which stays known."""
+    forget(job(out), find(Dataset(out), [hashlib.sha256(CONTENTS["b"]).hexdigest()[:16]]), packer=pack)
 
 
 def nothing(out: str) -> None:
@@ -86,6 +88,7 @@ class S3Sweep:
         lease.TTL_S, lease.POLL_S = 6.0, 0.5  # a lease that nobody gave back is not waited for long
         with tempfile.TemporaryDirectory() as folder:
             for file in write_sources(Path(folder), a={**GOOD, "duration_s": 6.0}, b=GOOD).iterdir():
+                CONTENTS[file.stem] = file.read_bytes()
                 self._client.upload_file(str(file), BUCKET, f"videos/{file.name}")
         server.well()
         self._base = f"{operation.name}/base"

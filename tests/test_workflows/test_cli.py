@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import json
 from pathlib import Path
@@ -16,6 +17,9 @@ import yaml
 from command_line import lpm
 from engine_case import GOOD
 from toy import POLICY, WORKFLOW, write_sources
+
+from curation.storage.store import StoreError
+from workflows.commands import jobs
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +76,16 @@ def test_mistakes_get_one_sentence_and_a_failing_exit(
     assert result.returncode == 1
     assert words in result.stderr.replace("\n", " ") and "Traceback" not in result.stderr
     assert not (made["root"] / "x").exists()
+
+
+def test_what_cannot_be_reached_is_told_in_a_sentence_and_a_bug_is_not() -> None:
+    down = OSError("When reading 'seal.json': AWS Error UNKNOWN (HTTP status 503) during HeadObject operation")
+    assert "HeadObject operation; what it reads or writes cannot be reached" in str(jobs.answer(down))
+    assert "mend it and run the same command again" in str(
+        jobs.answer(OSError(errno.ENOSPC, "No space left on device"))
+    )
+    assert jobs.answer(StoreError("cannot open x")) == "cannot open x"
+    assert jobs.answer(TypeError("unexpected")) is None
 
 
 def test_query_formats_agree(made: dict[str, Path], tmp_path: Path) -> None:
