@@ -31,6 +31,7 @@ from command_line import ROOT, SUPPORT
 from engine_case import GOOD, snapshot
 from toy import write_sources
 
+from curation.cluster.last_words import SAID
 from curation.engine.engine_local import LocalEngine
 from curation.engine.register import expand
 from curation.engine.run import run
@@ -76,31 +77,41 @@ def killed(target: str, phase: tuple[str, int], folder: Path, out: Path, calls: 
         stage, times = phase
         while driver.poll() is None and calls.read_text().count(stage) < times:
             time.sleep(0.02)
-        everything.update(_below(driver.pid))
+        everything.update(p for p in _below(driver.pid) if SAID not in " ".join(_line(p)))
         hit = _strike(driver.pid, target)
         try:
             code: int | None = driver.wait(LONGEST_S)
         except subprocess.TimeoutExpired:
             code = None
-        for process in {*everything, *_below(driver.pid)}:
-            _kill(process.pid)
         _kill(driver.pid)
+        for process in everything:
+            if process.is_running():
+                _kill(process.pid)
         driver.wait()
+        time.sleep(0.5)  # last words come after
         said.seek(0)
         text = said.read()
     if code is None:
         return f"did not end in {LONGEST_S} s", text
     if code == -signal.SIGKILL and target == "command":
-        return "killed", text
+        return ("killed" if SAID in text else "ends in no sentence"), text
     if code == 0:
         return "went on" if hit else "late", text
-    return ("said why" if "stopped: " in text and "Traceback" not in text else "ends in no sentence"), text
+    told = "stopped: " in text or SAID in text
+    return ("said why" if told and "Traceback" not in text else "ends in no sentence"), text
 
 
 def _below(pid: int) -> list[psutil.Process]:
     try:
         return psutil.Process(pid).children(recursive=True)
     except psutil.NoSuchProcess:
+        return []
+
+
+def _line(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.Error:
         return []
 
 
@@ -155,11 +166,15 @@ def main() -> None:
                     print(wrong[-1], text[-1500:], said[-1500:], sep="\n", flush=True)
             found[target] = {name: tried[name] for name in ("tried", "same", "went_on", "late")}
             print(target, found[target], flush=True)
-    if given.json is not None:
-        there = json.loads(given.json.read_text(encoding="utf-8")) if given.json.exists() else {}
-        before = there.get("ray", {})
-        there["ray"] = before | record.today_here() | found | {"wrong": [*before.get("wrong", []), *wrong]}
-        record.write(given.json, there)
+            keep(given.json, found | {"wrong": wrong})
+
+
+def keep(file: Path | None, found: dict[str, Any]) -> None:
+    """Put what was found into the file, beside what it has of others."""
+    if file is not None:
+        there = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+        there["ray"] = there.get("ray", {}) | record.today_here() | found
+        record.write(file, there)
 
 
 if __name__ == "__main__":

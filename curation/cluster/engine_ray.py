@@ -19,6 +19,7 @@ import ray
 import ray.data
 
 from curation.cluster.lanes import Lane, misfit, pipeline_lanes
+from curation.cluster.last_words import last_words
 from curation.cluster.machines import ask_all
 from curation.cluster.ray_progress import Collector, Pump
 from curation.cluster.ray_resources import cluster_nodes, lack, lane_pools
@@ -63,12 +64,13 @@ class RayEngine:
 
     def run(self, job: Job, work: list[SourceWork], report: Callable[[StepResult], None]) -> None:
         """Bring every source through the pipeline."""
-        started = self._connect()
-        try:
-            self._run(job, work, report)
-        finally:
-            if started:
-                ray.shutdown()
+        with last_words():
+            started = self._connect()
+            try:
+                self._run(job, work, report)
+            finally:
+                if started:
+                    ray.shutdown()
 
     def _connect(self) -> bool:
         if ray.is_initialized():

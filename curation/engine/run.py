@@ -351,23 +351,23 @@ class _Log:
         self._lines: list[str] = []
         self._started = time.time()
         self._flushed = 0.0
-        facts: dict[str, Any] = {
+        self._warnings = list(job.warnings)
+        self._facts = {
             "run_id": run_id,
             "started": datetime.now(UTC).isoformat(timespec="microseconds"),
             "machine": {"platform": platform.platform(), "python": platform.python_version(), "cpus": os.cpu_count()},
             "pipeline": json.loads(describe(job.pipeline)),
             "policy": job.policy.model_dump(mode="json"),
             "policy_id": job.policy.policy_id,
-            "warnings": list(job.warnings),
+            "warnings": self._warnings,
             "commercial": job.licences is not None,
             "licences": job.licences,
         }
-        self._facts = facts
-        store.write_json(f"runs/{run_id}/run.json", facts)
+        store.write_json(f"runs/{run_id}/run.json", self._facts)
 
     def warn(self, said: str) -> None:
         """Record what is to be known of the run later on."""
-        self._facts["warnings"] = [*self._facts["warnings"], said]
+        self._warnings.append(said)
         self._store.write_json(f"runs/{self._run_id}/run.json", self._facts)
 
     def step(self, result: StepResult) -> None:
