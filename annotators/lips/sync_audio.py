@@ -16,6 +16,7 @@ from faster_whisper import WhisperModel
 
 from annotators.lips.lip_signals import SAMPLES_PER_FRAME
 from annotators.models import weights
+from annotators.models.remembered import Remembered
 from annotators.protocols_speech import FloatArray
 from schemas.time import AUDIO_HZ, GRID_HZ
 
@@ -27,6 +28,7 @@ _LOUD_QUANTILE, _LOUD_LEVEL, _SILENT_RMS = 0.95, 0.1, 1e-5
 _WHISPER_FRAMES = 3000  # the encoder's window of 30 s, in its own 10 ms steps
 _WHISPER_ROUND, _WHISPER_LEAST = 500, 1000  # a short piece is padded to 10 s, not to 30: a third of the cost, r = 0.99
 _WHISPER_STEPS = 2  # encoder steps (20 ms) a video frame
+_REMEMBERED = 4  # sounds: faces that are seen over the same stretch are compared with the same sound
 _CHUNK_FRAMES, _LEAD_FRAMES = 28 * GRID_HZ, GRID_HZ
 
 
@@ -90,6 +92,7 @@ class WhisperSyncAudio:
         """Find the encoder in the directory `path`, or through the weights resolver; it is loaded at its first use."""
         self._directory = path or weights.resolve(WHISPER_WEIGHT)
         self._model: WhisperModel | None = None
+        self._heard = Remembered[FloatArray](_REMEMBERED)
 
     def _loaded(self) -> WhisperModel:
         if self._model is None:
@@ -100,6 +103,9 @@ class WhisperSyncAudio:
 
     def __call__(self, audio: FloatArray) -> FloatArray:
         """Return features [N // 640, 1024]; sound is read in pieces of 28 s with a second of lead."""
+        return self._heard.get(audio, lambda: self._features(audio))
+
+    def _features(self, audio: FloatArray) -> FloatArray:
         frames = len(audio) // SAMPLES_PER_FRAME
         sound = levelled(audio)
         parts = [self._piece(sound, first, min(_CHUNK_FRAMES, frames - first)) for first in _firsts(frames)]

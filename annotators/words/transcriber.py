@@ -12,7 +12,6 @@ to be English, take base.
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Sequence
 from itertools import pairwise
@@ -23,6 +22,7 @@ import numpy as np
 from faster_whisper import WhisperModel
 
 from annotators.models import hub, weights
+from annotators.models.remembered import Remembered
 from annotators.models.weights_registry import WeightsNotFound
 from annotators.parts import Made
 from annotators.protocols_speech import (
@@ -44,6 +44,7 @@ _EARLIEST_CUT = 2 / 3  # of the longest piece
 # A runaway repetition otherwise fills the decoder's 448 tokens and costs more than all real text. Fast speech has
 # about 5 words a second, of up to 3 tokens in languages that Whisper's alphabet spells out.
 _TOKENS_AT_LEAST, _TOKENS_PER_S, _MAX_TOKENS = 16, 15, 400
+_REMEMBERED = 16  # encodings, of 3 MB for base: pieces of which the language was heard and the words not yet
 _REQUIRED_FILES = ("model.bin", "config.json", "tokenizer.json")
 
 
@@ -88,6 +89,7 @@ class WhisperTranscriber:
         for i, (piece, language) in enumerate(zip(pieces, languages, strict=True)):
             if i not in decoded:
                 decoded[i] = self._decode(audio, piece, language or likeliest, language)
+        self._model.forget()
         parts = tuple(part for i in range(len(pieces)) for part in decoded[i])
         return Transcript(parts, vote.language, vote.probability)
 
@@ -156,16 +158,19 @@ def whisper_made_of(name: str, model: str) -> Made:
 
 
 class _RememberingModel(WhisperModel):  # type: ignore[misc]
-    """Whisper that encodes the same sound once when it is asked twice in a row: for its language, then its words."""
+    """Whisper that encodes the same sound once when it is asked again: for its language, then for its words."""
 
-    _last: tuple[bytes, Any] = (b"", None)
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self._encoded = Remembered[Any](_REMEMBERED)
 
     def encode(self, features: Any) -> Any:
         """Return the encoder's output for log-mel features [mels, 3000]."""
-        key = hashlib.sha256(features.tobytes()).digest()
-        if key != self._last[0]:
-            self._last = (key, super().encode(features))
-        return self._last[1]
+        return self._encoded.get(features, lambda: super(_RememberingModel, self).encode(features))
+
+    def forget(self) -> None:
+        """Free what was remembered."""
+        self._encoded.clear()
 
 
 def speech_pieces(

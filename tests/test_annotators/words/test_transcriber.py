@@ -7,12 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from faster_whisper import WhisperModel
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from speech_media import cut, load_audio, need
 
 from annotators.models.weights import WeightsNotFound
-from annotators.protocols_speech import Segment, Transcriber
+from annotators.protocols_speech import Segment, Transcriber, Turn
 from annotators.words.spoken_languages import MIN_LANGUAGE, Vote, Window, vote_of
 from annotators.words.transcriber import MAX_PIECE_S, WhisperTranscriber, speech_pieces
 
@@ -59,6 +60,24 @@ def test_two_languages_in_one_file_are_told_apart(media: Path) -> None:
     early = {part.language for part in transcript.segments if part.end_s <= 8.0}
     late = {part.language for part in transcript.segments if part.start_s >= 8.0}
     assert (early, late) == ({"ru"}, {"en"})
+
+
+@pytest.mark.slow
+def test_no_sound_is_encoded_twice(media: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A piece is asked for its language, perhaps with others of its voice, and then for its words."""
+    need("whisper_base")
+    encoded: list[bytes] = []
+    encode = WhisperModel.encode
+
+    def counted(self: WhisperModel, features: np.ndarray) -> object:
+        encoded.append(features.tobytes())
+        return encode(self, features)
+
+    monkeypatch.setattr(WhisperModel, "encode", counted)
+    audio = load_audio(media / "interview_cuts.mp4")
+    segments = [Segment(0.16, 4.3), Segment(4.5, 5.4), Segment(5.6, 9.0)]
+    WhisperTranscriber("base").transcribe(audio, segments, [4.4, 5.5], [Turn(0.16, 9.0, "a")])
+    assert len(encoded) == len(set(encoded)) >= 4
 
 
 @pytest.mark.slow
