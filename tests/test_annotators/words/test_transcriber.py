@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from faster_whisper import WhisperModel
+from faster_whisper.feature_extractor import FeatureExtractor
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from speech_media import cut, load_audio, need
@@ -15,7 +16,7 @@ from speech_media import cut, load_audio, need
 from annotators.models.weights import WeightsNotFound
 from annotators.protocols_speech import Segment, Transcriber, Turn
 from annotators.words.spoken_languages import MIN_LANGUAGE, Vote, Window, vote_of
-from annotators.words.transcriber import MAX_PIECE_S, WhisperTranscriber, speech_pieces
+from annotators.words.transcriber import MAX_PIECE_S, WhisperTranscriber, in_window, speech_pieces
 
 CALL = "this is diane in new jersey and i'm sheila in texas originally from chicago"
 
@@ -113,6 +114,25 @@ def test_a_vote_names_a_language_only_when_it_is_sure(windows: list[tuple[float,
     vote = _vote(*windows)
     assert 0 <= vote.probability <= 1
     assert (vote.language is None) == (vote.probability < MIN_LANGUAGE)
+
+
+@pytest.mark.parametrize(("length", "window"), [(300, 1500), (1500, 1500), (1501, 2000), (2600, 3000), (3000, 3000)])
+def test_a_piece_has_the_shortest_window_that_holds_it_and_silence_after_it(length: int, window: int) -> None:
+    """Silence is what Whisper's features make of zeros after the piece."""
+    wave = np.random.default_rng(length).normal(0, 0.1, length * 160).astype(np.float32)
+    features = FeatureExtractor()
+    mel = features(wave, padding=0)[:, :length]
+    found = in_window(np.pad(mel, ((0, 0), (0, 3000 - length))))
+    assert found.shape == (80, window)
+    assert np.array_equal(found[:, :length], mel)
+    if length < window:
+        padded = features(np.pad(wave, (0, 480_000 - len(wave))), padding=0)[:, length + 2 : window]
+        assert found[:, length:] == pytest.approx(float(padded.max()), abs=1e-2)
+        assert float(padded.max()) == float(padded.min())
+
+
+def test_silence_is_padded_with_silence() -> None:
+    assert np.all(in_window(np.zeros((80, 3000), np.float32)) == -1.5)
 
 
 def test_no_speech_has_no_words(tiny: WhisperTranscriber) -> None:
