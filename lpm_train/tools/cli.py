@@ -20,7 +20,7 @@ from lpm_train.cli import Dataset, Preset, Settings, Where, command, told
 from lpm_train.cli import train as train
 
 Checkpoint = Annotated[Path, typer.Argument(help="a checkpoint directory, or a run's directory for its best one")]
-Device = Annotated[str, typer.Option(help="cpu or cuda")]
+Device = Annotated[str, typer.Option(help="cpu, cuda or cuda:N")]
 
 
 def parse_buckets(text: str) -> tuple[tuple[int, int, int], ...]:
@@ -176,10 +176,11 @@ def evaluate(
     batches: Annotated[int, typer.Option(help="held-out batches")] = 4,
     settings: Settings = None,
     out: Annotated[Path | None, typer.Option(help="also write the figures to this JSON")] = None,
+    device: Device = "cpu",
 ) -> int:
     """Print held-out loss by state, condition gaps, drift of long streams, identity, lip sync and mouths of faces.
 
-    Faces are looked at where the pipeline's face models are here; --set eval.faces=none leaves them out. Mouths are
+    --set stream.bf16=true looks at the model as it streams in half precision. Faces are looked at where the pipeline's face models are here; --set eval.faces=none leaves them out. Mouths are
     measured where the character speaks, is silent and listens, at the lengths of --set eval.lengths, beside the data's.
     """
     from lpm_train.checkpoint import find
@@ -189,7 +190,7 @@ def evaluate(
     from lpm_train.tools.faces import open_faces
     from lpm_train.tools.mouth import lines
 
-    trained, model = load_model(checkpoint)
+    trained, model = load_model(checkpoint, device)
     config = override(Evaluated(**vars(trained)), settings or [])
     reader, missing = open_faces(config.eval.faces)
     with closing(reader) if reader is not None else nullcontext():
@@ -234,11 +235,16 @@ def stream(
     text: Annotated[str, typer.Option(help="what the character does")] = "",
     seconds: Annotated[float | None, typer.Option(help="length; default: that of the longer sound")] = None,
     seed: int = 0,
+    settings: Settings = None,
+    device: Device = "cpu",
 ) -> int:
-    """Generate a video block by block, as a live stream would be, and report first-chunk latency and speed."""
-    from lpm_train.session import load_model
-    from lpm_train.tools.stream_files import stream_files
+    """Generate a video block by block, as a live stream would be, and report first-chunk latency and speed.
 
-    config, model = load_model(checkpoint)
+    On a GPU: --device cuda --set stream.bf16=true --set stream.compile=true --set stream.decode=beside.
+    """
+    from lpm_train.session import load_model
+    from lpm_train.tools.stream_files import about_use, stream_files
+
+    config, model = load_model(checkpoint, device, about_use(settings or []))
     print(stream_files(model, config, image, out, ref or [], speak, listen, words=text, seconds=seconds, seed=seed))
     return 0
