@@ -1,4 +1,4 @@
-"""The commands around training: `lpm train precompute | doctor | codec | eval | export`, and `lpm stream`.
+"""The commands around training: `lpm train precompute | doctor | codec | eval | budget | export`, and `lpm stream`.
 
 Thin edges like `lpm_train.cli`, whose `lpm train` they join when this module is imported. They write JSON where asked;
 exit code 1 also says that the data has problems.
@@ -205,6 +205,32 @@ def evaluate(
         print("\n".join(lines(found)))
     if out is not None:
         out.write_text(json.dumps(found.values | {"reasons": found.reasons}, indent=1) + "\n", encoding="utf-8")
+    return 0
+
+
+@command("budget")
+def budget(
+    preset: Preset = None,
+    settings: Settings = None,
+    fps: Annotated[list[float] | None, typer.Option(help="pictures a second; several are told apart")] = None,
+    efficiency: Annotated[float, typer.Option(min=0.01, max=1, help="share of the peak of operations reached")] = 0.5,
+    bandwidth: Annotated[float, typer.Option(min=0.01, max=1, help="share of the peak of bytes reached")] = 0.7,
+    out: Annotated[Path | None, typer.Option(help="also write the figures to this JSON")] = None,
+) -> int:
+    """Say what a streamed block costs, part by part, and what share of one H200 that is: counted, not measured.
+
+    --set stream.steps=4, stream.window=6, data.height=256 and the like ask for other streams.
+    """
+    from lpm_train.session import resolve
+    from lpm_train.tools.budget import lines, stream_budget
+
+    found = stream_budget(resolve(preset, "", settings=settings or []))
+    tables = [found.table(rate, efficiency, bandwidth) for rate in fps or [25.0]]
+    for table in tables:
+        print("\n".join(lines(table)))
+    print(f"cache: {found.cache_bytes / 1e9:.2f} GB, whatever the length")
+    if out is not None:
+        out.write_text(json.dumps(tables, indent=1) + "\n", encoding="utf-8")
     return 0
 
 
