@@ -1,4 +1,4 @@
-"""What a streamed block costs by part, and what share of one H200 that is, for the large presets: counted, no GPU needed.
+"""What a streamed block costs by part, and what share of one H200 that is, for the large presets, without a GPU.
 
     python benchmarks/budget.py [--efficiency 0.5] [--bandwidth 0.7] [--json FILE]
 

@@ -104,7 +104,7 @@ class Space(NamedTuple):
 
 
 class Held(NamedTuple):
-    """One layer's buffers of a cache of fixed size (`lpm_train.ring`): [B, N, (K + W + b) S, E], always the same memory.
+    """One layer's buffers of a cache of fixed size (`lpm_train.ring`), [B, N, (K + W + b) S, E]: always the same.
 
     In order of place: K references, W frames of the past in any order, the b frames of the block itself.
     """

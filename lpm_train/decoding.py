@@ -18,7 +18,8 @@ from torch import Tensor
 
 from lpm_train.codec import Codec, State
 
-Decoded = tuple[float, float, Tensor]  # when its block was begun, when its pictures were there, the pictures [n, 3, H, W]
+Decoded = tuple[float, float, Tensor]
+"""When a block was begun, when its pictures were there (`time.perf_counter`), and they, [n, 3, H, W]."""
 
 
 class Decoding:
@@ -37,7 +38,7 @@ class Decoding:
         self.state: State = None
         self._done: deque[Future[Decoded]] = deque()
         self._worker = ThreadPoolExecutor(1, "decode") if beside else None
-        self._stream: Any = torch.cuda.Stream(device) if beside and device.type == "cuda" else None
+        self._stream: Any = torch.cuda.Stream(device) if beside and device.type == "cuda" else None  # type: ignore[no-untyped-call]
 
     def put(self, latents_BFCHW: Tensor, begun_s: float) -> None:
         """Decode the next latents [1, F, C, H, W]; `begun_s`: when work on them began, on `time.perf_counter`."""
@@ -48,13 +49,16 @@ class Decoding:
             return
         ready: Any = None
         if self._stream is not None:
-            ready = torch.cuda.Event()
+            ready = torch.cuda.Event()  # type: ignore[no-untyped-call]
             ready.record(torch.cuda.current_stream(self.device))
             latents_BFCHW.record_stream(self._stream)
         self._done.append(self._worker.submit(self._decode, latents_BFCHW, begun_s, ready))
 
     def take(self, leave: int) -> list[Decoded]:
-        """Return what was decoded, in order, and wait for it; of the latest `leave` nothing. Raises what decoding did."""
+        """Wait for what is being decoded, but for the latest `leave` blocks, and return it in order.
+
+        Raises what decoding raised.
+        """
         out = []
         while len(self._done) > leave:
             begun_s, done_s, pictures = self._done.popleft().result()

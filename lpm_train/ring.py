@@ -54,7 +54,7 @@ class Ring:
                 k[:, :, : self.refs], v[:, :, : self.refs] = space.refs(kv.k), kv.v
             self.layers += (Held(k, v, plain, self.see_L),)
         tables = frame_rotation(0, self.kept + own, height, width, head, c.theta, weight.device, wide)
-        self._tables = [table.unflatten(0, (-1, S)) for table in tables]  # [W + b, S, E/2]: cos, sin
+        self._tables = [table.reshape(-1, S, table.shape[-1]) for table in tables]  # cos, sin [W + b, S, E/2]
         self.past_turn = [table[: self.kept].flatten(0, 1).clone() for table in self._tables]
         self.own_turn = [table[:own].flatten(0, 1).clone() for table in self._tables]
         self.space = Space(S, 0, c.ref_gap, *self.own_turn)
@@ -126,7 +126,7 @@ class StaticRollout:
 
     @torch.no_grad()
     def warm(self, cond: Conditions, start: int, draw: Draw) -> None:
-        """Compile and capture all that there is before the first block; what `block` is given later has these shapes."""
+        """Compile and capture before the first block, for whatever `block` is given later has these shapes."""
         self._take(cond, start, draw)
         self.cache.place()
         pool: Any = None
@@ -134,7 +134,7 @@ class StaticRollout:
             if self.cache.see_L.device.type != "cuda":
                 self._passes(full)
                 continue
-            side, here = torch.cuda.Stream(), torch.cuda.current_stream()
+            side, here = torch.cuda.Stream(), torch.cuda.current_stream()  # type: ignore[no-untyped-call]
             side.wait_stream(here)
             with torch.cuda.stream(side):  # compiles, and lets libraries choose and allocate before the capture
                 for _ in range(2):
@@ -176,7 +176,7 @@ class StaticRollout:
             self._given = _solid(given)
 
     def _passes(self, full: bool) -> Tensor:
-        """Denoise the block in `steps` passes, and pass it once more, clean, so that its keys are those of clean frames."""
+        """Denoise the block in `steps` passes, then pass it clean, so that its keys are those of clean frames."""
         noises, drive, beside = self._given
         layers = tuple(held._replace(see_L=None) for held in self.cache.layers) if full else self.cache.layers
         self.cache.turn()

@@ -56,7 +56,7 @@ def few_steps(
     velocity: Callable[[Tensor, Tensor], Tensor], draw: Draw, config: Stream, exit_step: int | None = None,
     graph: bool = False,
 ) -> Tensor:  # fmt: skip
-    """Denoise a block in the steps of `config`; `velocity` is a function of (x_BFCHW, t_BF), the rest as for `block`."""
+    """Denoise a block in the steps of `config`; `velocity` is a function of (x_BFCHW, t_BF), the rest as in `block`."""
     ts = flow.levels(config.steps, config.shift).tolist()
     x, last = draw("step0"), len(ts) - 1 if exit_step is None else exit_step
     for i, now in enumerate(ts[: last + 1]):

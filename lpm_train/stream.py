@@ -252,7 +252,7 @@ class StreamGenerator:
         return out
 
     def _given(self, speak: Tensor, listen: Tensor, on: list[Tensor]) -> tuple[Conditions, int]:
-        """Return the conditions around the block at hand, of features [1, T, A] and modes, and its first frame there."""
+        """Return conditions around the block at hand, of features [1, T, A] and modes, and its first frame there."""
         done, frames, more = self.rollout.cache.seen, on[0].shape[1], dict[str, Tensor]()
         if (first := self.cond.given_BFCHW) is not None and self.blank_CHW is not None:
             at = torch.arange(frames, device=self.device)[None] == self.lead - done  # where the stream begins
@@ -269,8 +269,8 @@ class StreamGenerator:
 
     def _warm(self, rollout: StaticRollout, frames: int) -> None:
         """Compile on silence that nobody hears: of the shapes that will come."""
-        steps, off = frames * self.config.model.audio_steps, torch.zeros(1, frames, dtype=torch.bool, device=self.device)
-        quiet = torch.zeros(1, steps, self.audio.width, device=self.device)
+        off = torch.zeros(1, frames, dtype=torch.bool, device=self.device)
+        quiet = torch.zeros(1, frames * self.config.model.audio_steps, self.audio.width, device=self.device)
         rollout.warm(*self._given(quiet, quiet, [off, off]), self._draw(0))
 
     def _block(self, frames: int) -> list[Tensor]:

@@ -70,7 +70,7 @@ def forced_mask(layout: Stream, frames: int, tokens: int, refs: int, device: tor
 def _at(x: Tensor, times: list[int], space: Space) -> Tensor:
     """Rotate tokens of frames at any times."""
     rows = torch.tensor(times, device=x.device) - space.first
-    cos, sin = (table.unflatten(0, (-1, space.tokens))[rows].flatten(0, 1) for table in (space.cos, space.sin))
+    cos, sin = (t.reshape(-1, space.tokens, t.shape[-1])[rows].flatten(0, 1) for t in (space.cos, space.sin))
     return rotate(x, (cos, sin))
 
 

@@ -107,11 +107,11 @@ def network(config: Config, height: int, width: int, texts: int, refs: int) -> d
     return {n: w * s.steps for n, w in one.items()} | {"cache pass": clean + kept, "conditions": inside}
 
 
-class _Moved(TorchDispatchMode):
+class _Moved(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Adds up the bytes that products read and write, each value as a bfloat16."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.bytes = 0.0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -204,13 +204,14 @@ def sound_work(config: Config, pictures: int) -> Work:
     """Count the sound's encoder for a block, both sides. Raises ConfigError for one that is not counted."""
     part = config.data.audio
     if part.choice == "logmel":
-        windows = 2 * pictures * config.model.audio_steps / 4  # 1536 samples at 48 kHz: a real FFT and 80 bands, on the CPU
+        # Windows of 1536 samples at 48 kHz: a real FFT and 80 bands; it runs on the CPU.
+        windows = 2 * pictures * config.model.audio_steps / 4
         return Work(windows * (2.5 * 1536 * math.log2(1536) + 2 * 769 * 80), windows * 4 * (1536 + 769))
     if part.choice != "wav2vec2":
         raise ConfigError(f"the work of data.audio={part.choice} is not counted: logmel and wav2vec2 are")
     import transformers
 
-    past_s, hop = (part.settings.get(n, default) for n, default in (("past_s", 2.0), ("hop_frames", 3)))
+    past_s, hop = (part.given.get(n, default) for n, default in (("past_s", 2.0), ("hop_frames", 3)))
     with torch.device("meta"):
         model = transformers.Wav2Vec2Model(transformers.Wav2Vec2Config()).eval()
     windows = 2 * math.ceil(pictures / hop)
@@ -234,7 +235,7 @@ def text_work(config: Config) -> tuple[int, Work]:
 
 
 def stream_budget(config: Config) -> Budget:
-    """Count a stream of a configuration with the parts that it names. Raises ConfigError for one that is not counted."""
+    """Count a stream of a configuration with the parts that it names. Raises ConfigError where one is not known."""
     codec = bare_codec(config)
     places, text = text_work(config)
     pictures = config.stream.block * codec.stride[0]
@@ -250,8 +251,11 @@ def lines(found: Mapping[str, Any]) -> list[str]:
                    f"  {row['bound']}")  # fmt: skip
     over = [f"{g} {found['shares'][g]:.0%} of {ALLOWED[g]:.0%}" for g in found["over"]]
     word = "fits" if found["fits"] else "does not fit"
-    out.append(f"in all {found['share']:.0%} of real time: it {word}, {found['fps_reached']:.1f} pictures/s; it must "
-               f"reach {found['needed_efficiency']:.0%} of the peak" + (f"; over: {', '.join(over)}" if over else ""))  # fmt: skip
+    out.append(
+        f"in all {found['share']:.0%} of real time: it {word}, {found['fps_reached']:.1f} pictures/s; "
+        f"to keep up it must reach {found['needed_efficiency']:.0%} of the peak"
+        + (f"; over: {', '.join(over)}" if over else "")
+    )
     return out
 
 

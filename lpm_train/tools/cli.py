@@ -180,7 +180,9 @@ def evaluate(
 ) -> int:
     """Print held-out loss by state, condition gaps, drift of long streams, identity, lip sync and mouths of faces.
 
-    --set stream.bf16=true looks at the model as it streams in half precision. Faces are looked at where the pipeline's face models are here; --set eval.faces=none leaves them out. Mouths are
+    --set stream.bf16=true looks at the model as it streams in half precision.
+
+    Faces are looked at where the pipeline's face models are here; --set eval.faces=none leaves them out. Mouths are
     measured where the character speaks, is silent and listens, at the lengths of --set eval.lengths, beside the data's.
     """
     from lpm_train.checkpoint import find

@@ -114,7 +114,9 @@ def test_flex_equals_sdpa_forward(layout: Stream, slots: int) -> None:
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="flex attention has a backward on CUDA only")
-@pytest.mark.parametrize("layout", [Stream(block=2, window=6), Stream(block=2, window=2), Stream(block=1, window=2, sink=1)])
+@pytest.mark.parametrize(
+    "layout", [Stream(block=2, window=6), Stream(block=2, window=2), Stream(block=1, window=2, sink=1)]
+)
 def test_flex_equals_sdpa_on_cuda(layout: Stream) -> None:
     space, results = Space.make(8, 16, 64, THETA, 3, 2, 6, device="cuda"), []
     g = torch.Generator("cuda").manual_seed(0)

@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from lpm_train.config import Config, ConfigError, Stream, override
 from lpm_train.presets import PRESETS
 from lpm_train.ring import StaticRollout
-from lpm_train.tools.budget import Budget, Work, attend, counted, lines, linear, network, stream_budget
+from lpm_train.tools.budget import Budget, Work, attend, counted, linear, lines, network, stream_budget
 from lpm_train.wan import make_model
 
 STREAM = Stream(block=2, window=4, sink=2, steps=3)

@@ -16,9 +16,9 @@ from lpm_train.config import ConfigError, override
 from lpm_train.session import load_model, make_encoders
 from lpm_train.storage import DataError
 from lpm_train.tools.media import Mp4Writer, write_mp4
+from lpm_train.tools.perform import F32, Character, Role, act, begin, check, perform
 from lpm_train.tools.provenance import model_fingerprint
 from lpm_train.tools.stream_files import about_use, stream_files
-from lpm_train.tools.perform import F32, Character, Role, act, begin, check, perform
 from schemas.sample import SAMPLES_PER_FRAME
 
 
