@@ -25,7 +25,10 @@ from lpm_train.rollout import Draw, few_steps
 
 
 class Ring:
-    """What a stream remembers, by layer; memory: 3 depth width tokens (references + 4/3 of the rest), see `Held`."""
+    """What a stream remembers, by layer (`attention.Held`).
+
+    Memory: depth * width * tokens of (2 references + 3 (sink + window + block)), from the first block on.
+    """
 
     def __init__(self, model: DiT, cond: Conditions, layout: Stream) -> None:
         """Make the buffers of a model on its device, with the references of `cond` in them; K may be 0."""

@@ -34,9 +34,9 @@ def model(settings: Config) -> DiT:
     return out.requires_grad_(False)
 
 
-def network(kind: str, layout: Stream) -> DiT:
+def network(kind: str, layout: Stream, depth: int = 2) -> DiT:
     settings = case.config(stream=layout)
-    return model(replace(settings, model=replace(settings.model, **(WAN if kind == "wan" else {}))))
+    return model(replace(settings, model=replace(settings.model, depth=depth, **(WAN if kind == "wan" else {}))))
 
 
 def conditions(frames: int, refs: int, kind: str) -> Batch:
@@ -66,14 +66,15 @@ def blocks(rollout: Rollout | StaticRollout, made: DiT, batch: Batch, layout: St
     for first in range(0, batch.cond.frames, layout.block):
         cond, start = near(batch.cond, first, first + layout.block, made)
         with torch.no_grad():
-            yield rollout.block(cond, start, draws(first, layout.block))
+            block = rollout.block(cond, start, draws(first, layout.block))
+        yield block
 
 
 @pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
 @pytest.mark.parametrize(("kind", "refs"), [("lpm", 2), ("lpm", 0), ("wan", 2)])
 def test_the_static_cache_equals_the_growing_one(kind: str, refs: int, layout: Stream) -> None:
-    """While the window fills, when it is full, and at seven times its length, under texts that change."""
-    made, batch = network(kind, layout), conditions(48, refs, kind)
+    """While the window fills, when it is full, and at many times its length, under texts that change."""
+    made, batch = network(kind, layout), conditions(36, refs, kind)
     reference, static = (R.begin(made, batch.cond, layout) for R in (Rollout, StaticRollout))
     pairs = zip(blocks(reference, made, batch, layout), blocks(static, made, batch, layout), strict=True)
     sizes = set()
@@ -84,10 +85,9 @@ def test_the_static_cache_equals_the_growing_one(kind: str, refs: int, layout: S
     assert len(sizes) == 1 and want.abs().mean() > 0.1
 
 
-@pytest.mark.parametrize("kind", ["lpm", "wan"])
-def test_a_pass_is_one_graph_while_the_cache_fills_and_one_when_it_is_full(kind: str) -> None:
-    layout = replace(LAYOUTS["sink"], compile=True)
-    made, batch = network(kind, layout), conditions(48, 2, kind)
+def test_a_pass_is_one_graph_while_the_cache_fills_and_one_when_it_is_full() -> None:
+    layout = LAYOUTS["sink"]
+    made, batch = network("wan", layout, depth=1), conditions(24, 2, "wan")
     seen: list[str] = []
 
     def count(graph: torch.fx.GraphModule, inputs: list[Tensor]) -> object:
@@ -95,9 +95,9 @@ def test_a_pass_is_one_graph_while_the_cache_fills_and_one_when_it_is_full(kind:
         return graph.forward
 
     torch._dynamo.reset()
-    rollout = StaticRollout.begin(made, batch.cond, replace(layout, compile=False))
+    rollout = StaticRollout.begin(made, batch.cond, layout)
     rollout._against = torch.compile(made.against, fullgraph=True, dynamic=False, backend=count)
-    plain = StaticRollout.begin(made, batch.cond, replace(layout, compile=False))
+    plain = StaticRollout.begin(made, batch.cond, layout)
     cond, start = near(batch.cond, 0, layout.block, made)
     rollout.warm(cond, start, draws(0, layout.block))
     assert len(seen) == 2
