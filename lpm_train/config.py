@@ -149,7 +149,7 @@ class Stream:
     shift: float = 3.0  # spacing of those steps
     resample: bool = True  # draw new noise between steps (as distilled) instead of following the path
     # How `StreamGenerator` computes it; what comes out is the same.
-    cache: Literal["static", "eager"] = "static"  # buffers of fixed size, or what grows to the window (the reference)
+    cache: Literal["eager", "static"] = "eager"  # what grows to the window (the reference), or buffers of fixed size
     compile: bool = False  # one compiled graph a pass, on CUDA one CUDA graph a block; static alone
     bf16: bool = False  # weights, activations and cache in bfloat16; levels, positions and latents stay float32
     decode: Literal["after", "beside"] = "after"  # pictures of a block: before the next one begins, or while it runs

@@ -268,7 +268,7 @@ def stream(
 ) -> int:
     """Generate a video block by block, as a live stream would be, and report first-chunk latency and speed.
 
-    On a GPU: --device cuda --set stream.bf16=true --set stream.compile=true --set stream.decode=beside.
+    On a GPU: --device cuda --set stream.cache=static --set stream.compile=true --set stream.bf16=true.
     """
     from lpm_train.session import load_model
     from lpm_train.tools.stream_files import about_use, stream_files

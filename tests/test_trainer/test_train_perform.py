@@ -128,7 +128,7 @@ def test_devices_and_settings_are_those_that_can_be_used(run: Path, tmp_path: Pa
             load_model(run, device)
     with pytest.raises(ConfigError, match="not what was trained"):
         about_use(["model.width=8"])
-    settings = ["stream.bf16=true", "stream.decode=beside", "stream.steps=2"]
+    settings = ["stream.bf16=true", "stream.cache=static", "stream.decode=beside", "stream.steps=2"]
     config, model = load_model(run, settings=about_use(settings))
     mark = model_fingerprint(model)
     assert "30 frames" in stream_files(model, config, face, out, seconds=1.2)

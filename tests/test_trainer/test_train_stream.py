@@ -24,7 +24,7 @@ from lpm_train.stream import StreamGenerator, Timing
 from lpm_train.text import HashedWords
 
 RATE = 16_000
-STREAM = Stream(block=2, window=4, sink=2, steps=2)
+STREAM = Stream(block=2, window=4, sink=2, steps=2, cache="static")
 CODEC, AUDIO, TEXT = PatchCodec((1, 2, 2)), LogMel(2, 6), HashedWords(5, 4)
 WINDOWED = WindowedAudio("hearer", case.Hearer(), None, past_s=0.1, hop_frames=3, ahead_s=0.02)
 both_kinds = pytest.mark.parametrize("audio", [AUDIO, WINDOWED], ids=["causal", "windowed"])
