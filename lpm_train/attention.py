@@ -103,8 +103,36 @@ class Space(NamedTuple):
         return self.video(x, 1 - x.shape[2] // self.tokens - self.ref_gap)
 
 
-def attend_block(q: Tensor, own: KV, past: KV | None, refs: KV | None, space: Space) -> Tensor:
+class Held(NamedTuple):
+    """One layer's buffers of a cache of fixed size (`lpm_train.ring`), [B, N, (K + W + b) S, E]: always the same.
+
+    In order of place: K references, W frames of the past in any order, the b frames of the block itself.
+    """
+
+    k: Tensor  # rotated keys
+    v: Tensor
+    plain: Tensor  # keys of past and block before rotation, [B, N, (W + b) S, E]
+    see_L: Tensor | None  # bool [1, 1, 1, (K + W + b) S]; False: nothing is remembered there yet; None: all is seen
+
+    def attend(self, q: Tensor, own: KV, space: Space) -> Tensor:
+        """Put the block's keys and values in place, and attend over all; `space` rotates the block's own tokens."""
+        own_L, refs = q.shape[2], self.k.shape[2] - self.plain.shape[2]
+        turn = space.cos, space.sin
+        q = rotate(q, turn)
+        self.k[:, :, -own_L:] = rotate(own.k, turn)
+        self.v[:, :, -own_L:] = own.v
+        self.plain[:, :, -own_L:] = own.k
+        if space.beside_N1E is None or not refs:
+            return sdpa(q, self.k, self.v, attn_mask=self.see_L)
+        see_L = None if self.see_L is None else self.see_L[..., refs:]
+        out = sdpa(q, self.k[:, :, refs:], self.v[:, :, refs:], attn_mask=see_L)
+        return out + sdpa(q, self.k[:, :, :refs], self.v[:, :, :refs]) * space.beside_N1E.to(q.dtype)
+
+
+def attend_block(q: Tensor, own: KV, past: KV | Held | None, refs: KV | None, space: Space) -> Tensor:
     """Attend over references, the visible past (re-indexed from time 0) and the block itself; [B, N, L, E]."""
+    if isinstance(past, Held):
+        return past.attend(q, own, space)
     start = 0 if past is None else past.k.shape[2] // space.tokens
     q, ks, vs = space.video(q, start), [space.video(own.k, start)], [own.v]
     if past is not None:

@@ -148,11 +148,18 @@ class Stream:
     steps: int = 4  # denoising steps of the student
     shift: float = 3.0  # spacing of those steps
     resample: bool = True  # draw new noise between steps (as distilled) instead of following the path
+    # How `StreamGenerator` computes it; what comes out is the same.
+    cache: Literal["eager", "static"] = "eager"  # what grows to the window (the reference), or buffers of fixed size
+    compile: bool = False  # one compiled graph a pass, on CUDA one CUDA graph a block; static alone
+    bf16: bool = False  # weights, activations and cache in bfloat16; levels, positions and latents stay float32
+    decode: Literal["after", "beside"] = "after"  # pictures of a block: before the next one begins, or while it runs
 
     def __post_init__(self) -> None:
         _positive(self, "block", "steps", "shift")
         if self.window < self.block or self.window % self.block or self.sink < 0 or self.sink % self.block:
             raise ConfigError(f"stream.window {self.window} and sink {self.sink} must be multiples of {self.block}")
+        if self.compile and self.cache != "static":
+            raise ConfigError("stream.compile needs shapes that stay the same: set stream.cache=static")
 
     def kept(self, frames: int) -> list[tuple[int, int]]:
         """Return the frame ranges that are visible once `frames` frames lie in the past."""

@@ -20,7 +20,7 @@ from torch.nn import functional as fn
 from torch.utils.checkpoint import checkpoint
 
 from lpm_train import attention
-from lpm_train.attention import KV, Cache, Space
+from lpm_train.attention import KV, Cache, Held, Space
 from lpm_train.batch import KINDS, Conditions
 from lpm_train.config import Model as ModelConfig
 from lpm_train.config import Stream
@@ -142,8 +142,8 @@ class Block(nn.Module):
         return r_BKSD, KV(*(x.reshape(B, K, self.heads, S, -1).transpose(1, 2).flatten(2, 3) for x in own))
 
     def forward(
-        self, video: Video | None, r_BKSD: Tensor | None, e_6D: Tensor, refs: KV | None, past: KV | None, space: Space,
-        forced: tuple[Attend, Stream] | None, keep: bool,
+        self, video: Video | None, r_BKSD: Tensor | None, e_6D: Tensor, refs: KV | None, past: KV | Held | None,
+        space: Space, forced: tuple[Attend, Stream] | None, keep: bool,
     ) -> tuple[Tensor | None, Tensor | None, KV | None, KV | None]:  # fmt: skip
         """Run one layer over references, video, or both; returns (video, references, their KV, the video's KV).
 
@@ -344,6 +344,36 @@ class DiT(nn.Module):
             return Cache(layout, space.tokens, tuple(ref_kvs), (None,) * len(ref_kvs))
         if layout is not None:
             tokens, e_BFD = tokens.chunk(2)[1], e_BFD.chunk(2)[1]
+        return Output(self._end(tokens, e_BFD, H, W), tuple(own_kvs) if cache is not None else ())
+
+    def _end(self, tokens: Tensor, e_BFD: Tensor, height: int, width: int) -> Tensor:
         shift, scale = self._modulate_end(e_BFD)[:, :, None].chunk(2, dim=-1)
         out = self.patch_out((_norm(tokens) * (1 + scale) + shift).to(self.patch_out.weight.dtype))
-        return Output(self._unfold(wide(out), H, W), tuple(own_kvs) if cache is not None else ())
+        return self._unfold(wide(out), height, width)
+
+    def driven(self, cond: Conditions, start: int, frames: int) -> tuple[Drive, Tensor | None]:
+        """Embed the conditions of frames [start, start + frames), once for all passes of a block."""
+        return self._drive(cond, start, frames), self._beside(cond, start, frames)
+
+    def against(
+        self, x: Tensor, t: Tensor, drive: Drive, beside: Tensor | None, layers: tuple[Held, ...], space: Space
+    ) -> Tensor:
+        """Run a block against buffers of fixed size, in which its keys and values are left: one graph, nothing grows.
+
+        Args:
+            x: latents [B, b, C, H, W].
+            t: noise level of each frame, [B, b].
+            drive: what `driven` made of the conditions.
+            beside: likewise.
+            layers: a `Held` for each layer.
+            space: rotates the block's own tokens.
+
+        Returns:
+            The velocity [B, b, C, H, W], float32 or wider.
+        """
+        tokens, e_BFD = self._fold(x, beside), self._time(t)
+        e_BF6D = wide(self.time_6D(fn.silu(e_BFD))).reshape(*t.shape, 6, -1)
+        for i, block in enumerate(self.blocks):
+            video = Video(tokens, e_BF6D, drive.sounds[i % 2], *drive[1:])
+            tokens = block(video, None, e_BF6D[0, 0], None, layers[i], space, None, False)[0]
+        return self._end(tokens, e_BFD, *x.shape[-2:])

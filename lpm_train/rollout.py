@@ -52,6 +52,25 @@ def near(cond: Conditions, start: int, stop: int, model: DiT) -> tuple[Condition
     return part.told(start - low, stop - low), start - low
 
 
+def few_steps(
+    velocity: Callable[[Tensor, Tensor], Tensor], draw: Draw, config: Stream, exit_step: int | None = None,
+    graph: bool = False,
+) -> Tensor:  # fmt: skip
+    """Denoise a block in the steps of `config`; `velocity` is a function of (x_BFCHW, t_BF), the rest as in `block`."""
+    ts = flow.levels(config.steps, config.shift).tolist()
+    x, last = draw("step0"), len(ts) - 1 if exit_step is None else exit_step
+    for i, now in enumerate(ts[: last + 1]):
+        with torch.set_grad_enabled(graph and i == last):
+            t = x.new_full(x.shape[:2], now)
+            v = velocity(x, t)
+            x0 = flow.to_x0(x, v, t)
+            if i < last:
+                then = ts[i + 1]
+                eps = draw(f"step{i + 1}") if config.resample else x0 + v
+                x = flow.add_noise(x0, eps, torch.full_like(t, then))
+    return x0
+
+
 @dataclass
 class Rollout:
     """Blocks from a causal model, each remembered for the next."""
@@ -79,18 +98,12 @@ class Rollout:
             exit_step: stop after this step; None: after the last.
             graph: keep the graph of that step.
         """
-        ts = flow.levels(self.config.steps, self.config.shift).tolist()
-        x = draw("step0")
-        last = len(ts) - 1 if exit_step is None else exit_step
-        for i, now in enumerate(ts[: last + 1]):
-            with torch.set_grad_enabled(graph and i == last):
-                t = x.new_full(x.shape[:2], now)
-                v = self.model(x, t, cond, cache=self.cache, start=start).v_BFCHW
-                x0 = flow.to_x0(x, v, t)
-                if i < last:
-                    then = ts[i + 1]
-                    eps = draw(f"step{i + 1}") if self.config.resample else x0 + v
-                    x = flow.add_noise(x0, eps, torch.full_like(t, then))
+
+        def velocity(x: Tensor, t: Tensor) -> Tensor:
+            v: Tensor = self.model(x, t, cond, cache=self.cache, start=start).v_BFCHW
+            return v
+
+        x0 = few_steps(velocity, draw, self.config, exit_step, graph)
         self.remember(x0.detach(), cond, start, draw)
         return x0
 

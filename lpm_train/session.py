@@ -14,6 +14,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Protocol, cast
 
+import torch
 import yaml
 
 from lpm_train import loop
@@ -270,9 +271,38 @@ def _weights(run: Path, config: Config) -> Weights:
     return weights
 
 
-def load_model(checkpoint: Path, device: str = "cpu") -> tuple[Config, DiT]:
-    """Load a checkpoint's averaged student, frozen; low-rank changes are put into the base's weights."""
+def usable(device: str) -> torch.device:
+    """Return a device that can be used here. Raises ConfigError where it is none, or is not there."""
+    try:
+        found = torch.device(device)
+    except RuntimeError as e:
+        raise ConfigError(f"--device {device!r}: there are cpu and cuda") from e
+    if found.type not in ("cpu", "cuda"):
+        raise ConfigError(f"--device {device!r}: there are cpu and cuda")
+    if found.type == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(f"--device {device}: no GPU can be used here; leave it out for the CPU")
+    if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
+        raise ConfigError(f"--device {device}: there are {torch.cuda.device_count()} GPUs here, cuda:0 the first")
+    return found
+
+
+def load_model(checkpoint: Path, device: str = "cpu", settings: Sequence[str] = ()) -> tuple[Config, DiT]:
+    """Load a checkpoint's averaged student, frozen; low-rank changes are put into the base's weights.
+
+    Args:
+        checkpoint: a checkpoint, or a run for its best one.
+        device: where the model goes: cpu, cuda or cuda:N.
+        settings: `section.field=value` that change how it is used, not what it is.
+
+    Raises:
+        ConfigError: the device is not there, or a setting is none of these.
+        CheckpointError: there is no such checkpoint.
+    """
+    place = usable(device)
     config, weights = load_weights(checkpoint)
+    config = override(config, settings)
     model = build(config, weights, {})
     merge(model)
-    return config, model.to(device).eval().requires_grad_(False)
+    if place.type == "cuda":
+        torch.set_float32_matmul_precision("high")  # as in training
+    return config, model.to(place).eval().requires_grad_(False)

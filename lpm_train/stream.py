@@ -4,11 +4,13 @@
 Each side is a waveform, or None while the character does not speak or hears nobody: speak, listen and idle switch at
 any moment. A block costs `stream.steps` passes and one more for the cache. The first block waits for its own sound, for
 the look-ahead of the model's audio windows, and for what the encoder hears at once (`StreamingAudio.needs`); `Timing`
-reports that delay, the computing time of each block, and the speed.
+reports that delay, the computing time of each block, and the speed. With `stream.decode=beside` a block is decoded
+while the next one is denoised (`lpm_train.decoding`), and its pictures come with the next block's, or with `rest`.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, runtime_checkable
@@ -20,10 +22,12 @@ from torch import Tensor
 from lpm_train import flow
 from lpm_train.audio import AudioEncoder, steps_per_latent
 from lpm_train.batch import Conditions
-from lpm_train.codec import Codec, grey
+from lpm_train.codec import Codec, grey, picture_frames
 from lpm_train.config import Config, ConfigError
+from lpm_train.decoding import Decoding
 from lpm_train.model import DiT
-from lpm_train.rollout import Rollout
+from lpm_train.ring import StaticRollout
+from lpm_train.rollout import Draw, Rollout
 from lpm_train.text import TextEncoder
 from schemas.sample import FPS
 
@@ -43,27 +47,35 @@ class StreamingAudio(AudioEncoder, Protocol):
 
 @dataclass
 class Timing:
-    """What a stream has cost so far."""
+    """What a stream has cost so far.
+
+    A block's latency is the time from its beginning to its pictures. What it takes of the machine is less where it is
+    decoded beside the next: the part of that time in which no block before it was under way.
+    """
 
     wait_s: float  # sound that the first block needs before it can begin
-    block_s: list[float] = field(default_factory=list)  # computing time of the latest blocks, decoding included
-    first_s: float = 0.0  # computing time of the first block
+    block_s: list[float] = field(default_factory=list)  # latency of the latest blocks, decoding included
+    taken_s: list[float] = field(default_factory=list)  # what they took of the machine
+    first_s: float = 0.0  # latency of the first block
     blocks: int = 0
     frames: int = 0  # pictures made
+    done_s: float = -math.inf  # when the latest block's pictures were there, on the clock of `add`
 
-    def add(self, seconds: float, frames: int) -> None:
-        """Count one block."""
-        self.first_s = seconds if self.blocks == 0 else self.first_s
+    def add(self, begun_s: float, done_s: float, frames: int) -> None:
+        """Count one block: when it was begun, when its pictures were there, and how many."""
+        self.first_s = done_s - begun_s if self.blocks == 0 else self.first_s
         self.blocks, self.frames = self.blocks + 1, self.frames + frames
-        self.block_s = [*self.block_s[-_RECENT + 1 :], seconds]
+        self.block_s = [*self.block_s[-_RECENT + 1 :], done_s - begun_s]
+        self.taken_s = [*self.taken_s[-_RECENT + 1 :], done_s - max(begun_s, self.done_s)]
+        self.done_s = done_s
 
     def report(self) -> dict[str, float]:
         """Sum up: seconds, pictures a second, and time of sound over time of computing.
 
         The first block is left out of the speeds where there are others: it warms up.
         """
-        times = np.array(self.block_s[1:] if len(self.block_s) > 1 else self.block_s or [np.nan])
-        fps, (p50, p99) = self.frames / max(1, self.blocks) / times.mean(), np.percentile(times, (50, 99))
+        latency, taken = (np.array(x[1:] if len(x) > 1 else x or [np.nan]) for x in (self.block_s, self.taken_s))
+        fps, (p50, p99) = self.frames / max(1, self.blocks) / taken.mean(), np.percentile(latency, (50, 99))
         out = {
             "first_chunk_s": self.wait_s + self.first_s, "first_compute_s": self.first_s, "wait_s": self.wait_s,
             "fps": fps, "real_time_factor": fps / FPS, "block_p50_s": p50, "block_p99_s": p99, "blocks": self.blocks,
@@ -115,7 +127,7 @@ class StreamGenerator:
         """Begin a stream.
 
         Args:
-            model: a causal student, on its device.
+            model: a causal student, on its device; with `stream.bf16` its weights become bfloat16.
             config: that of its checkpoint; `stream` may be changed.
             codec: decodes latents piece by piece.
             audio: makes features of sound; must have `push` and `needs`, as log-mel and windows of wav2vec2 have.
@@ -143,6 +155,8 @@ class StreamGenerator:
             )
         self.model, self.config, self.codec, self.text, self.seed = model.eval(), config, codec, text, seed
         self.device = torch.device(device or next(model.parameters()).device)
+        if config.stream.bf16:
+            model.to(torch.bfloat16)
         self.size: tuple[int, ...] = tuple(references.ref_BKCHW.shape[2:])
         # The first latent of some codecs covers one picture: its other steps lie before the stream.
         self.early = (codec.stride[0] - 1) * audio.steps_per_frame if codec.first_alone else 0
@@ -151,12 +165,17 @@ class StreamGenerator:
         self.cond = references.select([0]).to(self.device)
         self.pictures = self.size[1] * codec.stride[1], self.size[2] * codec.stride[2]
         self._say(words)
-        with torch.no_grad():
-            self.rollout = Rollout.begin(model, self.cond, config.stream)
         self.blank_CHW = None if self.cond.given_BFCHW is None else grey(codec, *self.pictures, str(self.device))
-        self.state: Any = None
         self.lead, self.after = c.frames_before, c.frames_after
         self.timing = Timing(wait_s=self.sound_s(1))
+        self.decoding = Decoding(codec, self.device, config.stream.decode == "beside", config.stream.bf16)
+        self.rollout: Rollout | StaticRollout
+        if config.stream.cache == "eager":
+            self.rollout = Rollout.begin(model, self.cond, config.stream)
+        else:
+            self.rollout = StaticRollout.begin(model, self.cond, config.stream)
+            if config.stream.compile:
+                self._warm(self.rollout, self.lead + config.stream.block + self.after)
 
     def sound_s(self, pictures: int) -> float:
         """Return the seconds of sound after which so many pictures are there: whole blocks, and what is heard ahead."""
@@ -184,7 +203,8 @@ class StreamGenerator:
                 samples hold there (the room's tone while nobody talks), which windows of later frames reach.
 
         Returns:
-            Pictures [n, 3, H', W'] in [-1, 1], n possibly 0.
+            Pictures [n, 3, H', W'] in [-1, 1], n possibly 0: those of all blocks that this sound completes; with
+            `stream.decode=beside` those of all but the latest block, which `rest` or the next block brings.
 
         Raises:
             ValueError: neither side says how long it is, or both say different.
@@ -206,35 +226,60 @@ class StreamGenerator:
             self._say(text)
         for sound, wave, mode in zip(self.sounds, (speak, listen), on, strict=True):
             sound.push(wave, samples, mode)
-        (_, H, W), (_, h, w), out = self.size, self.codec.stride, []
-        frames = self.lead + self.config.stream.block + self.after
+        out, frames = list[Tensor](), self.lead + self.config.stream.block + self.after
         while len(self.sounds[0].features_TA) >= frames * self.config.model.audio_steps:
-            out.append(self._block(frames))
-        return torch.cat(out) if out else torch.zeros(0, 3, H * h, W * w, device=self.device)
+            out += self._block(frames)
+        return self._joined(out)
 
-    def _block(self, frames: int) -> Tensor:
-        begun = time.perf_counter()
-        block, r, done = self.config.stream.block, self.config.model.audio_steps, self.rollout.cache.seen
-        speak, listen = (s.features_TA[: frames * r][None] for s in self.sounds)
-        on = [s.on_T[: frames * r].reshape(1, frames, r).float().mean(-1) >= 0.5 for s in self.sounds]
-        more: dict[str, Tensor] = {}
+    def rest(self) -> Tensor:
+        """Wait for the pictures of blocks that are still being decoded, [n, 3, H', W']; where none is, n is 0."""
+        return self._joined(self._counted(0))
+
+    @property
+    def complete(self) -> int:
+        """Pictures of all blocks so far, those of `rest` among them."""
+        return picture_frames(self.codec, self.rollout.cache.seen)
+
+    def _joined(self, parts: list[Tensor]) -> Tensor:
+        return torch.cat(parts) if parts else torch.zeros(0, 3, *self.pictures, device=self.device)
+
+    def _counted(self, leave: int) -> list[Tensor]:
+        """Take decoded blocks, but for the latest `leave`, and count what they cost."""
+        out = []
+        for begun_s, done_s, pictures in self.decoding.take(leave):
+            self.timing.add(begun_s, done_s, len(pictures))
+            out.append(pictures)
+        return out
+
+    def _given(self, speak: Tensor, listen: Tensor, on: list[Tensor]) -> tuple[Conditions, int]:
+        """Return conditions around the block at hand, of features [1, T, A] and modes, and its first frame there."""
+        done, frames, more = self.rollout.cache.seen, on[0].shape[1], dict[str, Tensor]()
         if (first := self.cond.given_BFCHW) is not None and self.blank_CHW is not None:
             at = torch.arange(frames, device=self.device)[None] == self.lead - done  # where the stream begins
             given = torch.where(at[..., None, None, None], first[:, :1], self.blank_CHW.to(first))
             more = {"given_BFCHW": given, "given_on_BF": at}
         cond = replace(self.cond, speak_BTA=speak, listen_BTA=listen, speak_on_BF=on[0], listen_on_BF=on[1], **more)
-        like = torch.empty(0, device=self.device)
-
-        def draw(purpose: str) -> Tensor:
-            return flow.noise(["stream"], (block, *self.size), like, "stream", self.seed, done, purpose)
-
         # What lies before the stream is null, as before a clip in training, until the window has moved past it.
         skip = max(0, self.lead - done)
-        latents = self.rollout.block(cond.window(skip, frames), self.lead - skip, draw)
-        pictures, self.state = self.codec.decode(latents, self.state)
+        return cond.window(skip, frames), self.lead - skip
+
+    def _draw(self, done: int) -> Draw:
+        like, shape = torch.empty(0, device=self.device), (self.config.stream.block, *self.size)
+        return lambda purpose: flow.noise(["stream"], shape, like, "stream", self.seed, done, purpose)
+
+    def _warm(self, rollout: StaticRollout, frames: int) -> None:
+        """Compile on silence that nobody hears: of the shapes that will come."""
+        off = torch.zeros(1, frames, dtype=torch.bool, device=self.device)
+        quiet = torch.zeros(1, frames * self.config.model.audio_steps, self.audio.width, device=self.device)
+        rollout.warm(*self._given(quiet, quiet, [off, off]), self._draw(0))
+
+    def _block(self, frames: int) -> list[Tensor]:
+        begun_s = time.perf_counter()
+        block, r, done = self.config.stream.block, self.config.model.audio_steps, self.rollout.cache.seen
+        speak, listen = (s.features_TA[: frames * r][None] for s in self.sounds)
+        on = [s.on_T[: frames * r].reshape(1, frames, r).float().mean(-1) >= 0.5 for s in self.sounds]
+        latents = self.rollout.block(*self._given(speak, listen, on), self._draw(done))
+        self.decoding.put(latents, begun_s)
         for sound in self.sounds:
             sound.drop(block * r)
-        if self.device.type == "cuda":
-            torch.cuda.synchronize()
-        self.timing.add(time.perf_counter() - begun, pictures.shape[1])
-        return pictures[0]
+        return self._counted(int(self.decoding.beside))

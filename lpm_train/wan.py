@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as fn
 
-from lpm_train.attention import KV, Space
+from lpm_train.attention import KV, Held, Space
 from lpm_train.batch import Conditions
 from lpm_train.config import Model as ModelConfig
 from lpm_train.model import Block, CrossAttention, DiT, HeadNorm, Video, wide
@@ -71,8 +71,8 @@ class WanBlock(Block):
         return self.text.both(self.norm_text(x_BLD).to(x_BLD.dtype), video.text_RLD, video.told_N, video.picture_BID)
 
     def forward(
-        self, video: Video | None, r_BKSD: Tensor | None, e_6D: Tensor, refs: KV | None, past: KV | None, space: Space,
-        *rest: Any,
+        self, video: Video | None, r_BKSD: Tensor | None, e_6D: Tensor, refs: KV | None, past: KV | Held | None,
+        space: Space, *rest: Any,
     ) -> tuple[Tensor | None, Tensor | None, KV | None, KV | None]:  # fmt: skip
         """Do as the parent, with references beside the rest."""
         space = space._replace(beside_N1E=self.ref_gain_D.reshape(self.heads, 1, -1))

@@ -1,4 +1,4 @@
-"""The commands around training: `lpm train precompute | doctor | codec | eval | export`, and `lpm stream`.
+"""The commands around training: `lpm train precompute | doctor | codec | eval | budget | export`, and `lpm stream`.
 
 Thin edges like `lpm_train.cli`, whose `lpm train` they join when this module is imported. They write JSON where asked;
 exit code 1 also says that the data has problems.
@@ -20,7 +20,7 @@ from lpm_train.cli import Dataset, Preset, Settings, Where, command, told
 from lpm_train.cli import train as train
 
 Checkpoint = Annotated[Path, typer.Argument(help="a checkpoint directory, or a run's directory for its best one")]
-Device = Annotated[str, typer.Option(help="cpu or cuda")]
+Device = Annotated[str, typer.Option(help="cpu, cuda or cuda:N")]
 
 
 def parse_buckets(text: str) -> tuple[tuple[int, int, int], ...]:
@@ -176,8 +176,11 @@ def evaluate(
     batches: Annotated[int, typer.Option(help="held-out batches")] = 4,
     settings: Settings = None,
     out: Annotated[Path | None, typer.Option(help="also write the figures to this JSON")] = None,
+    device: Device = "cpu",
 ) -> int:
     """Print held-out loss by state, condition gaps, drift of long streams, identity, lip sync and mouths of faces.
+
+    --set stream.bf16=true looks at the model as it streams in half precision.
 
     Faces are looked at where the pipeline's face models are here; --set eval.faces=none leaves them out. Mouths are
     measured where the character speaks, is silent and listens, at the lengths of --set eval.lengths, beside the data's.
@@ -189,7 +192,7 @@ def evaluate(
     from lpm_train.tools.faces import open_faces
     from lpm_train.tools.mouth import lines
 
-    trained, model = load_model(checkpoint)
+    trained, model = load_model(checkpoint, device)
     config = override(Evaluated(**vars(trained)), settings or [])
     reader, missing = open_faces(config.eval.faces)
     with closing(reader) if reader is not None else nullcontext():
@@ -204,6 +207,32 @@ def evaluate(
         print("\n".join(lines(found)))
     if out is not None:
         out.write_text(json.dumps(found.values | {"reasons": found.reasons}, indent=1) + "\n", encoding="utf-8")
+    return 0
+
+
+@command("budget")
+def budget(
+    preset: Preset = None,
+    settings: Settings = None,
+    fps: Annotated[list[float] | None, typer.Option(help="pictures a second; several are told apart")] = None,
+    efficiency: Annotated[float, typer.Option(min=0.01, max=1, help="share of the peak of operations reached")] = 0.5,
+    bandwidth: Annotated[float, typer.Option(min=0.01, max=1, help="share of the peak of bytes reached")] = 0.7,
+    out: Annotated[Path | None, typer.Option(help="also write the figures to this JSON")] = None,
+) -> int:
+    """Say what a streamed block costs, part by part, and what share of one H200 that is: counted, not measured.
+
+    --set stream.steps=4, stream.window=6, data.height=256 and the like ask for other streams.
+    """
+    from lpm_train.session import resolve
+    from lpm_train.tools.budget import lines, stream_budget
+
+    found = stream_budget(resolve(preset, "", settings=settings or []))
+    tables = [found.table(rate, efficiency, bandwidth) for rate in fps or [25.0]]
+    for table in tables:
+        print("\n".join(lines(table)))
+    print(f"cache: {found.cache_bytes / 1e9:.2f} GB, whatever the length")
+    if out is not None:
+        out.write_text(json.dumps(tables, indent=1) + "\n", encoding="utf-8")
     return 0
 
 
@@ -234,11 +263,16 @@ def stream(
     text: Annotated[str, typer.Option(help="what the character does")] = "",
     seconds: Annotated[float | None, typer.Option(help="length; default: that of the longer sound")] = None,
     seed: int = 0,
+    settings: Settings = None,
+    device: Device = "cpu",
 ) -> int:
-    """Generate a video block by block, as a live stream would be, and report first-chunk latency and speed."""
-    from lpm_train.session import load_model
-    from lpm_train.tools.stream_files import stream_files
+    """Generate a video block by block, as a live stream would be, and report first-chunk latency and speed.
 
-    config, model = load_model(checkpoint)
+    On a GPU: --device cuda --set stream.cache=static --set stream.compile=true --set stream.bf16=true.
+    """
+    from lpm_train.session import load_model
+    from lpm_train.tools.stream_files import about_use, stream_files
+
+    config, model = load_model(checkpoint, device, about_use(settings or []))
     print(stream_files(model, config, image, out, ref or [], speak, listen, words=text, seconds=seconds, seed=seed))
     return 0

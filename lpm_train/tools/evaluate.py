@@ -128,10 +128,16 @@ def _drift_figures(y: Tensor, x: Tensor) -> dict[str, float]:
 def run_eval(
     config: Evaluated, model: DiT, dataset: str, where: str | None, batches: int, reader: FaceReader | None = None
 ) -> Figures:
-    """Measure held-out loss by state, condition gaps, a rollout of many clip lengths, and the faces in it."""
+    """Measure held-out loss by state, condition gaps, a rollout of many clip lengths, and the faces in it.
+
+    All on the model's device; with `stream.bf16` its weights become bfloat16.
+    """
     data = replace(config.data, root=dataset, where=where or "")
-    with Loader(data, make_encoders(data), seed=config.run.seed) as loader:
-        held = [next(loader) for _ in range(batches)]
+    device = next(model.parameters()).device
+    if config.stream.bf16:
+        model.to(torch.bfloat16)
+    with Loader(data, make_encoders(data, str(device)), seed=config.run.seed) as loader:
+        held = [next(loader).to(device) for _ in range(batches)]
         layout = None if config.run.stage.choice == "pretrain" else config.stream
         values: dict[str, float | None] = {f"heldout_loss.{k}": v for k, v in heldout_loss(model, held, layout).items()}
         if len(held[0]) > 1:
@@ -142,12 +148,14 @@ def run_eval(
         batch = held[0].select(slice(0, config.eval.clips))
         began = time.perf_counter()
         y = generated(model, config, batch, lengths[-1])
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
         took = time.perf_counter() - began
         if layout is not None:
             speed = y.shape[0] * y.shape[1] / took
             values |= {"rollout.latents": float(y.shape[1]), "rollout.latents_per_s": speed}
             values |= _drift_figures(y, batch.x_BFCHW)
-        faces = face_figures(reader, loader, batch, y, lengths) if reader is not None else Figures({}, {})
+        faces = face_figures(reader, loader, batch.to("cpu"), y, lengths) if reader is not None else Figures({}, {})
     for length in (n for n in config.eval.lengths if reader is not None and n not in lengths):
         none = unmeasured(length, "this model sees both directions: it makes clips of the training length, not streams")
         faces = Figures(faces.values | none.values, faces.reasons | none.reasons)

@@ -98,7 +98,10 @@ def act(generator: StreamGenerator, codec: Codec, tracks: Tracks, states_T: Stat
     while made < total:
         first, stop = latent_span(codec, latent)
         latent += 1
-        shown = to_pixels(_push(generator, tracks, states_T, first, stop))[: total - made]
+        new = [_push(generator, tracks, states_T, first, stop)]
+        if generator.complete >= total:  # no later block would bring what is still being decoded
+            new.append(generator.rest())
+        shown = to_pixels(torch.cat(new))[: total - made]
         made += len(shown)
         yield from shown
 

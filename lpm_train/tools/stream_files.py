@@ -45,6 +45,14 @@ def must_stream(config: Config) -> None:
         raise ConfigError("this model sees both directions and cannot stream: give a causal or distilled checkpoint")
 
 
+def about_use(settings: Sequence[str]) -> list[str]:
+    """Return settings that change how a model is used. Raises ConfigError for those that change what was trained."""
+    for setting in settings:
+        if not setting.startswith(("stream.", "data.")):
+            raise ConfigError(f"--set {setting}: settings of stream and data can be changed, not what was trained")
+    return list(settings)
+
+
 def pictures(config: Config, images: Sequence[tuple[str, Path]]) -> Tensor:
     """Load (kind, picture file) pairs at the model's size, [K, 3, H, W] in [-1, 1].
 
@@ -88,20 +96,24 @@ def play(
         sides = [torch.nn.functional.pad(part, (0, chunk - len(part))) if len(part) else None for part in cut]
         off = all(side is None for side in sides)
         yield from to_pixels(generator.idle(chunk) if off else generator.push(sides[0], sides[1]))
+    yield from to_pixels(generator.rest())
 
 
 def stream_files(
     model: DiT, config: Config, image: Path, out: Path, refs: Sequence[str] = (), speak: Path | None = None,
     listen: Path | None = None, *, words: str = "", seconds: float | None = None, seed: int = 0,
 ) -> str:  # fmt: skip
-    """Generate a video from sounds, block by block; say what it cost. The file says that it is generated.
+    """Generate a video from sounds on the model's device, block by block; say what it cost.
+
+    The file says that it is generated.
 
     Raises:
         ConfigError: the model cannot stream, or nothing says how long the video is to be.
         DataError: a picture or a sound cannot be read.
     """
     must_stream(config)
-    encoders = make_encoders(config.data)
+    mark, device = model_fingerprint(model), next(model.parameters()).device
+    encoders = make_encoders(config.data, str(device))
     sounds = [load_sound(p) if p is not None else None for p in (speak, listen)]
     longest = max((len(w) for w in sounds if w is not None), default=0)
     if seconds is None and not longest:
@@ -116,7 +128,6 @@ def stream_files(
     total = round(generator.sound_s(n_frames) * PACKED_AUDIO_HZ)
     frames = islice(play(generator, sounds[0], sounds[1], total, chunk), n_frames)
     voice = None if sounds[0] is None else sounds[0][: n_frames * SAMPLES_PER_FRAME].numpy()
-    mark = model_fingerprint(model)
     written, t = write_mp4(out, frames, voice, tags=tags(mark)), generator.timing.report()
     add_xmp(out, mark)
     return (

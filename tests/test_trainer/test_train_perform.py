@@ -17,6 +17,8 @@ from lpm_train.session import load_model, make_encoders
 from lpm_train.storage import DataError
 from lpm_train.tools.media import Mp4Writer, write_mp4
 from lpm_train.tools.perform import F32, Character, Role, act, begin, check, perform
+from lpm_train.tools.provenance import model_fingerprint
+from lpm_train.tools.stream_files import about_use, stream_files
 from schemas.sample import SAMPLES_PER_FRAME
 
 
@@ -116,6 +118,34 @@ def test_who_cannot_perform_is_told_at_once(run: Path, tmp_path: Path) -> None:
         check(config, Character(tmp_path / "text.png"))
     with pytest.raises(DataError, match="cannot read the picture"):
         check(config, Character(tmp_path / "none.png"))
+
+
+def test_devices_and_settings_are_those_that_can_be_used(run: Path, tmp_path: Path) -> None:
+    face, out = case.write_faces(tmp_path)[0], tmp_path / "out.mp4"
+    assert load_model(run, "cpu")[1].training is False
+    for device, said in (("gpu", "there are cpu and cuda"), ("meta", "there are cpu"), ("cuda:77", "no GPU|there are")):
+        with pytest.raises(ConfigError, match=said):
+            load_model(run, device)
+    with pytest.raises(ConfigError, match="not what was trained"):
+        about_use(["model.width=8"])
+    settings = ["stream.bf16=true", "stream.cache=static", "stream.decode=beside", "stream.steps=2"]
+    config, model = load_model(run, settings=about_use(settings))
+    mark = model_fingerprint(model)
+    assert "30 frames" in stream_files(model, config, face, out, seconds=1.2)
+    assert len(read_video(out.read_bytes(), (16, 16))) == 30
+    assert mark.encode() in out.read_bytes(), "the fingerprint is that of the checkpoint"
+    assert next(model.parameters()).dtype == torch.bfloat16
+
+
+def test_decoding_beside_makes_no_block_more(run: Path, tmp_path: Path) -> None:
+    config, model = load_model(run, settings=["stream.decode=beside"])
+    encoders, found = make_encoders(config.data), []
+    for chosen in (config, override(config, ["stream.decode=after"])):
+        stream = begin(model, chosen, encoders, Character(case.write_faces(tmp_path)[0]))
+        frames = np.stack(list(act(stream, encoders.codec, sides, np.full(24, 1, np.int8))))
+        found.append((frames, stream.complete))
+    np.testing.assert_array_equal(found[0][0], found[1][0])
+    assert found[0][1] == found[1][1]
 
 
 def test_sound_in_pieces_of_any_length_is_the_same_file(tmp_path: Path) -> None:

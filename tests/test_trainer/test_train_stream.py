@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -12,16 +14,17 @@ from torch import Tensor
 from lpm_train import flow
 from lpm_train.audio import AudioEncoder, LogMel
 from lpm_train.batch import Conditions
-from lpm_train.codec import PatchCodec
+from lpm_train.codec import Codec, PatchCodec
 from lpm_train.config import Config, ConfigError, Model, Stream
 from lpm_train.extras.audio_public import PublicAudio, WindowedAudio
+from lpm_train.extras.codec_tiny import TinyConfig, TinyVideoAE
 from lpm_train.model import DiT
 from lpm_train.rollout import Rollout, near
-from lpm_train.stream import StreamGenerator
+from lpm_train.stream import StreamGenerator, Timing
 from lpm_train.text import HashedWords
 
 RATE = 16_000
-STREAM = Stream(block=2, window=4, sink=2, steps=2)
+STREAM = Stream(block=2, window=4, sink=2, steps=2, cache="static")
 CODEC, AUDIO, TEXT = PatchCodec((1, 2, 2)), LogMel(2, 6), HashedWords(5, 4)
 WINDOWED = WindowedAudio("hearer", case.Hearer(), None, past_s=0.1, hop_frames=3, ahead_s=0.02)
 both_kinds = pytest.mark.parametrize("audio", [AUDIO, WINDOWED], ids=["causal", "windowed"])
@@ -42,9 +45,12 @@ def references() -> Conditions:
     return replace(cond, ref_BKCHW=torch.randn(1, 2, 12, 4, 4, generator=torch.Generator().manual_seed(0)))
 
 
-def generator(model: DiT | None = None, seed: int = 0, audio: AudioEncoder = AUDIO) -> StreamGenerator:
+def generator(
+    model: DiT | None = None, seed: int = 0, audio: AudioEncoder = AUDIO, codec: Codec = CODEC, **stream: Any
+) -> StreamGenerator:
+    config = replace(settings(), stream=replace(STREAM, **stream))
     return StreamGenerator(
-        model or case.model(settings(), torch.float32), settings(), CODEC, audio, TEXT, references(),
+        model or case.model(config, torch.float32), config, codec, audio, TEXT, references(),
         rate_hz=RATE, words="wave", seed=seed,
     )  # fmt: skip
 
@@ -163,6 +169,69 @@ def test_half_precision_weights_stream() -> None:
     half = generator(model.to(torch.bfloat16)).push(sound(0.2), None)
     assert half.dtype == torch.float32
     torch.testing.assert_close(half, full, atol=0.05, rtol=0.05)
+    stream = generator(model.float(), bf16=True)
+    assert torch.equal(stream.push(sound(0.2), None), half) and next(model.parameters()).dtype == torch.bfloat16
+
+
+def pushed(stream: StreamGenerator, pieces: int = 15) -> Tensor:
+    """Speak, listen and idle in turn, with new words on the way, until the window has long been full."""
+    out = []
+    for i in range(pieces):
+        if i % 3 == 2:
+            out.append(stream.idle(1_280, text=f"word {i}"))
+        else:
+            out.append(stream.push(sound(0.08, i) if i % 3 else None, None if i % 3 else sound(0.08, i)))
+    return torch.cat([*out, stream.rest()])
+
+
+def test_a_compiled_static_stream_equals_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="eager"))
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    model = case.model(settings(), torch.float32)
+    static, counted = generator(model, compile=True), torch._dynamo.utils.counters["stats"]
+    assert counted["unique_graphs"] == 2, "all is compiled before the first block"
+    want = pushed(generator(model, cache="eager"))
+    torch.testing.assert_close(pushed(static), want, atol=2e-6, rtol=1e-6)
+    torch.testing.assert_close(pushed(generator(model, compile=True)), want, atol=2e-6, rtol=1e-6)
+    assert counted["unique_graphs"] == 2, "neither a filling cache nor another stream compiles anew"
+    torch._dynamo.reset()
+
+
+@pytest.mark.parametrize("cache", ["static", "eager"])
+def test_decoding_beside_gives_the_same_pictures(cache: str) -> None:
+    torch.manual_seed(0)
+    codec = TinyVideoAE(TinyConfig(stride=(1, 2, 2), channels=12, width=8)).eval().requires_grad_(False)
+    after, beside = (generator(codec=codec, cache=cache, decode=when) for when in ("after", "beside"))
+    assert torch.equal(pushed(after), pushed(beside))
+    assert after.complete == beside.complete == after.timing.frames == beside.timing.frames == 28
+    stream = generator(codec=codec, decode="beside")
+    first = stream.push(sound(0.36), None)
+    assert (len(first), stream.complete) == (6, 8), "the latest block comes later"
+    assert (len(stream.rest()), len(stream.rest())) == (2, 0)
+    report = beside.timing.report()
+    assert report["blocks"] == 14 and report["fps"] >= 2 / report["block_p99_s"]
+
+
+def test_what_decoding_raises_is_raised() -> None:
+    class Broken(PatchCodec):
+        def decode(self, latents_BFCHW: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+            raise OSError("no more memory")
+
+    stream = generator(codec=Broken((1, 2, 2)), decode="beside")
+    with pytest.raises(OSError, match="no more memory"):
+        pushed(stream)
+
+
+def test_timing_tells_latency_and_what_was_taken() -> None:
+    """Two blocks of 12 pictures overlap for a second; then the stream waits, which is no cost."""
+    timing = Timing(wait_s=0.5)
+    timing.add(0.0, 3.0, 12)
+    timing.add(2.0, 5.0, 12)
+    timing.add(10.0, 13.0, 12)
+    report = timing.report()
+    assert timing.taken_s == [3.0, 2.0, 3.0] and report["block_p50_s"] == 3.0
+    assert report["first_chunk_s"] == 3.5 and report["fps"] == pytest.approx(12 / 2.5)
 
 
 def test_errors_say_what_fits() -> None:

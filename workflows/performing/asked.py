@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 from pydantic import ValidationError
 
@@ -18,8 +17,10 @@ from curation.media.probe import probe
 from curation.media.sound import mono_weights
 from lpm_train.checkpoint import find, read_config
 from lpm_train.config import Config, override
+from lpm_train.session import usable
 from lpm_train.tools import perform as performing
 from lpm_train.tools.perform import Character
+from lpm_train.tools.stream_files import about_use
 from schemas import yaml12
 from schemas.sample import FPS
 from schemas.time import AUDIO_HZ
@@ -60,17 +61,12 @@ class Source:
 
 
 def checked_config(asked: Asked) -> Config:
-    """Return the checkpoint's settings with those asked for; see that model, device and pictures will do."""
-    for setting in asked.settings:
-        if not setting.startswith(("stream.", "data.")):
-            raise UsageError(f"--set {setting}: settings of stream and data can be changed, not what was trained")
-    config = override(read_config(find(asked.checkpoint)), list(asked.settings))
-    try:
-        device = torch.device(asked.device)
-    except RuntimeError as e:
-        raise UsageError(f"--device {asked.device!r}: there are cpu and cuda") from e
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise UsageError(f"--device {asked.device}: no GPU can be used here; leave it out for the CPU")
+    """Return the checkpoint's settings with those asked for; see that model, device and pictures will do.
+
+    Raises ConfigError, CheckpointError and DataError.
+    """
+    config = override(read_config(find(asked.checkpoint)), about_use(asked.settings))
+    usable(asked.device)
     for character in asked.characters:
         performing.check(config, character)
     return config
