@@ -13,13 +13,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention as sdpa
 
 from lpm_train.config import Stream
+
+if TYPE_CHECKING:
+    from lpm_train.context import Split
 
 
 def positions(times_F: Tensor, height: int, width: int) -> Tensor:
@@ -82,6 +85,7 @@ class Space(NamedTuple):
     sin: Tensor
     # What references add beside the rest, by head and channel [N, 1, E]; None: they share one softmax with the rest.
     beside_N1E: Tensor | None = None
+    split: Split | None = None  # frames over the ranks of a group; None: this rank has them all
 
     @classmethod
     def make(

@@ -274,6 +274,7 @@ class Run:
     compile: bool = False
     checkpointing: bool = False
     attention: Literal["sdpa", "flex"] = "sdpa"
+    context: int = 1  # ranks that share one sample's tokens (`lpm_train.context`)
     threads: int = 1  # CPU threads of torch; more than one core's worth stalls on a shared machine
     log_every: int = 20
     eval_every: int = 200

@@ -285,10 +285,10 @@ def run_stage(
         train, held = _split(config.data, "train") or config.data, _split(config.data, "val")
         if held is None and place.first:
             print("no sample of the split val: held-out figures are of training samples")
-        share = {"seed": config.run.seed, "rank": place.rank, "world_size": place.size}
+        share = {"seed": config.run.seed, "rank": place.data_rank, "world_size": place.data_size}
         loader: Loader | ChainLoader
         if chained(config, encoders):
-            loader = open_chains(config, train, encoders, place.rank, place.size)
+            loader = open_chains(config, train, encoders, place.data_rank, place.data_size)
         else:
             loader = Loader(train, encoders, **share)
         stack.enter_context(loader)

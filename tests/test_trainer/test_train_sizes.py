@@ -106,8 +106,8 @@ def test_a_refusal_says_what_to_do() -> None:
     text = refusal(fit(clips, wide), Rule(), [(48, 512, 512)])
     assert text == (
         "the sizes do not fit 99 of 100 clips: 99 keep less than 90% of their area, 99 are enlarged (up to 1.62 "
-        "times); --set data.auto_sizes=4 chooses sizes from the clips' own (here 48x512x512), --set data.misfits=leave trains "
-        "without them, --set data.min_kept=0.57 --set data.upscale=true takes them so"
+        "times); --set data.auto_sizes=4 chooses sizes from the clips' own (here 48x512x512), --set data.misfits=leave "
+        "trains without them, --set data.min_kept=0.57 --set data.upscale=true takes them so"
     )
     assert fit(clips, wide, Rule(0.57, True)).misfits == 0
     assert "pack them larger" in refusal(fit(counts((12, 12, 1)), wide), Rule(), [])
