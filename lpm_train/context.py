@@ -40,17 +40,18 @@ class _AllToAll(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
         """Send the gradient of each piece back to where it came from."""
-        out: Tensor = _AllToAll.apply(gradients[0].contiguous(), *ctx.back)
+        out: Tensor = _AllToAll.apply(gradients[0].contiguous(), *ctx.back)  # type: ignore[no-untyped-call]
         return out, None, None, None
 
 
-@torch.compiler.disable
+@torch.compiler.disable  # type: ignore[untyped-decorator]
 def exchange(parts: Sequence[Tensor], shapes: Sequence[tuple[int, ...]], group: dist.ProcessGroup) -> list[Tensor]:
     """Send the i-th part to the i-th rank of a group; returns what each sent, of the given shapes."""
     received = [math.prod(shape) for shape in shapes]
     flat = torch.cat([part.reshape(-1) for part in parts])
-    pieces: Tensor = _AllToAll.apply(flat, [part.numel() for part in parts], received, group)
-    return [piece.reshape(shape) for piece, shape in zip(pieces.split(received), shapes, strict=True)]
+    out: Tensor = _AllToAll.apply(flat, [part.numel() for part in parts], received, group)  # type: ignore[no-untyped-call]
+    pieces = torch.split(out, received)
+    return [piece.reshape(shape) for piece, shape in zip(pieces, shapes, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ class Split:
         """Undo `to_heads` of one tensor: [B, N / ranks, L, E] -> [B, N, own L, E]."""
         B, N, length, E = x_BNLE.shape
         tokens = length // sum(self.counts)
-        parts = x_BNLE.split([tokens * frames for frames in self.counts], dim=2)
+        parts = torch.split(x_BNLE, [tokens * frames for frames in self.counts], dim=2)
         return torch.cat(exchange(parts, [(B, N, tokens * self.count, E)] * len(parts), self.group), dim=1)
 
     def heads(self, x: Tensor, axis: int) -> Tensor:
@@ -125,7 +126,7 @@ def join(config: Config, rank: int, size: int) -> Context | None:
     if heads % n:
         fits = [k for k in range(2, n) if not heads % k and not size % k]
         raise ConfigError(f"run.context={n} does not divide {heads} heads: use {' or '.join(map(str, [1, *fits]))}")
-    group, _ = dist.new_subgroups(n)
+    group, _ = dist.new_subgroups(n)  # type: ignore[no-untyped-call]
     assert group is not None
     return Context(group, rank % n, n)
 

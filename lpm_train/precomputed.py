@@ -1,6 +1,6 @@
 """Latents, audio features and text embeddings that `lpm train precompute` has written beside the shards.
 
-`precomputed/NAME/` holds one tar and one index a shard, `sizes.json` with the sizes that clips were first cut to, and
+`precomputed/NAME/` holds one tar and one index a shard, `sizes.json` with the sizes that clips were cut to, and
 `meta.json` with the provenance of the encoders that wrote it (`lpm_train.parts`). Loading checks that, and each
 sample's digest: latents of another codec, or of a clip that was packed again since, are refused instead of trained on.
 Windows were encoded one by one from their own first frame, so that a window's latents are exactly those of the clip cut
@@ -61,7 +61,7 @@ def read_meta(storage: Storage, folder: str) -> dict[str, Any] | None:
 
 
 def read_sizes(root: str, name: str) -> tuple[Bucket, ...]:
-    """Read the sizes that a set was first written with; none where there is no set."""
+    """Read the sizes that a set was last written with; none where there is no set."""
     try:
         found = json.loads(Storage(root).read(f"precomputed/{name}/{SIZES}"))
     except FileNotFoundError:

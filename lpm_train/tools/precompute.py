@@ -33,7 +33,6 @@ from lpm_train.precomputed import (
     meta_of,
     read_index,
     read_meta,
-    read_sizes,
     text_member,
 )
 from lpm_train.prompts import frame_terms, texts_of
@@ -81,8 +80,7 @@ def precompute(
             f"{folder} was written with other settings ({difference(stored, meta)}): use another name, or delete it"
         )
     storage.write(f"{folder}/meta.json", (json.dumps(meta, indent=1) + "\n").encode())
-    if not read_sizes(storage.uri, name):
-        storage.write(f"{folder}/{SIZES}", (json.dumps(list(buckets)) + "\n").encode())
+    storage.write(f"{folder}/{SIZES}", (json.dumps(list(buckets)) + "\n").encode())
     counts = dict.fromkeys(("shards", "samples", "kept", "left_out", "bytes"), 0)
     done, total = 0, len(wanted)
 

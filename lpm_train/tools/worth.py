@@ -67,8 +67,9 @@ def judge(clips: Clips, config: Config, stride: tuple[int, int, int]) -> Worth:
     shapes = counted(clips)
     found = fit(shapes, sizes, rule)
     by_state, lengths = Counter[str](), Counter[str]()
+    only = rule if data.misfits == "leave" else None  # misfits that are not left out are cut to the nearest
     for s, n in shapes.items():
-        if bucket := choose_bucket(s.n_frames, s.width, s.height, sizes, rule):
+        if bucket := choose_bucket(s.n_frames, s.width, s.height, sizes, only):
             by_state[s.state] += n
             lengths[s.state] += n * (s.n_frames // bucket[0])
     wanted = {s: n for s, n in data.balance.items() if n > 0} or {s: float(n) for s, n in by_state.items()}
