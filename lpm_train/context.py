@@ -14,7 +14,7 @@ rank, and passes on a cache too, which are not split.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +22,6 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from lpm_train.attention import KV, Space
 from lpm_train.config import Config, ConfigError
 
 
@@ -129,17 +128,3 @@ def join(config: Config, rank: int, size: int) -> Context | None:
     group, _ = dist.new_subgroups(n)  # type: ignore[no-untyped-call]
     assert group is not None
     return Context(group, rank % n, n)
-
-
-def attend_split(
-    whole: Callable[[Tensor, KV, KV | None, Space], Tensor], q: Tensor, own: KV, refs: KV | None, space: Space
-) -> Tensor:
-    """Attend over a whole clip, of which this rank has all tokens, or some: [B, N, own L, E] -> the same."""
-    split = space.split
-    if split is None:
-        return whole(q, own, refs, space)
-    q, k, v = split.to_heads(q, *own)
-    refs = None if refs is None else KV(*(split.heads(x, 1) for x in refs))
-    if space.beside_N1E is not None:
-        space = space._replace(beside_N1E=split.heads(space.beside_N1E, 0))
-    return split.to_frames(whole(q, KV(k, v), refs, space))

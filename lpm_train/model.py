@@ -24,7 +24,7 @@ from lpm_train.attention import KV, Cache, Space
 from lpm_train.batch import KINDS, Conditions
 from lpm_train.config import Model as ModelConfig
 from lpm_train.config import Stream
-from lpm_train.context import Context, attend_split
+from lpm_train.context import Context
 
 Attend = Callable[[Tensor, KV, KV | None, Space, Stream], Tensor]  # how teacher forcing is computed
 
@@ -166,7 +166,7 @@ class Block(nn.Module):
                 return attention.attend_block(q, own, past, refs, space)
             return forced[0](q, own, refs, space, forced[1])
 
-        seen = attend_split(attend, q, own, refs, space)
+        seen = attention.attend_split(attend, q, own, refs, space)
         x_BFSD = x_BFSD + gate1 * self.out(seen.transpose(1, 2).reshape(B, F, S, D))
         heard = self.sound(_norm(x_BFSD).reshape(B * F, S, D), sound_BFMD.flatten(0, 1))
         x_BFSD = x_BFSD + heard.reshape(B, F, S, D)
