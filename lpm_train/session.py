@@ -169,8 +169,8 @@ def sized(config: Config, encoders: Encoders, say: Callable[[str], None] = lambd
     if fits.misfits:
         more = ", ..." * (fits.misfits > _NAMED)
         say(
-            f"{fits.misfits} of {fits.clips} clips fit no size and are left out: "
-            f"{', '.join(islice(misfits(data), _NAMED))}{more}"
+            f"{fits.misfits} of {fits.clips} clips fit no size and are left out (--set data.auto_sizes=N chooses up "
+            f"to N sizes): {', '.join(islice(misfits(data), _NAMED))}{more}"
         )
     return replace(config, data=data)
 

@@ -122,8 +122,7 @@ def choose(
     """Choose sizes from the clips' own, the one that shows most first.
 
     One after another is taken that adds most to the pixels shown, as a share of those that each clip could show; none
-    that adds less than a hundredth, unless clips fit it that fit no other. That is the greedy solution of a submodular
-    problem, at least 63 % of the best.
+    that adds less than a hundredth, unless clips fit it that fit no other.
 
     Args:
         clips: what was packed; by the commonest 500 shapes of those that are long enough sizes are chosen.

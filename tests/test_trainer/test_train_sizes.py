@@ -152,7 +152,7 @@ def test_chosen_sizes_are_those_of_precomputing_training_and_later_stages(tmp_pa
     (left,) = misfits(first)
     assert told == [
         "sizes, frames x height x width: 16x32x32 (23 clips)",
-        f"1 of 24 clips fit no size and are left out: {left}",
+        f"1 of 24 clips fit no size and are left out (--set data.auto_sizes=N chooses up to N sizes): {left}",
     ]
     assert sized(override(config, ["data.auto_sizes=3"]), made_here).data == first
     later = override(sized(config, made_here), ["run.stage=causal"])
