@@ -112,7 +112,10 @@ def _resident_mib() -> float:
 
 
 def _loader(root: Path) -> Loader:
-    data = Data(root=str(root), batch=BATCH, frames=72, height=256, width=256, more_sizes=((120, 256, 256),))
+    data = Data(
+        root=str(root), batch=BATCH, frames=72, height=256, width=256, more_sizes=((120, 256, 256),), min_kept=0.0,
+        upscale=True,
+    )  # fmt: skip
     loader = Loader(data, Encoders(codec=PatchCodec((4, 8, 8)), audio=LogMel(2, 16), text=HashedWords(8, 12)))
     loader.state()
     return loader

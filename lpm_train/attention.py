@@ -11,6 +11,7 @@ construction. References precede the window at a constant distance. This is the 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import NamedTuple
@@ -20,6 +21,7 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention as sdpa
 
 from lpm_train.config import Stream
+from lpm_train.context import Split
 
 
 def positions(times_F: Tensor, height: int, width: int) -> Tensor:
@@ -82,6 +84,7 @@ class Space(NamedTuple):
     sin: Tensor
     # What references add beside the rest, by head and channel [N, 1, E]; None: they share one softmax with the rest.
     beside_N1E: Tensor | None = None
+    split: Split | None = None  # frames over the ranks of a group; None: this rank has them all
 
     @classmethod
     def make(
@@ -147,6 +150,20 @@ def beside(q: Tensor, refs: KV | None, space: Space) -> Tensor | float:
     if refs is None or space.beside_N1E is None:
         return 0.0
     return sdpa(q, space.refs(refs.k), refs.v) * space.beside_N1E.to(q.dtype)
+
+
+def attend_split(
+    whole: Callable[[Tensor, KV, KV | None, Space], Tensor], q: Tensor, own: KV, refs: KV | None, space: Space
+) -> Tensor:
+    """Attend over a whole clip, of which this rank has all tokens, or some: [B, N, own L, E] -> the same."""
+    split = space.split
+    if split is None:
+        return whole(q, own, refs, space)
+    q, k, v = split.to_heads(q, *own)
+    refs = None if refs is None else KV(*(split.heads(x, 1) for x in refs))
+    if space.beside_N1E is not None:
+        space = space._replace(beside_N1E=split.heads(space.beside_N1E, 0))
+    return split.to_frames(whole(q, KV(k, v), refs, space))
 
 
 def cut(kv: KV, ranges: list[tuple[int, int]], tokens: int) -> KV | None:

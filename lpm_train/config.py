@@ -281,6 +281,7 @@ class Run:
     compile: bool = False
     checkpointing: bool = False
     attention: Literal["sdpa", "flex"] = "sdpa"
+    context: int = 1  # ranks that share one sample's tokens (`lpm_train.context`)
     threads: int = 1  # CPU threads of torch; more than one core's worth stalls on a shared machine
     log_every: int = 20
     eval_every: int = 200
@@ -330,8 +331,14 @@ class Data:
     frames: int = 64  # video frames of a clip
     height: int = 256
     width: int = 256
-    # More (frames, height, width) that clips may be cut to: the nearest in aspect, then the longest, is taken.
+    # More (frames, height, width) that clips may be cut to: of those that fit, the longest that shows most is taken.
     more_sizes: tuple[tuple[int, int, int], ...] = ()
+    # Height, width and more_sizes are taken from the clips when a run begins: so many sizes at most; 0: as given.
+    auto_sizes: int = 0
+    pixels: int = 0  # that a size so chosen may have at most; 0: height x width
+    min_kept: float = 0.9  # share of a clip's area that its size must keep
+    upscale: bool = False  # whether a clip may be enlarged to its size
+    misfits: Literal["refuse", "leave"] = "refuse"  # clips that fit no size: there is no run, or one without them
     batch: int = 8  # samples in a step over all ranks
     # Share of each state in what is drawn; empty: as they come, every sample once an epoch.
     balance: dict[str, float] = field(default_factory=dict)
@@ -350,11 +357,21 @@ class Data:
                 f"data.max_refs {self.max_refs} must not be negative, data.drop_ref {self.drop_ref} and data.silence "
                 f"{self.silence} must be probabilities"
             )
+        if min(self.auto_sizes, self.pixels) < 0 or not 0 <= self.min_kept <= 1:
+            raise ConfigError(
+                f"data.auto_sizes {self.auto_sizes} and data.pixels {self.pixels} must not be negative, and "
+                f"data.min_kept {self.min_kept} is a share"
+            )
 
     @property
     def sizes(self) -> tuple[tuple[int, int, int], ...]:
         """All (frames, height, width) that clips are cut to."""
         return ((self.frames, self.height, self.width), *self.more_sizes)
+
+    @property
+    def most_pixels(self) -> int:
+        """Pixels that a size chosen from the clips may have."""
+        return self.pixels or self.height * self.width
 
 
 @dataclass(frozen=True, kw_only=True)

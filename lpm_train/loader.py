@@ -23,6 +23,7 @@ from lpm_train.make import Encoders, Maker, Parts, cut
 from lpm_train.order import Draw, Order
 from lpm_train.precomputed import Precomputed
 from lpm_train.shards import Shards
+from lpm_train.sizes import Rule, fit, refusal
 from lpm_train.storage import DataError
 from schemas.time import PACKED_AUDIO_HZ
 
@@ -39,8 +40,8 @@ class Feed(Generic[S]):
         """Open the dataset `data.root`; `seed` is that of order and sampling.
 
         Raises:
-            DataError: nothing is left to load, the global batch does not divide among ranks, or precomputed parts
-                do not fit.
+            DataError: nothing is left to load, clips do not fit the sizes, the global batch does not divide among
+                ranks, or precomputed parts do not fit.
         """
         if data.batch % world_size or not 0 <= rank < world_size:
             raise DataError(f"a global batch of {data.batch} does not divide among {world_size} ranks")
@@ -55,7 +56,11 @@ class Feed(Generic[S]):
         self._next = (0, 0)
 
     def _cut(self) -> Cut:
-        out = cut(self.shards, self.data.sizes)
+        rule, sizes = Rule.of(self.data), self.data.sizes
+        self.fit = fit(self.shards.shapes(), sizes, rule)
+        if self.fit.misfits and (self.data.misfits == "refuse" or not self.fit.fitting):
+            raise DataError(refusal(self.fit, rule))
+        out = cut(self.shards, sizes, rule)
         if not out:
             raise DataError(
                 f"all {len(self.shards)} samples are shorter than every bucket of {list(self.data.sizes)} "
@@ -150,12 +155,13 @@ class Loader(Feed[Batch]):
 
     @property
     def summary(self) -> dict[str, Any]:
-        """Say what is loaded: samples by state, samples by bucket, and how many clips were too short."""
+        """Say what is loaded: samples by state, samples by bucket, and clips that are too short or fit no size."""
         samples = self.order.samples
         sizes = Coded(["x".join(map(str, size)) for size in samples.sizes], samples.size)
         return {
             "samples": len(samples),
-            "too_short": len(self.shards) - len(samples),
+            "too_short": self.fit.too_short,
+            "misfits": self.fit.misfits,
             "states": samples.state.counts(),
             "buckets": sizes.counts(),
         }

@@ -109,7 +109,7 @@ def train(
             advice = "lower optim.lr, look at the batch, or continue from an earlier checkpoint"
             raise TrainingError(f"{bad[0]} at step {meta.step}: {advice}")
         seconds = time.perf_counter() - begun
-        speed = {"step_s": seconds, "samples_per_s": len(batch) * where.size / seconds}
+        speed = {"step_s": seconds, "samples_per_s": len(batch) * where.data_size / seconds}
         if flops_per_step:
             speed["tflops"] = flops_per_step / seconds / 1e12
         if where.device.type == "cuda":

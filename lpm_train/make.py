@@ -30,6 +30,7 @@ from lpm_train.parts import provenance
 from lpm_train.picture import PictureEncoder, Unseen
 from lpm_train.prompts import block_prompts, frame_terms
 from lpm_train.shards import Row, Shards
+from lpm_train.sizes import Rule, choose_bucket
 from lpm_train.storage import DataError
 from lpm_train.text import TextEncoder
 from schemas.sample import FPS, ReferenceRef, Sample
@@ -107,17 +108,8 @@ def generator(purpose: str, seed: int, turn: int, sample_id: str) -> np.random.G
     return np.random.default_rng(sample_seed(purpose, seed, turn, sample_id))
 
 
-def choose_bucket(n_frames: int, width: int, height: int, buckets: Sequence[Bucket]) -> Bucket | None:
-    """Return the bucket a clip is cut to: nearest in aspect, then longest, then largest; None if all are longer."""
-
-    def badness(b: Bucket) -> tuple[float, int, int]:
-        return round(abs(float(np.log(b[2] / b[1]) - np.log(width / height))), 6), -b[0], -b[1] * b[2]
-
-    return min((b for b in buckets if b[0] <= n_frames), key=badness, default=None)
-
-
-def cut(shards: Shards, sizes: Sequence[Bucket]) -> Cut:
-    """Choose the size of each sample; those that are shorter than all sizes are left out, maybe all."""
+def cut(shards: Shards, sizes: Sequence[Bucket], rule: Rule | None = None) -> Cut:
+    """Choose the size of each sample; those that are shorter than all, or fit none by the rule, are left out."""
     columns, state = [shards.numbers(n) for n in ("n_frames", "width", "height")], shards.column("state")
     known: dict[tuple[int, ...], int] = {}
     chosen: dict[Bucket, int] = {}
@@ -126,7 +118,7 @@ def cut(shards: Shards, sizes: Sequence[Bucket]) -> Cut:
         shapes, which, _ = distinct([c[start : start + _AT_ONCE] for c in columns])
         for shape in shapes:
             if shape not in known:
-                bucket = choose_bucket(shape[0], shape[1], shape[2], sizes)
+                bucket = choose_bucket(shape[0], shape[1], shape[2], sizes, rule)
                 known[shape] = -1 if bucket is None else chosen.setdefault(bucket, len(chosen))
         pieces.append(narrow(np.array([known[shape] for shape in shapes])[which]))
     size = joined(pieces)

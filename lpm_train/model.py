@@ -24,6 +24,7 @@ from lpm_train.attention import KV, Cache, Held, Space
 from lpm_train.batch import KINDS, Conditions
 from lpm_train.config import Model as ModelConfig
 from lpm_train.config import Stream
+from lpm_train.context import Context, Split
 
 Attend = Callable[[Tensor, KV, KV | None, Space, Stream], Tensor]  # how teacher forcing is computed
 
@@ -159,11 +160,13 @@ class Block(nn.Module):
         modulation = self._modulation(e_BF6D[:, :, None], x_BFSD.dtype)
         shift1, scale1, gate1, shift2, scale2, gate2 = modulation
         q, own = self._split((_norm(x_BFSD) * (1 + scale1) + shift1).reshape(B, F * S, D))
-        if forced is None:  # over the whole clip, that is one block without a past, or over a block and its past
-            seen = attention.attend_block(q, own, past, refs, space)
-        else:
-            attend, layout = forced
-            seen = attend(q, own, refs, space, layout)
+
+        def attend(q: Tensor, own: KV, refs: KV | None, space: Space) -> Tensor:
+            if forced is None:  # over the whole clip, that is one block without a past, or over a block and its past
+                return attention.attend_block(q, own, past, refs, space)
+            return forced[0](q, own, refs, space, forced[1])
+
+        seen = attention.attend_split(attend, q, own, refs, space)
         x_BFSD = x_BFSD + gate1 * self.out(seen.transpose(1, 2).reshape(B, F, S, D))
         heard = self.sound(_norm(x_BFSD).reshape(B * F, S, D), sound_BFMD.flatten(0, 1))
         x_BFSD = x_BFSD + heard.reshape(B, F, S, D)
@@ -201,6 +204,7 @@ class DiT(nn.Module):
 
     block: ClassVar[type[Block]] = Block
     frozen: frozenset[str] = frozenset()  # names of weights that are another's and are never trained
+    context: Context | None = None  # ranks that share clips with this one
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -316,12 +320,18 @@ class DiT(nn.Module):
             H // c.patch, W // c.patch, c.width // c.heads, c.theta, c.ref_gap, cond.ref_BKCHW.shape[1], frames,
             weight.device, weight.dtype == torch.float64,
         )  # fmt: skip
+        first, count = 0, frames
+        if x is not None and cache is None and self.context is not None:
+            split = self.context.split(frames)
+            space, first, count = space._replace(split=split), split.first, split.count
         zero = torch.zeros((), dtype=wide(cond.speak_BTA[:0]).dtype, device=cond.speak_BTA.device)
         e_6D = wide(self.time_6D(fn.silu(self._time(zero)))).reshape(6, -1)
         refs = None if cache is not None else self._reference_tokens(cond)
         tokens: Tensor | None = None
         if x is not None and t is not None:
-            drive, beside = self._drive(cond, start, x.shape[1]), self._beside(cond, start, x.shape[1])
+            x, t = x[:, first : first + count], t[:, first : first + count]  # this rank's frames
+            here = start + first, x.shape[1]
+            drive, beside = self._drive(cond, *here), self._beside(cond, *here)
             if layout is not None:
                 drive, beside = drive.twice(), None if beside is None else torch.cat([beside, beside])
             tokens, e_BFD = self._fold(x, beside), self._time(t)
@@ -344,11 +354,13 @@ class DiT(nn.Module):
             return Cache(layout, space.tokens, tuple(ref_kvs), (None,) * len(ref_kvs))
         if layout is not None:
             tokens, e_BFD = tokens.chunk(2)[1], e_BFD.chunk(2)[1]
-        return Output(self._end(tokens, e_BFD, H, W), tuple(own_kvs) if cache is not None else ())
+        return Output(self._end(tokens, e_BFD, H, W, space.split), tuple(own_kvs) if cache is not None else ())
 
-    def _end(self, tokens: Tensor, e_BFD: Tensor, height: int, width: int) -> Tensor:
+    def _end(self, tokens: Tensor, e_BFD: Tensor, height: int, width: int, split: Split | None = None) -> Tensor:
         shift, scale = self._modulate_end(e_BFD)[:, :, None].chunk(2, dim=-1)
         out = self.patch_out((_norm(tokens) * (1 + scale) + shift).to(self.patch_out.weight.dtype))
+        if split is not None:
+            out = split.gathered(out)
         return self._unfold(wide(out), height, width)
 
     def driven(self, cond: Conditions, start: int, frames: int) -> tuple[Drive, Tensor | None]:

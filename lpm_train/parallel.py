@@ -24,6 +24,7 @@ from torch.distributed.tensor import DTensor
 
 from lpm_train.batch import Rows
 from lpm_train.config import Config, ConfigError
+from lpm_train.context import Context, join
 from lpm_train.model import DiT
 
 
@@ -35,11 +36,22 @@ class Ranks:
     size: int = 1
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     mesh: DeviceMesh | None = None
+    context: Context | None = None  # ranks that share each sample; the others have samples of their own
 
     @property
     def first(self) -> bool:
         """True on the one rank that writes and prints."""
         return self.rank == 0
+
+    @property
+    def data_size(self) -> int:
+        """How many parts a global batch has: groups of ranks that share samples count as one."""
+        return self.size // (self.context.size if self.context else 1)
+
+    @property
+    def data_rank(self) -> int:
+        """Which of these parts is this rank's."""
+        return self.rank // (self.context.size if self.context else 1)
 
 
 @contextmanager
@@ -57,7 +69,8 @@ def ranks(config: Config) -> Iterator[Ranks]:
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     mesh = init_device_mesh(device.type, (size,)) if dist.is_initialized() else None
     try:
-        yield Ranks(0 if mesh is None else dist.get_rank(), size, device, mesh)
+        rank = 0 if mesh is None else dist.get_rank()
+        yield Ranks(rank, size, device, mesh, join(config, rank, size))
     finally:
         if joined:
             dist.destroy_process_group()
@@ -80,7 +93,7 @@ def prepare(model: DiT, config: Config, where: Ranks, trained: bool = True) -> D
     if run.attention == "flex" and where.device.type != "cuda":
         raise ConfigError("run.attention=flex needs CUDA (PyTorch has no backward for it on CPU); use sdpa")
     model.to(where.device)
-    model.checkpointing = run.checkpointing and trained
+    model.checkpointing, model.context = run.checkpointing and trained, where.context
     if run.attention == "flex":
         from lpm_train.extras.flex import attend_forced_flex
 
@@ -109,7 +122,10 @@ def autocast(config: Config, where: Ranks) -> Any:
 
 
 def gather_rows(values: Tensor) -> Tensor:
-    """Join each rank's rows in rank order: the global batch's values, on every rank."""
+    """Join each rank's rows in rank order: the global batch's values, on every rank.
+
+    Rows that ranks share come once for each of them (`run.context`), so that means are those of the batch.
+    """
     if not dist.is_initialized() or dist.get_world_size() == 1:
         return values
     parts = [torch.empty_like(values) for _ in range(dist.get_world_size())]

@@ -1,9 +1,10 @@
 """Latents, audio features and text embeddings that `lpm train precompute` has written beside the shards.
 
-`precomputed/NAME/` holds one tar and one index a shard, and `meta.json` with the provenance of the encoders
-that wrote it (`lpm_train.parts`). Loading checks that, and each sample's digest: latents of another codec, or of a clip
-that was packed again since, are refused instead of trained on. Windows were encoded one by one from their own first
-frame, so that a window's latents are exactly those of the clip cut there, also for codecs that look back in time.
+`precomputed/NAME/` holds one tar and one index a shard, `sizes.json` with the sizes that clips were cut to, and
+`meta.json` with the provenance of the encoders that wrote it (`lpm_train.parts`). Loading checks that, and each
+sample's digest: latents of another codec, or of a clip that was packed again since, are refused instead of trained on.
+Windows were encoded one by one from their own first frame, so that a window's latents are exactly those of the clip cut
+there, also for codecs that look back in time.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from lpm_train.shards import Row, Shards, read_members
 from lpm_train.storage import DataError, Storage
 
 _MEMBERS = pa.list_(pa.struct([("name", pa.string()), ("offset", pa.int64()), ("size", pa.int64())]))
+SIZES = "sizes.json"
 INDEX = pa.schema(
     [("sample_id", pa.string()), ("digest", pa.string()), ("bucket", pa.list_(pa.int64())), ("members", _MEMBERS)]
 )
@@ -56,6 +58,15 @@ def read_meta(storage: Storage, folder: str) -> dict[str, Any] | None:
         return dict(json.loads(storage.read(f"{folder}/meta.json")))
     except FileNotFoundError:
         return None
+
+
+def read_sizes(root: str, name: str) -> tuple[Bucket, ...]:
+    """Read the sizes that a set was last written with; none where there is no set."""
+    try:
+        found = json.loads(Storage(root).read(f"precomputed/{name}/{SIZES}"))
+    except FileNotFoundError:
+        return ()
+    return tuple((int(frames), int(height), int(width)) for frames, height, width in found)
 
 
 def difference(stored: Mapping[str, Any], wanted: Mapping[str, Any], at: str = "") -> str:

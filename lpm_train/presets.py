@@ -1,4 +1,7 @@
-"""Complete configurations by name: what fits a CPU, one GPU, an H200, and the weights of Wan."""
+"""Complete configurations by name: what fits a CPU, one GPU, an H200, and the weights of Wan.
+
+But for the toy's, heights and widths say how large sizes may be: those of a run are chosen from its clips.
+"""
 
 from __future__ import annotations
 
@@ -34,8 +37,8 @@ def small() -> Config:
         optim=Optim(lr=1e-4, weight_decay=0.01, warmup=500, ema=0.999),
         run=Run(steps=50_000, bf16=True, compile=True, eval_every=1000, save_every=1000),
         data=Data(
-            codec=parts.codec("tiny", path="codec.pt"), text=parts.text("minilm"), frames=60, batch=64, max_refs=4,
-            workers=8,
+            codec=parts.codec("tiny", path="codec.pt"), text=parts.text("minilm"), frames=60, auto_sizes=4, batch=64,
+            max_refs=4, workers=8,
         ),
     )  # fmt: skip
 
@@ -59,7 +62,7 @@ def h200_1b3() -> Config:
         run=Run(steps=100_000, bf16=True, compile=True, checkpointing=True, eval_every=2000, save_every=1000),
         data=Data(
             codec=parts.codec("wan", directory="vae"), text=parts.text("minilm"), frames=81, height=480, width=832,
-            batch=64, max_refs=4, workers=8,
+            auto_sizes=4, batch=64, max_refs=4, workers=8,
         ),
     )  # fmt: skip
 

@@ -60,7 +60,7 @@ class Ring:
         self._tables = [table.reshape(-1, S, table.shape[-1]) for table in tables]  # cos, sin [W + b, S, E/2]
         self.past_turn = [table[: self.kept].flatten(0, 1).clone() for table in self._tables]
         self.own_turn = [table[:own].flatten(0, 1).clone() for table in self._tables]
-        self.space = Space(S, 0, c.ref_gap, *self.own_turn)
+        self.space = Space(S, 0, c.ref_gap, cos=self.own_turn[0], sin=self.own_turn[1])
 
     @property
     def full(self) -> bool:

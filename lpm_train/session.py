@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, replace
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -31,11 +33,15 @@ from lpm_train.lora import merge
 from lpm_train.make import Encoders
 from lpm_train.model import DiT
 from lpm_train.parallel import Ranks, ranks
+from lpm_train.precomputed import read_sizes
 from lpm_train.presets import PRESETS
-from lpm_train.shards import holds
+from lpm_train.shards import holds, of_shapes, shapes_of
+from lpm_train.sizes import Rule, choose, choose_bucket, chosen_for, fit, refusal, said
 from lpm_train.stage import Weights, make_stage
 from schemas import yaml12
 from schemas.use import near
+
+_NAMED = 3  # clips that are named where many are meant
 
 
 def make_encoders(data: Data, device: str = "cpu") -> Encoders:
@@ -133,6 +139,52 @@ def fitted(config: Config, encoders: Encoders) -> Config:
     return replace(config, model=model, distill=_judged(config, encoders))
 
 
+def sized(config: Config, encoders: Encoders, say: Callable[[str], None] = lambda said: None) -> Config:
+    """Settle what clips are cut to: sizes of the clips' own where they are asked for, which fit in any case.
+
+    Sizes that are chosen are those of the precomputed set, where one is named that is there.
+
+    Args:
+        config: whose `data` says how sizes are found, and what fits.
+        encoders: whose codec, with the model's patch, says of what sides are multiples.
+        say: is told which sizes were chosen, and which clips fit none.
+
+    Raises:
+        ConfigError: clips do not fit the sizes, or none can be chosen.
+    """
+    data, (_, high, wide), patch = config.data, encoders.codec.stride, config.model.patch
+    rule, unit, shapes = Rule.of(data), (high * patch, wide * patch), shapes_of(data.root, data.where or None)
+    own = partial(choose, shapes, data.frames, data.most_pixels, unit, rule=rule)
+    if data.auto_sizes:
+        found = (data.precomputed and read_sizes(data.root, data.precomputed)) or own(most=data.auto_sizes)
+        if not found:
+            raise ConfigError(
+                f"data.auto_sizes finds no size of multiples of {unit[1]}x{unit[0]} and {data.frames} frames among "
+                f"{shapes.total()} clips: set fewer data.frames, pack them larger, or take a codec of smaller stride"
+            )
+        data = chosen_for(data, found)
+        say(f"sizes, frames x height x width: {said(data.sizes, shapes, rule)}")
+    fits = fit(shapes, data.sizes, rule)
+    if fits.misfits and data.misfits == "refuse":
+        raise ConfigError(refusal(fits, rule, own(most=4)))
+    if fits.misfits:
+        more = ", ..." * (fits.misfits > _NAMED)
+        say(
+            f"{fits.misfits} of {fits.clips} clips fit no size and are left out (--set data.auto_sizes=N chooses up "
+            f"to N sizes): {', '.join(islice(misfits(data), _NAMED))}{more}"
+        )
+    return replace(config, data=data)
+
+
+def misfits(data: Data) -> Iterator[str]:
+    """Yield the ids of clips that are long enough and fit no size."""
+    rule, shortest = Rule.of(data), min(size[0] for size in data.sizes)
+    return of_shapes(
+        data.root, data.where or None,
+        lambda n, width, height: n >= shortest and choose_bucket(n, width, height, data.sizes, rule) is None,
+    )  # fmt: skip
+
+
 def clip_latents(config: Config, encoders: Encoders) -> int:
     """Return the latents of the shortest clip: what models have seen at once of every size."""
     return min(latent_frames(encoders.codec, size[0]) for size in config.data.sizes)
@@ -226,16 +278,18 @@ def run_stage(
     with ExitStack() as stack:
         place = stack.enter_context(ranks(config))
         encoders = make_encoders(config.data, str(place.device))
-        config = fitted(config, encoders)
+        config = fitted(
+            sized(config, encoders, partial(print, flush=True) if place.first else lambda said: None), encoders
+        )
         if place.first and (warning := too_narrow(config.model)):
             print(warning, flush=True)
         train, held = _split(config.data, "train") or config.data, _split(config.data, "val")
         if held is None and place.first:
             print("no sample of the split val: held-out figures are of training samples")
-        share = {"seed": config.run.seed, "rank": place.rank, "world_size": place.size}
+        share = {"seed": config.run.seed, "rank": place.data_rank, "world_size": place.data_size}
         loader: Loader | ChainLoader
         if chained(config, encoders):
-            loader = open_chains(config, train, encoders, place.rank, place.size)
+            loader = open_chains(config, train, encoders, place.data_rank, place.data_size)
         else:
             loader = Loader(train, encoders, **share)
         stack.enter_context(loader)

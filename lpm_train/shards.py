@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import tarfile
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -212,6 +212,31 @@ class Shards:
         except (KeyError, tarfile.TarError) as e:
             raise DataError(f"sample {row.segment_id} does not carry the references {list(names)}: {e}") from e
         return [found[n] for n in names]
+
+
+def shapes_of(root: str | Path, where: str | None = None) -> Counter[Shape]:
+    """Count the samples of each shape, without opening the rest of the manifest. Raises as `Shards` does."""
+    out, names = Counter[Shape](), ["n_frames", "width", "height", "state"]
+    for piece in _selected(root, where, names):
+        for row in piece.group_by(names).aggregate([([], "count_all")]).to_pylist():
+            out[Shape(*(row[n] for n in names))] += row["count_all"]
+    return out
+
+
+def of_shapes(root: str | Path, where: str | None, wanted: Callable[[int, int, int], bool]) -> Iterator[str]:
+    """Yield the ids of samples of which (n_frames, width, height) are wanted, in the manifest's order."""
+    sides = ["n_frames", "width", "height"]
+    for piece in _selected(root, where, [*sides, "segment_id"]):
+        known: dict[tuple[int, int, int], bool] = {}
+        for *shape, sample_id in zip(*(piece[n].to_pylist() for n in [*sides, "segment_id"]), strict=True):
+            n_frames, width, height = shape
+            if known.setdefault((n_frames, width, height), wanted(n_frames, width, height)):
+                yield sample_id
+
+
+def _selected(root: str | Path, where: str | None, names: list[str]) -> Iterator[pa.Table]:
+    manifest = Manifest(Storage(root), names)
+    return manifest.pieces(names, manifest.matching(where) if where else None)
 
 
 def holds(root: str | Path, where: str) -> bool:

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable
 from contextlib import closing, nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -67,20 +68,25 @@ def precompute(
 ) -> int:
     """Write latents, audio features and text embeddings beside the shards; continues where it stopped.
 
-    Encoders and buckets are those of the preset (small) and of --set data.*, as `run` takes them.
+    Encoders and sizes are those of the preset (small) and of --set data.*, as `run` takes them.
     """
-    from lpm_train.session import make_encoders, resolve
+    from lpm_train.session import make_encoders, resolve, sized
+    from lpm_train.sizes import Rule
     from lpm_train.tools import precompute as p
 
-    data = resolve(preset, dataset, where, settings or []).data
+    config = resolve(preset, dataset, where, settings or [])
+    config = replace(config, data=replace(config.data, precomputed=name))
+    encoders = make_encoders(config.data, device)
+    data = sized(config, encoders, partial(print, flush=True)).data
     counts = p.precompute(
-        dataset, name, make_encoders(data, device), data.sizes, where=data.where or None, hop_frames=hop_frames,
-        dtype=dtype, workers=workers, timed=data.prompts == "timed", report=progress("samples"),
+        dataset, name, encoders, data.sizes, where=data.where or None, hop_frames=hop_frames, dtype=dtype,
+        workers=workers, timed=data.prompts == "timed", rule=Rule.of(data), report=progress("samples"),
     )  # fmt: skip
     print(
         f"precomputed/{name}: {counts['samples']} samples of {counts['shards']} shards written "
-        f"({counts['bytes'] / 1e6:.1f} MB), {counts['kept']} were there, {counts['too_short']} are too short\n"
-        f"train on it with --set data.precomputed={name} and the same encoders and buckets"
+        f"({counts['bytes'] / 1e6:.1f} MB), {counts['kept']} were there, "
+        f"{counts['left_out']} are too short or fit no size\n"
+        f"train on it with --set data.precomputed={name} and the same encoders and sizes"
     )
     return 0
 
@@ -100,23 +106,32 @@ def doctor(
 ) -> int:
     """Check that every sample decodes and its sound fits its picture; time reading, decoding and loading.
 
-    Then say how well sizes, steps and balance of the settings fit the data, and what would: advice, no problem. And how
-    many chains of clips there are for a distillation whose rollouts are longer than a clip (--set distill.rollout=N).
+    Then say how well steps and balance of the settings fit the data: advice, no problem. Sizes that `run` would refuse
+    are refused in the end. And how many chains of clips there are for a distillation whose rollouts are longer than a
+    clip (--set distill.rollout=N).
     Without a preset, pictures and words of the batch go through encoders that need no weights.
     """
     from lpm_train.chain_loader import survey
-    from lpm_train.session import clip_latents, make_encoders, open_chains, resolve
-    from lpm_train.shards import Shards
+    from lpm_train.config import ConfigError
+    from lpm_train.session import clip_latents, make_encoders, misfits, open_chains, resolve, sized
+    from lpm_train.shards import shapes_of
     from lpm_train.tools.doctor import examine
     from lpm_train.tools.worth import judge
 
     plain = [] if preset else ["data.codec=patch", "data.codec.stride=[4, 8, 8]", "data.text=hashed-words"]
     config = resolve(preset, dataset, where, [*plain, *(settings or [])])
-    data = replace(config.data, batch=batch, workers=workers, precomputed=precomputed or config.data.precomputed)
-
-    encoders = make_encoders(data)
-    worth = judge(Shards(data.root, data.where or None).shapes(), config, encoders.codec.stride)
+    config = replace(config, data=replace(config.data, precomputed=precomputed or config.data.precomputed))
+    encoders, refused = make_encoders(config.data), ""
+    try:
+        config = sized(config, encoders, partial(print, flush=True))
+    except ConfigError as e:
+        refused = str(e)
+    worth = judge(shapes_of(config.data.root, config.data.where or None), config, encoders.codec.stride)
     print("\n".join(worth.lines()))
+    unfit = list(misfits(config.data)) if worth.fit.misfits else []
+    if refused:  # all else is looked at as if the sizes were wanted
+        config = replace(config, data=replace(config.data, auto_sizes=0, min_kept=0.0, upscale=True))
+    data = replace(config.data, batch=batch, workers=workers)
     found = examine(data, encoders, sheet=sheet, batches=batches, report=progress("samples"))
     print("\n".join(found.lines()))
     clip = clip_latents(config, encoders)
@@ -125,10 +140,14 @@ def doctor(
     if sheet is not None and found.loader:
         print(f"contact sheet: {sheet}")
     if report is not None:
-        figures = found.as_dict() | {"worth": worth.as_dict(), "chains": chains}
+        figures = found.as_dict() | {
+            "worth": worth.as_dict(), "misfits": unfit, "refused": refused, "chains": chains,
+        }  # fmt: skip
         Path(report).write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     if config.distill.rollout > clip:
         open_chains(config, data, encoders).close()  # what `run` would refuse is refused here
+    if refused:
+        raise ConfigError(refused)
     return 0 if found.healthy else 1
 
 

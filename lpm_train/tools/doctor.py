@@ -58,7 +58,8 @@ class Report:
         if self.loader:
             x = self.loader
             yield (
-                f"loader {x['samples_s']:.1f} samples/s of {x['samples']} samples ({x['too_short']} too short), "
+                f"loader {x['samples_s']:.1f} samples/s of {x['samples']} samples ({x['too_short']} too short, "
+                f"{x['misfits']} fit no size), "
                 f"buckets {x['buckets']}; "
                 f"latents {x['batch']}, mean {x['latent_mean']:.2f}, spread {x['latent_std']:.2f}"
             )

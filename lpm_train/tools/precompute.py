@@ -22,18 +22,29 @@ from torch import Tensor
 
 from lpm_train.clip import read_record
 from lpm_train.codec import whole_frames
-from lpm_train.make import Encoders, Parts, choose_bucket, window_starts
+from lpm_train.make import Encoders, Parts, window_starts
 from lpm_train.order import Bucket
-from lpm_train.precomputed import INDEX, difference, held_by, index_name, meta_of, read_index, read_meta, text_member
+from lpm_train.precomputed import (
+    INDEX,
+    SIZES,
+    difference,
+    held_by,
+    index_name,
+    meta_of,
+    read_index,
+    read_meta,
+    text_member,
+)
 from lpm_train.prompts import frame_terms, texts_of
 from lpm_train.shards import Row, Shards
+from lpm_train.sizes import Rule, choose_bucket
 from lpm_train.storage import DataError
 
 
 def precompute(
     root: str | Path, name: str, encoders: Encoders, buckets: Sequence[Bucket], *, where: str | None = None,
     hop_frames: int | None = None, dtype: str = "float16", workers: int = 2, timed: bool = False,
-    report: Callable[[int, int], None] = lambda done, total: None,
+    rule: Rule | None = None, report: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, int]:  # fmt: skip
     """Encode the selected samples of a dataset into `precomputed/NAME/`.
 
@@ -47,10 +58,11 @@ def precompute(
         dtype: float16 halves the size; float32 keeps every bit.
         workers: threads.
         timed: whether to encode the texts of timed prompts beside the captions.
+        rule: what a size must keep of a clip; clips that fit none are left out. None: all are cut to the nearest.
         report: called with how many of the selected samples are done, and how many there are.
 
     Returns:
-        counts: shards, samples, samples left as they were (kept), samples too short, bytes.
+        counts: shards, samples, samples left as they were (kept), samples left_out (too short, or fit no size), bytes.
 
     Raises:
         DataError: a set of that name was written by other encoders, or a sample cannot be read.
@@ -68,7 +80,8 @@ def precompute(
             f"{folder} was written with other settings ({difference(stored, meta)}): use another name, or delete it"
         )
     storage.write(f"{folder}/meta.json", (json.dumps(meta, indent=1) + "\n").encode())
-    counts = dict.fromkeys(("shards", "samples", "kept", "too_short", "bytes"), 0)
+    storage.write(f"{folder}/{SIZES}", (json.dumps(list(buckets)) + "\n").encode())
+    counts = dict.fromkeys(("shards", "samples", "kept", "left_out", "bytes"), 0)
     done, total = 0, len(wanted)
 
     def step(n: int) -> None:
@@ -83,9 +96,9 @@ def precompute(
             continue
         held = held_by(read_index(storage, folder, shard))  # also of another selection: they stay
         rows = [row for row in map(shards.row, places.tolist()) if row.segment_id in wanted or row.segment_id in held]
-        cut = [(row, choose_bucket(row.n_frames, row.width, row.height, buckets)) for row in rows]
+        cut = [(row, choose_bucket(row.n_frames, row.width, row.height, buckets, rule)) for row in rows]
         items = [(row, bucket) for row, bucket in cut if bucket is not None]
-        counts["too_short"] += len(cut) - len(items)
+        counts["left_out"] += len(cut) - len(items)
         if all(held.get(row.segment_id) == (row.digest, bucket) for row, bucket in items):
             counts["kept"] += len(items)
             step(sum(row.segment_id in wanted for row in rows))

@@ -17,8 +17,9 @@ from train_data_case import BUCKET, copy, data, dataset, encoders, loader, same
 from lpm_train.batch import Batch
 from lpm_train.config import ConfigError, Data
 from lpm_train.loader import Loader
-from lpm_train.make import choose_bucket, choose_references, window_starts
+from lpm_train.make import choose_references, window_starts
 from lpm_train.shards import Shards
+from lpm_train.sizes import choose_bucket
 from lpm_train.storage import DataError, Storage
 from lpm_train.tools.precompute import precompute
 from schemas.places import StoreError

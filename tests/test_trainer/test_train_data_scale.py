@@ -19,12 +19,12 @@ from lpm_train import manifest as manifest_file
 from lpm_train import row_hash, spilled
 from lpm_train.columns import Names, distinct
 from lpm_train.cut import Cut
-from lpm_train.make import choose_bucket, cut
+from lpm_train.make import cut
 from lpm_train.order import Order
 from lpm_train.shards import Shards, holds
+from lpm_train.sizes import choose_bucket, counted
 from lpm_train.spilled import TextsWriter
 from lpm_train.storage import DataError
-from lpm_train.tools.worth import counted
 from schemas.tables.output import MANIFEST
 
 SIZES = [(16, 32, 32), (32, 32, 32), (16, 32, 48)]

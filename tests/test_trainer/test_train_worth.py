@@ -1,4 +1,4 @@
-"""What a dataset is worth: sizes that crop or enlarge are named and others proposed, repeats and states counted."""
+"""What a dataset is worth: clips that fit no size, repeats and states are counted."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lpm_train.config import Config, override
 from lpm_train.presets import toy
 from lpm_train.shards import Row
 from lpm_train.tools.cli import doctor
-from lpm_train.tools.worth import fit, judge, kept, propose
+from lpm_train.tools.worth import judge
 
 STRIDE = (4, 8, 8)
 
@@ -27,38 +27,14 @@ def config(*settings: str) -> Config:
     return override(toy(), ["data.frames=48", "data.height=512", "data.width=512", *settings])
 
 
-def test_what_a_size_keeps() -> None:
-    assert kept(512, 512, (48, 512, 512)) == (1.0, 1.0)
-    assert kept(1024, 512, (48, 512, 512)) == (0.5, 1.0)
-    assert kept(512, 512, (48, 480, 832)) == (pytest.approx(480 / 832), pytest.approx(832 / 512))
-    found = fit([*clips(3, 512, 512), *clips(1, 400, 400), *clips(1, 512, 768), *clips(1, 512, 512, frames=20)],
-                [(48, 512, 512)])  # fmt: skip
-    assert (found.fitting, found.enlarged, found.cropped, found.too_short) == (3, 1, 1, 1)
-    assert found.largest == pytest.approx(1.28) and found.area == pytest.approx((4 + 2 / 3) / 5)
-
-
-def test_sizes_are_proposed_from_what_was_packed_and_then_fit() -> None:
-    """Of the clips' own aspects, whole tokens, no larger than was asked for; every clip keeps nine tenths."""
-    rows = [*clips(6, 512, 512), *clips(3, 512, 910), *clips(2, 910, 512), *clips(1, 512, 900)]
-    sizes = propose(rows, 48, 300 * 300, (16, 16))
-    found = fit(rows, sizes)
-    assert found.fitting == len(rows) and found.enlarged == found.cropped == 0 and found.area > 0.95
-    assert len(sizes) == 3 and sizes[0] == (48, 288, 288)
-    assert all(h % 16 == 0 == w % 16 and h * w <= 90_000 for _, h, w in sizes)
-    assert propose(rows, 48, 10**7, (16, 16))[0] == (48, 512, 512)  # what is smaller than was asked for is not enlarged
-    assert propose(clips(1, 30, 30), 48, 10**4, (64, 64)) == ()
-
-
-def test_a_misfit_is_said_with_what_would_fit() -> None:
+def test_a_misfit_is_counted_with_what_would_fit() -> None:
     rows = [*clips(90, 512, 512), *clips(10, 512, 512, "listen")]
     good = judge(rows, config(), STRIDE)
-    assert good.proposed == () and not any("sizes" in said for said in good.advice)
+    assert good.proposed == () and good.fit.misfits == 0
     wide = judge(rows, config("data.height=480", "data.width=832"), STRIDE)
-    assert (
-        "100 of 100 clips: 100 keep less than 90% of their area, 100 are enlarged (up to 1.62 times)" in wide.advice[0]
-    )
-    assert "--set data.frames=48 data.height=512 data.width=512" in wide.advice[0]
-    assert "pack them larger" in judge(clips(1, 12, 12), config(), STRIDE).advice[0]
+    assert wide.proposed == ((48, 512, 512),)
+    assert (wide.fit.misfits, wide.fit.cropped, wide.fit.enlarged) == (100, 100, 100)
+    assert judge(clips(1, 12, 12), config(), STRIDE).proposed == ()
 
 
 def test_repeats_and_states_are_counted() -> None:
@@ -78,8 +54,8 @@ def test_repeats_and_states_are_counted() -> None:
 
 def test_the_doctor_says_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     report = tmp_path / "r.json"
-    settings = ["data.frames=16", "data.height=64", "data.width=32", "run.steps=10"]
+    settings = ["data.frames=16", "data.height=32", "data.width=32", "run.steps=10"]
     assert doctor(str(dataset()), report=str(report), settings=settings, workers=1, batches=1) == 0
-    said, found = capsys.readouterr().out, json.loads(report.read_text())["worth"]
-    assert "ADVICE the sizes do not fit 24 of 24 clips" in said and found["fit"]["enlarged"] == 24
-    assert found["windows"] == 24 and "worth" in said
+    said, found = capsys.readouterr().out, json.loads(report.read_text())
+    assert "worth" in said and found["worth"]["windows"] == 24
+    assert (found["worth"]["fit"]["fitting"], found["misfits"], found["refused"]) == (24, [], "")
