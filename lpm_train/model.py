@@ -201,6 +201,7 @@ class DiT(nn.Module):
 
     block: ClassVar[type[Block]] = Block
     frozen: frozenset[str] = frozenset()  # names of weights that are another's and are never trained
+    place: str = ""  # where its weights were read from
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
