@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -22,7 +22,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.distributed.checkpoint import state_dict_loader, state_dict_saver
+from torch.distributed.checkpoint import CheckpointException, state_dict_loader, state_dict_saver
 from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
@@ -159,20 +159,34 @@ class Writer:
             self._pool.shutdown()
 
     def _write(self, tree: Any, files: dict[str, str], meta: Meta) -> None:
+        try:
+            self._put(tree, files, meta)
+        except (OSError, CheckpointException) as e:
+            why = next(iter(e.failures.values()))[0] if isinstance(e, CheckpointException) else e
+            raise CheckpointError(f"{path_of(self.out, meta.step)} was not written: {why}") from e
+
+    def _put(self, tree: Any, files: dict[str, str], meta: Meta) -> None:
         folder, name = Folder(self.out), _name(meta.step)
-        first = self._alone or dist.get_rank() == 0
-        under = [folder.begin(name) if first else ""]
-        if self._group is not None:
-            dist.broadcast_object_list(under, src=0, group=self._group)
+        under = self._by_first(lambda: folder.begin(name))
         state_dict_saver.save(
-            tree, storage_writer=folder.writer(under[0]), process_group=self._group, no_dist=self._alone
+            tree, storage_writer=folder.writer(under), process_group=self._group, no_dist=self._alone
         )  # fmt: skip
-        if first:
-            folder.finish(under[0], name, files)
-            for step in set(steps(self.out)[: -self.keep]) - {meta.best_step}:
-                folder.drop(_name(step))
+        self._by_first(lambda: folder.finish(under, name, files))
+        self._by_first(lambda: [folder.drop(_name(s)) for s in set(steps(self.out)[: -self.keep]) - {meta.best_step}])
+
+    def _by_first(self, function: Callable[[], Any]) -> Any:
+        """Let the first rank do something for all; what goes wrong there is raised on all."""
+        said: list[Any] = [None, None]
+        if self._alone or dist.get_rank() == 0:
+            try:
+                said[0] = function()
+            except OSError as e:
+                said[1] = e
         if self._group is not None:
-            dist.barrier(group=self._group)
+            dist.broadcast_object_list(said, src=0, group=self._group)
+        if said[1] is not None:
+            raise said[1]
+        return said[0]
 
 
 def save(out: Place, stage: Stage, config: Config, meta: Meta, keep: int) -> Any:

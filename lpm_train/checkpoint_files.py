@@ -7,6 +7,7 @@ and writes both through Arrow, each rank its own files.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -86,13 +87,21 @@ class Folder:
 
     def reader(self, name: str) -> FileSystemReader:
         """Return what reads the tensors of a checkpoint."""
-        out = FileSystemReader(f"{self.store.path(name)}/{TENSORS}")
-        if not self.store.local:
-            self._by_arrow(out, name)
+        if self.store.local:
+            return FileSystemReader(f"{self.store.path(name)}/{TENSORS}")
+        out = _ByRange(f"{self.store.path(name)}/{TENSORS}")
+        self._by_arrow(out, name)
         return out
 
-    def _by_arrow(self, io: Any, name: str) -> None:
-        io.fs, io.path = _Arrow(self.store.filesystem), f"{self.store.path(name)}/{TENSORS}"
+    def _by_arrow(self, torch_s: Any, name: str) -> None:
+        torch_s.fs, torch_s.path = _Arrow(self.store.filesystem), f"{self.store.path(name)}/{TENSORS}"
+
+
+class _ByRange(FileSystemReader):
+    """Reads each tensor by one request: torch's own format is read in many small steps."""
+
+    def _slice_file(self, file: Any, sinfo: Any) -> Any:
+        return io.BytesIO(file.read_at(sinfo.length, sinfo.offset))
 
 
 class _Arrow(FileSystemBase):  # type: ignore[misc]

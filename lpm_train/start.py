@@ -52,24 +52,34 @@ class Drawn(TorchDispatchMode):  # type: ignore[no-untyped-call]
         super().__init__()  # type: ignore[no-untyped-call]
         self._rows, self._device = rows, device
         self._kept: dict[int, tuple[torch.UntypedStorage, Tensor]] = {}  # a storage that lives has its address alone
+        self._whole = torch.empty(0, device="cpu")  # for one weight after another, so that memory is not left in pieces
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         """Do an operation on the meta device, and on the rows."""
         kwargs = kwargs or {}
-        out = func(*args, **kwargs)
-        given = [a for a in args if isinstance(a, Tensor)]
-        if not given:
-            made = self._cut(func(*args, **kwargs | {"device": torch.device("cpu")}))
-        elif torch.Tag.nondeterministic_seeded in func.tags:
-            made = self._cut(func(torch.empty(given[0].shape, device="cpu"), *args[1:], **kwargs))
+        out, random = func(*args, **kwargs), torch.Tag.nondeterministic_seeded in func.tags
+        makes = not any(isinstance(a, Tensor) for a in args)  # else it changes a tensor, or computes one from others
+        if makes and random:
+            made = self._cut(func(*args, **kwargs | {"device": torch.device("cpu")})).clone()
+        elif makes:
+            (n, *others), *rest = args
+            mine = len(range(n)[self._rows(n)])
+            made = func([mine, *others], *rest, **kwargs | {"device": self._device})
+        elif random:
+            made = self._of(args[0]).copy_(self._cut(func(self._scratch(args[0].shape), *args[1:], **kwargs)))
         else:
             made = func(*(self._of(a) if isinstance(a, Tensor) else a for a in args), **kwargs)
         if isinstance(out, Tensor):
             storage = out.untyped_storage()
             self._kept[storage._cdata] = (storage, made)
         return out
+
+    def _scratch(self, shape: torch.Size) -> Tensor:
+        if self._whole.numel() < shape.numel():
+            self._whole = torch.empty(shape.numel(), device="cpu")
+        return self._whole[: shape.numel()].view(shape)
 
     def take(self, weight: Tensor) -> Tensor:
         """Give a weight's rows away."""
@@ -79,7 +89,7 @@ class Drawn(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return self._kept[weight.untyped_storage()._cdata][1]
 
     def _cut(self, whole: Tensor) -> Tensor:
-        return whole[self._rows(len(whole))].to(self._device, copy=True) if whole.dim() else whole
+        return whole[self._rows(len(whole))].to(self._device)
 
 
 def skeleton(config: Config) -> DiT:
