@@ -81,35 +81,33 @@ def test_a_rank_begins_with_little_more_than_it_keeps(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(400)
-def test_replicas_of_shards_and_muon_over_them_train_as_one_rank(tmp_path: Path) -> None:
-    muon = ("optim.muon=true", "optim.lr=3e-3")
-    assert worker(tmp_path / "one", "causal", 4, *muon) == 0
-    assert worker(tmp_path / "two", "causal", 4, *muon, ranks=2) == 0
-    assert worker(tmp_path / "four", "causal", 2, *muon, "run.shard=2", ranks=4) == 0
-    for out in ("alone", "many"):
-        shutil.copytree(tmp_path / ("four" if out == "alone" else "two"), tmp_path / out)
-    assert worker(tmp_path / "four", "causal", 4, *muon, "run.shard=2", ranks=4) == 0
-    assert worker(tmp_path / "alone", "causal", 4, *muon) == 0  # from four ranks to one
-    assert worker(tmp_path / "many", "causal", 6, *muon, ranks=4) == 0  # from two to four
-    assert worker(tmp_path / "one", "causal", 6, *muon) == 0
-    want = losses(tmp_path / "one")
-    assert len(want) == 6 and len(set(want.values())) == 6
-    for out, steps in (("two", 4), ("four", 4), ("alone", 4), ("many", 6)):
-        assert losses(tmp_path / out) == pytest.approx({i: want[i] for i in range(1, steps + 1)}, rel=1e-6, abs=1e-6)
-    _, ours = checkpoint.load_weights(checkpoint.path_of(tmp_path / "one", 4))
-    for out in ("two", "four", "alone"):
-        _, theirs = checkpoint.load_weights(checkpoint.path_of(tmp_path / out, 4))
-        for name, weight in ours.items():
-            torch.testing.assert_close(theirs[name], weight, rtol=0, atol=1e-6)
+@pytest.mark.timeout(300)
+def test_muon_over_shards_is_muon_and_a_run_changes_its_ranks(tmp_path: Path) -> None:
+    changes = ("optim.muon=true", "optim.lr=3e-3", "run.eval_every=9")
+    assert worker(tmp_path / "one", "causal", 6, *changes) == 0
+    assert worker(tmp_path / "two", "causal", 4, *changes, ranks=2) == 0
+    shutil.copytree(tmp_path / "two", tmp_path / "four")
+    assert worker(tmp_path / "four", "causal", 5, *changes, "run.shard=2", ranks=4) == 0
+    shutil.copytree(tmp_path / "four", tmp_path / "alone")
+    assert worker(tmp_path / "alone", "causal", 6, *changes) == 0
+    want, found = (losses(tmp_path / out) for out in ("one", "alone"))
+    assert len(set(want.values())) == 6
+    last = found.pop(6), want.pop(6)
+    assert found == pytest.approx(want, rel=1e-6, abs=1e-6)
+    # Sums of four ranks are in another order, and Muon rounds what it is given to bfloat16.
+    assert last[0] == pytest.approx(last[1], rel=1e-3)
+    one, two = (checkpoint.load_weights(checkpoint.path_of(tmp_path / out, 4))[1] for out in ("one", "two"))
+    for name, weight in one.items():
+        torch.testing.assert_close(two[name], weight, rtol=0, atol=1e-6)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_replicas_train_as_one_rank_with_adamw(tmp_path: Path) -> None:
-    """Distillation: three networks, a judge by its hash, and both optimizers."""
+def test_replicas_of_shards_train_as_one_rank(tmp_path: Path) -> None:
+    """Distillation: three networks, a judge by its hash, and two optimizers."""
     for out, n, changes in (("one", 1, ()), ("four", 4, ("run.shard=2",))):
-        assert worker(tmp_path / out, "distill", 3, "optim.betas=[0.5, 0.99]", *changes, ranks=n) == 0
+        assert worker(tmp_path / out, "distill", 3, "run.eval_every=9", *changes, ranks=n) == 0
+    assert len(losses(tmp_path / "one")) == 3
     assert losses(tmp_path / "four") == pytest.approx(losses(tmp_path / "one"), rel=1e-6, abs=1e-6)
     one, four = (checkpoint.read_meta(checkpoint.path_of(tmp_path / out, 3)).judges for out in ("one", "four"))
     assert one == four and len(one["teacher"]["sha256"]) == 64
