@@ -22,7 +22,8 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.distributed.checkpoint import CheckpointException, state_dict_loader, state_dict_saver
+from torch.distributed.checkpoint import state_dict_loader, state_dict_saver
+from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
@@ -107,10 +108,10 @@ def home(out: Place, checkpoints: str = "") -> Place:
 
 def steps(out: Place) -> list[int]:
     """List the complete checkpoints of a run, oldest first; `out` is where they lie."""
-    return [int(n[5:]) for n in Folder(out).whole() if n.startswith("step_")]
+    return sorted(int(n[5:]) for n in Folder(out).whole() if n.startswith("step_"))
 
 
-def path_of(out: Place, step: int) -> Any:
+def path_of(out: Place, step: int) -> Place:
     """Return where the checkpoint of a step lies: a Path, or of a URI a text."""
     return below(placed(out), _name(step))
 
@@ -172,7 +173,11 @@ class Writer:
             tree, storage_writer=folder.writer(under), process_group=self._group, no_dist=self._alone
         )  # fmt: skip
         self._by_first(lambda: folder.finish(under, name, files))
-        self._by_first(lambda: [folder.drop(_name(s)) for s in set(steps(self.out)[: -self.keep]) - {meta.best_step}])
+        self._by_first(lambda: self._prune(folder, meta.best_step))
+
+    def _prune(self, folder: Folder, best: int | None) -> None:
+        for step in set(steps(self.out)[: -self.keep]) - {best}:
+            folder.drop(_name(step))
 
     def _by_first(self, function: Callable[[], Any]) -> Any:
         """Let the first rank do something for all; what goes wrong there is raised on all."""
@@ -189,7 +194,7 @@ class Writer:
         return said[0]
 
 
-def save(out: Place, stage: Stage, config: Config, meta: Meta, keep: int) -> Any:
+def save(out: Place, stage: Stage, config: Config, meta: Meta, keep: int) -> Place:
     """Write a checkpoint; afterwards `keep` are left, and the best one besides. Every rank must call it."""
     writer = Writer(out, keep)
     writer.save(stage, config, meta)
@@ -252,7 +257,7 @@ def read_config(path: Place) -> Config:
         raise ConfigError(f"{below(placed(path), 'config.json')}: {e}") from e
 
 
-def find(out: Place) -> Any:
+def find(out: Place) -> Place:
     """Return a run's best checkpoint, or else its last; `out` may be a checkpoint itself, or where those of a run lie.
 
     Raises:
