@@ -2,7 +2,7 @@
 
 Wan 2.1 and 2.2 in the layout of diffusers (`config.json` beside one file or several with an index; the directory of a
 pipeline, or its `transformer`), or as first published (`WanModel`); `lpm_train.base_names` says what becomes of what.
-Any float type is read; memory holds the result and one tensor of the file. What a file has and nobody asks for is an
+Any float type is read, and of each weight only the rows that are asked for. What a file has and nobody asks for is an
 error that names it.
 """
 
@@ -11,26 +11,29 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from lpm_train.base_names import first_name, pieces
-from lpm_train.config import Config, ConfigError
-from lpm_train.lora import put_lora
+from lpm_train.base_names import Piece, first_name, pieces
+from lpm_train.config import ConfigError
 from lpm_train.model import DiT
-from lpm_train.wan import make_model
 
 ADDED = "openlpm_added.safetensors"  # beside an exported base: what was added to it
 WEIGHTS = "diffusion_pytorch_model"  # as diffusers calls its files
 _UNUSED = re.compile(r"\.norm_added_q\.|\.norm_q_img\.")  # in some files, and used by nobody
 _EXPERTS = (("transformer", "transformer_2"), ("high_noise_model", "low_noise_model"))
 
-Weights = Mapping[str, Tensor]
+Rows = Callable[[int], slice]
+"""Which of the n rows of a weight are wanted."""
+
+
+def _all(n: int) -> slice:
+    return slice(0, n)
 
 
 class Files:
@@ -43,7 +46,7 @@ class Files:
             ConfigError: there are none, one that the index names is missing, or safetensors is not installed.
         """
         try:
-            from safetensors import SafetensorError, safe_open
+            from safetensors import SafetensorError
         except ImportError as e:
             raise ConfigError(f"reading a base needs safetensors (pip install 'openlpm[encoders]'): {e}") from e
         index = next(iter(sorted(folder.glob("*.safetensors.index.json"))), None)
@@ -51,33 +54,39 @@ class Files:
         files = sorted({folder / n for n in named} or set(folder.glob("*.safetensors")) - {folder / ADDED})
         if not files:
             raise ConfigError(f"no .safetensors in {folder}")
-        self.folder, self._of = folder, dict[str, Any]()
+        self.folder, self._in = folder, dict[str, Path]()
         for file in files:
             try:
-                opened = safe_open(str(file), "pt")
+                self._in |= dict.fromkeys(_opened(file).keys(), file)
             except (OSError, SafetensorError) as e:
                 raise ConfigError(f"{file} is missing or damaged: {e}") from e
-            self._of |= dict.fromkeys(list(opened.keys()), opened)  # type: ignore[no-untyped-call]
 
     def __contains__(self, name: str) -> bool:
-        return name in self._of
+        return name in self._in
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._of)
+        return iter(self._in)
 
     def __getitem__(self, name: str) -> Tensor:
-        tensor: Tensor = self._of[name].get_tensor(name)
+        """Return a tensor that lies in its file until it is read; the file is mapped as long as the tensor lives."""
+        tensor: Tensor = _opened(self._in[name]).get_tensor(name)
         return tensor
 
     @property
     def sha256(self) -> str:
         """Hash names, shapes and the first values of all tensors."""
-        digest = hashlib.sha256()
-        for name in sorted(self._of):
-            part = self._of[name].get_slice(name)
+        digest, opened = hashlib.sha256(), {file: _opened(file) for file in set(self._in.values())}
+        for name in sorted(self._in):
+            part = opened[self._in[name]].get_slice(name)
             digest.update(f"{name} {part.get_dtype()} {part.get_shape()}\x1f".encode())
             digest.update(part[:1].flatten()[:64].float().numpy().tobytes())
         return digest.hexdigest()
+
+
+def _opened(file: Path) -> Any:
+    from safetensors import safe_open
+
+    return safe_open(str(file), "pt")
 
 
 @dataclass(frozen=True)
@@ -88,8 +97,8 @@ class Opened:
     form: Mapping[str, Any]  # fields of our `Model` that it decides
     files: Files
 
-    def read(self, expected: DiT) -> Iterator[tuple[str, Tensor]]:
-        """Yield our weights one by one.
+    def read(self, expected: DiT, rows: Rows = _all) -> Iterator[tuple[str, Tensor]]:
+        """Yield our weights one by one, or rows of them.
 
         Raises:
             ConfigError: the files lack a tensor, have one of another shape, or one that nobody asks for.
@@ -107,15 +116,28 @@ class Opened:
             if sum(p.numel() for p in parts) != shape.numel():
                 shapes = [list(p.shape) for p in parts]
                 raise ConfigError(f"{self.files.folder}: {names[piece.ours][0]} has shape {shapes}, not {list(shape)}")
-            yield piece.ours, piece.join(parts, expected.config, shape)
+            yield piece.ours, _rows(piece, parts, expected, shape, rows(shape[0]))
 
-    def added(self) -> dict[str, Tensor]:
-        """Return what an earlier training added, where it was exported with the base."""
-        if not (self.files.folder / ADDED).is_file():
-            return {}
-        from safetensors.torch import load_file
+    def added(self, rows: Rows = _all) -> Iterator[tuple[str, Tensor]]:
+        """Yield what an earlier training added, or rows of it, where it was exported with the base."""
+        file = self.files.folder / ADDED
+        for name in _opened(file).keys() if file.is_file() else ():
+            weight = _opened(file).get_tensor(name)
+            yield name, weight[rows(len(weight))].to(torch.float32, copy=True)
 
-        return load_file(self.files.folder / ADDED)
+
+def _rows(piece: Piece, parts: Sequence[Tensor], model: DiT, shape: torch.Size, wanted: slice) -> Tensor:
+    """Make rows of one of our weights, float32; nothing else is read where ours are rows of theirs in some order."""
+    if piece.by_pixel or sum(map(len, parts)) != shape[0]:
+        return piece.join(parts, model.config, shape)[wanted].clone()
+    first = torch.tensor([0, *map(len, parts)]).cumsum(0)
+    numbers = [torch.arange(int(a), int(a) + len(p))[:, None] for a, p in zip(first, parts, strict=False)]
+    of = piece.join(numbers, model.config, torch.Size([shape[0], 1]))[wanted, 0].long()  # exact below 2^24 rows
+    out = torch.empty(len(of), *shape[1:])
+    for a, part in zip(first, parts, strict=False):
+        here = (of >= a) & (of < a + len(part))
+        out[here] = part[of[here] - a].float().reshape(-1, *shape[1:])
+    return out
 
 
 def _some(names: Sequence[str]) -> str:
@@ -170,69 +192,3 @@ def _form(folder: Path, said: Mapping[str, Any], files: Files) -> dict[str, Any]
         "mlp_ratio": said["ffn_dim"] / width, "theta": 10_000.0,
         "text_width": files["text_embedding.0.weight"].shape[1] if first else said["text_dim"],
     }  # fmt: skip
-
-
-def skeleton(config: Config) -> DiT:
-    """Make the network of a configuration without memory for its weights."""
-    with torch.device("meta"):
-        model = make_model(config.model)
-        if config.lora.rank:
-            if not config.base.weights:
-                raise ConfigError("lora.rank changes a frozen base: name one with --base wan:DIRECTORY")
-            put_lora(model, config.lora)
-            model.frozen = frozenset(p.ours for p in pieces(config.model))
-    return model
-
-
-def build(config: Config, start: Weights | None, shared: dict[str, nn.Parameter]) -> DiT:
-    """Make a model: from the weights of the stage before, else from the base, else fresh (from torch's generator).
-
-    Args:
-        config: everything.
-        start: weights; of a model with a frozen base, those that are trained. They are copied.
-        shared: the frozen weights, filled at the first call; all models made with it hold the same objects.
-
-    Raises:
-        ConfigError: the base cannot be read, or is not the one that the configuration was made with.
-    """
-    if not config.base.weights and not config.lora.rank:
-        model = make_model(config.model)
-        if start is not None:
-            model.load_state_dict(dict(start))
-        return model
-    model = skeleton(config)
-    for name, weight in (start or {}).items():
-        _set(model, name, nn.Parameter(weight.clone()))
-    if start is None or (model.frozen and not shared):
-        base = open_base(config.base.weights)
-        if base.files.sha256 != config.base.sha256:
-            raise ConfigError(f"{config.base.weights} holds other weights than this run began with")
-        for name, weight in base.read(model) if not shared else ():
-            if model.frozen:
-                shared[name] = nn.Parameter(weight, requires_grad=False)
-            else:
-                _set(model, name, nn.Parameter(weight))
-        for name, weight in base.added().items() if start is None else ():
-            _set(model, name, nn.Parameter(weight.float()))
-    for name, parameter in shared.items():
-        _set(model, name, parameter)
-    for name, p in list(model.named_parameters()):
-        if p.is_meta:
-            _set(model, name, nn.Parameter(_fresh(name, p.shape)))
-    return model
-
-
-def _set(model: nn.Module, name: str, parameter: nn.Parameter) -> None:
-    parent, _, leaf = name.rpartition(".")
-    setattr(model.get_submodule(parent), leaf, parameter)
-
-
-def _fresh(name: str, shape: torch.Size) -> Tensor:
-    """Draw what a base lacks as our own network draws it: what would change the base's function is zero."""
-    if ".norm_" in name:
-        return torch.ones(shape)
-    if name.endswith((".sound.out.weight", "ref_kind.weight", ".up", ".bias", "ref_gain_D")):
-        return torch.zeros(shape)
-    if name.endswith((".weight", ".down")):
-        return nn.init.xavier_uniform_(torch.empty(shape))
-    return torch.randn(shape) * 0.02

@@ -1,17 +1,20 @@
 """Checkpoints: everything a run needs to continue to the bit, on any number of ranks.
 
-A directory `step_00000100/` holds weights, averages and optimizers of all roles (torch.distributed.checkpoint: each
-rank writes its shards, any number of ranks reads them), `config.json`, and `meta.json` with the step, the loader's
-place and the figures so far. There is no generator state, for all randomness is a function of (seed, step, sample).
-It is written under another name and renamed when complete: a directory that exists is whole. Tensors only are read.
+A directory `step_00000100/` holds weights and optimizers of all roles that are trained, and the student's average
+(torch.distributed.checkpoint: each rank writes its shards, any number of ranks reads them), `config.json`, and
+`meta.json` with the step, the loader's place and the figures so far. There is no generator state, for all randomness is
+a function of (seed, step, sample). What a judge was read from and the hash of its weights are named, not its weights.
+A checkpoint that is there is whole (`lpm_train.checkpoint_files`). Tensors only are read.
+
+A snapshot is copied, and written by a thread while training goes on, one at a time.
 """
 
 from __future__ import annotations
 
 import json
-import shutil
 import warnings
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +23,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.checkpoint import state_dict_loader, state_dict_saver
+from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
     get_model_state_dict,
@@ -27,11 +32,13 @@ from torch.distributed.checkpoint.state_dict import (
     set_model_state_dict,
     set_optimizer_state_dict,
 )
+from torch.distributed.tensor import DTensor
 
-from lpm_train.base import skeleton
+from lpm_train.checkpoint_files import WHOLE, Folder, Place, below, placed
 from lpm_train.config import Config, ConfigError, from_json, to_json
 from lpm_train.model import DiT
 from lpm_train.stage import Stage
+from lpm_train.start import skeleton
 
 
 class CheckpointError(RuntimeError):
@@ -49,25 +56,34 @@ class Meta:
     best: float | None = None
     best_step: int | None = None
     stale: int = 0  # evaluations since the best one
+    judges: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # place and sha256 of roles that never change
 
 
-def _dcp(function: Callable[..., Any], tree: dict[str, Any], path: Path, alone: bool | None = None) -> None:
-    """Save or load a tree of tensors; hush PyTorch's notice that a single process is one, given even when told so."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*assuming the intent is to (save|load) in a single process")
-        no_dist = not dist.is_initialized() if alone is None else alone
-        function(tree, checkpoint_id=str(path / "tensors"), no_dist=no_dist)
+def _alone() -> bool:
+    """Tell whether this process is the only one; hush PyTorch's notice that it is, given even when told so."""
+    warnings.filterwarnings("ignore", message=".*assuming the intent is to (save|load) in a single process")
+    return not dist.is_initialized()
 
 
-def _wait() -> None:
-    if dist.is_initialized():
-        dist.barrier()
+def _read(tree: dict[str, Any], path: Place, alone: bool) -> None:
+    folder, name = _split(path)
+    state_dict_loader.load(tree, storage_reader=folder.reader(name), no_dist=alone)
+
+
+def _split(path: Place) -> tuple[Folder, str]:
+    """Return the folder of a checkpoint, and its name there."""
+    path = placed(path)
+    if isinstance(path, Path):
+        return Folder(path.absolute().parent), path.absolute().name
+    home, _, name = path.rpartition("/")
+    return Folder(home), name
 
 
 def _tensors(stage: Stage) -> dict[str, Any]:
+    trained = {n: stage.roles[n] for n in stage.optimizers}
     return {
-        "roles": {n: _own(get_model_state_dict(m), m) for n, m in stage.roles.items()},
-        "optimizers": {n: get_optimizer_state_dict(stage.roles[n], o) for n, o in stage.optimizers.items()},
+        "roles": {n: _own(get_model_state_dict(m), m) for n, m in trained.items()},
+        "optimizers": {n: get_optimizer_state_dict(trained[n], o) for n, o in stage.optimizers.items()},
         "ema": stage.ema.weights,
     }
 
@@ -77,50 +93,128 @@ def _own(weights: dict[str, Any], model: DiT) -> dict[str, Any]:
     return {n: w for n, w in weights.items() if n not in model.frozen}
 
 
-def steps(out: Path) -> list[int]:
-    """List the complete checkpoints of a run, oldest first."""
-    return sorted(int(p.name[5:]) for p in out.glob("step_*") if (p / "meta.json").exists())
+def home(out: Place, checkpoints: str = "") -> Place:
+    """Return where the checkpoints of a run lie.
+
+    Args:
+        out: the run's directory; or, on its own, a place that holds checkpoints.
+        checkpoints: `run.checkpoints` of its configuration.
+    """
+    out = placed(out)
+    if not checkpoints or not isinstance(out, Path):
+        return out
+    return below(placed(checkpoints), out.absolute().name)
 
 
-def path_of(out: Path, step: int) -> Path:
-    """Return where the checkpoint of a step lies."""
-    return out / f"step_{step:08d}"
+def steps(out: Place) -> list[int]:
+    """List the complete checkpoints of a run, oldest first; `out` is where they lie."""
+    return sorted(int(n[5:]) for n in Folder(out).whole() if n.startswith("step_"))
 
 
-def save(out: Path, stage: Stage, config: Config, meta: Meta, keep: int) -> Path:
+def path_of(out: Place, step: int) -> Place:
+    """Return where the checkpoint of a step lies: a Path, or of a URI a text."""
+    return below(placed(out), _name(step))
+
+
+def _name(step: int) -> str:
+    return f"step_{step:08d}"
+
+
+class Writer:
+    """Writes the checkpoints of a run; every rank has one, and calls it alike."""
+
+    def __init__(self, out: Place, keep: int = 1, background: bool = False) -> None:
+        """Write to `out`; the best and the last `keep` stay. `background`: return before they are written."""
+        self.out, self.keep, self._background = placed(out), keep, background
+        self._alone = _alone()
+        # Of its own: what threads say to each other must not come between what training says.
+        self._group = None if self._alone else dist.new_group(backend="gloo")
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._under_way: Future[None] | None = None
+
+    def save(self, stage: Stage, config: Config, meta: Meta) -> None:
+        """Begin to write a checkpoint, once the one before is written. Raises what went wrong with that one."""
+        self.wait()
+        meta = replace(meta, judges=stage.judged_by)
+        tree, files = _tensors(stage), {"config.json": to_json(config), WHOLE: json.dumps(asdict(meta), indent=2)}
+        if not self._background:
+            self._write(tree, files, meta)
+            return
+        stager = DefaultStager(StagingOptions(False, False, False, False))
+        copy = stager.stage(tree)
+        stager.close()
+        _alone()
+        self._under_way = self._pool.submit(self._write, copy, files, meta)
+
+    def wait(self) -> None:
+        """Wait until what was begun is written. Raises what went wrong."""
+        begun, self._under_way = self._under_way, None
+        if begun is not None:
+            begun.result()
+
+    def close(self) -> None:
+        """Wait, and let go of the thread."""
+        try:
+            self.wait()
+        finally:
+            self._pool.shutdown()
+
+    def _write(self, tree: Any, files: dict[str, str], meta: Meta) -> None:
+        try:
+            self._put(tree, files, meta)
+        except (OSError, CheckpointException) as e:
+            why = next(iter(e.failures.values()))[0] if isinstance(e, CheckpointException) else e
+            raise CheckpointError(f"{path_of(self.out, meta.step)} was not written: {why}") from e
+
+    def _put(self, tree: Any, files: dict[str, str], meta: Meta) -> None:
+        folder, name = Folder(self.out), _name(meta.step)
+        under = self._by_first(lambda: folder.begin(name))
+        state_dict_saver.save(
+            tree, storage_writer=folder.writer(under), process_group=self._group, no_dist=self._alone
+        )  # fmt: skip
+        self._by_first(lambda: folder.finish(under, name, files))
+        self._by_first(lambda: self._prune(folder, meta.best_step))
+
+    def _prune(self, folder: Folder, best: int | None) -> None:
+        for step in set(steps(self.out)[: -self.keep]) - {best}:
+            folder.drop(_name(step))
+
+    def _by_first(self, function: Callable[[], Any]) -> Any:
+        """Let the first rank do something for all; what goes wrong there is raised on all."""
+        said: list[Any] = [None, None]
+        if self._alone or dist.get_rank() == 0:
+            try:
+                said[0] = function()
+            except OSError as e:
+                said[1] = e
+        if self._group is not None:
+            dist.broadcast_object_list(said, src=0, group=self._group)
+        if said[1] is not None:
+            raise said[1]
+        return said[0]
+
+
+def save(out: Place, stage: Stage, config: Config, meta: Meta, keep: int) -> Place:
     """Write a checkpoint; afterwards `keep` are left, and the best one besides. Every rank must call it."""
-    final, partial = path_of(out, meta.step), out / f"partial_{meta.step:08d}"
-    first = not dist.is_initialized() or dist.get_rank() == 0
-    if first:
-        for left in out.glob("partial_*"):
-            shutil.rmtree(left)
-        partial.mkdir(parents=True)
-    _wait()
-    _dcp(state_dict_saver.save, _tensors(stage), partial)
-    if first:
-        (partial / "config.json").write_text(to_json(config))
-        (partial / "meta.json").write_text(json.dumps(asdict(meta), indent=2))
-        if final.exists():
-            shutil.rmtree(final)
-        partial.rename(final)
-        for step in set(steps(out)[:-keep]) - {meta.best_step}:
-            shutil.rmtree(path_of(out, step))
-    _wait()
-    return final
+    writer = Writer(out, keep)
+    writer.save(stage, config, meta)
+    writer.close()
+    return path_of(out, meta.step)
 
 
-def read_meta(path: Path) -> Meta:
+def read_meta(path: Place) -> Meta:
     """Read what lies beside the tensors."""
-    return Meta(**json.loads((path / "meta.json").read_text()))
+    folder, name = _split(path)
+    return Meta(**json.loads(folder.store.read(f"{name}/{WHOLE}")))
 
 
-def load(path: Path, stage: Stage, config: Config) -> Meta:
+def load(path: Place, stage: Stage, config: Config) -> Meta:
     """Put a checkpoint's state into a stage; every rank must call it.
 
     Raises:
-        CheckpointError: model, stage, data or seed are not those of the checkpoint.
+        CheckpointError: model, stage, data, seed or a judge are not those of the checkpoint.
     """
-    saved = read_config(path)
+    saved, meta = read_config(path), read_meta(path)
 
     def fixed(c: Config) -> dict[str, Any]:
         data = replace(c.data, workers=0, prefetch=0, root="")
@@ -133,47 +227,78 @@ def load(path: Path, stage: Stage, config: Config) -> Meta:
                 f"{path} was written with another {name}:\n  there {theirs}\n  here  {ours}\n"
                 "use the same settings to continue, or another directory for a new run"
             )
+    for role, judge in meta.judges.items():
+        if judge["sha256"] != (now := stage.judged_by[role])["sha256"]:
+            raise CheckpointError(
+                f"the {role} of {path} was {_told(judge)}, and this one is {_told(now)}: name the former "
+                "(--teacher, or --init where that was it), or begin a new run"
+            )
     tensors = _tensors(stage)
-    _dcp(state_dict_loader.load, tensors, path)
-    for name, model in stage.roles.items():
+    _read(tensors, path, _alone())
+    for name, model in ((n, stage.roles[n]) for n in stage.optimizers):
         set_model_state_dict(model, tensors["roles"][name], options=StateDictOptions(strict=not model.frozen))
     for name, optimizer in stage.optimizers.items():
         set_optimizer_state_dict(stage.roles[name], optimizer, tensors["optimizers"][name])
-    return read_meta(path)
+    stage.resumed()
+    return meta
 
 
-def read_config(path: Path) -> Config:
-    """Read the configuration beside a checkpoint. Raises ConfigError, with the file's name."""
-    file = path / "config.json"
+def _told(judge: Mapping[str, str]) -> str:
+    at = f" ({judge['place']})" if judge["place"] else ""
+    return f"{judge['sha256'][:12]}{at}"
+
+
+def read_config(path: Place) -> Config:
+    """Read the configuration beside a checkpoint, or a run's. Raises ConfigError, with the file's name."""
+    folder, name = _split(path)
     try:
-        return from_json(file.read_text(encoding="utf-8"))
+        return from_json(folder.store.read(f"{name}/config.json").decode())
     except ConfigError as e:
-        raise ConfigError(f"{file}: {e}") from e
+        raise ConfigError(f"{below(placed(path), 'config.json')}: {e}") from e
 
 
-def find(out: Path) -> Path:
-    """Return a run's best checkpoint, or else its last; `out` may be a checkpoint itself.
+def find(out: Place) -> Place:
+    """Return a run's best checkpoint, or else its last; `out` may be a checkpoint itself, or where those of a run lie.
 
     Raises:
         CheckpointError: there is none.
     """
-    if (out / "meta.json").exists():
+    out = placed(out)
+    folder, name = _split(out)
+    if name in folder.whole():
         return out
     there = steps(out)
+    if not there and isinstance(out, Path) and (out / "config.json").exists():
+        out = home(out, read_config(out).run.checkpoints)
+        there = steps(out)
     if not there:
         raise CheckpointError(f"no checkpoint in {out}")
     best = read_meta(path_of(out, there[-1])).best_step
     return path_of(out, best if best in there else there[-1])
 
 
-def load_weights(path: Path) -> tuple[Config, dict[str, Tensor]]:
+class Saved:
+    """The averaged weights of a checkpoint's student, read when a model asks: by each rank its own rows."""
+
+    def __init__(self, path: Place) -> None:
+        """Name a checkpoint, or a run (then its best one, see `find`)."""
+        self.path = find(path)
+        self.config = read_config(self.path)
+        self.place = str(self.path)
+
+    def read(self, into: Mapping[str, Tensor]) -> None:
+        """Overwrite tensors, whole or sharded ones, with the weights of their names; every rank calls it."""
+        alone = _alone()
+        _read({"ema": dict(into)}, self.path, alone or not any(isinstance(w, DTensor) for w in into.values()))
+
+
+def load_weights(path: Place) -> tuple[Config, dict[str, Tensor]]:
     """Read a student's averaged weights on the CPU, but those of a frozen base: to start the next stage, to generate.
 
     `path` is a checkpoint, or a run's directory (then its best one, see `find`).
     """
-    path = find(path)
-    config = read_config(path)
-    model = skeleton(config)
+    saved = Saved(path)
+    model = skeleton(saved.config)
     weights = {n: torch.empty(p.shape) for n, p in model.named_parameters() if n not in model.frozen}
-    _dcp(state_dict_loader.load, {"ema": weights}, path, alone=True)
-    return config, weights
+    saved.read(weights)
+    return saved.config, weights

@@ -70,15 +70,20 @@ def run(
     out: Annotated[Path, typer.Option(help="directory of the run: checkpoints, configuration, log")],
     preset: Preset = None,
     stage: Annotated[str | None, typer.Option(help="pretrain, causal, consistency or distill")] = None,
-    init: Annotated[Path | None, typer.Option(help="run or checkpoint of the stage before")] = None,
+    init: Annotated[str | None, typer.Option(help="run or checkpoint of the stage before; also at s3://")] = None,
     base: Annotated[str | None, typer.Option(help="public weights to begin with: wan:DIRECTORY")] = None,
-    teacher: Annotated[Path | None, typer.Option(help="distill: run that judges; default: --init")] = None,
+    teacher: Annotated[str | None, typer.Option(help="distill: run that judges; default: --init")] = None,
     where: Where = None,
     settings: Settings = None,
 ) -> int:
     """Run one stage, or go on with it: pretrain, then causal, then distill, each from the best of the one before.
 
     Without --preset, settings are those of the run that is continued, else those of --init, else the preset small.
+
+    Several ranks (torchrun -m lpm_train.cli run ...) split weights, gradients and optimizer states between all of them,
+    or between --set run.shard=N of them. Checkpoints are written while training goes on (--set run.background=false:
+    not so), to --set run.checkpoints=s3://BUCKET/PREFIX if not into the run's directory. A run that goes on reads its
+    teacher again from where it was, or from --teacher.
     """
     from lpm_train.session import resolve, run_stage
     from lpm_train.tools.flops import step_flops

@@ -277,6 +277,8 @@ class Run:
     steps: int = 1000
     seed: int = 0
     device: str = ""  # empty: cuda if there is one, else cpu
+    # Ranks that hold one copy of the weights between them; further ranks are replicas of these. 0: all ranks.
+    shard: int = 0
     bf16: bool = False
     compile: bool = False
     checkpointing: bool = False
@@ -287,11 +289,19 @@ class Run:
     eval_every: int = 200
     save_every: int = 200
     keep: int = 3  # checkpoints kept, the best one besides
+    # Where checkpoints go, in a folder named as the run: s3://bucket/prefix or a directory; empty: into the run's own.
+    checkpoints: str = ""
+    # Training goes on while a checkpoint is written, which takes memory of the CPU for a copy of the rank's state.
+    background: bool = True
     select: str = "heldout_loss"  # the figure by which the best checkpoint is chosen; the smaller the better
     # A flow-matching stage is done when its held-out loss has fallen to this share of the first.
     exit_share: float = 0.5
     stop_when_passed: bool = False  # stop as soon as all exit criteria pass
     patience: int = 0  # stop after so many evaluations without a better figure; 0: never
+
+    def __post_init__(self) -> None:
+        if self.shard < 0:
+            raise ConfigError(f"run.shard {self.shard} must be a number of ranks, or 0 for all")
 
 
 @dataclass(frozen=True, kw_only=True)

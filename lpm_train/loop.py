@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -74,14 +75,26 @@ def train(
     Raises:
         TrainingError: the loss is not finite, or `run.select` names no figure.
     """
-    run, where = config.run, where or Ranks()
+    home = checkpoint.home(out, config.run.checkpoints)
+    with closing(checkpoint.Writer(home, config.run.keep, config.run.background)) as writer:
+        return _train(
+            stage, config, source, out, writer, heldout, measure, where or Ranks(), flops_per_step, watch, board, show
+        )
+
+
+def _train(
+    stage: Stage, config: Config, source: BatchSource[Batch], out: Path, writer: checkpoint.Writer,
+    heldout: Sequence[Batch], measure: Measure | None, where: Ranks, flops_per_step: float, watch: Watching | None,
+    board: Board | None, show: Callable[[str], None],
+) -> Result:  # fmt: skip
+    run, home = config.run, writer.out
     say = show if where.first else (lambda _: None)
     meta, criteria, stopped = Meta(step=0), list[Criterion](), "steps"
-    if there := checkpoint.steps(out):
-        meta = checkpoint.load(checkpoint.path_of(out, there[-1]), stage, config)
+    if there := checkpoint.steps(home):
+        meta = checkpoint.load(checkpoint.path_of(home, there[-1]), stage, config)
         source.restore(meta.loader)
         say(f"continue {out} at step {meta.step}")
-    elif where.first:
+    if where.first and not (there and (out / "config.json").exists()):
         out.mkdir(parents=True, exist_ok=True)
         (out / "config.json").write_text(to_json(config))
     log = Log(out, meta.step, where.first, board)
@@ -133,9 +146,10 @@ def train(
                 watch.look(stage, meta.step, last or stopped != "steps")
         if better or last or stopped != "steps" or meta.step % run.save_every == 0:
             meta = replace(meta, loader=dict(source.state()))
-            checkpoint.save(out, stage, config, meta, run.keep)
-    if not checkpoint.steps(out):  # no step was asked for
-        checkpoint.save(out, stage, config, replace(meta, loader=dict(source.state())), run.keep)
+            writer.save(stage, config, meta)
+    writer.wait()
+    if not checkpoint.steps(home):  # no step was asked for
+        writer.save(stage, config, replace(meta, loader=dict(source.state())))
     say(f"{run.stage} ended after {meta.step} steps ({stopped}); best at {meta.best_step}")
     return Result(meta, tuple(criteria), stopped)
 

@@ -205,6 +205,7 @@ class DiT(nn.Module):
     block: ClassVar[type[Block]] = Block
     frozen: frozenset[str] = frozenset()  # names of weights that are another's and are never trained
     context: Context | None = None  # ranks that share clips with this one
+    place: str = ""  # where its weights were read from
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()

@@ -1,9 +1,10 @@
 """Ranks, sharding, and the arithmetic that must not depend on them.
 
 `fully_shard` splits weights, gradients, optimizer state and EMA over the ranks that torchrun starts (nccl on CUDA,
-gloo on CPU). Sums over parts of a batch are taken pairwise in a fixed order and norms in float64, so that one rank and
-two give the same bits at the same global batch and `optim.micro_batch`; that costs log2(parts) more copies of the
-(sharded) gradients. Where the CPU's products come from MKL, MKL_CBWR=COMPATIBLE is needed besides.
+gloo on CPU): over all, or over `run.shard` of them, the others being replicas of these (HSDP). Sums over parts of a
+batch are taken pairwise in a fixed order and norms in float64, so that one rank and two give the same bits at the same
+global batch and `optim.micro_batch`; that costs log2(parts) more copies of the (sharded) gradients. Where the CPU's
+products come from MKL, MKL_CBWR=COMPATIBLE is needed besides.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ class Ranks:
     rank: int = 0
     size: int = 1
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
-    mesh: DeviceMesh | None = None
+    mesh: DeviceMesh | None = None  # ("shard",) or ("replicate", "shard"): what the weights are split over
     context: Context | None = None  # ranks that share each sample; the others have samples of their own
 
     @property
@@ -53,12 +54,33 @@ class Ranks:
         """Which of these parts is this rank's."""
         return self.rank // (self.context.size if self.context else 1)
 
+    def rows(self, n: int) -> slice:
+        """Return which of the n rows of a weight this rank holds; those of `fully_shard` (it splits as torch.chunk)."""
+        if self.size == 1 or self.mesh is None:
+            return slice(0, n)
+        return spans(n, self.mesh["shard"].size())[self.mesh.get_local_rank("shard")]
+
+
+def spans(n: int, parts: int) -> list[slice]:
+    """Split n rows as torch.chunk does; the last parts may be shorter, or empty."""
+    most = -(-n // parts)
+    return [slice(min(n, k * most), min(n, (k + 1) * most)) for k in range(parts)]
+
 
 @contextmanager
 def ranks(config: Config) -> Iterator[Ranks]:
-    """Join the process group that torchrun describes, if there is one; leave it at the end."""
+    """Join the process group that torchrun describes, if there is one; leave it at the end.
+
+    Raises:
+        ConfigError: `run.shard` does not divide the ranks.
+    """
     name = config.run.device or ("cuda" if torch.cuda.is_available() else "cpu")
     size, local = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("LOCAL_RANK", "0"))
+    shard = config.run.shard or size
+    if size % shard:
+        raise ConfigError(
+            f"run.shard {shard} does not divide {size} ranks: start a multiple of it, or set run.shard to a divisor"
+        )
     device = torch.device(f"cuda:{local}" if name == "cuda" else name)
     if device.type == "cuda":
         torch.cuda.set_device(device)
@@ -67,7 +89,8 @@ def ranks(config: Config) -> Iterator[Ranks]:
     joined = size > 1 and not dist.is_initialized()
     if joined:
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
-    mesh = init_device_mesh(device.type, (size,)) if dist.is_initialized() else None
+    shape, names = ((size,), ("shard",)) if shard == size else ((size // shard, shard), ("replicate", "shard"))
+    mesh = init_device_mesh(device.type, shape, mesh_dim_names=names) if dist.is_initialized() else None
     try:
         rank = 0 if mesh is None else dist.get_rank()
         yield Ranks(rank, size, device, mesh, join(config, rank, size))
@@ -88,11 +111,10 @@ def _let_go(mesh: DeviceMesh | None) -> None:
 
 
 def prepare(model: DiT, config: Config, where: Ranks, trained: bool = True) -> DiT:
-    """Move, checkpoint, compile and shard a model, in this order."""
+    """Checkpoint, compile and shard a model, in this order; it may be without memory yet (`lpm_train.start`)."""
     run = config.run
     if run.attention == "flex" and where.device.type != "cuda":
         raise ConfigError("run.attention=flex needs CUDA (PyTorch has no backward for it on CPU); use sdpa")
-    model.to(where.device)
     model.checkpointing, model.context = run.checkpointing and trained, where.context
     if run.attention == "flex":
         from lpm_train.extras.flex import attend_forced_flex
@@ -187,7 +209,9 @@ def clip_gradients(parameters: Iterable[nn.Parameter], most: float) -> float:
     shards = [g.to_local() if isinstance(g, DTensor) else g for g in grads]
     total = torch.stack([g.double().square().sum() for g in shards]).sum()
     if grads and isinstance(grads[0], DTensor):
-        dist.all_reduce(total)
+        for k, placement in enumerate(grads[0].placements):
+            if placement.is_shard():  # not over replicas, which hold the same
+                dist.all_reduce(total, group=grads[0].device_mesh.get_group(k))
     norm = float(total.sqrt())
     if most and norm > most:
         for g in shards:

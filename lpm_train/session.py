@@ -21,10 +21,11 @@ import yaml
 
 from lpm_train import loop
 from lpm_train.audio import steps_per_latent
-from lpm_train.base import Opened, build, open_base
+from lpm_train.base import Opened, open_base
 from lpm_train.batch import Batch, BatchSource
 from lpm_train.chain_loader import ChainLoader
-from lpm_train.checkpoint import load_weights, read_config, steps
+from lpm_train.checkpoint import CheckpointError, Saved, find, home, path_of, read_config, read_meta, steps
+from lpm_train.checkpoint_files import Place, placed
 from lpm_train.codec import latent_frames
 from lpm_train.config import Base, Config, ConfigError, Data, Distill, Model, override
 from lpm_train.extras import tensorboard
@@ -37,7 +38,8 @@ from lpm_train.precomputed import read_sizes
 from lpm_train.presets import PRESETS
 from lpm_train.shards import holds, of_shapes, shapes_of
 from lpm_train.sizes import Rule, choose, choose_bucket, chosen_for, fit, refusal, said
-from lpm_train.stage import Weights, make_stage
+from lpm_train.stage import make_stage
+from lpm_train.start import build
 from schemas import yaml12
 from schemas.use import near
 
@@ -52,7 +54,7 @@ def make_encoders(data: Data, device: str = "cpu") -> Encoders:
 
 
 def resolve(
-    preset: str | None, dataset: str, where: str | None = None, settings: Sequence[str] = (), *runs: Path | None,
+    preset: str | None, dataset: str, where: str | None = None, settings: Sequence[str] = (), *runs: Place | None,
     base: str | None = None,
 ) -> Config:  # fmt: skip
     """Make the configuration of a run: where it begins, then the settings on top.
@@ -62,15 +64,15 @@ def resolve(
         dataset: what is read.
         where: SQL condition over its manifest; None: that of the configuration.
         settings: `section.field=value`, each.
-        runs: directories of earlier runs.
+        runs: directories of earlier runs, or where their checkpoints lie.
         base: public weights to begin with, `wan:DIRECTORY`; they decide the network, and the preset where none is.
 
     Raises:
         ConfigError: no such preset, file or field.
     """
-    before = [run for run in runs if run is not None and (run / "config.json").exists()]
     found = open_base(base) if base else None
-    config = read_config(before[0]) if before and preset is None else _preset(preset or _nearest(found))
+    config = next(filter(None, map(_earlier, runs)), None) if preset is None else None
+    config = config or _preset(preset or _nearest(found))
     if found:
         config = replace(
             config, model=replace(config.model, **found.form),
@@ -79,6 +81,13 @@ def resolve(
         )  # fmt: skip
     config = override(config, settings)
     return replace(config, data=replace(config.data, root=dataset, where=where or config.data.where))
+
+
+def _earlier(run: Place | None) -> Config | None:
+    """Read the configuration of a run, where there is one."""
+    if run is None or isinstance(run := placed(run), str):
+        return None if run is None else read_config(find(run))
+    return read_config(run) if (run / "config.json").exists() else None
 
 
 def _nearest(base: Opened | None) -> str:
@@ -253,7 +262,7 @@ Watch = Callable[[Config, Encoders, Data, str, Path, Ranks], Shown | None]
 
 
 def run_stage(
-    config: Config, out: Path, init: Path | None = None, teacher: Path | None = None,
+    config: Config, out: Path, init: Place | None = None, teacher: Place | None = None,
     work: Callable[[Config, Encoders], float] = lambda config, encoders: 0.0, watch: Watch | None = None,
 ) -> None:  # fmt: skip
     """Run one stage to its end, or go on with it where `out` holds checkpoints.
@@ -262,16 +271,18 @@ def run_stage(
         config: everything.
         out: the run's directory.
         init: run or checkpoint of the stage before.
-        teacher: run or checkpoint of distillation's teacher; None: that of `init`.
+        teacher: run or checkpoint of distillation's teacher; None: that of `init`, and of a run that goes on its own.
         work: counts the model operations of a step, for `tflops` in the log.
         watch: opens what shows the run; None: nothing does.
 
     Raises:
         ConfigError: a stage other than pretraining has nothing to start from, or settings do not fit each other.
         DataError: the data cannot be used.
+        CheckpointError: a run that goes on has lost its teacher, or is given another.
     """
+    there = steps(home(out, config.run.checkpoints))
     begins = ("pretrain", "causal") if config.base.weights else ("pretrain",)
-    if config.run.stage.choice not in begins and init is None and not steps(out):
+    if config.run.stage.choice not in begins and init is None and not there:
         raise ConfigError(f"{config.run.stage} starts from the stage before: name its run with --init")
     if config.log.tensorboard:
         tensorboard.summary_writer()  # that it is missing is said before any work
@@ -298,31 +309,56 @@ def run_stage(
         source = cast(BatchSource[Batch], loader)  # distillation alone asks for chains, and for no latents of them
         with Loader(held or train, encoders, **share) as other:
             heldout = [next(other) for _ in range(2)]
-        start, judge = (_weights(path, config) if path is not None else None for path in (init, teacher))
-        made = make_stage(config, place, start, judge)
+        made = make_stage(config, place, *_begun(config, out, init, teacher))
         shown = watch(config, encoders, held or train, "val" if held else "train", out, place) if watch else None
         if shown is not None:
             stack.callback(shown.close)
         board = None
         if config.log.tensorboard and place.first:
-            board = stack.enter_context(tensorboard.board(out, max(steps(out), default=0)))
+            board = stack.enter_context(tensorboard.board(out, max(there, default=0)))
         loop.train(
             made, config, source, out, heldout=heldout, where=place, flops_per_step=work(config, encoders),
             watch=shown, board=board,
         )  # fmt: skip
 
 
-def _weights(run: Path, config: Config) -> Weights:
-    """Load what a stage starts from; its model must be the one that is trained."""
-    before, weights = load_weights(run)
+def _begun(
+    config: Config, out: Path, init: Place | None, teacher: Place | None
+) -> tuple[Saved | None, Saved | None]:  # fmt: skip
+    """Return what a stage's models begin with, and its judge; a run that goes on reads its judge again."""
+    start, judge = (_saved(p, config) if p is not None else None for p in (init, teacher))
+    lies = home(out, config.run.checkpoints)
+    if there := steps(lies):
+        last = path_of(lies, there[-1])
+        judge = judge or _judge(last, config, start)
+        start = judge or Saved(last)  # what is trained is read from the checkpoint afterwards
+    return start, judge
+
+
+def _judge(checkpoint: Place, config: Config, otherwise: Saved | None) -> Saved | None:
+    """Find the judge that a checkpoint names; where it is not at hand take the other, which is held against it."""
+    for role, named in read_meta(checkpoint).judges.items():
+        try:
+            return _saved(named["place"] or "nowhere", config)
+        except (CheckpointError, ConfigError, FileNotFoundError) as e:
+            if otherwise is None:
+                raise CheckpointError(f"the {role} of {checkpoint} is not at hand ({e}): name it with --teacher") from e
+    return otherwise
+
+
+def _saved(run: Place, config: Config) -> Saved:
+    """Find what a stage starts from; its model must be the one that is trained."""
+    found = Saved(run)
     parts = ("model", "lora", "base")
-    theirs, ours = ({f"{p}.{n}": v for p in parts for n, v in asdict(getattr(c, p)).items()} for c in (before, config))
+    theirs, ours = (
+        {f"{p}.{n}": v for p in parts for n, v in asdict(getattr(c, p)).items()} for c in (found.config, config)
+    )
     if different := [f"{n} {theirs[n]}, here {ours[n]}" for n in ours if theirs[n] != ours[n] and n != "base.weights"]:
         raise ConfigError(
             f"{run} holds another model: {'; '.join(different)}. Leave --preset and --set away (a stage begins with "
             "the settings of --init), or give those it was trained with, codec and encoders included"
         )
-    return weights
+    return found
 
 
 def usable(device: str) -> torch.device:
@@ -340,7 +376,7 @@ def usable(device: str) -> torch.device:
     return found
 
 
-def load_model(checkpoint: Path, device: str = "cpu", settings: Sequence[str] = ()) -> tuple[Config, DiT]:
+def load_model(checkpoint: Place, device: str = "cpu", settings: Sequence[str] = ()) -> tuple[Config, DiT]:
     """Load a checkpoint's averaged student, frozen; low-rank changes are put into the base's weights.
 
     Args:
@@ -353,9 +389,9 @@ def load_model(checkpoint: Path, device: str = "cpu", settings: Sequence[str] = 
         CheckpointError: there is no such checkpoint.
     """
     place = usable(device)
-    config, weights = load_weights(checkpoint)
-    config = override(config, settings)
-    model = build(config, weights, {})
+    saved = Saved(checkpoint)
+    config = override(saved.config, settings)
+    model = build(config, saved)
     merge(model)
     if place.type == "cuda":
         torch.set_float32_matmul_precision("high")  # as in training

@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar, Literal, cast
 
 import torch
@@ -18,14 +19,13 @@ from torch import Tensor, nn
 from torch.optim import AdamW, Muon, Optimizer
 
 from lpm_train import flow
-from lpm_train.base import build
 from lpm_train.batch import STATES, Batch, Conditions, Rows, sample_seed
-from lpm_train.config import Config, ConfigError, Stream
+from lpm_train.config import Config, Stream
 from lpm_train.model import DiT
+from lpm_train.muon import ShardedMuon
 from lpm_train.parallel import Ema, Ranks, accumulate, autocast, clip_gradients, gather_rows, prepare
 from lpm_train.rollout import forced, roll
-
-Weights = Mapping[str, Tensor]
+from lpm_train.start import Start, build, fingerprint
 
 LEVELS = (0.1, 0.3, 0.5, 0.7, 0.9)  # noise levels of a held-out loss
 
@@ -74,19 +74,16 @@ def _make_optimizers(
 
     Muon takes momentum orthogonalized (K. Jordan 2024, kellerjordan.github.io/posts/muon), scaled to AdamW's step size
     (Liu et al. 2025, arXiv 2502.16982), at three times the rate of the rest: a group's `gain` is its rate over `lr`.
-
-    Raises:
-        ConfigError: Muon with several ranks, of which each holds a part of a matrix.
+    On several ranks a matrix is put together on one of them (`lpm_train.muon`).
     """
     others = [p for p in model.parameters() if p.requires_grad]
     if not muon:
         return (AdamW(others, lr=lr, betas=betas, weight_decay=weight_decay),)
-    if ranks > 1:
-        raise ConfigError("Muon needs whole matrices: set optim.muon=false with more than one rank")
     linear = [m.weight for m in model.blocks.modules() if isinstance(m, nn.Linear)]
     matrices = [w for w in linear if w.requires_grad]
     inner = set(map(id, matrices))
-    first = Muon(matrices, lr=lr, weight_decay=weight_decay, momentum=0.95, adjust_lr_fn="match_rms_adamw")
+    kind = ShardedMuon if ranks > 1 else Muon
+    first = kind(matrices, lr=lr, weight_decay=weight_decay, momentum=0.95, adjust_lr_fn="match_rms_adamw")
     first.param_groups[0]["gain"] = 3.0
     others = [p for p in others if id(p) not in inner]
     return first, AdamW(others, lr=lr, betas=betas, weight_decay=weight_decay)
@@ -96,9 +93,10 @@ class Stage:
     """What all stages share: a student, its optimizer and average, and the measured step of flow matching."""
 
     name: ClassVar[str]
+    judges: ClassVar[tuple[str, ...]] = ()  # roles that never change: checkpoints name them, and do not hold them
     layout: Stream | None = None  # of teacher forcing
 
-    def __init__(self, config: Config, where: Ranks, start: Weights | None = None) -> None:
+    def __init__(self, config: Config, where: Ranks, start: Start | None = None) -> None:
         self.config, self.where, self.seed = config, where, config.run.seed
         self._shared: dict[str, nn.Parameter] = {}  # a frozen base: the same objects in all roles of one rank
         self.roles = {"student": self._model(start)}
@@ -110,11 +108,20 @@ class Stage:
         """The model that is trained."""
         return self.roles["student"]
 
-    def _model(self, start: Weights | None, trained: bool = True) -> DiT:
+    def _model(self, start: Start | None, trained: bool = True) -> DiT:
+        shared = self._shared if self.where.size == 1 else None
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(sample_seed("weights", self.seed))
-            model = build(self.config, start, self._shared if self.where.size == 1 else {})
-        return prepare(model, self.config, self.where, trained)
+            return build(self.config, start, shared, self.where, lambda m: prepare(m, self.config, self.where, trained))
+
+    @cached_property
+    def judged_by(self) -> dict[str, dict[str, str]]:
+        """Name the judges: where each was read from, and the hash of its weights. Every rank must ask."""
+        judges = {n: self.roles[n] for n in self.judges}
+        return {n: {"place": m.place, "sha256": fingerprint(m, self.where)} for n, m in judges.items()}
+
+    def resumed(self) -> None:
+        """Follow weights that were read from a checkpoint: what is no judge and has no optimizer is not in it."""
 
     def _optimizers(
         self, model: DiT, lr: float, betas: tuple[float, float] | None = None, muon: bool | None = None
@@ -205,7 +212,7 @@ class Stage:
 
 
 def make_stage(
-    config: Config, where: Ranks | None = None, start: Weights | None = None, teacher: Weights | None = None
+    config: Config, where: Ranks | None = None, start: Start | None = None, teacher: Start | None = None
 ) -> Stage:
     """Make the stage that `config.run.stage` chooses, starting from weights of the one before.
 

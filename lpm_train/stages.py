@@ -20,7 +20,8 @@ from lpm_train.config import Config, ConfigError
 from lpm_train.model import DiT
 from lpm_train.parallel import Ranks, gather_rows
 from lpm_train.rollout import forced, near, roll, sample_clip
-from lpm_train.stage import Criterion, Stage, Weights
+from lpm_train.stage import Criterion, Stage
+from lpm_train.start import Start
 
 
 class Pretrain(Stage):
@@ -57,7 +58,7 @@ class Causal(Stage):
 
     name = "causal"
 
-    def __init__(self, config: Config, where: Ranks, start: Weights | None = None) -> None:
+    def __init__(self, config: Config, where: Ranks, start: Start | None = None) -> None:
         super().__init__(config, where, start)
         self.layout = config.stream
 
@@ -86,10 +87,9 @@ class Distill(Stage):
     """Match the distribution of what the student makes to the teacher's: of its own rollouts, or off its policy."""
 
     name = "distill"
+    judges = ("teacher",)
 
-    def __init__(
-        self, config: Config, where: Ranks, start: Weights | None = None, teacher: Weights | None = None
-    ) -> None:
+    def __init__(self, config: Config, where: Ranks, start: Start | None = None, teacher: Start | None = None) -> None:
         super().__init__(config, where, start)
         self.layout = config.stream if config.distill.teacher == "causal" else None
         teacher = teacher if teacher is not None else start

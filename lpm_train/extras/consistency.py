@@ -14,24 +14,29 @@ from lpm_train.batch import Batch
 from lpm_train.config import Config
 from lpm_train.parallel import Ranks
 from lpm_train.rollout import forced
-from lpm_train.stage import Weights
 from lpm_train.stages import Causal
+from lpm_train.start import Start
 
 
 class Consistency(Causal):
     """Make neighbouring points of the causal model's path agree on the data; its start is its own teacher."""
 
     name = "consistency"
+    judges = ("teacher",)
 
-    def __init__(self, config: Config, where: Ranks, start: Weights | None = None) -> None:
+    def __init__(self, config: Config, where: Ranks, start: Start | None = None) -> None:
         super().__init__(config, where, start)
         self.roles |= {role: self._model(start, trained=False) for role in ("teacher", "target")}
 
     def step(self, batch: Batch, i: int) -> dict[str, float]:
         """Take optimizer step `i`, then let the target follow."""
         out = super().step(batch, i)
-        self.ema.copy_to(self.roles["target"])
+        self.resumed()
         return out
+
+    def resumed(self) -> None:
+        """Let the target be the average."""
+        self.ema.copy_to(self.roles["target"])
 
     def _losses(self, batch: Batch, i: int) -> Tensor:
         c, x0 = self.config.consistency, batch.x_BFCHW

@@ -34,7 +34,8 @@ from lpm_train.proof.synthetic_shards import write_dataset
 from lpm_train.rollout import roll, sample_clip
 from lpm_train.session import load_model, make_encoders
 from lpm_train.shards import Shards
-from lpm_train.stage import Weights, make_stage
+from lpm_train.stage import make_stage
+from lpm_train.start import Weights
 from lpm_train.stream import StreamGenerator, StreamingAudio
 from lpm_train.tools.evaluate import condition_gaps
 from lpm_train.tools.media import write_mp4, write_png

@@ -1,6 +1,7 @@
 """Train a tiny model in a process of its own, which a test may kill.
 
-python -m train_worker OUT STAGE STEPS [section.field=value ...]."""
+python -m train_worker OUT STAGE STEPS [section.field=value ...]. KILL_AT: the step (from 0) before which it ends
+itself; HANG_AT: the checkpoint that is never written to its end."""
 
 from __future__ import annotations
 
@@ -8,12 +9,14 @@ import atexit
 import os
 import signal
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
 import torch
 import train_case as case
 
+from lpm_train.checkpoint_files import Folder
 from lpm_train.config import override
 from lpm_train.loop import train
 from lpm_train.parallel import ranks
@@ -21,7 +24,15 @@ from lpm_train.stage import make_stage
 
 
 def main(out: Path, stage: str, steps: int, *changes: str) -> None:
-    kill_at = int(os.environ.get("KILL_AT", "0"))
+    kill_at, hang_at = (int(os.environ.get(name, "0")) for name in ("KILL_AT", "HANG_AT"))
+    if hang_at:
+        plain_finish = Folder.finish
+
+        def finish(self: Folder, under: str, name: str, files: dict[str, str]) -> None:
+            threading.Event().wait(None if name.endswith(str(hang_at)) else 0)
+            plain_finish(self, under, name, files)
+
+        Folder.finish = finish  # type: ignore[method-assign]
     settings = override(
         case.config(), [f"run.stage={stage}", f"run.steps={steps}", "optim.micro_batch=1", "run.keep=9", *changes]
     )
@@ -37,8 +48,8 @@ def main(out: Path, stage: str, steps: int, *changes: str) -> None:
                 return plain(batch, i)
 
             made.step = step  # type: ignore[method-assign]
-        rows = 2 // where.size
-        heldout = [case.batch(["x", "y"][where.rank * rows : (where.rank + 1) * rows])]
+        rows = 4 // where.size
+        heldout = [case.batch(["x", "y", "z", "w"][where.rank * rows : (where.rank + 1) * rows])]
         train(made, settings, source, out, heldout=heldout, where=where, show=lambda _: None)
         weights = {n: getattr(w, "full_tensor", lambda w=w: w)() for n, w in made.ema.weights.items()}
         if where.first:

@@ -15,12 +15,13 @@ import train_case as case
 import wan_case as wan
 from safetensors.torch import load_file, save_file
 
-from lpm_train.base import build, open_base
+from lpm_train.base import open_base
 from lpm_train.base_names import pieces
 from lpm_train.batch import Batch
 from lpm_train.config import ConfigError, Stream
 from lpm_train.lora import merge
 from lpm_train.model import DiT
+from lpm_train.start import build
 from lpm_train.tools import export
 
 

@@ -72,8 +72,9 @@ def test_one_frozen_base_serves_all_roles_and_checkpoints_leave_it_out(tmp_path:
     assert losses(tmp_path / "parts") == losses(tmp_path / "whole")
     assert not base & load_weights(tmp_path / "parts")[1].keys()
     written = FileSystemReader(path_of(tmp_path / "parts", 4) / "tensors").read_metadata().state_dict_metadata
-    assert {f"roles.{role}.blocks.0.qkv.up" for role in stage.roles} <= written.keys()
+    assert {f"roles.{role}.blocks.0.qkv.up" for role in ("student", "critic")} <= written.keys()
     assert not {f"roles.{role}.{name}" for role in stage.roles for name in base} & written.keys()
+    assert not any(name.startswith("roles.teacher.") for name in written)
 
 
 def test_low_rank_training_says_what_it_lacks(tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ def about(
         "heard_by": heard.by,
         "notes": heard.notes,
         "model": done.fingerprint,
-        "checkpoint": find(asked.checkpoint).name,
+        "checkpoint": str(find(asked.checkpoint)).rpartition("/")[2],
         "stage": str(config.run.stage),
         "steps": config.stream.steps,
         "device": asked.device,
