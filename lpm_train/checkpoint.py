@@ -124,7 +124,7 @@ def load(path: Path, stage: Stage, config: Config) -> Meta:
 
     def fixed(c: Config) -> dict[str, Any]:
         data = replace(c.data, workers=0, prefetch=0, root="")
-        run = {"run.stage": c.run.stage, "run.seed": c.run.seed}
+        run = {"run.stage": c.run.stage, "run.seed": c.run.seed, "distill.role": c.distill.role}
         return {"model": c.model, "base": c.base.sha256, "lora": c.lora, "stream": c.stream, **run, "data": data}
 
     for (name, ours), theirs in zip(fixed(config).items(), fixed(saved).values(), strict=True):
@@ -166,14 +166,16 @@ def find(out: Path) -> Path:
     return path_of(out, best if best in there else there[-1])
 
 
-def load_weights(path: Path) -> tuple[Config, dict[str, Tensor]]:
+def load_weights(path: Path, role: str = "student") -> tuple[Config, dict[str, Tensor]]:
     """Read a student's averaged weights on the CPU, but those of a frozen base: to start the next stage, to generate.
 
-    `path` is a checkpoint, or a run's directory (then its best one, see `find`).
+    `path` is a checkpoint, or a run's directory (then its best one, see `find`). Another `role`, a refiner's backbone,
+    has no average: its weights are as they are.
     """
     path = find(path)
     config = read_config(path)
     model = skeleton(config)
     weights = {n: torch.empty(p.shape) for n, p in model.named_parameters() if n not in model.frozen}
-    _dcp(state_dict_loader.load, {"ema": weights}, path, alone=True)
+    tree = {"ema": weights} if role == "student" else {"roles": {role: weights}}
+    _dcp(state_dict_loader.load, tree, path, alone=True)
     return config, weights

@@ -21,7 +21,7 @@ from lpm_train.audio import steps_per_latent
 from lpm_train.base import Opened, build, open_base
 from lpm_train.batch import Batch, BatchSource
 from lpm_train.chain_loader import ChainLoader
-from lpm_train.checkpoint import load_weights, read_config, steps
+from lpm_train.checkpoint import find, load_weights, read_config, steps
 from lpm_train.codec import latent_frames
 from lpm_train.config import Base, Config, ConfigError, Data, Distill, Model, override
 from lpm_train.extras import tensorboard
@@ -31,6 +31,7 @@ from lpm_train.make import Encoders
 from lpm_train.model import DiT
 from lpm_train.parallel import Ranks, ranks
 from lpm_train.presets import PRESETS
+from lpm_train.refine import Performer, Refined
 from lpm_train.shards import holds
 from lpm_train.stage import Weights, make_stage
 from schemas import yaml12
@@ -202,6 +203,7 @@ Watch = Callable[[Config, Encoders, Data, str, Path, Ranks], Shown | None]
 def run_stage(
     config: Config, out: Path, init: Path | None = None, teacher: Path | None = None,
     work: Callable[[Config, Encoders], float] = lambda config, encoders: 0.0, watch: Watch | None = None,
+    backbone: Path | None = None,
 ) -> None:  # fmt: skip
     """Run one stage to its end, or go on with it where `out` holds checkpoints.
 
@@ -212,6 +214,7 @@ def run_stage(
         teacher: run or checkpoint of distillation's teacher; None: that of `init`.
         work: counts the model operations of a step, for `tflops` in the log.
         watch: opens what shows the run; None: nothing does.
+        backbone: run or checkpoint of a refiner's backbone; None: that of `init`.
 
     Raises:
         ConfigError: a stage other than pretraining has nothing to start from, or settings do not fit each other.
@@ -244,7 +247,7 @@ def run_stage(
         with Loader(held or train, encoders, **share) as other:
             heldout = [next(other) for _ in range(2)]
         start, judge = (_weights(path, config) if path is not None else None for path in (init, teacher))
-        made = make_stage(config, place, start, judge)
+        made = make_stage(config, place, start, judge, _backbone(backbone or init, config))
         shown = watch(config, encoders, held or train, "val" if held else "train", out, place) if watch else None
         if shown is not None:
             stack.callback(shown.close)
@@ -257,9 +260,32 @@ def run_stage(
         )  # fmt: skip
 
 
-def _weights(run: Path, config: Config) -> Weights:
+def _backbone(run: Path | None, config: Config) -> Weights | None:
+    """Load what a refiner is to be trained behind; None for other stages, and where a run goes on.
+
+    Raises:
+        ConfigError: the run holds no backbone, or one of another stream.
+    """
+    if config.distill.role != "refiner" or config.run.stage.choice != "distill" or run is None:
+        return None
+    before = read_config(find(run))
+    if not _holds_backbone(before):
+        raise ConfigError(
+            f"{run} is no backbone: train one with distill.role=backbone and stream.refine=true, and name its run "
+            "with --backbone (--init stands for it where both are one)"
+        )
+    if before.stream != config.stream:
+        raise ConfigError(f"the backbone's stream is {before.stream}, and that of the refiner {config.stream}")
+    return _weights(run, config, "student" if before.distill.role == "backbone" else "backbone")
+
+
+def _holds_backbone(config: Config) -> bool:
+    return config.run.stage.choice == "distill" and config.distill.role != "student"
+
+
+def _weights(run: Path, config: Config, role: str = "student") -> Weights:
     """Load what a stage starts from; its model must be the one that is trained."""
-    before, weights = load_weights(run)
+    before, weights = load_weights(run, role)
     parts = ("model", "lora", "base")
     theirs, ours = ({f"{p}.{n}": v for p in parts for n, v in asdict(getattr(c, p)).items()} for c in (before, config))
     if different := [f"{n} {theirs[n]}, here {ours[n]}" for n in ours if theirs[n] != ours[n] and n != "base.weights"]:
@@ -270,9 +296,15 @@ def _weights(run: Path, config: Config) -> Weights:
     return weights
 
 
-def load_model(checkpoint: Path, device: str = "cpu") -> tuple[Config, DiT]:
-    """Load a checkpoint's averaged student, frozen; low-rank changes are put into the base's weights."""
+def load_model(checkpoint: Path, device: str = "cpu") -> tuple[Config, Performer]:
+    """Load a checkpoint's averaged student, a refiner with its backbone, frozen; low-rank changes are put in place."""
     config, weights = load_weights(checkpoint)
-    model = build(config, weights, {})
-    merge(model)
-    return config, model.to(device).eval().requires_grad_(False)
+
+    def made(weights: Weights) -> DiT:
+        model = build(config, weights, {})
+        merge(model)
+        return model.to(device).eval().requires_grad_(False)
+
+    if config.run.stage.choice == "distill" and config.distill.role == "refiner":
+        return config, Refined(made(load_weights(checkpoint, "backbone")[1]), made(weights))
+    return config, made(weights)

@@ -22,8 +22,8 @@ from lpm_train.audio import AudioEncoder, steps_per_latent
 from lpm_train.batch import Conditions
 from lpm_train.codec import Codec, grey
 from lpm_train.config import Config, ConfigError
-from lpm_train.model import DiT
-from lpm_train.rollout import Rollout
+from lpm_train.refine import Performer
+from lpm_train.rollout import begin
 from lpm_train.text import TextEncoder
 from schemas.sample import FPS
 
@@ -109,13 +109,14 @@ class StreamGenerator:
     """One character, driven by sound as it arrives."""
 
     def __init__(
-        self, model: DiT, config: Config, codec: Codec, audio: AudioEncoder, text: TextEncoder, references: Conditions,
-        *, rate_hz: int = 48_000, words: str = "", seed: int = 0, device: torch.device | str | None = None,
+        self, model: Performer, config: Config, codec: Codec, audio: AudioEncoder, text: TextEncoder,
+        references: Conditions, *, rate_hz: int = 48_000, words: str = "", seed: int = 0,
+        device: torch.device | str | None = None,
     ) -> None:  # fmt: skip
         """Begin a stream.
 
         Args:
-            model: a causal student, on its device.
+            model: a causal student, or a backbone with its refiner, on its device.
             config: that of its checkpoint; `stream` may be changed.
             codec: decodes latents piece by piece.
             audio: makes features of sound; must have `push` and `needs`, as log-mel and windows of wav2vec2 have.
@@ -152,7 +153,7 @@ class StreamGenerator:
         self.pictures = self.size[1] * codec.stride[1], self.size[2] * codec.stride[2]
         self._say(words)
         with torch.no_grad():
-            self.rollout = Rollout.begin(model, self.cond, config.stream)
+            self.rollout = begin(model, self.cond, config.stream)
         self.blank_CHW = None if self.cond.given_BFCHW is None else grey(codec, *self.pictures, str(self.device))
         self.state: Any = None
         self.lead, self.after = c.frames_before, c.frames_after

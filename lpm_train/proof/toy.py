@@ -252,7 +252,7 @@ def report(
 ) -> dict[str, Any]:
     """Measure every stage's model, write metrics.json, the video and the strip; return the metrics."""
     config = toy_config("distill", budget)
-    models = {n: load_model(out / n)[1] for n in STAGES}
+    models = {n: cast(DiT, load_model(out / n)[1]) for n in STAGES}
     teacher_z, teacher = bench.clips(models["pretrain"], config)
     causal_z, causal = bench.rollout(models["causal"], config.stream)
     many = replace(config.stream, steps=config.flow.steps, shift=config.flow.shift, resample=False)
