@@ -6,8 +6,8 @@
 An arm is a name and the settings of one distillation, or of several with `then` between them. All begin with the causal
 model and are judged by the pretrained one; a refiner is trained behind the backbone of the part before it. `off` is
 distillation off the policy, on the data's latents. Every part takes the same number of steps. Every arm is measured on
-the same scenes: many of one clip length, and a rollout of 60 clip lengths over its first 20 and over all. CPU seconds are
-of a block of latents in a stream of one character, the median of many; nothing is chosen by what came out.
+the same scenes: many of one clip length, and a rollout of 60 clip lengths over its first 20 and over all. CPU seconds
+are of a block of latents in a stream of one character, the median of many; nothing is chosen by what came out.
 """
 
 from __future__ import annotations

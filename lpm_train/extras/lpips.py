@@ -110,7 +110,8 @@ def _read(file: Path) -> dict[str, Tensor]:
             from safetensors.torch import load_file
 
             return load_file(file)
-        found = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+        # Published files are of PyTorch's old format, which cannot be mapped, with tensors on a GPU among them.
+        found = torch.load(file, map_location="cpu", weights_only=True)
         return {str(name): tensor for name, tensor in found.items()}
     except ImportError as e:
         raise ConfigError(f"reading {file.name} needs safetensors (pip install 'openlpm[encoders]'): {e}") from e

@@ -40,7 +40,7 @@ def written(folder: Path, widths: tuple[int, ...] = (4, 6, 6, 8, 8)) -> Path:
     made = weights(widths)
     folder.mkdir()
     network = {n: w for n, w in made.items() if n.startswith("features.")} | {"classifier.0.bias": torch.zeros(2)}
-    torch.save(network, folder / "vgg16-397923af.pth")
+    torch.save(network, folder / "vgg16-397923af.pth", _use_new_zipfile_serialization=False)
     torch.save({n: w for n, w in made.items() if n.startswith("lin")}, folder / "vgg.pth")
     return folder
 
