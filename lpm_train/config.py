@@ -407,11 +407,12 @@ class Config:
                 f"data.prompt_latents {self.data.prompt_latents} must be a multiple of stream.block "
                 f"{self.stream.block}: a stream takes new words from one block to the next"
             )
-        if (self.distill.role == "student") == self.stream.refine:
+        two, before = self.distill.role != "student", self.run.stage.choice in ("pretrain", "causal", "consistency")
+        if self.stream.refine != two or (two and before):
             raise ConfigError(
-                f"distill.role={self.distill.role} and stream.refine={str(self.stream.refine).lower()} do not fit: "
-                "backbone and refiner are for stream.refine=true, where the backbone does stream.steps steps and the "
-                "refiner one; a student alone is for stream.refine=false"
+                f"distill.role={self.distill.role}, stream.refine={str(self.stream.refine).lower()} and the stage "
+                f"{self.run.stage.choice} do not fit: backbone and refiner are for stream.refine=true in distillation, "
+                "where one does stream.steps steps and the other the last; all else is for a student and false"
             )
         for section, part in (("flow", self.flow), ("distill", self.distill)):
             if part.guide == Guide():

@@ -266,10 +266,10 @@ def _backbone(run: Path | None, config: Config) -> Weights | None:
     Raises:
         ConfigError: the run holds no backbone, or one of another stream.
     """
-    if config.distill.role != "refiner" or config.run.stage.choice != "distill" or run is None:
+    if config.distill.role != "refiner" or run is None:
         return None
     before = read_config(find(run))
-    if not _holds_backbone(before):
+    if before.distill.role == "student":
         raise ConfigError(
             f"{run} is no backbone: train one with distill.role=backbone and stream.refine=true, and name its run "
             "with --backbone (--init stands for it where both are one)"
@@ -277,10 +277,6 @@ def _backbone(run: Path | None, config: Config) -> Weights | None:
     if before.stream != config.stream:
         raise ConfigError(f"the backbone's stream is {before.stream}, and that of the refiner {config.stream}")
     return _weights(run, config, "student" if before.distill.role == "backbone" else "backbone")
-
-
-def _holds_backbone(config: Config) -> bool:
-    return config.run.stage.choice == "distill" and config.distill.role != "student"
 
 
 def _weights(run: Path, config: Config, role: str = "student") -> Weights:
@@ -305,6 +301,6 @@ def load_model(checkpoint: Path, device: str = "cpu") -> tuple[Config, Performer
         merge(model)
         return model.to(device).eval().requires_grad_(False)
 
-    if config.run.stage.choice == "distill" and config.distill.role == "refiner":
+    if config.distill.role == "refiner":
         return config, Refined(made(load_weights(checkpoint, "backbone")[1]), made(weights))
     return config, made(weights)

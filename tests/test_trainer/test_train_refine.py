@@ -104,7 +104,7 @@ def rolled(model: Performer, cond: Conditions, stream: Stream) -> Tensor:
 
 def test_the_rollout_of_training_is_the_stream() -> None:
     """Sound pushed in pieces, two caches, against `roll` over the whole; features of pieces are float32."""
-    config = override(stream_settings(), ["stream.refine=true", "distill.role=refiner"])
+    config = override(stream_settings(), ["run.stage=distill", "stream.refine=true", "distill.role=refiner"])
     model, speech, user = Refined(case.model(config), case.model(config, seed=1)), sound(0.6), sound(0.6, 1)
     stream = StreamGenerator(model, config, CODEC, AUDIO, TEXT, references(), rate_hz=RATE, words="wave")
     frames = torch.cat([stream.push(speech[i : i + 1000], user[i : i + 1000]) for i in range(0, len(speech), 1000)])
@@ -193,7 +193,7 @@ def test_held_out_losses_know_whose_past_is_noisy() -> None:
     assert condition_gaps(pair(), [batch], stream).keys() == {"speech", "user", "text", "reference"}
 
 
-@pytest.mark.parametrize("role", ["backbone", "refiner"])
+@pytest.mark.parametrize("role", ["backbone", pytest.param("refiner", marks=pytest.mark.slow)])
 def test_a_continued_run_is_the_same_run(tmp_path: Path, role: str) -> None:
     whole = settings(role, "run.steps=4", "run.save_every=2")
     held = [case.batch(["x", "y"])]
@@ -209,7 +209,8 @@ def test_a_continued_run_is_the_same_run(tmp_path: Path, role: str) -> None:
 
 
 def test_settings_that_do_not_fit_are_refused() -> None:
-    for said in (["distill.role=refiner"], ["stream.refine=true"], ["run.stage=causal", "stream.refine=true"]):
+    pair_ = ["distill.role=refiner", "stream.refine=true"]
+    for said in (pair_[:1], pair_[1:], ["run.stage=distill", pair_[0]], ["run.stage=distill", pair_[1]], pair_):
         with pytest.raises(ConfigError, match=r"do not fit: backbone and refiner are for stream\.refine=true"):
             override(case.config(), said)
     with pytest.raises(ConfigError, match="a backbone's is noisy"):
