@@ -6,8 +6,9 @@
 An arm is a name and the settings of one distillation, or of several with `then` between them. All begin with the causal
 model and are judged by the pretrained one; a refiner is trained behind the backbone of the part before it. `off` is
 distillation off the policy, on the data's latents. Every part takes the same number of steps. Every arm is measured on
-the same scenes: many of one clip length, and a rollout of 60 clip lengths over its first 20 and over all. CPU seconds
-are of a block of latents in a stream of one character, the median of many; nothing is chosen by what came out.
+the same scenes: many of one clip length, and a rollout of 60 clip lengths over its first 20 and over all. Nothing is
+chosen by what came out. CPU seconds of a block of latents, in a stream of one character, are measured by turns before
+all else, and are given over those of the first arm; `--seeds none` measures nothing more.
 """
 
 from __future__ import annotations
@@ -23,7 +24,6 @@ from typing import Any
 import record
 import torch
 
-from lpm_train import flow
 from lpm_train.checkpoint import load_weights
 from lpm_train.config import Config, override
 from lpm_train.loader import Loader
@@ -82,7 +82,7 @@ def _distilled(out: Path, encoders: Encoders, seed: str, steps: int, settings: s
 
 
 @torch.no_grad()
-def _figures(bench: toy.Bench, model: Performer, config: Config) -> dict[str, dict[str, float]]:
+def _figures(bench: toy.Bench, model: Performer, config: Config) -> dict[str, Any]:
     found = {"x1": bench.rollout(model, config.stream, bench.short)[1]}
     scenes, batch = bench.long
     z, clip = roll(model, batch.cond, bench.size, batch.sample_ids, config.stream, "bench"), toy.FRAMES // 4
@@ -92,20 +92,31 @@ def _figures(bench: toy.Bench, model: Performer, config: Config) -> dict[str, di
 
 
 @torch.no_grad()
-def _block_s(bench: toy.Bench, model: Performer, config: Config, blocks: int = 60) -> float:
-    """Return the CPU seconds of a block in a stream of one character whose cache is full."""
-    batch, stream, spent = bench.long[1].select([0]), config.stream, []
-    rollout = begin(model, batch.cond, stream)
-    for first in range(0, min(blocks * stream.block, batch.cond.frames), stream.block):
+def _costs(out: Path, encoders: Encoders, bench: toy.Bench, arms: list[str], rounds: int = 60) -> dict[str, float]:
+    """Return the CPU seconds of a block of each arm's stream over the first arm's, by turns and with full caches."""
+    batch, causal, turns = bench.short[1].select([0]), load_weights(out / "causal")[1], {}
+    for arm in arms:
+        name, _, settings = arm.partition(": ")
+        config = _config(out, "0", 1, settings.split(" then ")[-1], encoders)
+        stage = make_stage(config, Ranks(), causal)  # cost does not depend on weights
+        assert isinstance(stage, Distill)
+        model, stream = stage.performer(stage.student.eval()), config.stream
+        part, start = near(batch.cond, 6, 6 + stream.block, model)
+        turns[name] = (begin(model, batch.cond, stream), part, start)
+    noise = torch.zeros(1, stream.block, *bench.size)
+    spent: dict[str, list[float]] = {name: [] for name in turns}
+    for _ in range(rounds):
+        for name, (rollout, part, start) in turns.items():
+            began = time.process_time()
+            rollout.block(part, start, lambda _: noise)
+            spent[name].append(time.process_time() - began)
+    seconds = {name: median(times[rounds // 3 :]) for name, times in spent.items()}
+    return {name: round(s / next(iter(seconds.values())), 3) for name, s in seconds.items()}
 
-        def draw(purpose: str, first: int = first) -> torch.Tensor:
-            return flow.noise(["stream"], (stream.block, *bench.size), torch.empty(0), first, purpose)
 
-        part, start = near(batch.cond, first, first + stream.block, model)
-        began = time.process_time()
-        rollout.block(part, start, draw)
-        spent.append(time.process_time() - began)
-    return median(spent[-blocks // 2 :])
+def _write(file: Path | None, found: dict[str, Any]) -> None:
+    if file:
+        file.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
 def main() -> None:
@@ -127,17 +138,18 @@ def main() -> None:
     bench = toy.Bench.make(given.toy, encoders, budget)
     asked = {"steps": given.steps, "lengths": given.lengths, "scenes": given.scenes}
     found: dict[str, Any] = record.today_here() | asked | {"arms": {}}
-    for seed in given.seeds.split(","):
+    found["cpu_of_a_block"] = _costs(given.toy, encoders, bench, given.arms)
+    print(found["cpu_of_a_block"], flush=True)
+    _write(given.json, found)
+    for seed in given.seeds.split(",") if given.seeds != "none" else ():
         for arm in given.arms:
             name, _, settings = arm.partition(": ")
             config, stage, step_s = _distilled(given.toy, encoders, seed, given.steps, settings)
             model = stage.performer(stage.student.eval())
-            figures: dict[str, Any] = dict(_figures(bench, model, config))
-            figures |= {"cpu_s_a_step": round(step_s, 3), "cpu_s_a_block": round(_block_s(bench, model, config), 5)}
+            figures = _figures(bench, model, config) | {"cpu_s_a_step": round(step_s, 3)}
             found["arms"].setdefault(name, {"settings": settings})[f"seed {seed}"] = figures
             print(name, "seed", seed, figures, flush=True)
-            if given.json:
-                given.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+            _write(given.json, found)
 
 
 if __name__ == "__main__":
