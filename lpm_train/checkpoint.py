@@ -80,10 +80,10 @@ def _split(path: Place) -> tuple[Folder, str]:
 
 
 def _tensors(stage: Stage) -> dict[str, Any]:
-    trained = {n: stage.roles[n] for n in stage.optimizers}
+    kept = {n: m for n, m in stage.roles.items() if n in stage.optimizers or n in stage.held}
     return {
-        "roles": {n: _own(get_model_state_dict(m), m) for n, m in trained.items()},
-        "optimizers": {n: get_optimizer_state_dict(trained[n], o) for n, o in stage.optimizers.items()},
+        "roles": {n: _own(get_model_state_dict(m), m) for n, m in kept.items()},
+        "optimizers": {n: get_optimizer_state_dict(kept[n], o) for n, o in stage.optimizers.items()},
         "ema": stage.ema.weights,
     }
 
@@ -218,7 +218,7 @@ def load(path: Place, stage: Stage, config: Config) -> Meta:
 
     def fixed(c: Config) -> dict[str, Any]:
         data = replace(c.data, workers=0, prefetch=0, root="")
-        run = {"run.stage": c.run.stage, "run.seed": c.run.seed}
+        run = {"run.stage": c.run.stage, "run.seed": c.run.seed, "distill.role": c.distill.role}
         return {"model": c.model, "base": c.base.sha256, "lora": c.lora, "stream": c.stream, **run, "data": data}
 
     for (name, ours), theirs in zip(fixed(config).items(), fixed(saved).values(), strict=True):
@@ -235,8 +235,9 @@ def load(path: Place, stage: Stage, config: Config) -> Meta:
             )
     tensors = _tensors(stage)
     _read(tensors, path, _alone())
-    for name, model in ((n, stage.roles[n]) for n in stage.optimizers):
-        set_model_state_dict(model, tensors["roles"][name], options=StateDictOptions(strict=not model.frozen))
+    for name, weights in tensors["roles"].items():
+        model = stage.roles[name]
+        set_model_state_dict(model, weights, options=StateDictOptions(strict=not model.frozen))
     for name, optimizer in stage.optimizers.items():
         set_optimizer_state_dict(stage.roles[name], optimizer, tensors["optimizers"][name])
     stage.resumed()
@@ -278,10 +279,14 @@ def find(out: Place) -> Place:
 
 
 class Saved:
-    """The averaged weights of a checkpoint's student, read when a model asks: by each rank its own rows."""
+    """The averaged weights of a checkpoint's student, read when a model asks: by each rank its own rows.
 
-    def __init__(self, path: Place) -> None:
+    Another `role`, a refiner's backbone, has no average: its weights are as they are.
+    """
+
+    def __init__(self, path: Place, role: str = "student") -> None:
         """Name a checkpoint, or a run (then its best one, see `find`)."""
+        self._role = role
         self.path = find(path)
         self.config = read_config(self.path)
         self.place = str(self.path)
@@ -289,7 +294,8 @@ class Saved:
     def read(self, into: Mapping[str, Tensor]) -> None:
         """Overwrite tensors, whole or sharded ones, with the weights of their names; every rank calls it."""
         alone = _alone()
-        _read({"ema": dict(into)}, self.path, alone or not any(isinstance(w, DTensor) for w in into.values()))
+        tree = {"ema": dict(into)} if self._role == "student" else {"roles": {self._role: dict(into)}}
+        _read(tree, self.path, alone or not any(isinstance(w, DTensor) for w in into.values()))
 
 
 def load_weights(path: Place) -> tuple[Config, dict[str, Tensor]]:

@@ -75,6 +75,7 @@ def run(
     teacher: Annotated[str | None, typer.Option(help="distill: run that judges; default: --init")] = None,
     where: Where = None,
     settings: Settings = None,
+    backbone: Annotated[Path | None, typer.Option(help="distill.role=refiner: run before it; default: --init")] = None,
 ) -> int:
     """Run one stage, or go on with it: pretrain, then causal, then distill, each from the best of the one before.
 
@@ -90,7 +91,8 @@ def run(
     from lpm_train.tools.watch.watching import watch
 
     chosen = [*(settings or []), *([f"run.stage={stage}"] if stage else [])]
-    run_stage(resolve(preset, dataset, where, chosen, out, init, base=base), out, init, teacher, step_flops, watch)
+    config = resolve(preset, dataset, where, chosen, out, init, base=base)
+    run_stage(config, out, init, teacher, step_flops, watch, backbone)
     return 0
 
 

@@ -148,6 +148,9 @@ class Stream:
     steps: int = 4  # denoising steps of the student
     shift: float = 3.0  # spacing of those steps
     resample: bool = True  # draw new noise between steps (as distilled) instead of following the path
+    # One more step, by a second network on a clean past of its own. The first, the backbone, then has a noisy past:
+    # what its last step saw of each block (`lpm_train.rollout.BackboneRollout`).
+    refine: bool = False
     # How `StreamGenerator` computes it; what comes out is the same.
     cache: Literal["eager", "static"] = "eager"  # what grows to the window (the reference), or buffers of fixed size
     compile: bool = False  # one compiled graph a pass, on CUDA one CUDA graph a block; static alone
@@ -158,8 +161,20 @@ class Stream:
         _positive(self, "block", "steps", "shift")
         if self.window < self.block or self.window % self.block or self.sink < 0 or self.sink % self.block:
             raise ConfigError(f"stream.window {self.window} and sink {self.sink} must be multiples of {self.block}")
+        if self.refine and self.cache == "static":
+            raise ConfigError("stream.cache=static holds one network's past: a backbone and its refiner take eager")
         if self.compile and self.cache != "static":
             raise ConfigError("stream.compile needs shapes that stay the same: set stream.cache=static")
+
+    @property
+    def levels(self) -> list[float]:
+        """Noise levels from 1 down of all steps, the refiner's last where there is one."""
+        return [float(t) for t in flow.levels(self.steps + self.refine, self.shift)]
+
+    @property
+    def history(self) -> float:
+        """The noise level of a backbone's past."""
+        return self.levels[self.steps - 1]
 
     def kept(self, frames: int) -> list[tuple[int, int]]:
         """Return the frame ranges that are visible once `frames` frames lie in the past."""
@@ -216,6 +231,9 @@ class Consistency:
 class Distill:
     """Distribution matching, on the student's own rollouts or off its policy."""
 
+    # Which network learns: one that does all steps, or where `stream.refine` is on the backbone, which does all but the
+    # last, or the refiner, which does the last one behind a frozen backbone.
+    role: Literal["student", "backbone", "refiner"] = "student"
     # Whose latents the student's steps begin with and have in their past: its own rollout's, or, off its policy, the
     # data's or those that the teacher makes in `flow.steps` passes, noised again.
     policy: Literal["own", "data", "teacher"] = "own"
@@ -235,8 +253,21 @@ class Distill:
     t_max: float = 0.98
     shift: float = 2.0
     context_noise: float = 0.0  # noise put on a finished block before it is remembered
+    # Off the policy: how far the student's pictures are from those of the latents it began with, beside the loss.
+    perceptual: parts.PerceptualPart = field(default_factory=parts.perceptual)
+    perceptual_weight: float = 1.0
+    perceptual_frames: int = 1  # latents of each clip that are decoded for it, drawn anew at each step
 
     def __post_init__(self) -> None:
+        if self.perceptual.at_work and self.policy == "own":
+            raise ConfigError(
+                f"distill.perceptual={self.perceptual.choice} compares with given latents, and distill.policy=own has "
+                "none: set distill.policy=data or teacher, or distill.perceptual=none"
+            )
+        if self.perceptual_weight <= 0 or self.perceptual_frames < 1:
+            raise ConfigError("distill.perceptual_weight and distill.perceptual_frames must be positive")
+        if self.role == "backbone" and self.context_noise:
+            raise ConfigError("distill.context_noise is for a clean past, and a backbone's is noisy: set it to 0")
         if min(self.rollout, self.loss_frames, self.gap_s) < 0:
             raise ConfigError(
                 f"distill.rollout {self.rollout}, loss_frames {self.loss_frames} and gap_s {self.gap_s} must not be "
@@ -411,6 +442,13 @@ class Config:
             raise ConfigError(
                 f"data.prompt_latents {self.data.prompt_latents} must be a multiple of stream.block "
                 f"{self.stream.block}: a stream takes new words from one block to the next"
+            )
+        two, before = self.distill.role != "student", self.run.stage.choice in ("pretrain", "causal", "consistency")
+        if self.stream.refine != two or (two and before):
+            raise ConfigError(
+                f"distill.role={self.distill.role}, stream.refine={str(self.stream.refine).lower()} and the stage "
+                f"{self.run.stage.choice} do not fit: backbone and refiner are for stream.refine=true in distillation, "
+                "where one does stream.steps steps and the other the last; all else is for a student and false"
             )
         for section, part in (("flow", self.flow), ("distill", self.distill)):
             if part.guide == Guide():

@@ -19,9 +19,10 @@ from torch import Tensor, nn
 from lpm_train.audio import AudioEncoder
 from lpm_train.batch import Batch
 from lpm_train.codec import Codec
+from lpm_train.perceptual import Perceptual
 from lpm_train.picture import PictureEncoder
 from lpm_train.text import TextEncoder
-from schemas.parts import Declared, Part
+from schemas.parts import Absent, Declared, Part
 from schemas.use import code_sha256
 
 
@@ -77,8 +78,16 @@ _STAGES = Declared(
         "consistency": "lpm_train.extras.consistency:Consistency",
         "distill": "lpm_train.stages:Distill",
     },
-    offers=("config", "where", "start", "teacher"),
+    offers=("config", "where", "start", "teacher", "backbone"),
     default="pretrain",
+)
+_PERCEPTUAL = Declared(
+    {
+        "none": Absent("a perceptual distance"),
+        "codec": "lpm_train.perceptual:DecoderFeatures",
+        "lpips": "lpm_train.extras.lpips:Lpips.load",
+    },
+    default="none",
 )
 
 CodecPart = Annotated[Part[Codec], _CODECS]
@@ -86,6 +95,7 @@ AudioPart = Annotated[Part[AudioEncoder], _AUDIO]
 TextPart = Annotated[Part[TextEncoder], _TEXT]
 PicturePart = Annotated[Part[PictureEncoder], _PICTURE]
 StagePart = Annotated[Part[TrainingStage], _STAGES]
+PerceptualPart = Annotated[Part[Perceptual], _PERCEPTUAL]
 
 
 def codec(use: str = "patch", **settings: Any) -> Part[Codec]:
@@ -111,6 +121,11 @@ def picture(use: str = "none", **settings: Any) -> Part[PictureEncoder]:
 def stage(use: str = "pretrain", **settings: Any) -> Part[TrainingStage]:
     """Choose a stage of training."""
     return _STAGES.read(TrainingStage, {"use": use, **settings})
+
+
+def perceptual(use: str = "none", **settings: Any) -> Part[Perceptual]:
+    """Choose what compares pictures in distillation off the policy."""
+    return _PERCEPTUAL.read(Perceptual, {"use": use, **settings})
 
 
 def provenance(made: object) -> dict[str, Any]:

@@ -7,7 +7,8 @@ evaluation and streaming alike; only the block that carries a loss keeps a graph
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -15,8 +16,9 @@ from torch import Tensor
 from lpm_train import flow
 from lpm_train.attention import Cache
 from lpm_train.batch import Conditions
-from lpm_train.config import Flow, Stream
+from lpm_train.config import ConfigError, Flow, Stream
 from lpm_train.model import DiT
+from lpm_train.refine import Performer, Refined
 
 Draw = Callable[[str], Tensor]  # purpose -> noise [B, F, C, H, W] for the block at hand
 
@@ -36,16 +38,20 @@ def sample_clip(
 
 
 def forced(
-    model: DiT, x_t: Tensor, t_BF: Tensor, cond: Conditions, layout: Stream | None, context: Tensor, start: int = 0
-) -> Tensor:
-    """Return the velocity at `x_t`: with both directions in view, or under a layout, forced on a clean `context`."""
+    model: Performer, x_t: Tensor, t_BF: Tensor, cond: Conditions, layout: Stream | None, context: Tensor,
+    start: int = 0, past: float = 0.0,
+) -> Tensor:  # fmt: skip
+    """Return the velocity at `x_t`: with both directions in view, or under a layout, forced on a `context`.
+
+    `past` is the noise level that the context is labelled with: 0, clean, but for a backbone.
+    """
     if layout is not None:
-        x_t, t_BF = torch.cat([context, x_t]), torch.cat([torch.zeros_like(t_BF), t_BF])
+        x_t, t_BF = torch.cat([context, x_t]), torch.cat([torch.full_like(t_BF, past), t_BF])
     v: Tensor = model(x_t, t_BF, cond, layout=layout, start=start).v_BFCHW
     return v
 
 
-def near(cond: Conditions, start: int, stop: int, model: DiT) -> tuple[Conditions, int]:
+def near(cond: Conditions, start: int, stop: int, model: Performer) -> tuple[Conditions, int]:
     """Cut conditions to a block, the sound it can hear and its texts; returns them and its first frame within."""
     low = max(0, start - model.config.frames_before)
     part = cond.window(low, min(cond.frames, stop + model.config.frames_after))
@@ -82,7 +88,7 @@ class Rollout:
 
     @classmethod
     @torch.no_grad()
-    def begin(cls, model: DiT, cond: Conditions, config: Stream, context_noise: float = 0.0) -> Rollout:
+    def begin(cls, model: DiT, cond: Conditions, config: Stream, context_noise: float = 0.0) -> Self:
         """Start with the references of `cond` in the cache."""
         return cls(model, config, model(None, None, cond, layout=config), context_noise)
 
@@ -117,8 +123,76 @@ class Rollout:
         )
 
 
+@dataclass
+class BackboneRollout(Rollout):
+    """Blocks that are left to a refiner.
+
+    What is remembered of each are the keys and values of its last step, whose noise the next block knows by their
+    label: a block costs its steps and no pass more.
+    """
+
+    def block(
+        self, cond: Conditions, start: int, draw: Draw, exit_step: int | None = None, graph: bool = False
+    ) -> Tensor:
+        """Generate one block and remember it, see `Rollout.block`; all steps are taken, whichever gives the result."""
+        return self.handed(cond, start, draw, exit_step, graph)[0]
+
+    def handed(
+        self, cond: Conditions, start: int, draw: Draw, exit_step: int | None = None, graph: bool = False
+    ) -> tuple[Tensor, Tensor]:
+        """Generate one block and remember it; returns (clean latents of the step asked for, what the refiner takes)."""
+        ts, x, results = self.config.levels, draw("step0"), []
+        wanted = self.config.steps - 1 if exit_step is None else exit_step
+        for i in range(self.config.steps):
+            with torch.set_grad_enabled(graph and i == wanted):
+                t = x.new_full(x.shape[:2], ts[i])
+                v, keys = self.model(x, t, cond, cache=self.cache, start=start)
+                results.append(flow.to_x0(x, v, t))
+            with torch.no_grad():
+                eps = draw(f"step{i + 1}") if self.config.resample else results[-1] + v
+                x = flow.add_noise(results[-1], eps, torch.full_like(t, ts[i + 1]))
+        self.cache = self.cache.append(keys)
+        return results[wanted], x
+
+
+@dataclass
+class RefinedRollout(Rollout):
+    """A refiner's blocks behind a backbone's, each network with a cache of its own.
+
+    The backbone never sees what the refiner makes of its blocks: the two may work on blocks that follow each other.
+    """
+
+    backbone: BackboneRollout = field(kw_only=True)
+
+    def block(
+        self, cond: Conditions, start: int, draw: Draw, exit_step: int | None = None, graph: bool = False
+    ) -> Tensor:
+        """Generate one block and remember it, see `Rollout.block`; the refiner has one step, and `graph` is its."""
+        with torch.no_grad():
+            x = self.backbone.handed(cond, start, draw)[1]
+        with torch.set_grad_enabled(graph):
+            t = x.new_full(x.shape[:2], self.config.levels[-1])
+            x0 = flow.to_x0(x, self.model(x, t, cond, cache=self.cache, start=start).v_BFCHW, t)
+        self.remember(x0.detach(), cond, start, draw)
+        return x0
+
+
+def begin(model: Performer, cond: Conditions, config: Stream, context_noise: float = 0.0) -> Rollout:
+    """Start with the references of `cond` in the cache, or in both caches; see `Rollout`.
+
+    Raises:
+        ConfigError: a refiner is given, and the stream has no step for it.
+    """
+    if not isinstance(model, Refined):
+        return (BackboneRollout if config.refine else Rollout).begin(model, cond, config, context_noise)
+    if not config.refine:
+        raise ConfigError("backbone and refiner generate with stream.refine=true, as they were trained")
+    of_refiner = Rollout.begin(model.refiner, cond, config, context_noise)
+    return RefinedRollout(**vars(of_refiner), backbone=BackboneRollout.begin(model.backbone, cond, config))
+
+
 def roll(
-    model: DiT, cond: Conditions, size: tuple[int, int, int], ids: Sequence[str], config: Stream, *seed: object,
+    model: Performer, cond: Conditions, size: tuple[int, int, int], ids: Sequence[str], config: Stream, *seed: object,
     exit_step: int | None = None, loss_from: int = 0, context_noise: float = 0.0, kept_from: int = 0,
 ) -> Tensor:  # fmt: skip
     """Generate all frames of `cond` block by block: -> [B, F - kept_from, C, H, W], `size` is (C, H, W).
@@ -128,7 +202,7 @@ def roll(
     stream would have it (cut at an early step, each would be paler than the one before), and memory is that of the
     cache and of what is returned, however long the rollout.
     """
-    rollout = Rollout.begin(model, cond, config, context_noise)
+    rollout = begin(model, cond, config, context_noise)
     like = torch.empty(0, device=cond.speak_BTA.device)
     out = []
     for first in range(0, config.blocks(cond.frames) * config.block, config.block):

@@ -36,6 +36,7 @@ from lpm_train.model import DiT
 from lpm_train.parallel import Ranks, ranks
 from lpm_train.precomputed import read_sizes
 from lpm_train.presets import PRESETS
+from lpm_train.refine import Performer, Refined
 from lpm_train.shards import holds, of_shapes, shapes_of
 from lpm_train.sizes import Rule, choose, choose_bucket, chosen_for, fit, refusal, said
 from lpm_train.stage import make_stage
@@ -264,6 +265,7 @@ Watch = Callable[[Config, Encoders, Data, str, Path, Ranks], Shown | None]
 def run_stage(
     config: Config, out: Path, init: Place | None = None, teacher: Place | None = None,
     work: Callable[[Config, Encoders], float] = lambda config, encoders: 0.0, watch: Watch | None = None,
+    backbone: Path | None = None,
 ) -> None:  # fmt: skip
     """Run one stage to its end, or go on with it where `out` holds checkpoints.
 
@@ -274,6 +276,7 @@ def run_stage(
         teacher: run or checkpoint of distillation's teacher; None: that of `init`, and of a run that goes on its own.
         work: counts the model operations of a step, for `tflops` in the log.
         watch: opens what shows the run; None: nothing does.
+        backbone: run or checkpoint of a refiner's backbone; None: that of `init`.
 
     Raises:
         ConfigError: a stage other than pretraining has nothing to start from, or settings do not fit each other.
@@ -309,7 +312,8 @@ def run_stage(
         source = cast(BatchSource[Batch], loader)  # distillation alone asks for chains, and for no latents of them
         with Loader(held or train, encoders, **share) as other:
             heldout = [next(other) for _ in range(2)]
-        made = make_stage(config, place, *_begun(config, out, init, teacher))
+        start, judge = _begun(config, out, init, teacher)
+        made = make_stage(config, place, start, judge, _backbone(backbone or init, config))
         shown = watch(config, encoders, held or train, "val" if held else "train", out, place) if watch else None
         if shown is not None:
             stack.callback(shown.close)
@@ -346,9 +350,28 @@ def _judge(checkpoint: Place, config: Config, otherwise: Saved | None) -> Saved 
     return otherwise
 
 
-def _saved(run: Place, config: Config) -> Saved:
+def _backbone(run: Place | None, config: Config) -> Saved | None:
+    """Find what a refiner is to be trained behind; None for other stages, and where a run goes on.
+
+    Raises:
+        ConfigError: the run holds no backbone, or one of another stream.
+    """
+    if config.distill.role != "refiner" or run is None:
+        return None
+    before = read_config(find(run))
+    if before.distill.role == "student":
+        raise ConfigError(
+            f"{run} is no backbone: train one with distill.role=backbone and stream.refine=true, and name its run "
+            "with --backbone (--init stands for it where both are one)"
+        )
+    if before.stream != config.stream:
+        raise ConfigError(f"the backbone's stream is {before.stream}, and that of the refiner {config.stream}")
+    return _saved(run, config, "student" if before.distill.role == "backbone" else "backbone")
+
+
+def _saved(run: Place, config: Config, role: str = "student") -> Saved:
     """Find what a stage starts from; its model must be the one that is trained."""
-    found = Saved(run)
+    found = Saved(run, role)
     parts = ("model", "lora", "base")
     theirs, ours = (
         {f"{p}.{n}": v for p in parts for n, v in asdict(getattr(c, p)).items()} for c in (found.config, config)
@@ -376,8 +399,8 @@ def usable(device: str) -> torch.device:
     return found
 
 
-def load_model(checkpoint: Place, device: str = "cpu", settings: Sequence[str] = ()) -> tuple[Config, DiT]:
-    """Load a checkpoint's averaged student, frozen; low-rank changes are put into the base's weights.
+def load_model(checkpoint: Place, device: str = "cpu", settings: Sequence[str] = ()) -> tuple[Config, Performer]:
+    """Load a checkpoint's averaged student, a refiner with its backbone, frozen; low-rank changes are put in place.
 
     Args:
         checkpoint: a checkpoint, or a run for its best one.
@@ -391,8 +414,14 @@ def load_model(checkpoint: Place, device: str = "cpu", settings: Sequence[str] =
     place = usable(device)
     saved = Saved(checkpoint)
     config = override(saved.config, settings)
-    model = build(config, saved)
-    merge(model)
+
+    def made(weights: Saved) -> DiT:
+        model = build(config, weights)
+        merge(model)
+        return model.to(place).eval().requires_grad_(False)
+
     if place.type == "cuda":
         torch.set_float32_matmul_precision("high")  # as in training
-    return config, model.to(place).eval().requires_grad_(False)
+    if config.distill.role == "refiner":
+        return config, Refined(made(Saved(saved.path, "backbone")), made(saved))
+    return config, made(saved)

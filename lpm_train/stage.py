@@ -24,6 +24,7 @@ from lpm_train.config import Config, Stream
 from lpm_train.model import DiT
 from lpm_train.muon import ShardedMuon
 from lpm_train.parallel import Ema, Ranks, accumulate, autocast, clip_gradients, gather_rows, prepare
+from lpm_train.refine import Performer, Refined
 from lpm_train.rollout import forced, roll
 from lpm_train.start import Start, build, fingerprint
 
@@ -31,14 +32,22 @@ LEVELS = (0.1, 0.3, 0.5, 0.7, 0.9)  # noise levels of a held-out loss
 
 
 def level_loss(
-    model: DiT, batch: Batch, layout: Stream | None, level: float, cond: Conditions | None = None,
+    model: Performer, batch: Batch, layout: Stream | None, level: float, cond: Conditions | None = None,
     purpose: str = "probe",
 ) -> Tensor:  # fmt: skip
-    """Return the flow loss by sample and frame at one noise level, with noise fixed by `purpose`: [B, F]."""
+    """Return the flow loss by sample and frame at one noise level, with noise fixed by `purpose`: [B, F].
+
+    Under a layout the past is clean, but for a backbone, which knows the noisy one of its stream alone.
+    """
     x = batch.x_BFCHW
     eps = flow.noise(batch.sample_ids, x.shape[1:], x, purpose, level)
-    t = x.new_full(x.shape[:2], level)
-    return flow.frame_loss(forced(model, flow.add_noise(x, eps, t), t, cond or batch.cond, layout, x), x, eps)
+    t, context, past = x.new_full(x.shape[:2], level), x, 0.0
+    if layout is not None and layout.refine and not isinstance(model, Refined):
+        past = layout.history
+        other = flow.noise(batch.sample_ids, x.shape[1:], x, purpose, "past")
+        context = flow.add_noise(x, other, torch.full_like(t, past))
+    v = forced(model, flow.add_noise(x, eps, t), t, cond or batch.cond, layout, context, past=past)
+    return flow.frame_loss(v, x, eps)
 
 
 def by_state(loss: Tensor, state: Tensor) -> dict[str, float]:
@@ -94,6 +103,7 @@ class Stage:
 
     name: ClassVar[str]
     judges: ClassVar[tuple[str, ...]] = ()  # roles that never change: checkpoints name them, and do not hold them
+    held: ClassVar[tuple[str, ...]] = ()  # roles that never change either, and that checkpoints hold
     layout: Stream | None = None  # of teacher forcing
 
     def __init__(self, config: Config, where: Ranks, start: Start | None = None) -> None:
@@ -212,8 +222,9 @@ class Stage:
 
 
 def make_stage(
-    config: Config, where: Ranks | None = None, start: Start | None = None, teacher: Start | None = None
-) -> Stage:
+    config: Config, where: Ranks | None = None, start: Start | None = None, teacher: Start | None = None,
+    backbone: Start | None = None,
+) -> Stage:  # fmt: skip
     """Make the stage that `config.run.stage` chooses, starting from weights of the one before.
 
     Args:
@@ -221,6 +232,8 @@ def make_stage(
         where: this rank; None: one process on the CPU.
         start: weights of the student; None: fresh.
         teacher: weights of the teacher, distillation only; None: those of `start`.
+        backbone: weights of a refiner's backbone; None: those of `start`.
     """
     where = where or Ranks(device=torch.device(config.run.device or "cpu"))
-    return cast(Stage, config.run.stage.build(config=config, where=where, start=start, teacher=teacher))
+    weights = {"start": start, "teacher": teacher, "backbone": backbone}
+    return cast(Stage, config.run.stage.build(config=config, where=where, **weights))

@@ -10,15 +10,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lpm_train import distill, flow
 from lpm_train.batch import Batch, Conditioned, drop_conditions, sample_seed
 from lpm_train.config import Config, ConfigError
 from lpm_train.model import DiT
 from lpm_train.parallel import Ranks, gather_rows
+from lpm_train.perceptual import part_of
+from lpm_train.refine import Performer, Refined
 from lpm_train.rollout import forced, near, roll, sample_clip
 from lpm_train.stage import Criterion, Stage
 from lpm_train.start import Start
@@ -83,30 +86,64 @@ class Causal(Stage):
         return flow.frame_loss(v, x0, eps).mean(1)
 
 
+class Made(NamedTuple):
+    """What the student made, to be judged."""
+
+    y_BFCHW: Tensor
+    first: int  # its first frame within the conditions
+    given_BFCHW: Tensor | None = None  # off the policy: the latents that it began with, before the noise
+
+
 class Distill(Stage):
-    """Match the distribution of what the student makes to the teacher's: of its own rollouts, or off its policy."""
+    """Match the distribution of what the student makes to the teacher's: of its own rollouts, or off its policy.
+
+    With `distill.role` the student is a backbone, or the refiner behind a frozen backbone.
+    """
 
     name = "distill"
     judges = ("teacher",)
+    held = ("backbone",)
 
-    def __init__(self, config: Config, where: Ranks, start: Start | None = None, teacher: Start | None = None) -> None:
+    def __init__(
+        self, config: Config, where: Ranks, start: Start | None = None, teacher: Start | None = None,
+        backbone: Start | None = None,
+    ) -> None:  # fmt: skip
         super().__init__(config, where, start)
         self.layout = config.stream if config.distill.teacher == "causal" else None
+        if config.distill.role == "refiner":
+            self.roles["backbone"] = self._model(start if backbone is None else backbone, trained=False)
+        perceptual = config.distill.perceptual
+        self.perceptual = perceptual.build() if perceptual.at_work else None
+        self.codec = config.data.codec.build() if perceptual.at_work else None
+        for part in (self.perceptual, self.codec):
+            if isinstance(part, nn.Module):
+                part.to(where.device).requires_grad_(False)
         teacher = teacher if teacher is not None else start
         self.roles |= {"teacher": self._model(teacher, trained=False), "critic": self._model(teacher)}
         c = config.distill
         self.optimizers["critic"] = self._optimizers(self.roles["critic"], c.critic_lr, c.critic_betas, c.critic_muon)
 
-    def _results(self, batch: Conditioned, i: int, purpose: str, graph: bool) -> tuple[Tensor, int]:
-        """Let the student work; returns (frames that carry the loss, the first of them within the conditions)."""
+    def performer(self, model: DiT) -> Performer:
+        """Return what streams: the student, and where it is a refiner the backbone with it."""
+        return Refined(self.roles["backbone"], model) if "backbone" in self.roles else model
+
+    def _generate(self, model: DiT, batch: Batch, size: tuple[int, int, int], *seed: object) -> Tensor:
+        return roll(self.performer(model), batch.cond, size, batch.sample_ids, self.config.stream, *seed)
+
+    def _results(self, batch: Conditioned, i: int, purpose: str, graph: bool) -> Made:
+        """Let the student work."""
         if self.config.distill.policy == "own":
-            return self._roll(batch, i, purpose, graph)
+            return Made(*self._roll(batch, i, purpose, graph))
         assert isinstance(batch, Batch)  # a loader gives chains for own rollouts alone
-        return self._restore(batch, i, purpose), 0
+        given = self._given(batch, i)
+        return Made(self._restore(batch, given, i, purpose), 0, given)
 
     def _exit(self, i: int, purpose: str) -> int:
-        """Draw the step that carries the gradient: one for all blocks and ranks."""
-        return sample_seed("exit", self.seed, purpose, i) % self.config.stream.steps
+        """Draw the step that carries the gradient, one for all blocks and ranks; a refiner's follows the others."""
+        c = self.config.stream
+        if self.config.distill.role == "refiner":
+            return c.steps
+        return sample_seed("exit", self.seed, purpose, i) % c.steps
 
     def _roll(self, batch: Conditioned, i: int, purpose: str, graph: bool) -> tuple[Tensor, int]:
         """Let the student go on from its own past; what comes before the frames of the loss is let go."""
@@ -118,28 +155,45 @@ class Distill(Stage):
                 "set data.frames to the rollout's length, or give chains of clips (lpm_train.chain_loader)"
             )
         first = frames - (c.loss_frames or frames)
+        model, stream = self.performer(self.student), self.config.stream
         y = roll(
-            self.student, batch.cond.window(0, frames), batch.size, batch.sample_ids, self.config.stream, self.seed,
-            purpose, i, exit_step=self._exit(i, purpose), loss_from=first if graph else frames,
+            model, batch.cond.window(0, frames), batch.size, batch.sample_ids, stream, self.seed, purpose, i,
+            exit_step=self._exit(i, purpose), loss_from=first if graph else frames,
             context_noise=c.context_noise, kept_from=first,
         )  # fmt: skip
         return y, first
 
-    def _restore(self, batch: Batch, i: int, purpose: str) -> Tensor:
+    def _given(self, batch: Batch, i: int) -> Tensor:
+        """Return the latents that the student restores off its policy: the data's or the teacher's."""
+        c = self.config.distill
+        if c.policy == "data":
+            return batch.x_BFCHW
+        guided = replace(self.config.flow, guidance=c.guidance, guide=c.guide)
+        teacher, ids = self.roles["teacher"], batch.sample_ids
+        return sample_clip(teacher, batch.cond, batch.size, ids, guided, self.seed, "policy", i)
+
+    def _restore(self, batch: Batch, x0: Tensor, i: int, purpose: str) -> Tensor:
         """Let the student take one of its steps from noised latents that are not its own, on a past that is not either.
 
-        All blocks at once, teacher-forced: one pass in place of a rollout's (steps + 1) for each block.
+        All blocks at once, teacher-forced: one pass in place of a rollout's (steps + 1) for each block. A backbone's
+        past has the noise and the label of its stream's.
         """
-        c, ids = self.config.distill, batch.sample_ids
-        x0 = batch.x_BFCHW
-        if c.policy == "teacher":
-            guided = replace(self.config.flow, guidance=c.guidance, guide=c.guide)
-            x0 = sample_clip(self.roles["teacher"], batch.cond, batch.size, ids, guided, self.seed, "policy", i)
-        level = float(flow.levels(self.config.stream.steps, self.config.stream.shift)[self._exit(i, purpose)])
+        c, stream, ids = self.config.distill, self.config.stream, batch.sample_ids
+        label = stream.history if c.role == "backbone" else 0.0
         noises = (flow.noise(ids, x0.shape[1:], x0, self.seed, purpose, i, name) for name in ("policy", "context"))
-        t, past = x0.new_full(x0.shape[:2], level), x0.new_full(x0.shape[:2], c.context_noise)
+        t = x0.new_full(x0.shape[:2], stream.levels[self._exit(i, purpose)])
+        past = torch.full_like(t, label or c.context_noise)
         x_t, context = (flow.add_noise(x0, eps, at) for eps, at in zip(noises, (t, past), strict=True))
-        return flow.to_x0(x_t, forced(self.student, x_t, t, batch.cond, self.config.stream, context), t)
+        return flow.to_x0(x_t, forced(self.student, x_t, t, batch.cond, stream, context, past=label), t)
+
+    def _unlike(self, batch: Conditioned, y: Tensor, given: Tensor, i: int) -> Tensor:
+        """Return how far pictures of the student's latents are from those of the given ones, over some frames: [B]."""
+        assert self.perceptual is not None and self.codec is not None
+        n = min(self.config.distill.perceptual_frames, y.shape[1])
+        u = flow.uniform(batch.sample_ids, (1,), y, "perceptual", self.seed, i)
+        frames = (u * (y.shape[1] - n + 1)).long() + torch.arange(n, device=y.device)
+        parts = (part_of(x, frames) for x in (y, given))
+        return self.perceptual(self.codec, *parts)
 
     def _noised(self, batch: Conditioned, y: Tensor, i: int, purpose: str) -> tuple[Tensor, Tensor]:
         """Draw a level for each sample and put the rollout there; returns (noised, levels)."""
@@ -158,19 +212,24 @@ class Distill(Stage):
 
     def _critic_losses(self, batch: Conditioned, i: int) -> Tensor:
         with torch.no_grad():
-            y, first = self._results(batch, i, "critic", graph=False)
+            y, first, _ = self._results(batch, i, "critic", graph=False)
         y_t, t = self._noised(batch, y, i, "critic")
         x0 = self._score("critic", y_t, t, batch, first, y)
         return ((x0 - y) / flow.spread(t)).square().mean(dim=(1, 2, 3, 4))  # the flow loss: v = (x_t - x0) / t
 
     def _losses(self, batch: Conditioned, i: int) -> Tensor:
-        y, first = self._results(batch, i, "student", graph=True)
+        y, first, given = self._results(batch, i, "student", graph=True)
         with torch.no_grad():
             y_t, t = self._noised(batch, y, i, "student")
             real, fake = (self._score(role, y_t, t, batch, first, y) for role in ("teacher", "critic"))
             gradient = distill.dmd_gradient(y, real, fake)
         self._sizes.append(gradient.abs().flatten(1).mean(1))
-        return distill.dmd_loss(y, gradient)
+        loss = distill.dmd_loss(y, gradient)
+        if self.perceptual is None or given is None:
+            return loss
+        distance = self._unlike(batch, y, given, i)
+        self._distances.append(distance.detach())
+        return loss + self.config.distill.perceptual_weight * distance
 
     def step(self, batch: Conditioned, i: int) -> dict[str, float]:
         """Update the critic, and the student on every `critic_steps`-th step (the first included)."""
@@ -178,11 +237,14 @@ class Distill(Stage):
         out: dict[str, float] = {}
         if i % c.critic_steps == 0:
             self._sizes: list[Tensor] = []
+            self._distances: list[Tensor] = []
             lr = c.lr or self.config.optim.lr
             loss, norm = self._descend("student", lr, batch, i, self._losses)
             self.ema.update(self.student, i // c.critic_steps)
             dmd = float(gather_rows(torch.cat(self._sizes).double()).mean())
             out = {"generator_loss": loss, "grad_norm": norm, "dmd": dmd, "lr": lr * self._rate(i)}
+            if self._distances:
+                out["perceptual"] = float(gather_rows(torch.cat(self._distances).double()).mean())
         loss, norm = self._descend("critic", c.critic_lr, batch, i, self._critic_losses)
         return out | {"loss": loss, "critic_norm": norm}
 

@@ -26,8 +26,9 @@ from lpm_train.codec import Codec, grey, picture_frames
 from lpm_train.config import Config, ConfigError
 from lpm_train.decoding import Decoding
 from lpm_train.model import DiT
+from lpm_train.refine import Performer
 from lpm_train.ring import StaticRollout
-from lpm_train.rollout import Draw, Rollout
+from lpm_train.rollout import Draw, Rollout, begin
 from lpm_train.text import TextEncoder
 from schemas.sample import FPS
 
@@ -121,13 +122,15 @@ class StreamGenerator:
     """One character, driven by sound as it arrives."""
 
     def __init__(
-        self, model: DiT, config: Config, codec: Codec, audio: AudioEncoder, text: TextEncoder, references: Conditions,
-        *, rate_hz: int = 48_000, words: str = "", seed: int = 0, device: torch.device | str | None = None,
+        self, model: Performer, config: Config, codec: Codec, audio: AudioEncoder, text: TextEncoder,
+        references: Conditions, *, rate_hz: int = 48_000, words: str = "", seed: int = 0,
+        device: torch.device | str | None = None,
     ) -> None:  # fmt: skip
         """Begin a stream.
 
         Args:
-            model: a causal student, on its device; with `stream.bf16` its weights become bfloat16.
+            model: a causal student, or a backbone with its refiner, on its device; with `stream.bf16` weights become
+                bfloat16.
             config: that of its checkpoint; `stream` may be changed.
             codec: decodes latents piece by piece.
             audio: makes features of sound; must have `push` and `needs`, as log-mel and windows of wav2vec2 have.
@@ -171,8 +174,9 @@ class StreamGenerator:
         self.decoding = Decoding(codec, self.device, config.stream.decode == "beside", config.stream.bf16)
         self.rollout: Rollout | StaticRollout
         if config.stream.cache == "eager":
-            self.rollout = Rollout.begin(model, self.cond, config.stream)
+            self.rollout = begin(model, self.cond, config.stream)
         else:
+            assert isinstance(model, DiT)  # `config.Stream` refuses it for two networks
             self.rollout = StaticRollout.begin(model, self.cond, config.stream)
             if config.stream.compile:
                 self._warm(self.rollout, self.lead + config.stream.block + self.after)

@@ -42,7 +42,6 @@ class _Public(nn.Module):
             z = self.vae.encode(frames_BFCHW.transpose(1, 2).to(self.vae.dtype)).latent_dist.mode()
         return normalize(self, z.transpose(1, 2).float())
 
-    @torch.no_grad()
     def decode(self, latents_BFCHW: Tensor, state: State = None) -> tuple[Tensor, State]:
         """Decode the next latents of a stream."""
         z = denormalize(self, latents_BFCHW).transpose(1, 2).to(self.vae.dtype)

@@ -31,6 +31,7 @@ from lpm_train.proof.metrics import nested
 from lpm_train.proof.puppet import held_out_scenes, measure, scene_batch, strip, to_frames
 from lpm_train.proof.synthetic import SIZE, Scene, render, tracks
 from lpm_train.proof.synthetic_shards import write_dataset
+from lpm_train.refine import Performer
 from lpm_train.rollout import roll, sample_clip
 from lpm_train.session import load_model, make_encoders
 from lpm_train.shards import Shards
@@ -185,7 +186,7 @@ class Bench:
         return z, measure(z, scenes, self.encoders, FRAMES)
 
     def rollout(
-        self, model: DiT, stream: Stream, over: tuple[list[Scene], Batch] | None = None
+        self, model: Performer, stream: Stream, over: tuple[list[Scene], Batch] | None = None
     ) -> tuple[Tensor, dict[str, float]]:
         """Stream blocks from a cache over the long scenes, or others; -> (latents, figures)."""
         scenes, batch = over or self.long
@@ -253,7 +254,7 @@ def report(
 ) -> dict[str, Any]:
     """Measure every stage's model, write metrics.json, the video and the strip; return the metrics."""
     config = toy_config("distill", budget)
-    models = {n: load_model(out / n)[1] for n in STAGES}
+    models = {n: cast(DiT, load_model(out / n)[1]) for n in STAGES}
     teacher_z, teacher = bench.clips(models["pretrain"], config)
     causal_z, causal = bench.rollout(models["causal"], config.stream)
     many = replace(config.stream, steps=config.flow.steps, shift=config.flow.shift, resample=False)

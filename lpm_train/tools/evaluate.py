@@ -18,6 +18,7 @@ from lpm_train.batch import Batch, Conditions
 from lpm_train.config import Config, ConfigError, Stream
 from lpm_train.loader import Loader
 from lpm_train.model import DiT
+from lpm_train.refine import Performer
 from lpm_train.rollout import roll, sample_clip
 from lpm_train.session import make_encoders
 from lpm_train.stage import LEVELS, by_state, level_loss
@@ -48,14 +49,14 @@ class Evaluated(Config):
 
 @torch.no_grad()
 def frame_losses(
-    model: DiT, batch: Batch, layout: Stream | None, levels: Sequence[float], cond: Conditions | None = None
+    model: Performer, batch: Batch, layout: Stream | None, levels: Sequence[float], cond: Conditions | None = None
 ) -> Tensor:
     """Return the flow loss by sample and frame, mean over levels: [B, F]; teacher-forced if there is a layout."""
     return torch.stack([level_loss(model, batch, layout, level, cond) for level in levels]).mean(0)
 
 
 def heldout_loss(
-    model: DiT, batches: Sequence[Batch], layout: Stream | None = None, levels: Sequence[float] = LEVELS
+    model: Performer, batches: Sequence[Batch], layout: Stream | None = None, levels: Sequence[float] = LEVELS
 ) -> dict[str, float]:
     """Return the held-out flow loss: `all`, and by state for those that occur."""
     loss = torch.cat([frame_losses(model, b, layout, levels).flatten() for b in batches])
@@ -73,7 +74,7 @@ _SHUFFLES: dict[str, tuple[tuple[str, ...], str | None]] = {
 
 
 def condition_gaps(
-    model: DiT, batches: Sequence[Batch], layout: Stream | None = None, levels: Sequence[float] = LEVELS
+    model: Performer, batches: Sequence[Batch], layout: Stream | None = None, levels: Sequence[float] = LEVELS
 ) -> dict[str, float]:
     """Return each condition's relative gap: loss with the next sample's condition / loss with its own - 1.
 
@@ -101,10 +102,11 @@ def _exchanged(cond: Conditions, fields: Sequence[str]) -> Conditions:
 
 
 @torch.no_grad()
-def generated(model: DiT, config: Config, batch: Batch, times: int) -> Tensor:
+def generated(model: Performer, config: Config, batch: Batch, times: int) -> Tensor:
     """Generate `times` clip lengths with the batch's conditions played again and again; pretraining: one clip."""
     size = (batch.x_BFCHW.shape[2], batch.x_BFCHW.shape[3], batch.x_BFCHW.shape[4])
     if config.run.stage.choice == "pretrain":
+        assert isinstance(model, DiT)  # a refiner is no pretrained model
         return sample_clip(model, batch.cond, size, batch.sample_ids, config.flow, "eval")
     cond = batch.cond.repeated(times)
     return roll(model, cond, size, batch.sample_ids, config.stream, "eval")
@@ -126,7 +128,7 @@ def _drift_figures(y: Tensor, x: Tensor) -> dict[str, float]:
 
 
 def run_eval(
-    config: Evaluated, model: DiT, dataset: str, where: str | None, batches: int, reader: FaceReader | None = None
+    config: Evaluated, model: Performer, dataset: str, where: str | None, batches: int, reader: FaceReader | None = None
 ) -> Figures:
     """Measure held-out loss by state, condition gaps, a rollout of many clip lengths, and the faces in it.
 

@@ -21,6 +21,7 @@ from lpm_train.base_names import pieces
 from lpm_train.checkpoint import find, read_meta
 from lpm_train.config import Config, ConfigError, to_json
 from lpm_train.model import DiT
+from lpm_train.refine import Performer, Refined
 from lpm_train.storage import DataError, Storage
 from lpm_train.tools.provenance import model_fingerprint
 from schemas.places import StoreError
@@ -28,7 +29,7 @@ from schemas.places import StoreError
 SHARD_BYTES = 5_000_000_000  # most of a file
 
 
-def export(config: Config, model: DiT, checkpoint: Path, out: Path, dtype: str, licence: str) -> str:
+def export(config: Config, model: Performer, checkpoint: Path, out: Path, dtype: str, licence: str) -> str:
     """Write a merged model; say what was written.
 
     Args:
@@ -40,8 +41,13 @@ def export(config: Config, model: DiT, checkpoint: Path, out: Path, dtype: str, 
         licence: of the base, for the card.
 
     Raises:
-        ConfigError: the model is not of Wan's form, or the directory is not empty.
+        ConfigError: the model is not of Wan's form, or two networks, or the directory is not empty.
     """
+    if isinstance(model, Refined):
+        raise ConfigError(
+            "this run holds a backbone and its refiner, and diffusers runs one network: export the backbone's run, or "
+            "a student of one network; `lpm stream` runs both"
+        )
     if config.model.kind != "wan":
         raise ConfigError("only a model in Wan's form has a base part that diffusers reads (model.kind=wan)")
     kinds = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}

@@ -24,7 +24,7 @@ from lpm_train.clip import latent_states, to_pixels
 from lpm_train.codec import Codec, latent_span
 from lpm_train.config import Config
 from lpm_train.make import Encoders
-from lpm_train.model import DiT
+from lpm_train.refine import Performer
 from lpm_train.stream import StreamGenerator, StreamingAudio
 from lpm_train.tools.media import Mp4Writer
 from lpm_train.tools.provenance import add_xmp, model_fingerprint, tags
@@ -79,7 +79,7 @@ def check(config: Config, character: Character) -> None:
     pictures(config, named_pictures(character.image, character.refs))
 
 
-def begin(model: DiT, config: Config, encoders: Encoders, character: Character) -> StreamGenerator:
+def begin(model: Performer, config: Config, encoders: Encoders, character: Character) -> StreamGenerator:
     """Begin a character's stream. Raises as `check` does, and ConfigError for sound features that do not stream."""
     references = reference_conditions(config, encoders, named_pictures(character.image, character.refs))
     return StreamGenerator(
@@ -118,7 +118,7 @@ def _push(generator: StreamGenerator, tracks: Tracks, states_T: States, first: i
 
 
 def perform(
-    model: DiT, config: Config, encoders: Encoders, roles: Sequence[Role], sound: Callable[[int, int], F32],
+    model: Performer, config: Config, encoders: Encoders, roles: Sequence[Role], sound: Callable[[int, int], F32],
     side_by_side: Path | None = None, report: Callable[[int, int], None] = lambda done, total: None,
 ) -> Performed:  # fmt: skip
     """Generate every role in step with the others; every file carries the sound, and says that it is generated.

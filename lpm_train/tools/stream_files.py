@@ -21,7 +21,7 @@ from lpm_train.clip import to_pixels
 from lpm_train.codec import encode_images
 from lpm_train.config import Config, ConfigError
 from lpm_train.make import Encoders
-from lpm_train.model import DiT
+from lpm_train.refine import Performer
 from lpm_train.session import make_encoders
 from lpm_train.stream import StreamGenerator, StreamingAudio
 from lpm_train.tools.media import load_image, load_sound, write_mp4
@@ -100,7 +100,7 @@ def play(
 
 
 def stream_files(
-    model: DiT, config: Config, image: Path, out: Path, refs: Sequence[str] = (), speak: Path | None = None,
+    model: Performer, config: Config, image: Path, out: Path, refs: Sequence[str] = (), speak: Path | None = None,
     listen: Path | None = None, *, words: str = "", seconds: float | None = None, seed: int = 0,
 ) -> str:  # fmt: skip
     """Generate a video from sounds on the model's device, block by block; say what it cost.

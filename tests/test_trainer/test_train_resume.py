@@ -134,7 +134,12 @@ def test_a_loss_that_is_no_number_stops_the_run(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("stage", "changes"), [("causal", ()), ("distill", ("distill.rollout=16", "distill.loss_frames=4"))]
+    ("stage", "changes"),
+    [
+        ("causal", ()),
+        ("distill", ("distill.rollout=16", "distill.loss_frames=4")),
+        ("distill", ("stream.refine=true", "distill.role=refiner")),
+    ],
 )
 def test_killed_and_continued_on_one_rank_or_two(tmp_path: Path, stage: str, changes: tuple[str, ...]) -> None:
     assert worker(tmp_path / "whole", stage, 8, *changes) == 0
