@@ -35,8 +35,8 @@ from lpm_train.refine import Performer
 from lpm_train.rollout import begin, near, roll
 from lpm_train.session import fitted, make_encoders
 from lpm_train.stage import make_stage
-from lpm_train.start import Weights
 from lpm_train.stages import Distill
+from lpm_train.start import Weights
 
 _BOTH = "stream.steps=2 stream.refine=true distill.role"
 _OFF = "distill.policy=data distill.rollout=0 distill.loss_frames=0"
