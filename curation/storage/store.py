@@ -151,6 +151,8 @@ class Store:
             return self._fs.open_input_file(self.path(name))
         if name not in known:
             try:
+                if known.listing and _is_part(name) and name not in self._listed(known, name):
+                    raise FileNotFoundError(errno.ENOENT, "no such file", name)
                 opened = self._fs.open_input_file(self.path(name))
             except FileNotFoundError:
                 known.put(name, None)
@@ -198,14 +200,18 @@ class Store:
             if known.get(name) is not None:
                 return True
         elif known is not None and known.listing and _is_part(name):
-            folder = name.rpartition("/")[0]
-            if folder not in known.files:
-                known.files[folder] = set(self.top(folder))
-            if name in known.files[folder]:
+            if name in self._listed(known, name):
                 return True
         elif self._fs.get_file_info(self.path(name)).type == pafs.FileType.File:
             return True
         return _is_part(name) and self.compacted.find(name) is not None
+
+    def _listed(self, known: Recalled, name: str) -> set[str]:
+        """Return the names of the files beside a table's file."""
+        folder = name.rpartition("/")[0]
+        if folder not in known.files:
+            known.files[folder] = set(self.top(folder))
+        return known.files[folder]
 
     def size(self, name: str) -> int:
         """Return a file's size in bytes."""
@@ -317,6 +323,21 @@ class Store:
             part = self.compacted.find(name) if _is_part(name) else None
             if part is None:
                 raise
+            return self.compacted.read(part, table.schema, columns)
+        except (pa.ArrowException, KeyError) as e:
+            raise StoreError(f"{name} of {self.uri} is damaged ({_first_line(e)}); {DAMAGED}") from e
+
+    def read_whole(self, name: str, table: Table, columns: list[str]) -> pa.Table | None:
+        """Read columns of a source's table; None where it is not there, or an older version wrote it with others."""
+        wanted = set(table.column_names)
+        try:
+            with self._open(name) as f:
+                file = pq.ParquetFile(f)
+                return file.read(columns).select(columns) if wanted <= set(file.schema_arrow.names) else None
+        except FileNotFoundError:
+            part = self.compacted.find(name)
+            if part is None or not wanted <= self.compacted.columns(part.file):
+                return None
             return self.compacted.read(part, table.schema, columns)
         except (pa.ArrowException, KeyError) as e:
             raise StoreError(f"{name} of {self.uri} is damaged ({_first_line(e)}); {DAMAGED}") from e
