@@ -1,13 +1,13 @@
 """How far the sources of a dataset have come, for the ledger: what each stage has measured, and what is in quarantine.
 
 Which stages have measured a unit follows from the commits, and whether a commit is of what is there now from hashes
-that no policy changes. So both are kept a bucket at a time, under `progress/`, and found out again only where
-something in one of the bucket's directories was written, removed or renamed since, or a commit was edited where it
-lies: a million segments are decided, and a million sources found to be finished, without reading their commits, and
-without importing a stage as long as no stage can have changed. Where something was, a source that had been measured to
-its end is known to be so still while its commits are the same bytes and the files that they name are there: gathering
-tables, or a neighbour's change, has none read again. `progress/` may be deleted at any time. Stores that are not local
-keep none.
+that no policy changes. So both are kept a bucket at a time, under `progress/`, and found out again only where something
+in one of the bucket's directories was written, removed or renamed since, or a commit was edited where it lies: a
+million segments are decided, and a million sources found to be finished, without reading their commits, and without
+importing a stage as long as no stage can have changed. Where something was, a source that had been measured to its end
+is known to be so still while its commits are the same bytes, the files that they name are there and its units the same:
+gathering tables, or a neighbour's change, has no stage asked again. `progress/` may be deleted at any time. Stores that
+are not local keep none.
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ class ProgressReader:
             with self._make().store.recalling(listing=True):
                 errors = [row for s in open_ for row in _errors(self._make(), s)]
                 stages = [stage for _, stage in next_stages(self._make(), open_)]
-        return Progress(cover, state, pa.table([open_, stages], schema=_EXACT), errors)
+        return Progress(cover, state, pa.table([pa.array(open_), pa.array(stages)], schema=_EXACT), errors)
 
     def _bucket(self, bucket: str, ids: list[str]) -> pa.Table:
         name = f"{_FOLDER_NAME}/bucket={bucket}.parquet"
@@ -285,7 +285,12 @@ def _unchanged(stepper: Stepper, source_id: str, content: str) -> bool:
     with stepper.remembering():
         if _content(stepper, source_id) != content:
             return False
-        return all(stepper.intact(c) for c in stepper.source_commits(source_id))
+        commits = list(stepper.source_commits(source_id))
+        rows = {s.cls.gate for s in stepper.pipeline.stages if s.cls.gate_mode == "each"}  # of these, rows count
+        wrote = [entry for c in commits for name, entry in c.tables.items() if name in rows]
+        return all(map(stepper.intact, commits)) and all(
+            stepper.store.recorded(e["file"]) == e["sha256"] for e in wrote
+        )
 
 
 def _content(stepper: Stepper, source_id: str) -> str:
