@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curation.decisions.decide import Decision, Decisions, columns_by, evaluate_kind, read_by, unit_tables
+from curation.decisions.decide import Decision, Decisions, columns_by, evaluate_kind, unit_tables
 from curation.engine.workflow import Pipeline, ResolvedStage
 from curation.stage import WorkItem
 from curation.storage.commits import Commit, commit_file, fingerprint, official, read_record
@@ -143,9 +143,8 @@ class SourceState:
     def _evaluate(self, source_ids: Sequence[str], kind: UnitKind) -> list[dict[str, Decision]]:
         """Return the decisions of the units of a kind of each source; ids of units are of one source alone."""
         tables = {RIGHTS.name: pa.concat_tables(self._rights_of(i) for i in source_ids)}
-        columns = columns_by(self.policy, kind)
-        for table in self._asked[kind]:
-            read = (self.store.read_whole(table_file(table, i), table, columns[table]) for i in source_ids)
+        for table, columns in self._asked[kind].items():
+            read = (self.store.read_whole(table_file(table, i), table, columns) for i in source_ids)
             if held := [rows for rows in read if rows is not None]:
                 tables[table.name] = pa.concat_tables(held)
         found = evaluate_kind(self.policy, tables, kind)
@@ -163,11 +162,14 @@ class SourceState:
         return self._rights.slice(at, int(at < len(ids) and str(ids[at]) == source_id))
 
     @cached_property
-    def _asked(self) -> dict[UnitKind, list[Table]]:
-        """The tables of a source that decide its units, by kind."""
+    def _asked(self) -> dict[UnitKind, dict[Table, list[str]]]:
+        """The tables of a source that decide its units, with the columns that do, by kind."""
+        asked = {kind: columns_by(self.policy, kind).items() for kind in UNITS}
         other = {*ACROSS, RIGHTS}
-        asked = {kind: [x for x in read_by(self.policy, kind) if x not in other] for kind in UNITS}
-        return {kind: [x for x in mine if x.name not in self._never] for kind, mine in asked.items()}
+        return {
+            kind: {table: columns for table, columns in mine if table not in other and table.name not in self._never}
+            for kind, mine in asked.items()
+        }
 
     @cached_property
     def _rights(self) -> pa.Table:

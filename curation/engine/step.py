@@ -23,7 +23,7 @@ from curation.engine.stage_call import Answer, Call, Stages, StageSetupError
 from curation.engine.workflow import Pipeline, ResolvedStage
 from curation.pythons.limits import Limits
 from curation.stage import Outputs, UnitError, WorkItem
-from curation.storage.commits import Commit, commit_file, fingerprint, official, write_commit
+from curation.storage.commits import Commit, commit_file, fingerprint, official, unit_fingerprint, write_commit
 from curation.storage.store import Store, table_file
 from schemas import tables as t
 from schemas.policy import Policy
@@ -276,7 +276,7 @@ class Stepper(SourceState):
         column = UNITS[cls.gate].id
         base = self._fingerprint(resolved, item, {}, exclude=cls.gate)
         digests = self._unit_digests(resolved, item.source_id)
-        keys = {u: fingerprint(base=base, unit=digests[u]) for u in digests}
+        keys = {u: unit_fingerprint(base, digests[u]) for u in digests}
         old = {} if commit is None else {u: k for u, k in commit.units.items() if keys.get(u) == k}
         if commit is not None and not self.intact(commit):
             old = {}
@@ -400,7 +400,7 @@ class Stepper(SourceState):
             same = commit.fingerprint == self._fingerprint(resolved, item, {})
             return same and commit.units.keys() <= digests.keys()
         base = self._fingerprint(resolved, item, {}, exclude=cls.gate)
-        return all(u in digests and k == fingerprint(base=base, unit=digests[u]) for u, k in commit.units.items())
+        return all(u in digests and k == unit_fingerprint(base, digests[u]) for u, k in commit.units.items())
 
     def _unit_digests(self, resolved: ResolvedStage, source_id: str) -> dict[str, str]:
         """Hash every row of a stage's units, with what people said of its time, by id; once while `remembering`."""
