@@ -23,6 +23,7 @@ from curation.engine.source_state import SourceState
 from curation.engine.step import Stepper
 from curation.engine.workflow import resolve
 from curation.storage import compaction
+from curation.storage.commits import fingerprint, unit_fingerprint
 from curation.storage.store import Store, parquet_bytes, table_file
 from schemas import tables as t
 from schemas.tables.registry import InputRow
@@ -160,6 +161,11 @@ def test_what_belongs_to_no_input_goes_bucket_by_bucket(out: Path) -> None:
     drop_orphans(store, inputs.filter([i != gone for i in inputs["source_id"].to_pylist()]))
     named = [*store.names("commits"), *store.tables("tables"), *store.names("clips")]
     assert {n.rsplit("/", 1)[-1][:16] for n in named if "/bucket=" in n} == set(left)
+
+
+@given(st.text(alphabet="0123456789abcdef", max_size=64), st.text(alphabet="0123456789abcdef", max_size=64))
+def test_a_units_fingerprint_is_that_of_its_parts(base: str, unit: str) -> None:
+    assert unit_fingerprint(base, unit) == fingerprint(base=base, unit=unit)
 
 
 @settings(max_examples=30, deadline=None)
