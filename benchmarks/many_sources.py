@@ -39,6 +39,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import record
 import scale
 
@@ -47,7 +48,8 @@ from curation.engine.fetch import MediaCache
 from curation.engine.register import expand, read_registry, register
 from curation.engine.run import Job, plan, registered
 from curation.engine.workflow import resolve
-from curation.storage.store import Store
+from curation.storage.store import Store, table_file
+from schemas import tables as t
 from workflows import catalog, cli
 
 BUCKETS = 256
@@ -121,7 +123,11 @@ def _make_files(folder: Path, n: int) -> None:
     if not folder.exists():
         folder.mkdir()
         for i in range(n):
-            (folder / f"video-{i:07d}.mp4").write_text(str(i))
+            (folder / _name(i)).write_text(str(i))
+
+
+def _name(i: int) -> str:
+    return f"video-{i:07d}.mp4"
 
 
 def measured(name: str, where: Path, sources: int, went_over: int, scratch: Path) -> dict[str, float]:
@@ -216,9 +222,10 @@ def _dataset_steps(root: Path) -> None:
 
 
 def _open_media(folder: Path) -> None:
-    cache, files = MediaCache(Store(str(folder.parent / "listed"))), sorted(folder.iterdir())
-    for n in range(0, len(files), len(files) // OPENED):
-        cache.local(str(files[n]), hashlib.sha256(str(n).encode()).hexdigest()[:16])
+    store = Store(str(folder.parent / "listed"))
+    cache, n = MediaCache(store), pq.read_metadata(store.path(table_file(t.INPUTS))).num_rows
+    for i in range(0, n, n // OPENED):
+        cache.local(str(folder / _name(i)), hashlib.sha256(str(i).encode()).hexdigest()[:16])
 
 
 def _command(*words: str) -> Callable[[Path], None]:
