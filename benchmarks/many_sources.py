@@ -10,10 +10,14 @@ when all are registered, as every start of a run does, `inventory` reads the reg
 looks up whether a source's file is still what was registered, for OPENED of them.
 
 Each operation runs in a process of its own: `cpu_ms` and `wall_ms` are those of one source, the start of Python and its
-imports taken off (`start_s`); `peak_mib` is the most memory held, and `start_mib` what is held before the operation.
-`plan` finds that a finished dataset has nothing to do. `compact` gathers all small files, `decide` applies another
-policy, `verify` looks at the tables alone. `grows` names the operations whose CPU of a source is more than 1.2 times
-that of the next smaller size.
+imports taken off (`start_s`; the stages' too, of what may need them); `peak_mib` is the most memory held, and
+`start_mib` what is held before the operation. `asked` is how many files were opened, looked for or listed for one
+source by the store itself (DuckDB's own reads are not among them). `plan` finds that a finished dataset has nothing to
+do, just after its tables were gathered; `plan-anew` does so without what is kept of its progress, as another setting or
+model leaves it. `compact` gathers all small files, `decide` applies another policy, `verify` looks at the tables alone,
+`pack-dry-run` joins what would be packed, and `dataset-steps` finds out whether the stages over the whole dataset have
+something to do. `grows` names the operations whose CPU of a source is more than 1.2 times that of the next smaller
+size.
 """
 
 from __future__ import annotations
@@ -22,24 +26,30 @@ import contextlib
 import hashlib
 import io
 import json
+import os
 import resource
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import record
 import scale
 
+from curation.engine import dataset_step
 from curation.engine.fetch import MediaCache
 from curation.engine.register import expand, read_registry, register
 from curation.engine.run import Job, plan, registered
 from curation.engine.workflow import resolve
-from curation.storage.store import Store
+from curation.storage.store import Store, table_file
+from schemas import tables as t
 from workflows import catalog, cli
 
 BUCKETS = 256
@@ -50,6 +60,8 @@ FRAMES_A_SEGMENT = 100
 """Rows of speaker scores for a segment of four seconds, at 25 Hz."""
 IN_ALL = ("list", "list-again", "inventory", "open-media")
 """Operations on all sources; the others are on one bucket's."""
+WITH_STAGES = ("plan-small-files", "plan", "plan-anew", "dataset-steps", "decide", "pack-dry-run")
+"""Operations that import the stages, once whatever the number of sources."""
 
 
 def main() -> None:
@@ -79,6 +91,8 @@ def main() -> None:
             if name in IN_ALL:
                 where = scratch / "files"
                 _make_files(where, given.sources)
+            if name in READY:
+                READY[name](where)
             found[name] = measured(
                 name,
                 where,
@@ -109,7 +123,11 @@ def _make_files(folder: Path, n: int) -> None:
     if not folder.exists():
         folder.mkdir()
         for i in range(n):
-            (folder / f"video-{i:07d}.mp4").write_text(str(i))
+            (folder / _name(i)).write_text(str(i))
+
+
+def _name(i: int) -> str:
+    return f"video-{i:07d}.mp4"
 
 
 def measured(name: str, where: Path, sources: int, went_over: int, scratch: Path) -> dict[str, float]:
@@ -119,20 +137,50 @@ def measured(name: str, where: Path, sources: int, went_over: int, scratch: Path
     subprocess.run(command, check=True)
     took: dict[str, float] = json.loads(file.read_text())
     each = {f"{kind}_ms": round(1000 * took.pop(f"{kind}_s") / went_over, 3) for kind in ("cpu", "wall")}
-    return each | took
+    return each | {"asked": round(took.pop("asked") / went_over, 2)} | took
 
 
 def do(name: str, where: Path, file: Path) -> None:
     """Do one operation and write down what it took."""
+    asked = _counted()
+    if name in WITH_STAGES:
+        for resolved in resolve(catalog.workflow("conversation")).stages:
+            resolved.provenance()
     start_s, start_mib = _cpu_s(), _peak_mib()
     wall = time.perf_counter()
     with contextlib.redirect_stdout(io.StringIO()):
         OPERATIONS[name](where)
     figures = {
         "cpu_s": _cpu_s() - start_s, "wall_s": time.perf_counter() - wall, "peak_mib": _peak_mib(),
-        "start_s": round(start_s, 2), "start_mib": start_mib,
+        "start_s": round(start_s, 2), "start_mib": start_mib, "asked": asked.total(),
     }  # fmt: skip
     file.write_text(json.dumps(figures))
+
+
+def _counted() -> Counter[str]:
+    """Have all stores count from now on what they ask of the file system."""
+    asked: Counter[str] = Counter()
+    begin = Store.__init__
+
+    def counting(store: Store, uri: str) -> None:
+        begin(store, uri)
+        real = store._fs
+        store._fs = store.compacted._fs = _Asked(real, asked)  # type: ignore[assignment]
+        store.filesystem = lambda: real  # type: ignore[method-assign]
+
+    Store.__init__ = counting  # type: ignore[method-assign]
+    return asked
+
+
+class _Asked:
+    """A file system that counts what is asked of it."""
+
+    def __init__(self, real: Any, asked: Counter[str]) -> None:
+        self._real, self._asked = real, asked
+
+    def __getattr__(self, name: str) -> Any:
+        self._asked[name] += 1
+        return getattr(self._real, name)
 
 
 def _cpu_s() -> float:
@@ -159,10 +207,25 @@ def _plan(root: Path) -> None:
     assert not work, f"{len(work)} sources have something to do"
 
 
+def _just_gathered(root: Path) -> None:
+    """Leave the tables' folders as if files had just been gathered there, once."""
+    for folder in root.glob("tables/*/bucket=*"):
+        os.utime(folder)
+
+
+def _dataset_steps(root: Path) -> None:
+    job = Job(str(root), resolve(catalog.workflow("conversation")), catalog.policy("default"))
+    stepper = job.stepper()
+    for resolved in job.pipeline.dataset:
+        live = dataset_step._live_units(stepper)
+        assert dataset_step._sources(stepper, resolved, live["sources"])[0]
+
+
 def _open_media(folder: Path) -> None:
-    cache, files = MediaCache(Store(str(folder.parent / "listed"))), sorted(folder.iterdir())
-    for n in range(0, len(files), len(files) // OPENED):
-        cache.local(str(files[n]), hashlib.sha256(str(n).encode()).hexdigest()[:16])
+    store = Store(str(folder.parent / "listed"))
+    cache, n = MediaCache(store), pq.read_metadata(store.path(table_file(t.INPUTS))).num_rows
+    for i in range(0, n, n // OPENED):
+        cache.local(str(folder / _name(i)), hashlib.sha256(str(i).encode()).hexdigest()[:16])
 
 
 def _command(*words: str) -> Callable[[Path], None]:
@@ -184,11 +247,20 @@ OPERATIONS: dict[str, Callable[[Path], None]] = {
     "plan-small-files": _plan,
     "compact": _command("compact"),
     "plan": _plan,
+    "plan-anew": _plan,
+    "dataset-steps": _dataset_steps,
     "decide": _command("decide", "--policy", str(Path(__file__).with_name("measure_all.yaml"))),
     "status": _command("status"),
     "query": _command("query", "SELECT state, count(*) FROM segments GROUP BY state"),
+    "pack-dry-run": _command("pack", "--dry-run"),
     "verify": _command("verify", "--tables"),
 }
+
+READY: dict[str, Callable[[Path], None]] = {
+    "plan": _just_gathered,
+    "plan-anew": lambda root: shutil.rmtree(root / "progress", ignore_errors=True),
+}
+"""What is done to a dataset before an operation."""
 
 
 if __name__ == "__main__":

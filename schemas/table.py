@@ -35,7 +35,9 @@ class Table(Generic[R]):
         self.key = tuple(k.name for k in key)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Table) and (self.name, self.schema) == (other.name, other.schema)
+        if self is other:
+            return True
+        return isinstance(other, Table) and self.name == other.name and self.schema == other.schema
 
     def __hash__(self) -> int:
         return hash(self.name)

@@ -132,9 +132,16 @@ def evaluate_kind(policy: Policy, tables: Mapping[str, pa.Table], kind: UnitKind
 
 def read_by(policy: Policy, kind: UnitKind) -> tuple[Table, ...]:
     """Return the tables that the decisions of a kind of unit depend on."""
-    known = view_columns(kind)
-    found = [UNITS[kind].table, *(known[name][0] for name in sorted(_looked_at(policy, kind)) if name in known)]
-    return tuple(dict.fromkeys(found))
+    return tuple(columns_by(policy, kind))
+
+
+def columns_by(policy: Policy, kind: UnitKind) -> dict[Table, list[str]]:
+    """Return, of each table that the decisions of a kind of unit depend on, the columns that they need."""
+    known, ids = view_columns(kind), {u.id for u in UNITS.values()}
+    needed: dict[Table, set[str]] = {UNITS[kind].table: set()}
+    for table, column, _ in (known[name] for name in sorted(_looked_at(policy, kind)) if name in known):
+        needed.setdefault(table, set()).add(column.name)
+    return {table: [c for c in table.column_names if c in mine | ids] for table, mine in needed.items()}
 
 
 def _looked_at(policy: Policy, kind: UnitKind) -> set[str]:

@@ -1,24 +1,28 @@
 """How far the sources of a dataset have come, for the ledger: what each stage has measured, and what is in quarantine.
 
 Which stages have measured a unit follows from the commits, and whether a commit is of what is there now from hashes
-that no policy changes. So both are kept a bucket at a time, under `progress/`, and found out again only where
-something in one of the bucket's directories was written, removed or renamed since, or a commit was edited where it
-lies: a million segments are decided, and a million sources found to be finished, without reading their commits, and
-without importing a stage as long as no stage can have changed. `progress/` may be deleted at any time. Stores that are
-not local keep none.
+that no policy changes. So both are kept a bucket at a time, under `progress/`, and found out again only where something
+in one of the bucket's directories was written, removed or renamed since, or a commit was edited where it lies: a
+million segments are decided, and a million sources found to be finished, without reading their commits, and without
+importing a stage as long as no stage can have changed. Where something was, a source that had been measured to its end
+is known to be so still while its commits are the same bytes, the files that they name are there and its units the same:
+gathering tables, or a neighbour's change, has no stage asked again. `progress/` may be deleted at any time. Stores that
+are not local keep none.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, TypedDict
 
 import duckdb
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -43,8 +47,11 @@ _UNITS: list[pa.Field[Any]] = [pa.field("unit_id", pa.string()), pa.field("mask"
 _SOURCES: list[pa.Field[Any]] = [
     pa.field("source_id", pa.string()), pa.field("done", pa.uint64()), pa.field("settled", pa.bool_()),
 ]  # fmt: skip
-_KEPT = pa.schema([*_UNITS, *_SOURCES])
-"""Rows of units have no source, rows of sources no unit."""
+_KEPT = pa.schema([*_UNITS, *_SOURCES, pa.field("content", pa.string())])
+"""A row of a source, which has no unit, and after it those of its units, which have no source; see `_content`."""
+_EXACT = pa.schema([pa.field("source_id", pa.string()), pa.field("missing", pa.string())])
+_PIPELINE = b"pipeline"
+"""Metadata of a file: the key of the workflow under which it was found out."""
 
 
 def _source_work(pipeline: Pipeline) -> list[Work]:
@@ -72,6 +79,16 @@ class Progress:
         con.register("exact", self.exact)
 
 
+def _joined(parts: Sequence[Progress]) -> Progress:
+    """Return what is known of the sources of several buckets."""
+    return Progress(
+        pa.concat_tables([pa.schema(_UNITS).empty_table(), *(p.cover for p in parts)]),
+        pa.concat_tables([pa.schema(_SOURCES).empty_table(), *(p.state for p in parts)]),
+        pa.concat_tables([_EXACT.empty_table(), *(p.exact for p in parts)]),
+        [row for p in parts for row in p.errors],
+    )
+
+
 class ProgressReader:
     """Reads how far sources have come, slice by slice; `close` keeps what was found out."""
 
@@ -91,8 +108,8 @@ class ProgressReader:
 
     @property
     def known(self) -> bool:
-        """Something is kept that this program found out under this workflow."""
-        return bool(self._index) and not self._changed
+        """Something is kept that was found out under this workflow, with stages and models like these."""
+        return bool(self._index)
 
     @classmethod
     def of(cls, stepper: Stepper) -> ProgressReader:
@@ -102,33 +119,44 @@ class ProgressReader:
 
     def read(self, source_ids: Iterable[str]) -> Progress:
         """Return what is known of some sources."""
-        with contextlib.nullcontext() if self._root else self._make().store.recalling(listing=True):
-            return self._read(sorted(source_ids))
+        buckets = itertools.groupby(sorted(source_ids), lambda i: i[:2])
+        return _joined([self._read(bucket, list(ids)) for bucket, ids in buckets])
 
-    def _read(self, ids: list[str]) -> Progress:
-        tables = [self._bucket(b, [i for i in ids if i[:2] == b]) for b in sorted({i[:2] for i in ids})]
-        kept = pa.concat_tables([_KEPT.empty_table(), *tables])
+    def _read(self, bucket: str, ids: list[str]) -> Progress:
+        kept = self._bucket(bucket, ids)
         cover = kept.filter(pc.is_valid(kept["unit_id"])).select([f.name for f in _UNITS])
         state = kept.filter(pc.is_valid(kept["source_id"])).select([f.name for f in _SOURCES])
-        settled = state.filter(state["settled"])["source_id"]
-        open_ = sorted(set(ids) - set(_strings(settled)))
-        errors = [row for s in open_ for row in _errors(self._make(), s)]
-        stages = pa.array([next_stage(self._make(), s) for s in open_], pa.string())
-        exact = pa.table({"source_id": pa.array(open_, pa.string()), "missing": stages})
-        return Progress(cover, state, exact, errors)
+        open_ = sorted(set(ids) - set(_strings(state.filter(state["settled"])["source_id"])))
+        errors: list[ErrorRow] = []
+        stages: list[str | None] = []
+        if open_:
+            with self._make().store.recalling(listing=True):
+                errors = [row for s in open_ for row in _errors(self._make(), s)]
+                stages = [stage for _, stage in next_stages(self._make(), open_)]
+        return Progress(cover, state, pa.table([pa.array(open_), pa.array(stages)], schema=_EXACT), errors)
 
     def _bucket(self, bucket: str, ids: list[str]) -> pa.Table:
         name = f"{_FOLDER_NAME}/bucket={bucket}.parquet"
         stamp = _stamp(self._root, self._folders, bucket) if self._root else ""
-        if stamp and self._index.get(bucket) == stamp and self._store.exists(name):
-            with self._store.filesystem().open_input_file(self._store.path(name)) as f:
-                return pq.ParquetFile(f).read()
-        rows = [row for s in ids for row in _examine(self._make(), s)]
-        table = pa.Table.from_pylist(rows, schema=_KEPT)
+        former = self._former(name) if stamp and bucket in self._index else None
+        if former is not None and self._index[bucket] == stamp:
+            return former
+        with self._make().store.recalling(listing=True):
+            table = _examined(self._make(), ids, former)
         if stamp:
-            self._store.write(name, parquet_bytes(table))
+            self._store.write(name, parquet_bytes(table.replace_schema_metadata({_PIPELINE: self._key})))
             self._new[bucket] = stamp
         return table
+
+    def _former(self, name: str) -> pa.Table | None:
+        """Return what was kept of a bucket under this workflow."""
+        try:
+            with self._store.filesystem().open_input_file(self._store.path(name)) as f:
+                rows = pq.ParquetFile(f).read()
+        except FileNotFoundError:
+            return None
+        mine = (rows.schema.metadata or {}).get(_PIPELINE) == self._key.encode()
+        return rows.replace_schema_metadata(None) if mine else None
 
     def close(self) -> None:
         """Write down which buckets are known."""
@@ -184,6 +212,19 @@ def _stamp(root: str, folders: list[str], bucket: str) -> str:
 # ------------------------------------------------------------------------------------------------ one source
 
 
+_TOGETHER = 64
+"""Sources that are decided at once: the query then takes less than the rest, and memory that of some thousand units."""
+
+
+def next_stages(stepper: Stepper, source_ids: Sequence[str]) -> Iterator[tuple[str, str | None]]:
+    """Yield sources with what `next_stage` says of each, while nothing is written."""
+    for start in range(0, len(source_ids), _TOGETHER):
+        mine = source_ids[start : start + _TOGETHER]
+        with stepper.together(mine):
+            for source_id in mine:
+                yield source_id, next_stage(stepper, source_id)
+
+
 def next_stage(stepper: Stepper, source_id: str) -> str | None:
     """Return the first stage that has something to do for a source, or None; loads no model, touches no media."""
     pipeline = stepper.pipeline
@@ -216,6 +257,55 @@ class _Kept(TypedDict, total=False):
     source_id: str
     done: int
     settled: bool
+    content: str
+
+
+def _examined(stepper: Stepper, source_ids: Iterable[str], former: pa.Table | None) -> pa.Table:
+    """Return what is kept of some sources; where nothing of one has changed, the rows that were kept of it before."""
+    former = _KEPT.empty_table() if former is None else former
+    starts = np.flatnonzero(former["source_id"].is_valid().to_numpy())
+    ends = [*starts.tolist(), former.num_rows][1:]
+    before = {
+        row["source_id"]: (row["content"], start, end)
+        for row, start, end in zip(former.take(starts).to_pylist(), starts.tolist(), ends, strict=True)
+        if row["settled"]
+    }
+    same = np.zeros(former.num_rows, bool)
+    rows: list[_Kept] = []
+    for source_id in source_ids:
+        content, start, end = before.get(source_id, ("", 0, 0))
+        if content and _unchanged(stepper, source_id, content):
+            same[start:end] = True
+        else:
+            rows += _examine(stepper, source_id)
+    return pa.concat_tables([former.filter(pa.array(same)), pa.Table.from_pylist(rows, schema=_KEPT)])
+
+
+def _unchanged(stepper: Stepper, source_id: str, content: str) -> bool:
+    with stepper.remembering():
+        if _content(stepper, source_id) != content:
+            return False
+        commits = list(stepper.source_commits(source_id))
+        rows = {s.cls.gate for s in stepper.pipeline.stages if s.cls.gate_mode == "each"}  # of these, rows count
+        wrote = [entry for c in commits for name, entry in c.tables.items() if name in rows]
+        return all(map(stepper.intact, commits)) and all(
+            stepper.store.recorded(e["file"]) == e["sha256"] for e in wrote
+        )
+
+
+def _content(stepper: Stepper, source_id: str) -> str:
+    """Return what changes with the bytes of a source's commits, which name what stages wrote, and what people said."""
+    digest = hashlib.sha256()
+    for s in stepper.pipeline.stages:
+        if s.cls.grain == "dataset":
+            continue
+        windowed = s.cls.grain == "window"
+        for item in stepper.window_items(source_id) if windowed else [WorkItem(source_id)]:
+            name = commit_file(s.name, item, windowed)
+            with contextlib.suppress(FileNotFoundError):
+                digest.update(f"{name}\n".encode() + stepper.store.read(name))
+    digest.update(fingerprint(said=stepper.all_said(source_id)).encode())
+    return digest.hexdigest()
 
 
 def _examine(stepper: Stepper, source_id: str) -> Iterator[_Kept]:
@@ -223,6 +313,7 @@ def _examine(stepper: Stepper, source_id: str) -> Iterator[_Kept]:
     masks: dict[str, int] = {}
     done, settled = 0, True
     with stepper.remembering():
+        content = _content(stepper, source_id)
         n_windows = stepper.source_windows(source_id)
         pipeline = stepper.pipeline
         for bit, s in enumerate((*pipeline.before, *pipeline.windowed, *pipeline.after)):
@@ -245,6 +336,6 @@ def _examine(stepper: Stepper, source_id: str) -> Iterator[_Kept]:
             for commit in found:
                 for unit in commit.units:
                     masks[unit] = masks.get(unit, 0) | 1 << bit
-    yield {"source_id": source_id, "done": done, "settled": settled}
+    yield {"source_id": source_id, "done": done, "settled": settled, "content": content}
     for unit, mask in masks.items():
         yield {"unit_id": unit, "mask": mask}

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import time
+from collections.abc import Iterable, Mapping
 
 from curation.dataset import Dataset
 from curation.decisions import ledger
@@ -37,11 +39,11 @@ def dataset_step(stepper: Stepper, resolved: ResolvedStage) -> StepResult:
     gate = resolved.cls.gate
     kinds = list(UNITS) if gate is None else chain(gate)
     keep = {UNITS[k].id: live[k] for k in kinds}
-    sources = tuple((s, stepper.source_windows(s)) for s in sorted(keep["source_id"]) if not _failed(stepper, s))
+    sources, contents = _sources(stepper, resolved, keep["source_id"])
     item = WorkItem()
     name = commit_file(resolved.name, item, windowed=False)
     commit = read_commit(stepper.store, name)
-    key = _fingerprint(stepper, resolved, sources, keep)
+    key = _fingerprint(stepper, resolved, contents, keep)
     status: Status = "skipped"
     answer = None
     if commit is None or commit.fingerprint != key or not stepper.intact(commit):
@@ -79,30 +81,46 @@ def memory(resolved: ResolvedStage) -> set[Table]:
     return set(resolved.cls.reads) & set(resolved.cls.writes)
 
 
-def _failed(stepper: Stepper, source_id: str) -> bool:
-    return any(c.status == "error" for c in stepper.source_commits(source_id))
+def _sources(
+    stepper: Stepper, resolved: ResolvedStage, source_ids: Iterable[str]
+) -> tuple[tuple[tuple[str, int], ...], dict[str, list[object]]]:
+    """Return the sources that are not in quarantine with their windows, and the content of the tables read, by name.
+
+    Each commit of a source is read once, bucket by bucket.
+    """
+    read = [x for x in resolved.cls.reads if x not in memory(resolved)]
+    contents: dict[str, list[object]] = {
+        x.name: [_content(stepper, table_file(x))] if x.grain == "dataset" else [] for x in read
+    }
+    out = []
+    for _, bucket in itertools.groupby(sorted(source_ids), lambda source_id: source_id[:2]):
+        with stepper.store.recalling(listing=True):
+            for source_id in bucket:
+                with stepper.remembering():
+                    if any(c.status == "error" for c in stepper.source_commits(source_id)):
+                        continue
+                    n = stepper.source_windows(source_id)
+                    out.append((source_id, n))
+                    for x in (x for x in read if x.grain != "dataset"):
+                        found = stepper.content(x, WorkItem(source_id, n_windows=max(1, n)))
+                        contents[x.name].append([source_id, found])
+    return tuple(out), contents
 
 
 def _fingerprint(
-    stepper: Stepper, resolved: ResolvedStage, sources: tuple[tuple[str, int], ...], keep: dict[str, frozenset[str]]
+    stepper: Stepper,
+    resolved: ResolvedStage,
+    contents: Mapping[str, list[object]],
+    keep: Mapping[str, frozenset[str]],
 ) -> str:
     cls = resolved.cls
-    upstream: dict[str, list[object]] = {}
-    for table in cls.reads:
-        if table in memory(resolved):
-            continue
-        if table.grain == "dataset":
-            file = table_file(table)
-            upstream[table.name] = [_content(stepper, file)]
-        else:
-            upstream[table.name] = [[s, stepper.content(table, WorkItem(s, n_windows=max(1, n)))] for s, n in sources]
     kinds: list[UnitKind] = ["sources", "tracks", "segments"] if cls.gate is None else chain(cls.gate)
     return fingerprint(
         stage=cls.name,
         version=cls.version,
         settings=resolved.settings.model_dump(mode="json"),
         identity=stepper.provenance(resolved),
-        upstream=upstream,
+        upstream=contents,
         units={k: sorted(keep[UNITS[k].id]) for k in kinds},
     )
 

@@ -16,7 +16,7 @@ import time
 import traceback
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Literal, Protocol
@@ -26,7 +26,7 @@ import pyarrow as pa
 from curation.dataset import FORMAT_VERSION, Dataset
 from curation.decisions import account
 from curation.decisions.ledger import Balance
-from curation.decisions.progress import next_stage
+from curation.decisions.progress import next_stages
 from curation.decisions.rules import check_policy
 from curation.engine.breaker import Breaker
 from curation.engine.dataset_step import dataset_step
@@ -243,12 +243,18 @@ def plan(job: Job, inputs: pa.Table) -> list[SourceWork]:
     """Return the sources with something to do, most bytes first, so that no long one comes last and alone."""
     stepper = job.stepper()
     first = registered(inputs)
-    ended = account.ended(stepper)
-    work = []
-    for _, bucket in itertools.groupby(sorted(first.keys() - ended), lambda source_id: source_id[:2]):
-        with stepper.store.recalling(listing=True):  # what is listed of a bucket need not outlast it
-            work += [first[source_id] for source_id in bucket if next_stage(stepper, source_id) is not None]
+    work = [first[source_id] for source_id in _waiting(stepper, first.keys() - account.ended(stepper))]
     return sorted(work, key=lambda w: (-w.bytes, w.source_id))
+
+
+def _waiting(stepper: Stepper, source_ids: Iterable[str]) -> dict[str, str]:
+    """Return, of the sources that have something to do, the first stage that has, by id."""
+    found: dict[str, str] = {}
+    for _, bucket in itertools.groupby(sorted(source_ids), lambda source_id: source_id[:2]):
+        with stepper.store.recalling(listing=True):  # what is listed of a bucket need not outlast it
+            stages = next_stages(stepper, list(bucket))
+            found |= {source_id: stage for source_id, stage in stages if stage is not None}
+    return found
 
 
 def registered(inputs: pa.Table) -> dict[str, SourceWork]:
@@ -261,9 +267,7 @@ def registered(inputs: pa.Table) -> dict[str, SourceWork]:
 
 def _left(job: Job, work: list[SourceWork]) -> dict[str, str]:
     """Return the next stage of the sources that an engine did not bring to their end, by id: it lost workers."""
-    stepper = job.stepper()
-    found = {w.source_id: next_stage(stepper, w.source_id) for w in work}
-    return {source_id: stage for source_id, stage in found.items() if stage is not None}
+    return _waiting(job.stepper(), (w.source_id for w in work))
 
 
 def _open_dataset(store: Store, job: Job) -> None:
@@ -302,10 +306,10 @@ def write_policy(store: Store, policy: Policy) -> None:
 def drop_orphans(store: Store, inputs: pa.Table) -> None:
     """Remove tables, commits, clips and names of sources that no input refers to any more (replaced or forgotten)."""
     live = set(InputRow.source_id.values(inputs))
-    for prefix in ("commits", "tables", "clips", "faults"):
-        for name in list(store.tables(prefix) if prefix == "tables" else store.names(prefix)):
-            base = name.rsplit("/", 1)[-1]
-            if "/bucket=" in name and base[:16] not in live:
+    kinds = [folder for top in ("commits", "tables", "faults") for folder in store.directories(top)]
+    for bucket in (bucket for folder in (*kinds, "clips") for bucket in store.directories(folder)):
+        for name in list(store.tables(bucket) if bucket.startswith("tables/") else store.names(bucket)):
+            if "/bucket=" in name and name.rsplit("/", 1)[-1][:16] not in live:
                 store.delete(name)
     keep_sources(store, t.REMEMBERED, live)
 

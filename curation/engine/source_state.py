@@ -6,8 +6,9 @@ Steps ask this to tell what there is to do; the ledger asks it to tell why somet
 
 from __future__ import annotations
 
+import bisect
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curation.decisions.decide import Decision, Decisions, evaluate_kind, read_by, unit_tables
+from curation.decisions.decide import Decision, Decisions, columns_by, evaluate_kind, unit_tables
 from curation.engine.workflow import Pipeline, ResolvedStage
 from curation.stage import WorkItem
 from curation.storage.commits import Commit, commit_file, fingerprint, official, read_record
@@ -45,6 +46,8 @@ class SourceState:
         self.store, self.pipeline, self.policy = store, pipeline, policy
         self._memo: dict[Any, Any] | None = None
         self._decided: dict[tuple[str, UnitKind], tuple[list[object], dict[str, Decision]]] = {}
+        self._batch: tuple[str, ...] = ()
+        self._foreseen: dict[UnitKind, dict[str, dict[str, Decision]]] = {}
 
     @contextlib.contextmanager
     def remembering(self) -> Iterator[None]:
@@ -105,6 +108,15 @@ class SourceState:
             return found
         return self._decide(source_id, down_to)
 
+    @contextlib.contextmanager
+    def together(self, source_ids: Sequence[str]) -> Iterator[None]:
+        """Decide so many sources by one query a kind of unit, for who asks about all of them and changes nothing."""
+        self._batch, self._foreseen = tuple(source_ids), {}
+        try:
+            yield
+        finally:
+            self._batch, self._foreseen = (), {}
+
     def _decide(self, source_id: str, down_to: UnitKind) -> Decisions:
         wanted = chain(down_to)
         return {kind: self._decide_kind(source_id, kind) if kind in wanted else {} for kind in UNITS}
@@ -114,37 +126,60 @@ class SourceState:
 
         Most steps come after one that wrote nothing which the rules on this kind look at.
         """
+        if source_id in self._batch:
+            if kind not in self._foreseen:
+                self._foreseen[kind] = dict(zip(self._batch, self._evaluate(self._batch, kind), strict=True))
+            return self._foreseen[kind][source_id]
         held = [self.store.held(table_file(table, source_id)) for table in self._asked[kind]]
         before = self._decided.get((source_id, kind))
         if before is not None and before[0] == held:
             return before[1]
-        tables = {RIGHTS.name: self._rights.filter(pc.field("source_id") == source_id).slice(0, 1)}
-        for table in self._asked[kind]:
-            with contextlib.suppress(FileNotFoundError):
-                rows = self.store.read_table(table_file(table, source_id), table)
-                if set(table.column_names) <= set(rows.column_names):
-                    tables[table.name] = rows  # else an older version's table: its stage is going to run again
-        found = evaluate_kind(self.policy, tables, kind)
+        (found,) = self._evaluate([source_id], kind)
         if len(self._decided) >= _DECIDED:
             self._decided.clear()
         self._decided[source_id, kind] = held, found
         return found
 
+    def _evaluate(self, source_ids: Sequence[str], kind: UnitKind) -> list[dict[str, Decision]]:
+        """Return the decisions of the units of a kind of each source; ids of units are of one source alone."""
+        tables = {RIGHTS.name: pa.concat_tables(self._rights_of(i) for i in source_ids)}
+        for table, columns in self._asked[kind].items():
+            read = (self.store.read_whole(table_file(table, i), table, columns) for i in source_ids)
+            if held := [rows for rows in read if rows is not None]:
+                tables[table.name] = pa.concat_tables(held)
+        found = evaluate_kind(self.policy, tables, kind)
+        if len(source_ids) == 1:
+            return [found]
+        out: dict[str, dict[str, Decision]] = {i: {} for i in source_ids}
+        for unit_id, decision in found.items():
+            out[decision.source_id][unit_id] = decision
+        return list(out.values())
+
+    def _rights_of(self, source_id: str) -> pa.Table:
+        """Return the row of a source's rights: of its first path."""
+        ids = self._rights["source_id"]
+        at = bisect.bisect_left(range(len(ids)), source_id, key=lambda i: str(ids[i]))
+        return self._rights.slice(at, int(at < len(ids) and str(ids[at]) == source_id))
+
     @cached_property
-    def _asked(self) -> dict[UnitKind, list[Table]]:
-        """The tables of a source that decide its units, by kind."""
+    def _asked(self) -> dict[UnitKind, dict[Table, list[str]]]:
+        """The tables of a source that decide its units, with the columns that do, by kind."""
+        asked = {kind: columns_by(self.policy, kind).items() for kind in UNITS}
         other = {*ACROSS, RIGHTS}
-        asked = {kind: [x for x in read_by(self.policy, kind) if x not in other] for kind in UNITS}
-        return {kind: [x for x in mine if x.name not in self._never] for kind, mine in asked.items()}
+        return {
+            kind: {table: columns for table, columns in mine if table not in other and table.name not in self._never}
+            for kind, mine in asked.items()
+        }
 
     @cached_property
     def _rights(self) -> pa.Table:
-        """The rights of every source, which no step changes."""
+        """The rights of every source, which no step changes, by its id; of one source in the registry's order."""
         columns = list(RIGHTS.column_names)
         try:
-            return self.store.read_table(table_file(t.INPUTS), t.INPUTS).select(columns)
+            rows = self.store.read_table(table_file(t.INPUTS), t.INPUTS).select(columns)
         except FileNotFoundError:
-            return t.INPUTS.empty().select(columns)
+            rows = t.INPUTS.empty().select(columns)
+        return rows.take(pc.sort_indices(rows, [("source_id", "ascending")])).combine_chunks()  # stable
 
     @cached_property
     def _never(self) -> frozenset[str]:
@@ -167,7 +202,14 @@ class SourceState:
 
     def blocked(self, resolved: ResolvedStage, source_id: str) -> bool:
         """Say whether an earlier stage put this source into quarantine."""
-        return any(c.status == "error" for c in self.source_commits(source_id, before=resolved.name))
+        if self._memo is None:
+            return any(c.status == "error" for c in self.source_commits(source_id, before=resolved.name))
+        key = ("failed", source_id)
+        if key not in self._memo:
+            failed = (c.stage for c in self.source_commits(source_id) if c.status == "error")
+            self._memo[key] = next(failed, None)
+        order = [s.name for s in self.pipeline.stages]
+        return self._memo[key] is not None and order.index(self._memo[key]) < order.index(resolved.name)
 
     def intact(self, commit: Commit) -> bool:
         """Say whether every file of a commit is still there."""
@@ -208,6 +250,16 @@ class SourceState:
             memo[key] = sorted(rows, key=lambda r: str(r[table.key[0]]))
         found: list[dict[str, Any]] = memo[key]
         return found
+
+    def all_said(self, source_id: str) -> dict[str, list[str]]:
+        """Return the content of every table of a source that people write, as `content` does, by name."""
+        return {table.name: self.content(table, WorkItem(source_id)) for table in self._given}
+
+    @cached_property
+    def _given(self) -> list[Table]:
+        """The tables of sources that people have written anything into, of any source."""
+        given = [x for x in t.GIVEN if x.grain == "source" and self.pipeline.writer(x) is None]
+        return [x for x in given if self.store.directories(f"tables/{x.name}")]
 
     def media_s(self, item: WorkItem) -> float:
         """Return how many seconds of media an item is about; 0 when its source is not probed."""

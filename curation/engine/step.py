@@ -23,7 +23,7 @@ from curation.engine.stage_call import Answer, Call, Stages, StageSetupError
 from curation.engine.workflow import Pipeline, ResolvedStage
 from curation.pythons.limits import Limits
 from curation.stage import Outputs, UnitError, WorkItem
-from curation.storage.commits import Commit, commit_file, fingerprint, official, write_commit
+from curation.storage.commits import Commit, commit_file, fingerprint, official, unit_fingerprint, write_commit
 from curation.storage.store import Store, table_file
 from schemas import tables as t
 from schemas.policy import Policy
@@ -54,6 +54,8 @@ class StepResult:
     """what the stage warned of, such as batches that had to be halved"""
     printed: str = ""
     """the end of what a stage in another Python printed"""
+    units: int = 0
+    """units that the stage measured, where it measures one by one: often some of the source's"""
 
 
 def result(
@@ -65,11 +67,14 @@ def result(
     cpu_s: float,
     media_s: float,
     answer: Answer | None,
+    units: int = 0,
 ) -> StepResult:
     """Return what a step came to, with what the call of its stage told."""
     a, (status, message) = answer or Answer(Outputs()), end
     cpu_s += a.cpu_s
-    return StepResult(resolved.name, source_id, window, status, wall_s, cpu_s, media_s, message, a.said, a.printed)
+    return StepResult(
+        resolved.name, source_id, window, status, wall_s, cpu_s, media_s, message, a.said, a.printed, units
+    )
 
 
 End = tuple[Status, str]
@@ -117,6 +122,7 @@ class Stepper(SourceState):
         self._stages = Stages(store, apart=apart)
         self._attempts = AttemptLog(store, run_id, retry)
         self._identities: dict[str, dict[str, str]] = {}
+        self._same: dict[str, dict[str, Any]] = {}
 
     # ------------------------------------------------------------------ models
 
@@ -152,6 +158,8 @@ class Stepper(SourceState):
         running = [self._step(resolved, item, path) for item, path in work]
         paused = [_advance(step) for step in running]
         answers: dict[int, Answer] = {}
+        each = resolved.cls.gate_mode == "each"
+        units = [len(at.item.units) if each and isinstance(at, Call) else 0 for at in paused]
         while due := {n: at for n, at in enumerate(paused) if isinstance(at, Call)}:
             group = [n for n, call in due.items() if not call.alone] or [next(iter(due))]
             for n, answer in zip(group, self._stages.run([due[n] for n in group]), strict=True):
@@ -165,7 +173,7 @@ class Stepper(SourceState):
             assert not isinstance(end, Call)
             window = item.window_index if resolved.cls.grain == "window" else None
             media_s = self.media_s(item) if end[0] == "ran" else 0.0
-            out.append(result(resolved, item.source_id, window, end, wall_s, cpu_s, media_s, answers.get(n)))
+            out.append(result(resolved, item.source_id, window, end, wall_s, cpu_s, media_s, answers.get(n), units[n]))
         return out
 
     def call(self, call: Call) -> Answer:
@@ -268,7 +276,7 @@ class Stepper(SourceState):
         column = UNITS[cls.gate].id
         base = self._fingerprint(resolved, item, {}, exclude=cls.gate)
         digests = self._unit_digests(resolved, item.source_id)
-        keys = {u: fingerprint(base=base, unit=digests[u]) for u in digests}
+        keys = {u: unit_fingerprint(base, digests[u]) for u in digests}
         old = {} if commit is None else {u: k for u, k in commit.units.items() if keys.get(u) == k}
         if commit is not None and not self.intact(commit):
             old = {}
@@ -361,15 +369,22 @@ class Stepper(SourceState):
         window = None if item.window is None else (item.window.start_s, item.window.end_s, item.n_windows)
         return fingerprint(
             source=item.source_id,
-            stage=cls.name,
-            version=cls.version,
-            settings=resolved.settings.measured(),
-            identity=self.provenance(resolved),
+            **self._constants(resolved),
             window=window if cls.grain == "window" else None,
             units=item.units if cls.gate_mode == "together" else None,
             upstream=upstream,
             **extra,
         )
+
+    def _constants(self, resolved: ResolvedStage) -> dict[str, Any]:
+        """Return what is the same in all of a stage's fingerprints."""
+        if resolved.name not in self._same:
+            cls = resolved.cls
+            self._same[resolved.name] = {
+                "stage": cls.name, "version": cls.version, "settings": resolved.settings.measured(),
+                "identity": self.provenance(resolved),
+            }  # fmt: skip
+        return self._same[resolved.name]
 
     def fresh(self, resolved: ResolvedStage, item: WorkItem, commit: Commit) -> bool:
         """Say whether all that a commit holds was made from what is there now; the policy has no part in it."""
@@ -385,7 +400,7 @@ class Stepper(SourceState):
             same = commit.fingerprint == self._fingerprint(resolved, item, {})
             return same and commit.units.keys() <= digests.keys()
         base = self._fingerprint(resolved, item, {}, exclude=cls.gate)
-        return all(u in digests and k == fingerprint(base=base, unit=digests[u]) for u, k in commit.units.items())
+        return all(u in digests and k == unit_fingerprint(base, digests[u]) for u, k in commit.units.items())
 
     def _unit_digests(self, resolved: ResolvedStage, source_id: str) -> dict[str, str]:
         """Hash every row of a stage's units, with what people said of its time, by id; once while `remembering`."""

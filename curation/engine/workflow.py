@@ -111,7 +111,11 @@ class Pipeline:
 
     def writer(self, table: Table) -> ResolvedStage | None:
         """Return the stage that writes a table, or None."""
-        return next((s for s in self.stages if table in s.cls.writes), None)
+        return self._writers.get(table)
+
+    @cached_property
+    def _writers(self) -> dict[Table, ResolvedStage]:
+        return {table: s for s in reversed(self.stages) for table in s.cls.writes}
 
 
 def resolve(

@@ -99,5 +99,16 @@ def write_commit(store: Store, name: str, commit: Commit) -> None:
 
 def fingerprint(**parts: Any) -> str:
     """Hash named parts to 32 hex digits; the parts' order does not matter."""
-    text = json.dumps(parts, sort_keys=True, separators=(",", ":"), default=str)
+    return _hashed(_TEXT.encode(parts))
+
+
+def unit_fingerprint(base: str, unit: str) -> str:
+    """Return `fingerprint(base=base, unit=unit)` of two hashes: every unit of a source takes one a stage."""
+    return _hashed(f'{{"base":"{base}","unit":"{unit}"}}')
+
+
+_TEXT = json.JSONEncoder(sort_keys=True, separators=(",", ":"), default=str)
+
+
+def _hashed(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:32]

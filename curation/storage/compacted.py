@@ -22,6 +22,7 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
+from curation.storage.batches import batches
 from curation.storage.recalled import Recalled
 
 FOOTER = b"openlpm.parts"
@@ -31,6 +32,14 @@ GONE = ".gone"
 
 _FOOTERS = 1024
 """Compact files of which the parts are kept: those of a bucket, and of a few more; some 200 KB each at the most."""
+
+
+_RUN_BYTES = 4 * 2**20
+"""Parts of a file that follow one another are read at once up to so many bytes of rows."""
+
+
+_AHEAD_PARTS, _AHEAD_ROWS = 64, 8192
+"""With one part, so many that follow it are read, with so many rows, where one asks for one after the other."""
 
 
 _OPENED = 12
@@ -77,7 +86,7 @@ class Compacted:
 
     def __init__(self, fs: pafs.FileSystem, root: str) -> None:
         self._fs, self._root = fs, root
-        self._footers: dict[str, dict[str, Part]] = {}
+        self._footers: dict[str, tuple[dict[str, Part], frozenset[str]]] = {}
         self._opened: dict[str, pq.FileMetaData] = {}
         self.recalled: Recalled | None = None
         """what its store holds in mind, while it does"""
@@ -96,19 +105,29 @@ class Compacted:
         """Return the parts of a compact file."""
         return tuple(self._by_name(file).values())
 
+    def columns(self, file: str) -> frozenset[str]:
+        """Return the names of the columns of a compact file."""
+        return self._footer(file)[1]
+
     def _by_name(self, file: str) -> dict[str, Part]:
-        """Return the parts of a compact file by name; its own name says its content, so they are read once."""
+        """Return the parts of a compact file by name."""
+        return self._footer(file)[0]
+
+    def _footer(self, file: str) -> tuple[dict[str, Part], frozenset[str]]:
+        """Return a compact file's parts by name and its columns; its own name says its content: they are read once."""
         if file not in self._footers:
             with self._fs.open_input_file(f"{self._root}/{file}") as f:
-                listed = json.loads((pq.ParquetFile(f).metadata.metadata or {})[FOOTER])
+                reader = pq.ParquetFile(f)
+                listed = json.loads((reader.metadata.metadata or {})[FOOTER])
             while len(self._footers) >= _FOOTERS:
                 del self._footers[next(iter(self._footers))]
-            self._footers[file] = {
+            parts = {
                 p["name"]: Part(
                     p["name"], p["sha256"], p["rows"], file, tuple(range(p["first"], p["first"] + p["groups"]))
                 )
                 for p in listed
             }
+            self._footers[file] = parts, frozenset(reader.schema_arrow.names)
         return self._footers[file]
 
     def find(self, name: str) -> Part | None:
@@ -121,11 +140,26 @@ class Compacted:
         return None
 
     def _marked(self, name: str) -> bool:
+        listed = None if self.recalled is None else self.recalled.files.get(name.rpartition("/")[0])
+        if listed is not None:
+            return name + GONE in listed
         return bool(self._fs.get_file_info(f"{self._root}/{name}{GONE}").type == pafs.FileType.File)
 
     def read(self, part: Part, schema: pa.Schema, columns: list[str] | None = None) -> pa.Table:
-        """Read one part's rows, all columns or some; those that the table has got since are not in it."""
-        return next(self.read_each([part], schema, columns))
+        """Read one part's rows, all columns or some; those that the table has got since are not in it.
+
+        Who goes through many of a folder (`Recalled.listing`) gets the next ones with it: of a small part most of the
+        time goes into finding its columns.
+        """
+        if self.recalled is None or not self.recalled.listing:
+            return next(self.read_each([part], schema, columns))
+        place = part.file.rpartition("/")[0], tuple(columns or ())
+        if part not in self.recalled.ahead.get(place, {}):
+            parts = self.parts(part.file)
+            follow = batches(((p, float(p.rows)) for p in parts[parts.index(part) :]), _AHEAD_ROWS, _AHEAD_PARTS)
+            first = next(follow)
+            self.recalled.ahead[place] = dict(zip(first, self.read_each(first, schema, columns), strict=True))
+        return self.recalled.ahead[place][part]
 
     def read_each(
         self, parts: Iterable[Part], schema: pa.Schema, columns: list[str] | None = None
@@ -137,12 +171,15 @@ class Compacted:
                 held = set(reader.schema_arrow.names)
                 names = [c for c in (columns or schema.names) if c in held]
                 empty = pa.schema([schema.field(c) for c in names]).empty_table()
-                for part in mine:
-                    if part.groups:
-                        rows = reader.read_row_groups(list(part.groups), columns=names, use_threads=False)
-                        yield rows.select(names).cast(empty.schema)
-                    else:
-                        yield empty
+                for run in batches(((p, _bytes(reader, p)) for p in mine), _RUN_BYTES):
+                    rows = empty
+                    if groups := [g for p in run for g in p.groups]:
+                        rows = reader.read_row_groups(groups, columns=names, use_threads=False)
+                        rows = rows.select(names).cast(empty.schema)
+                    first = 0
+                    for part in run:
+                        yield rows.slice(first, part.rows)
+                        first += part.rows
 
     def _reader(self, file: str, source: pa.NativeFile) -> pq.ParquetFile:
         """Return a reader of an open compact file; the name of one says its content, so its footer is read once."""
@@ -151,6 +188,11 @@ class Compacted:
             del self._opened[next(iter(self._opened))]
         self._opened[file] = reader.metadata  # last again: the one that was not asked for the longest goes first
         return reader
+
+
+def _bytes(reader: pq.ParquetFile, part: Part) -> float:
+    """Return the bytes of a part's rows in memory, about."""
+    return float(sum(reader.metadata.row_group(g).total_byte_size for g in part.groups))
 
 
 def live_parts(compacts: Iterable[tuple[Part, ...]], hidden: Iterable[str]) -> list[tuple[Part, ...]]:

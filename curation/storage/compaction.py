@@ -104,11 +104,19 @@ def _gather(store: Store, table: Table, where: str, folder: Folder, done: Compac
     Files of an older version of the table, with other columns, stay as they are until a run makes them again.
     """
     for files in batches(sorted(folder.small.items()), _MAX_BYTES, MAX_PARTS):
-        digests = [(name, digest) for name in files if (digest := _digest(store, name, table)) is not None]
+        digests, empty = [], {}
+        for name in files:
+            if (looked := _look(store, name, table)) is not None:
+                digest, nothing = looked
+                digests.append((name, digest))
+                if nothing is not None:
+                    empty[name] = nothing
         batch = [name for name, _ in digests]
         if len(batch) < 2:
             continue
-        rows = ((name, digest, store.read_table(name, table)) for name, digest in digests)
+        rows = (
+            (name, digest, empty[name] if name in empty else store.read_table(name, table)) for name, digest in digests
+        )
         _write(store, where, rows, digests)
         for name in batch:
             store.delete_file(name)
@@ -116,11 +124,14 @@ def _gather(store: Store, table: Table, where: str, folder: Folder, done: Compac
         done.written += 1
 
 
-def _digest(store: Store, name: str, table: Table) -> str | None:
-    """Return the hash of a file's bytes; None where its columns are not the table's."""
+def _look(store: Store, name: str, table: Table) -> tuple[str, pa.Table | None] | None:
+    """Return the hash of a file's bytes, and its rows where it has none; None where its columns are not the table's."""
     data = store.read(name)
-    columns = pq.read_schema(pa.BufferReader(data)).names
-    return hashlib.sha256(data).hexdigest() if columns == table.schema.names else None
+    file = pq.ParquetFile(pa.BufferReader(data))
+    if file.schema_arrow.names != table.schema.names:
+        return None
+    rows = None if file.metadata.num_rows else file.schema_arrow.empty_table()
+    return hashlib.sha256(data).hexdigest(), rows
 
 
 def _write(

@@ -6,6 +6,10 @@ requests. Inside a `Store.recalling` block nobody else may write what is asked f
 
 from __future__ import annotations
 
+from typing import Any
+
+import pyarrow as pa
+
 SMALL_BYTES = 256 * 1024
 """Larger files are read again each time."""
 
@@ -25,6 +29,8 @@ class Recalled:
         self._held = 0
         self.folders: dict[str, list[str]] = {}
         """bucket's folder -> its compact files"""
+        self.ahead: dict[tuple[str, tuple[str, ...]], dict[Any, pa.Table]] = {}
+        """folder of compact files and columns -> the parts that were read last, and a few that follow them"""
 
     def __contains__(self, name: str) -> bool:
         return name in self._bytes

@@ -151,6 +151,8 @@ class Store:
             return self._fs.open_input_file(self.path(name))
         if name not in known:
             try:
+                if known.listing and _is_part(name) and name not in self._listed(known, name):
+                    raise FileNotFoundError(errno.ENOENT, "no such file", name)
                 opened = self._fs.open_input_file(self.path(name))
             except FileNotFoundError:
                 known.put(name, None)
@@ -198,14 +200,18 @@ class Store:
             if known.get(name) is not None:
                 return True
         elif known is not None and known.listing and _is_part(name):
-            folder = name.rpartition("/")[0]
-            if folder not in known.files:
-                known.files[folder] = set(self.top(folder))
-            if name in known.files[folder]:
+            if name in self._listed(known, name):
                 return True
         elif self._fs.get_file_info(self.path(name)).type == pafs.FileType.File:
             return True
         return _is_part(name) and self.compacted.find(name) is not None
+
+    def _listed(self, known: Recalled, name: str) -> set[str]:
+        """Return the names of the files beside a table's file."""
+        folder = name.rpartition("/")[0]
+        if folder not in known.files:
+            known.files[folder] = set(self.top(folder))
+        return known.files[folder]
 
     def size(self, name: str) -> int:
         """Return a file's size in bytes."""
@@ -311,12 +317,27 @@ class Store:
         """Read a Parquet file of `table`, or the part of a compact file it became. Raises FileNotFoundError."""
         try:
             with self._open(name) as f:
-                rows = pq.ParquetFile(f).read(columns)  # `pq.read_table` takes twice the time for a small file
+                rows = _rows(pq.ParquetFile(f), columns)
                 return rows if columns is None else rows.select(columns)
         except FileNotFoundError:
             part = self.compacted.find(name) if _is_part(name) else None
             if part is None:
                 raise
+            return self.compacted.read(part, table.schema, columns)
+        except (pa.ArrowException, KeyError) as e:
+            raise StoreError(f"{name} of {self.uri} is damaged ({_first_line(e)}); {DAMAGED}") from e
+
+    def read_whole(self, name: str, table: Table, columns: list[str]) -> pa.Table | None:
+        """Read columns of a source's table; None where it is not there, or an older version wrote it with others."""
+        wanted = set(table.column_names)
+        try:
+            with self._open(name) as f:
+                file = pq.ParquetFile(f)
+                return _rows(file, columns).select(columns) if wanted <= set(file.schema_arrow.names) else None
+        except FileNotFoundError:
+            part = self.compacted.find(name)
+            if part is None or not wanted <= self.compacted.columns(part.file):
+                return None
             return self.compacted.read(part, table.schema, columns)
         except (pa.ArrowException, KeyError) as e:
             raise StoreError(f"{name} of {self.uri} is damaged ({_first_line(e)}); {DAMAGED}") from e
@@ -334,6 +355,14 @@ class Store:
                 raise
             ((_, digest),) = self._part_digests([part])
             return digest
+
+    def recorded(self, name: str) -> str | None:
+        """Return the hash of a table's file, or the one that it had when it was gathered; None where it is gone."""
+        try:
+            return hashlib.sha256(self.read(name)).hexdigest()
+        except FileNotFoundError:
+            part = self.compacted.find(name)
+            return None if part is None else part.sha256
 
     def digests(self, names: Iterable[str]) -> Iterator[tuple[str, str | None]]:
         """Yield each name with its `sha256`, or None where there is no such file; a compact file is opened once."""
@@ -381,6 +410,11 @@ def parquet_bytes(rows: pa.Table) -> bytes:
     # Where a table is cut into chunks depends on how it was put together; pages must not.
     pq.write_table(rows.combine_chunks(), sink, compression="zstd", compression_level=3, row_group_size=ROW_GROUP)
     return sink.getvalue()
+
+
+def _rows(file: pq.ParquetFile, columns: list[str] | None) -> pa.Table:
+    """Read a file: a small one without threads, which take longer to be told than to do it."""
+    return file.read(columns, use_threads=file.metadata.num_rows > ROW_GROUP)
 
 
 def _first_line(error: Exception) -> str:

@@ -46,6 +46,7 @@ BOUNDED = {
     "review/draw.py": {"_judged": "what people judged", "described": "a page or a sample"},
     "review/watch.py": {"_caption": "of one segment"},
     "report/explain.py": {"_rows": "of one unit"},
+    "decisions/progress.py": {"_examined": "one row a source, of one bucket"},
     "memory.py": {"run_chain": "one source, for developing"},
     "pack/pack.py": {"_Images._source": "the portraits of one source"},
     "pack/samples.py": {"_Rows._of": "some thousand kept segments at a time"},

@@ -6,6 +6,7 @@ import json
 import os
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import boto3
@@ -108,6 +109,60 @@ def test_rates_are_what_the_log_says(tmp_path: Path) -> None:
     with pytest.raises(RatesError, match="finished sources"):
         go(write_sources(tmp_path / "bad", a={**GOOD, "fail": "toy_probe"}), tmp_path / "none")
         measured(Dataset(str(tmp_path / "none")), "here")
+
+
+def logged(out: Path) -> list[dict[str, Any]]:
+    """Return the steps that ran, run after run."""
+    logs = sorted(
+        out.glob("runs/*/log.jsonl"), key=lambda f: json.loads((f.parent / "run.json").read_text())["started"]
+    )
+    steps = [json.loads(line) for log in logs for line in log.read_text().splitlines()]
+    return [step for step in steps if step["status"] == "ran"]
+
+
+def spent(out: Path) -> dict[str, float]:
+    rates = measured(Dataset(str(out)), "here")
+    return {r.stage: r.cpu_s * rates.video_s for r in rates.stages}
+
+
+def test_what_was_computed_again_counts_once(tmp_path: Path) -> None:
+    folder, out = write_sources(tmp_path / "in", a=GOOD, b={**GOOD, "duration_s": 30.0}), tmp_path / "out"
+    go(folder, out)
+    go(folder, out, sets=("toy_tracks.tweak=1.5",))
+    steps = logged(out)
+    twice = {(s["stage"], s["source_id"], s["window"]): s["cpu_s"] for s in steps}
+    assert len(twice) < len(steps), "something ran again"
+    last: dict[str, float] = {}
+    for (stage, _, _), cpu_s in twice.items():
+        last[stage] = last.get(stage, 0.0) + cpu_s
+    assert spent(out) == pytest.approx(last, abs=0.001)
+
+
+def test_what_was_added_to_what_was_there_counts_with_it(tmp_path: Path) -> None:
+    folder, out = write_sources(tmp_path / "in", a={**GOOD, "faces": [100, 140]}), tmp_path / "out"
+    go(folder, out, face_size="median_face_px >= 120")
+    go(folder, out, face_size="median_face_px >= 50")
+    active = [s for s in logged(out) if s["stage"] == "toy_active"]
+    assert [s["units"] for s in active] == [1, 1]
+    assert spent(out)["toy_active"] == pytest.approx(sum(s["cpu_s"] for s in active), abs=0.001)
+    go(folder, out, sets=("toy_active.tweak=2",), face_size="median_face_px >= 50")
+    *_, again = (s for s in logged(out) if s["stage"] == "toy_active")
+    assert again["units"] == 2
+    assert spent(out)["toy_active"] == pytest.approx(again["cpu_s"], abs=0.001)
+
+
+def test_a_source_that_is_no_more_does_not_count(tmp_path: Path) -> None:
+    folder, out = write_sources(tmp_path / "in", a=GOOD, b={**GOOD, "duration_s": 30.0}), tmp_path / "out"
+    go(folder, out)
+    gone = {s["source_id"] for s in logged(out)} - {""}
+    for file in folder.iterdir():
+        file.write_text(file.read_text().replace("30.0", "31.0"))
+    go(folder, out)
+    steps = [s for s in logged(out) if s["stage"] == "toy_probe"]
+    left = {i for (i,) in Dataset(str(out)).query("SELECT source_id FROM sources").fetchall()}
+    assert gone - left and spent(out)["toy_probe"] == pytest.approx(
+        sum(s["cpu_s"] for s in steps if s["source_id"] in left), abs=0.001
+    )
 
 
 def test_the_command_says_hours_and_core_hours(folder: Path) -> None:
