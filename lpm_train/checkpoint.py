@@ -298,12 +298,12 @@ class Saved:
         _read(tree, self.path, alone or not any(isinstance(w, DTensor) for w in into.values()))
 
 
-def load_weights(path: Place) -> tuple[Config, dict[str, Tensor]]:
+def load_weights(path: Place, role: str = "student") -> tuple[Config, dict[str, Tensor]]:
     """Read a student's averaged weights on the CPU, but those of a frozen base: to start the next stage, to generate.
 
-    `path` is a checkpoint, or a run's directory (then its best one, see `find`).
+    `path` is a checkpoint, or a run's directory (then its best one, see `find`); `role` as of `Saved`.
     """
-    saved = Saved(path)
+    saved = Saved(path, role)
     model = skeleton(saved.config)
     weights = {n: torch.empty(p.shape) for n, p in model.named_parameters() if n not in model.frozen}
     saved.read(weights)
