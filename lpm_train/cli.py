@@ -75,7 +75,7 @@ def run(
     teacher: Annotated[str | None, typer.Option(help="distill: run that judges; default: --init")] = None,
     where: Where = None,
     settings: Settings = None,
-    backbone: Annotated[Path | None, typer.Option(help="distill.role=refiner: run before it; default: --init")] = None,
+    backbone: Annotated[str | None, typer.Option(help="distill.role=refiner: run before it; default: --init")] = None,
 ) -> int:
     """Run one stage, or go on with it: pretrain, then causal, then distill, each from the best of the one before.
 

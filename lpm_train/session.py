@@ -265,7 +265,7 @@ Watch = Callable[[Config, Encoders, Data, str, Path, Ranks], Shown | None]
 def run_stage(
     config: Config, out: Path, init: Place | None = None, teacher: Place | None = None,
     work: Callable[[Config, Encoders], float] = lambda config, encoders: 0.0, watch: Watch | None = None,
-    backbone: Path | None = None,
+    backbone: Place | None = None,
 ) -> None:  # fmt: skip
     """Run one stage to its end, or go on with it where `out` holds checkpoints.
 
