@@ -1,17 +1,19 @@
 """The toy over several seeds, with Muon and with AdamW: what is reached at 1, 20 and 60 training lengths, and what not.
 
     python benchmarks/toy_seeds.py build/toy-seeds --seeds 0,1,2 --optim muon --json FILE
-    python benchmarks/toy_seeds.py build/toy-seeds --seeds 0,1,2 --optim muon,adamw --start build/toy --json FILE
+    python benchmarks/toy_seeds.py build/toy-seeds --start build/toy --steps 45 --json FILE
 
 Data and what is judged are the same in all runs. With `--start` all begin with the pretrained and the causal model of
 that run, so seeds are those of distillation alone (order, windows, noise), and `--optim` its critic's. A run that was
-stopped goes on; one that has its metrics.json is not run again. About 20 minutes of one core a run, 5 with `--start`.
+stopped goes on; one that has its metrics.json is not run again. With `--steps` all are judged after as many steps and
+none is chosen by what it does. About 20 minutes of one core a run, 5 with `--start`, 2 with both.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -57,17 +59,24 @@ def main() -> None:
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--optim", default="muon,adamw")
     parser.add_argument("--start", type=Path, help="a run of `make toy` whose first two stages begin all")
+    parser.add_argument("--steps", type=int, help="critic steps of distillation; else as `make toy` stops it")
+    parser.add_argument("--people", type=int, default=toy.Budget().long_scenes, help="in the rollouts that are judged")
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
     torch.set_num_threads(1)
-    data = given.start or given.out
-    encoders = toy.prepare_data(data, toy.Budget(), print)
-    bench = toy.Bench.make(data, encoders, toy.Budget())
+    data, asked = given.start or given.out, toy.Budget(long_scenes=given.people)
+    if given.steps:
+        asked = replace(asked, distill=given.steps, evaluate_every=given.steps, looks=(2, 1))
+    encoders = toy.prepare_data(data, asked, print)
+    bench = toy.Bench.make(data, encoders, asked)
     begun = toy.measure_start(data, bench, toy.toy_config("distill")) if given.start else None
     found: dict[str, Any] = record.today_here() | {"seeds of": "distillation" if given.start else "all stages"}
+    found |= {"people in clips": asked.scenes, "people in rollouts": asked.long_scenes}
+    if given.json and given.json.exists():
+        found = json.loads(given.json.read_text(encoding="utf-8")) | found  # runs of an earlier call stay
     for seed in map(int, given.seeds.split(",")):
         for optim in given.optim.split(","):
-            out, budget = given.out / f"{optim}{seed}", toy.Budget(seed=seed, muon=optim == "muon")
+            out, budget = given.out / f"{optim}{seed}", replace(asked, seed=seed, muon=optim == "muon")
             _link(out, data, ("data", "codec.pt", *(("pretrain", "causal") if given.start else ())))
             if not (out / "metrics.json").exists():
                 losses = toy.train_all(out, encoders, bench, budget, print)
