@@ -92,7 +92,7 @@ def _arm(
 
 
 def _figures(bench: toy.Bench, model: Any, config: Config) -> dict[str, float]:
-    figures = bench.rollout(model, config.stream)[1]
+    figures = bench.rollout(model, config.stream, bench.long)
     return {name: round(figures[name], 4) for name in FIGURES}
 
 
@@ -110,7 +110,7 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(1)
     encoders = make_encoders(toy.toy_config(codec=given.toy / "codec.pt").data)
-    budget = toy.Budget(long=given.lengths, long_scenes=given.scenes)
+    budget = toy.Budget(lengths=(given.lengths,), long_scenes=given.scenes)
     bench = toy.Bench.make(given.toy, encoders, budget)
     steps = [int(n) for n in given.steps.split(",")]
     found: dict[str, Any] = record.today_here() | {"context_noise": given.context_noise}

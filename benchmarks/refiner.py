@@ -84,7 +84,7 @@ def _distilled(out: Path, encoders: Encoders, seed: str, steps: int, settings: s
 
 @torch.no_grad()
 def _figures(bench: toy.Bench, model: Performer, config: Config) -> dict[str, Any]:
-    found = {"x1": bench.rollout(model, config.stream, bench.short)[1]}
+    found = {"x1": bench.rollout(model, config.stream, bench.short)}
     scenes, batch = bench.long
     z, clip = roll(model, batch.cond, bench.size, batch.sample_ids, config.stream, "bench"), toy.FRAMES // 4
     for n in (n for n in (20, 60) if n * clip <= z.shape[1]):

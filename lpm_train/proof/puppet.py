@@ -95,6 +95,35 @@ def measure(latents_BFCHW: Tensor, scenes: Sequence[Scene], encoders: Encoders, 
     return puppet_metrics([read_factors(c) for c in clips], scenes, window, energy)
 
 
+def measure_lengths(
+    latents_BFCHW: Tensor, scenes: Sequence[Scene], encoders: Encoders, window: int, lengths: Sequence[int]
+) -> dict[int, dict[str, float]]:
+    """Read rollouts back at several lengths; see `measure`.
+
+    Args:
+        latents_BFCHW: rollouts, at least as long as the longest length.
+        scenes: what drove them.
+        encoders: of `scene_batch`.
+        window: frames of a training clip.
+        lengths: rising, in windows; figures of each are those of the windows since the length before.
+
+    Returns:
+        Figures by length. `drift.brightness` is against the first window of all.
+    """
+    clips = [to_frames(x, encoders) for x in latents_BFCHW]
+    shown, out, since = [read_factors(c) for c in clips], dict[int, dict[str, float]](), 0
+    light = float(np.mean([f.brightness[:window] for f in shown]))
+    for length in lengths:
+        to = length * window
+        parts = [s.cut(since, to) for s in scenes]
+        data = float(np.mean([motion_energy(render(s)) for s in parts]))
+        energy = float(np.mean([motion_energy(c[since:to]) for c in clips]))
+        figures = puppet_metrics([f.cut(since, to) for f in shown], parts, window, (energy, data))
+        figures["drift.brightness"] = float(np.mean([f.brightness[to - window : to] for f in shown])) - light
+        out[length], since = figures, to
+    return out
+
+
 def strip(clips: Sequence[U8], every: int, scale: int = 3) -> U8:
     """Lay clips out as rows of every n-th frame, enlarged."""
     rows = [np.concatenate(list(c[::every]), axis=1) for c in clips]

@@ -9,7 +9,7 @@ a closed form here, so that all of training can be judged without a pretrained n
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -30,9 +30,9 @@ _HOLD = 4
 
 SWAY_STD_PX = 1.8  # spread of the sideways sway, pixels
 
-_SWAY_LIMIT_PX = 4.2  # where the sway is cut off; that takes 1 % of its spread
+SWAY_LIMIT_PX = 4.2  # where the sway is cut off; that takes 1 % of its spread
 
-_SWAY_LAG1 = 0.85  # its correlation from pose to pose
+SWAY_LAG1 = 0.85  # its correlation from pose to pose
 
 # Text by how far the hand at the picture's left and right is raised.
 CAPTIONS = {
@@ -84,6 +84,12 @@ class Scene:
     def caption(self) -> str:
         """The text that tells what the hands do."""
         return CAPTIONS[self.hands]
+
+    def cut(self, start: int, stop: int) -> Scene:
+        """Return the frames [start, stop); its seed remains, so its sounds are others than those of the whole."""
+        at = slice(start, stop)
+        states, speech, user, sway = self.states[at], self.speech[at], self.user[at], self.sway[at]
+        return replace(self, states=states, speech=speech, user=user, sway=sway)
 
 
 def identity(seed: int) -> Identity:
@@ -137,7 +143,7 @@ def draw_scene(
     speech, user = (np.clip(0.5 + 0.42 * _curve(rng, n_frames, 0.4, hold), 0, 1) for _ in range(2))
     speaks = np.array([s in ("speak", "both") for s in states])
     hears = np.array([s in ("listen", "both") for s in states])
-    sway = np.clip(SWAY_STD_PX * _curve(rng, n_frames, _SWAY_LAG1, hold), -_SWAY_LIMIT_PX, _SWAY_LIMIT_PX)
+    sway = np.clip(SWAY_STD_PX * _curve(rng, n_frames, SWAY_LAG1, hold), -SWAY_LIMIT_PX, SWAY_LIMIT_PX)
     return Scene(who, tuple(states), speech * speaks, user * hears, sway, hands, seed)
 
 
@@ -237,6 +243,10 @@ class Factors:
     hands: F64  # how far each hand is raised, [T, 2], 0-1
     identity: F64  # RGB and half width / 10, [T, 4]
     brightness: F64  # mean of all pixels, 0-1
+
+    def cut(self, start: int, stop: int) -> Factors:
+        """Return the frames [start, stop)."""
+        return Factors(**{name: getattr(self, name)[start:stop] for name in self.__slots__})
 
 
 def _fill(mask_THW: F64) -> F64:

@@ -2,7 +2,8 @@
 
 `make toy` runs it on a CPU and writes build/toy/metrics.json, a video and a strip of pictures. Stages, loader
 and codec are the real ones; only the data is synthetic. Distillation is stopped by what the student does, not by a
-count of steps: its loss cannot tell a lively student from a wild one. About 20 minutes of one core.
+count of steps: its loss cannot tell a lively student from a wild one. What must be reached is in `goals`. About 20
+minutes of one core.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import torch
 from torch import Tensor
 
 from lpm_train import loop, parts
-from lpm_train.batch import Batch, DropRates
+from lpm_train.batch import STATES, Batch, DropRates
 from lpm_train.checkpoint import find, load_weights, path_of, read_meta, steps
 from lpm_train.clip import read_video, to_unit
 from lpm_train.config import Causal, Config, Data, Distill, Flow, Model, Optim, Pretrain, Run, Stream
@@ -26,9 +27,10 @@ from lpm_train.loader import Loader
 from lpm_train.make import Encoders
 from lpm_train.model import DiT
 from lpm_train.parallel import Ranks
+from lpm_train.proof import goals
 from lpm_train.proof.codec_principal import PrincipalCodec
 from lpm_train.proof.metrics import nested
-from lpm_train.proof.puppet import held_out_scenes, measure, scene_batch, strip, to_frames
+from lpm_train.proof.puppet import held_out_scenes, measure, measure_lengths, scene_batch, strip, to_frames
 from lpm_train.proof.synthetic import SIZE, Scene, render, tracks
 from lpm_train.proof.synthetic_shards import write_dataset
 from lpm_train.refine import Performer
@@ -48,11 +50,11 @@ FRAMES = 48  # video frames of a training clip: 12 latents
 
 _HOP = 12  # frames between two windows of a clip
 
-_LONG = 20  # length of the rollout that drift is measured on, in training clips
+_SHOWN = 20  # training clips of a rollout that student.mp4 shows
 
 STAGES = ("pretrain", "causal", "distill")
 
-# What the choice of a student looks at.
+# What the choice of a student looks at, beside its cost.
 _LOOKED_AT = ("sway_std_ratio", "mouth_speech_corr", "nod_user_corr", "identity.last", "silent_mouth")
 
 Say = Callable[[str], None]
@@ -62,6 +64,8 @@ Say = Callable[[str], None]
 class Budget:
     """How much of everything; the defaults are `make toy`."""
 
+    seed: int = 0  # of weights, order, windows and noise; the data and what is judged stay the same
+    muon: bool = True  # else AdamW in all stages
     identities: int = 96
     held_out: int = 16
     clips: int = 3
@@ -72,17 +76,18 @@ class Budget:
     causal: int = 350
     distill: int = 240  # critic steps; the student moves every `Distill.critic_steps`-th
     rollout: int = 12  # latents of a student's rollout; the last clip length of it is judged
-    evaluate_every: int = 9  # distillation steps between two looks at what the student does
-    scenes: int = 12
-    long_scenes: int = 24  # fewer do not tell: over 6, the spread of one student's sway is 0.75 or 1.11 by chance
-    long: int = _LONG
+    evaluate_every: int = 12  # distillation steps between two looks at what the student does
+    scenes: int = 96  # people in clips of the training length: 12 tell its spread to 14 %, these to 5 %
+    looks: tuple[int, int] = (24, 6)  # people and clip lengths of the rollouts that a student is chosen by
+    long_scenes: int = 16  # people in rollouts; of 6, the spread of one student's sway is 0.75 or 1.11 by chance
+    lengths: tuple[int, ...] = goals.LENGTHS  # where a student is judged
 
 
 def toy_config(stage: str = "pretrain", budget: Budget = Budget(), codec: Path = Path("codec.pt")) -> Config:
     """Return the toy's configuration of a stage: 0.6 M parameters, latents of 12 x 8 x 8, clips of 12 of them."""
     learning = {
-        "pretrain": Optim(lr=3e-3, warmup=30, decay_to=0.05, ema=0.995, betas=(0.9, 0.98), muon=True),
-        "causal": Optim(lr=1.5e-3, warmup=30, decay_to=0.05, ema=0.99, betas=(0.9, 0.98), muon=True),
+        "pretrain": Optim(lr=3e-3, warmup=30, decay_to=0.05, ema=0.995, betas=(0.9, 0.98), muon=budget.muon),
+        "causal": Optim(lr=1.5e-3, warmup=30, decay_to=0.05, ema=0.99, betas=(0.9, 0.98), muon=budget.muon),
         "distill": Optim(lr=3e-4, warmup=1, ema=0.6, betas=(0.0, 0.99), clip=10.0),
     }
     count = {"pretrain": budget.pretrain, "causal": budget.causal, "distill": budget.distill}
@@ -91,20 +96,22 @@ def toy_config(stage: str = "pretrain", budget: Budget = Budget(), codec: Path =
             channels=12, audio_width=24, audio_steps=4, text_width=32, depth=4, width=80, heads=4, patch=2,
             speak_before=2, listen_before=2, theta=100.0,
         ),
-        flow=Flow(shift=1.0, steps=16),
+        # With 16 even steps the exact flow itself loses a fifth of the spread (benchmarks/toy_sampler.py).
+        flow=Flow(shift=1.0, steps=48),
         stream=Stream(block=3, window=9, steps=4, shift=2.0),
         pretrain=Pretrain(),
         causal=Causal(context_noise=0.3, drop=DropRates(speak=0, listen=0, text=0, refs=0, everything=0)),
         distill=Distill(
-            rollout=budget.rollout, loss_frames=12, critic_steps=3, critic_lr=1e-3, critic_betas=(0.5, 0.98),
-            critic_muon=True, shift=1.0,
+            rollout=budget.rollout, loss_frames=12, critic_steps=3, critic_lr=1e-3 if budget.muon else 2e-3,
+            critic_betas=(0.5, 0.98), critic_muon=budget.muon, shift=1.0,
         ),
         optim=learning[stage],
         run=Run(
-            stage=parts.stage(stage), steps=count[stage], device="cpu", log_every=max(1, count[stage] // 10),
-            eval_every=budget.evaluate_every if stage == "distill" else max(1, count[stage] // 2),
-            save_every=100, keep=1, patience=8 if stage == "distill" else 0,
-            select="cost" if stage == "distill" else "heldout_loss",
+            stage=parts.stage(stage), steps=count[stage], seed=budget.seed, device="cpu",
+            log_every=max(1, count[stage] // 10),
+            eval_every=budget.evaluate_every if stage == "distill" else max(1, count[stage] // 6),
+            save_every=100, keep=1, patience=3 if stage == "distill" else 0,
+            select="cost" if stage == "distill" else "heldout_loss", exit_share=goals.EXIT_SHARE.get(stage, 1.0),
         ),
         data=Data(
             codec=parts.codec("principal", path=str(codec)), audio=parts.audio(steps_per_frame=1, n_mels=24),
@@ -143,13 +150,13 @@ def _some_clips(root: Path) -> Iterator[Tensor]:
         yield to_unit(read_video(shards.read(shards[sample_id], ["mp4"])["mp4"], (SIZE, SIZE)))[None]
 
 
-def _open_loader(out: Path, encoders: Encoders, batch: int, split: str, frames: int = FRAMES) -> Loader:
+def _open_loader(out: Path, encoders: Encoders, batch: int, split: str, frames: int = FRAMES, seed: int = 0) -> Loader:
     """Open the loader of a split."""
     data = replace(
         toy_config().data, root=str(out / "data"), where=f"split = '{split}'", batch=batch, frames=frames, workers=1,
         precomputed="toy" if frames == FRAMES else "toy-long",
     )  # fmt: skip
-    return Loader(data, encoders)
+    return Loader(data, encoders, seed=seed)
 
 
 # ------------------------------------------------------------------------------------------------ what a model does
@@ -163,21 +170,27 @@ class Bench:
     short: tuple[list[Scene], Batch]
     long: tuple[list[Scene], Batch]
     look: tuple[list[Scene], Batch]  # others than those of the report: a student must not be chosen by its examination
+    look_short: tuple[list[Scene], Batch]
+    lengths: tuple[int, ...]
     held_out: list[Batch]
     size: tuple[int, int, int]
 
     @classmethod
     def make(cls, out: Path, encoders: Encoders, budget: Budget) -> Bench:
         """Draw and encode the scenes; fetch held-out batches."""
-        short = held_out_scenes(budget.scenes, FRAMES, run_frames=(16, 40))
-        long = held_out_scenes(budget.long_scenes, FRAMES * budget.long, seed=6_000_000)
-        look = held_out_scenes(budget.long_scenes, FRAMES * min(12, budget.long), seed=8_000_000)
+        many, far = budget.looks
+        drawn = [
+            held_out_scenes(budget.scenes, FRAMES, run_frames=(16, 40)),
+            held_out_scenes(budget.long_scenes, FRAMES * budget.lengths[-1], seed=6_000_000),
+            held_out_scenes(many, FRAMES * far, seed=8_000_000),
+            held_out_scenes(budget.scenes, FRAMES, seed=8_500_000, run_frames=(16, 40)),
+        ]
         with _open_loader(out, encoders, budget.batch, "val") as loader:
             held_out = [next(loader) for _ in range(2)]
         x = held_out[0].x_BFCHW
         size = (x.shape[2], x.shape[3], x.shape[4])
-        a, b, c = ((scenes, scene_batch(scenes, encoders, 2)) for scenes in (short, long, look))
-        return cls(encoders, short=a, long=b, look=c, held_out=held_out, size=size)
+        a, b, c, d = ((scenes, scene_batch(scenes, encoders, 2)) for scenes in drawn)
+        return cls(encoders, a, b, c, d, lengths=budget.lengths, held_out=held_out, size=size)
 
     def clips(self, model: DiT, config: Config) -> tuple[Tensor, dict[str, float]]:
         """Sample clips in both directions; -> (latents, figures)."""
@@ -185,27 +198,35 @@ class Bench:
         z = sample_clip(model, batch.cond, self.size, batch.sample_ids, config.flow, "bench")
         return z, measure(z, scenes, self.encoders, FRAMES)
 
-    def rollout(
-        self, model: Performer, stream: Stream, over: tuple[list[Scene], Batch] | None = None
-    ) -> tuple[Tensor, dict[str, float]]:
-        """Stream blocks from a cache over the long scenes, or others; -> (latents, figures)."""
-        scenes, batch = over or self.long
+    def roll(self, model: Performer, stream: Stream, over: tuple[list[Scene], Batch]) -> Tensor:
+        """Stream blocks from a cache over scenes; -> latents."""
+        batch = over[1]
         with torch.no_grad():
-            z = roll(model, batch.cond, self.size, batch.sample_ids, stream, "bench")
-        return z, measure(z, scenes, self.encoders, FRAMES)
+            return roll(model, batch.cond, self.size, batch.sample_ids, stream, "bench")
+
+    def rollout(self, model: Performer, stream: Stream, over: tuple[list[Scene], Batch]) -> dict[str, float]:
+        """Stream blocks from a cache over scenes; -> figures from the first frame to the last."""
+        return measure(self.roll(model, stream, over), over[0], self.encoders, FRAMES)
+
+    def judged(self, model: Performer, stream: Stream) -> tuple[Tensor, dict[int, dict[str, float]]]:
+        """Judge a stream; -> (long rollouts, figures by length). Those of a single clip are of more people."""
+        z = self.roll(model, stream, self.long)
+        figures = measure_lengths(z, self.long[0], self.encoders, FRAMES, self.lengths)
+        return z, figures | {1: self.rollout(model, stream, self.short)}
 
     def student_figures(self, stage: Any) -> dict[str, float]:
-        """Measure a stage's averaged student on rollouts of twelve clip lengths; `cost` is what is to be small."""
+        """Measure a stage's averaged student in clips and rollouts; `cost` is what is to be small."""
         with stage.averaged() as model:
-            _, f = self.rollout(model, stage.config.stream, self.look)
-        return {"cost": _student_cost(f)} | {n: f[n] for n in _LOOKED_AT}
+            far, near = (self.rollout(model, stage.config.stream, x) for x in (self.look, self.look_short))
+        shown = {n: far[n] for n in _LOOKED_AT} | {f"x1.{n}": near[n] for n in _LOOKED_AT}
+        return {"cost": student_cost(far) + student_cost(near)} | shown
 
     def gaps(self, model: DiT, config: Config, causal: bool) -> dict[str, float]:
         """Return the condition gaps over the short scenes, in which neighbours never share a text."""
         return condition_gaps(model, [self.short[1]], config.stream if causal else None)
 
 
-def _student_cost(f: Mapping[str, float]) -> float:
+def student_cost(f: Mapping[str, float]) -> float:
     """Say how far a student is from what it should do; 0 is perfect, the smaller the better."""
     short_of = 5 * (max(0.0, 0.97 - f["mouth_speech_corr"]) + max(0.0, 0.97 - f["nod_user_corr"]))
     return abs(f["sway_std_ratio"] - 1) + short_of + 4 * max(0.0, f["identity.last"] - 0.04)
@@ -227,7 +248,7 @@ def _finished(out: Path, config: Config) -> bool:
 
 
 def train_all(out: Path, encoders: Encoders, bench: Bench, budget: Budget, say: Say) -> dict[str, dict[str, float]]:
-    """Run pretrain, causal and distill; -> held-out loss, first and last, by stage. A stopped run continues."""
+    """Run pretrain, causal and distill; -> figures of the held-out loss by stage. A stopped run continues."""
     where = Ranks()
     figures: dict[str, dict[str, float]] = {}
     for name in STAGES:
@@ -237,56 +258,82 @@ def train_all(out: Path, encoders: Encoders, bench: Bench, budget: Budget, say: 
             stage = make_stage(config, where, start, _weights(out, "pretrain") if name == "distill" else None)
             frames = budget.clip_frames if name == "distill" and budget.rollout > 12 else FRAMES
             look = bench.student_figures if name == "distill" else None
-            with _open_loader(out, encoders, config.data.batch, "train", frames) as loader:
+            with _open_loader(out, encoders, config.data.batch, "train", frames, budget.seed) as loader:
                 loop.train(stage, config, loader, out / name, heldout=bench.held_out, measure=look, show=say)
         meta = read_meta(find(out / name))
-        figures[name] = {"first": meta.first["heldout_loss"], "last": meta.now["heldout_loss"]}
+        loss = meta.now["heldout_loss"]
+        figures[name] = {"first": meta.first["heldout_loss"], "last": loss}
         if name == "distill":
-            figures[name]["chosen_step"] = float(meta.step)
+            figures[name] |= {"chosen_step": float(meta.step), "std_ratio": meta.now["std_ratio"]}
+        else:
+            states = [meta.now[k] for k in (f"heldout_loss.{state}" for state in STATES) if k in meta.now]
+            late = goals.late_fall(_evaluations(out / name))
+            figures[name] |= {"worst_state": max(states) / loss, "late_fall": late}
     return figures
+
+
+def _evaluations(out: Path) -> list[tuple[int, float]]:
+    lines = [json.loads(line) for line in (out / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+    return [(x["step"], x["evaluation"]["heldout_loss"]) for x in lines if "evaluation" in x]
 
 
 # ------------------------------------------------------------------------------------------------ the report
 
 
-def report(
-    out: Path, bench: Bench, losses: Mapping[str, Mapping[str, float]], budget: Budget, say: Say
-) -> dict[str, Any]:
-    """Measure every stage's model, write metrics.json, the video and the strip; return the metrics."""
-    config = toy_config("distill", budget)
-    models = {n: cast(DiT, load_model(out / n)[1]) for n in STAGES}
-    teacher_z, teacher = bench.clips(models["pretrain"], config)
-    causal_z, causal = bench.rollout(models["causal"], config.stream)
+def measure_start(out: Path, bench: Bench, config: Config) -> tuple[dict[str, Mapping[str, float]], list[Tensor]]:
+    """Measure the data and what distillation begins with; -> (figures, clips of the teacher and the causal model)."""
+    teacher, causal = (cast(DiT, load_model(out / n)[1]) for n in STAGES[:2])
     many = replace(config.stream, steps=config.flow.steps, shift=config.flow.shift, resample=False)
-    _, causal_many = bench.rollout(models["causal"], many, bench.short)
-    began = time.perf_counter()
-    student_z, student = bench.rollout(models["distill"], config.stream)
-    took = time.perf_counter() - began
-    _, student_short = bench.rollout(models["distill"], config.stream, bench.short)
-    flat = dict(student)
-    for name, loss in losses.items():
-        flat |= {f"heldout_loss.{name}.{k}": v for k, v in loss.items()}
-    flat |= {f"condition_gap.{k}": v for k, v in bench.gaps(models["distill"], config, True).items()}
-    flat |= {f"short.{k}": v for k, v in student_short.items()}
-    for name, figures, model, forced in (
-        ("teacher", teacher, "pretrain", False), ("causal", causal, "causal", True),
-    ):  # fmt: skip
-        flat |= {f"{name}.{k}": v for k, v in figures.items()}
-        flat |= {f"{name}.condition_gap.{k}": v for k, v in bench.gaps(models[model], config, forced).items()}
-    flat |= {f"causal.many_steps.{k}": v for k, v in causal_many.items()}
-    flat |= {"student_steps": float(config.stream.steps), "rollout_frames": float(student_z.shape[1])}
-    flat["rollout.fps"] = student_z.shape[0] * student_z.shape[1] * 4 / took
-    flat |= {f"stream.{k}": v for k, v in _stream_figures(models["distill"], config, bench).items()}
-    metrics = nested(flat)
+    teacher_z, figures = bench.clips(teacher, config)
+    causal_z = bench.roll(causal, config.stream, bench.short)
+    found: dict[str, Mapping[str, float]] = {
+        "pretrain": figures,
+        "pretrain.condition_gap": bench.gaps(teacher, config, False),
+        "causal.few_steps": measure(causal_z, bench.short[0], bench.encoders, FRAMES),
+        "causal.many_steps": bench.rollout(causal, many, bench.short),
+        "causal.condition_gap": bench.gaps(causal, config, True),
+        "data": measure(bench.short[1].x_BFCHW, bench.short[0], bench.encoders, FRAMES),
+    }
+    return found, [teacher_z, causal_z]
+
+
+def report(
+    out: Path, bench: Bench, losses: Mapping[str, Mapping[str, float]], budget: Budget, say: Say,
+    start: tuple[dict[str, Mapping[str, float]], list[Tensor]] | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """Measure every stage's model, write metrics.json, the video and the strip; return the metrics.
+
+    Args:
+        out: directory of the run.
+        bench: what is measured on.
+        losses: of `train_all`.
+        budget: of the run.
+        say: where lines for people go.
+        start: of `measure_start`, where it is known.
+    """
+    config = toy_config("distill", budget)
+    before, clips = start or measure_start(out, bench, config)
+    model = cast(DiT, load_model(out / "distill")[1])
+    student_z, student = bench.judged(model, config.stream)
+    found: dict[str, Mapping[str, float]] = before | {
+        **{f"distill.x{length}": figures for length, figures in student.items()},
+        "distill": {"steps": float(config.stream.steps)},
+        "distill.condition_gap": bench.gaps(model, config, True),
+        **{f"{name}.heldout_loss": loss for name, loss in losses.items()},
+        "stream": _stream_figures(model, config, bench),
+    }
+    metrics = nested({f"{where}.{name}": value for where, figures in found.items() for name, value in figures.items()})
     (out / "metrics.json").write_text(json.dumps(metrics, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-    scene = bench.long[0][0]
+    scene = bench.long[0][0].cut(0, _SHOWN * FRAMES)
     video = to_frames(student_z[0], bench.encoders)
-    big, mark = video.repeat(8, axis=1).repeat(8, axis=2), tags(model_fingerprint(models["distill"]))
-    write_mp4(out / "student.mp4", big, tracks(scene)[0], tags=mark)
-    rows = [render(scene)[:FRAMES], to_frames(teacher_z[0], bench.encoders), to_frames(causal_z[0], bench.encoders)]
-    rows += [video[:FRAMES], video[-FRAMES:], render(scene)[-FRAMES:]]
-    write_png(out / "strip.png", strip([r[:FRAMES] for r in rows], 4))
-    say(f"wrote {out / 'metrics.json'}, student.mp4, strip.png (data, teacher, causal, student; last: student, data)")
+    shown, sound = video[: scene.n_frames], tracks(bench.long[0][0])[0][: scene.n_frames * SAMPLES_PER_FRAME]
+    big, mark = shown.repeat(8, axis=1).repeat(8, axis=2), tags(model_fingerprint(model))
+    write_mp4(out / "student.mp4", big, sound, tags=mark)
+    rows = [render(bench.short[0][0]), *(to_frames(z[0], bench.encoders) for z in clips)]
+    rows += [render(scene)[:FRAMES], video[:FRAMES], video[-FRAMES:], render(bench.long[0][0])[-FRAMES:]]
+    write_png(out / "strip.png", strip(rows, 4))
+    say(f"wrote {out / 'metrics.json'}, student.mp4, strip.png")
+    say("strip.png: a scene, teacher, causal; another scene's start, student, student at the end, the scene's end")
     return metrics
 
 
@@ -304,28 +351,6 @@ def _stream_figures(model: DiT, config: Config, bench: Bench) -> dict[str, float
     return generator.timing.report()
 
 
-def check(metrics: Mapping[str, Any]) -> list[str]:
-    """Return what the figures fall short of; empty when all is reached."""
-    m, out = metrics, []
-
-    def ask(name: str, value: float, low: float, high: float) -> None:
-        if not low <= value <= high:
-            out.append(f"{name} is {value:.4g}, wanted {low:g} .. {high:g}")
-
-    ask("mouth_speech_corr", m["mouth_speech_corr"], 0.95, 1)
-    ask("nod_user_corr", m["nod_user_corr"], 0.95, 1)
-    ask("sway_std_ratio", m["sway_std_ratio"], 0.85, 1.15)
-    ask("drift.identity", m["drift"]["identity"], 0, 0.08)
-    ask("drift.brightness", m["drift"]["brightness"], -0.02, 0.02)
-    ask("silent_mouth", m["silent_mouth"], 0, 0.1)
-    ask("student_steps", m["student_steps"], 1, 4)
-    for name, gap in m["condition_gap"].items():
-        ask(f"condition_gap.{name}", gap, 1e-6, float("inf"))
-    for stage, figures in m["heldout_loss"].items():
-        ask(f"heldout_loss.{stage} last / first", figures["last"] / figures["first"], 0, 0.999)
-    return out
-
-
 def main(out: Path = Path("build/toy"), budget: Budget = Budget()) -> int:
     """Run all of it; 0 if every goal is reached, 1 if not (the figures are written either way)."""
     torch.set_num_threads(1)
@@ -338,12 +363,13 @@ def main(out: Path = Path("build/toy"), budget: Budget = Budget()) -> int:
     encoders = prepare_data(out, budget, say)
     bench = Bench.make(out, encoders, budget)
     losses = train_all(out, encoders, bench, budget, say)
-    short = check(report(out, bench, losses, budget, say))
-    for line in short:
-        say(f"NOT REACHED: {line}")
-    if not short:
-        say("every goal is reached")
-    return 1 if short else 0
+    metrics = report(out, bench, losses, budget, say)
+    for stage, rows in goals.criteria(metrics).items():
+        for criterion in rows:
+            say(f"{stage}: {criterion}")
+    missed = goals.missed(metrics)
+    say(f"NOT REACHED: {len(missed)} goals, marked as open" if missed else "every goal is reached")
+    return 1 if missed else 0
 
 
 if __name__ == "__main__":
