@@ -1,13 +1,14 @@
 """Recognisers and aligners against known words: word error rate, errors of start and end, CPU, memory.
 
-    python benchmarks/word_times.py FOLDER [--call WAV] [--network DIR] [--json FILE]
+    python benchmarks/word_times.py FOLDER [--call WAV] [--network DIR] [--only base,base-30s] [--pieces S] [--json F]
 
 FOLDER holds what `word_truth.py` wrote. `--call` is pyannote's sample call, whose package has what is said and, by
 hand, when each utterance begins and ends; errors are then those of first and last words. `--network`: a directory for
 the aligner whisperx. Speech is found as stage `speech` finds it. Words are compared without signs and case; an error
 of time is that of words that are recognised rightly, in ms, found minus true. CPU seconds are a second of sound,
-without loading; memory is the greatest of a process of its own for each recogniser, packages and aligners included.
-Needs `make setup-full`.
+without loading. `base-30s` hears every piece in Whisper's whole window; `--pieces` cuts the sound every so many
+seconds, for pieces as short as in conversations. Memory is the greatest of a process of its own for each recogniser,
+packages and aligners included. `whisperx` and the aligners need `make setup-full`.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ import record
 
 from annotators.protocols_speech import Aligner, FloatArray, Segment, Transcriber, Transcript
 from annotators.speech.vad import SileroVoiceActivity, speech_segments
+from annotators.words import transcriber
 from annotators.words.pocketsphinx_aligner import PocketSphinxAligner
 from annotators.words.transcriber import WhisperTranscriber
 from annotators.words.whisperx_aligner import WhisperXAligner
@@ -45,8 +47,16 @@ from schemas.time import AUDIO_HZ
 
 Timed = tuple[float, float, str]
 
+
+def whole_windows() -> Transcriber:
+    """Return Whisper base with 30 s for every piece; for a process of its own."""
+    transcriber._WINDOWS = ()
+    return WhisperTranscriber("base")
+
+
 RECOGNISERS: dict[str, Callable[[], Transcriber]] = {
     "base": lambda: WhisperTranscriber("base"),
+    "base-30s": whole_windows,
     "whisperx": WhisperXTranscriber,
 }
 
@@ -146,14 +156,17 @@ def decoded(file: Path) -> FloatArray:
 def measured(name: str, args: argparse.Namespace) -> list[dict[str, Any]]:
     """Run one recogniser, alone and with every aligner, over all sounds."""
     recogniser = RECOGNISERS[name]()
-    aligners: dict[str, Aligner | None] = {"none": None, "pocketsphinx": PocketSphinxAligner()}
+    aligners: dict[str, Aligner | None] = {"none": None}
+    if importlib.util.find_spec("pocketsphinx") is not None:
+        aligners["pocketsphinx"] = PocketSphinxAligner()
     if args.network is not None:
         aligners["whisperx"] = WhisperXAligner(str(args.network))
     tallies: dict[str, dict[str, Tally]] = {aligner: {} for aligner in aligners}
     cpu, align_cpu, heard_s = 0.0, dict.fromkeys(aligners, 0.0), 0.0
     for sound in sounds(args.folder, args.call):
         start = time.process_time()
-        transcript = recogniser.transcribe(sound.audio, sound.speech)
+        cuts = np.arange(args.pieces, len(sound.audio) / AUDIO_HZ, args.pieces) if args.pieces else ()
+        transcript = recogniser.transcribe(sound.audio, sound.speech, [float(s) for s in cuts])
         cpu += time.process_time() - start
         heard_s += len(sound.audio) / AUDIO_HZ
         for short, aligner in aligners.items():
@@ -192,6 +205,8 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--call", type=Path)
     parser.add_argument("--network", type=Path)
+    parser.add_argument("--only", default="base,whisperx", help="recognisers, by commas")
+    parser.add_argument("--pieces", type=float, default=0.0, help="seconds; 0: pieces as they come")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--one", help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -199,7 +214,7 @@ def main() -> None:
         print(json.dumps(measured(args.one, args)))
         return
     rows: list[dict[str, Any]] = []
-    for name in RECOGNISERS:
+    for name in args.only.split(","):
         command = [sys.executable, __file__, *sys.argv[1:], "--one", name]
         done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
         rows += json.loads(done.stdout.splitlines()[-1])
