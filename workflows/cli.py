@@ -258,9 +258,13 @@ def verify(
         str | None, typer.Option(help="the hash that the whole dataset must have, as printed before")
     ] = None,
     repair: Annotated[bool, typer.Option("--repair", help="mend first what can be mended from what is intact")] = False,
+    part: Annotated[
+        float | None, typer.Option(metavar="SHARE", help="read this share of the sources and shards only, e.g. 0.02")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="with --part: another seed draws another part")] = 0,
 ) -> None:
     """Certify a dataset: hashes, samples against tables, decoded media, conservation, ids; prints its root."""
-    if jobs.verify(out, dataset, media, tables, root, repair):
+    if jobs.verify(out, dataset, media, tables, root, repair, part, seed):
         raise typer.Exit(1)
 
 

@@ -19,6 +19,7 @@ from curation.verify.conservation import unbalanced
 from curation.verify.finding import Finding, Mend, plain
 from curation.verify.joins import orphans
 from curation.verify.keys import doubled
+from curation.verify.part import Part
 from curation.verify.root import Root
 from schemas.tables.registry import ForgottenRow
 
@@ -43,23 +44,28 @@ class Certificate:
 
 
 def certify(
-    dataset: Dataset, *, media: bool = True, packed: bool = True, progress: Callable[[str], None] = lambda _: None
-) -> Certificate:
+    dataset: Dataset, *, media: bool = True, packed: bool = True, progress: Callable[[str], None] = lambda _: None,
+    part: Part | None = None,
+) -> Certificate:  # fmt: skip
     """Check everything; without problems the dataset is whole.
 
-    `packed=False` leaves the samples in the shards out, `media=False` only their pictures.
+    `packed=False` leaves the samples in the shards out, `media=False` only their pictures. With `part` the files of a
+    share of the sources and of the shards are read, and all of what the dataset has once; then there is no root.
     """
     problems: list[Problem] = []
     root = Root()
     checks: dict[str, Callable[[Dataset], Iterator[Finding]]] = {
-        "hashes": lambda d: files.changed(d, root),
+        "hashes": lambda d: files.changed(d, root, part),
         "keys": doubled,
         "conservation": lambda d: plain(unbalanced(d)),
-        "joins": lambda d: plain(orphans(d)),
-        "forgotten": lambda d: plain(_traces(d)),
+        "joins": lambda d: plain(orphans(d, part)),
     }
+    if part is None:  # which go through all sources
+        checks["forgotten"] = lambda d: plain(_traces(d))
     if packed:
-        checks |= {"shards": lambda d: shards.broken(d, media, root), "samples": samples.unlike}
+        checks["shards"] = lambda d: shards.broken(d, media, root, part)
+    if packed and part is None:
+        checks["samples"] = samples.unlike
     for name, function in checks.items():
         progress(name)
         try:
@@ -67,7 +73,7 @@ def certify(
         except Exception as e:  # a damaged file may end a check anywhere: that is a finding too
             why = f"{type(e).__name__}: {str(e).partition(chr(10))[0]}"
             problems.append(Problem(name, f"could not be checked to the end, for {why}; mend that and verify again"))
-    return Certificate(problems, _notes(dataset), root.hexdigest() if packed else None)
+    return Certificate(problems, _notes(dataset), root.hexdigest() if packed and part is None else None)
 
 
 def verify(

@@ -10,6 +10,7 @@ from curation.storage.checked import KEY, fault
 from curation.storage.commits import Commit, read_record
 from curation.storage.store import Store, StoreError, table_file
 from curation.verify.finding import Finding, Mend
+from curation.verify.part import Part, drawn
 from curation.verify.root import Root
 from schemas import tables as t
 
@@ -18,17 +19,21 @@ _LEDGER = {table_file(t.DECISIONS), table_file(t.ERRORS)}
 _PACKED = {table_file(t.MANIFEST), "shards/index.json"}
 
 
-def changed(dataset: Dataset, root: Root) -> Iterator[Finding]:
-    """Say which files are gone, damaged or nobody's; in memory are the names and hashes of one bucket."""
+def changed(dataset: Dataset, root: Root, part: Part | None = None) -> Iterator[Finding]:
+    """Say which files are gone, damaged or nobody's; in memory are the names and hashes of one bucket.
+
+    Of a part, the files of its buckets and those that are of no bucket.
+    """
     store = dataset.store
-    yield from _sealed(store, root)
     stages = store.directories("commits")
     whole = [n for stage in stages for n in store.top(stage)]
     yield from _committed(store, "commits", whole, root, set())
     tables = [f for f in store.directories("tables") if f.rpartition("/")[2] not in _GIVEN]
-    buckets = {b.rpartition("/")[2] for f in (*stages, *tables, "clips") for b in store.directories(f)}
+    there = {b.rpartition("/")[2] for f in (*stages, *tables, "clips") for b in store.directories(f)}
+    buckets = drawn(part, "groups of sources", sorted(there))
+    yield from _sealed(store, root, None if part is None else set(buckets))
     errors = _quarantined(dataset)
-    for bucket in sorted(buckets):
+    for bucket in buckets:
         vouched: set[str] = set()
         known: set[tuple[str, str]] = set()
         for stage in stages:
@@ -58,9 +63,14 @@ def older(dataset: Dataset) -> bool:
 # ------------------------------------------------------------------------------------------------ of the whole
 
 
-def _sealed(store: Store, root: Root) -> Iterator[Finding]:
-    """Hold what is of the dataset as a whole against the seal."""
-    found = {n: store.file_digest(n) for n in seal.sealed_files(store)}
+def _sealed(store: Store, root: Root, buckets: set[str] | None) -> Iterator[Finding]:
+    """Hold what is of the dataset as a whole against the seal; of what lies in buckets, that of some (None: all)."""
+
+    def asked(name: str) -> bool:
+        bucket = next((folder for folder in name.split("/") if folder.startswith("bucket=")), None)
+        return buckets is None or bucket is None or bucket in buckets
+
+    found = {n: store.file_digest(n) for n in seal.sealed_files(store) if asked(n)}
     sealed = seal.read_seal(store)
     if sealed is None and store.exists(seal.FILE):
         yield Finding("seal.json is damaged; `lpm verify --repair` writes it again from what is intact")
@@ -68,12 +78,13 @@ def _sealed(store: Store, root: Root) -> Iterator[Finding]:
     if sealed is not None and sealed["open"] and not mine:
         yield Finding("a command that wrote this dataset was killed, so it is not sealed; run `lpm run` again")
     elif sealed is not None:
-        files = {**sealed["files"], **written.so_far(store.root)}
+        files = {n: d for n, d in {**sealed["files"], **written.so_far(store.root)}.items() if asked(n)}
         for name in sorted(files.keys() | found.keys()):
             was, now = files.get(name), found.get(name)
             if was != now:
                 yield _unlike(name, "is gone" if now is None else "is no file of this dataset" if was is None else "")
-    given = [n for table in sorted(_GIVEN) for n in store.tables(f"tables/{table}") if "/bucket=" in n]
+    tables = (n for table in sorted(_GIVEN) for n in store.tables(f"tables/{table}"))
+    given = [n for n in tables if "/bucket=" in n and asked(n)]
     plain = {n: d for n, d in found.items() if "/bucket=" not in n}
     root.add("dataset", plain | {n: d for n, d in _digests(store, given) if d is not None})
 

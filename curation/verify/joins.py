@@ -11,6 +11,7 @@ import duckdb
 from curation.dataset import Dataset
 from curation.pack.splits import WITHHELD
 from curation.verify.few import Few
+from curation.verify.part import Part, drawn
 from schemas import tables as t
 from schemas.column import Column
 from schemas.table import Table
@@ -93,11 +94,12 @@ _ACROSS = {SegmentRow.partner_track_id, SessionPairRow.session_partner_track_id,
 """Columns that may name what is of another source."""
 
 
-def orphans(dataset: Dataset) -> Iterator[str]:
+def orphans(dataset: Dataset, of: Part | None = None) -> Iterator[str]:
     """Say which ids name nothing, and which people are in two splits."""
     tables = list(dict.fromkeys(table for (there, _), named in _NAMED_BY for table in (there, *(x for x, _ in named))))
     lost: dict[tuple[Place, Place], Few] = {}
-    for part in dataset.slices():
+    slices = {str(i): part for i, part in enumerate(dataset.slices())}
+    for part in (slices[i] for i in drawn(of, "slices of tables", slices)):
         with contextlib.closing(dataset.connect(tables=tables, part=part)) as con:
             for there, named in _NAMED_BY:
                 for place in named:

@@ -16,6 +16,7 @@ from curation.dataset import Dataset
 from curation.pack.shards import ShardIndex
 from curation.storage.store import StoreError
 from curation.verify.finding import Finding, Mend
+from curation.verify.part import Part, drawn
 from curation.verify.root import Root
 from curation.verify.samples import differences, present
 from schemas import tables as t
@@ -29,19 +30,21 @@ _BLOCK = 1 << 22
 _NOT_IN_JSON = {M.vector.name, M.vector_model.name, M.reference_vectors.name, M.shard_sha256.name}
 
 
-def broken(dataset: Dataset, media: bool, root: Root) -> Iterator[Finding]:
-    """Say what of the shards is not as index, manifest and the samples' own JSON have it."""
+def broken(dataset: Dataset, media: bool, root: Root, part: Part | None = None) -> Iterator[Finding]:
+    """Say what of the shards is not as index, manifest and the samples' own JSON have it; of a part, of its shards."""
     store = dataset.store
     index = _index(dataset)
+    asked = drawn(part, "shards", sorted(index.sha256))
     there = {n.removeprefix("shards/") for n in store.sizes("shards")} - {"index.json"}
     digests: dict[str, str] = {}
     try:
-        yield from _listed(dataset, index, media, digests)
+        yield from _listed(dataset, index, media, digests, None if part is None else set(asked))
     except Exception as e:  # what the index says holds without the manifest
         why = str(e).partition("\n")[0]
         said = f"manifest.parquet cannot be read ({why}), so no sample was held against it; run `lpm pack`"
         yield Finding(said, (Mend("pack", "manifest.parquet"),))
-    for name, digest in sorted(index.sha256.items()):
+    for name in asked:
+        digest = index.sha256[name]
         mend = (Mend("pack", f"shards/{name}"),)
         if name not in there:
             if name not in digests:
@@ -58,13 +61,15 @@ def broken(dataset: Dataset, media: bool, root: Root) -> Iterator[Finding]:
     root.add("shards", {f"shards/{n}": d for n, d in digests.items() if n in there})
 
 
-def _listed(dataset: Dataset, index: ShardIndex, media: bool, digests: dict[str, str]) -> Iterator[Finding]:
-    """Hold every sample that the manifest lists against it; put down the hashes of their shards."""
+def _listed(
+    dataset: Dataset, index: ShardIndex, media: bool, digests: dict[str, str], asked: set[str] | None
+) -> Iterator[Finding]:
+    """Hold every sample that the manifest lists against it, or those of some shards; put down the shards' hashes."""
     if not dataset.files(t.MANIFEST):
         return
     with contextlib.closing(dataset.connect(tables=[t.MANIFEST])) as con:
         sql = f"SELECT DISTINCT {M.shard.name} FROM {t.MANIFEST.name} ORDER BY 1"
-        for shard in [str(s) for (s,) in con.execute(sql).fetchall()]:
+        for shard in [str(s) for (s,) in con.execute(sql).fetchall() if asked is None or s in asked]:
             yield from _shard(dataset, con, shard, index.sha256.get(shard), media, digests)
 
 

@@ -54,6 +54,7 @@ from curation.report import explain as ex
 from curation.search import SearchError
 from curation.storage.compaction import tidy
 from curation.storage.store import Store, StoreError
+from curation.verify.part import Part
 from schemas import tables as t
 from schemas.policy import Policy, PolicyError, parse_policy
 from schemas.printable import printable
@@ -303,12 +304,20 @@ def compact(out: Console, target: str, min_files: int) -> None:
 
 
 def verify(
-    out: Console, target: str, media: bool | None, tables: bool = False, root: str | None = None, mend: bool = False
-) -> bool:
+    out: Console, target: str, media: bool | None, tables: bool = False, root: str | None = None, mend: bool = False,
+    share: float | None = None, seed: int = 0,
+) -> bool:  # fmt: skip
     """Check a dataset, or its tables only, mending first what can be mended; return whether problems are left.
 
     `media` None: packed samples are decoded too where the packages for it are here. `root` is the hash it must have.
     """
+    if share is not None and (root is not None or mend):
+        raise UsageError(
+            "--part reads a part, which has no root and does not tell all that is to be mended: leave it out"
+        )
+    if share is not None and not 0 < share <= 1:
+        raise UsageError(f"--part {share:g} is no share of a dataset: say 0.02 for two hundredths of it")
+    part = None if share is None else Part(share, seed)
     if tables and root is not None:
         raise UsageError("--root is the hash of the whole dataset; leave --tables out")
     if mend and _repaired(out, target):
@@ -324,12 +333,15 @@ def verify(
         Dataset(target),
         media=bool(media),
         packed=not tables,
+        part=part,
         progress=lambda name: out.print(f"checking {name}", highlight=False),
     )
     problems = _say_problems(out, found.problems)
     for note in found.notes:
         out.print(f"note: {note}", markup=False, highlight=False, style="yellow")
     whole = "the tables are whole" if tables else "the dataset is whole"
+    if part is not None:
+        whole = f"nothing is wrong with what was looked at: {part}"
     out.print(f"{problems} problems" if problems else whole, highlight=False)
     if found.root is not None and not problems:
         out.print(f"root {found.root}", highlight=False)
