@@ -33,7 +33,7 @@ from torch import Tensor
 from torch.nn import functional as fn
 from train import random_batch
 
-from lpm_train import flow, parts
+from lpm_train import parts
 from lpm_train.attention import KV, Space, attend_forced
 from lpm_train.batch import Conditions
 from lpm_train.codec import Codec, PatchCodec, latent_frames, latent_size
@@ -48,7 +48,7 @@ from lpm_train.stage import make_stage
 from lpm_train.stream import StreamGenerator
 from lpm_train.text import HashedWords
 from lpm_train.tools.budget import network
-from lpm_train.tools.flops import H200_BF16, forward_flops
+from lpm_train.tools.flops import H200_BF16, distill_flops, forward_flops
 from lpm_train.wan import make_model
 from schemas.sample import SAMPLES_PER_FRAME
 
@@ -140,18 +140,6 @@ def make_case(preset: str, tiny: bool, device: str, limit_s: float) -> Case:
 # ---- training
 
 
-def distill_flops(config: Config, size: tuple[int, int, int]) -> float:
-    """Count the operations of one update of the student and its `critic_steps` of the critic, by expectation."""
-    F, H, W = size
-    given = {"refs": config.data.max_refs, "text": 6}
-    forced = forward_flops(config.model, F, H, W, **given, block=config.stream.block, window=config.stream.window) / 2
-    both = forward_flops(config.model, F, H, W, **given)
-    passes = (config.stream.steps + 1) / 2 + 1  # to a step that is drawn, and the cache's
-    rollout = passes * forced
-    generator = rollout + 2 * forced + (len(flow.compared(config.distill.scales)) + 1) * both
-    return generator + config.distill.critic_steps * (rollout + 3 * both)
-
-
 def train_part(case: Case, name: str) -> dict[str, Any]:
     config = replace(case.config, run=replace(case.config.run, stage=parts.stage(name)))
     (F, H, W), forced = case.size, name == "causal"
@@ -169,7 +157,7 @@ def train_part(case: Case, name: str) -> dict[str, Any]:
             stage.step(batch, step)
         times.append(case.wait() - began)
     if name == "distill":
-        flops = distill_flops(config, (F, H, W))
+        flops = every * distill_flops(config, F, H, W, refs=config.data.max_refs, text=6)
     else:
         s = config.stream
         flops = 3 * forward_flops(

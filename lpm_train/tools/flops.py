@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from lpm_train.codec import latent_frames, latent_size
 from lpm_train.config import Config, Model
+from lpm_train.flow import compared
 from lpm_train.make import Encoders
 
 H200_BF16 = 989e12  # dense bf16 peak of an H200 (and H100 SXM), operations/s, by its data sheet
@@ -50,17 +51,43 @@ def forward_flops(
     return float(2 * (model.depth * (linear + 2 * D * pairs) + ends))
 
 
+def distill_flops(config: Config, frames: int, height: int, width: int, *, refs: int = 0, text: int = 0) -> float:
+    """Count a critic step of distillation for one sample, with its share of the student's (`distill.critic_steps`).
+
+    By expectation: a block stops at a step that is drawn and is passed once more for the cache, and what lies before
+    the frames of the loss takes all steps (`rollout.roll`). Off the policy the student takes one teacher-forced pass.
+    Arguments are those of `forward_flops`.
+    """
+    d, s, model = config.distill, config.stream, config.model
+    rolled = d.rollout or frames
+    judged = min(d.loss_frames or frames, rolled)
+    forced = forward_flops(model, judged, height, width, refs=refs, text=text, block=s.block, window=s.window)
+    both = forward_flops(model, judged, height, width, refs=refs, text=text)
+    judge = forced if d.teacher == "causal" else both
+    single = forced / 2  # one pass over the blocks against a cache: the noisy half
+    drawn = {"student": (s.steps + 1) / 2 + 1, "backbone": s.steps, "refiner": s.steps + 2}[d.role]
+    whole = {"student": s.steps + 1}.get(d.role, drawn)
+    made, graph = (drawn + whole * (rolled - judged) / judged) * single, 2 * single
+    if d.policy != "own":
+        made, graph = forced, 2 * forced
+    guided = len(compared(d.scales))
+    if d.policy == "teacher":
+        made += config.flow.steps * guided * judge
+    student = made + graph + (guided + 1) * judge
+    return made + 3 * judge + student / d.critic_steps
+
+
 def step_flops(config: Config, encoders: Encoders) -> float:
-    """Count the model operations of a step of flow matching over the global batch (0 for other stages)."""
-    d, codec, forced = config.data, encoders.codec, config.run.stage.choice == "causal"
-    if config.run.stage.choice not in ("pretrain", "causal"):
+    """Count the model operations of a step over the global batch (0 for stages other than the recipe's three)."""
+    d, codec, stage = config.data, encoders.codec, config.run.stage.choice
+    F, (H, W) = latent_frames(codec, d.frames), latent_size(codec, d.height, d.width)
+    refs, text = d.max_refs, encoders.text.length
+    if stage == "distill":
+        return distill_flops(config, F, H, W, refs=refs, text=text) * d.batch
+    if stage not in ("pretrain", "causal"):
         return 0.0
-    one = forward_flops(
-        config.model, latent_frames(codec, d.frames), *latent_size(codec, d.height, d.width), refs=d.max_refs,
-        text=encoders.text.length, block=config.stream.block if forced else 0,
-        window=config.stream.window if forced else 0,
-    )  # fmt: skip
-    return 3 * one * d.batch
+    block, window = (config.stream.block, config.stream.window) if stage == "causal" else (0, 0)
+    return 3 * forward_flops(config.model, F, H, W, refs=refs, text=text, block=block, window=window) * d.batch
 
 
 def mfu(flops_per_step: float, step_s: float, peak: float = H200_BF16) -> float:

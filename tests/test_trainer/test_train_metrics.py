@@ -7,9 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+import train_case as case
+from torch.utils.flop_counter import FlopCounterMode
 
+from lpm_train import parts
 from lpm_train.audio import LogMel
-from lpm_train.config import Model, Stream
+from lpm_train.config import Distill, Model, Stream
 from lpm_train.make import Encoders
 from lpm_train.model import DiT
 from lpm_train.proof.codec_principal import PrincipalCodec
@@ -24,9 +27,10 @@ from lpm_train.proof.metrics import (
 )
 from lpm_train.proof.puppet import held_out_scenes, measure, scene_batch
 from lpm_train.proof.synthetic import SWAY_STD_PX, Factors, read_factors, render
+from lpm_train.stage import make_stage
 from lpm_train.text import HashedWords
 from lpm_train.tools.evaluate import condition_gaps, heldout_loss
-from lpm_train.tools.flops import forward_flops, mfu
+from lpm_train.tools.flops import distill_flops, forward_flops, mfu
 
 
 def curve(n: int = 200) -> np.ndarray:
@@ -132,3 +136,20 @@ def test_operations_are_those_of_the_weights_and_of_attention() -> None:
     assert inside + attention < forward < 1.05 * (inside + attention)
     assert 1.0 < forward_flops(model, 21, 60, 104, block=3, window=18) / forward < 2.0
     assert mfu(3 * forward, 3 * forward / 0.4e15, peak=1e15) == pytest.approx(0.4)
+
+
+def test_operations_of_distillation_are_those_of_its_passes() -> None:
+    """Counted by PyTorch over one update of the student and its critic's, on a toy: to a tenth."""
+    stream = Stream(block=2, window=4, steps=1)  # of one step, none is drawn
+    run = replace(case.config().run, stage=parts.stage("distill"))
+    config = case.config(distill=Distill(critic_steps=1), stream=stream, run=run)
+    stage, batch = make_stage(config), case.batch(["a", "b"])
+    with FlopCounterMode(display=False) as counter:
+        stage.step(batch, 0)
+    _, F, _, H, W = batch.x_BFCHW.shape
+    refs, text = batch.cond.ref_BKCHW.shape[1], batch.cond.text_BLD.shape[1]
+    assert 2 * distill_flops(config, F, H, W, refs=refs, text=text) == pytest.approx(counter.get_total_flops(), rel=0.1)
+    longer = replace(config, distill=replace(config.distill, rollout=10 * F, loss_frames=F))
+    more = distill_flops(longer, F, H, W) - distill_flops(config, F, H, W)
+    one = forward_flops(config.model, F, H, W, block=config.stream.block, window=config.stream.window) / 2
+    assert more == pytest.approx(2 * 9 * (config.stream.steps + 1) * one)
