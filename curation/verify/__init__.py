@@ -65,7 +65,7 @@ def certify(
     if packed:
         checks["shards"] = lambda d: shards.broken(d, media, root, part)
     if packed and part is None:
-        checks["samples"] = samples.unlike
+        checks.update(samples=samples.unlike)
     for name, function in checks.items():
         progress(name)
         try:
