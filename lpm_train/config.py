@@ -128,7 +128,8 @@ class Flow:
     """Noise levels: where training looks, and how a full sampler walks."""
 
     shift: float = 2.0  # moves mass to high noise; 1 none, 5 usual for 480p
-    steps: int = 20  # Euler steps of the undistilled sampler
+    steps: int = 20  # of the undistilled sampler
+    solver: Literal["euler", "dpmpp_2m"] = "dpmpp_2m"  # how it walks between them: `lpm_train.flow`
     guidance: float = 1.0
     guide: Guide = field(default_factory=Guide)
 

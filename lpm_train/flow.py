@@ -7,6 +7,7 @@ batch size, rank nor resumption changes it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
@@ -14,6 +15,9 @@ import torch
 from torch import Tensor
 
 from lpm_train.batch import Conditions, sample_seed
+
+Velocity = Callable[[Tensor, Tensor], Tensor]
+"""A function of (x_BFCHW, t_BF): the velocity, as x."""
 
 GUIDED = ("refs", "text", "speak", "listen")
 """Conditions in the order in which guidance adds them: who, then what, then what must be met frame by frame."""
@@ -95,10 +99,41 @@ def guided(velocity: Callable[[Conditions], Tensor], cond: Conditions, scales: S
     return out
 
 
-def euler(velocity: Callable[[Tensor, Tensor], Tensor], eps: Tensor, steps: int, shift: float) -> Tensor:
-    """Follow the path from noise to data in Euler steps; `velocity` is a function of (x_BFCHW, t_BF)."""
-    ts = [*levels(steps, shift).tolist(), 0.0]
+def euler(velocity: Velocity, eps: Tensor, levels: Sequence[float]) -> Tensor:
+    """Follow the path from noise to data in a straight line a level.
+
+    Args:
+        velocity: a function of (x_BFCHW, t_BF).
+        eps: noise [B, F, C, H, W].
+        levels: noise levels from 1 down, without the final 0.
+    """
     x = eps
-    for now, then in pairwise(ts):
+    for now, then in pairwise([*levels, 0.0]):
         x = x + (then - now) * velocity(x, x.new_full(x.shape[:2], now))
     return x
+
+
+def dpmpp_2m(velocity: Velocity, eps: Tensor, levels: Sequence[float]) -> Tensor:
+    """Follow the path with the data of the last two levels, as straight over log((1 - t) / t): DPM-Solver++ (2M).
+
+    Lu et al. 2022 (arXiv 2211.01095), algorithm 2. A pass a level, as `euler`; its error falls with the square of the
+    steps. The first level, 1, has no logarithm and the last one no end: both are walked as Euler walks them.
+    """
+    x, before, h_before = eps, eps, math.inf
+    for now, then in pairwise([*levels, 0.0]):
+        t = x.new_full(x.shape[:2], now)
+        x0 = to_x0(x, velocity(x, t), t)
+        h = _half_log_snr(then) - _half_log_snr(now)
+        ahead = x0 if math.isinf(h) or math.isinf(h_before) else x0 + (x0 - before) * (h / (2 * h_before))
+        keep = then / now
+        x = keep * x + ((1 - then) - (1 - now) * keep) * ahead
+        before, h_before = x0, h
+    return x
+
+
+def _half_log_snr(t: float) -> float:
+    """Return log(signal / noise) of a level: infinite at the ends."""
+    return math.log((1 - t) / t) if 0 < t < 1 else math.copysign(math.inf, 0.5 - t)
+
+
+SOLVERS: dict[str, Callable[[Velocity, Tensor, Sequence[float]], Tensor]] = {"euler": euler, "dpmpp_2m": dpmpp_2m}

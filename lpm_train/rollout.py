@@ -34,7 +34,7 @@ def sample_clip(
     def velocity(x: Tensor, t: Tensor) -> Tensor:
         return flow.guided(lambda c: model(x, t, c).v_BFCHW, cond, config.scales)
 
-    return flow.euler(velocity, eps, config.steps, config.shift)
+    return flow.SOLVERS[config.solver](velocity, eps, flow.levels(config.steps, config.shift).tolist())
 
 
 def forced(

@@ -43,7 +43,7 @@ class Decided:
 def present_name(dataset: Dataset, name: str) -> str:
     """Return the name that a person bears now: itself, or what an old name leads to."""
     for r in t.IDENTITY_ALIASES.rows(dataset.table(t.IDENTITY_ALIASES)):
-        if r.alias == name:
+        if r.alias == name and r.identity_id is not None:
             return r.identity_id
     return name
 
@@ -66,7 +66,8 @@ def listing(dataset: Dataset) -> list[Person]:
         tracks[member.identity_id].append(member.track_id)
         sources[member.identity_id].add(names.get(member.source_id, member.source_id))
     for alias in t.IDENTITY_ALIASES.rows(dataset.table(t.IDENTITY_ALIASES)):
-        aliases[alias.identity_id].add(alias.alias)
+        if alias.identity_id is not None:
+            aliases[alias.identity_id].add(alias.alias)
     people = sorted(t.IDENTITIES.rows(dataset.table(t.IDENTITIES)), key=lambda r: (-r.seen_s, r.identity_id))
     return [
         Person(r, sorted(tracks[r.identity_id]), sorted(sources[r.identity_id]), sorted(aliases[r.identity_id]))

@@ -91,7 +91,10 @@ class IdentityAliasRow(Row):
 
     alias: Column[str] = c.text("the name that somebody bore once")
     source_id: Column[str] = c.source_id()
-    identity_id: Column[str] = c.text("the person's present name")
+    identity_id: Column[str | None] = c.text(
+        "the person's present name; null where whom it led to is gone: the name is nobody's, and never given again",
+        null=True,
+    )
 
 
 IDENTITY_ALIASES = Table(

@@ -166,7 +166,7 @@ def alias_rows(
     lost: Mapping[str, Collection[str]],
     live: Collection[str],
 ) -> list[IdentityAliasRow]:
-    """Return the aliases: remembered and new ones, each leading to a name in use.
+    """Return the aliases: remembered and new ones, each leading to a name in use, or to none where that one is gone.
 
     Args:
         before: rows of the last run.
@@ -174,7 +174,7 @@ def alias_rows(
         lost: name that went out of use -> sources in which it was borne; its rows go when those sources do.
         live: names in use.
     """
-    heir: dict[str, str] = {}
+    heir: dict[str, str | None] = {}
     sources: dict[str, set[str]] = defaultdict(set)
     for r in before:
         heir[r.alias] = r.identity_id
@@ -185,9 +185,9 @@ def alias_rows(
     out = []
     for alias in sorted(heir.keys() - set(live)):
         target, seen = heir[alias], {alias}
-        while target not in live and target in heir and target not in seen:
+        while target is not None and target not in live and target not in seen:
             seen.add(target)
-            target = heir[target]
-        if target in live:
-            out += [IdentityAliasRow(alias=alias, source_id=s, identity_id=target) for s in sorted(sources[alias])]
+            target = heir.get(target)
+        now = target if target in live else None  # never to be given again, as long as a source knows it
+        out += [IdentityAliasRow(alias=alias, source_id=s, identity_id=now) for s in sorted(sources[alias])]
     return out

@@ -87,4 +87,4 @@ class Kept:
 
     def aliases(self) -> dict[str, str]:
         """Return former names and what they lead to."""
-        return {r["alias"]: r["identity_id"] for r in self.rows(t.IDENTITY_ALIASES)}
+        return {r["alias"]: r["identity_id"] for r in self.rows(t.IDENTITY_ALIASES) if r["identity_id"]}

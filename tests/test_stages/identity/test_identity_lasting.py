@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from people_case import Faces, Kept
 from table_rows import row
@@ -70,6 +70,15 @@ def test_another_measure_clusters_anew_and_hands_names_on(seed: int, sources: se
 
 
 @settings(deadline=None, max_examples=30)
+@example(
+    297,
+    [
+        ({NAMES[2], NAMES[6]}, 0.3),
+        ({NAMES[0], NAMES[2], NAMES[6]}, 0.6),
+        ({NAMES[0], NAMES[1], NAMES[6]}, 0.3),
+        ({NAMES[2], NAMES[6]}, 0.6),
+    ],
+)
 @given(
     st.integers(0, 10_000), st.lists(st.tuples(some, st.sampled_from([0.3, 0.45, 0.6, 0.8])), min_size=2, max_size=6)
 )
@@ -123,7 +132,10 @@ def test_a_name_out_of_use_leads_to_one_in_use_and_goes_with_its_sources() -> No
     before = [row(t.IDENTITY_ALIASES, alias="p-1", source_id="a", identity_id="p-2")]
     rows = alias_rows(before, {"p-2": "p-3"}, {"p-2": ["b"]}, {"p-3", "p-4"})
     assert {(r["alias"], r["source_id"], r["identity_id"]) for r in rows} == {("p-1", "a", "p-3"), ("p-2", "b", "p-3")}
-    assert alias_rows(rows, {}, {}, {"p-4"}) == [], "it would lead to nobody"
+    gone = alias_rows(rows, {}, {}, {"p-4"})
+    assert {(r.alias, r.identity_id) for r in gone} == {("p-1", None), ("p-2", None)}, "nobody's, and never given again"
+    assert alias_rows(gone, {}, {}, {"p-4"}) == gone
+    assert {r.identity_id for r in alias_rows(gone, {"p-1": "p-4"}, {"p-1": ["a"]}, {"p-4"})} == {"p-4", None}
 
 
 def test_faces_of_one_person_are_one_and_splits_are_of_kept_seconds() -> None:
