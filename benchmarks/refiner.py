@@ -135,7 +135,7 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(1)
     encoders = make_encoders(toy.toy_config(codec=given.toy / "codec.pt").data)
-    budget = toy.Budget(long=given.lengths, long_scenes=given.scenes, scenes=8 * given.scenes)
+    budget = toy.Budget(lengths=(given.lengths,), long_scenes=given.scenes, scenes=8 * given.scenes)
     bench = toy.Bench.make(given.toy, encoders, budget)
     asked = {"steps": given.steps, "lengths": given.lengths, "scenes": given.scenes}
     found: dict[str, Any] = record.today_here() | asked | {"arms": {}}

@@ -1,4 +1,4 @@
-"""What the exact flow of the puppet reaches in so many Euler steps, and how far a network's loss is from the exact one.
+"""What samplers reach on the exact flow of the puppet, and how far a network's loss is from the exact one.
 
     python benchmarks/toy_sampler.py [build/toy] --json benchmarks/results/toy_sampler.json
 
@@ -12,9 +12,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import record
@@ -33,9 +32,18 @@ from lpm_train.stage import level_loss
 
 HOLD = 4  # frames of a pose, and of a latent
 
-SAMPLERS = ((16, 1.0), (32, 1.0), (64, 1.0), (16, 3.0), (32, 3.0), (64, 8.0))  # steps and shift
+Sampler = tuple[Literal["euler", "dpmpp_2m"], int, float]  # solver, steps and shift
 
-BY_NETWORK = ((16, 1.0), (32, 3.0))  # those that networks are asked for as well
+SAMPLERS: tuple[Sampler, ...] = (
+    ("euler", 16, 1.0), ("euler", 32, 1.0), ("euler", 64, 1.0), ("euler", 16, 3.0), ("euler", 32, 3.0),
+    ("euler", 16, 8.0), ("euler", 64, 8.0), ("dpmpp_2m", 8, 8.0), ("dpmpp_2m", 16, 1.0), ("dpmpp_2m", 16, 4.0),
+    ("dpmpp_2m", 16, 8.0), ("dpmpp_2m", 32, 8.0),
+)  # fmt: skip
+
+BY_NETWORK: tuple[Sampler, ...] = (
+    ("euler", 16, 1.0), ("euler", 48, 1.0), ("dpmpp_2m", 16, 1.0), ("dpmpp_2m", 16, 4.0), ("dpmpp_2m", 16, 8.0),
+)  # fmt: skip
+"""Those that networks are asked for as well."""
 
 LEVELS = (0.1, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98)
 
@@ -82,13 +90,23 @@ class Exact:
         p_FG = torch.softmax(torch.stack(ahead) + torch.stack(back[::-1]), -1)
         return torch.einsum("fg,gfchw->fchw", p_FG.float(), self.latents_GFCHW), p_FG @ self.sway_G
 
-    def sample(self, eps_FCHW: Tensor, steps: int, shift: float) -> Tensor:
-        """Follow the exact flow; returns the sway, [F] in pixels."""
-        x, sway = eps_FCHW, torch.zeros(0)
-        for now, then in pairwise([*flow.levels(steps, shift).tolist(), 0.0]):
-            x0, sway = self.x0(x, now)
-            x = x + (then - now) * (x - x0) / now
+    def sample(self, eps_FCHW: Tensor, sampler: Sampler) -> Tensor:
+        """Follow the exact flow; returns the sway that the last step expects, [F] in pixels."""
+        solver, steps, shift = sampler
+        levels, sway = flow.levels(steps, shift).tolist(), torch.zeros(0)
+
+        def velocity(x_BFCHW: Tensor, t_BF: Tensor) -> Tensor:
+            nonlocal sway
+            x0, sway = self.x0(x_BFCHW[0], float(t_BF[0, 0]))
+            return (x_BFCHW - x0) / t_BF[0, 0]
+
+        flow.SOLVERS[solver](velocity, eps_FCHW[None], levels)
         return sway
+
+
+def _named(sampler: Sampler) -> str:
+    solver, steps, shift = sampler
+    return f"{solver}, {steps} steps, shift {shift:g}"
 
 
 def _exact(scenes: list[Scene], encoders: Encoders, data_BFCHW: Tensor) -> dict[str, Any]:
@@ -98,11 +116,11 @@ def _exact(scenes: list[Scene], encoders: Encoders, data_BFCHW: Tensor) -> dict[
         for t in LEVELS:
             x_t = (1 - t) * x0 + t * eps
             loss[t] += float(((x_t - exact.x0(x_t, t)[0]) / t - (eps - x0)).square().mean()) / len(scenes)
-        for steps, shift in SAMPLERS:
-            spread[steps, shift] += float(exact.sample(eps, steps, shift).square().mean()) / len(scenes)
+        for sampler in SAMPLERS:
+            spread[sampler] += float(exact.sample(eps, sampler).square().mean()) / len(scenes)
     return {
         "loss": {f"t{t:g}": round(x, 4) for t, x in loss.items()},
-        "spread": {f"{n} steps, shift {s:g}": round(math.sqrt(x) / SWAY_STD_PX, 3) for (n, s), x in spread.items()},
+        "spread": {_named(sampler): round(math.sqrt(x) / SWAY_STD_PX, 3) for sampler, x in spread.items()},
     }
 
 
@@ -112,10 +130,11 @@ def _network(run: Path, scenes: list[Scene], encoders: Encoders) -> dict[str, An
     spread = {}
     with torch.no_grad():
         loss = {f"t{t:g}": round(float(level_loss(model, batch, None, t).mean()), 4) for t in LEVELS}
-    for steps, shift in BY_NETWORK:
-        sampler = replace(toy.toy_config().flow, steps=steps, shift=shift)
-        z = sample_clip(model, batch.cond, size, batch.sample_ids, sampler, "bench")
-        spread[f"{steps} steps, shift {shift:g}"] = round(measure(z, scenes, encoders, toy.FRAMES)["sway_std_ratio"], 3)
+    for sampler in BY_NETWORK:
+        solver, steps, shift = sampler
+        asked = replace(toy.toy_config().flow, steps=steps, shift=shift, solver=solver)
+        z = sample_clip(model, batch.cond, size, batch.sample_ids, asked, "bench")
+        spread[_named(sampler)] = round(measure(z, scenes, encoders, toy.FRAMES)["sway_std_ratio"], 3)
     return {"loss": loss, "spread": spread}
 
 

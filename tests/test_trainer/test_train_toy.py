@@ -30,7 +30,7 @@ from workflows.cli import main
 
 BASELINES = Path(__file__).parent / "train_toy_baselines.json"
 BUDGET = toy.Budget(
-    identities=10, held_out=4, clips=2, clip_frames=60, batch=4, late_batch=2, pretrain=100, causal=100, distill=100,
+    identities=10, held_out=4, clips=2, clip_frames=60, batch=3, pretrain=100, causal=100, distill=100,
     rollout=12, evaluate_every=100, scenes=4, looks=(1, 2), long_scenes=1, lengths=(1, 2),
 )  # fmt: skip
 
