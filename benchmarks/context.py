@@ -22,13 +22,13 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.multiprocessing.spawn import spawn
 
-from lpm_train import context
 from lpm_train.batch import Conditions
 from lpm_train.config import Config, Stream
-from lpm_train.context import join
-from lpm_train.model import DiT
+from lpm_train.network import context
+from lpm_train.network.context import join
+from lpm_train.network.model import DiT
 from lpm_train.presets import toy
-from lpm_train.rollout import forced
+from lpm_train.streaming.rollout import forced
 
 FRAMES, SIDE, REFS, CHANNELS = 21, 32, 2, 12  # 21 latents of 256 tokens
 LAYOUTS: dict[str, Stream | None] = {"both directions": None, "teacher forcing": Stream(block=3, window=9)}

@@ -34,22 +34,22 @@ from torch.nn import functional as fn
 from train import random_batch
 
 from lpm_train import parts
-from lpm_train.attention import KV, Space, attend_forced
 from lpm_train.batch import Conditions
-from lpm_train.codec import Codec, PatchCodec, latent_frames, latent_size
 from lpm_train.config import Config, override
+from lpm_train.data.make import Encoders
+from lpm_train.encoders.codec import Codec, PatchCodec, latent_frames, latent_size
+from lpm_train.encoders.text import HashedWords
 from lpm_train.extras.flex import attend_forced_flex
-from lpm_train.make import Encoders
-from lpm_train.model import DiT
-from lpm_train.parallel import Ranks
+from lpm_train.network.attention import KV, Space, attend_forced
+from lpm_train.network.model import DiT
+from lpm_train.network.wan import make_model
 from lpm_train.presets import PRESETS
 from lpm_train.session import fitted, make_encoders, usable
-from lpm_train.stage import make_stage
-from lpm_train.stream import StreamGenerator
-from lpm_train.text import HashedWords
+from lpm_train.streaming.stream import StreamGenerator
 from lpm_train.tools.budget import network
 from lpm_train.tools.flops import H200_BF16, distill_flops, forward_flops
-from lpm_train.wan import make_model
+from lpm_train.training.parallel import Ranks
+from lpm_train.training.stage import make_stage
 from schemas.sample import SAMPLES_PER_FRAME
 
 TINY = [

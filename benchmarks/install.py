@@ -31,7 +31,7 @@ IMPORTS = {
     "s3": "workflows.cli",
     "curate": "stages.scan.scan, stages.speech.speech, stages.speech.active_speaker, "
     "stages.references.embedding, stages.packing.packing, curation.report",
-    "train": "lpm_train.session, lpm_train.loader, lpm_train.tools.stream_files",
+    "train": "lpm_train.session, lpm_train.data.loader, lpm_train.tools.stream_files",
     "ray": "curation.cluster.engine_ray",
     "encoders": "lpm_train.session, diffusers, transformers",
     "all": "curation.cluster.engine_ray, stages.scan.scan, stages.speech.speech, lpm_train.session",

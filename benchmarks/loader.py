@@ -37,16 +37,16 @@ import record
 import torch
 import webdataset
 
-from lpm_train.audio import LogMel
-from lpm_train.clip import read_image, read_record, read_sound, read_video, to_unit
-from lpm_train.codec import PatchCodec, encode_images
 from lpm_train.config import Data
-from lpm_train.loader import Loader
-from lpm_train.make import Encoders
-from lpm_train.order import Order
+from lpm_train.data.clip import read_image, read_record, read_sound, read_video, to_unit
+from lpm_train.data.loader import Loader
+from lpm_train.data.make import Encoders
+from lpm_train.data.order import Order
+from lpm_train.data.shards import Shards
+from lpm_train.encoders.audio import LogMel
+from lpm_train.encoders.codec import PatchCodec, encode_images
+from lpm_train.encoders.text import HashedWords
 from lpm_train.proof.synthetic_shards import write_dataset
-from lpm_train.shards import Shards
-from lpm_train.text import HashedWords
 from lpm_train.tools.precompute import precompute
 from schemas.members import pictures
 from schemas.tables.performance import CaptionRow

@@ -21,16 +21,16 @@ from typing import Any
 import record
 import torch
 
-from lpm_train.chain_loader import ChainLoader
-from lpm_train.checkpoint import load_weights
 from lpm_train.config import Config, override
-from lpm_train.loader import Loader
-from lpm_train.loop import train
-from lpm_train.make import Encoders
-from lpm_train.parallel import Ranks
+from lpm_train.data.chain_loader import ChainLoader
+from lpm_train.data.loader import Loader
+from lpm_train.data.make import Encoders
 from lpm_train.proof import toy
 from lpm_train.session import chained, fitted, load_model, make_encoders, open_chains
-from lpm_train.stage import make_stage
+from lpm_train.training.checkpoint import load_weights
+from lpm_train.training.loop import train
+from lpm_train.training.parallel import Ranks
+from lpm_train.training.stage import make_stage
 
 ARMS = (
     "clip:distill.rollout=12",

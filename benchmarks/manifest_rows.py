@@ -28,13 +28,13 @@ import numpy as np
 import pyarrow as pa
 import record
 
-from lpm_train.audio import LogMel
-from lpm_train.codec import PatchCodec
 from lpm_train.config import Data
-from lpm_train.loader import Loader
-from lpm_train.make import Encoders
-from lpm_train.shards import Shards
-from lpm_train.text import HashedWords
+from lpm_train.data.loader import Loader
+from lpm_train.data.make import Encoders
+from lpm_train.data.shards import Shards
+from lpm_train.encoders.audio import LogMel
+from lpm_train.encoders.codec import PatchCodec
+from lpm_train.encoders.text import HashedWords
 
 LOOKUPS = 10_000
 BATCH = 64

@@ -22,15 +22,15 @@ import record
 import torch
 from torch import Tensor
 
-from lpm_train.checkpoint import find
-from lpm_train.clip import read_video, to_unit
-from lpm_train.loader import Loader
+from lpm_train.data.clip import read_video, to_unit
+from lpm_train.data.loader import Loader
+from lpm_train.data.shards import Shards
 from lpm_train.proof.codec_principal import PrincipalCodec
 from lpm_train.session import load_model, make_encoders, resolve, run_stage
-from lpm_train.shards import Shards
-from lpm_train.tools.evaluate import condition_gaps, generated, heldout_loss
-from lpm_train.tools.face_eval import face_figures
+from lpm_train.tools.judge.evaluate import condition_gaps, generated, heldout_loss
+from lpm_train.tools.judge.face_eval import face_figures
 from lpm_train.tools.precompute import precompute
+from lpm_train.training.checkpoint import find
 from workflows.trainer_faces import PipelineFaces
 
 PICTURES = {"data.frames": 24, "data.height": 128, "data.width": 128}  # about a second; 6 latents of 16 x 16

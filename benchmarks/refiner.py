@@ -24,19 +24,19 @@ from typing import Any
 import record
 import torch
 
-from lpm_train.checkpoint import load_weights
 from lpm_train.config import Config, override
-from lpm_train.loader import Loader
-from lpm_train.make import Encoders
-from lpm_train.parallel import Ranks
+from lpm_train.data.loader import Loader
+from lpm_train.data.make import Encoders
+from lpm_train.network.refine import Performer
 from lpm_train.proof import toy
 from lpm_train.proof.puppet import measure
-from lpm_train.refine import Performer
-from lpm_train.rollout import begin, near, roll
 from lpm_train.session import fitted, make_encoders
-from lpm_train.stage import make_stage
-from lpm_train.stages import Distill
-from lpm_train.start import Weights
+from lpm_train.streaming.rollout import begin, near, roll
+from lpm_train.training.checkpoint import load_weights
+from lpm_train.training.parallel import Ranks
+from lpm_train.training.stage import make_stage
+from lpm_train.training.stages import Distill
+from lpm_train.training.start import Weights
 
 _BOTH = "stream.steps=2 stream.refine=true distill.role"
 _OFF = "distill.policy=data distill.rollout=0 distill.loss_frames=0"

@@ -21,15 +21,15 @@ import record
 import torch
 
 from lpm_train import parts
-from lpm_train.checkpoint import load_weights
-from lpm_train.codec import PatchCodec
 from lpm_train.config import Config
-from lpm_train.make import Encoders
-from lpm_train.model import DiT
+from lpm_train.data.make import Encoders
+from lpm_train.encoders.codec import PatchCodec
+from lpm_train.network.model import DiT
 from lpm_train.presets import PRESETS
 from lpm_train.proof.toy import toy_config
 from lpm_train.session import make_encoders
-from lpm_train.stream import StreamGenerator
+from lpm_train.streaming.stream import StreamGenerator
+from lpm_train.training.checkpoint import load_weights
 
 
 def rss_mb() -> float:

@@ -21,14 +21,14 @@ import torch
 from torch import Tensor
 
 from lpm_train import flow
-from lpm_train.clip import to_unit
-from lpm_train.make import Encoders
+from lpm_train.data.clip import to_unit
+from lpm_train.data.make import Encoders
 from lpm_train.proof import toy
 from lpm_train.proof.puppet import held_out_scenes, measure, scene_batch
 from lpm_train.proof.synthetic import SWAY_LAG1, SWAY_LIMIT_PX, SWAY_STD_PX, Scene, render
-from lpm_train.rollout import sample_clip
 from lpm_train.session import load_model, make_encoders
-from lpm_train.stage import level_loss
+from lpm_train.streaming.rollout import sample_clip
+from lpm_train.training.stage import level_loss
 
 HOLD = 4  # frames of a pose, and of a latent
 

@@ -24,11 +24,11 @@ import torch
 from lpm_train import parts
 from lpm_train.batch import Batch, Conditions
 from lpm_train.config import Config
-from lpm_train.parallel import Ranks
 from lpm_train.presets import PRESETS
 from lpm_train.proof.toy import toy_config
-from lpm_train.stage import make_stage
 from lpm_train.tools.flops import H200_BF16, forward_flops, mfu
+from lpm_train.training.parallel import Ranks
+from lpm_train.training.stage import make_stage
 
 SHAPES = {"toy": (12, 8, 8), "small": (15, 32, 32), "h200_1b3": (21, 60, 104)}
 """Latent frames, height and width of a clip."""

@@ -18,12 +18,12 @@ from typing import Any
 import record
 import torch
 
-from lpm_train.codec import latent_frames, latent_size
 from lpm_train.config import Config
+from lpm_train.encoders.codec import latent_frames, latent_size
+from lpm_train.network.wan import make_model
 from lpm_train.presets import PRESETS
 from lpm_train.tools.budget import TEXTS, bare_codec
 from lpm_train.tools.flops import H200_BF16, distill_flops, forward_flops
-from lpm_train.wan import make_model
 
 STEPS = {"pretrain": 10_000, "causal": 5_000, "distill": 5_000}
 """Steps of each stage, of distillation those of the critic: a fine-tuning such as others report, for comparison."""

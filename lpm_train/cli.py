@@ -30,10 +30,10 @@ def told(function: _F) -> Callable[..., None]:
 
     @functools.wraps(function)
     def run(*args: object, **options: object) -> None:
-        from lpm_train.checkpoint import CheckpointError
         from lpm_train.config import ConfigError
-        from lpm_train.loop import TrainingError
         from lpm_train.storage import DataError
+        from lpm_train.training.checkpoint import CheckpointError
+        from lpm_train.training.loop import TrainingError
         from schemas.places import StoreError
         from schemas.use import UseError
 

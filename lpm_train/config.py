@@ -35,7 +35,7 @@ def _positive(record: object, *names: str) -> None:
 class Model:
     """The diffusion transformer. Widths of inputs must be those of codec, audio features and text encoder."""
 
-    kind: Literal["lpm", "wan"] = "lpm"  # the network: ours, or the form that Wan's weights fit (`lpm_train.wan`)
+    kind: Literal["lpm", "wan"] = "lpm"  # the network: ours, or the form that Wan's weights fit (`network.wan`)
     channels: int  # latent channels C
     image_channels: int = 0  # wan: channels of a given first picture beside the latents, its mask first
     picture_width: int = 0  # wan: features of an image encoder's tokens of that picture; 0: it is not asked
@@ -76,7 +76,7 @@ class Model:
 
 @dataclass(frozen=True, kw_only=True)
 class Base:
-    """Public weights that training begins with (`lpm_train.base`); read again for as long as they are frozen."""
+    """Public weights that training begins with (`network.base`); read again for as long as they are frozen."""
 
     weights: str = ""  # wan:DIRECTORY; empty: none
     sha256: str = ""  # of names, shapes and samples of its tensors: another base is refused
@@ -150,7 +150,7 @@ class Stream:
     shift: float = 3.0  # spacing of those steps
     resample: bool = True  # draw new noise between steps (as distilled) instead of following the path
     # One more step, by a second network on a clean past of its own. The first, the backbone, then has a noisy past:
-    # what its last step saw of each block (`lpm_train.rollout.BackboneRollout`).
+    # what its last step saw of each block (`lpm_train.streaming.rollout.BackboneRollout`).
     refine: bool = False
     # How `StreamGenerator` computes it; what comes out is the same.
     cache: Literal["eager", "static"] = "eager"  # what grows to the window (the reference), or buffers of fixed size
@@ -238,7 +238,7 @@ class Distill:
     # Whose latents the student's steps begin with and have in their past: its own rollout's, or, off its policy, the
     # data's or those that the teacher makes in `flow.steps` passes, noised again.
     policy: Literal["own", "data", "teacher"] = "own"
-    # Latents of a rollout; 0: the clip's. Of more, conditions come from chains of clips (`lpm_train.chains`).
+    # Latents of a rollout; 0: the clip's. Of more, conditions come from chains of clips (`lpm_train.data.chains`).
     rollout: int = 0
     loss_frames: int = 0  # last latents of it that carry the loss; 0: all, of a chain as many as a clip has
     gap_s: float = 1.0  # longest time between two clips of a chain, in which nobody talks then
@@ -315,7 +315,7 @@ class Run:
     compile: bool = False
     checkpointing: bool = False
     attention: Literal["sdpa", "flex"] = "sdpa"
-    context: int = 1  # ranks that share one sample's tokens (`lpm_train.context`)
+    context: int = 1  # ranks that share one sample's tokens (`lpm_train.network.context`)
     threads: int = 1  # CPU threads of torch; more than one core's worth stalls on a shared machine
     log_every: int = 20
     eval_every: int = 200

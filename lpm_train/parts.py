@@ -16,18 +16,18 @@ from typing import Annotated, Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from lpm_train.audio import AudioEncoder
 from lpm_train.batch import Batch
-from lpm_train.codec import Codec
-from lpm_train.perceptual import Perceptual
-from lpm_train.picture import PictureEncoder
-from lpm_train.text import TextEncoder
+from lpm_train.encoders.audio import AudioEncoder
+from lpm_train.encoders.codec import Codec
+from lpm_train.encoders.perceptual import Perceptual
+from lpm_train.encoders.picture import PictureEncoder
+from lpm_train.encoders.text import TextEncoder
 from schemas.parts import Absent, Declared, Part
 from schemas.use import code_sha256
 
 
 class TrainingStage(Protocol):
-    """What the loop asks of a stage; all shipped ones are a `lpm_train.stage.Stage`, which does most of it."""
+    """What the loop asks of a stage; all shipped ones are a `lpm_train.training.stage.Stage`, which does most of it."""
 
     name: str
     roles: Mapping[str, nn.Module]  # its models
@@ -41,7 +41,7 @@ class TrainingStage(Protocol):
 
 _CODECS = Declared(
     {
-        "patch": "lpm_train.codec:PatchCodec",
+        "patch": "lpm_train.encoders.codec:PatchCodec",
         "tiny": "lpm_train.extras.codec_tiny:TinyVideoAE.load",
         "principal": "lpm_train.proof.codec_principal:PrincipalCodec.load",
         "wan": "lpm_train.extras.codec_public:WanCodec.load",
@@ -51,7 +51,7 @@ _CODECS = Declared(
 )
 _AUDIO = Declared(
     {
-        "logmel": "lpm_train.audio:LogMel",
+        "logmel": "lpm_train.encoders.audio:LogMel",
         "wav2vec2": "lpm_train.extras.audio_public:PublicAudio.wav2vec2",
         "whisper": "lpm_train.extras.audio_public:PublicAudio.whisper",
     },
@@ -59,7 +59,7 @@ _AUDIO = Declared(
 )
 _TEXT = Declared(
     {
-        "hashed-words": "lpm_train.text:HashedWords",
+        "hashed-words": "lpm_train.encoders.text:HashedWords",
         "minilm": "lpm_train.extras.text_minilm:MiniLM",
         "t5": "lpm_train.extras.text_public:PublicText.t5",
         "umt5": "lpm_train.extras.text_public:PublicText.umt5",
@@ -68,15 +68,15 @@ _TEXT = Declared(
     default="hashed-words",
 )
 _PICTURE = Declared(
-    {"none": "lpm_train.picture:Unseen", "clip-vision": "lpm_train.extras.picture_public:ClipPicture.load"},
+    {"none": "lpm_train.encoders.picture:Unseen", "clip-vision": "lpm_train.extras.picture_public:ClipPicture.load"},
     default="none",
 )
 _STAGES = Declared(
     {
-        "pretrain": "lpm_train.stages:Pretrain",
-        "causal": "lpm_train.stages:Causal",
+        "pretrain": "lpm_train.training.stages:Pretrain",
+        "causal": "lpm_train.training.stages:Causal",
         "consistency": "lpm_train.extras.consistency:Consistency",
-        "distill": "lpm_train.stages:Distill",
+        "distill": "lpm_train.training.stages:Distill",
     },
     offers=("config", "where", "start", "teacher", "backbone"),
     default="pretrain",
@@ -84,7 +84,7 @@ _STAGES = Declared(
 _PERCEPTUAL = Declared(
     {
         "none": Absent("a perceptual distance"),
-        "codec": "lpm_train.perceptual:DecoderFeatures",
+        "codec": "lpm_train.encoders.perceptual:DecoderFeatures",
         "lpips": "lpm_train.extras.lpips:Lpips.load",
     },
     default="none",

@@ -19,28 +19,28 @@ from typing import Any, Protocol, cast
 import torch
 import yaml
 
-from lpm_train import loop
-from lpm_train.audio import steps_per_latent
-from lpm_train.base import Opened, open_base
 from lpm_train.batch import Batch, BatchSource
-from lpm_train.chain_loader import ChainLoader
-from lpm_train.checkpoint import CheckpointError, Saved, find, home, path_of, read_config, read_meta, steps
-from lpm_train.checkpoint_files import Place, placed
-from lpm_train.codec import latent_frames
 from lpm_train.config import Base, Config, ConfigError, Data, Distill, Model, override
+from lpm_train.data.chain_loader import ChainLoader
+from lpm_train.data.loader import Loader
+from lpm_train.data.make import Encoders
+from lpm_train.data.precomputed import read_sizes
+from lpm_train.data.shards import holds, of_shapes, shapes_of
+from lpm_train.data.sizes import Rule, choose, choose_bucket, chosen_for, fit, refusal, said
+from lpm_train.encoders.audio import steps_per_latent
+from lpm_train.encoders.codec import latent_frames
 from lpm_train.extras import tensorboard
-from lpm_train.loader import Loader
-from lpm_train.lora import merge
-from lpm_train.make import Encoders
-from lpm_train.model import DiT
-from lpm_train.parallel import Ranks, ranks
-from lpm_train.precomputed import read_sizes
+from lpm_train.network.base import Opened, open_base
+from lpm_train.network.lora import merge
+from lpm_train.network.model import DiT
+from lpm_train.network.refine import Performer, Refined
 from lpm_train.presets import PRESETS
-from lpm_train.refine import Performer, Refined
-from lpm_train.shards import holds, of_shapes, shapes_of
-from lpm_train.sizes import Rule, choose, choose_bucket, chosen_for, fit, refusal, said
-from lpm_train.stage import make_stage
-from lpm_train.start import build
+from lpm_train.training import loop
+from lpm_train.training.checkpoint import CheckpointError, Saved, find, home, path_of, read_config, read_meta, steps
+from lpm_train.training.checkpoint_files import Place, placed
+from lpm_train.training.parallel import Ranks, ranks
+from lpm_train.training.stage import make_stage
+from lpm_train.training.start import build
 from schemas import yaml12
 from schemas.use import near
 

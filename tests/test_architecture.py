@@ -43,6 +43,19 @@ def test_imports_go_down_only(package: str) -> None:
         assert not up, f"{file.relative_to(ROOT)} imports {up}"
 
 
+ROOMS = ("encoders", "network", "data", "streaming", "training", "tools", "proof")
+"""Of the trainer: each may import those before it, and what lies beside them; `extras` is loaded where asked for."""
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_rooms_of_the_trainer_import_down_only(room: str) -> None:
+    above = tuple(f"lpm_train.{name}" for name in ROOMS[ROOMS.index(room) + 1 :])
+    for file in (ROOT / "lpm_train" / room).rglob("*.py"):
+        for line in file.read_text(encoding="utf-8").split("\n"):
+            words = line.split()
+            assert words[:1] != ["from"] or not words[1].startswith(above or "-"), f"{room}/{file.name}: {line}"
+
+
 def test_the_trainer_does_not_rest_on_the_tools_around_it() -> None:
     for file in (ROOT / "lpm_train").glob("*.py"):
         for line in file.read_text(encoding="utf-8").split("\n"):
@@ -71,7 +84,7 @@ def test_the_page_of_where_things_live_is_that_of_the_code() -> None:
     assert page == made, "run: python benchmarks/code_map.py > docs/code-map.md"
 
 
-@pytest.mark.parametrize("package", ["annotators", "curation", "stages", "workflows"])
+@pytest.mark.parametrize("package", ["annotators", "curation", "lpm_train", "stages", "workflows"])
 def test_no_room_is_crowded(package: str) -> None:
     for folder in (f for f in (ROOT / package).rglob("*") if f.is_dir()):
         assert len(list(folder.glob("*.py"))) <= 17, f"{folder.relative_to(ROOT)}: make a room of what belongs together"
@@ -81,7 +94,7 @@ def test_tests_lie_in_rooms_of_the_same_names() -> None:
     for folder in (f for f in (ROOT / "tests").rglob("*/") if list(f.glob("test_*.py"))):
         package, *room = folder.relative_to(ROOT / "tests").parts or ("",)
         home = ROOT.joinpath(package.removeprefix("test_"), *room)
-        assert home.is_dir() or package in {"", "test_footage_runs", "test_trainer"}, f"{folder}: no {home}"
+        assert home.is_dir() or package in {"", "test_footage_runs"}, f"{folder}: no {home}"
 
 
 def test_one_opencv_without_a_display() -> None:

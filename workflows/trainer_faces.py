@@ -21,7 +21,7 @@ from annotators.lips.lip_sync_model import MAX_LAG_FRAMES, LearnedLipSync
 from annotators.lips.sync_audio import WHISPER_WEIGHT
 from annotators.models.weights import WeightsNotFound, here
 from curation.media.sound import resample
-from lpm_train.tools.faces import F32, U8, Bools, Look, NoFaceModelsError, Sync
+from lpm_train.tools.judge.faces import F32, U8, Bools, Look, NoFaceModelsError, Sync
 from schemas.time import AUDIO_HZ
 
 _FEWEST = 2 * MAX_LAG_FRAMES + MIN_FRAMES  # frames that a comparison at every lag needs

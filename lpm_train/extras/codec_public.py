@@ -14,7 +14,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from lpm_train.codec import State, denormalize, latent_frames, latent_size, normalize
+from lpm_train.encoders.codec import State, denormalize, latent_frames, latent_size, normalize
 from lpm_train.storage import DataError
 
 

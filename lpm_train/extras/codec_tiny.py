@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lpm_train.codec import State, denormalize, latent_frames, latent_size, normalize
+from lpm_train.encoders.codec import State, denormalize, latent_frames, latent_size, normalize
 from lpm_train.storage import DataError
 
 _BOUND = 3.0  # latents before normalisation lie in (-3, 3), as TAESD's do

@@ -12,10 +12,10 @@ from torch import Tensor
 from lpm_train import flow
 from lpm_train.batch import Batch
 from lpm_train.config import Config
-from lpm_train.parallel import Ranks
-from lpm_train.rollout import forced
-from lpm_train.stages import Causal
-from lpm_train.start import Start
+from lpm_train.streaming.rollout import forced
+from lpm_train.training.parallel import Ranks
+from lpm_train.training.stages import Causal
+from lpm_train.training.start import Start
 
 
 class Consistency(Causal):

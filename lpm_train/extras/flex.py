@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lpm_train.attention import KV, Space, beside, rotate, twice
 from lpm_train.config import Stream
+from lpm_train.network.attention import KV, Space, beside, rotate, twice
 
 
 @lru_cache(maxsize=1)

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as fn
 
-from lpm_train.codec import Codec
 from lpm_train.config import ConfigError
-from lpm_train.perceptual import unit
+from lpm_train.encoders.codec import Codec
+from lpm_train.encoders.perceptual import unit
 
 STAGES = ((0, 2), (5, 7), (10, 12, 14), (17, 19, 21), (24, 26, 28))
 """Convolutions of VGG-16 by their place in torchvision's `features`; each stage but the first halves the picture."""

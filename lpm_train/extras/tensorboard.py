@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lpm_train.config import ConfigError
-from lpm_train.log import Board
+from lpm_train.training.log import Board
 
 
 def summary_writer() -> Any:

@@ -15,7 +15,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from lpm_train.codec import PatchCodec, State, denormalize, normalize
+from lpm_train.encoders.codec import PatchCodec, State, denormalize, normalize
 from lpm_train.storage import DataError
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lpm_train.stage import Criterion
+from lpm_train.training.stage import Criterion
 
 LENGTHS = (1, 20, 60)  # in training clips, as `lpm train eval` judges mouths
 

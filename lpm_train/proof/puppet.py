@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lpm_train.audio import latent_steps
 from lpm_train.batch import KINDS, STATES, Batch, Conditions
-from lpm_train.clip import to_pixels, to_unit
-from lpm_train.codec import encode_images, latent_frames, latent_span
-from lpm_train.make import Encoders
+from lpm_train.data.clip import to_pixels, to_unit
+from lpm_train.data.make import Encoders
+from lpm_train.encoders.audio import latent_steps
+from lpm_train.encoders.codec import encode_images, latent_frames, latent_span
 from lpm_train.proof.metrics import motion_energy, puppet_metrics
 from lpm_train.proof.synthetic import (
     CAPTIONS,

@@ -14,7 +14,7 @@ import numpy as np
 from lpm_train.proof.metrics import correlation
 from lpm_train.proof.synthetic import SIZE, level_of, read_factors
 from lpm_train.storage import DataError
-from lpm_train.tools.faces import F32, U8, Bools, Look, Sync
+from lpm_train.tools.judge.faces import F32, U8, Bools, Look, Sync
 from schemas.time import PACKED_AUDIO_HZ
 
 _AT_ONCE = 256  # frames that are read together

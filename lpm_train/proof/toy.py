@@ -18,32 +18,33 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from lpm_train import loop, parts
+from lpm_train import parts
 from lpm_train.batch import STATES, Batch, DropRates
-from lpm_train.checkpoint import find, load_weights, path_of, read_meta, steps
-from lpm_train.clip import read_video, to_unit
 from lpm_train.config import Causal, Config, Data, Distill, Flow, Model, Optim, Pretrain, Run, Stream
-from lpm_train.loader import Loader
-from lpm_train.make import Encoders
-from lpm_train.model import DiT
-from lpm_train.parallel import Ranks
+from lpm_train.data.clip import read_video, to_unit
+from lpm_train.data.loader import Loader
+from lpm_train.data.make import Encoders
+from lpm_train.data.shards import Shards
+from lpm_train.network.model import DiT
+from lpm_train.network.refine import Performer
 from lpm_train.proof import goals
 from lpm_train.proof.codec_principal import PrincipalCodec
 from lpm_train.proof.metrics import nested
 from lpm_train.proof.puppet import held_out_scenes, measure, measure_lengths, scene_batch, strip, to_frames
 from lpm_train.proof.synthetic import SIZE, Scene, render, tracks
 from lpm_train.proof.synthetic_shards import write_dataset
-from lpm_train.refine import Performer
-from lpm_train.rollout import roll, sample_clip
 from lpm_train.session import load_model, make_encoders
-from lpm_train.shards import Shards
-from lpm_train.stage import make_stage
-from lpm_train.start import Weights
-from lpm_train.stream import StreamGenerator, StreamingAudio
-from lpm_train.tools.evaluate import condition_gaps
+from lpm_train.streaming.rollout import roll, sample_clip
+from lpm_train.streaming.stream import StreamGenerator, StreamingAudio
+from lpm_train.tools.judge.evaluate import condition_gaps
 from lpm_train.tools.media import write_mp4, write_png
 from lpm_train.tools.precompute import precompute
 from lpm_train.tools.provenance import model_fingerprint, tags
+from lpm_train.training import loop
+from lpm_train.training.checkpoint import find, load_weights, path_of, read_meta, steps
+from lpm_train.training.parallel import Ranks
+from lpm_train.training.stage import make_stage
+from lpm_train.training.start import Weights
 from schemas.sample import SAMPLES_PER_FRAME
 
 FRAMES = 48  # video frames of a training clip: 12 latents
@@ -75,7 +76,7 @@ class Budget:
     causal: int = 350
     distill: int = 240  # critic steps; the student moves every `Distill.critic_steps`-th
     rollout: int = 12  # latents of a student's rollout; the last clip length of it is judged
-    evaluate_every: int = 12  # distillation steps between two looks at what the student does
+    evaluate_every: int = 6  # distillation steps between two looks at what the student does
     scenes: int = 96  # people in clips of the training length: 12 tell its spread to 14 %, these to 5 %
     looks: tuple[int, int] = (24, 6)  # people and clip lengths of the rollouts that a student is chosen by
     long_scenes: int = 16  # people in rollouts; of 6, the spread of one student's sway is 0.75 or 1.11 by chance
@@ -97,7 +98,7 @@ def toy_config(stage: str = "pretrain", budget: Budget = Budget(), codec: Path =
         ),
         # Who sways where is decided at high noise: there training looks, and there a sampler needs its steps. With 16
         # even Euler steps the exact flow itself loses a third of the spread (benchmarks/toy_sampler.py).
-        flow=Flow(shift=4.0, steps=16),
+        flow=Flow(shift=5.0, steps=16),
         stream=Stream(block=3, window=9, steps=4, shift=4.0),
         pretrain=Pretrain(),
         causal=Causal(context_noise=0.3, drop=DropRates(speak=0, listen=0, text=0, refs=0, everything=0)),
@@ -110,7 +111,7 @@ def toy_config(stage: str = "pretrain", budget: Budget = Budget(), codec: Path =
             stage=parts.stage(stage), steps=count[stage], seed=budget.seed, device="cpu",
             log_every=max(1, count[stage] // 10),
             eval_every=budget.evaluate_every if stage == "distill" else max(1, count[stage] // 6),
-            save_every=100, keep=1, patience=3 if stage == "distill" else 0,
+            save_every=100, keep=1, patience=4 if stage == "distill" else 0,
             select="cost" if stage == "distill" else "heldout_loss", exit_share=goals.EXIT_SHARE.get(stage, 1.0),
         ),
         data=Data(

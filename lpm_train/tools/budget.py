@@ -20,8 +20,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from lpm_train.codec import Codec, latent_size
 from lpm_train.config import Config, ConfigError
+from lpm_train.encoders.codec import Codec, latent_size
 from lpm_train.tools.flops import H200_BF16
 from schemas.sample import FPS
 from schemas.time import AUDIO_HZ

@@ -70,8 +70,8 @@ def precompute(
 
     Encoders and sizes are those of the preset (small) and of --set data.*, as `run` takes them.
     """
+    from lpm_train.data.sizes import Rule
     from lpm_train.session import make_encoders, resolve, sized
-    from lpm_train.sizes import Rule
     from lpm_train.tools import precompute as p
 
     config = resolve(preset, dataset, where, settings or [])
@@ -111,10 +111,10 @@ def doctor(
     clip (--set distill.rollout=N).
     Without a preset, pictures and words of the batch go through encoders that need no weights.
     """
-    from lpm_train.chain_loader import survey
     from lpm_train.config import ConfigError
+    from lpm_train.data.chain_loader import survey
+    from lpm_train.data.shards import shapes_of
     from lpm_train.session import clip_latents, make_encoders, misfits, open_chains, resolve, sized
-    from lpm_train.shards import shapes_of
     from lpm_train.tools.doctor import examine
     from lpm_train.tools.worth import judge
 
@@ -204,12 +204,12 @@ def evaluate(
     Faces are looked at where the pipeline's face models are here; --set eval.faces=none leaves them out. Mouths are
     measured where the character speaks, is silent and listens, at the lengths of --set eval.lengths, beside the data's.
     """
-    from lpm_train.checkpoint import find
     from lpm_train.config import override
     from lpm_train.session import load_model
-    from lpm_train.tools.evaluate import Evaluated, run_eval
-    from lpm_train.tools.faces import open_faces
-    from lpm_train.tools.mouth import lines
+    from lpm_train.tools.judge.evaluate import Evaluated, run_eval
+    from lpm_train.tools.judge.faces import open_faces
+    from lpm_train.tools.judge.mouth import lines
+    from lpm_train.training.checkpoint import find
 
     trained, model = load_model(checkpoint, device)
     config = override(Evaluated(**vars(trained)), settings or [])

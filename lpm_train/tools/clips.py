@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lpm_train.clip import frame_states, read_image, read_record, read_sound, read_video, to_pixels
-from lpm_train.codec import Codec
-from lpm_train.loader import Loader
-from lpm_train.order import Draw
-from lpm_train.tools.faces import F32, I8, U8
+from lpm_train.data.clip import frame_states, read_image, read_record, read_sound, read_video, to_pixels
+from lpm_train.data.loader import Loader
+from lpm_train.data.order import Draw
+from lpm_train.encoders.codec import Codec
+from lpm_train.tools.judge.faces import F32, I8, U8
 from schemas.sample import SAMPLES_PER_FRAME
 
 

@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 
 from lpm_train.batch import sample_seed
-from lpm_train.clip import read_video, to_unit
+from lpm_train.data.clip import read_video, to_unit
+from lpm_train.data.make import cut, generator, window_starts
+from lpm_train.data.order import Bucket, Draw, Order
+from lpm_train.data.shards import Shards
 from lpm_train.extras.codec_tiny import TinyConfig, TinyVideoAE, train_codec
-from lpm_train.make import cut, generator, window_starts
-from lpm_train.order import Bucket, Draw, Order
-from lpm_train.shards import Shards
 from lpm_train.storage import DataError
 
 

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lpm_train.batch import KINDS, STATES, Batch
-from lpm_train.clip import to_pixels
-from lpm_train.codec import Codec
+from lpm_train.data.clip import to_pixels
+from lpm_train.encoders.codec import Codec
 
 U8 = NDArray[np.uint8]
 _TILE, _FRAMES, _STRIP, _TEXT, _GAP = 128, 8, 36, 18, 8  # pixels, but for the number of frames

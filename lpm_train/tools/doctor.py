@@ -17,11 +17,11 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from lpm_train.clip import read_image, read_record, read_sound, read_video
 from lpm_train.config import Data
-from lpm_train.loader import Loader
-from lpm_train.make import Encoders
-from lpm_train.shards import Row, Shards
+from lpm_train.data.clip import read_image, read_record, read_sound, read_video
+from lpm_train.data.loader import Loader
+from lpm_train.data.make import Encoders
+from lpm_train.data.shards import Row, Shards
 from lpm_train.storage import DataError
 from lpm_train.tools.contact_sheet import write_contact_sheet
 from schemas.members import pictures

@@ -16,14 +16,14 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
-from lpm_train.base import ADDED, WEIGHTS
-from lpm_train.base_names import pieces
-from lpm_train.checkpoint import find, read_meta
 from lpm_train.config import Config, ConfigError, to_json
-from lpm_train.model import DiT
-from lpm_train.refine import Performer, Refined
+from lpm_train.network.base import ADDED, WEIGHTS
+from lpm_train.network.base_names import pieces
+from lpm_train.network.model import DiT
+from lpm_train.network.refine import Performer, Refined
 from lpm_train.storage import DataError, Storage
 from lpm_train.tools.provenance import model_fingerprint
+from lpm_train.training.checkpoint import find, read_meta
 from schemas.places import StoreError
 
 SHARD_BYTES = 5_000_000_000  # most of a file

@@ -7,10 +7,10 @@ arXiv 2001.08361, section 2.1; attention added as in PaLM, arXiv 2204.02311, app
 
 from __future__ import annotations
 
-from lpm_train.codec import latent_frames, latent_size
 from lpm_train.config import Config, Model
+from lpm_train.data.make import Encoders
+from lpm_train.encoders.codec import latent_frames, latent_size
 from lpm_train.flow import compared
-from lpm_train.make import Encoders
 
 H200_BF16 = 989e12  # dense bf16 peak of an H200 (and H100 SXM), operations/s, by its data sheet
 

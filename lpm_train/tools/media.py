@@ -19,7 +19,7 @@ from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoRef
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lpm_train.clip import read_image, to_unit
+from lpm_train.data.clip import read_image, to_unit
 from lpm_train.storage import DataError
 from schemas.sample import FPS, SAMPLES_PER_FRAME
 from schemas.time import PACKED_AUDIO_HZ

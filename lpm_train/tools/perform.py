@@ -20,12 +20,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lpm_train.clip import latent_states, to_pixels
-from lpm_train.codec import Codec, latent_span
 from lpm_train.config import Config
-from lpm_train.make import Encoders
-from lpm_train.refine import Performer
-from lpm_train.stream import StreamGenerator, StreamingAudio
+from lpm_train.data.clip import latent_states, to_pixels
+from lpm_train.data.make import Encoders
+from lpm_train.encoders.codec import Codec, latent_span
+from lpm_train.network.refine import Performer
+from lpm_train.streaming.stream import StreamGenerator, StreamingAudio
 from lpm_train.tools.media import Mp4Writer
 from lpm_train.tools.provenance import add_xmp, model_fingerprint, tags
 from lpm_train.tools.stream_files import must_stream, named_pictures, pictures, reference_conditions

@@ -1,6 +1,6 @@
 """Encode once, train many times: latents, audio features and text embeddings in tars beside the shards.
 
-See `lpm_train.precomputed` for what is written and how it is read. A shard that is complete is left as it is, so a
+See `lpm_train.data.precomputed` for what is written and how it is read. A shard that is complete is left as it is, so a
 stopped run continues. Costs the encoders' time once; memory holds as many samples as there are threads, twice.
 """
 
@@ -20,11 +20,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from torch import Tensor
 
-from lpm_train.clip import read_record
-from lpm_train.codec import whole_frames
-from lpm_train.make import Encoders, Parts, window_starts
-from lpm_train.order import Bucket
-from lpm_train.precomputed import (
+from lpm_train.data.clip import read_record
+from lpm_train.data.make import Encoders, Parts, window_starts
+from lpm_train.data.order import Bucket
+from lpm_train.data.precomputed import (
     INDEX,
     SIZES,
     difference,
@@ -35,9 +34,10 @@ from lpm_train.precomputed import (
     read_meta,
     text_member,
 )
-from lpm_train.prompts import frame_terms, texts_of
-from lpm_train.shards import Row, Shards
-from lpm_train.sizes import Rule, choose_bucket
+from lpm_train.data.prompts import frame_terms, texts_of
+from lpm_train.data.shards import Row, Shards
+from lpm_train.data.sizes import Rule, choose_bucket
+from lpm_train.encoders.codec import whole_frames
 from lpm_train.storage import DataError
 
 

@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lpm_train.batch import KINDS, Conditions
-from lpm_train.clip import to_pixels
-from lpm_train.codec import encode_images
 from lpm_train.config import Config, ConfigError
-from lpm_train.make import Encoders
-from lpm_train.refine import Performer
+from lpm_train.data.clip import to_pixels
+from lpm_train.data.make import Encoders
+from lpm_train.encoders.codec import encode_images
+from lpm_train.network.refine import Performer
 from lpm_train.session import make_encoders
-from lpm_train.stream import StreamGenerator, StreamingAudio
+from lpm_train.streaming.stream import StreamGenerator, StreamingAudio
 from lpm_train.tools.media import load_image, load_sound, write_mp4
 from lpm_train.tools.provenance import add_xmp, model_fingerprint, tags
 from schemas.sample import FPS, SAMPLES_PER_FRAME

@@ -1,7 +1,7 @@
 """What a dataset is worth to a run: do its clips fit the sizes, how often is it repeated, what do its states weigh?
 
 Read off the manifest alone, before anything is decoded, in milliseconds. Sizes are judged as `run` does
-(`lpm_train.sizes`), repeats and states by rules of thumb.
+(`lpm_train.data.sizes`), repeats and states by rules of thumb.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from typing import Any
 
 from lpm_train.batch import STATES
 from lpm_train.config import Config
-from lpm_train.order import Bucket
-from lpm_train.shards import Shape
-from lpm_train.sizes import Clips, Fit, Rule, choose, choose_bucket, counted, fit
+from lpm_train.data.order import Bucket
+from lpm_train.data.shards import Shape
+from lpm_train.data.sizes import Clips, Fit, Rule, choose, choose_bucket, counted, fit
 
 # Up to 4 passes over the data are nearly as good as new data, and beyond some 16 little is learnt (Muennighoff et al.
 # 2023, arXiv 2305.16264, measured on text; nobody has measured it for such video).

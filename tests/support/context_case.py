@@ -18,11 +18,11 @@ import train_case as case
 from torch import Tensor, nn
 
 from lpm_train.config import Config, override
-from lpm_train.context import Context
-from lpm_train.model import DiT
-from lpm_train.parallel import ranks
-from lpm_train.stage import make_stage
-from lpm_train.wan import make_model
+from lpm_train.network.context import Context
+from lpm_train.network.model import DiT
+from lpm_train.network.wan import make_model
+from lpm_train.training.parallel import ranks
+from lpm_train.training.stage import make_stage
 
 STEPS, FRAMES = 3, 10  # an uneven number of frames for three ranks, and for four
 CASES: dict[str, list[str]] = {
@@ -67,7 +67,7 @@ class Seat:
 
 
 def exchange(parts: Sequence[Tensor], shapes: Sequence[tuple[int, ...]], group: Any) -> list[Tensor]:
-    """Stand in for `lpm_train.context.exchange`."""
+    """Stand in for `lpm_train.network.context.exchange`."""
     return group.swap(parts, shapes)
 
 

@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lpm_train.batch import sample_seed
-from lpm_train.order import Bucket, spread
-from lpm_train.shards import Row
+from lpm_train.data.order import Bucket, spread
+from lpm_train.data.shards import Row
 from schemas.tables.output import MANIFEST
 
 

@@ -11,13 +11,13 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from lpm_train import checkpoint
-from lpm_train.checkpoint import Meta
 from lpm_train.config import Config, override
 from lpm_train.presets import PRESETS
 from lpm_train.session import fitted, make_encoders
-from lpm_train.stage import make_stage
 from lpm_train.tools.media import write_mp4, write_png
+from lpm_train.training import checkpoint
+from lpm_train.training.checkpoint import Meta
+from lpm_train.training.stage import make_stage
 from schemas.time import PACKED_AUDIO_HZ
 
 SETTINGS = [

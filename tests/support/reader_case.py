@@ -8,8 +8,8 @@ from typing import Any
 from curation.dataset import Dataset
 from curation.pack.shards import end_of_archive, stored_size, write_members
 from curation.storage.store import Store, parquet_bytes, table_file
+from lpm_train.data.shards import Shards
 from lpm_train.proof.synthetic_shards import write_dataset
-from lpm_train.shards import Shards
 from schemas import tables as t
 from schemas.manifest import manifest_row
 from schemas.members import pictures, reference_members

@@ -15,10 +15,10 @@ from pathlib import Path
 import train_case as case
 import wan_case as wan
 
-from lpm_train.checkpoint import Meta, Saved, save
 from lpm_train.config import Config, override
-from lpm_train.parallel import Ranks, ranks
-from lpm_train.stage import Stage, make_stage
+from lpm_train.training.checkpoint import Meta, Saved, save
+from lpm_train.training.parallel import Ranks, ranks
+from lpm_train.training.stage import Stage, make_stage
 
 WIDTH, DEPTH, HEADS = 512, 5, 8  # 120 MB, the largest of its weights 6 MB
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,9 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from lpm_train.batch import Batch, Conditions, sample_seed
-from lpm_train.codec import PatchCodec, State
 from lpm_train.config import Config, Data, Model, Optim, Run, Stream
-from lpm_train.model import DiT
+from lpm_train.encoders.codec import PatchCodec, State
+from lpm_train.network.model import DiT
+from lpm_train.training.loop import train
+from lpm_train.training.stage import make_stage
 
 C, H, W, A, R, DT = 4, 4, 4, 6, 2, 5
 
@@ -102,6 +105,12 @@ class Source:
 def with_run(settings: Config, **values: Any) -> Config:
     """Change fields of `run`."""
     return replace(settings, run=replace(settings.run, **values))
+
+
+def trained(settings: Config, out: Path, **options: Any) -> Any:
+    """Train from the weights that all tests begin with."""
+    stage = make_stage(settings, start=model(dtype=torch.float32).state_dict())
+    return train(stage, settings, Source(), out, show=lambda _: None, **options)
 
 
 class FirstAlone(PatchCodec):

@@ -10,16 +10,22 @@ from typing import Any
 
 import torch
 
-from lpm_train.audio import LogMel
 from lpm_train.batch import Batch
-from lpm_train.codec import PatchCodec
 from lpm_train.config import Data
-from lpm_train.loader import Loader
-from lpm_train.make import Encoders
+from lpm_train.data.loader import Loader
+from lpm_train.data.make import Encoders
+from lpm_train.encoders.audio import LogMel
+from lpm_train.encoders.codec import PatchCodec
+from lpm_train.encoders.text import HashedWords
 from lpm_train.proof.synthetic_shards import write_dataset
-from lpm_train.text import HashedWords
 
 BUCKET = (16, 32, 32)
+
+SMALL = ["data.frames=24", "data.height=32", "data.width=32", "data.batch=2", "data.codec.stride=[4, 8, 8]",
+         "data.audio.steps_per_frame=1", "data.audio.n_mels=8", "data.text.width=8", "data.workers=1", "model.width=16",
+         "model.depth=2", "model.heads=2", "run.device=cpu", "run.steps=1", "watch.every=0", "optim.micro_batch=1",
+         "distill.critic_steps=1"]  # fmt: skip
+"""Settings of a run on these clips, as small as they go."""
 
 
 @functools.cache

@@ -16,11 +16,11 @@ from typing import Any
 import torch
 import train_case as case
 
-from lpm_train.checkpoint_files import Folder
 from lpm_train.config import override
-from lpm_train.loop import train
-from lpm_train.parallel import ranks
-from lpm_train.stage import make_stage
+from lpm_train.training.checkpoint_files import Folder
+from lpm_train.training.loop import train
+from lpm_train.training.parallel import ranks
+from lpm_train.training.stage import make_stage
 
 
 def main(out: Path, stage: str, steps: int, *changes: str) -> None:

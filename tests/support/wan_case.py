@@ -11,12 +11,12 @@ import diffusers
 import torch
 from torch import Tensor
 
-from lpm_train.base import open_base
-from lpm_train.base_names import first_name
 from lpm_train.batch import Conditions
 from lpm_train.config import Base, Config, Lora
-from lpm_train.model import DiT
-from lpm_train.start import build
+from lpm_train.network.base import open_base
+from lpm_train.network.base_names import first_name
+from lpm_train.network.model import DiT
+from lpm_train.training.start import build
 
 CHANNELS, WIDTH, HEADS, TEXT, PICTURE = 4, 24, 2, 8, 10
 T2V: dict[str, Any] = {}

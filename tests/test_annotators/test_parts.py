@@ -25,7 +25,7 @@ from curation.engine.workflow import WorkflowError, resolve
 from curation.stage import StageSettings
 from lpm_train.config import ConfigError, from_json, override, to_json
 from lpm_train.presets import toy
-from lpm_train.tools.evaluate import Evaluated
+from lpm_train.tools.judge.evaluate import Evaluated
 from schemas.parts import AUTO, Absent, members
 from schemas.use import Shared, UseError, load, owner, read_setting
 from schemas.workflow import StageSpec, Workflow
@@ -239,7 +239,7 @@ def test_pipeline_and_trainer_have_one_grammar_of_settings(pipeline: str, traine
 
 def test_the_trainers_parts_are_chosen_with_their_settings() -> None:
     for one, other in ((["data.codec.stride=[2, 8, 8]"], ["data.codec={use: patch, stride: [2, 8, 8]}"]),
-                       (["run.stage=causal"], ["run.stage=lpm_train.stages:Causal"])):  # fmt: skip
+                       (["run.stage=causal"], ["run.stage=lpm_train.training.stages:Causal"])):  # fmt: skip
         a, b = override(toy(), one), override(toy(), other)
         assert from_json(to_json(a)) == a and type(a.data.codec.build()) is type(b.data.codec.build())
     assert a.run.stage.choice == "causal" and a.run.stage != b.run.stage

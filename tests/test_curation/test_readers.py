@@ -31,7 +31,7 @@ from curation.publish.card import render
 from curation.publish.errors import PublishError
 from curation.publish.figures import figures
 from curation.storage.store import Store, table_file
-from lpm_train.shards import Shards
+from lpm_train.data.shards import Shards
 from schemas import tables as t
 from schemas.members import MEMBERS, NO_REFERENCE, pictures
 from schemas.tables.output import FORMER_KEY

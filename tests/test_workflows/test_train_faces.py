@@ -13,13 +13,13 @@ from train_case import FirstAlone
 from train_data_case import BUCKET, data, encoders
 
 from curation.media.video import iter_frames
-from lpm_train.codec import PatchCodec
-from lpm_train.loader import Loader
-from lpm_train.make import Encoders
+from lpm_train.data.loader import Loader
+from lpm_train.data.make import Encoders
+from lpm_train.encoders.codec import PatchCodec
 from lpm_train.proof.puppet_faces import PuppetFaces
 from lpm_train.proof.synthetic_shards import write_dataset
-from lpm_train.tools.face_eval import face_figures
-from lpm_train.tools.faces import (
+from lpm_train.tools.judge.face_eval import face_figures
+from lpm_train.tools.judge.faces import (
     F32,
     U8,
     FaceReader,

@@ -15,12 +15,12 @@ from curation.media.container import find_audio, find_video, open_media
 from curation.media.errors import MediaError
 from curation.media.probe import probe
 from curation.media.sound import mono_weights
-from lpm_train.checkpoint import find, read_config
 from lpm_train.config import Config, override
 from lpm_train.session import usable
 from lpm_train.tools import perform as performing
 from lpm_train.tools.perform import Character
 from lpm_train.tools.stream_files import about_use
+from lpm_train.training.checkpoint import find, read_config
 from schemas import yaml12
 from schemas.sample import FPS
 from schemas.time import AUDIO_HZ

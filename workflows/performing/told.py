@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from lpm_train.checkpoint import find
 from lpm_train.config import Config
 from lpm_train.tools.perform import Performed
+from lpm_train.training.checkpoint import find
 from schemas.sample import FPS
 from workflows.performing.asked import Asked, Source
 from workflows.performing.hearing import Heard

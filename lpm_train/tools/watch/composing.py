@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 import cv2
 import numpy as np
 
-from lpm_train.tools.faces import F32, U8
+from lpm_train.tools.judge.faces import F32, U8
 
 _LEAST_PX = 256  # small pictures are enlarged by a whole factor to at least this height
 _BAR_PX, _GAP_PX = 24, 4

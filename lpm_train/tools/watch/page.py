@@ -18,8 +18,8 @@ from jinja2 import Environment
 from markupsafe import Markup
 
 from lpm_train.config import Config, to_json
-from lpm_train.log import read_log
 from lpm_train.tools.watch.curves import Curve, chart, lanes
+from lpm_train.training.log import read_log
 
 _TRAIN = {
     "Training loss": ("loss", "generator_loss"), "Learning rate": ("lr",),

@@ -23,18 +23,18 @@ from torch import Tensor
 
 from lpm_train.batch import STATES, Batch, sample_seed
 from lpm_train.config import Config, Data
-from lpm_train.loader import Loader
-from lpm_train.make import Encoders
-from lpm_train.order import Bucket, Draw
-from lpm_train.parallel import Ranks
-from lpm_train.stage import Stage
+from lpm_train.data.loader import Loader
+from lpm_train.data.make import Encoders
+from lpm_train.data.order import Bucket, Draw
 from lpm_train.storage import DataError
 from lpm_train.tools.clips import clip_of, decoded
-from lpm_train.tools.faces import I8
+from lpm_train.tools.judge.faces import I8
 from lpm_train.tools.media import write_mp4
 from lpm_train.tools.provenance import tags, xmp_box
 from lpm_train.tools.watch.composing import mixed, side_by_side
 from lpm_train.tools.watch.page import page
+from lpm_train.training.parallel import Ranks
+from lpm_train.training.stage import Stage
 from schemas.places import replacing
 from schemas.sample import FPS
 

@@ -19,7 +19,7 @@ from speech_media import need
 from annotators.speech.speaker_segmentation import SEGMENTATION_WEIGHT
 from annotators.speech.voices import CAMPPLUS_WEIGHT
 from curation.media import audio as audio_module
-from lpm_train.clip import read_video
+from lpm_train.data.clip import read_video
 from lpm_train.tools.perform import Performed
 from lpm_train.tools.provenance import SOURCE_TYPE
 from schemas.sample import SAMPLES_PER_FRAME

@@ -19,9 +19,9 @@ from train_case import FirstAlone
 from annotators.protocols_speech import FloatArray, Turn
 from curation.media import audio as audio_module
 from curation.media.audio import AudioReader
-from lpm_train.audio import latent_steps
-from lpm_train.clip import latent_states
-from lpm_train.codec import PatchCodec, latent_frames, latent_span, whole_frames
+from lpm_train.data.clip import latent_states
+from lpm_train.encoders.audio import latent_steps
+from lpm_train.encoders.codec import PatchCodec, latent_frames, latent_span, whole_frames
 from lpm_train.session import load_model, make_encoders
 from lpm_train.tools.perform import Character, act, begin
 from schemas.sample import SAMPLES_PER_FRAME

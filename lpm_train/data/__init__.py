@@ -1,0 +1,1 @@
+"""What training reads: shards, their manifest, windows of clips, chains of clips, sizes and order."""

@@ -1,0 +1,271 @@
+"""A packed dataset as a table of samples: which there are, where their bytes lie, and what identifies them.
+
+`manifest.parquet` gives every member of every sample by (shard, offset, size), so no tar is ever scanned, order is
+free, and a subset is a SQL clause. The fingerprint covers the selected rows and the sizes of their shards: a dataset
+that changed under a running experiment is noticed before a batch is made. Costs one pass over the columns of a `Row`,
+and a second one over all columns with a listing for the fingerprint; a sample takes about a hundred bytes of memory,
+and its caption lies in a temporary file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tarfile
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from lpm_train.data.columns import Coded, Coding, Ints, Names, distinct, joined, narrow
+from lpm_train.data.manifest import Manifest, Positions
+from lpm_train.data.members import MembersWriter
+from lpm_train.data.row_hash import hash_rows
+from lpm_train.data.spilled import TextsWriter
+from lpm_train.storage import DataError, Storage
+from schemas.members import holders, pictures
+
+_GAP = 1 << 16  # members this close together are read in one request (bytes)
+_AT_ONCE = 1 << 20  # rows whose shapes are counted at a time
+
+Number = Literal["width", "height", "n_frames", "n_audio_samples"]
+Name = Literal["state", "shard"]
+_NUMBERS: tuple[Number, ...] = ("width", "height", "n_frames", "n_audio_samples")
+_NAMES: tuple[Name, ...] = ("state", "shard")
+
+
+class Shape(NamedTuple):
+    """What decides how a sample is cut, and how often it is drawn."""
+
+    n_frames: int
+    width: int
+    height: int
+    state: str
+
+
+class Sighting(NamedTuple):
+    """Who is seen in a sample, in which source and from when on (seconds of the source's clock)."""
+
+    sample_id: str
+    source_id: str
+    identity_id: str
+    start_s: float
+    n_frames: int
+
+
+@dataclass(frozen=True)
+class Row:
+    """One sample of the manifest: identity, shape, and where its members are."""
+
+    segment_id: str
+    state: str
+    width: int
+    height: int
+    n_frames: int
+    n_audio_samples: int
+    shard: str
+    caption: str
+    members: Mapping[str, tuple[int, int]]  # (offset, size) in the shard, by suffix after the key, e.g. `speak.flac`
+
+    @property
+    def shape(self) -> Shape:
+        """What decides how it is cut."""
+        return Shape(self.n_frames, self.width, self.height, self.state)
+
+    @property
+    def digest(self) -> str:
+        """Hash of what the sample holds, wherever it is stored: packing again does not change it."""
+        content = (self.segment_id, self.n_frames, self.width, self.height, self.state, self.caption)
+        sizes = sorted((name, size) for name, (_, size) in self.members.items())
+        return hashlib.sha256(repr((content, sizes)).encode()).hexdigest()[:16]
+
+
+class Shards:
+    """The selected samples of a dataset, sorted by id, and access to their members."""
+
+    def __init__(self, root: str | Path, where: str | None = None) -> None:
+        """Read the manifest of a dataset.
+
+        Args:
+            root: dataset directory or s3:// prefix, holding manifest.parquet and shards/.
+            where: SQL condition over the manifest's columns, e.g. "state = 'listen' AND duration_s >= 4".
+
+        Raises:
+            DataError: there is no manifest, the clause is wrong, or it leaves nothing; or the directory for temporary
+                files has no room for the captions.
+        """
+        self.storage = Storage(root)
+        self._manifest = Manifest(self.storage, list(Row.__dataclass_fields__))
+        self._selected: Positions | None = None if where is None else self._manifest.matching(where)
+        ids, numbers = list[Any](), {n: list[Ints]() for n in _NUMBERS}
+        named, members, captions = {n: Coding() for n in _NAMES}, MembersWriter(), TextsWriter()
+        for piece in self._manifest.pieces(list(Row.__dataclass_fields__), self._selected):
+            columns: dict[str, Any] = {n: piece[n].combine_chunks() for n in piece.column_names}
+            ids.append(columns["segment_id"].cast(pa.large_string()))
+            for number in _NUMBERS:
+                numbers[number].append(narrow(columns[number].to_numpy()))
+            for name in _NAMES:
+                named[name].add(columns[name])
+            members.add(columns["segment_id"], columns["members"])
+            captions.add(columns["caption"])
+        self._numbers = {n: joined(pieces) for n, pieces in numbers.items()}
+        self._named = {n: coding.done() for n, coding in named.items()}
+        self._members, self._captions = members.done(), captions.done()
+        all_ids = pa.concat_arrays(ids)
+        ids.clear()
+        self._order = _order(all_ids)  # where each sample stands in the file, among the selected; None: as by id
+        self.ids = Names(all_ids if self._order is None else all_ids.take(pa.array(self._order)))
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, sample_id: str) -> Row:
+        if (at := self.ids.find(sample_id)) < 0:
+            raise KeyError(sample_id)
+        return self.row(at)
+
+    def __contains__(self, sample_id: object) -> bool:
+        return sample_id in self.ids
+
+    def __iter__(self) -> Iterator[Row]:
+        return map(self.row, range(len(self)))
+
+    def row(self, at: int) -> Row:
+        """Return the sample at a place in the order of `ids`."""
+        stored = at if self._order is None else int(self._order[at])
+        numbers = {n: int(values[stored]) for n, values in self._numbers.items()}
+        names = {n: column[stored] for n, column in self._named.items()}
+        more = {"caption": self._captions[stored], "members": self._members.of(stored)}
+        return Row(self.ids[at], **names, **numbers, **more)  # type: ignore[arg-type]
+
+    def column(self, name: Name) -> Coded:
+        """Return a column of few values for all samples, in the order of `ids`."""
+        stored = self._named[name]
+        return stored if self._order is None else Coded(stored.names, stored.codes[self._order])
+
+    def numbers(self, name: Number) -> Ints:
+        """Return a column of whole numbers for all samples, in the order of `ids`."""
+        stored = self._numbers[name]
+        return stored if self._order is None else stored[self._order]
+
+    def shapes(self) -> Counter[Shape]:
+        """Count the samples of each shape."""
+        state, out = self.column("state"), Counter[Shape]()
+        columns = [self.numbers("n_frames"), self.numbers("width"), self.numbers("height"), state.codes]
+        for start in range(0, len(self), _AT_ONCE):
+            found, _, counts = distinct([c[start : start + _AT_ONCE] for c in columns])
+            for (n_frames, width, height, code), n in zip(found, counts.tolist(), strict=True):
+                out[Shape(n_frames, width, height, state.names[code])] += n
+        return out
+
+    def sightings(self) -> Iterator[Sighting]:
+        """Yield who is seen in each sample, where and when; read from the manifest each time.
+
+        Raises:
+            DataError: the manifest does not tell it.
+        """
+        names = ["segment_id", *Sighting._fields[1:]]
+        if missing := set(names) - set(self._manifest.schema.names):
+            raise DataError(f"the manifest lacks the columns {sorted(missing)}: pack the dataset again")
+        for piece in self._manifest.pieces(names, self._selected):
+            yield from map(Sighting, *(piece[n].to_pylist() for n in names))
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of the selected rows and of their shards' sizes.
+
+        Raises:
+            DataError: a shard is missing.
+        """
+        sizes = self.storage.sizes(sorted(f"shards/{name}" for name in self._named["shard"].names))
+        if gone := [n for n, size in sizes.items() if size < 0]:
+            raise DataError(f"{len(gone)} shard(s) of {self.storage.uri} are missing, e.g. {gone[0]}")
+        rows = hash_rows(self._manifest, self._selected, self._order)
+        text = "\n".join([rows, *(f"{n} {size}" for n, size in sizes.items())])
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def read(self, row: Row, suffixes: Iterable[str]) -> dict[str, bytes]:
+        """Read members of a sample; on object stores, members that lie side by side cost one request.
+
+        Raises:
+            DataError: the sample has no such member.
+        """
+        names = list(suffixes)
+        if missing := set(names) - row.members.keys():
+            raise DataError(f"sample {row.segment_id} has no member {sorted(missing)}; it has {sorted(row.members)}")
+        return read_members(self.storage, f"shards/{row.shard}", {n: row.members[n] for n in names})
+
+    def pictures(self, row: Row, names: Sequence[str]) -> list[bytes]:
+        """Read reference images of a sample as JPEG, by the names that its record gives them.
+
+        Raises:
+            DataError: the sample has no such image.
+        """
+        members = self.read(row, holders(names, row.members.keys()))
+        try:
+            found = pictures(members, names)
+        except (KeyError, tarfile.TarError) as e:
+            raise DataError(f"sample {row.segment_id} does not carry the references {list(names)}: {e}") from e
+        return [found[n] for n in names]
+
+
+def shapes_of(root: str | Path, where: str | None = None) -> Counter[Shape]:
+    """Count the samples of each shape, without opening the rest of the manifest. Raises as `Shards` does."""
+    out, names = Counter[Shape](), ["n_frames", "width", "height", "state"]
+    for piece in _selected(root, where, names):
+        for row in piece.group_by(names).aggregate([([], "count_all")]).to_pylist():
+            out[Shape(*(row[n] for n in names))] += row["count_all"]
+    return out
+
+
+def of_shapes(root: str | Path, where: str | None, wanted: Callable[[int, int, int], bool]) -> Iterator[str]:
+    """Yield the ids of samples of which (n_frames, width, height) are wanted, in the manifest's order."""
+    sides = ["n_frames", "width", "height"]
+    for piece in _selected(root, where, [*sides, "segment_id"]):
+        known: dict[tuple[int, int, int], bool] = {}
+        for *shape, sample_id in zip(*(piece[n].to_pylist() for n in [*sides, "segment_id"]), strict=True):
+            n_frames, width, height = shape
+            if known.setdefault((n_frames, width, height), wanted(n_frames, width, height)):
+                yield sample_id
+
+
+def _selected(root: str | Path, where: str | None, names: list[str]) -> Iterator[pa.Table]:
+    manifest = Manifest(Storage(root), names)
+    return manifest.pieces(names, manifest.matching(where) if where else None)
+
+
+def holds(root: str | Path, where: str) -> bool:
+    """Tell whether a dataset has a sample for which a condition holds; False also of one that is not valid SQL."""
+    try:
+        Manifest(Storage(root), list(Row.__dataclass_fields__)).matching(where, most=1)
+    except DataError:
+        return False
+    return True
+
+
+def read_members(storage: Storage, file: str, places: Mapping[str, tuple[int, int]]) -> dict[str, bytes]:
+    """Read named (offset, size) ranges of one file; afar, those within 64 KiB of each other in one request."""
+    runs: list[list[tuple[int, int, str]]] = []
+    for (offset, size), name in sorted((place, name) for name, place in places.items()):
+        # Near at hand, a system call is cheaper than cutting a joined range up again, which copies it.
+        if storage.local or not runs or offset - sum(runs[-1][-1][:2]) > _GAP:
+            runs.append([])
+        runs[-1].append((offset, size, name))
+    out: dict[str, bytes] = {}
+    for run in runs:
+        start = run[0][0]
+        data = storage.read(file, start, max(offset + size for offset, size, _ in run) - start)
+        out |= {name: data[offset - start :][:size] for offset, size, name in run}
+    return out
+
+
+def _order(ids: pa.Array[Any]) -> Positions | None:
+    """Return the numbers of names in their sorted order; None where they are sorted, as packing leaves them."""
+    if len(ids) < 2 or pc.all(pc.less_equal(ids.slice(0, len(ids) - 1), ids.slice(1))).as_py():
+        return None
+    return np.asarray(pc.sort_indices(ids).to_numpy(), np.int64)

@@ -1,0 +1,1 @@
+"""What pictures, sound and words become before the network: codecs and encoders that need no library."""

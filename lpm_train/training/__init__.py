@@ -1,0 +1,1 @@
+"""Stages, the loop around them, ranks, optimizers and checkpoints."""
