@@ -7,7 +7,13 @@ import urllib.request
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
+
+# The same commit has the same outcome; `pytest --hypothesis-profile=search` draws other examples each time.
+hypothesis.settings.register_profile("repeatable", derandomize=True)
+hypothesis.settings.register_profile("search", print_blob=True)
+hypothesis.settings.load_profile("repeatable")
 
 ROOT = Path(__file__).resolve().parents[1]
 MEDIA = Path(os.environ.get("OPENLPM_TEST_MEDIA", ROOT.parent / "shared" / "media"))

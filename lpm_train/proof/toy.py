@@ -86,7 +86,9 @@ class Budget:
 def toy_config(stage: str = "pretrain", budget: Budget = Budget(), codec: Path = Path("codec.pt")) -> Config:
     """Return the toy's configuration of a stage: 0.6 M parameters, latents of 12 x 8 x 8, clips of 12 of them."""
     learning = {
-        "pretrain": Optim(lr=4e-3, warmup=30, decay_to=0.05, ema=0.995, betas=(0.9, 0.98), muon=budget.muon),
+        "pretrain": Optim(
+            lr=4e-3 if budget.muon else 2e-3, warmup=30, decay_to=0.05, ema=0.995, betas=(0.9, 0.98), muon=budget.muon
+        ),
         "causal": Optim(lr=1.5e-3, warmup=30, decay_to=0.05, ema=0.99, betas=(0.9, 0.98), muon=budget.muon),
         "distill": Optim(lr=3e-4, warmup=1, ema=0.6, betas=(0.0, 0.99), clip=10.0),
     }
