@@ -30,8 +30,8 @@ from workflows.cli import main
 
 BASELINES = Path(__file__).parent / "train_toy_baselines.json"
 BUDGET = toy.Budget(
-    identities=10, held_out=4, clips=2, clip_frames=60, batch=3, pretrain=100, causal=100, distill=100,
-    rollout=12, evaluate_every=100, scenes=4, looks=(1, 2), long_scenes=1, lengths=(1, 2),
+    identities=10, held_out=4, clips=2, clip_frames=60, batch=4, pretrain=120, causal=60, distill=60,
+    rollout=12, evaluate_every=60, scenes=4, looks=(1, 2), long_scenes=1, lengths=(1, 2),
 )  # fmt: skip
 
 
