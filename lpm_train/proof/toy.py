@@ -78,8 +78,8 @@ class Budget:
     rollout: int = 12  # latents of a student's rollout; the last clip length of it is judged
     evaluate_every: int = 6  # distillation steps between two looks at what the student does
     scenes: int = 96  # people in clips of the training length: 12 tell its spread to 14 %, these to 5 %
-    looks: tuple[int, int] = (16, 20)  # people and clip lengths of the rollouts that a student is chosen by
-    long_scenes: int = 16  # people in rollouts; of 6, the spread of one student's sway is 0.75 or 1.11 by chance
+    looks: tuple[int, int] = (40, 8)  # people and clip lengths of the rollouts that a student is chosen by
+    long_scenes: int = 48  # people in rollouts: each sways about a place of its own, so 16 tell the spread to 10 %
     lengths: tuple[int, ...] = goals.LENGTHS  # where a student is judged
 
 
