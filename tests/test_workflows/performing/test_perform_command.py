@@ -64,6 +64,12 @@ def videos(out: Path, names: Sequence[str] = ("a", "b", "both")) -> dict[str, An
     return {n: read_video((out / f"{n}.mp4").read_bytes(), (16, 32 if n == "both" else 16)) for n in names}
 
 
+def sound(file: Path) -> Any:
+    """Decode the sound of a performance, [N]."""
+    with av.open(str(file)) as container:
+        return np.concatenate([f.to_ndarray()[0] for f in container.decode(audio=0)])
+
+
 @pytest.fixture(scope="module")
 def made(here: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("made") / "out"
@@ -87,8 +93,7 @@ def test_a_recording_becomes_two_performances(made: Path, here: Path) -> None:
         assert len(shown) == FRAMES
         data = (made / f"{name}.mp4").read_bytes()
         assert data.count(SOURCE_TYPE.encode()) == 2  # in the tags and in the XMP packet
-        with av.open(str(made / f"{name}.mp4")) as container:
-            heard = np.concatenate([f.to_ndarray()[0] for f in container.decode(audio=0)])
+        heard = sound(made / f"{name}.mp4")
         want = np.pad(case.tracks().sum(axis=0), (0, 4096))[: len(heard)]
         assert 0 <= len(heard) - FRAMES * SAMPLES_PER_FRAME < 2048
         assert np.corrcoef(heard, want)[0, 1] > 0.98  # the whole recording, in time
@@ -103,15 +108,20 @@ def test_a_recording_becomes_two_performances(made: Path, here: Path) -> None:
 
 
 def test_what_was_written_is_taken_back_and_gives_the_same(made: Path, here: Path, tmp_path: Path) -> None:
-    """By the JSON, in other chunks of decoding; and without both.mp4."""
-    same = {}
+    """By the JSON, in other chunks of decoding; and without both.mp4.
+
+    Matrix products may round otherwise where their memory lies otherwise, which shows in a pixel or two.
+    """
+    before = {p: (sound(made / f"{p}.mp4"), videos(made, p)[p].short()) for p in "ab"}
     for n, chunk_s in enumerate((1, 7)):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(audio_module, "CHUNK_S", chunk_s)
             options = ("--voices", made / "voices.json", "--text-a", "nods", "--seed", 4, "--no-both")
             assert lpm(here, tmp_path / str(n), *options) == 0
-        same[n] = [(tmp_path / str(n) / f"{p}.mp4").read_bytes() for p in "ab"]
-    assert same[0] == same[1] == [(made / f"{p}.mp4").read_bytes() for p in "ab"]
+        for p, (heard, shown) in before.items():
+            assert np.array_equal(sound(tmp_path / str(n) / f"{p}.mp4"), heard)
+            apart = (videos(tmp_path / str(n), p)[p].short() - shown).abs().float()
+            assert apart.mean() < 0.02 and apart.max() <= 16
     assert not (tmp_path / "0" / "both.mp4").exists()
 
 
