@@ -6,7 +6,7 @@
 Data and what is judged are the same in all runs. With `--start` all begin with the pretrained and the causal model of
 that run, so seeds are those of distillation alone (order, windows, noise), and `--optim` its critic's. A run that was
 stopped goes on; one that has its metrics.json is not run again. With `--steps` all are judged after as many steps and
-none is chosen by what it does. About 20 minutes of one core a run, 5 with `--start`, 2 with both.
+none is chosen by what it does. About 30 minutes of one core a run, of which pretraining is 13.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 `make toy` runs it on a CPU and writes build/toy/metrics.json, a video and a strip of pictures. Stages, loader
 and codec are the real ones; only the data is synthetic. Distillation is stopped by what the student does, not by a
-count of steps: its loss cannot tell a lively student from a wild one. What must be reached is in `goals`. About 20
+count of steps: its loss cannot tell a lively student from a wild one. What must be reached is in `goals`. About 30
 minutes of one core.
 """
 
