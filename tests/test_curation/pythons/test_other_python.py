@@ -95,7 +95,8 @@ def test_a_stage_runs_in_the_python_it_names(tmp_path: Path, python: str, engine
     assert [(n, e) for n, e, _, _ in quarantined(tmp_path / "out")] == [("b.mp4", "ValueError")]
     found = seen(tmp_path / "out")
     assert [(n, p) for n, p, _ in found] == [("a.mp4", python), ("c.mp4", python)]
-    assert len({pid for _, _, pid in found}) == 1, "its process stays warm"
+    if engine == "local":  # on Ray each worker has a process of its own, and which of them work is not said
+        assert len({pid for _, _, pid in found}) == 1, "its process stays warm"
     recorded = json.loads((tmp_path / "out" / "workflow.json").read_text())["pipeline"]["stages"]["where"]
     assert recorded["provenance"]["prefix"] == str(Path(python).parents[1]) and recorded["python"] == python
     (first, *_) = [s for s in steps(tmp_path / "out", "where") if s["status"] == "ran"]
