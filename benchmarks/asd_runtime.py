@@ -10,10 +10,6 @@ it. Exporting needs `pip install onnx onnxscript`, which nothing else here does.
 from __future__ import annotations
 
 import argparse
-import datetime
-import json
-import os
-import platform
 import tempfile
 import time
 from collections.abc import Callable
@@ -21,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import record
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -125,14 +122,12 @@ def main() -> None:
         )
     result = {
         "command": "python benchmarks/asd_runtime.py",
-        "date": datetime.date.today().isoformat(),
-        "machine": f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}",
+        **record.today_here(),
         "visual_encoder": rows,
         "whole_scorer": whole(args.seconds),
     }
     print(f"whole scorer: {result['whole_scorer']} of real time a face")
-    if args.json:
-        args.json.write_text(json.dumps(result, indent=1) + "\n")
+    record.write(args.json, result)
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ from typing import Any
 
 import record
 import torch
+from stream_load import block_sound, push_turn
 from torch import Tensor
 from torch.nn import functional as fn
 from train import random_batch
@@ -40,17 +41,17 @@ from lpm_train.data.make import Encoders
 from lpm_train.encoders.codec import Codec, PatchCodec, latent_frames, latent_size
 from lpm_train.encoders.text import HashedWords
 from lpm_train.extras.flex import attend_forced_flex
+from lpm_train.fitting import fitted
 from lpm_train.network.attention import KV, Space, attend_forced
 from lpm_train.network.model import DiT
 from lpm_train.network.wan import make_model
 from lpm_train.presets import PRESETS
-from lpm_train.session import fitted, make_encoders, usable
+from lpm_train.session import make_encoders, usable
 from lpm_train.streaming.stream import StreamGenerator
 from lpm_train.tools.budget import network
 from lpm_train.tools.flops import H200_BF16, distill_flops, forward_flops
 from lpm_train.training.parallel import Ranks
 from lpm_train.training.stage import make_stage
-from schemas.sample import SAMPLES_PER_FRAME
 
 TINY = [
     "data.codec=patch", "data.codec.stride=[2, 2, 2]", "data.audio.steps_per_frame=1", "data.audio.n_mels=8",
@@ -199,14 +200,9 @@ def generator(case: Case, model: DiT, **stream: Any) -> StreamGenerator:
 
 def feed(case: Case, stream: StreamGenerator, chunks: int, at: Callable[[int], None] = lambda chunk: None) -> int:
     """Push a block's sound again and again, speaking, listening and idle by turns; returns the chunks pushed."""
-    samples = case.config.stream.block * case.encoders.codec.stride[0] * SAMPLES_PER_FRAME
-    sound = 0.05 * torch.randn(samples)
+    sound = block_sound(case.config, case.encoders.codec)
     for chunk in range(1, chunks + 1):
-        turn = chunk // 10 % 3
-        if turn == 2:
-            stream.idle(samples)
-        else:
-            stream.push(sound if turn == 0 else None, sound if turn == 1 else None)
+        push_turn(stream, sound, chunk)
         at(chunk)
         if time.perf_counter() > case.deadline:
             return chunk

@@ -25,6 +25,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import record
+
 ROOT = Path(__file__).resolve().parents[1]
 IMPORTS = {
     "core": "workflows.cli",
@@ -141,8 +143,7 @@ def main() -> None:
             print(json.dumps(found), flush=True)
         else:
             found = measure_extras(given.extras.split(","), Path(folder), constraint)
-    if given.json:
-        given.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    record.write(given.json, found)
 
 
 if __name__ == "__main__":

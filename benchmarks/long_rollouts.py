@@ -11,7 +11,6 @@ Seeds are those of distillation alone: of the order of data, windows and noise.
 
 from __future__ import annotations
 
-import json
 import time
 from contextlib import closing
 from dataclasses import replace
@@ -25,8 +24,9 @@ from lpm_train.config import Config, override
 from lpm_train.data.chain_loader import ChainLoader
 from lpm_train.data.loader import Loader
 from lpm_train.data.make import Encoders
+from lpm_train.fitting import chained, fitted
 from lpm_train.proof import toy
-from lpm_train.session import chained, fitted, load_model, make_encoders, open_chains
+from lpm_train.session import load_model, make_encoders, open_chains
 from lpm_train.training.checkpoint import load_weights
 from lpm_train.training.loop import train
 from lpm_train.training.parallel import Ranks
@@ -123,8 +123,7 @@ def main() -> None:
             name, _, settings = arm.partition(":")
             figures = _arm(given.toy, start, encoders, bench, seed, settings, steps)
             found["arms"].setdefault(name, {"settings": settings})[f"seed {seed}"] = figures
-            if given.json:
-                given.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+            record.write(given.json, found)
 
 
 if __name__ == "__main__":

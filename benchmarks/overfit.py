@@ -26,7 +26,8 @@ from lpm_train.data.clip import read_video, to_unit
 from lpm_train.data.loader import Loader
 from lpm_train.data.shards import Shards
 from lpm_train.proof.codec_principal import PrincipalCodec
-from lpm_train.session import load_model, make_encoders, resolve, run_stage
+from lpm_train.resolve import resolve
+from lpm_train.session import load_model, make_encoders, run_stage
 from lpm_train.tools.judge.evaluate import condition_gaps, generated, heldout_loss
 from lpm_train.tools.judge.face_eval import face_figures
 from lpm_train.tools.precompute import precompute

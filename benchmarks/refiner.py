@@ -13,7 +13,6 @@ all else, and are given over those of the first arm; `--seeds none` measures not
 
 from __future__ import annotations
 
-import json
 import time
 from contextlib import closing
 from dataclasses import replace
@@ -27,10 +26,11 @@ import torch
 from lpm_train.config import Config, override
 from lpm_train.data.loader import Loader
 from lpm_train.data.make import Encoders
+from lpm_train.fitting import fitted
 from lpm_train.network.refine import Performer
 from lpm_train.proof import toy
 from lpm_train.proof.puppet import measure
-from lpm_train.session import fitted, make_encoders
+from lpm_train.session import make_encoders
 from lpm_train.streaming.rollout import begin, near, roll
 from lpm_train.training.checkpoint import load_weights
 from lpm_train.training.parallel import Ranks
@@ -115,11 +115,6 @@ def _costs(out: Path, encoders: Encoders, bench: toy.Bench, arms: list[str], rou
     return {name: round(s / next(iter(seconds.values())), 3) for name, s in seconds.items()}
 
 
-def _write(file: Path | None, found: dict[str, Any]) -> None:
-    if file:
-        file.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-
-
 def main() -> None:
     """Distil every arm with every seed, and write what is measured as it comes."""
     parser = record.parser(__doc__)
@@ -141,7 +136,7 @@ def main() -> None:
     found: dict[str, Any] = record.today_here() | asked | {"arms": {}}
     found["cpu_of_a_block"] = _costs(given.toy, encoders, bench, given.arms)
     print(found["cpu_of_a_block"], flush=True)
-    _write(given.json, found)
+    record.write(given.json, found)
     for seed in given.seeds.split(",") if given.seeds != "none" else ():
         for arm in given.arms:
             name, _, settings = arm.partition(": ")
@@ -150,7 +145,7 @@ def main() -> None:
             figures = _figures(bench, model, config) | {"cpu_s_a_step": round(step_s, 3)}
             found["arms"].setdefault(name, {"settings": settings})[f"seed {seed}"] = figures
             print(name, "seed", seed, figures, flush=True)
-            _write(given.json, found)
+            record.write(given.json, found)
 
 
 if __name__ == "__main__":

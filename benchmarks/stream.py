@@ -19,6 +19,7 @@ from typing import Any
 
 import record
 import torch
+from stream_load import block_sound, push_turn
 
 from lpm_train import parts
 from lpm_train.config import Config
@@ -51,16 +52,10 @@ def measure(model: DiT, config: Config, encoders: Encoders, chunks: int, device:
         ref_mask_BK=yes.expand(1, d.max_refs), ref_kind_BK=torch.zeros(1, d.max_refs, dtype=torch.long),
     )  # fmt: skip
     generator = StreamGenerator(model, config, encoders.codec, encoders.audio, encoders.text, references, device=device)
-    samples = config.stream.block * encoders.codec.stride[0] * 1920
     memory, cache = {}, {}
-    sound = 0.05 * torch.randn(samples)
+    sound = block_sound(config, encoders.codec)
     for i in range(1, chunks + 1):
-        # Speak, listen and idle in turn: switching is part of the load.
-        turn = i // 10 % 3
-        if turn == 2:
-            generator.idle(samples)
-        else:
-            generator.push(sound if turn == 0 else None, sound if turn == 1 else None)
+        push_turn(generator, sound, i)
         if i in (10, chunks):
             name = "chunk_10" if i == 10 else "last_chunk"
             memory[name] = torch.cuda.max_memory_allocated() / 1e6 if device == "cuda" else rss_mb()

@@ -86,7 +86,8 @@ def run(
     not so), to --set run.checkpoints=s3://BUCKET/PREFIX if not into the run's directory. A run that goes on reads its
     teacher again from where it was, or from --teacher.
     """
-    from lpm_train.session import resolve, run_stage
+    from lpm_train.resolve import resolve
+    from lpm_train.session import run_stage
     from lpm_train.tools.flops import step_flops
     from lpm_train.tools.watch.watching import watch
 

@@ -118,6 +118,8 @@ def dpmpp_2m(velocity: Velocity, eps: Tensor, levels: Sequence[float]) -> Tensor
 
     Lu et al. 2022 (arXiv 2211.01095), algorithm 2. A pass a level, as `euler`; its error falls with the square of the
     steps. The first level, 1, has no logarithm and the last one no end: both are walked as Euler walks them.
+
+    Args and result as of `euler`.
     """
     x, before, h_before = eps, eps, math.inf
     for now, then in pairwise([*levels, 0.0]):
@@ -137,3 +139,4 @@ def _half_log_snr(t: float) -> float:
 
 
 SOLVERS: dict[str, Callable[[Velocity, Tensor, Sequence[float]], Tensor]] = {"euler": euler, "dpmpp_2m": dpmpp_2m}
+"""Full samplers by the names of `flow.solver`."""

@@ -71,7 +71,9 @@ def precompute(
     Encoders and sizes are those of the preset (small) and of --set data.*, as `run` takes them.
     """
     from lpm_train.data.sizes import Rule
-    from lpm_train.session import make_encoders, resolve, sized
+    from lpm_train.fitting import sized
+    from lpm_train.resolve import resolve
+    from lpm_train.session import make_encoders
     from lpm_train.tools import precompute as p
 
     config = resolve(preset, dataset, where, settings or [])
@@ -114,7 +116,9 @@ def doctor(
     from lpm_train.config import ConfigError
     from lpm_train.data.chain_loader import survey
     from lpm_train.data.shards import shapes_of
-    from lpm_train.session import clip_latents, make_encoders, misfits, open_chains, resolve, sized
+    from lpm_train.fitting import clip_latents, misfits, sized
+    from lpm_train.resolve import resolve
+    from lpm_train.session import make_encoders, open_chains
     from lpm_train.tools.doctor import examine
     from lpm_train.tools.worth import judge
 
@@ -242,7 +246,7 @@ def budget(
 
     --set stream.steps=4, stream.window=6, data.height=256 and the like ask for other streams.
     """
-    from lpm_train.session import resolve
+    from lpm_train.resolve import resolve
     from lpm_train.tools.budget import lines, stream_budget
 
     found = stream_budget(resolve(preset, "", settings=settings or []))

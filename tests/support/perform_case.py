@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from torch import nn
 
 from lpm_train.config import Config, override
+from lpm_train.fitting import fitted
 from lpm_train.presets import PRESETS
-from lpm_train.session import fitted, make_encoders
+from lpm_train.session import make_encoders
 from lpm_train.tools.media import write_mp4, write_png
 from lpm_train.training import checkpoint
 from lpm_train.training.checkpoint import Meta

@@ -25,8 +25,8 @@ from lpm_train.config import Config, ConfigError, override
 from lpm_train.data.chain_loader import ChainLoader
 from lpm_train.data.chains import Chain, Link, Piece, join
 from lpm_train.data.clip import frame_states
+from lpm_train.fitting import fitted
 from lpm_train.presets import toy as toy_preset
-from lpm_train.session import fitted
 from lpm_train.storage import DataError
 from lpm_train.streaming.rollout import Rollout, near, roll
 from lpm_train.tools.cli import doctor

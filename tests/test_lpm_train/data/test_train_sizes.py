@@ -18,8 +18,9 @@ from lpm_train.config import Config, ConfigError, Data, override
 from lpm_train.data.loader import Loader
 from lpm_train.data.shards import Shape, Shards, of_shapes, shapes_of
 from lpm_train.data.sizes import Rule, choose, choose_bucket, chosen_for, fit, kept, refusal, said
+from lpm_train.fitting import misfits, sized
 from lpm_train.presets import PRESETS, toy
-from lpm_train.session import misfits, resolve, sized
+from lpm_train.resolve import resolve
 from lpm_train.storage import DataError
 from lpm_train.tools.cli import doctor
 from lpm_train.tools.precompute import precompute

@@ -14,11 +14,12 @@ import torch
 from command_line import lpm
 
 from lpm_train.config import ConfigError, from_json, override, to_json
+from lpm_train.fitting import too_narrow
 from lpm_train.parts import provenance
 from lpm_train.presets import PRESETS, small
 from lpm_train.presets import toy as toy_preset
 from lpm_train.proof import goals, toy
-from lpm_train.session import resolve, too_narrow
+from lpm_train.resolve import resolve
 from lpm_train.tools import cli as trainer
 from lpm_train.tools.judge.faces import NoFaceModelsError
 from lpm_train.tools.provenance import SOURCE_TYPE

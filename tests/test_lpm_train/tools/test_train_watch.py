@@ -19,7 +19,8 @@ from lpm_train.config import Config, ConfigError, override
 from lpm_train.data.clip import read_video
 from lpm_train.data.order import Bucket
 from lpm_train.proof.synthetic_shards import write_dataset
-from lpm_train.session import resolve, run_stage
+from lpm_train.resolve import resolve
+from lpm_train.session import run_stage
 from lpm_train.tools.provenance import SOURCE_TYPE
 from lpm_train.tools.watch import watching
 from lpm_train.tools.watch.composing import mixed, side_by_side

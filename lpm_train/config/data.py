@@ -1,0 +1,70 @@
+"""What is read, and how it becomes numbers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from lpm_train import parts
+from lpm_train.config.errors import ConfigError, positive
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    """What is read, in what order, and how it becomes numbers. All but `workers` and `prefetch` decides batches."""
+
+    root: str = ""  # a packed dataset: a directory or an s3:// prefix
+    where: str = ""  # SQL condition over the manifest; empty: all
+    codec: parts.CodecPart = field(default_factory=parts.codec)
+    audio: parts.AudioPart = field(default_factory=parts.audio)
+    text: parts.TextPart = field(default_factory=parts.text)
+    picture: parts.PicturePart = field(default_factory=parts.picture)
+    # clip: a clip is told its caption; timed: each block of latents what lasts of it, and what happens there.
+    prompts: Literal["clip", "timed"] = "clip"
+    max_prompts: int = 4  # texts of a clip at most, the one without events among them
+    prompt_latents: int = 3  # latents that are told one text: whole blocks of a stream
+    first_frame: bool = False  # the clip's first picture is given, as image-to-video bases are trained
+    frames: int = 64  # video frames of a clip
+    height: int = 256
+    width: int = 256
+    # More (frames, height, width) that clips may be cut to: of those that fit, the longest that shows most is taken.
+    more_sizes: tuple[tuple[int, int, int], ...] = ()
+    # Height, width and more_sizes are taken from the clips when a run begins: so many sizes at most; 0: as given.
+    auto_sizes: int = 0
+    pixels: int = 0  # that a size so chosen may have at most; 0: height x width
+    min_kept: float = 0.9  # share of a clip's area that its size must keep
+    upscale: bool = False  # whether a clip may be enlarged to its size
+    misfits: Literal["refuse", "leave"] = "refuse"  # clips that fit no size: there is no run, or one without them
+    batch: int = 8  # samples in a step over all ranks
+    # Share of each state in what is drawn; empty: as they come, every sample once an epoch.
+    balance: dict[str, float] = field(default_factory=dict)
+    max_refs: int = 2  # reference slots K; a sample uses a random number of them, at least one where it has any
+    drop_ref: float = 0.15  # how often a single reference other than the first is left out
+    silence: float = 0.1  # how often a stream that is off is given as true silence instead of 'not in this mode'
+    precomputed: str = ""  # name of the precomputed set; empty: decode and encode on the fly
+    hop_frames: int = 1  # windows start at multiples of this many frames (rounded up to whole latents)
+    workers: int = 2  # threads that decode
+    prefetch: int = 2  # steps that are prepared ahead
+
+    def __post_init__(self) -> None:
+        positive(self, "frames", "height", "width", "batch", "hop_frames", "max_prompts", "prompt_latents")
+        if self.max_refs < 0 or not 0 <= min(self.drop_ref, self.silence) <= max(self.drop_ref, self.silence) <= 1:
+            raise ConfigError(
+                f"data.max_refs {self.max_refs} must not be negative, data.drop_ref {self.drop_ref} and data.silence "
+                f"{self.silence} must be probabilities"
+            )
+        if min(self.auto_sizes, self.pixels) < 0 or not 0 <= self.min_kept <= 1:
+            raise ConfigError(
+                f"data.auto_sizes {self.auto_sizes} and data.pixels {self.pixels} must not be negative, and "
+                f"data.min_kept {self.min_kept} is a share"
+            )
+
+    @property
+    def sizes(self) -> tuple[tuple[int, int, int], ...]:
+        """All (frames, height, width) that clips are cut to."""
+        return ((self.frames, self.height, self.width), *self.more_sizes)
+
+    @property
+    def most_pixels(self) -> int:
+        """Pixels that a size chosen from the clips may have."""
+        return self.pixels or self.height * self.width
