@@ -110,8 +110,8 @@ def test_a_recording_becomes_two_performances(made: Path, here: Path) -> None:
 def test_what_was_written_is_taken_back_and_gives_the_same(made: Path, here: Path, tmp_path: Path) -> None:
     """By the JSON, in other chunks of decoding; and without both.mp4.
 
-    Sound is the same to the sample. Pictures are to a level here and there: in a process that has computed much else, sums
-    round otherwise now and then. Another seed or another word changes them by far more.
+    Sound is the same to the sample. Pictures are to a level here and there: in a process that has computed much else,
+    sums round otherwise now and then. Another seed changes them by far more.
     """
     before = {p: (sound(made / f"{p}.mp4"), videos(made, p)[p].short()) for p in "ab"}
     for n, chunk_s in enumerate((1, 7)):
