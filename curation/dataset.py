@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,10 +21,14 @@ import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 
 from curation.decisions.decide import unit_tables, view_sql
-from curation.storage import duck
+from curation.storage import duck, registry
 from curation.storage.batches import batches
+from curation.storage.bounds import BoundError, Bounds, bounded, spare
 from curation.storage.compacted import Part, live_parts
+from curation.storage.head import LIVE, held
+from curation.storage.registry import read_registry
 from curation.storage.store import Store, StoreError, table_file
+from curation.storage.table_sql import comments, no_rows
 from schemas import tables as t
 from schemas.extensions import declare, from_json
 from schemas.table import Column, Table
@@ -82,9 +86,15 @@ class Dataset:
     def files(self, table: Table) -> list[str]:
         """Return the names of a table's files as `Store.read_table` takes them, compacted or not."""
         if table.grain == "dataset":
-            name = table_file(table)
-            return [name] if self.store.exists(name) else []
+            return self._single(table, held(self.store))
         return list(self.store.tables(f"tables/{table.name}"))
+
+    def _single(self, table: Table, state: Mapping[str, str] | None) -> list[str]:
+        """Return the file of a table of which there is one in all; none where there is none as of a state."""
+        name = table_file(table)
+        if state is not None and name not in LIVE:
+            return [state[name]] if name in state else []
+        return [name] if self.store.exists(name) else []
 
     def slices(self, times: int = 1) -> list[Slice]:
         """Cut the dataset between buckets into slices of bounded size, to go through it in bounded memory.
@@ -108,24 +118,33 @@ class Dataset:
     ) -> pa.Table:
         """Return a table as Arrow, sorted by key: all of it, or the rows of some sources without reading others'."""
         names = None if columns is None else [str(c) for c in columns]
-        whole, parts = self._files(table, sources)
+        if table is t.INPUTS and registry.parts(self.store):
+            rows = read_registry(self.store)
+            rows = rows if sources is None else rows.filter(pads.field("source_id").isin(sorted(sources)))
+            return rows if names is None else rows.select(names)
+        state = held(self.store) if table.grain == "dataset" else None
+        whole, parts, sizes = self._files(table, sources, state=state)
         if not whole and not parts:
             return table.empty().select(names or list(table.column_names))
         former = self._former(table, whole)
         chosen = None
         if sources is not None and table.grain == "dataset":
             chosen = pads.field("source_id").isin(sorted(sources))
-        files = self._dataset(table, whole, parts) if former is None else pads.dataset(former)
+        files = self._dataset(table, whole, parts, sizes) if former is None else pads.dataset(former)
         rows = files.to_table(columns=names, filter=chosen)
         keys = [k for k in table.key if k in rows.column_names]
         return rows.sort_by([(k, "ascending") for k in keys]) if keys else rows
 
     def _files(
-        self, table: Table, sources: Collection[str] | None = None, part: Slice | None = None
-    ) -> tuple[list[str], list[Part]]:
-        """Return the files of which every row counts, and single parts of compact files that hold others' rows."""
+        self, table: Table, sources: Collection[str] | None = None, part: Slice | None = None,
+        state: Mapping[str, str] | None = None,
+    ) -> tuple[list[str], list[Part], dict[str, int]]:  # fmt: skip
+        """Return the files of which every row counts, and single parts of compact files that hold others' rows.
+
+        And the bytes of those files that are small, as they were listed.
+        """
         if table.grain == "dataset":
-            return self.files(table), []
+            return self._single(table, state), [], {}
         wanted = None if sources is None else frozenset(sources)
         root = f"tables/{table.name}"
         buckets = part.buckets if part is not None else wanted and sorted({s[:2] for s in wanted})
@@ -134,8 +153,11 @@ class Dataset:
         prefixes = [root] if buckets is None else [f"{root}/bucket={b}" for b in buckets]
         whole: list[str] = []
         single: list[Part] = []
+        sizes: dict[str, int] = {}
         for folder in (f for prefix in prefixes for f in self.store.folders(prefix).values()):
-            whole += [n for n in folder.small if wanted is None or n.rpartition("/")[2][:16] in wanted]
+            small = {n: s for n, s in folder.small.items() if wanted is None or n.rpartition("/")[2][:16] in wanted}
+            whole += small
+            sizes |= {} if self.store.local else small
             if wanted is None and folder.plain:
                 whole += folder.compact
                 continue
@@ -146,15 +168,18 @@ class Dataset:
                     whole.append(file)
                 else:
                     single += mine
-        return sorted(whole), single
+        return sorted(whole), single, sizes
 
-    def _dataset(self, table: Table, whole: list[str], parts: list[Part]) -> pads.Dataset:
-        """Return files and parts as one Arrow dataset: of compact files the row groups that count."""
+    def _dataset(self, table: Table, whole: list[str], parts: list[Part], sizes: Mapping[str, int]) -> pads.Dataset:
+        """Return files and parts as one Arrow dataset: of compact files the row groups that count.
+
+        An object store is not asked for a size that is known.
+        """
         fs, form = self.store.filesystem(), pads.ParquetFileFormat()
         groups: dict[str, list[int]] = {}
         for part in parts:
             groups.setdefault(part.file, []).extend(part.groups)
-        fragments = [form.make_fragment(self.store.path(name), fs) for name in whole]
+        fragments = [form.make_fragment(self.store.path(name), fs, file_size=sizes.get(name)) for name in whole]
         for file, wanted in sorted(groups.items()):
             if wanted:
                 fragments.append(form.make_fragment(self.store.path(file), fs, row_groups=sorted(wanted)))
@@ -168,6 +193,7 @@ class Dataset:
         part: Slice | None = None,
         sources: Collection[str] | None = None,
         shut: bool = False,
+        most: int | None = None,
     ) -> duckdb.DuckDBPyConnection:
         """Open DuckDB with one view a table, and `units_<kind>` views that show what policy rules see.
 
@@ -176,13 +202,16 @@ class Dataset:
             tables: make views of these only, where listing all files would take long; no `units_<kind>` unless all.
             part: show the rows of one slice only.
             sources: show the rows of these sources only.
-            shut: let SQL reach the dataset's own files and nothing else: a policy's predicates are data.
+            shut: let SQL reach the dataset's own files and nothing else, change no setting, and keep at most half of
+                the machine's memory: a policy's predicates are data.
+            most: bytes that it may keep instead.
         """
         con = duck.connect(catalog)
         if catalog != ":memory:":
             con.execute("SET file_search_path = $1", [self.store.root])
+        state = held(self.store) if catalog == ":memory:" else None
         for table in t.TABLES.values() if tables is None else tables:
-            self._create_view(con, table, part, sources, persistent=catalog != ":memory:")
+            self._create_view(con, table, part, sources, state, persistent=catalog != ":memory:")
         if tables is None or t.INPUTS in tables:
             # The first path that was given for a source tells its rights.
             columns = ", ".join(RIGHTS.column_names)
@@ -193,10 +222,10 @@ class Dataset:
         if tables is None:
             for kind in UNITS:
                 con.execute(f"CREATE OR REPLACE VIEW units_{kind} AS {view_sql(kind, '{}', presence=False)}")
+        if shut or most is not None:
+            spare(con, most)
         if shut:
-            if self.store.local:
-                con.execute(f"SET allowed_directories = ['{self.store.root.replace(chr(39), chr(39) * 2)}/']")
-            con.execute("SET enable_external_access = false")
+            duck.shut(con, self.store.root if self.store.local else None)
         return con
 
     def _create_view(
@@ -205,16 +234,21 @@ class Dataset:
         table: Table,
         part: Slice | None,
         sources: Collection[str] | None,
+        state: Mapping[str, str] | None,
         *,
         persistent: bool,
     ) -> None:
-        whole, parts = self._files(table, sources, part)
-        rows = _no_rows(table)
+        if table is t.INPUTS and registry.parts(self.store):
+            con.register("_inputs", read_registry(self.store))
+            con.execute(f'CREATE OR REPLACE VIEW inputs AS SELECT * FROM "_inputs"{_narrowed(table, part, sources)}')
+            return
+        whole, parts, sizes = self._files(table, sources, part, state)
+        rows = no_rows(table)
         if parts and persistent:
             raise StoreError(f"{table.name} holds rows that newer files replace; `lpm compact` clears them away")
         if parts or (whole and not self.store.local):
             former = self._former(table, whole)
-            con.register(f"_{table.name}", self._dataset(table, whole, parts) if former is None else former)
+            con.register(f"_{table.name}", self._dataset(table, whole, parts, sizes) if former is None else former)
             rows = f'SELECT * FROM "_{table.name}"'
         elif whole:
             # A catalogue goes with its folder, so its views name files as they lie in it.
@@ -224,7 +258,7 @@ class Dataset:
             if self._older(table, whole):
                 renamed = f" RENAME ({FORMER_KEY} AS {table.key[0]})" if self._has_former_key(table, whole) else ""
                 read = f"read_parquet([{listed}], union_by_name=true)"
-                rows = f"{_no_rows(table)} UNION ALL BY NAME SELECT *{renamed} FROM {read}"
+                rows = f"{no_rows(table)} UNION ALL BY NAME SELECT *{renamed} FROM {read}"
         if whole and table.grain == "dataset":
             rows += _narrowed(table, part, sources)
         con.execute(f'CREATE OR REPLACE VIEW "{table.name}" AS {rows}')
@@ -259,17 +293,23 @@ class Dataset:
         Raises:
             DatasetError: the SQL does not parse, names something that does not exist, or does what it may not.
         """
-        try:
+        with _told():
             con = self.connect(tables=_named_in(sql), shut=shut)
-            if shut and [s.type for s in con.extract_statements(sql)] != [duckdb.StatementType.SELECT]:
-                raise DatasetError("a query is one SELECT; what it may do besides takes --unsafe")
-            relation = con.sql(sql)
-        except duckdb.Error as e:
-            hint = "\nThe manifest's key is segment_id, as in every table." if f'"{FORMER_KEY}"' in str(e) else ""
-            raise DatasetError(f"query failed: {e}{hint}") from e
-        if relation is None:
-            raise DatasetError("the query returns no rows; write a SELECT")
-        return relation
+            return _asked(con, sql, shut)
+
+    def answer(
+        self, sql: str, bounds: Bounds, *, shut: bool = True, stuck: Callable[[], None] | None = None
+    ) -> pa.Table:
+        """Run SQL and return what it answers, whole, within bounds; `stuck` is called where it does not stop at them.
+
+        Raises:
+            DatasetError: as `query`, or a bound was passed.
+        """
+        with _told():
+            con = self.connect(tables=_named_in(sql), shut=shut, most=bounds.tables)
+            with contextlib.closing(con), bounded(con, bounds, stuck):
+                rows: pa.Table = _asked(con, sql, shut).to_arrow_table()
+                return rows
 
     def unit_tables(self) -> dict[str, pa.Table]:
         """Return the tables that policy rules look at, whole, by name."""
@@ -290,23 +330,32 @@ class Dataset:
         try:
             temporary.unlink(missing_ok=True)
             with contextlib.closing(self.connect(str(temporary))) as con:
-                con.execute("; ".join(("BEGIN", *_comments(), "COMMIT")))
+                con.execute("; ".join(("BEGIN", *comments(t.TABLES.values()), "COMMIT")))
             temporary.replace(path)
         except (OSError, duckdb.IOException) as e:
             raise StoreError(f"cannot write {path}: {e}") from e
 
 
-def _comments() -> Iterator[str]:
-    """Yield the SQL that says of every view and column in the catalogue what it is."""
-    for table in t.TABLES.values():
-        yield f'COMMENT ON VIEW "{table.name}" IS {_quoted(table.doc)}'
-        for c in table.columns:
-            said = f"{c.doc} [{c.unit}]" if c.unit else c.doc
-            yield f'COMMENT ON COLUMN "{table.name}"."{c.name}" IS {_quoted(said)}'
+def _asked(con: duckdb.DuckDBPyConnection, sql: str, shut: bool) -> duckdb.DuckDBPyRelation:
+    if shut and [s.type for s in con.extract_statements(sql)] != [duckdb.StatementType.SELECT]:
+        raise DatasetError("a query is one SELECT; what it may do besides takes --unsafe")
+    relation = con.sql(sql)
+    if relation is None:
+        raise DatasetError("the query returns no rows; write a SELECT")
+    return relation
 
 
-def _quoted(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
+@contextlib.contextmanager
+def _told() -> Iterator[None]:
+    """Say of a query what is wrong with it."""
+    try:
+        yield
+    except BoundError as e:
+        less = "ask for less (WHERE, LIMIT, fewer columns), or raise --max-s or --max-memory"
+        raise DatasetError(f"the query {e}; {less}") from e
+    except duckdb.Error as e:
+        hint = "\nThe manifest's key is segment_id, as in every table." if f'"{FORMER_KEY}"' in str(e) else ""
+        raise DatasetError(f"query failed: {e}{hint}") from e
 
 
 def _named_in(sql: str) -> list[Table] | None:
@@ -329,20 +378,3 @@ def _narrowed(table: Table, part: Slice | None, sources: Collection[str] | None)
         listed = ", ".join("'" + s.replace("'", "''") + "'" for s in sorted(sources))
         return f" WHERE {column}[1:16] IN ({listed or 'NULL'})"
     return ""
-
-
-def _no_rows(table: Table) -> str:
-    casts = ", ".join(f'CAST(NULL AS {_sql_type(c.type)}) AS "{c.name}"' for c in table.columns)
-    return f"SELECT {casts} WHERE false"
-
-
-def _sql_type(kind: pa.DataType) -> str:
-    if pa.types.is_list(kind):
-        return _sql_type(kind.value_type) + "[]"
-    if pa.types.is_struct(kind):
-        return "STRUCT(" + ", ".join(f'"{f.name}" {_sql_type(f.type)}' for f in kind) + ")"
-    names = {
-        pa.string(): "VARCHAR", pa.float32(): "FLOAT", pa.float64(): "DOUBLE", pa.int64(): "BIGINT",
-        pa.int32(): "INTEGER", pa.bool_(): "BOOLEAN", pa.binary(): "BLOB",
-    }  # fmt: skip
-    return names[kind]

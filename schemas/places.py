@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
+import shutil
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -50,10 +53,17 @@ def open_place(uri: str) -> tuple[pafs.FileSystem, str]:
             other, root = fsspec.core.url_to_fs(uri)
         except (ImportError, ValueError):
             raise StoreError(f"cannot open {uri}: {e}") from e
+        atexit.unregister(_let_arrow_end)
+        atexit.register(_let_arrow_end)
         fs = pafs.PyFileSystem(pafs.FSSpecHandler(other))  # type: ignore[abstract]
     except OSError as e:
         raise StoreError(f"cannot open {uri}: {e}") from e
     return fs, str(root).rstrip("/")
+
+
+def _let_arrow_end() -> None:
+    """Give Arrow's threads time to let go of Python's files: one that does so while Python ends aborts the process."""
+    time.sleep(0.2)
 
 
 def inside(root: str, name: str) -> str:
@@ -78,6 +88,19 @@ def replacing(target: Path) -> Iterator[IO[bytes]]:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise
+
+
+def link(source: Path, target: Path) -> None:
+    """Give a local file a second name, or copy it where the file system knows no links; the name appears whole."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.parent / f".tmp-{uuid.uuid4().hex}"
+    try:
+        temporary.hardlink_to(source)
+    except OSError:
+        with replacing(target) as out, source.open("rb") as data:
+            shutil.copyfileobj(data, out)
+        return
+    temporary.replace(target)
 
 
 def with_endpoint(uri: str) -> str:

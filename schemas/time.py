@@ -92,3 +92,11 @@ def windows(duration_s: float, window_s: float) -> Sequence[Interval]:
     starts = [grid_time(i * step) for i in range(n)]
     ends = [*starts[1:], max(duration_s, starts[-1]) + 1.0]
     return [Interval(a, b) for a, b in zip(starts, ends, strict=True)]
+
+
+def spoken(seconds: float) -> str:
+    """Return a time in the largest unit of which there are two or more, for people to read."""
+    for unit, size in (("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"

@@ -19,8 +19,15 @@ class Resources(BaseModel):
     attempts: int = Field(
         default=3, ge=1, description="attempts that may end without a result (a crash, no memory, no end) for one item"
     )
+    interruptions: int = Field(
+        default=10,
+        ge=1,
+        description="attempts that may end with their whole run, worker or machine for one item",
+    )
     max_memory_gb: float = Field(
-        default=0.0, ge=0, description="memory in GiB at which an attempt is ended; 0 = nine tenths of the machine's"
+        default=0.0,
+        ge=0,
+        description="memory in GiB, with that of what it started, that ends an attempt; 0 = 9/10 of the machine's",
     )
     max_s: float = Field(
         default=0.0, ge=0,

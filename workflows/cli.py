@@ -32,6 +32,7 @@ from workflows.commands import review as reviews
 from workflows.commands import schema as contracts
 from workflows.commands import search as searches
 from workflows.performing import cli as performing
+from workflows.trust import TrustOption
 
 app = typer.Typer(
     name="lpm", no_args_is_help=True, pretty_exceptions_enable=False,
@@ -88,13 +89,19 @@ def run(
     in_process: Annotated[
         bool, typer.Option("--in-process", help="run stages in the process that runs the steps, for debuggers")
     ] = False,
+    trust_code: TrustOption = False,
 ) -> None:
     """Run a workflow: measure every input, decide, pack, report. Run it again to go on or to add inputs."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # whoever ends a run ends it in order
-    quarantined, pending = jobs.run(
-        err, out, inputs or [], out_, workflow, policy, engine, address, set_ or [],
-        retry=retry, wait_for_nodes=wait_for_nodes, commercial=commercial, wait=wait, in_process=in_process,
-    )  # fmt: skip
+    try:
+        quarantined, pending = jobs.run(
+            err, out, inputs or [], out_, workflow, policy, engine, address, set_ or [],
+            retry=retry, wait_for_nodes=wait_for_nodes, commercial=commercial, wait=wait, in_process=in_process,
+            trusted=trust_code,
+        )  # fmt: skip
+    except KeyboardInterrupt:
+        err.print(jobs.stopped(out_, engine, address), markup=False, highlight=False)
+        raise typer.Exit(130) from None
     if pending or (quarantined and not allow_quarantine):
         raise typer.Exit(3)
 
@@ -150,9 +157,13 @@ def query(
     unsafe: Annotated[
         bool, typer.Option("--unsafe", help="let it read and write other files too, and be more than one SELECT")
     ] = False,
+    max_s: Annotated[float, typer.Option("--max-s", help="seconds that it may take; 0 = no end")] = 600,
+    max_memory: Annotated[
+        float, typer.Option("--max-memory", metavar="GB", help="memory that it may take; 0 = half of the machine's")
+    ] = 0,
 ) -> None:
     """Run SQL over the dataset: one SELECT, which reads this dataset and nothing else."""
-    queries.query(out, dataset, sql, format_, out_, unsafe)
+    queries.query(out, dataset, sql, format_, out_, unsafe, queries.bounds_of(max_s, max_memory))
 
 
 @app.command()
@@ -177,12 +188,13 @@ def search(
     index: Annotated[
         bool, typer.Option("--index", help="make an index for large datasets, and search nothing")
     ] = False,
+    trust_code: TrustOption = False,
 ) -> None:
     """Find samples by words, by another sample, or those that show nearly the same, by their vectors."""
     if index:
         searches.build_index(out, dataset)
         return
-    asked = searches.Asked(text, like, duplicates, above, references, state, where, limit, model, exact)
+    asked = searches.Asked(text, like, duplicates, above, references, state, where, limit, model, exact, trust_code)
     searches.search(out, err, dataset, asked, format_, out_)
 
 
@@ -202,18 +214,20 @@ def decide(
     dataset: Target,
     policy: Annotated[str, typer.Option("--policy", help="built-in policy or YAML file")],
     dry_run: Annotated[bool, typer.Option(help="only print what would change")] = False,
+    trust_code: TrustOption = False,
 ) -> None:
     """Decide again under another policy, without decoding a frame; print what changes."""
-    jobs.decide(out, dataset, policy, dry_run)
+    jobs.decide(out, dataset, policy, dry_run, trust_code)
 
 
 @app.command()
 def pack(
     dataset: Target,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="only say what would be written")] = False,
+    trust_code: TrustOption = False,
 ) -> None:
     """Write shards and manifest for what is kept now."""
-    jobs.pack(err, out, dataset, dry_run)
+    jobs.pack(err, out, dataset, dry_run, trust_code)
 
 
 @app.command()
@@ -236,6 +250,7 @@ def forget(
     yes: Annotated[bool, typer.Option("--yes", help="do not ask")] = False,
     dry_run: Annotated[bool, typer.Option(help="only say what would go")] = False,
     lift: Annotated[bool, typer.Option("--lift", help="let forgotten source ids be taken in again")] = False,
+    trust_code: TrustOption = False,
 ) -> None:
     """Take sources or people out for good: tables, clips, shards, references, logs. Searches all that is left for them.
 
@@ -243,7 +258,9 @@ def forget(
     """
     if lift:
         forgetting.lift_all(out, dataset, sources or [])
-    elif forgetting.forget(err, out, dataset, sources or [], identity or [], reason, yes=yes, dry_run=dry_run):
+    elif forgetting.forget(
+        err, out, dataset, sources or [], identity or [], reason, yes=yes, dry_run=dry_run, trusted=trust_code
+    ):
         raise typer.Exit(1)
 
 
@@ -262,9 +279,10 @@ def verify(
         float | None, typer.Option(metavar="SHARE", help="read this share of the sources and shards only, e.g. 0.02")
     ] = None,
     seed: Annotated[int, typer.Option(help="with --part: another seed draws another part")] = 0,
+    trust_code: TrustOption = False,
 ) -> None:
     """Certify a dataset: hashes, samples against tables, decoded media, conservation, ids; prints its root."""
-    if jobs.verify(out, dataset, media, tables, root, repair, part, seed):
+    if jobs.verify(out, dataset, media, tables, root, repair, part, seed, trust_code):
         raise typer.Exit(1)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from rich.console import Console
 
 from annotators.models import weights
+from curation.storage.bounds import Bounds
 from workflows.commands import jobs, models, query
 
 CLIP = "obama_speech.mp4"
@@ -27,7 +28,7 @@ def demo(err: Console, out: Console, target: str) -> tuple[int, int]:
     left = jobs.run(err, out, [clip], target, "demo", None, "local", None, [], retry=False, wait_for_nodes=False)
     for sql in ASKED:
         _head(out, f'lpm query {target} "{sql}"')
-        query.query(out, target, sql, "table", None, False)
+        query.query(out, target, sql, "table", None, False, Bounds())
     out.print(f"\nreport: {target}/report/index.html", markup=False, highlight=False)
     return left
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
+from collections import Counter
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from curation.engine.run import SourceWork
+from curation.cluster.workers import Workers
+from curation.engine.order import SourceWork
+from curation.engine.register import Named
 from curation.engine.step import StepResult
 from curation.engine.workflow import Pipeline
+from schemas.time import spoken
 from workflows import catalog
 from workflows.remaining import Remaining
 
@@ -20,13 +25,18 @@ _PLAIN_EVERY_S = 5.0
 class RunProgress:
     """Receives the engine's events. Use as a context manager."""
 
-    def __init__(self, console: Console, pipeline: Pipeline) -> None:
+    def __init__(self, console: Console, pipeline: Pipeline, cores: float | None = 1.0) -> None:
+        """Begin. `cores`: that will work at once; None = a cluster tells it later."""
         self._console = console
         self._last = [r.name for r in pipeline.after][-1:]
         shipped = catalog.rates(pipeline.workflow)
         known = {r.stage: r.cpu_s for r in shipped.stages} if shipped is not None else {}
         stages = [r.name for r in (*pipeline.before, *pipeline.windowed, *pipeline.after)]
         self._remaining = Remaining(stages, known)
+        self._remaining.cores = cores
+        self._known = known
+        self._ended = Counter[str]()
+        self._workers, self._killed = "", 0
         self._sources = 0
         self._done = 0
         self._media_s: dict[str, float] = {}
@@ -36,7 +46,8 @@ class RunProgress:
         if console.is_terminal:
             self._bar = Progress(
                 SpinnerColumn(), TextColumn("{task.description:<28}"), BarColumn(), MofNCompleteColumn(),
-                TextColumn("sources"), TimeElapsedColumn(), TextColumn("{task.fields[rate]}"), console=console,
+                TextColumn("sources"), TimeElapsedColumn(), TextColumn("{task.fields[rate]}"),
+                console=console,
             )  # fmt: skip
             self._task = self._bar.add_task("starting", total=None, rate="")
 
@@ -54,8 +65,8 @@ class RunProgress:
         if kind == "work":
             work: list[SourceWork] = value
             self._sources = len(work)
-            self._remaining.begin(len(work))
-            self._say(f"{len(work)} sources have work to do" if work else "nothing to do for any source")
+            self._remaining.begin(len(work), _video_s(work) if self._known else None)
+            self._say(f"{len(work)} sources have work to do{self._left()}" if work else "nothing to do for any source")
             if self._bar is not None:
                 self._bar.update(self._task, total=len(work))
         elif kind == "forgotten":
@@ -69,11 +80,29 @@ class RunProgress:
         elif kind == "phase":
             self._describe(str(value))
             self._say(f"phase: {value}")
+        elif kind == "workers":
+            self._watch(value)
         elif kind == "step":
             self._step(value)
 
+    def _watch(self, workers: Workers) -> None:
+        """Show how a cluster's workers are, and each that was ended for want of memory."""
+        self._remaining.cores = max(1.0, workers.cpus)
+        for killed in workers.memory_kills[self._killed :]:
+            self._console.print(
+                f"Ray ended a worker for want of memory: {killed}; its work is done again. If that goes on, give the "
+                "stage more in its resources (memory_gb)", markup=False, style="yellow", highlight=False,
+            )  # fmt: skip
+        self._killed = len(workers.memory_kills)
+        self._workers = str(workers)
+        if self._bar is not None:
+            self._bar.update(self._task, rate=self._rate())
+        elif time.monotonic() - self._spoke > _PLAIN_EVERY_S:
+            self._say(f"{self._done}/{self._sources} sources done{self._stages_done()}, {self._rate()}")
+
     def _step(self, result: StepResult) -> None:
         self._remaining.add(result)
+        self._ended[result.stage] += 1
         if result.status == "ran":
             self._media_s[result.stage] = self._media_s.get(result.stage, 0.0) + result.media_s
         if result.status == "error":
@@ -86,7 +115,7 @@ class RunProgress:
         where = f"{result.stage} {result.source_id[:8]}"
         self._describe(where)
         if self._bar is None and time.monotonic() - self._spoke > _PLAIN_EVERY_S:
-            self._say(f"{self._done}/{self._sources} sources done, now {where}, {self._rate()}")
+            self._say(f"{self._done}/{self._sources} sources done, now {where}{self._stages_done()}, {self._rate()}")
         if self._bar is not None:
             self._bar.update(self._task, completed=self._done, rate=self._rate())
 
@@ -94,8 +123,17 @@ class RunProgress:
         seconds = max(self._media_s.values(), default=0.0)
         elapsed = time.monotonic() - self._started
         rate = f"{seconds / elapsed:.2f} video-s/s" if seconds else ""
-        left_s = self._remaining.left_s(elapsed)
-        return rate if left_s is None else f"{rate}, about {_time(left_s)} left"
+        return ", ".join(s for s in (rate, self._left().removeprefix(", "), self._workers) if s)
+
+    def _left(self) -> str:
+        left_s = self._remaining.left_s(time.monotonic() - self._started)
+        return "" if left_s is None else f", about {spoken(left_s)} left"
+
+    def _stages_done(self) -> str:
+        """Return how many steps of each stage have ended, in a run of several workers."""
+        if not self._workers:
+            return ""
+        return " (" + ", ".join(f"{stage} {n}" for stage, n in self._ended.items()) + ")" if self._ended else ""
 
     def _describe(self, text: str) -> None:
         if self._bar is not None:
@@ -107,9 +145,16 @@ class RunProgress:
             self._console.print(f"[{time.monotonic() - self._started:7.1f} s] {text}", markup=False, highlight=False)
 
 
-def _time(seconds: float) -> str:
-    """Return a time in the largest unit of which there are two or more."""
-    for unit, size in (("h", 3600), ("min", 60)):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{seconds:.0f} s"
+_HEADERS = 16
+"""Files whose headers are opened for a first estimate."""
+
+
+def _video_s(work: list[SourceWork]) -> float | None:
+    """Return how many seconds of video there are to work on, by the headers of a few; None where they do not tell."""
+    if not work:
+        return None
+    from curation.plan.survey import survey  # the decoders take a moment to import
+
+    with contextlib.suppress(OSError, ValueError):
+        return survey([Named(w.path, listed=(w.bytes, 0)) for w in work], _HEADERS).video_s
+    return None

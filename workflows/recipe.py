@@ -24,6 +24,7 @@ from curation.engine.run import Job
 from curation.pack.samples import named
 from curation.pack.shards import ShardIndex
 from curation.publish.errors import RecipeError
+from curation.storage import digests
 from curation.storage.store import parquet_bytes
 from schemas import tables as t
 from schemas.members import FIRST, FURTHER, MEMBERS, pictures
@@ -84,7 +85,7 @@ def export(job: Job, dataset: Dataset, out: Path) -> tuple[int, int]:
             rows = _plain(table, dataset.table(table, None, ids if held else None))
             (out / "tables" / f"{table.name}.parquet").write_bytes(parquet_bytes(rows.cast(table.described)))
     stored = dataset.store.read_json("workflow.json") or {}
-    shards = {name: dataset.store.sha256(f"shards/{name}") for name in index.shards}
+    shards = {name: digests.sha256(dataset.store, f"shards/{name}") for name in index.shards}
     said = {
         "format": FORMAT, "made_by": {"openlpm": version("openlpm"), **libraries()}, "shards": shards,
         "packing": packing, "portraits": {k: scan[k] for k in ("max_side_px", "portrait_px")},

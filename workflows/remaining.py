@@ -2,7 +2,8 @@
 
 Work is counted in seconds of steps. A stage's rate, seconds of work a second of video, is that of the steps seen; of a
 stage not yet seen it is the rate that ships with the workflow, scaled as the seen ones are to theirs. Video not yet
-measured is taken to be as long as the mean of the rest. Workers are taken to stay as busy as they were.
+measured is taken to be as long as the mean of the rest. Workers are taken to stay as busy as they were. Until enough is
+seen, it is the shipped rates of all stages, the video that headers tell of, and as many cores as there are to work.
 """
 
 from __future__ import annotations
@@ -28,15 +29,18 @@ class Remaining:
         """
         self._stages, self._shipped = tuple(stages), rates
         self._sources = 0
+        self._told_s: float | None = None
+        self.cores: float | None = 1.0
+        """that work at once, as long as no more is known of it than that; None = not even that is"""
         self._work_s: dict[str, float] = defaultdict(float)
         self._video_s: dict[str, float] = defaultdict(float)
         self._length_s: dict[str, float] = {}
         self._done_s: dict[tuple[str, str], float] = defaultdict(float)  # source, stage -> seconds of video
         self._passed: dict[str, int] = {}  # source -> stages that it has left behind
 
-    def begin(self, sources: int) -> None:
-        """Take up work on so many sources."""
-        self._sources = sources
+    def begin(self, sources: int, video_s: float | None = None) -> None:
+        """Take up work on so many sources, of so many seconds of video in all as far as is known."""
+        self._sources, self._told_s = sources, video_s
 
     def add(self, step: StepResult) -> None:
         """Count a step of a source."""
@@ -59,7 +63,7 @@ class Remaining:
         rates, lengths = self._rates(), [s for s in self._length_s.values() if s]
         worked = sum(self._work_s.values())
         if rates is None or not lengths or not worked:
-            return None
+            return self._expected_s()
         mean_s, whole = sum(lengths) / len(lengths), sum(rates.values())
         left = max(0, self._sources - len(self._passed)) * mean_s * whole
         for source, passed in self._passed.items():
@@ -67,6 +71,13 @@ class Remaining:
             for stage in self._stages[passed:]:
                 left += rates[stage] * max(0.0, length_s - self._done_s.get((source, stage), 0.0))
         return elapsed_s * left / worked
+
+    def _expected_s(self) -> float | None:
+        """Return the seconds that are left by what was known before; None where too little was."""
+        if not self._told_s or not self.cores or not all(s in self._shipped for s in self._stages):
+            return None
+        whole = self._told_s * sum(self._shipped[s] for s in self._stages)
+        return max(0.0, whole - sum(self._work_s.values())) / self.cores
 
     def _rates(self) -> dict[str, float] | None:
         seen = {s: self._work_s[s] / v for s, v in self._video_s.items() if v}

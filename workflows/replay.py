@@ -25,6 +25,7 @@ from curation.memory import MemoryInputs
 from curation.pack.shards import end_of_archive, read_members, stored_size, write_members
 from curation.publish.errors import RecipeError
 from curation.stage import WorkItem
+from curation.storage import digests
 from curation.storage.store import Store, parquet_bytes, table_file
 from schemas import tables as t
 from schemas.manifest import manifest_row
@@ -98,7 +99,7 @@ def replay(folder: Path, given: Sequence[Named], out: Path) -> Replay:
         if new:
             store.write(f"shards/{shard[:-4]}.parquet", parquet_bytes(t.MANIFEST.from_rows(new)))
         listed += new
-        same = bool(new) and store.sha256(f"shards/{shard}") == said["shards"][shard]
+        same = bool(new) and digests.sha256(store, f"shards/{shard}") == said["shards"][shard]
         (done.equal if same else done.unequal).append(shard)
     store.write_table(table_file(t.MANIFEST), t.MANIFEST, t.MANIFEST.from_rows(listed))
     done.samples = len(listed)

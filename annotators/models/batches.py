@@ -1,7 +1,7 @@
 """Batches that shrink where memory does not suffice: half as many at once, and on it goes, down to one.
 
 How much fits on a GPU depends on what else is on it, so no setting can be right everywhere. Whoever halves says so: a
-warning that the run prints and keeps with its costs (`runs/<run_id>/log.jsonl`). Costs nothing where memory suffices.
+warning that the run prints and keeps with its costs (`runs/<run_id>/steps/`). Costs nothing where memory suffices.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from curation.check.errors import CheckError
 from curation.check.rows import TABLES, has_media, rows_by_file, samples_of_parquet
 from curation.check.samples import SOUNDS, Sample, role_of
 from curation.check.tars import samples_of_tar
-from curation.engine.register import VIDEO_SUFFIXES
+from curation.listing import VIDEO_SUFFIXES
 from schemas.places import local_path
 
 _TARS = (".tar", ".tar.gz", ".tgz")

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 
 from curation.check.declared import Fact, flat
 from curation.check.samples import SOUNDS, Sample, place, role_of
-from curation.engine.register import VIDEO_SUFFIXES
+from curation.listing import VIDEO_SUFFIXES
 
 _MAX_JSON = 16 << 20
 

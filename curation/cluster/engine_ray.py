@@ -12,19 +12,21 @@ import logging
 import os
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import ray
 import ray.data
 
+from curation.cluster.lane_worker import OURS, Join, LaneWorker, Shared, quiet
 from curation.cluster.lanes import Lane, misfit, pipeline_lanes
 from curation.cluster.last_words import last_words
-from curation.cluster.machines import ask_all
+from curation.cluster.machines import ask_all, over
 from curation.cluster.ray_progress import Collector, Pump
 from curation.cluster.ray_resources import cluster_nodes, lack, lane_pools
 from curation.cluster.watch import PATIENCE_S, watched
-from curation.engine.run import Job, MachineLeftOutError, RunStoppedError, SourceWork
+from curation.engine.order import SourceWork
+from curation.engine.run import Event, Job, MachineLeftOutError, RunStoppedError
 from curation.engine.stage_call import MachineError
 from curation.engine.step import StageSetupError, Stepper, StepResult
 from curation.pythons.worker import close_all
@@ -46,6 +48,7 @@ class RayEngine:
         address: Ray address ("auto", "ray://...", "host:port"); None starts a local Ray.
         wait_for_nodes: skip the check that every lane fits the present machines, for autoscaling clusters.
         patience_s: how long machines may be missing before the run ends, where nodes are not waited for (seconds).
+        event: told ("phase", name) and ("workers", Workers) as they happen.
     """
 
     name = "ray"
@@ -57,14 +60,17 @@ class RayEngine:
         wait_for_nodes: bool = False,
         cpus: int | None = None,
         patience_s: float = PATIENCE_S,
+        event: Event = lambda kind, value: None,
     ) -> None:
         self.address, self.wait_for_nodes, self.cpus, self.patience_s = address, wait_for_nodes, cpus, patience_s
+        self._event = event
         self.left_out: set[str] = set()
         """Ray's ids of machines that were found unfit: they get no work while this engine lives"""
 
     def run(self, job: Job, work: list[SourceWork], report: Callable[[StepResult], None]) -> None:
         """Bring every source through the pipeline."""
         with last_words():
+            self._event("phase", "ray")
             started = self._connect()
             try:
                 self._run(job, work, report)
@@ -91,7 +97,7 @@ class RayEngine:
             options["_system_config"] = {"metrics_report_interval_ms": 60_000}
         try:
             ray.init(address=self.address or "local", **options)
-        except (ConnectionError, RuntimeError, ValueError, TimeoutError, ray.exceptions.RayError) as e:
+        except Exception as e:  # what it raises where it cannot start has many classes, one of them Exception
             where, why = self.address or "a local Ray", str(e).strip().partition("\n")[0].rstrip(".")
             raise RunStoppedError(
                 f"cannot connect to {where}: {why}; check --address and the cluster's token (docs/cluster.md), or use "
@@ -106,36 +112,42 @@ class RayEngine:
             problem = misfit([*before, *windowed, *after], nodes)
             if problem:
                 raise RunStoppedError(problem)
+        asked = None
         if self.address is not None:
-            ask_all(job, self.left_out)
+            self._event("phase", "machines")
+            asked = ask_all(job, self.left_out)
         pools = lane_pools([*windowed, *after], nodes, local=self.address is None)
         pools.update(lane_pools(before, nodes, local=self.address is None))
         if self.left_out:
             fit = {"ray.io/node-id": f"!in({','.join(sorted(self.left_out))})"}
             pools = {name: (options | {"label_selector": fit}, most) for name, (options, most) in pools.items()}
+        self._event("phase", "models")
         _preflight(job, [*before, *windowed, *after], pools)
-        collector = Collector.remote()  # type: ignore[attr-defined]
+        collector = Collector.options(max_restarts=RESTARTS).remote()  # type: ignore[attr-defined]
+        shared = Shared(job, collector, asked)
         _quiet_data()
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
         context.execution_options.verbose_progress = False
         context.print_on_execution_start = False
         context.autoscaling_config.actor_pool_util_upscaling_threshold = 1.0  # all of a pool's workers have an item
-        pump = Pump(collector, report)
+        self._event("phase", "sources")
+        pump = Pump(collector, report, lambda workers: self._event("workers", workers))
         try:
             rows = [_row(w) for w in work]
             for lane in before:
-                self._consume(_mapped(_items(rows), job, lane, pools, collector), pump, [pools[lane.name]])
+                self._consume(_mapped(_items(rows), shared, lane, pools), pump, [pools[lane.name]])
             stepper = job.stepper()
             items = [row for w in work for row in _window_rows(stepper, w)]
             rows = [row for row in items if row["n_windows"] > 0]
             if rows:
-                ds = _items(sorted(rows, key=lambda r: (-r["cost"], r["source_id"], r["window"])))
+                ds = _items(sorted(rows, key=lambda r: (r["doubtful"], -r["media_s"], r["source_id"], r["window"])))
                 for lane in windowed:
-                    ds = _mapped(ds, job, lane, pools, collector)
-                ds = ds.map_batches(_Join, batch_size=1, compute=ray.data.ActorPoolStrategy(size=1), num_cpus=0)
+                    ds = _mapped(ds, shared, lane, pools)
+                one = ray.data.ActorPoolStrategy(size=1)
+                ds = _pooled(ds, Join, fn_constructor_args=(Join.packed(job),), batch_size=1, compute=one, num_cpus=0)
                 for lane in after:
-                    ds = _mapped(ds, job, lane, pools, collector)
+                    ds = _mapped(ds, shared, lane, pools)
                 self._consume(ds, pump, [pools[lane.name] for lane in (*windowed, *after)])
         except ray.exceptions.RayError as e:
             error = _fault(collector) or _translate(e)
@@ -145,6 +157,9 @@ class RayEngine:
         finally:
             pump.finish()
             ray.kill(collector)
+            if asked is not None:
+                with contextlib.suppress(StoreError):  # what ended the run is the one to report
+                    over(job)
 
     def _leave_out(self, error: MachineError, lane_list: list[Lane]) -> bool:
         """Give the machine of an error no more work; False where the others cannot go on without it."""
@@ -171,12 +186,15 @@ class RayEngine:
 
 
 def _row(w: SourceWork) -> Row:
-    return {"source_id": w.source_id, "path": w.path, "window": 0, "n_windows": 0, "cost": float(w.bytes)}
+    facts = {"doubtful": w.doubtful, "media_s": w.media_s}
+    return {"source_id": w.source_id, "path": w.path, "window": 0, "n_windows": 0, **facts}
 
 
 def _window_rows(stepper: Stepper, w: SourceWork) -> list[Row]:
-    items = stepper.window_items(w.source_id)
-    return [{**_row(w), "window": i.window_index, "n_windows": len(items)} for i in items]
+    with stepper.store.recalling():  # by now it is probed; its row is asked for twice
+        items, media_s = stepper.window_items(w.source_id), stepper.media_s(WorkItem(w.source_id))
+    row = _row(replace(w, media_s=media_s))
+    return [{**row, "window": i.window_index, "n_windows": len(items)} for i in items]
 
 
 def _items(rows: list[Row]) -> ray.data.Dataset:
@@ -185,69 +203,25 @@ def _items(rows: list[Row]) -> ray.data.Dataset:
 
 
 def _mapped(
-    ds: ray.data.Dataset, job: Job, lane: Lane, pools: dict[str, tuple[dict[str, Any], int]], collector: Any
+    ds: ray.data.Dataset, shared: Shared, lane: Lane, pools: dict[str, tuple[dict[str, Any], int]]
 ) -> ray.data.Dataset:
     options, most = pools[lane.name]
+    return _pooled(
+        ds,
+        LaneWorker,
+        fn_constructor_args=(shared, lane.at_home()),
+        batch_size=lane.resources.batch,
+        # An item that waits in front of a busy worker is one that an idle one cannot take; ids are fetched at once.
+        compute=ray.data.ActorPoolStrategy(min_size=1, max_size=most, max_tasks_in_flight_per_actor=1),
+        **options,
+    )
+
+
+def _pooled(ds: ray.data.Dataset, worker: type, **options: Any) -> ray.data.Dataset:
     with warnings.catch_warnings():
         # No argument with a name of its own bounds restarts; unbounded, a worker that dies is started for ever.
         warnings.simplefilter("ignore", ray.util.annotations.RayDeprecationWarning)
-        return ds.map_batches(
-            _LaneWorker,
-            fn_constructor_args=(job, lane.at_home(), collector),
-            batch_size=lane.resources.batch,
-            # An item that waits in front of a busy worker is one that an idle one cannot take; ids are fetched at once.
-            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=most, max_tasks_in_flight_per_actor=1),
-            max_restarts=RESTARTS,
-            **options,
-        )
-
-
-class _LaneWorker:
-    """A warm actor: holds one stepper with its lane's models."""
-
-    def __init__(self, job: Job, lane: Lane, collector: Any) -> None:
-        _quiet_worker()
-        self._stepper, self._lane, self._collector = job.stepper(), lane, collector
-
-    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        with self._stepper.store.recalling():  # until it returns no other worker has these items
-            try:
-                return self._steps(batch)
-            except _OURS as e:
-                if isinstance(e, MachineError):
-                    e.node = ray.get_runtime_context().get_node_id()
-                ray.get(self._collector.fail.remote(e))
-                raise
-
-    def _steps(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        work = []
-        for n in range(len(batch["source_id"])):
-            source_id, path = str(batch["source_id"][n]), str(batch["path"][n])
-            item = WorkItem(source_id)
-            if self._lane.windowed:
-                item = self._stepper.window_items(source_id)[int(batch["window"][n])]
-            work.append((item, path))
-        for resolved in self._lane.stages:
-            for result in self._stepper.steps(resolved, work):
-                self._collector.add.remote(result)
-        return batch
-
-
-class _Join:
-    """Lets a source through once, when its last window has passed. Stateful, so there is exactly one of it."""
-
-    def __init__(self) -> None:
-        self._seen: dict[str, set[int]] = {}
-
-    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        done = []
-        for n in range(len(batch["source_id"])):
-            source_id = str(batch["source_id"][n])
-            seen = self._seen.setdefault(source_id, set())
-            seen.add(int(batch["window"][n]))
-            done.append(len(seen) == int(batch["n_windows"][n]))
-        keep = np.array(done, dtype=bool)
-        return {k: v[keep] for k, v in batch.items()}
+        return ds.map_batches(worker, max_restarts=RESTARTS, **options)
 
 
 # ------------------------------------------------------------------------------------------------ models
@@ -255,7 +229,7 @@ class _Join:
 
 @ray.remote  # type: ignore[untyped-decorator]
 def _load(job: Job, lane: Lane) -> str | None:
-    _quiet_worker()
+    quiet()
     stepper = job.stepper()
     try:
         for resolved in lane.stages:
@@ -287,13 +261,6 @@ def _quiet_data() -> None:
             handler.setLevel(logging.CRITICAL)
 
 
-def _quiet_worker() -> None:
-    logging.getLogger("ray").setLevel(logging.ERROR)
-
-
-_OURS = (StoreError, StageSetupError, RunStoppedError)
-
-
 def _fault(collector: Any) -> Exception | None:
     """Return what a worker said that ended its work, None where none did or the collector is lost."""
     with contextlib.suppress(ray.exceptions.RayError):
@@ -307,7 +274,7 @@ def _translate(e: BaseException) -> Exception:
     cause: BaseException | None = e
     while cause is not None:
         inner = getattr(cause, "cause", None) or cause.__cause__
-        if isinstance(cause, _OURS):
+        if isinstance(cause, OURS):
             return cause
         cause = inner if inner is not cause else None
     if isinstance(e, ray.exceptions.ActorDiedError):

@@ -2,8 +2,9 @@
 
 The driver writes a number into the dataset that nobody can guess. Each machine that may hold a worker reads it, writes
 an answer of its own, and tells the hash of its OpenLPM and what determines the outputs of each stage there (versions,
-back-ends, weights). What differs would show as missing work, or as tables that depend on the machine. Machines that
-join later are not asked. Costs the start of one worker a machine.
+back-ends, weights). What differs would show as missing work, or as tables that depend on the machine. A machine that
+joins later is asked the same by its workers, each before its first step; where it differs, it is left out. Costs the
+start of one worker a machine, and nothing where a worker's machine was asked before.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import hashlib
 import secrets
 import socket
 from collections.abc import Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from curation.engine.run import Job, RunStoppedError
+from curation.engine.stage_call import MachineError
 from curation.pythons.worker import close_all
 from curation.storage.store import Store
 from schemas.use import OURS
@@ -43,7 +45,16 @@ class Told:
     """why it could not read, write, or make sure of its stages"""
 
 
-def ask_all(job: Job, without: Container[str] = ()) -> None:
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What machines are held against, and which were, and are as it; picklable."""
+
+    here: Told
+    nodes: frozenset[str]
+    """Ray's ids"""
+
+
+def ask_all(job: Job, without: Container[str] = ()) -> Asked:
     """Ask every living machine with CPUs, all at once; one that dies meanwhile is left out, as later in the run.
 
     Args:
@@ -76,9 +87,37 @@ def ask_all(job: Job, without: Container[str] = ()) -> None:
     silent = {t.host for node_id, t in told.items() if not t.error and node_id not in wrote}
     wrong = [*unlike(here, told.values()), *(f"{host} writes elsewhere: {_SHARE}" for host in sorted(silent))]
     for name in list(store.names(_folder(job))):
-        store.delete_file(name)
+        if wrong or name != _name(job, "driver"):  # the number stays for those who come later
+            store.delete_file(name)
     if wrong:
         raise RunStoppedError(f"not every machine can take part: {'; '.join(wrong)}")
+    return Asked(here, frozenset(told))
+
+
+def over(job: Job) -> None:
+    """Take back what was written for machines that come later."""
+    Store(job.store_uri).delete_file(_name(job, "driver"))
+
+
+def ask_here(job: Job, asked: Asked, stages: Provenance) -> None:
+    """Make sure of the machine of this process, unless it was asked before.
+
+    Args:
+        job: the run.
+        asked: what the others were held against.
+        stages: what determines here the outputs of the stages that this process is to run.
+
+    Raises:
+        MachineError: it does not see the dataset, or differs; the message says what to do.
+    """
+    node = ray.get_runtime_context().get_node_id()
+    if node in asked.nodes:
+        return
+    here = replace(asked.here, stages={name: asked.here.stages[name] for name in stages if name in asked.here.stages})
+    there = _told(job, node, stages)
+    Store(job.store_uri).delete_file(_name(job, node))
+    if wrong := unlike(here, [there]):
+        raise MachineError("; ".join(wrong), "; it joined while the run was under way")
 
 
 def _alive() -> dict[str, str]:
@@ -127,6 +166,14 @@ def program() -> str:
 
 @ray.remote  # type: ignore[untyped-decorator]
 def _look(job: Job, node: str) -> Told:
+    try:
+        return _told(job, node)
+    finally:
+        close_all()  # the processes of other Pythons; this one stays with Ray, idle
+
+
+def _told(job: Job, node: str, stages: Provenance | None = None) -> Told:
+    """Return what this machine says of itself; of its `stages` it is asked where they are not given."""
     host = socket.gethostname()
     try:
         store = Store(job.store_uri)
@@ -135,11 +182,9 @@ def _look(job: Job, node: str) -> Told:
         except FileNotFoundError:
             return Told(host, program())
         store.write(_name(job, node), host.encode())
-        return Told(host, program(), _provenance(job), number)
+        return Told(host, program(), _provenance(job) if stages is None else stages, number)
     except Exception as e:  # whatever it is, the machine is not fit
         return Told(host, "", error=_line(e))
-    finally:
-        close_all()  # the processes of other Pythons; this one stays with Ray, idle
 
 
 def _provenance(job: Job) -> dict[str, dict[str, str]]:

@@ -8,15 +8,17 @@ measurements is `undecidable`, which is an error to look at, never a quiet filte
 from __future__ import annotations
 
 import atexit
+import contextlib
 import functools
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 import duckdb
 import pyarrow as pa
 
 from curation.decisions import rules
-from schemas.policy import Policy, Rule, UnitKind
+from curation.storage.bounds import JUDGE_S, BoundError, in_time
+from schemas.policy import Policy, PolicyError, Rule, UnitKind
 from schemas.table import Table
 from schemas.units import ACROSS, UNITS, chain, view_columns
 
@@ -41,6 +43,35 @@ class Decision:
 
 Decisions = dict[UnitKind, dict[str, Decision]]
 """Per kind of unit, decisions by unit id."""
+
+
+_OF_RULES = (
+    duckdb.BinderException, duckdb.ConversionException, duckdb.InvalidInputException, duckdb.OutOfRangeException,
+)  # fmt: skip
+"""What DuckDB raises of an expression that holds for the types of columns, and not for every value."""
+
+
+@contextlib.contextmanager
+def judging(con: duckdb.DuckDBPyConnection, policy: Policy, max_s: float = JUDGE_S) -> Iterator[None]:
+    """Ask the rules of a policy inside.
+
+    Raises:
+        PolicyError: a rule cannot be asked of a value that was measured, or the rules take too long or too much memory.
+    """
+    less = "ask less of a unit, in rules that are simpler"
+    try:
+        with in_time(con, max_s):
+            yield
+    except _OF_RULES as e:
+        said = str(e).partition("\n")[0]
+        raise PolicyError(
+            f"policy {policy.name}: a rule cannot be asked of a value that was measured: {said}; write TRY(...) or "
+            "try_cast(... AS ...) around it, which make null of such a value"
+        ) from e
+    except BoundError as e:
+        raise PolicyError(f"policy {policy.name}: judging a slice of the dataset by its rules {e}; {less}") from e
+    except duckdb.OutOfMemoryException as e:
+        raise PolicyError(f"policy {policy.name}: its rules need more memory than there is; {less}") from e
 
 
 def unit_tables() -> tuple[Table, ...]:
@@ -124,7 +155,9 @@ def evaluate_kind(policy: Policy, tables: Mapping[str, pa.Table], kind: UnitKind
     out: dict[str, Decision] = {}
     columns = "unit_id, source_id, parent_id, duration_s, failed, undecidable, measured"
     sql = f"SELECT {columns} FROM ({decision_sql(policy, kind, 't_{}')}) ORDER BY unit_id"
-    for unit_id, source_id, parent_id, duration_s, failed, undecidable, measured in con.execute(sql).fetchall():
+    with judging(con, policy):
+        found = con.execute(sql).fetchall()
+    for unit_id, source_id, parent_id, duration_s, failed, undecidable, measured in found:
         rule = None if failed is None else chosen[failed]
         out[unit_id] = Decision(unit_id, source_id, parent_id, duration_s, rule, bool(undecidable), measured)
     return out
@@ -161,6 +194,7 @@ def decision_sql(policy: Policy, kind: UnitKind, relation: str = "{}") -> str:
     the same for people; and `passes_so_far`: no rule is against it that a source's own tables can decide.
     """
     unit, chosen = UNITS[kind], policy.on(kind)
+    rules.check_together(chosen)
     parent = UNITS[unit.parent].id if unit.parent else "NULL"
     fails, own = [], []
     for i, rule in enumerate(chosen):

@@ -16,7 +16,7 @@ from typing import Any
 
 import duckdb
 
-from curation.decisions.decide import decision_sql, unit_tables
+from curation.decisions.decide import decision_sql, judging, unit_tables
 from curation.stage import GateMode
 from schemas import tables as t
 from schemas.policy import STEPS, Policy, Rule, UnitKind
@@ -56,10 +56,9 @@ def live(con: duckdb.DuckDBPyConnection, policy: Policy) -> dict[UnitKind, list[
     for kind, unit in UNITS.items():
         above = f"LEFT JOIN passing_{unit.parent} p ON p.unit_id = v.parent_id" if unit.parent else ""
         passes = "v.failed IS NULL AND coalesce(p.passes, true)" if unit.parent else "v.failed IS NULL"
-        con.execute(
-            f"CREATE TEMP TABLE passing_{kind} AS SELECT v.unit_id, {passes} AS passes "
-            f"FROM ({decision_sql(policy, kind)}) v {above}"
-        )
+        sql = f"SELECT v.unit_id, {passes} AS passes FROM ({decision_sql(policy, kind)}) v {above}"
+        with judging(con, policy):
+            con.execute(f"CREATE TEMP TABLE passing_{kind} AS {sql}")
         found = con.execute(f"SELECT unit_id FROM passing_{kind} WHERE passes ORDER BY 1").fetchall()
         out[kind] = [str(i) for (i,) in found]
     return out
@@ -75,7 +74,8 @@ def judge(con: duckdb.DuckDBPyConnection, policy: Policy, work: Sequence[Work] =
     """
     kinds = list(UNITS)
     for kind in kinds:
-        con.execute(f"CREATE TEMP TABLE down_{kind} AS {_down(policy, kind, work)}")
+        with judging(con, policy):
+            con.execute(f"CREATE TEMP TABLE down_{kind} AS {_down(policy, kind, work)}")
     con.execute(f"CREATE TEMP TABLE waits AS {_waits(work)}")
     *above, leaf = kinds
     con.execute(_hold_back(leaf, work))

@@ -19,6 +19,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from importlib import metadata
 from typing import Any, TypedDict
 
 import duckdb
@@ -31,8 +32,9 @@ from curation.decisions.ledger import Work
 from curation.engine.program import stamp
 from curation.engine.source_state import SourceState
 from curation.engine.step import Stepper
-from curation.engine.workflow import Pipeline
+from curation.engine.workflow import Pipeline, ResolvedStage
 from curation.stage import WorkItem
+from curation.storage import digests
 from curation.storage.commits import commit_file, fingerprint
 from curation.storage.compacted import FOLDER
 from curation.storage.store import Store, parquet_bytes
@@ -178,13 +180,28 @@ def _strings(column: Any) -> Iterator[str]:
         yield from chunk.to_numpy(zero_copy_only=False)
 
 
+def run_key(stepper: Stepper, inputs: pa.Table, *, packs: bool) -> str:
+    """Return what changes whenever a run over registered inputs might come to something else."""
+    pipeline = stepper.pipeline
+    return fingerprint(
+        pipeline=_pipeline_key(stepper), dataset=[_of(stepper, s) for s in pipeline.dataset],
+        pack=pipeline.workflow.pack if packs else None, policy=stepper.policy.policy_id,
+        inputs=fingerprint(rows=inputs.to_pydict()),
+        openlpm=metadata.version("openlpm"),
+    )  # fmt: skip
+
+
 def _pipeline_key(stepper: Stepper) -> str:
-    stages = [
-        (s.name, s.cls.version, s.cls.grain, s.cls.gate, s.cls.gate_mode, s.settings.model_dump(mode="json"),
-         stepper.provenance(s), [x.name for x in s.cls.reads], [x.name for x in s.cls.writes])
-        for s in stepper.pipeline.stages if s.cls.grain != "dataset"
-    ]  # fmt: skip
+    stages = [_of(stepper, s) for s in stepper.pipeline.stages if s.cls.grain != "dataset"]
     return fingerprint(stages=stages, window_s=stepper.pipeline.workflow.window_s)
+
+
+def _of(stepper: Stepper, s: ResolvedStage) -> tuple[Any, ...]:
+    """Return all that determines what a stage makes of what it reads."""
+    return (
+        s.name, s.cls.version, s.cls.grain, s.cls.gate, s.cls.gate_mode, s.settings.model_dump(mode="json"),
+        stepper.provenance(s), [x.name for x in s.cls.reads], [x.name for x in s.cls.writes],
+    )  # fmt: skip
 
 
 def _stamp(root: str, folders: list[str], bucket: str) -> str:
@@ -289,7 +306,7 @@ def _unchanged(stepper: Stepper, source_id: str, content: str) -> bool:
         rows = {s.cls.gate for s in stepper.pipeline.stages if s.cls.gate_mode == "each"}  # of these, rows count
         wrote = [entry for c in commits for name, entry in c.tables.items() if name in rows]
         return all(map(stepper.intact, commits)) and all(
-            stepper.store.recorded(e["file"]) == e["sha256"] for e in wrote
+            digests.recorded(stepper.store, e["file"]) == e["sha256"] for e in wrote
         )
 
 

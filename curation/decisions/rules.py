@@ -10,18 +10,21 @@ import atexit
 import difflib
 import functools
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import duckdb
 
-from curation.decisions.predicate_functions import refusal, walk
+from curation.decisions.predicate_functions import MOST_CHARACTERS, MOST_TOGETHER, refusal, steps, walk
 from curation.storage import duck
+from curation.storage.bounds import BoundError, in_time
 from schemas.column import Column
 from schemas.policy import Policy, PolicyError, Rule, UnitKind
 from schemas.units import UNITS, view_columns
 
+CHECK_S = 60.0
+"""Seconds that checking a policy may take: the default one takes a tenth of one."""
 _OPERATORS = {
     "COMPARE_GREATERTHANOREQUALTO": ">=",
     "COMPARE_GREATERTHAN": ">",
@@ -45,7 +48,7 @@ class Threshold:
 def connect() -> duckdb.DuckDBPyConnection:
     """Open an in-memory DuckDB that can reach no file and no network: predicates are data, not programs."""
     con = duck.connect(threads=1, memory_limit="512MB")
-    con.execute("SET enable_external_access = false")
+    duck.shut(con)
     return con
 
 
@@ -56,12 +59,17 @@ def check_policy(policy: Policy) -> None:
         PolicyError: names the rule, the problem, and the closest known column.
     """
     con = connect()
-    for kind, unit in UNITS.items():
-        columns = {name: column for name, (_, column, _) in view_columns(kind).items()}
-        con.register(f"empty_{kind}", _empty(columns))
-        con.execute(f"CREATE VIEW {kind} AS SELECT * FROM empty_{kind}")
-        for rule in policy.on(unit.kind):
-            _check_rule(con, rule, list(columns))
+    try:
+        with in_time(con, CHECK_S):
+            for kind, unit in UNITS.items():
+                columns = {name: column for name, (_, column, _) in view_columns(kind).items()}
+                con.register(f"empty_{kind}", _empty(columns))
+                con.execute(f"CREATE VIEW {kind} AS SELECT * FROM empty_{kind}")
+                for rule in policy.on(unit.kind):
+                    _check_rule(con, rule, list(columns))
+                check_together(policy.on(unit.kind))
+    except BoundError as e:
+        raise PolicyError(f"policy {policy.name}: checking its rules {e}; ask less, in rules that are simpler") from e
 
 
 def check_predicate(text: str, columns: Mapping[str, Column[Any]], name: str) -> tuple[str, ...]:
@@ -86,17 +94,25 @@ def _empty(columns: Mapping[str, Any]) -> Any:
 
 def _check_rule(con: duckdb.DuckDBPyConnection, rule: Rule, known: list[str]) -> None:
     _parse(rule)
+    _check_columns(rule, known)
+    try:
+        types = con.execute(f"DESCRIBE SELECT ({rule.keep}) AS keep FROM {rule.on}").fetchall()
+    except duckdb.InterruptException:
+        raise
+    except duckdb.Error as e:
+        raise PolicyError(f"rule {rule.id!r}: {str(e).splitlines()[0]} (in: {rule.keep})") from e
+    if types[0][1] != "BOOLEAN":
+        raise PolicyError(f"rule {rule.id!r}: keep must be true or false, but {rule.keep!r} is {types[0][1]}")
+
+
+def _check_columns(rule: Rule, known: Collection[str]) -> None:
+    if any(len(n["column_names"]) > 1 for n in walk(_parse(rule)) if n.get("class") == "COLUMN_REF"):
+        raise PolicyError(f"rule {rule.id!r}: name a column by itself, without a table (in: {rule.keep})")
     unknown = [c for c in columns_of(rule) if c not in known]
     if unknown:
         near = difflib.get_close_matches(unknown[0], known, 3)
         hint = f"; did you mean {' or '.join(near)}?" if near else f"; `lpm schema units_{rule.on}` lists the columns"
         raise PolicyError(f"rule {rule.id!r}: {rule.on} has no column {unknown[0]!r}{hint}")
-    try:
-        types = con.execute(f"DESCRIBE SELECT ({rule.keep}) AS keep FROM {rule.on}").fetchall()
-    except duckdb.Error as e:
-        raise PolicyError(f"rule {rule.id!r}: {str(e).splitlines()[0]} (in: {rule.keep})") from e
-    if types[0][1] != "BOOLEAN":
-        raise PolicyError(f"rule {rule.id!r}: keep must be true or false, but {rule.keep!r} is {types[0][1]}")
 
 
 @functools.lru_cache(maxsize=1)
@@ -107,16 +123,32 @@ def _parser() -> duckdb.DuckDBPyConnection:
 
 @functools.lru_cache(maxsize=1024)
 def _parse(rule: Rule) -> Any:
+    if len(rule.keep) > MOST_CHARACTERS:
+        raise PolicyError(f"rule {rule.id!r} has {len(rule.keep)} characters; at most {MOST_CHARACTERS} are read")
     for keep in (rule.keep, f"({rule.keep})"):  # without brackets too: `a) OR (b` is not one predicate
         sql = f"SELECT {keep} FROM unit"
         ((text,),) = _parser().execute("SELECT json_serialize_sql(?)", [sql]).fetchall()
         tree: Any = json.loads(text)
         if tree["error"]:
             raise PolicyError(f"rule {rule.id!r}: {tree['error_message']} (in: {rule.keep})")
-    why = "a rule is one predicate" if len(tree["statements"]) != 1 else refusal(_parser(), tree)
+    why = "a rule is one predicate" if len(tree["statements"]) != 1 else refusal(tree)
     if why is not None:
         raise PolicyError(f"rule {rule.id!r}: {why} (in: {rule.keep})")
     return tree
+
+
+def check_together(rules: Iterable[Rule]) -> None:
+    """Refuse rules on one kind of unit that are too many to be asked together. Raises PolicyError."""
+    n = sum(map(_steps_of, rules))
+    if n > MOST_TOGETHER:
+        raise PolicyError(
+            f"rules on one kind of unit have {n} functions and operators together; at most {MOST_TOGETHER} are asked"
+        )
+
+
+@functools.lru_cache(maxsize=1024)
+def _steps_of(rule: Rule) -> int:
+    return steps(_parse(rule))
 
 
 @functools.lru_cache(maxsize=1024)
@@ -169,6 +201,7 @@ def _number(node: dict[str, Any]) -> float | None:
 def tables_of(rule: Rule) -> frozenset[tuple[UnitKind, str]]:
     """Return (unit kind, table name) pairs whose rows must exist before the rule can be decided."""
     view = view_columns(rule.on)
+    _check_columns(rule, view)
     kinds = {u.prefix: k for k, u in UNITS.items()}
     out: set[tuple[UnitKind, str]] = set()
     for c in columns_of(rule):

@@ -11,14 +11,17 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import itertools
-import time
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 from curation.dataset import Dataset
 from curation.decisions import ledger
-from curation.engine.stage_call import Call, StageSetupError
-from curation.engine.step import Status, Stepper, StepResult, result
+from curation.engine.attempts import told
+from curation.engine.stage_call import Answer, Call, StageSetupError
+from curation.engine.step import Stepper, after, result
 from curation.engine.workflow import ResolvedStage
+from curation.runs.cost import Watch
+from curation.runs.steps import StepResult
 from curation.stage import WorkItem
 from curation.storage.commits import Commit, commit_file, fingerprint, read_commit, write_commit
 from curation.storage.store import table_file
@@ -30,9 +33,10 @@ from schemas.units import UNITS, chain
 def dataset_step(stepper: Stepper, resolved: ResolvedStage) -> StepResult:
     """Run one dataset stage unless nothing it reads has changed.
 
-    A failure here is nobody's item: it ends the run as StageSetupError with the stage's own words.
+    It has the limits of other stages, and is tried again where its process ends. A failure here is nobody's item: it
+    ends the run as StageSetupError with the stage's own words.
     """
-    wall, cpu = time.perf_counter(), time.process_time()
+    watch = Watch()
     live = _live_units(stepper)
     # A stage sees the live units of its gate's kind and of the kinds above it; what lies below is whole, so that
     # what it finds there cannot depend on decisions that rest on what it finds.
@@ -44,11 +48,9 @@ def dataset_step(stepper: Stepper, resolved: ResolvedStage) -> StepResult:
     name = commit_file(resolved.name, item, windowed=False)
     commit = read_commit(stepper.store, name)
     key = _fingerprint(stepper, resolved, contents, keep)
-    status: Status = "skipped"
-    answer = None
     if commit is None or commit.fingerprint != key or not stepper.intact(commit):
         remembered = frozenset(table.name for table in memory(resolved))
-        answer = stepper.call(Call(resolved, item, "", keep, sources, remembered))
+        answer = _answered(stepper, Call(resolved, item, "", keep, sources, remembered))
         if answer.failed is not None:
             why = f"{answer.failed.error}: {answer.failed.message}"
             raise StageSetupError(f"stage {resolved.name!r} failed on the dataset: {why}")
@@ -59,10 +61,33 @@ def dataset_step(stepper: Stepper, resolved: ResolvedStage) -> StepResult:
             file = table_file(table)
             digest = stepper.store.write_table(file, table, rows)
             new.tables[table.name] = {"file": file, "sha256": digest, "rows": rows.num_rows}
+        done = result(resolved, "", None, ("ran", ""), watch.lap(), 0.0, answer, commit=new)
+        stepper.log.put([done])
         write_commit(stepper.store, name, new)
-        status = "ran"
-    wall_s, cpu_s = time.perf_counter() - wall, time.process_time() - cpu
-    return result(resolved, "", None, (status, ""), wall_s, cpu_s, 0.0, answer)
+        return done
+    done = result(resolved, "", None, ("skipped", ""), watch.lap(), 0.0, None)
+    stepper.log.put([done])
+    return done
+
+
+def _answered(stepper: Stepper, call: Call) -> Answer:
+    """Call a stage until it is answered, or has ended without an answer as often as it may in a run.
+
+    What it is called on is no item that could be quarantined, so nothing is put down, and the next run tries again.
+    """
+    call = replace(call, limits=stepper.limits(call))
+    ended: list[str] = []
+    answer = stepper.call(call)
+    while answer.lost:
+        ended.append(answer.lost)
+        if len(ended) == call.resolved.resources.attempts:
+            said = "" if answer.failed is None else f"; {answer.failed.message}"
+            raise StageSetupError(
+                f"stage {call.resolved.name!r} failed on the dataset: {told(ended)}{said}. Finished work is kept; "
+                "give it more of `resources` in the workflow, or a larger machine, and run the same command again"
+            )
+        answer = after(answer, stepper.call(call))
+    return answer
 
 
 def _live_units(stepper: Stepper) -> dict[UnitKind, frozenset[str]]:

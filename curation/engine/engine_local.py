@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
-from curation.engine.run import Job, RunStoppedError, SourceWork
+from curation.engine.order import SourceWork
+from curation.engine.run import Job, RunStoppedError
 from curation.engine.step import Stepper, StepResult
 from curation.engine.workflow import ResolvedStage
 from curation.stage import WorkItem

@@ -8,15 +8,18 @@ hashed where these differ.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import shutil
 import tempfile
 import weakref
 from pathlib import Path
+from typing import Any
 
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
+from curation.storage.registry import parts
 from curation.storage.store import Store, table_file
 from schemas.places import local_path, with_endpoint
 from schemas.tables import INPUTS
@@ -102,12 +105,14 @@ class MediaCache:
 
     def _registered(self, path: str, source_id: str) -> _Stat | None:
         """Return the size and time of a file as it was registered; None where it is not registered under that id."""
-        try:
-            with self._store.filesystem().open_input_file(self._store.path(table_file(INPUTS))) as f:
-                columns = [InputRow.source_id.name, InputRow.bytes.name, InputRow.modified_ns.name]
-                rows = pq.read_table(f, columns=columns, filters=[("path", "==", path)]).to_pylist()
-        except FileNotFoundError:
-            return None
+        columns = [InputRow.source_id.name, InputRow.bytes.name, InputRow.modified_ns.name]
+        rows: list[dict[str, Any]] = []
+        for name in (table_file(INPUTS), *parts(self._store)):
+            with (
+                contextlib.suppress(FileNotFoundError),
+                self._store.filesystem().open_input_file(self._store.path(name)) as f,
+            ):
+                rows = pq.read_table(f, columns=columns, filters=[("path", "==", path)]).to_pylist() or rows
         return next(((r["bytes"], r["modified_ns"]) for r in rows if r["source_id"] == source_id), None)
 
     def _fetch(self, uri: str, source_id: str) -> Path:

@@ -20,19 +20,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.fs as pafs
 
+from curation.listing import VIDEO_SUFFIXES, in_folder, left_out, not_a_file, under_prefix
+from curation.storage import registry
+from curation.storage.registry import read_registry
 from curation.storage.store import Store, table_file
 from schemas import tables as t
 from schemas.places import local_path, with_endpoint, written
 from schemas.printable import printable
 from schemas.tables.registry import ForgottenRow, InputRow
-
-VIDEO_SUFFIXES = frozenset(
-    {
-        ".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".mxf", ".ogv",
-        ".ts", ".webm", ".wmv",
-    }
-)  # fmt: skip
-"""Suffixes taken from folders and prefixes; a file named outright is taken whatever it is called."""
 
 _LIST_SUFFIXES = frozenset({".csv", ".parquet", ".jsonl"})
 RIGHTS = ("license", "rights_holder", "consent")
@@ -59,12 +54,13 @@ class Named:
 def expand(inputs: Iterable[str], exclude: str | None = None, skipped: Counter[str] | None = None) -> list[Named]:
     """Expand inputs to files, sorted by path, each once.
 
-    `exclude` is the dataset's own directory; `skipped` counts, by suffix, the files in folders that are no videos.
+    `exclude` is the dataset's own directory or prefix; `skipped` counts by kind what folders, prefixes and globs hold
+    that is no video or cannot be read (`curation.listing.left_out` puts it in words).
 
     Raises:
         InputError: a path does not exist, a folder or glob holds no video, a list is malformed.
     """
-    if exclude is not None and not (Path(exclude) / "dataset.json").is_file():
+    if exclude is not None and "://" not in exclude and not (Path(exclude) / "dataset.json").is_file():
         exclude = None  # nothing of ours is there yet, so everything there is the user's
     found: dict[str, Named] = {}
     for text in inputs:
@@ -77,28 +73,33 @@ def expand(inputs: Iterable[str], exclude: str | None = None, skipped: Counter[s
 def _expand_one(text: str, exclude: str | None, skipped: Counter[str]) -> Iterator[Named]:
     file = local_path(text)
     if file is None:
-        yield from _remote(text)
+        yield from _remote(text, exclude, skipped)
         return
     path, text = file.absolute(), str(file)
     if path.is_dir():
-        held = [p for p in sorted(path.rglob("*")) if p.is_file()]
-        held = [p for p in held if exclude is None or not p.is_relative_to(exclude)]
-        files = [p for p in held if p.suffix.lower() in VIDEO_SUFFIXES]
-        others = (p for p in held if p.suffix.lower() not in VIDEO_SUFFIXES and not p.name.endswith(".rights.json"))
-        skipped.update(p.suffix.lower() or p.name for p in others)
+        mine: Counter[str] = Counter()
+        files = in_folder(path, None if exclude is None or "://" in exclude else exclude, mine)
+        skipped.update(mine)
         if not files:
-            raise InputError(f"no video in folder {text!r} (looked for {', '.join(sorted(VIDEO_SUFFIXES))})")
+            raise InputError(f"no video in folder {text!r} ({_looked(mine)})")
         yield from (_local(p) for p in files)
     elif path.is_file():
         yield from _list(path) if path.suffix.lower() in _LIST_SUFFIXES else [_local(path)]
     elif any(c in text for c in "*?["):
         matches = sorted(Path(m).absolute() for m in glob.glob(text, recursive=True))  # noqa: PTH207 - absolute globs
-        files = [p for p in matches if p.is_file() and not p.name.endswith(".json")]
+        kinds = {p: not_a_file(p) or (".json" if p.name.endswith(".json") else None) for p in matches}
+        skipped.update(kind for p, kind in kinds.items() if kind and not p.name.endswith(".rights.json"))
+        files = [p for p, kind in kinds.items() if kind is None]
         if not files:
             raise InputError(f"no file matches {text!r}")
         yield from (_local(p) for p in files)
     else:
         raise InputError(f"no such file or folder: {text!r}")
+
+
+def _looked(skipped: Counter[str]) -> str:
+    known = f"looked for {', '.join(sorted(VIDEO_SUFFIXES))}"
+    return "; ".join(filter(None, (left_out(skipped), known)))
 
 
 def _local(path: Path) -> Named:
@@ -116,7 +117,7 @@ def _local(path: Path) -> Named:
     return Named(written(path), _rights(data), "sidecar", _text(data.get("session")))
 
 
-def _remote(uri: str) -> Iterator[Named]:
+def _remote(uri: str, exclude: str | None, skipped: Counter[str]) -> Iterator[Named]:
     try:
         fs, root = pafs.FileSystem.from_uri(with_endpoint(uri.rstrip("/")))
         info = fs.get_file_info(root)
@@ -124,14 +125,18 @@ def _remote(uri: str) -> Iterator[Named]:
             yield Named(uri)
             return
         entries = fs.get_file_info(pafs.FileSelector(root, recursive=True, allow_not_found=True))
+        own = None
+        if exclude is not None and "://" in exclude:
+            own = pafs.FileSystem.from_uri(with_endpoint(exclude.rstrip("/")))[1]
     except (OSError, pa.ArrowInvalid) as e:
         raise InputError(f"cannot list {uri}: {e}") from e
     scheme = uri.split("://", 1)[0]
-    files = {e.path: _size_and_change(e) for e in entries if e.type == pafs.FileType.File}
-    files = {f: found for f, found in files.items() if Path(f).suffix.lower() in VIDEO_SUFFIXES}
+    mine: Counter[str] = Counter()
+    files = under_prefix(entries, own, mine)
+    skipped.update(mine)
     if not files:
-        raise InputError(f"no video under {uri}")
-    yield from (Named(f"{scheme}://{f}", listed=files[f]) for f in sorted(files))
+        raise InputError(f"no video under {uri} ({_looked(mine)})")
+    yield from (Named(f"{scheme}://{e.path}", listed=_size_and_change(e)) for e in files)
 
 
 def _list(path: Path) -> Iterator[Named]:
@@ -184,7 +189,9 @@ def register(store: Store, named: Iterable[Named]) -> pa.Table:
 
     Files whose bytes were forgotten are left out.
     """
-    known = {row.path: row for row in t.INPUTS.rows(read_registry(store))}
+    before = read_registry(store)
+    known = {row.path: row for row in t.INPUTS.rows(before)}
+    new: dict[str, InputRow] = {}
     gone = set(ForgottenRow.source_id.values(read_forgotten(store)))
     for n in named:
         size, modified = n.listed or stat(n.path)
@@ -198,7 +205,7 @@ def register(store: Store, named: Iterable[Named]) -> pa.Table:
         if source_id in gone:
             known.pop(n.path, None)
             continue
-        known[n.path] = InputRow(
+        row = InputRow(
             path=n.path,
             source_id=source_id,
             name=printable(n.path.rsplit("/", 1)[-1]),
@@ -210,17 +217,13 @@ def register(store: Store, named: Iterable[Named]) -> pa.Table:
             rights_from=n.rights_from,
             session=n.session,
         )
-    table = t.INPUTS.from_rows(known.values())
-    store.write_table(table_file(t.INPUTS), t.INPUTS, table)
-    return table
-
-
-def read_registry(store: Store) -> pa.Table:
-    """Return the INPUTS table; empty for a new dataset."""
-    try:
-        return store.read_table(table_file(t.INPUTS), t.INPUTS)
-    except FileNotFoundError:
-        return t.INPUTS.empty()
+        if old is None or dict(row) != dict(old):
+            known[n.path] = new[n.path] = row
+    if before.num_rows + len(new.keys() - set(InputRow.path.values(before))) != len(known):  # some were taken out
+        registry.replace(store, t.INPUTS.from_rows(known.values()))
+    else:
+        registry.add(store, t.INPUTS.from_rows(new.values()))
+    return t.INPUTS.from_rows(known.values())
 
 
 def read_forgotten(store: Store) -> pa.Table:

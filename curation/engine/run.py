@@ -19,28 +19,33 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, cast
 
 import pyarrow as pa
 
 from curation.dataset import FORMAT_VERSION, Dataset
 from curation.decisions import account
 from curation.decisions.ledger import Balance
-from curation.decisions.progress import next_stages
+from curation.decisions.progress import next_stages, run_key
 from curation.decisions.rules import check_policy
 from curation.engine.breaker import Breaker
 from curation.engine.dataset_step import dataset_step
-from curation.engine.register import Named, read_registry, register
+from curation.engine.order import SourceWork, longest_first
+from curation.engine.register import Named, register
 from curation.engine.step import Stepper, StepResult
 from curation.engine.user_code import record
 from curation.engine.workflow import Pipeline, describe
 from curation.faults import fault_of
 from curation.forget.strip import keep_sources
 from curation.pack.shards import ShardIndex
+from curation.stage import WorkItem
 from curation.storage.compaction import tidy
-from curation.storage.lease import leased
+from curation.storage.head import Counted, Ended, Moving
+from curation.storage.registry import gather, read_registry
 from curation.storage.seal import sealing
 from curation.storage.store import Store, StoreError
+from curation.storage.writers.lease import leased
+from curation.storage.writers.lock import LockedError, lock
 from schemas import tables as t
 from schemas.document import data_contract
 from schemas.extensions import own, to_json
@@ -55,15 +60,6 @@ class RunStoppedError(RuntimeError):
 
 class MachineLeftOutError(RuntimeError):
     """A machine cannot do its part and gets no more of this run; the message names it. Others go on."""
-
-
-@dataclass(frozen=True, slots=True)
-class SourceWork:
-    """A source that has something to do: its id, where its file is, and what one may expect of its cost."""
-
-    source_id: str
-    path: str
-    bytes: int
 
 
 @dataclass(frozen=True)
@@ -164,12 +160,12 @@ def run(
     """
     check_policy(job.policy)
     store = Store(job.store_uri)
-    with locked(store, wait=wait):
+    with locked(store, wait=wait) as head:
         _open_dataset(store, job)
         store.remove_temporaries()
         run_id = time.strftime("%Y%m%dT%H%M%S") + "-" + uuid.uuid4().hex[:6]
         job = replace(job, run_id=run_id)
-        log = _Log(store, run_id, job)
+        log = _Log(store, run_id, job, engine.name)
         steps: Counter[tuple[str, str]] = Counter()
         breaker = Breaker(store)
         last = {s.name for s in job.pipeline.after[-1:]}
@@ -179,37 +175,47 @@ def run(
             steps[result.stage, result.status] += 1
             if result.stage in last:
                 ended.add(result.source_id)
-            log.step(result)
             event("step", result)
             breaker.see(result)
 
+        def tell(kind: str, value: Any) -> None:
+            if kind == "phase":
+                log.phase(str(value))
+            event(kind, value)
+
         try:
-            event("phase", "register")
+            tell("phase", "register")
             inputs = register(store, named) if named else read_registry(store)
             left_out = {n.path for n in named} - set(InputRow.path.values(inputs))
             if left_out:
-                event("forgotten", sorted(left_out))
+                tell("forgotten", sorted(left_out))
             if inputs.num_rows == 0:
                 why = "all that was named is forgotten" if left_out else "has no inputs yet"
                 raise RunStoppedError(f"{job.store_uri}: {why}; name some files or folders")
+            known = _Known(job, store, inputs, head, packs=packer is not None)
+            if (balances := known.balances()) is not None:
+                tell("work", [])
+                log.close("done", balances)
+                return Outcome(run_id, balances, steps, known.packed())
             drop_orphans(store, inputs)
-            event("phase", "plan")
+            tell("phase", "plan")
             work = plan(job, inputs)
-            event("work", work)
+            tell("work", work)
             stuck: dict[str, str] = {}
             while work:
-                event("phase", "sources")
+                tell("phase", "sources")
                 try:
                     engine.run(job, work, report)
                 except MachineLeftOutError as e:
                     log.warn(str(e))
-                    event("machine", str(e))
+                    tell("machine", str(e))
                     stuck = {}
-                left = _left(job, [w for w in work if w.source_id not in ended])
+                left, work = _left(job, [w for w in work if w.source_id not in ended])
                 if left == stuck:
                     break
-                stuck, work = left, [w for w in work if w.source_id in left]
-            balances, packed = conclude(job, store, packer, report, event)
+                stuck = left
+            balances, packed = conclude(job, store, packer, report, tell)
+            known.keep(balances)
         except BaseException as e:
             log.close(f"{type(e).__name__}: {e}", [])
             if (told := log.unexpected(e)) is not None:
@@ -224,6 +230,7 @@ def conclude(
 ) -> tuple[list[Balance], Shards | None]:
     """Do what concerns the dataset as a whole: its stages, ledger, shards, compaction, catalog."""
     stepper = job.stepper()
+    gather(store)
     for resolved in job.pipeline.dataset:
         event("phase", resolved.name)
         report(dataset_step(stepper, resolved))
@@ -240,21 +247,24 @@ def conclude(
 
 
 def plan(job: Job, inputs: pa.Table) -> list[SourceWork]:
-    """Return the sources with something to do, most bytes first, so that no long one comes last and alone."""
+    """Return the sources with something to do, in the order in which they are to be begun."""
     stepper = job.stepper()
     first = registered(inputs)
-    work = [first[source_id] for source_id in _waiting(stepper, first.keys() - account.ended(stepper))]
-    return sorted(work, key=lambda w: (-w.bytes, w.source_id))
+    return longest_first(w for w, _ in _waiting(stepper, first, first.keys() - account.ended(stepper)))
 
 
-def _waiting(stepper: Stepper, source_ids: Iterable[str]) -> dict[str, str]:
-    """Return, of the sources that have something to do, the first stage that has, by id."""
-    found: dict[str, str] = {}
+def _waiting(
+    stepper: Stepper, first: Mapping[str, SourceWork], source_ids: Iterable[str]
+) -> Iterator[tuple[SourceWork, str]]:
+    """Yield the sources that have something to do, with what is known of them by now and the first stage that has."""
+    by_name = {s.name: s for s in stepper.pipeline.stages}
     for _, bucket in itertools.groupby(sorted(source_ids), lambda source_id: source_id[:2]):
         with stepper.store.recalling(listing=True):  # what is listed of a bucket need not outlast it
-            stages = next_stages(stepper, list(bucket))
-            found |= {source_id: stage for source_id, stage in stages if stage is not None}
-    return found
+            for source_id, stage in next_stages(stepper, list(bucket)):
+                if stage is not None:
+                    media_s = stepper.media_s(WorkItem(source_id))
+                    cut_short = stepper.cut_short(by_name[stage], source_id)
+                    yield replace(first[source_id], media_s=media_s, cut_short=cut_short), stage
 
 
 def registered(inputs: pa.Table) -> dict[str, SourceWork]:
@@ -265,9 +275,14 @@ def registered(inputs: pa.Table) -> dict[str, SourceWork]:
     return first
 
 
-def _left(job: Job, work: list[SourceWork]) -> dict[str, str]:
-    """Return the next stage of the sources that an engine did not bring to their end, by id: it lost workers."""
-    return _waiting(job.stepper(), (w.source_id for w in work))
+def _left(job: Job, work: list[SourceWork]) -> tuple[dict[str, str], list[SourceWork]]:
+    """Return the next stage, by id, of the sources that an engine did not bring to their end, and them in order.
+
+    It lost workers, or a machine was left out.
+    """
+    first = {w.source_id: w for w in work}
+    found = list(_waiting(job.stepper(), first, first))
+    return {w.source_id: stage for w, stage in found}, longest_first(w for w, _ in found)
 
 
 def _open_dataset(store: Store, job: Job) -> None:
@@ -315,51 +330,75 @@ def drop_orphans(store: Store, inputs: pa.Table) -> None:
 
 
 @contextlib.contextmanager
-def locked(store: Store, *, wait: bool = False) -> Iterator[None]:
+def locked(store: Store, *, wait: bool = False) -> Iterator[Moving | None]:
     """Hold the dataset alone, so that no two commands write it: by a lock that dies with the process, or a lease.
+
+    Yields the dataset's head, which moves when the block ends; None inside another such block.
 
     Raises:
         RunStoppedError: another command holds it, and we do not `wait` for its end.
     """
-    with _alone(store, wait=wait), sealing(store):
-        yield
+    with _alone(store, wait=wait), sealing(store) as head:
+        yield head
 
 
 @contextlib.contextmanager
 def _alone(store: Store, *, wait: bool) -> Iterator[None]:
-    if not store.local:
-        with leased(store, wait=wait) if store.uri.startswith("s3://") else contextlib.nullcontext():
+    if store.uri.startswith("s3://"):
+        with leased(store, wait=wait):
             yield
-        return
-    import fcntl
-
-    path = store.local_path(".lock")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle = path.open("w")
-    except OSError as e:
-        raise StoreError(f"cannot write to {store.uri}: {e.strerror}; choose a writable --out") from e
-    with handle:
+    elif store.local:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except OSError as e:
-            raise RunStoppedError(f"another run is writing {store.uri}; wait for it or choose another dataset") from e
+            with lock(store, wait=wait):
+                yield
+        except LockedError as e:
+            raise RunStoppedError(str(e)) from e
+    else:
         yield
 
 
-class _Log:
-    """runs/<run_id>/: what was run (run.json), every step (log.jsonl), how it ended (outcome.json)."""
+class _Known:
+    """What is known of a run from the one before, where nothing was written since: that it would have nothing to do.
 
-    def __init__(self, store: Store, run_id: str, job: Job) -> None:
+    On object storage alone, where to look at every file is what a run costs then. Stages that were to be tried again
+    are.
+    """
+
+    def __init__(self, job: Job, store: Store, inputs: pa.Table, head: Moving | None, *, packs: bool) -> None:
+        self._store, self._head, self._packs = store, None if store.local or job.retry else head, packs
+        self._key = "" if self._head is None else run_key(job.stepper(), inputs, packs=packs)
+
+    def balances(self) -> list[Balance] | None:
+        """Return what the ledger would say; None where that has to be found out."""
+        before = None if self._head is None else self._head.before
+        if self._head is None or before is None or before["key"] != self._key:
+            return None
+        self._head.ended = before
+        return [Balance(**b) for b in before["balances"]]
+
+    def packed(self) -> Shards | None:
+        """Return what packing would come to."""
+        index = ShardIndex.read(self._store) if self._packs else None
+        return None if index is None else Shards(index, "unchanged")
+
+    def keep(self, balances: list[Balance]) -> None:
+        """Let the next run know, where nothing is left to do."""
+        if self._head is not None and not any(b.counts["pending"] for b in balances):
+            self._head.ended = Ended(key=self._key, balances=[cast(Counted, asdict(b)) for b in balances])
+
+
+class _Log:
+    """runs/<run_id>/: what was run (run.json) and how it ended (outcome.json), beside the logs of its steps."""
+
+    def __init__(self, store: Store, run_id: str, job: Job, engine: str) -> None:
         self._store, self._run_id = store, run_id
-        self._lines: list[str] = []
         self._started = time.time()
-        self._flushed = 0.0
         self._warnings = list(job.warnings)
         self._facts = {
             "run_id": run_id,
             "started": datetime.now(UTC).isoformat(timespec="microseconds"),
             "machine": {"platform": platform.platform(), "python": platform.python_version(), "cpus": os.cpu_count()},
+            "engine": engine,
             "pipeline": json.loads(describe(job.pipeline)),
             "policy": job.policy.model_dump(mode="json"),
             "policy_id": job.policy.policy_id,
@@ -369,19 +408,14 @@ class _Log:
         }
         store.write_json(f"runs/{run_id}/run.json", self._facts)
 
+    def phase(self, name: str) -> None:
+        """Put down what the run begins with now, for who asks how it goes."""
+        self._store.write_json(f"runs/{self._run_id}/phase.json", {"phase": name, "at": round(time.time(), 3)})
+
     def warn(self, said: str) -> None:
         """Record what is to be known of the run later on."""
         self._warnings.append(said)
         self._store.write_json(f"runs/{self._run_id}/run.json", self._facts)
-
-    def step(self, result: StepResult) -> None:
-        self._lines.append(json.dumps({"at": round(time.time() - self._started, 3), **asdict(result)}))
-        if time.monotonic() - self._flushed > 10.0:
-            self._flush()
-
-    def _flush(self) -> None:
-        self._store.write(f"runs/{self._run_id}/log.jsonl", "".join(f"{line}\n" for line in self._lines).encode())
-        self._flushed = time.monotonic()
 
     def unexpected(self, e: BaseException) -> str | None:
         """Put an error that is no answer of ours into a file, and return the sentence that names it."""
@@ -399,7 +433,6 @@ class _Log:
 
     def close(self, outcome: str, balances: list[Balance]) -> None:
         with contextlib.suppress(StoreError):  # the error that ended the run is the one to report
-            self._flush()
             facts = {
                 "outcome": outcome,
                 "wall_s": round(time.time() - self._started, 3),

@@ -19,7 +19,9 @@ import pyarrow.compute as pc
 from curation.decisions.decide import Decision, Decisions, columns_by, evaluate_kind, unit_tables
 from curation.engine.workflow import Pipeline, ResolvedStage
 from curation.stage import WorkItem
+from curation.storage import digests
 from curation.storage.commits import Commit, commit_file, fingerprint, official, read_record
+from curation.storage.registry import read_registry
 from curation.storage.store import Store, table_file
 from schemas import tables as t
 from schemas.policy import Policy, UnitKind
@@ -175,10 +177,7 @@ class SourceState:
     def _rights(self) -> pa.Table:
         """The rights of every source, which no step changes, by its id; of one source in the registry's order."""
         columns = list(RIGHTS.column_names)
-        try:
-            rows = self.store.read_table(table_file(t.INPUTS), t.INPUTS).select(columns)
-        except FileNotFoundError:
-            rows = t.INPUTS.empty().select(columns)
+        rows = read_registry(self.store).select(columns)
         return rows.take(pc.sort_indices(rows, [("source_id", "ascending")])).combine_chunks()  # stable
 
     @cached_property
@@ -226,7 +225,7 @@ class SourceState:
             if table not in t.GIVEN:
                 return []
             try:  # people write it: its own bytes are its identity
-                return [self.store.sha256(table_file(table, item.source_id))]
+                return [digests.sha256(self.store, table_file(table, item.source_id))]
             except FileNotFoundError:
                 return []
         windowed = writer.cls.grain == "window"

@@ -10,6 +10,7 @@ import contextlib
 import logging
 import platform
 import resource
+import signal
 import sys
 import time
 import traceback
@@ -20,7 +21,7 @@ from typing import Any
 import pyarrow as pa
 
 from curation.engine.fetch import MediaCache
-from curation.engine.heap import release
+from curation.engine.heap import forget_peak, peak_mb, release
 from curation.engine.inputs import StoreInputs
 from curation.engine.workflow import ResolvedStage
 from curation.extras import absence
@@ -32,6 +33,10 @@ from curation.storage.store import Store
 from schemas.use import OURS
 
 _FRAMES = 4
+_SENT = tuple(f"crashed (signal {int(n)})" for n in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP))
+"""Ends that whoever ends the whole run may have sent, to this process as well but a moment later."""
+_GRACE_S = 1.0
+"""What such an end waits before it counts against its item: a process that is killed meanwhile puts nothing down."""
 TRIES = 5
 """How often a call is made that fails for a reason which may pass."""
 PAUSE_S, MOST_S = 1.0, 20.0
@@ -98,6 +103,8 @@ class Answer:
     """the end of what its own process printed"""
     cpu_s: float = 0.0
     """that its own process used, and what it started, such as ffmpeg"""
+    memory_mb: float = 0.0
+    """that its own process held at most (MiB), with what ran beside it in one call; 0 = not known"""
 
 
 class Stages:
@@ -251,6 +258,8 @@ class Stages:
         except WorkerDiedError as e:
             if len(calls) > 1:
                 return [answer for call in calls for answer in self._there(at, [call])]
+            if e.how in _SENT:
+                _sleep(_GRACE_S)
             died = UnitError(calls[0].item.source_id, e.how, str(e), _where(e.printed))
             return [Answer(Outputs(), failed=died, lost=e.how, log=e.printed, printed=e.printed)]
         for tables, answer in answers:
@@ -294,12 +303,14 @@ def _ready(resolved: ResolvedStage, uri: str) -> None:
 def _run(resolved: ResolvedStage, uri: str, calls: Sequence[Call]) -> list[tuple[dict[str, pa.Table], Answer]]:
     """Run calls as the driver would; tables go by their names, since a table is not plain data."""
     cpu = time.process_time()
+    forget_peak()
     answers = _stages(uri).once([replace(call, resolved=resolved) for call in calls])
+    memory_mb = peak_mb()
     release()
     cpu_s = time.process_time() - cpu + sum(answer.cpu_s for answer in answers)
     sent = []
     for answer in answers:
-        answer.cpu_s = cpu_s / len(answers)
+        answer.cpu_s, answer.memory_mb = cpu_s / len(answers), memory_mb
         sent.append(({table.name: rows for table, rows in answer.outputs.tables.items()}, answer))
         answer.outputs.tables = {}
     return sent

@@ -6,56 +6,60 @@ its stages' models warm.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from curation.decisions.decide import alive
-from curation.engine.attempts import AttemptLog, given_up
+from curation.engine.attempts import AttemptLog, given_up, verdict
 from curation.engine.heap import release
 from curation.engine.source_state import SourceState, within
 from curation.engine.stage_call import Answer, Call, Stages, StageSetupError
 from curation.engine.workflow import Pipeline, ResolvedStage
 from curation.pythons.limits import Limits
+from curation.runs.cost import Cost, Watch
+from curation.runs.steps import Status, StepLog, StepResult
 from curation.stage import Outputs, UnitError, WorkItem
-from curation.storage.commits import Commit, commit_file, fingerprint, official, unit_fingerprint, write_commit
+from curation.storage.commits import (
+    Commit,
+    commit_file,
+    commit_hash,
+    fingerprint,
+    official,
+    unit_fingerprint,
+    write_commit,
+)
 from curation.storage.store import Store, table_file
 from schemas import tables as t
 from schemas.policy import Policy
 from schemas.time import Interval
 from schemas.units import UNITS
 
-__all__ = ["StageSetupError", "StepResult", "Stepper"]
+__all__ = ["StageSetupError", "StepResult", "Stepper", "after"]
 
-Status = Literal["ran", "skipped", "gated", "blocked", "error"]
+_LEAST_S, _FETCH_S, _PER_MEDIA_S, _PER_SOURCE_S = 600.0, 3600.0, 120.0, 10.0
+"""Seconds that an attempt may take: at least; at least where a file has to come first, or all sources are read; for a
+second of media; and for a source of the whole dataset."""
 
-_LEAST_S, _FETCH_S, _PER_MEDIA_S = 600.0, 3600.0, 120.0
-"""Seconds that an attempt may take: at least; at least where a file has to come first; and for a second of media."""
+
+End = tuple[Status, str]
 
 
 @dataclass(frozen=True, slots=True)
-class StepResult:
-    """What happened in one step: status, cost in seconds, and how many seconds of media it was about."""
+class Made:
+    """A commit whose tables are written: the step is logged, and then it is made official."""
 
-    stage: str
-    source_id: str
-    window: int | None
-    status: Status
-    wall_s: float
-    cpu_s: float
-    media_s: float
-    message: str = ""
-    said: tuple[str, ...] = ()
-    """what the stage warned of, such as batches that had to be halved"""
-    printed: str = ""
-    """the end of what a stage in another Python printed"""
-    units: int = 0
-    """units that the stage measured, where it measures one by one: often some of the source's"""
+    name: str
+    commit: Commit
+    end: End
+
+
+Step = Generator[Call | Made, Answer | None, End]
+Attempt = Generator[Call, Answer, Answer]
 
 
 def result(
@@ -63,35 +67,31 @@ def result(
     source_id: str,
     window: int | None,
     end: End,
-    wall_s: float,
-    cpu_s: float,
+    cost: Cost,
     media_s: float,
     answer: Answer | None,
     units: int = 0,
+    commit: Commit | None = None,
 ) -> StepResult:
     """Return what a step came to, with what the call of its stage told."""
     a, (status, message) = answer or Answer(Outputs()), end
-    cpu_s += a.cpu_s
     return StepResult(
-        resolved.name, source_id, window, status, wall_s, cpu_s, media_s, message, a.said, a.printed, units
-    )
+        resolved.name, source_id, window, status, cost.wall_s, cost.cpu_s + a.cpu_s, media_s, message, a.said,
+        a.printed, units, a.memory_mb, "" if commit is None else commit_hash(commit),
+    )  # fmt: skip
 
 
-End = tuple[Status, str]
-Step = Generator[Call, Answer, End]
-Attempt = Generator[Call, Answer, Answer]
-
-
-def _after(before: Answer | None, answer: Answer) -> Answer:
+def after(before: Answer | None, answer: Answer) -> Answer:
     """Return an answer with what attempts before it told and used."""
     if before is None:
         return answer
     said = (*before.said, f"went on after: {before.lost}", *answer.said)
-    return replace(answer, said=said, cpu_s=before.cpu_s + answer.cpu_s)
+    memory_mb = max(before.memory_mb, answer.memory_mb)
+    return replace(answer, said=said, cpu_s=before.cpu_s + answer.cpu_s, memory_mb=memory_mb)
 
 
-def _advance(step: Step, answer: Answer | None = None) -> Call | End:
-    """Return the call at which a step waits, or how it ended."""
+def _advance(step: Step, answer: Answer | None = None) -> Call | Made | End:
+    """Return the call or commit at which a step waits, or how it ended."""
     try:
         return next(step) if answer is None else step.send(answer)
     except StopIteration as e:
@@ -121,6 +121,7 @@ class Stepper(SourceState):
         self._dry = False
         self._stages = Stages(store, apart=apart)
         self._attempts = AttemptLog(store, run_id, retry)
+        self.log = StepLog(store, run_id)
         self._identities: dict[str, dict[str, str]] = {}
         self._same: dict[str, dict[str, Any]] = {}
 
@@ -152,29 +153,46 @@ class Stepper(SourceState):
     def steps(self, resolved: ResolvedStage, work: Sequence[tuple[WorkItem, str]]) -> list[StepResult]:
         """Run one stage on several items and paths, as `step` would; together where the stage can.
 
-        Each is told an equal share of the time.
+        Each is told an equal share of the time, but for what an item takes alone. A step is logged before its commit
+        is written, which alone is not in its time.
         """
-        wall, cpu = time.perf_counter(), time.process_time()
+        watch = Watch()
         running = [self._step(resolved, item, path) for item, path in work]
-        paused = [_advance(step) for step in running]
-        answers: dict[int, Answer] = {}
+        at = [_advance(step) for step in running]
         each = resolved.cls.gate_mode == "each"
-        units = [len(at.item.units) if each and isinstance(at, Call) else 0 for at in paused]
-        while due := {n: at for n, at in enumerate(paused) if isinstance(at, Call)}:
+        units = [len(step.item.units) if each and isinstance(step, Call) else 0 for step in at]
+        costs = [watch.lap(len(work))] * len(work)
+        answers: dict[int, Answer] = {}
+        out: dict[int, StepResult] = {}
+
+        def settle(over: Sequence[int]) -> None:
+            for n in over:
+                step, item = at[n], work[n][0]
+                assert not isinstance(step, Call)
+                end, commit = (step.end, step.commit) if isinstance(step, Made) else (step, None)
+                window = item.window_index if resolved.cls.grain == "window" else None
+                media_s = self.media_s(item) if end[0] == "ran" else 0.0
+                out[n] = result(
+                    resolved, item.source_id, window, end, costs[n], media_s, answers.get(n), units[n], commit
+                )  # fmt: skip
+            self.log.put([out[n] for n in over])
+            for n in over:
+                if isinstance(at[n], Made):
+                    _advance(running[n])  # the commit is written
+
+        settle([n for n, step in enumerate(at) if not isinstance(step, Call)])
+        while due := {n: step for n, step in enumerate(at) if isinstance(step, Call)}:
             group = [n for n, call in due.items() if not call.alone] or [next(iter(due))]
+            watch.lap()
             for n, answer in zip(group, self._stages.run([due[n] for n in group]), strict=True):
-                answers[n] = _after(answers.get(n), answer)
-                paused[n] = _advance(running[n], answer)
-        if answers:
+                answers[n] = after(answers.get(n), answer)
+                at[n] = _advance(running[n], answer)
             release()
-        wall_s, cpu_s = (time.perf_counter() - wall) / len(work), (time.process_time() - cpu) / len(work)
-        out = []
-        for n, ((item, _), end) in enumerate(zip(work, paused, strict=True)):
-            assert not isinstance(end, Call)
-            window = item.window_index if resolved.cls.grain == "window" else None
-            media_s = self.media_s(item) if end[0] == "ran" else 0.0
-            out.append(result(resolved, item.source_id, window, end, wall_s, cpu_s, media_s, answers.get(n), units[n]))
-        return out
+            share = watch.lap(len(group))
+            for n in group:
+                costs[n] += share
+            settle([n for n in group if not isinstance(at[n], Call)])
+        return [out[n] for n in range(len(work))]
 
     def call(self, call: Call) -> Answer:
         """Run a stage once, outside of `step`."""
@@ -185,9 +203,16 @@ class Stepper(SourceState):
         self._dry = True
         try:
             end = _advance(self._step(resolved, item, ""))
-            return not isinstance(end, Call) and end[0] == "ran"
+            return isinstance(end, tuple) and end[0] == "ran"
         finally:
             self._dry = False
+
+    def cut_short(self, resolved: ResolvedStage, source_id: str) -> int:
+        """Return how many attempts at a stage on a source, or at most on one of its windows, ended with their run."""
+        windowed = resolved.cls.grain == "window"
+        items = self.window_items(source_id) if windowed else [WorkItem(source_id)]
+        records = (self.record(commit_file(resolved.name, item, windowed)) for item in items)
+        return max(map(self._attempts.cut_short, records), default=0)
 
     def _step(self, resolved: ResolvedStage, item: WorkItem, path: str) -> Step:
         """Decide what there is to do, yield the call of the stage where there is one, and commit its answer."""
@@ -232,7 +257,7 @@ class Stepper(SourceState):
         if not self._dry:
             empty = Commit(resolved.name, item.source_id, self._fingerprint(resolved, item, {}))
             self._write(resolved, item, Outputs(), empty)
-            write_commit(self.store, name, empty)
+            return (yield from self._commit(name, empty, ("ran", "")))
         return "ran", ""
 
     def _run_whole(
@@ -255,12 +280,16 @@ class Stepper(SourceState):
             commit.status, commit.errors = "error", [self._logged(name, answer.failed, answer)]
             for table in resolved.cls.writes:
                 self.store.delete(table_file(table, item.source_id, item.window_index if windowed else None))
-            write_commit(self.store, name, commit)
-            return "error", f"{commit.errors[0].error}: {commit.errors[0].message}"
+            return (yield from self._commit(name, commit, ("error", _told(commit.errors[0]))))
         commit.errors, commit.files = answer.outputs.errors, answer.saved
         self._write(resolved, item, answer.outputs, commit)
+        return (yield from self._commit(name, commit, ("ran", "")))
+
+    def _commit(self, name: str, commit: Commit, end: End) -> Step:
+        """Have a step logged, and then make it official."""
+        yield Made(name, commit, end)
         write_commit(self.store, name, commit)
-        return "ran", ""
+        return end
 
     def _each(
         self,
@@ -309,32 +338,32 @@ class Stepper(SourceState):
                 merged = table.validated(pa.concat_tables([rows, merged]))
             outputs.tables[table] = merged
         self._write(resolved, item, outputs, new)
-        write_commit(self.store, name, new)
+        wrong = [e for e in outputs.errors if e.unit_id in todo]
+        end: End = ("error", f"{len(wrong)} of {len(todo)} units: {_told(wrong[0])}") if wrong else ("ran", "")
+        yield from self._commit(name, new, end)
         for stale in sorted(set() if commit is None else commit.files.keys() - new.files.keys()):
             self.store.delete(stale)
-        wrong = [e for e in outputs.errors if e.unit_id in todo]
-        if wrong:
-            return "error", f"{len(wrong)} of {len(todo)} units: {wrong[0].error}: {wrong[0].message}"
-        return "ran", ""
+        return end
 
     def _attempt(self, call: Call, name: str, record: Commit | None, key: str) -> Attempt:
         """Yield a call until it is answered, or has ended without an answer as often as its stage lets it."""
         resolved, source_id = call.resolved, call.item.source_id
         attempts, answer = self._attempts.before(record, key), None
         kept = record or Commit(resolved.name, source_id, "", status="begun")
-        while len(attempts["ended"]) < resolved.resources.attempts:
+        while (why := verdict(attempts, resolved.resources)) is None:
             self._attempts.begin(name, kept, attempts)
-            answer = yield replace(call, limits=self._limits(call), alone=bool(attempts["ended"]))
+            answer = yield replace(call, limits=self.limits(call), alone=bool(attempts["ended"]))
             if not answer.lost:
                 return answer
             self._attempts.ended(attempts, answer.lost)
-        return given_up(source_id, attempts, answer)
+        return given_up(source_id, attempts, why, answer)
 
-    def _limits(self, call: Call) -> Limits:
-        need, media_s = call.resolved.resources, self.media_s(call.item)
-        least = _FETCH_S if "://" in call.path else _LEAST_S
-        seconds = need.max_s or least + _PER_MEDIA_S * media_s
-        return Limits(seconds, int(need.max_memory_gb * 2**30), need.max_cpu_s)
+    def limits(self, call: Call) -> Limits:
+        """Return what an attempt at a call may use."""
+        need, whole = call.resolved.resources, call.resolved.cls.grain == "dataset"
+        least = _FETCH_S if whole or "://" in call.path else _LEAST_S
+        most = _PER_SOURCE_S * len(call.sources) if whole else _PER_MEDIA_S * self.media_s(call.item)
+        return Limits(need.max_s or least + most, int(need.max_memory_gb * 2**30), need.max_cpu_s)
 
     def _logged(self, name: str, error: UnitError, answer: Answer) -> UnitError:
         """Keep the whole traceback of what is no fault of the item's bytes beside the dataset, and name its file."""
@@ -416,6 +445,10 @@ class Stepper(SourceState):
             memo[key] = {str(r[UNITS[gate].id]): _digest(r, said) for r in rows}
         found: dict[str, str] = memo[key]
         return found
+
+
+def _told(error: UnitError) -> str:
+    return f"{error.error}: {error.message}"
 
 
 def _owner(file: str) -> str:

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any
 
-from curation.storage.store import Store
+from curation.storage.store import Store, StoreError
 from schemas.use import OURS, imports
 
 Code = Mapping[str, str]
@@ -60,7 +60,7 @@ def words(data: Any) -> Iterator[str]:
 
 def install(code: Code, origin: str = FOLDER) -> None:
     """Make modules importable in this process, in place of those of the same names from another dataset."""
-    for name, loaded in list(sys.modules.items()):
+    for name, loaded in sys.modules.copy().items():  # at once, whatever another thread imports
         loader = getattr(loaded, "__loader__", None)
         if isinstance(loader, _Text) and loader.file in code and code[loader.file] != loader.text:
             del sys.modules[name]
@@ -79,8 +79,14 @@ def record(store: Store, code: Code) -> None:
 
 
 def recorded(store: Store) -> dict[str, str]:
-    """Return the code that a dataset keeps."""
-    return {n.removeprefix(f"{FOLDER}/"): store.read(n).decode() for n in sorted(store.names(FOLDER))}
+    """Return the code that a dataset keeps: name -> text. Raises StoreError where a file holds none."""
+    out = {}
+    for name in sorted(store.names(FOLDER)):
+        try:
+            out[name.removeprefix(f"{FOLDER}/")] = store.read(name).decode()
+        except UnicodeDecodeError as e:
+            raise StoreError(f"{name} in {store.uri} is no text in UTF-8: {e}; put the file there again") from e
+    return out
 
 
 def _files(module: str) -> list[str]:

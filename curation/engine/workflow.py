@@ -278,6 +278,7 @@ def describe(pipeline: Pipeline) -> str:
         s.name: {
             "use": s.use,
             "version": s.cls.version,
+            "grain": s.cls.grain,
             "settings": s.settings.model_dump(mode="json"),
             "provenance": s.provenance(),
             "resources": s.resources.model_dump(),

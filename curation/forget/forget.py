@@ -21,12 +21,13 @@ import pyarrow.compute as pc
 from curation.dataset import Dataset
 from curation.decisions import progress
 from curation.decisions.progress import next_stage
-from curation.engine.register import read_forgotten, read_registry
+from curation.engine.register import read_forgotten
 from curation.engine.run import Event, Job, Packer, conclude, drop_orphans, locked
 from curation.engine.step import StageSetupError
 from curation.forget.strip import strip
 from curation.forget.traces import Proof, in_columns, search
 from curation.labels.identities import present_name
+from curation.storage import registry
 from curation.storage.compaction import tidy
 from curation.storage.seal import settle
 from curation.storage.store import Store, table_file
@@ -106,9 +107,9 @@ def forget(
         store.remove_temporaries()  # what a killed command left half written may be of these sources
         # First of all, so that a stopped command can be finished and no run takes them in again.
         _record(store, doomed, reason, proven=False)
-        inputs = read_registry(store)
+        inputs = registry.read_registry(store)
         left = inputs.filter(pc.invert(pc.is_in(InputRow.source_id.of(inputs), pa.array(ids, pa.string()))))
-        store.write_table(table_file(t.INPUTS), t.INPUTS, left)
+        registry.replace(store, left)
         event("phase", "tables and clips")
         drop_orphans(store, left)
         event("phase", "precomputed sets")

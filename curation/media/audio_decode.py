@@ -17,6 +17,7 @@ from typing import Any
 
 import av
 import numpy as np
+from numpy.typing import NDArray
 
 from curation.media.container import find_video, open_media, origin_s, read_only, timestamp
 from curation.media.packets import decode_packets
@@ -35,6 +36,16 @@ _COARSE_JITTER_S = 0.010
 _SETTLE_S = 0.1
 _UNSEEKABLE = {"aac", "mp3", "ac3", "amr", "h264", "hevc", "m4v", "mpegvideo", "dv"}
 """Raw streams whose times after a seek are estimates; they are decoded from their start."""
+
+_PLANAR = {
+    "u8p": np.uint8,
+    "s16p": np.int16,
+    "s32p": np.int32,
+    "s64p": np.int64,
+    "fltp": np.float32,
+    "dblp": np.float64,
+}
+"""FFmpeg's planar sample formats."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,13 +158,20 @@ def _lay(out: F32, first: int, frames: Iterator[Any], clock: AudioClock, mono: b
 def _samples(frame: Any, n_channels: int, mono: bool) -> F32:
     """Return a frame as float32 [C, samples], mixed to mono if asked or if its channels are not the stream's."""
     names = [c.name for c in frame.layout.channels]
-    raw = frame.to_ndarray()
-    if not frame.format.is_planar:
-        raw = raw.reshape(-1, len(names)).T
+    raw = _planes(frame, len(names)) if frame.format.is_planar else frame.to_ndarray().reshape(-1, len(names)).T
     samples = to_float(raw)
     if mono or len(names) != n_channels:
         samples = (mono_weights(names) @ samples)[None]
     return samples
+
+
+def _planes(frame: Any, n_channels: int) -> NDArray[Any]:
+    """Return a planar frame as [C, samples] of its own type.
+
+    Of eight channels or more PyAV takes what lies behind the last plane for another one; reading it ends the process.
+    """
+    dtype = np.dtype(_PLANAR[frame.format.name])
+    return np.stack([np.frombuffer(plane, dtype, frame.samples) for plane in frame.planes[:n_channels]])
 
 
 def _frames(container: Any, stream: Any, errors: list[str]) -> Iterator[Any]:

@@ -1,17 +1,17 @@
-"""What a second of video costs, stage by stage, as the log of a finished run tells it."""
+"""What a second of video costs, stage by stage, as the logs of runs tell it."""
 
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from curation.dataset import Dataset
+from curation.runs.steps import Logged, by_run
 from curation.stage import WorkItem
-from curation.storage.commits import commit_file, read_commit
+from curation.storage.commits import commit_file, commit_hash, read_commit
 from curation.storage.store import Store
 
 Grain = Literal["window", "source", "dataset"]
@@ -73,40 +73,57 @@ def measured(dataset: Dataset, measured_on: str) -> Rates:
     )
 
 
-def _made(dataset: Dataset) -> dict[tuple[str, str, int | None], list[dict[str, Any]]]:
+def _made(dataset: Dataset) -> dict[tuple[str, str, int | None], list[Logged]]:
     """Return, of each stage and item, the steps that made what the dataset holds of it, the newest first.
 
-    That is the last step that ran: what was computed before it was replaced. Where a stage measures unit by unit, a
-    step may have added some to those that were there; then steps count back to the one with which there were as many as
-    the commit holds. Sources that are no more do not count. In memory is one entry a stage and item.
+    That is the step whose commit stands: what was computed before it was replaced, and what was computed when a kill
+    came before the commit is no part of it. Where a stage measures unit by unit, a step may have added some to those
+    that were there; then steps count back to the one with which there were as many as the commit holds. Sources that
+    are no more do not count. In memory is one entry a stage and item.
     """
     store = dataset.store
-    ran: dict[tuple[str, str, int | None], list[dict[str, Any]]] = {}
-    for run in _runs(store):
-        for step in map(json.loads, store.lines(f"{run}/log.jsonl")):
-            if step["status"] == "ran":
-                ran.setdefault((step["stage"], step["source_id"], step["window"]), []).insert(0, step)
+    ran: dict[tuple[str, str, int | None], list[Logged]] = {}
+    killed: set[tuple[str, str, int | None]] = set()
+    for run_id, steps in by_run(store):
+        orderly = store.exists(f"runs/{run_id}/outcome.json")
+        for step in steps:
+            if step["status"] in ("ran", "error"):
+                at = (step["stage"], step["source_id"], step["window"])
+                ran.setdefault(at, []).append(step)
+                if not orderly:
+                    killed.add(at)
     known = {"", *(str(i) for (i,) in dataset.query("SELECT source_id FROM sources").fetchall())}
-    return {at: steps[: _counted(store, steps)] for at, steps in ran.items() if at[1] in known}
+    made = {}
+    for at, steps_of in ran.items():
+        if at[1] in known:
+            newest = steps_of[::-1]
+            if len(newest) > 1 or at in killed:
+                newest = _standing(store, newest)
+            if newest and (newest[0]["status"] == "ran" or newest[0].get("units")):
+                made[at] = [s for s in newest if s["status"] == "ran" or s.get("units")]
+    return made
 
 
-def _runs(store: Store) -> list[str]:
-    """Return the folders of the runs that have a log, in the order in which they were started."""
-    runs = [name.rpartition("/")[0] for name in store.names("runs", "/log.jsonl")]
-    return sorted(runs, key=lambda run: str((store.read_json(f"{run}/run.json") or {}).get("started", "")))
+def _standing(store: Store, steps: list[Logged]) -> list[Logged]:
+    """Return the steps, the newest first, that made the commit which stands; none where none stands."""
+    stage, source_id, window = steps[0]["stage"], steps[0]["source_id"], steps[0]["window"]
+    item = WorkItem(source_id, window_index=window or 0)
+    commit = read_commit(store, commit_file(stage, item, windowed=window is not None))
+    if commit is None:
+        return []
+    stands = commit_hash(commit)
+    told = [n for n, step in enumerate(steps) if step.get("commit", stands) == stands]  # earlier logs do not tell
+    steps = steps[told[0] :] if told else []
+    if len(steps) < 2 or not any(step.get("units") for step in steps):
+        return steps[:1]
+    held = len(commit.units)
+    added = itertools.accumulate(
+        step.get("units", held) for step in steps
+    )  # earlier logs do not tell: all, most likely
+    return steps[: next((n for n, units in enumerate(added, start=1) if units >= held), len(steps))]
 
 
-def _counted(store: Store, steps: list[dict[str, Any]]) -> int:
-    """Return how many of an item's steps, the newest first, made the units that its commit holds."""
-    if len(steps) == 1 or not any(step.get("units") for step in steps):
-        return 1
-    commit = read_commit(store, commit_file(steps[0]["stage"], WorkItem(steps[0]["source_id"]), windowed=False))
-    held = 0 if commit is None else len(commit.units)
-    added = itertools.accumulate(step.get("units", held) for step in steps)  # older logs do not tell: all, most likely
-    return next((n for n, units in enumerate(added, start=1) if units >= held), len(steps))
-
-
-def _grain(step: dict[str, Any]) -> Grain:
+def _grain(step: Logged) -> Grain:
     if not step["source_id"]:
         return "dataset"
     return "source" if step["window"] is None else "window"

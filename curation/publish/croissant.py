@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from curation.dataset import Dataset
 from curation.publish.figures import Figures
+from curation.storage import digests
 from curation.storage.store import table_file
 from schemas.tables import MANIFEST
 
@@ -62,7 +63,7 @@ def metadata(dataset: Dataset, f: Figures, name: str, url: str, published: str) 
         "distribution": [
             {
                 "@type": "cr:FileObject", "@id": "manifest", "name": manifest, "contentUrl": manifest,
-                "encodingFormat": "application/x-parquet", "sha256": dataset.store.sha256(manifest),
+                "encodingFormat": "application/x-parquet", "sha256": digests.sha256(dataset.store, manifest),
             },
             {
                 "@type": "cr:FileObject", "@id": "folder", "name": "folder", "description": "the dataset's folder",

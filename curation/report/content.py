@@ -14,11 +14,11 @@ from curation.decisions.decide import view_sql
 from curation.decisions.ledger import OUTCOMES, ledger_tables
 from curation.decisions.rules import thresholds_of
 from curation.decisions.survey import survey
-from curation.engine.run_warnings import run_warnings
 from curation.pack.splits import split_warnings
 from curation.report import svg
 from curation.report.pictures import Pictures
 from curation.report.rows import read_rows, source_names
+from curation.report.run_warnings import run_warnings
 from curation.report.status import policy_in_force, stage_speed
 from schemas import tables as t
 from schemas.policy import Policy, UnitKind

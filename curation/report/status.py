@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-
 from rich.table import Table as RichTable
 
 from curation.audit.precision import Audit, audit
@@ -12,8 +9,11 @@ from curation.dataset import Dataset
 from curation.decisions.funnel import Funnel
 from curation.decisions.ledger import OUTCOMES
 from curation.decisions.survey import Survey, survey
-from curation.engine.run_warnings import run_warnings
 from curation.pack.splits import split_warnings
+from curation.report.run_status import render_run
+from curation.report.run_warnings import run_warnings
+from curation.runs.newest import newest_run
+from curation.runs.steps import log_files, logged
 from schemas import tables as t
 from schemas.policy import Policy, parse_policy
 
@@ -21,10 +21,14 @@ from schemas.policy import Policy, parse_policy
 def render_status(dataset: Dataset) -> list[RichTable | str]:
     """Return what `lpm status` prints, in order."""
     warnings = [f"warning: {said}" for said in run_warnings(dataset)]
+    run = newest_run(dataset.store)
+    under_way = [] if run is None or run.state == "done" else render_run(dataset, run)
     found = survey(dataset)
     if not any(sum(b.counts.values()) for b in found.balances):
-        return ["nothing is decided yet: run `lpm run`", *warnings]
+        return [*(under_way or ["nothing is decided yet: run `lpm run`"]), *warnings]
     return [
+        *under_way,
+        *(["what follows is as the last command left it that decided:"] if under_way else []),
         _funnel(found.funnel),
         _ledger(found),
         _reasons(found),
@@ -121,22 +125,25 @@ def _reasons(found: Survey) -> RichTable:
 
 
 def stage_speed(dataset: Dataset) -> dict[str, dict[str, float]]:
-    """Return per stage: steps run, media seconds, wall and CPU seconds, over all recorded runs."""
+    """Return per stage: steps run, media seconds, wall and CPU seconds, and most memory, over all recorded runs."""
     out: dict[str, dict[str, float]] = {}
-    for name in dataset.store.names("runs", "log.jsonl"):
-        for line in dataset.store.lines(name):
-            step: Mapping[str, object] = json.loads(line)
-            if step["status"] == "ran":
-                mine = out.setdefault(str(step["stage"]), {"steps": 0.0, "media_s": 0.0, "wall_s": 0.0, "cpu_s": 0.0})
-                mine["steps"] += 1
-                for key in ("media_s", "wall_s", "cpu_s"):
-                    mine[key] += float(str(step[key]))
+    for step in logged(dataset.store, log_files(dataset.store)):
+        if step["status"] == "ran":
+            none = {"steps": 0.0, "media_s": 0.0, "wall_s": 0.0, "cpu_s": 0.0, "memory_mb": 0.0}
+            mine = out.setdefault(step["stage"], none)
+            mine["steps"] += 1
+            mine["media_s"] += step["media_s"]
+            mine["wall_s"] += step["wall_s"]
+            mine["cpu_s"] += step["cpu_s"]
+            mine["memory_mb"] = max(mine["memory_mb"], step.get("memory_mb", 0.0))
     return out
 
 
 def _speed(dataset: Dataset) -> RichTable:
-    table = RichTable("stage", "steps", "video-s", "wall s", "video-s / wall-s", title="speed, all runs, per worker")
+    title = "speed, all runs, per worker"
+    table = RichTable("stage", "steps", "video-s", "wall s", "video-s / wall-s", "most GiB", title=title)
     for stage, v in stage_speed(dataset).items():
         rate = f"{v['media_s'] / v['wall_s']:.2f}" if v["media_s"] and v["wall_s"] else ""
-        table.add_row(stage, f"{v['steps']:.0f}", f"{v['media_s']:.1f}", f"{v['wall_s']:.1f}", rate)
+        most = f"{v['memory_mb'] / 1024:.2f}" if v["memory_mb"] else ""
+        table.add_row(stage, f"{v['steps']:.0f}", f"{v['media_s']:.1f}", f"{v['wall_s']:.1f}", rate, most)
     return table

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, TypedDict
 
 from curation.stage import UnitError, WorkItem
-from curation.storage.checked import KEY, with_hash
+from curation.storage.checked import KEY, json_bytes, with_hash
 from curation.storage.store import DAMAGED, Store, StoreError
 
 
@@ -90,11 +90,24 @@ def official(record: Commit | None) -> Commit | None:
 
 
 def write_commit(store: Store, name: str, commit: Commit) -> None:
-    """Make a stage's output official, or put down that it is being attempted."""
+    """Make a stage's output official, or put down that it is being attempted.
+
+    A commit replaces the attempt that was put down, and nothing else: an object store refuses one that comes after
+    another command has been at work on the same. Raises StoreError then.
+    """
+    store.replace(name, json_bytes(with_hash(_facts(commit))), last=commit.attempts is None)
+
+
+def commit_hash(commit: Commit) -> str:
+    """Return the hash that a commit says of itself, whether or not another attempt has been begun since."""
+    return str(with_hash(_facts(replace(commit, attempts=None)))[KEY])
+
+
+def _facts(commit: Commit) -> dict[str, Any]:
     facts = asdict(commit)
     if commit.attempts is None:
         del facts["attempts"]
-    store.write_json(name, with_hash(facts))
+    return facts
 
 
 def fingerprint(**parts: Any) -> str:

@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 
 from curation.storage.batches import batches
 from curation.storage.compacted import FOLDER, FOOTER, Folder, live_parts
+from curation.storage.registry import gather
 from curation.storage.store import Store
 from schemas import tables as t
 from schemas.table import Table
@@ -64,6 +65,7 @@ def tidy(
     if min_files < 2:
         raise ValueError(f"min_files must be at least 2, got {min_files}")
     done = Compaction()
+    gather(store)
     for table in t.TABLES.values():
         if table.grain == "dataset":
             continue

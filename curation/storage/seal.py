@@ -11,9 +11,14 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any, TypedDict
 
-from curation.storage import written
+from curation.storage import digests
 from curation.storage.checked import KEY, fault, with_hash
+from curation.storage.head import Moving
 from curation.storage.store import Store, StoreError
+from curation.storage.writers import written
+
+_heads: dict[str, Moving] = {}
+"""of the datasets that this process writes, by root"""
 
 FILE = "seal.json"
 
@@ -37,31 +42,39 @@ def read_seal(store: Store) -> Seal | None:
 
 
 @contextlib.contextmanager
-def sealing(store: Store) -> Iterator[None]:
-    """Write the seal when the block ends, however it ends; inside another such block nothing happens."""
+def sealing(store: Store) -> Iterator[Moving | None]:
+    """Write the seal when the block ends, however it ends, and move the head; None inside another such block."""
     if not written.begin(store.root):
-        yield
+        yield None
         return
+    head = _heads[store.root] = Moving(store)
     try:
         before = read_seal(store)
         whole = before is not None and not before["open"]
-        files = before["files"] if before is not None and whole else _found(store) if _is_dataset(store) else {}
-        if _is_dataset(store):
+        there = before is not None or _is_dataset(store)
+        files = before["files"] if before is not None and whole else _found(store) if there else {}
+        if there:
+            head.begin()
             _write(store, files, still_open=True)
+        failed = True
         try:
-            yield
+            yield head
+            failed = False
         finally:
-            if _is_dataset(store):
-                _write(store, files, still_open=False)
+            if there or _is_dataset(store):
+                head.end(_write(store, files, still_open=False), failed=failed)
     finally:
+        _heads.pop(store.root, None)
         written.end(store.root)
 
 
 def settle(store: Store) -> None:
-    """Bring the open seal up to date, inside the block: it then names no file that was deleted."""
+    """Bring the open seal up to date, inside the block: it then names no file that was deleted; nor does the head."""
     seal = read_seal(store)
     if seal is not None:
         _write(store, seal["files"], still_open=True)
+    if store.root in _heads:
+        _heads[store.root].forget()
 
 
 def sealed_files(store: Store) -> Iterator[str]:
@@ -82,14 +95,15 @@ def _is_dataset(store: Store) -> bool:
 
 
 def _found(store: Store) -> dict[str, str]:
-    return {name: store.file_digest(name) for name in sealed_files(store)}
+    return {name: digests.file_digest(store, name) for name in sealed_files(store)}
 
 
-def _write(store: Store, files: dict[str, str], *, still_open: bool) -> None:
+def _write(store: Store, files: dict[str, str], *, still_open: bool) -> dict[str, str]:
     now = {**files, **written.so_far(store.root)}
     known = {name: digest for name, digest in now.items() if digest is not None}
     value = with_hash({"open": still_open, "files": known})
     store.write_json(FILE, value)
+    return known
 
 
 __all__ = ["FILE", "KEY", "Seal", "read_seal", "sealed_files", "sealing", "settle"]

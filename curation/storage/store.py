@@ -10,11 +10,11 @@ import contextlib
 import errno
 import hashlib
 import io
-import itertools
 import json
+import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -22,15 +22,15 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
-from curation.storage import written
 from curation.storage.checked import json_bytes
 from curation.storage.compacted import FOLDER, GONE, Compacted, Folder, Part, live_parts
 from curation.storage.recalled import SMALL_BYTES, Recalled
-from curation.storage.written import Hashing
+from curation.storage.writers import written
+from curation.storage.writers.conditional import Conditional, boto3_there
+from curation.storage.writers.written import Hashing
 from schemas.places import StoreError as StoreError
 from schemas.places import inside, open_place, replacing
 from schemas.table import Table
-from schemas.tables import TABLES
 
 ROW_GROUP = 65_536
 """Rows of a Parquet row group, at most."""
@@ -42,7 +42,7 @@ _RECALLED = ("commits/", "tables/")
 
 DAMAGED = "`lpm verify` says what else is, `lpm verify --repair` mends what can be mended"
 
-_FATAL = {
+FATAL = {
     errno.ENOSPC: "the disk is full: free some space and run the same command again; finished work is kept",
     errno.EDQUOT: "the disk quota is used up: free some space and run the same command again",
     errno.EROFS: "the output is read-only: choose a writable --out",
@@ -60,6 +60,8 @@ class Store:
         self.local = isinstance(self._fs, pafs.LocalFileSystem)
         self.compacted = Compacted(self._fs, self.root)
         self._recalled: Recalled | None = None
+        self._objects: Conditional | None = None
+        self._tags: dict[str, str] = {}
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Store, (self.uri,)
@@ -99,16 +101,69 @@ class Store:
                 with self._fs.open_output_stream(target) as f:
                     f.write(data)
         except OSError as e:
-            raise StoreError(f"cannot write {target}: {_FATAL.get(e.errno or 0, str(e))}") from e
+            raise StoreError(f"cannot write {target}: {FATAL.get(e.errno or 0, str(e))}") from e
+        return self._wrote(name, data)
+
+    def _wrote(self, name: str, data: bytes) -> str:
+        """Keep in mind what was written, and return its hash."""
         digest = hashlib.sha256(data).hexdigest()
         written.note(self.root, name, digest)
         if self._recalled is not None and name.startswith(_RECALLED):
             self._recalled.put(name, data)
         return digest
 
+    def replace(self, name: str, data: bytes, *, last: bool) -> None:
+        """Write a small file that nobody else may have written since this store did, `last` for the last time.
+
+        An object store is asked to refuse it otherwise, so that a writer which was stopped between looking and writing
+        does no harm; on a disk the lock keeps others out.
+
+        Raises:
+            StoreError: somebody else has; nothing is written any more.
+        """
+        if not self.uri.startswith("s3://"):
+            self.write(name, data)
+            return
+        self._to_write(name)
+        tag = self.conditional().write(name, data, self._tags.pop(name, None))
+        if tag is None:
+            written.forbid(self.root, f"another process has written {name} meanwhile")
+            self._to_write(name)
+        elif not last:
+            self._tags[name] = tag
+        self._wrote(name, data)
+
+    def check(self) -> None:
+        """Raise StoreError where somebody else writes the dataset."""
+        self._to_write(".")
+
+    def tag(self, name: str) -> str | None:
+        """Return what `swap` needs to know of a file: "" = there is none, None where the store tells nothing."""
+        if not self.uri.startswith("s3://"):
+            return None
+        found = self.conditional().small(name, 1)
+        return "" if found is None else found[2]
+
+    def swap(self, name: str, data: bytes, tag: str | None) -> bool:
+        """Write a file where it is as its tag says, and say whether it was; elsewhere than on s3:// it always is."""
+        if tag is None:
+            self.write(name, data)
+            return True
+        self._to_write(name)
+        if self.conditional().write(name, data, tag) is None:
+            return False
+        self._wrote(name, data)
+        return True
+
+    def conditional(self) -> Conditional:
+        """Return writes of objects that are refused where another is in their place; of an s3:// prefix only."""
+        if self._objects is None:
+            self._objects = Conditional(self.uri, self.root)
+        return self._objects
+
     def _to_write(self, name: str) -> str:
         """Return the path of a file that is to be written. Raises StoreError where somebody else writes the dataset."""
-        if (why := written.forbidden(self.root)) is not None:
+        if (why := written.look(self.root)) is not None:
             raise StoreError(f"{self.uri} is written no more: {why}; run the same command again")
         return self.path(name)
 
@@ -116,6 +171,21 @@ class Store:
     def _write_local(target: Path, data: bytes) -> None:
         with replacing(target) as f:
             f.write(data)
+
+    def append(self, name: str, data: bytes) -> None:
+        """Add bytes to the end of a file, which nobody else writes, and have them on disk; local stores only.
+
+        Where this fails or is killed, a part of the bytes may be there.
+        """
+        target = Path(self._to_write(name))
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with target.open("ab") as f:
+                f.write(data)
+                f.flush()
+                os.fsync(f.fileno())
+        except OSError as e:
+            raise StoreError(f"cannot write {target}: {FATAL.get(e.errno or 0, str(e))}") from e
 
     @contextlib.contextmanager
     def open_output(self, name: str) -> Iterator[Hashing]:
@@ -130,7 +200,7 @@ class Store:
                 yield stream
             written.note(self.root, name, stream.hexdigest())
         except OSError as e:
-            raise StoreError(f"cannot write {target}: {_FATAL.get(e.errno or 0, str(e))}") from e
+            raise StoreError(f"cannot write {target}: {FATAL.get(e.errno or 0, str(e))}") from e
 
     @contextlib.contextmanager
     def _uploaded(self, target: str) -> Iterator[IO[bytes]]:
@@ -151,20 +221,29 @@ class Store:
             return self._fs.open_input_file(self.path(name))
         if name not in known:
             try:
-                if known.listing and _is_part(name) and name not in self._listed(known, name):
+                if known.listing and is_part(name) and name not in self._listed(known, name):
                     raise FileNotFoundError(errno.ENOENT, "no such file", name)
-                opened = self._fs.open_input_file(self.path(name))
+                data = self._small(name)
             except FileNotFoundError:
                 known.put(name, None)
                 raise
-            if opened.size() > SMALL_BYTES:
-                return opened
-            with opened:
-                known.put(name, bytes(opened.read()))
+            if data is None:
+                return self._fs.open_input_file(self.path(name))
+            known.put(name, data)
         data = known.get(name)
         if data is None:
             raise FileNotFoundError(errno.ENOENT, "no such file", name)
         return pa.BufferReader(data)
+
+    def _small(self, name: str) -> bytes | None:
+        """Return the bytes of a small file; None of one that is not. Raises FileNotFoundError."""
+        if self.uri.startswith("s3://") and boto3_there():
+            found = self.conditional().small(name, SMALL_BYTES)
+            if found is None:
+                raise FileNotFoundError(errno.ENOENT, "no such file", name)
+            return found[0] if found[1] else None
+        with self._fs.open_input_file(self.path(name)) as f:
+            return None if f.size() > SMALL_BYTES else bytes(f.read())
 
     def held(self, name: str) -> object:
         """Return what stands for the content of a source's table: equal again only where the content is the same.
@@ -199,12 +278,12 @@ class Store:
         if known is not None and name in known:
             if known.get(name) is not None:
                 return True
-        elif known is not None and known.listing and _is_part(name):
+        elif known is not None and known.listing and is_part(name):
             if name in self._listed(known, name):
                 return True
         elif self._fs.get_file_info(self.path(name)).type == pafs.FileType.File:
             return True
-        return _is_part(name) and self.compacted.find(name) is not None
+        return is_part(name) and self.compacted.find(name) is not None
 
     def _listed(self, known: Recalled, name: str) -> set[str]:
         """Return the names of the files beside a table's file."""
@@ -220,12 +299,12 @@ class Store:
     def delete(self, name: str) -> None:
         """Delete a file if it exists; a part of a compact file is marked as gone."""
         self.delete_file(name)
-        if _is_part(name) and self.compacted.find(name) is not None:
+        if is_part(name) and self.compacted.find(name) is not None:
             self.write(name + GONE, b"")
 
     def delete_file(self, name: str) -> None:
         """Delete a file by its own name if it exists. Raises StoreError."""
-        target = self.path(name)
+        target = self._to_write(name)
         try:
             with contextlib.suppress(FileNotFoundError):
                 if self.local:
@@ -233,7 +312,7 @@ class Store:
                 else:
                     self._fs.delete_file(target)
         except OSError as e:
-            raise StoreError(f"cannot delete {target}: {_FATAL.get(e.errno or 0, str(e))}") from e
+            raise StoreError(f"cannot delete {target}: {FATAL.get(e.errno or 0, str(e))}") from e
         if self._recalled is not None:
             self._recalled.drop(name)
         written.note(self.root, name, None)
@@ -250,6 +329,14 @@ class Store:
         found = (i for i in self._fs.get_file_info(selector) if i.type == pafs.FileType.File)
         sizes = {i.path[len(self.root) + 1 :]: int(i.size) for i in found}
         return {n: sizes[n] for n in sorted(sizes) if not n.rsplit("/", 1)[-1].startswith(".tmp-")}
+
+    def times(self, prefix: str, *, recursive: bool) -> Iterator[tuple[str, float]]:
+        """Yield the relative names of files under a directory, and when each was written (seconds since 1970)."""
+        selector = pafs.FileSelector(self.path(prefix), allow_not_found=True, recursive=recursive)
+        for i in self._fs.get_file_info(selector):
+            name = i.path[len(self.root) + 1 :]
+            if i.type == pafs.FileType.File and not name.rsplit("/", 1)[-1].startswith(".tmp-"):
+                yield name, i.mtime_ns / 1e9 if i.mtime_ns else 0.0
 
     def directories(self, prefix: str) -> list[str]:
         """Return the relative names of the directories right under one, sorted; none where it does not exist."""
@@ -320,7 +407,7 @@ class Store:
                 rows = _rows(pq.ParquetFile(f), columns)
                 return rows if columns is None else rows.select(columns)
         except FileNotFoundError:
-            part = self.compacted.find(name) if _is_part(name) else None
+            part = self.compacted.find(name) if is_part(name) else None
             if part is None:
                 raise
             return self.compacted.read(part, table.schema, columns)
@@ -341,63 +428,6 @@ class Store:
             return self.compacted.read(part, table.schema, columns)
         except (pa.ArrowException, KeyError) as e:
             raise StoreError(f"{name} of {self.uri} is damaged ({_first_line(e)}); {DAMAGED}") from e
-
-    def sha256(self, name: str) -> str:
-        """Return the hash of a file's bytes; of a compacted part, of the bytes that its rows make as a file.
-
-        Raises FileNotFoundError.
-        """
-        try:
-            return self.file_digest(name)
-        except FileNotFoundError:
-            part = self.compacted.find(name) if _is_part(name) else None
-            if part is None:
-                raise
-            ((_, digest),) = self._part_digests([part])
-            return digest
-
-    def recorded(self, name: str) -> str | None:
-        """Return the hash of a table's file, or the one that it had when it was gathered; None where it is gone."""
-        try:
-            return hashlib.sha256(self.read(name)).hexdigest()
-        except FileNotFoundError:
-            part = self.compacted.find(name)
-            return None if part is None else part.sha256
-
-    def digests(self, names: Iterable[str]) -> Iterator[tuple[str, str | None]]:
-        """Yield each name with its `sha256`, or None where there is no such file; a compact file is opened once."""
-        gathered: list[Part] = []
-        for folder, mine in itertools.groupby(sorted(names), lambda n: n.rpartition("/")[0]):
-            there = self.tables(folder) if _is_part(f"{folder}/") else {}
-            for name in mine:
-                part = there.get(name)
-                if part is not None:
-                    gathered.append(part)
-                    continue
-                try:
-                    yield name, self.file_digest(name)
-                except FileNotFoundError:
-                    yield name, None
-        yield from self._part_digests(sorted(gathered, key=lambda p: (p.file, p.groups)))
-
-    def file_digest(self, name: str) -> str:
-        """Return the hash of a file's bytes, whatever it is. Raises FileNotFoundError."""
-        digest = hashlib.sha256()
-        with self._fs.open_input_file(self.path(name)) as f:
-            while block := f.read(_BLOCK):
-                digest.update(block)
-        return digest.hexdigest()
-
-    def _part_digests(self, parts: Iterable[Part]) -> Iterator[tuple[str, str]]:
-        """Yield the hash of each part's rows as a file; all empty ones of a table are the same, and most are empty."""
-        for name, group in itertools.groupby(parts, lambda p: p.name.split("/")[1]):
-            mine, empty = list(group), dict[pa.Schema, str]()
-            for part, rows in zip(mine, self.compacted.read_each(mine, TABLES[name].schema), strict=True):
-                known = None if rows.num_rows else empty.get(rows.schema)
-                digest = known or hashlib.sha256(parquet_bytes(rows)).hexdigest()
-                if not rows.num_rows:
-                    empty[rows.schema] = digest
-                yield part.name, digest
 
     def filesystem(self) -> pafs.FileSystem:
         """Return the Arrow file system beneath, for readers that take one."""
@@ -421,7 +451,7 @@ def _first_line(error: Exception) -> str:
     return str(error).partition("\n")[0]
 
 
-def _is_part(name: str) -> bool:
+def is_part(name: str) -> bool:
     """Say whether files of that name may be gathered into compact ones: a source's tables."""
     return name.startswith("tables/") and "/bucket=" in name
 

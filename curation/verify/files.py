@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from curation.dataset import Dataset
-from curation.storage import seal, written
+from curation.storage import digests, head, seal
 from curation.storage.checked import KEY, fault
 from curation.storage.commits import Commit, read_record
 from curation.storage.store import Store, StoreError, table_file
+from curation.storage.writers import written
 from curation.verify.finding import Finding, Mend
 from curation.verify.part import Part, drawn
 from curation.verify.root import Root
@@ -70,10 +71,11 @@ def _sealed(store: Store, root: Root, buckets: set[str] | None) -> Iterator[Find
         bucket = next((folder for folder in name.split("/") if folder.startswith("bucket=")), None)
         return buckets is None or bucket is None or bucket in buckets
 
-    found = {n: store.file_digest(n) for n in seal.sealed_files(store) if asked(n)}
+    found = {n: digests.file_digest(store, n) for n in seal.sealed_files(store) if asked(n)}
     sealed = seal.read_seal(store)
     if sealed is None and store.exists(seal.FILE):
         yield Finding("seal.json is damaged; `lpm verify --repair` writes it again from what is intact")
+    yield from _pointed_at(store)
     mine = written.listening(store.root)  # who verifies while it writes opened the seal itself
     if sealed is not None and sealed["open"] and not mine:
         yield Finding("a command that wrote this dataset was killed, so it is not sealed; run `lpm run` again")
@@ -87,6 +89,17 @@ def _sealed(store: Store, root: Root, buckets: set[str] | None) -> Iterator[Find
     given = [n for n in tables if "/bucket=" in n and asked(n)]
     plain = {n: d for n, d in found.items() if "/bucket=" not in n}
     root.add("dataset", plain | {n: d for n, d in _digests(store, given) if d is not None})
+
+
+def _pointed_at(store: Store) -> Iterator[Finding]:
+    """Look at the head, and at the tables that are kept for its readers."""
+    if store.exists(head.FILE) and head.read_head(store) is None:
+        yield Finding(f"{head.FILE} is damaged; the next command writes it again", (Mend("delete", head.FILE),))
+    for name in store.top(head.FOLDER):
+        if name != head.kept(digests.file_digest(store, name)):
+            yield Finding(
+                f"{name} is not what its name says; the next command writes it again", (Mend("delete", name),)
+            )
 
 
 def _unlike(name: str, how: str) -> Finding:
@@ -141,7 +154,7 @@ def _committed(
         if found is not None:
             there[file] = found
     yield from sorted(wrong, key=lambda f: f.what)
-    root.add(group, there | {n: store.file_digest(n) for n in names})
+    root.add(group, there | {n: digests.file_digest(store, n) for n in names})
 
 
 def _read(store: Store, name: str) -> tuple[str, Commit | None]:
@@ -166,11 +179,11 @@ def _digests(store: Store, names: Iterable[str]) -> Iterator[tuple[str, str | No
     """Yield each file's hash; None where it is gone, what is wrong where it cannot be read."""
     names = list(names)
     try:
-        yield from list(store.digests(names))
+        yield from list(digests.digests(store, names))
     except Exception:  # one of them is damaged: which, they tell one by one
         for name in names:
             try:
-                yield name, store.sha256(name)
+                yield name, digests.sha256(store, name)
             except FileNotFoundError:
                 yield name, None
             except Exception as e:

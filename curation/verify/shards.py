@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from curation.dataset import Dataset
 from curation.pack.shards import ShardIndex
+from curation.storage.digests import file_digest
 from curation.storage.store import StoreError
 from curation.verify.finding import Finding, Mend
 from curation.verify.part import Part, drawn
@@ -50,7 +51,7 @@ def broken(dataset: Dataset, media: bool, root: Root, part: Part | None = None) 
             if name not in digests:
                 yield Finding(f"shards/{name} is gone; run `lpm pack`", mend)
             continue
-        found = digests.get(name) or store.file_digest(f"shards/{name}")
+        found = digests.get(name) or file_digest(store, f"shards/{name}")
         digests[name] = found
         if found != digest:
             yield Finding(f"shards/{name} changed since it was packed; run `lpm verify --repair`", mend)

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from toy import WORKFLOW, ToyScan, filled
+from toy import WORKFLOW, ToyIdentity, ToyScan, ToySettings, filled
 
 from curation.stage import Outputs, WorkItem
 from schemas import tables as t
@@ -30,6 +30,7 @@ RAISED: dict[str, Exception] = {
 
 
 BURNT_S = 0.3
+EATEN_GB = 1
 
 
 def die(how: str) -> None:
@@ -41,6 +42,10 @@ def die(how: str) -> None:
         for _ in range(64):
             kept.append(bytearray(os.urandom(1)) * (64 << 20))
             time.sleep(0.05)
+    elif how == "let eat":  # ended with this process
+        subprocess.run(
+            [sys.executable, "-c", f"import time\nkept = b'x' * ({EATEN_GB} << 30)\ntime.sleep(600)"], check=True
+        )
     elif how == "hang":
         time.sleep(600)
     elif how == "burn":  # and go on
@@ -51,6 +56,9 @@ def die(how: str) -> None:
         os.kill(os.getpid(), getattr(signal, how))
     elif how == "run":
         os.kill(int(os.environ["OPENLPM_TOY_RUN"]), signal.SIGKILL)
+        time.sleep(600)
+    elif how == "supervisor":  # the command, or a worker of Ray's
+        os.kill(os.getppid(), signal.SIGKILL)
         time.sleep(600)
     else:
         raise RAISED[how]
@@ -64,13 +72,35 @@ class Deadly(ToyScan):
 
     def run(self, item: WorkItem, inputs: Any) -> Outputs:
         spec = self.spec(inputs)
-        if "die" in spec:
-            tries = Path(str(inputs.media) + ".tries")
-            with tries.open("a") as f:
-                f.write("x")
-            if tries.stat().st_size <= spec.get("times", 1000):
-                die(spec["die"])
+        if "die" in spec and attempted(Path(f"{inputs.media}.tries")) <= spec.get("times", 1000):
+            die(spec["die"])
         return Outputs({t.CUTS: t.CUTS.from_rows([filled(t.CUTS, source_id=item.source_id)])})
+
+
+class DeadlyPeopleSettings(ToySettings):
+    tries: str
+    """a file that counts the attempts"""
+    die: str
+    times: int = 1000
+
+
+class DeadlyPeople(ToyIdentity):
+    """A stage over the whole dataset that ends as its settings say, each time or the first `times`."""
+
+    Settings = DeadlyPeopleSettings
+    settings: DeadlyPeopleSettings
+
+    def run(self, item: WorkItem, inputs: Any) -> Outputs:
+        if attempted(Path(self.settings.tries)) <= self.settings.times:
+            die(self.settings.die)
+        return super().run(item, inputs)
+
+
+def attempted(file: Path) -> int:
+    """Count one more attempt in a file, and return how many there were."""
+    with file.open("a") as f:
+        f.write("x")
+    return file.stat().st_size
 
 
 def tries(folder: Path, name: str) -> int:
@@ -85,6 +115,12 @@ def workflow(**resources: Any) -> Any:
     deadly = StageSpec(use="deadly:Deadly", resources=Resources(**resources))
     stages = {"toy_probe": specs.pop("toy_probe"), "deadly": deadly, **specs}
     return WORKFLOW.model_copy(update={"stages": stages})
+
+
+def with_people(settings: dict[str, Any], **resources: Any) -> Any:
+    """Return the toy workflow with the deadly stage over the whole dataset in place of that of identities."""
+    spec = StageSpec(use="deadly:DeadlyPeople", settings=settings, resources=Resources(**resources))
+    return WORKFLOW.model_copy(update={"stages": {**WORKFLOW.stages, "toy_identity": spec}})
 
 
 def write(folder: Path, **specs: dict[str, Any]) -> None:

@@ -190,7 +190,7 @@ class Sweep:
             seen += 1
             if seen < at or (fault != "full" and seen > at):
                 return
-            if fault == "torn":
+            if fault == "torn" and Path(path).stat().st_nlink == 1:  # a second link to a whole file is never half one
                 os.truncate(path, Path(path).stat().st_size // 2)
             if fault in ("torn", "killed"):
                 os.kill(os.getpid(), signal.SIGKILL)

@@ -128,7 +128,8 @@ def _write_sound(out: Any, audio: Any, sound: np.ndarray, rate: int, layout: str
     to_codec = av.AudioResampler(format=sample_format, layout=layout, rate=rate, frame_size=None)
     for at in range(0, sound.shape[1], block):
         samples = np.ascontiguousarray(sound[:, at : at + block], dtype=np.float32)
-        frame = av.AudioFrame.from_ndarray(samples, format="fltp", layout=layout)
+        packed = samples.T.reshape(1, -1)  # planes of eight channels are one too many for PyAV
+        frame = av.AudioFrame.from_ndarray(packed, format="flt", layout=layout)
         frame.sample_rate, frame.pts, frame.time_base = rate, first + at, Fraction(1, rate)
         for converted in to_codec.resample(frame):
             out.mux(audio.encode(converted))
@@ -256,14 +257,23 @@ def make_surround(path: Path, duration_s: float = 1.0) -> Path:
     return write(path, pictures(duration_s), sound=channels, layout="5.1")
 
 
-def make_reordered(path: Path) -> Path:
-    """Write 6.1 PCM in a MOV whose header lists the channels in an order that is not FFmpeg's (MPEG 6.1 A)."""
-    write(path, pictures(1.0), sound=np.tile(tone(1.0), (7, 1)), layout="6.1", sound_codec="pcm_s16le")
+def make_reordered(path: Path, layout: str = "6.1", listed: int = 125) -> Path:
+    """Write PCM in a MOV whose header lists the channels in an order that is not FFmpeg's.
+
+    `listed`: 125 = MPEG 6.1 A, 126 to 128 = MPEG 7.1 A to C.
+    """
+    write_many(path, layout, "pcm_s16le")
     data = bytearray(path.read_bytes())
     at = data.index(b"chan") + 8
-    data[at : at + 4] = (125 << 16 | 7).to_bytes(4, "big")
+    data[at : at + 4] = (listed << 16 | av.AudioLayout(layout).nb_channels).to_bytes(4, "big")
     path.write_bytes(data)
     return path
+
+
+def write_many(path: Path, layout: str, codec: str) -> Path:
+    """Write a second of the same tone in every channel of a layout, the first at a tenth of full, the next at two."""
+    gains = 0.1 * np.arange(1, av.AudioLayout(layout).nb_channels + 1)[:, None]
+    return write(path, pictures(1.0), sound=gains * tone(1.0), layout=layout, sound_codec=codec)
 
 
 def make_fps(path: Path, fps: Fraction | int, duration_s: float = 2.0) -> Path:

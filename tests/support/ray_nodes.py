@@ -30,6 +30,8 @@ class RayNodes:
     """A head without CPUs and its workers; as a context it ends with no process left."""
 
     folder: Path
+    modules: Path | None = None
+    """where modules lie that are found on every node, beside the tests' own"""
     environment: dict[str, str] = field(default_factory=dict)
     nodes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
@@ -45,7 +47,7 @@ class RayNodes:
             **{k: v for k, v in os.environ.items() if not k.startswith("RAY_")},
             "HOME": str(home),
             "PATH": f"{bin_dir}:{os.environ['PATH']}",
-            "PYTHONPATH": f"{SUPPORT}:{ROOT}",
+            "PYTHONPATH": ":".join(map(str, filter(None, (SUPPORT, ROOT, self.modules)))),
             "RAY_HEAD_IP": "127.0.0.1",
         }
         self._start("head", description()["head_start_ray_commands"], "--include-dashboard=false")

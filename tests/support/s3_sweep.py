@@ -23,8 +23,8 @@ from curation.engine.register import expand
 from curation.engine.run import Job, locked, run
 from curation.forget.forget import find, forget
 from curation.pack.pack import pack
-from curation.storage import lease
 from curation.storage.store import Store
+from curation.storage.writers import lease
 from curation.verify import certify
 from workflows.commands.jobs import answer
 

@@ -9,11 +9,13 @@ import ctypes
 import gc
 import json
 import sys
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
 import train_case as case
 import wan_case as wan
+from torch import Tensor
 
 from lpm_train.config import Config, override
 from lpm_train.training.checkpoint import Meta, Saved, save
@@ -39,11 +41,20 @@ def begin(out: Path, mode: str, where: Ranks, small: bool) -> Stage:
     return make_stage(chosen, where, start, start)
 
 
-def kept(stage: Stage) -> int:
-    """Count the bytes of all that a stage holds at its start, its rows alone, what is shared once."""
-    weights = [p for model in stage.roles.values() for p in model.parameters()] + list(stage.ema.weights.values())
+def held(weights: Iterable[Tensor]) -> int:
+    """Count the bytes of weights, of each its rows here, and what is shared once."""
     local = [getattr(w, "to_local", lambda w=w: w)() for w in weights]
     return sum({t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in local}.values())
+
+
+def kept(stage: Stage) -> int:
+    """Count the bytes of all that a stage holds at its start."""
+    return held([*(p for model in stage.roles.values() for p in model.parameters()), *stage.ema.weights.values()])
+
+
+def frozen(stage: Stage, *roles: str) -> int:
+    """Count the bytes of a frozen base in some roles."""
+    return held(p for role in roles for n, p in stage.roles[role].named_parameters() if n in stage.student.frozen)
 
 
 def memory(name: str) -> int:
@@ -70,7 +81,11 @@ def measure(out: Path, mode: str, where: Ranks) -> dict[str, int]:
     before = memory("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # the peak begins here
     stage = begin(out, mode, where, small=False)
-    return {"kept": kept(stage), "took": memory("VmHWM") - before}
+    said = {"kept": kept(stage), "took": memory("VmHWM") - before}
+    if mode == "lora":
+        stage.step(case.batch(["abcd"[where.rank]]), 0)  # sharding settles its memory in the first pass
+        said |= {"frozen": frozen(stage, "student"), "frozen of all": frozen(stage, *stage.roles)}
+    return said
 
 
 def main(out: Path, *modes: str) -> None:

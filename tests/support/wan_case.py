@@ -11,7 +11,7 @@ import diffusers
 import torch
 from torch import Tensor
 
-from lpm_train.batch import Conditions
+from lpm_train.batch import Batch, Conditions
 from lpm_train.config import Base, Config, Lora
 from lpm_train.network.base import open_base
 from lpm_train.network.base_names import first_name
@@ -63,6 +63,20 @@ def as_first_published(network: Any, folder: Path) -> Path:
         })
     )  # fmt: skip
     return folder
+
+
+def shown(batch: Batch, level: float, beside: bool) -> tuple[Batch, Tensor]:
+    """Return what a network of diffusers is shown at a noise level, and the levels that it is told.
+
+    Where a picture is given and stands not `beside` the latents it is put among them, and its tokens are told 0.
+    """
+    cond = batch.cond
+    if beside or cond.given_BFCHW is None or cond.given_on_BF is None:
+        return batch, torch.tensor(level)
+    x = torch.where(cond.given_on_BF[..., None, None, None], cond.given_BFCHW, batch.x_BFCHW)
+    tokens = x.shape[3] * x.shape[4] // 4
+    t = torch.where(cond.given_on_BF, 0.0, level).repeat_interleave(tokens, dim=1)
+    return replace(batch, x_BFCHW=x, cond=replace(cond, given_BFCHW=None, given_on_BF=None)), t
 
 
 def theirs(network: Any, x_BFCHW: Tensor, t: float | Tensor, cond: Conditions) -> Tensor:

@@ -16,6 +16,7 @@ from curation import search as finder
 from curation import search_index
 from curation.dataset import Dataset
 from curation.search import Among, SearchError, Wanted
+from curation.storage import digests
 from curation.storage.store import Store
 
 N = 120
@@ -62,9 +63,9 @@ def test_few_cells_find_most(dataset: Dataset) -> None:
 
 
 def test_the_same_samples_give_the_same_index(dataset: Dataset) -> None:
-    before = dataset.store.sha256(search_index.CELLS)
+    before = digests.sha256(dataset.store, search_index.CELLS)
     search_index.build(dataset)
-    assert dataset.store.sha256(search_index.CELLS) == before
+    assert digests.sha256(dataset.store, search_index.CELLS) == before
 
 
 def test_an_index_of_another_manifest_is_not_used(tmp_path: Path) -> None:

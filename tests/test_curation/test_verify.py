@@ -16,7 +16,7 @@ from toy import filled, write_sources
 from curation import Dataset, dataset
 from curation.dataset import FORMAT_VERSION
 from curation.pack.splits import WITHHELD
-from curation.storage import compaction
+from curation.storage import compaction, digests
 from curation.storage.commits import Commit, write_commit
 from curation.storage.store import Store, parquet_bytes, table_file
 from curation.verify import joins, verify
@@ -64,7 +64,7 @@ def test_files_that_are_gone_or_changed_are_named(tmp_path: Path, gathered: bool
     tracks, shots = (names := committed(store))[0], names[1]
     if gathered:
         assert compaction.tidy(store, min_files=2).written == 2 and not (tmp_path / tracks).exists()
-    assert dict(store.digests(names)) == {n: store.sha256(n) for n in names}
+    assert dict(digests.digests(store, names)) == {n: digests.sha256(store, n) for n in names}
     assert [f.what for f in changed(Dataset(str(tmp_path)), Root())] == []
     if gathered:
         _rewrite(store, tracks)

@@ -20,6 +20,7 @@ LEFT = {
     "curation/check/result.py": "what `--json` prints",
     "curation/check/rows.py": "rows of others' tables",
     "curation/cluster/engine_ray.py": "Ray's batches",
+    "curation/cluster/lane_worker.py": "Ray's batches",
     "curation/cluster/ray_resources.py": "Ray's options",
     "curation/dataset.py": "dataset.json",
     "curation/decisions/predicate_functions.py": "DuckDB's syntax tree",
@@ -43,7 +44,7 @@ LEFT = {
     "curation/plan/rates.py": "lines of a log",
     "curation/labels/corrections.py": "a caption's value",
     "curation/storage/checked.py": "any JSON with its own hash",
-    "curation/storage/lease.py": "lease.json",
+    "curation/storage/writers/lease.py": "lease.json",
     "curation/verify/samples.py": "a packed record as JSON",
     "curation/verify/files.py": "two columns of one table",
     "curation/verify/shards.py": "members of a tar",
@@ -70,6 +71,8 @@ LEFT = {
 NO_ROWS = {
     "source_state.py": ('entry["file"]', 'wrote["sha256"]'),  # a commit's
     "status.py": ('step["stage"]',),  # a line of the log
+    "commits.py": ("def _facts",),  # a commit's
+    "newest.py": ('step["', 'run["', 'r["', '["started"]', "dict[str, Any]"),  # run.json, and lines of the log
     "compacted.py": ('p["name"]',),  # the footer of a file
     "files.py": ('e["file"]: e["sha256"]',),  # a commit's
     "samples.py": ('(suffix := m["name"]',),  # a member of a tar

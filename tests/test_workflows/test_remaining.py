@@ -69,3 +69,20 @@ def test_nothing_is_told_where_nothing_is_known() -> None:
     for stage in STAGES[1:]:
         remaining.add(step(stage, "a", 10.0))
     assert remaining.left_s(31.0) == pytest.approx(31.0)
+
+
+def test_from_the_first_second_it_is_what_headers_and_shipped_rates_tell() -> None:
+    remaining = Remaining(STAGES, RATES)
+    remaining.begin(2, 100.0)
+    assert remaining.left_s(0.0) == pytest.approx(310.0)
+    remaining.cores = None
+    assert remaining.left_s(0.0) is None, "a cluster that has not told how large it is"
+    remaining.cores = 4.0
+    remaining.add(step("probe", "a", 100.0))
+    assert remaining.left_s(1.0) == pytest.approx(300.0 / 4)
+    for stage in STAGES[1:]:
+        remaining.add(step(stage, "a", 100.0, rate=2.0))
+    assert remaining.left_s(62.0) == pytest.approx(62.0 * 610.0 / 610.0), "what was seen counts from then on"
+    untold = Remaining(STAGES, {"probe": 0.1})
+    untold.begin(2, 100.0)
+    assert untold.left_s(0.0) is None, "stages of a user's own have no shipped rates"

@@ -9,9 +9,9 @@ import pytest
 from annotators.lips.active_speaker import LR_ASD_WEIGHTS
 from annotators.models import weights
 from curation.dataset import Dataset
-from curation.engine.run_warnings import run_warnings
 from curation.engine.workflow import resolve
 from curation.report.content import overview
+from curation.report.run_warnings import run_warnings
 from curation.report.status import render_status
 from curation.storage.store import Store
 from workflows import catalog

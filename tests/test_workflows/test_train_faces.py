@@ -18,6 +18,7 @@ from lpm_train.data.make import Encoders
 from lpm_train.encoders.codec import PatchCodec
 from lpm_train.proof.puppet_faces import PuppetFaces
 from lpm_train.proof.synthetic_shards import write_dataset
+from lpm_train.tools.clips import decoded
 from lpm_train.tools.judge.face_eval import face_figures
 from lpm_train.tools.judge.faces import (
     F32,
@@ -43,8 +44,11 @@ def test_sound_and_pictures_of_a_rollout_are_those_of_the_clip(codec: PatchCodec
     rest = encoders()
     with Loader(settings, Encoders(codec, rest.audio, rest.text)) as loader:
         batch = next(loader)
-        found = face_figures(PuppetFaces(), loader, batch, torch.cat([batch.x_BFCHW] * 3, 1))
-        other = face_figures(PuppetFaces(), loader, batch, torch.cat([batch.x_BFCHW.roll(1, 0)] * 3, 1))
+        own, turned = (torch.cat([x] * 3, 1) for x in (batch.x_BFCHW, batch.x_BFCHW.roll(1, 0)))
+        found, other = (
+            face_figures(PuppetFaces(), loader, batch, (decoded(codec, row, y.shape[1] // 3) for row in y), (3,))
+            for y in (own, turned)
+        )
     assert found.values["sync.own_voice"] > 0.9 > 0.5 > other.values["sync.own_voice"]
     assert found.values["identity.last"] < 0.12 < other.values["identity.last"]
     assert found.values["faces.seen"] == 1.0 and found.values["data.identity.same"] > 0.9

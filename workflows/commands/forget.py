@@ -20,12 +20,12 @@ from workflows.usage import UsageError
 
 def forget(
     err: Console, out: Console, target: str, sources: list[str], identities: list[str], reason: str | None,
-    *, yes: bool, dry_run: bool,
+    *, yes: bool, dry_run: bool, trusted: bool = False,
 ) -> bool:  # fmt: skip
     """Take sources out and print the proof; return whether traces were left."""
     if not sources and not identities:
         raise UsageError("name what to forget: sources (id, path or file name), or --identity ID")
-    job, doomed = existing(target), find(Dataset(target), sources, identities)
+    job, doomed = existing(target, trusted=trusted), find(Dataset(target), sources, identities)
     for d in doomed:
         where = ", ".join(d.paths) or "(taken out before)"
         out.print(f"{d.source_id}: {d.samples} samples, from {where}", markup=False, highlight=False)

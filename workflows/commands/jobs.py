@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import os
 import sys
 from collections import Counter
 from dataclasses import replace
@@ -32,7 +33,7 @@ from curation.decisions.rules import check_policy
 from curation.engine.engine_local import LocalEngine
 from curation.engine.program import stamp
 from curation.engine.register import InputError, expand
-from curation.engine.run import Engine, Job, RunStoppedError, locked, write_policy
+from curation.engine.run import Engine, Event, Job, RunStoppedError, locked, write_policy
 from curation.engine.run import run as run_job
 from curation.engine.step import StageSetupError
 from curation.engine.user_code import recorded
@@ -43,6 +44,7 @@ from curation.faults import fault_of
 from curation.forget.forget import ForgetError
 from curation.labels.formats import LabelError
 from curation.labels.identities import IdentityError
+from curation.listing import left_out
 from curation.pack.pack import PackError
 from curation.pack.pack import pack as pack_shards
 from curation.pack.shards import ShardIndex
@@ -62,13 +64,14 @@ from schemas.workflow import Workflow
 from workflows import catalog
 from workflows.commercial import LicenceError, check_commercial
 from workflows.progress import RunProgress
+from workflows.trust import TrustError, check_code, check_pythons
 from workflows.usage import UsageError
 
 EXPECTED = (
     AuditError, CheckError, DatasetError, ex.UnknownIdError, ExportError, ForgetError, IdentityError, InputError,
     LabelError, LedgerError, LicenceError, OtherPythonError, PackError, PartNotInstalledError, PolicyError,
-    PublishError, RatesError, RecipeError, RunStoppedError, SearchError, StageSetupError, StoreError, UsageError,
-    WorkflowError, weights.WeightsMismatch, weights.WeightsNotFound,
+    PublishError, RatesError, RecipeError, RunStoppedError, SearchError, StageSetupError, StoreError, TrustError,
+    UsageError, WorkflowError, weights.WeightsMismatch, weights.WeightsNotFound,
 )  # fmt: skip
 _AGAIN = {
     "transient": "what it reads or writes cannot be reached; finished work is kept, run the same command again",
@@ -100,22 +103,21 @@ def run(
     commercial: bool = False,
     wait: bool = False,
     in_process: bool = False,
+    trusted: bool = False,
 ) -> tuple[int, int]:
     """Run a workflow; return how many units are in quarantine, and how many still have work to do."""
     from workflows.stand_ins import sentence, stand_ins  # its models' runtimes take a second to import
 
-    job = _job(target, workflow, policy, overrides, retry)
-    check_policy(job.policy)
+    job = _job(target, workflow, policy, overrides, retry, trusted)
     for python in sorted({s.python for s in job.pipeline.stages if s.python}):
         check(python, ray=engine == "ray")
     if commercial:
         job = replace(job, licences=check_commercial(job.pipeline))
     skipped: Counter[str] = Counter()
-    named = expand(inputs, None if "://" in target else str(Path(target).absolute()), skipped)
+    named = expand(inputs, target if "://" in target else str(Path(target).absolute()), skipped)
     if named:
-        said = ", ".join(f"{n} {suffix}" for suffix, n in skipped.most_common(8))
-        more = f"; {skipped.total()} in folders skipped as no videos ({said})" if said else ""
-        err.print(f"{len(named)} files named{more}", markup=False, highlight=False)
+        said = "; ".join(filter(None, (f"{len(named)} files named", left_out(skipped))))
+        err.print(said, markup=False, highlight=False)
     job = replace(
         job,
         in_process=in_process,
@@ -124,10 +126,12 @@ def run(
     for said in job.warnings:
         err.print(f"warning: {said}", markup=False, highlight=False, style="yellow")
     packer = pack_shards if job.pipeline.writer(t.CLIPS) is not None else None
-    with RunProgress(err, job.pipeline) as progress:
+    cores = 1.0 if engine == "local" else None if address is not None else float(os.cpu_count() or 1)
+    with RunProgress(err, job.pipeline, cores) as progress:
         outcome = run_job(
-            job, engine_named(engine, address, wait_for_nodes), named, packer=packer, event=progress.event, wait=wait
-        )
+            job, engine_named(engine, address, wait_for_nodes, progress.event), named, packer=packer,
+            event=progress.event, wait=wait,
+        )  # fmt: skip
     report(err, target)
     status(out, target)
     packed = outcome.packed
@@ -144,8 +148,20 @@ def run(
     return outcome.quarantined, outcome.pending
 
 
-def engine_named(name: str, address: str | None, wait_for_nodes: bool = False) -> Engine:
-    """Return an engine by its name. Raises UsageError."""
+def stopped(target: str, engine: str, address: str | None) -> str:
+    """Return what is said of a run that was stopped by Ctrl-C: what of it is kept, and how to go on."""
+    from curation.report.run_status import go_on
+
+    if _stored(target) is None:  # nothing is known of it yet
+        return "lpm: stopped before anything was done; run the same command again"
+    said = f"finished work is kept; go on with: {go_on(target, engine, address)}"
+    return f"lpm: stopped; {said} (`lpm status {target}` says how far it came)"
+
+
+def engine_named(
+    name: str, address: str | None, wait_for_nodes: bool = False, event: Event = lambda kind, value: None
+) -> Engine:
+    """Return an engine by its name, which tells `event` of what only it knows. Raises UsageError."""
     if name == "local":
         if address is not None:
             raise UsageError("--address is for --engine ray; the local engine has no cluster")
@@ -154,19 +170,26 @@ def engine_named(name: str, address: str | None, wait_for_nodes: bool = False) -
         raise UsageError(f"no engine {name!r}; there are: ray, local")
     from curation.cluster.engine_ray import RayEngine  # importing Ray takes a second that other commands do not need
 
-    return RayEngine(address, wait_for_nodes=wait_for_nodes)
+    return RayEngine(address, wait_for_nodes=wait_for_nodes, event=event)
 
 
-def _job(target: str, workflow: str | None, policy: str | None, overrides: list[str], retry: bool) -> Job:
+def _job(
+    target: str, workflow: str | None, policy: str | None, overrides: list[str], retry: bool, trusted: bool
+) -> Job:
     stored = _stored(target) if workflow is None else None
     if stored is not None:
         spec = catalog.placed(Workflow.model_validate(stored["workflow"]))
-        kept = _policy(stored)
-        pipeline = resolve(spec, overrides, folder=Path.cwd(), code=recorded(Store(target)))
+        kept = parse_policy(stored["policy"], "workflow.json")
+        code = recorded(Store(target))
+        if not trusted:
+            check_code(target, code, Path.cwd())
+            check_pythons(target, spec, Path.cwd(), overrides)
+        pipeline = resolve(spec, overrides, folder=Path.cwd(), code=code)
     else:
         spec, kept = catalog.workflow(workflow or "conversation"), None
         pipeline = resolve(spec, overrides, folder=catalog.folder(workflow or "conversation"))
     chosen = catalog.policy(policy) if policy is not None else (kept or catalog.policy(spec.policy))
+    check_policy(chosen)  # now that the tables of the user's own stages are known
     return Job(target, pipeline, chosen, retry)
 
 
@@ -175,11 +198,14 @@ def _stored(target: str) -> dict[str, Any] | None:
     return stored
 
 
-def existing(target: str, policy: str | None = None) -> Job:
-    """Return the job of a dataset that was run before, under its own workflow, or under another policy."""
+def existing(target: str, policy: str | None = None, *, trusted: bool = False) -> Job:
+    """Return the job of a dataset that was run before, under its own workflow, or under another policy.
+
+    Imports the code that the dataset keeps: `trusted`, or as it lies in the working directory too. Raises TrustError.
+    """
     Dataset(target)
     _stored_or_refused(target)
-    return _job(target, None, policy, [], retry=False)
+    return _job(target, None, policy, [], retry=False, trusted=trusted)
 
 
 def _stored_or_refused(target: str) -> dict[str, Any]:
@@ -190,7 +216,10 @@ def _stored_or_refused(target: str) -> dict[str, Any]:
 
 
 def _policy(stored: dict[str, Any]) -> Policy:
-    return parse_policy(stored["policy"], "workflow.json")
+    """Return the policy that a dataset keeps. Raises PolicyError where it could not be asked: it may be anybody's."""
+    policy = parse_policy(stored["policy"], "workflow.json")
+    check_policy(policy)
+    return policy
 
 
 def _print_split_warnings(err: Console, target: str) -> None:
@@ -235,7 +264,8 @@ def explain(out: Console, target: str, unit_id: str, policy: str | None, as_json
     """Print everything known of one unit."""
     dataset = Dataset(target)
     asked = catalog.policy(policy) if policy is not None else _policy(_stored_or_refused(target))
-    check_policy(asked)
+    if policy is not None:
+        check_policy(asked)
     answer = ex.explain(dataset, unit_id, asked)
     if as_json:
         sys.stdout.write(ex.as_json(answer) + "\n")
@@ -243,13 +273,13 @@ def explain(out: Console, target: str, unit_id: str, policy: str | None, as_json
         out.print(ex.as_text(answer), markup=False, highlight=False)
 
 
-def decide(out: Console, target: str, policy: str, dry_run: bool) -> None:
+def decide(out: Console, target: str, policy: str, dry_run: bool, trusted: bool = False) -> None:
     """Decide again and print what changes. Stages are imported only where what is known of them does not do."""
     Dataset(target)
     stored, store, chosen = _stored_or_refused(target), Store(target), catalog.policy(policy)
     check_policy(chosen)
     program = stamp(catalog.placed(Workflow.model_validate(stored["workflow"])), recorded(store))
-    stepper = functools.cache(lambda: existing(target, policy).stepper())
+    stepper = functools.cache(lambda: existing(target, policy, trusted=trusted).stepper())
     with contextlib.nullcontext() if dry_run else locked(store):
         progress = ProgressReader(store, program, stepper)
         if not dry_run:
@@ -270,9 +300,9 @@ def decide(out: Console, target: str, policy: str, dry_run: bool) -> None:
         out.print(f"`lpm pack {target}` writes the shards for it")
 
 
-def pack(err: Console, out: Console, target: str, dry_run: bool = False) -> None:
+def pack(err: Console, out: Console, target: str, dry_run: bool = False, trusted: bool = False) -> None:
     """Write shards and manifest, or say what would be written for the decisions as they are."""
-    job = existing(target)
+    job = existing(target, trusted=trusted)
     if dry_run:
         packed = pack_shards(job, dry_run=True)
         said = "nothing would change" if packed.status == "unchanged" else "would be written"
@@ -305,7 +335,7 @@ def compact(out: Console, target: str, min_files: int) -> None:
 
 def verify(
     out: Console, target: str, media: bool | None, tables: bool = False, root: str | None = None, mend: bool = False,
-    share: float | None = None, seed: int = 0,
+    share: float | None = None, seed: int = 0, trusted: bool = False,
 ) -> bool:  # fmt: skip
     """Check a dataset, or its tables only, mending first what can be mended; return whether problems are left.
 
@@ -320,7 +350,7 @@ def verify(
     part = None if share is None else Part(share, seed)
     if tables and root is not None:
         raise UsageError("--root is the hash of the whole dataset; leave --tables out")
-    if mend and _repaired(out, target):
+    if mend and _repaired(out, target, trusted):
         return True
     without = next((p for p in ("av", "soundfile") if find_spec(p) is None), None)
     if media is None and not tables:
@@ -358,18 +388,20 @@ def _say_problems(out: Console, problems: list[vf.Problem]) -> int:
     return len(problems)
 
 
-def _repaired(out: Console, target: str) -> bool:
+def _repaired(out: Console, target: str, trusted: bool) -> bool:
     """Mend a dataset; return whether something is left to be done before it can be whole."""
     from curation.verify.repair import marked, repair
 
     store = Store(target)
+    if not trusted:
+        check_code(target, recorded(store), Path.cwd())  # what is mended is packed again, by its stages
     with locked(store):
         if marked(store):
             out.print("dataset.json is written again")
         done = repair(Dataset(target), lambda said: out.print(printable(said), markup=False, highlight=False))
         _say_problems(out, done.left if done.withdrawn else [])
         if not done.withdrawn and (done.packing or done.deleted):
-            job = existing(target)
+            job = existing(target, trusted=trusted)
             tidy(store)
             account.write(job.stepper())
             if job.pipeline.writer(t.CLIPS) is not None:

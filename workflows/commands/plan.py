@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import platform
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -12,6 +13,7 @@ from rich.table import Table as RichTable
 
 from curation.dataset import Dataset
 from curation.engine.register import expand
+from curation.listing import left_out
 from curation.plan.estimate import Estimate, estimate
 from curation.plan.rates import Rates, RatesError, measured
 from schemas.workflow import Workflow
@@ -36,12 +38,17 @@ def plan(
 
     chosen = catalog.workflow(workflow)
     rates = _rates(chosen, like)
-    found = survey(expand(inputs), sample, seed)
+    skipped: Counter[str] = Counter()
+    found = survey(expand(inputs, None, skipped), sample, seed)
     result = estimate(found, rates, chosen.window_s)
     if as_json:
-        out.out(json.dumps(_plain(found, rates, result, nodes, cores), indent=1), highlight=False)
+        out.out(
+            json.dumps({**_plain(found, rates, result, nodes, cores), "left_out": skipped}, indent=1), highlight=False
+        )
         return
     _show(out, found, rates, result, nodes, cores, seed)
+    if skipped:
+        out.print(left_out(skipped), markup=False, highlight=False)
 
 
 def _rates(workflow: Workflow, like: str | None) -> Rates:

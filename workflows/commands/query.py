@@ -1,12 +1,14 @@
 """`lpm query`: SQL over a dataset, shown as a table or written as CSV, JSON lines or Parquet.
 
-The whole result is held in memory; only what is shown on the screen is cut, at 200 rows and, as a table, at the width
-of the screen. Columns that cannot stand beside each other there are shown as `long` does: one value a line, whole.
+The whole result is held in memory, within a limit of time and memory; only what is shown on the screen is cut, at 200
+rows and, as a table, at the width of the screen. Columns that cannot stand beside each other there are shown as `long`
+does: one value a line, whole.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,9 +20,11 @@ from rich.console import Console
 from rich.table import Table as RichTable
 
 from curation.dataset import Dataset
+from curation.storage.bounds import Bounds
 from schemas.printable import printable
 from workflows.usage import UsageError
 
+LEAST_GB = 0.25
 FORMATS = ("table", "long", "csv", "json", "parquet")
 
 _NARROWEST = 6
@@ -28,10 +32,25 @@ _NARROWEST = 6
 _SHOWN = 200
 
 
-def query(out: Console, target: str, sql: str, format_: str, file: Path | None, unsafe: bool) -> None:
+def query(out: Console, target: str, sql: str, format_: str, file: Path | None, unsafe: bool, bounds: Bounds) -> None:
     """Run SQL and print or write the result; unless it is `unsafe`, it can reach this dataset alone."""
     check_format(format_, file)
-    show(out, Dataset(target).query(sql, shut=not unsafe).to_arrow_table(), format_, file)
+
+    def give_up() -> None:
+        sys.stderr.write(f"error: the query took longer than {bounds.max_s:g} s and does not stop; ask for less\n")
+        sys.stderr.flush()
+        os._exit(1)  # one function of SQL is at work, which looks at nothing until it is done; nothing was written
+
+    show(out, Dataset(target).answer(sql, bounds, shut=not unsafe, stuck=give_up), format_, file)
+
+
+def bounds_of(max_s: float, max_memory_gb: float) -> Bounds:
+    """Return the bounds that a user gave: seconds and GB, 0 for none and for half of the memory. Raises UsageError."""
+    if max_s < 0:
+        raise UsageError(f"--max-s {max_s:g} is no time: say how many seconds, or 0 for no end")
+    if max_memory_gb and max_memory_gb < LEAST_GB:
+        raise UsageError(f"--max-memory {max_memory_gb:g} is too little for any query; say {LEAST_GB} (GB) or more")
+    return Bounds(max_s, int(max_memory_gb * 1e9))
 
 
 def check_format(format_: str, file: Path | None) -> None:

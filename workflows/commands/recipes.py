@@ -11,6 +11,7 @@ from rich.console import Console
 from curation.dataset import Dataset
 from curation.engine.register import expand
 from workflows.commands import jobs
+from workflows.trust import TrustOption
 
 app = typer.Typer(no_args_is_help=True, help="Publish a dataset without its media: what rebuilds it from its sources.")
 out = Console(soft_wrap=True)
@@ -20,11 +21,12 @@ out = Console(soft_wrap=True)
 def export_(
     dataset: Annotated[str, typer.Argument(help="the dataset: a directory or an s3:// prefix")],
     out_: Annotated[Path, typer.Option("--out", help="an empty folder, or one to be made")],
+    trust_code: TrustOption = False,
 ) -> None:
     """Write ids, hashes, times, decisions and policy of what is packed: no picture, no sound, no voice vector."""
     from workflows.recipe import export  # stages, and with them what decodes and encodes
 
-    samples, sources = export(jobs.existing(dataset), Dataset(dataset), out_)
+    samples, sources = export(jobs.existing(dataset, trusted=trust_code), Dataset(dataset), out_)
     out.print(f"{samples} samples of {sources} sources in {out_}", markup=False, highlight=False)
 
 

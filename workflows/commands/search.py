@@ -41,6 +41,8 @@ class Asked:
     limit: int = 20
     model: str | None = None
     exact: bool = False
+    trusted: bool = False
+    """code that the dataset keeps may be executed, for its model"""
 
 
 def build_index(out: Console, target: str) -> None:
@@ -89,7 +91,7 @@ def _nearest(err: Console, dataset: Dataset, wanted: Wanted, among: Among, asked
 def _of_words(dataset: Dataset, target: str, asked: Asked) -> Wanted:
     """Return the vector of the words. Raises SearchError where their model is not the samples'."""
     wanted = finder.vector_model(dataset)
-    part = _part(target, asked.model)
+    part = _part(target, asked)
     here = part.provenance("embedder")["embedder"]
     if here != wanted:
         raise SearchError(
@@ -99,18 +101,18 @@ def _of_words(dataset: Dataset, target: str, asked: Asked) -> Wanted:
     return Wanted(part.build().texts([asked.text or ""])[0], wanted)
 
 
-def _part(target: str, model: str | None) -> Part[ImageTextEmbedder]:
+def _part(target: str, asked: Asked) -> Part[ImageTextEmbedder]:
     """Return the embedder of the dataset's workflow, on the CPU; at another place where `model` says so."""
     from stages.image_text.clip_vectors import ClipVectorsSettings
     from workflows.commands.jobs import existing
 
-    stage = existing(target).pipeline.writer(CLIP_VECTORS)
+    stage = existing(target, trusted=asked.trusted).pipeline.writer(CLIP_VECTORS)
     chosen: Any = stage.settings if stage is not None else ClipVectorsSettings.model_validate({})
     part: Part[Any] = chosen.embedder
     use = part.settled if part.at_work else "open_clip"
     given = {k: v for k, v in part.given.items() if use != "open_clip" or k not in ("device", "batch")}
-    if model is not None:
-        given["model"] = model
+    if asked.model is not None:
+        given["model"] = asked.model
     try:
         settings = ClipVectorsSettings.model_validate({"embedder": {"use": use, **given}})
     except ValidationError as e:

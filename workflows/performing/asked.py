@@ -66,7 +66,7 @@ def checked_config(asked: Asked) -> Config:
     Raises ConfigError, CheckpointError and DataError.
     """
     config = override(read_config(find(asked.checkpoint)), about_use(asked.settings))
-    usable(asked.device)
+    usable(asked.device, config.stream)
     for character in asked.characters:
         performing.check(config, character)
     return config

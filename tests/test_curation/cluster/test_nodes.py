@@ -15,7 +15,7 @@ import boto3
 import pytest
 from engine_case import GOOD, policy
 from ray_nodes import RayNodes
-from toy import WORKFLOW, ToyProbe, ToySettings, write_sources
+from toy import WORKFLOW, ToyProbe, ToyScan, ToySettings, write_sources
 
 from curation import Dataset
 from curation.engine.engine_local import LocalEngine
@@ -34,7 +34,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
 ]
 
-STAGES = ("toy_probe", "toy_scan", "toy_tracks", "toy_active", "toy_pairing", "toy_identity")
+STAGES = ("toy_probe", "toy_scan", "toy_tracks", "toy_active", "toy_pairing", "toy_packing", "toy_identity")
 SOURCES = 4
 
 DRIVER = """
@@ -76,8 +76,24 @@ class Weighed(ToyProbe):
         return super().run(item, inputs)
 
 
+class Gated(ToyScan):
+    """The toy's scan with weights, too; where TOY_GATE names a file, it goes on when that is there."""
+
+    Settings = WeighedSettings
+
+    def run(self, item: WorkItem, inputs: Any) -> Outputs:
+        self.count("gate")
+        gate = os.environ.get("TOY_GATE", "")
+        for _ in range(3000 if gate else 0):
+            if Path(gate).exists():
+                break
+            time.sleep(0.1)
+        return super().run(item, inputs)
+
+
 def job(out: str) -> Job:
-    stages = {k: WORKFLOW.stages[k] for k in STAGES} | {"toy_probe": StageSpec(use="test_nodes:Weighed")}
+    own = {"toy_probe": "Weighed", "toy_scan": "Gated"}
+    stages = {k: WORKFLOW.stages[k] for k in STAGES} | {k: StageSpec(use=f"test_nodes:{c}") for k, c in own.items()}
     workflow: Workflow = WORKFLOW.model_copy(update={"stages": stages})
     return Job(out, resolve(workflow), policy())
 
@@ -94,8 +110,10 @@ def videos(bucket: str, tmp_path: Path) -> str:
 @pytest.fixture(scope="module")
 def nodes() -> Iterator[RayNodes]:
     """A head and one worker, which can hold a worker of each lane."""
-    with tempfile.TemporaryDirectory(prefix="n-", dir="/tmp") as short, RayNodes(Path(short)) as running:
-        running.environment["PYTHONPATH"] += f":{Path(__file__).parent}"
+    with (
+        tempfile.TemporaryDirectory(prefix="n-", dir="/tmp") as short,
+        RayNodes(Path(short), Path(__file__).parent) as running,
+    ):
         running.worker("one", cpus=2)
         yield running
 
@@ -122,7 +140,7 @@ def runs(out: str) -> list[dict[str, Any]]:
     return [json.loads(store.read(name)) for name in store.names("runs") if name.endswith("run.json")]
 
 
-@pytest.mark.parametrize("phase", [("toy_probe", 2), ("toy_scan", 8), ("toy_active", 2)])
+@pytest.mark.parametrize("phase", [("toy_probe", 2), ("toy_scan", 8), ("toy_active", 2), ("toy_packing", 2)])
 def test_a_killed_node_costs_its_work_in_flight_and_nothing_else(
     nodes: RayNodes, bucket: str, videos: str, tmp_path: Path, phase: tuple[str, int]
 ) -> None:
@@ -161,20 +179,55 @@ def test_a_machine_with_other_weights_is_named_before_anything_runs(
     assert "Traceback" not in said and not (tmp_path / "calls").read_text()
 
 
+def kept(out: str) -> int:
+    """Return how many sources are kept."""
+    sql = "SELECT count(*) FROM decisions WHERE unit = 'sources' AND outcome = 'kept'"
+    ((n,),) = Dataset(out).query(sql).fetchall()
+    return int(n)
+
+
+def left_out(out: str) -> list[str]:
+    """Return what runs said of machines that were left out."""
+    return [warning for run in runs(out) for warning in run["warnings"] if "without a machine" in warning]
+
+
+def test_a_machine_that_joins_late_with_other_weights_is_left_out(tmp_path: Path) -> None:
+    gate, calls, out = tmp_path / "gate", tmp_path / "calls", str(tmp_path / "dataset")
+    folder = write_sources(tmp_path / "in", **{f"s{n}": {**GOOD, "duration_s": 20.0 + n} for n in range(SOURCES)})
+    calls.touch()
+    with (
+        tempfile.TemporaryDirectory(prefix="n-", dir="/tmp") as short,
+        RayNodes(Path(short), Path(__file__).parent) as nodes,
+    ):
+        nodes.environment |= {"OPENLPM_TOY_CALLS": str(calls), "TOY_GATE": str(gate)}
+        nodes.worker("first", cpus=2)
+        driver = nodes.driver(DRIVER, out, str(folder), "60")
+        while "gate" not in calls.read_text() and driver.poll() is None:
+            time.sleep(0.1)
+        nodes.worker("late", cpus=2, TOY_WEIGHTS="retrained")
+        while driver.poll() is None and not left_out(out):
+            time.sleep(0.5)
+        gate.touch()
+        said, _ = driver.communicate()
+    assert driver.returncode == 0 and "Traceback" not in said, said
+    (told,) = left_out(out)
+    assert "differs in stage 'toy_scan': weights (retrained, here published)" in told
+    assert kept(out) == SOURCES and not Dataset(out).query("SELECT * FROM errors").fetchall()
+
+
 def test_a_machine_that_fails_is_left_out_and_the_others_do_its_work(bucket: str, videos: str, tmp_path: Path) -> None:
     disk, out = tmp_path / "disk", f"s3://{bucket}/dataset"
-    with tempfile.TemporaryDirectory(prefix="n-", dir="/tmp") as short, RayNodes(Path(short)) as nodes:
-        nodes.environment["PYTHONPATH"] += f":{Path(__file__).parent}"
+    with (
+        tempfile.TemporaryDirectory(prefix="n-", dir="/tmp") as short,
+        RayNodes(Path(short), Path(__file__).parent) as nodes,
+    ):
         nodes.worker("good", cpus=2, TOY_DISK=f"{disk}")
         nodes.worker("full", cpus=2, TOY_DISK=f"{disk}=full")
         code, said = finished(nodes, out, videos, tmp_path / "calls", None)
     assert code == 0, said
     assert disk.exists() and "Traceback" not in said
-    ((kept,),) = (
-        Dataset(out).query("SELECT count(*) FROM decisions WHERE unit = 'sources' AND outcome = 'kept'").fetchall()
-    )
-    assert kept == SOURCES and not Dataset(out).query("SELECT * FROM errors").fetchall()
-    (told,) = [warning for run in runs(out) for warning in run["warnings"] if "without a machine" in warning]
+    assert kept(out) == SOURCES and not Dataset(out).query("SELECT * FROM errors").fetchall()
+    (told,) = left_out(out)
     assert "'toy_probe' on " in told and "No space left on device" in told
 
 

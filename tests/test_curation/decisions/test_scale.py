@@ -74,6 +74,9 @@ BOUNDED = {
 """Functions that make Python objects of a table's rows, and why these do not grow with the dataset."""
 
 BY_SOURCE_OR_PERSON = {
+    "decisions/progress.py": {"run_key"},
+    "report/run_status.py": {"_under_way"},
+    "storage/registry.py": {"_read"},
     "check/result.py": {"as_json"},
     "forget/forget.py": {"find", "_measured", "lift", "_record"},
     "labels/identities.py": {"present_name", "listing", "members", "tracks_of_sources", "_decision_rows", "_tracks"},

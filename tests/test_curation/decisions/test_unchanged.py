@@ -14,9 +14,9 @@ from curation.decisions import account
 from curation.decisions.decide import evaluate, read_by, unit_tables
 from curation.decisions.progress import next_stage
 from curation.engine import source_state
-from curation.engine.register import read_registry
 from curation.engine.run import Job, plan
 from curation.engine.workflow import resolve
+from curation.storage.registry import read_registry
 from curation.storage.store import Store, table_file
 from schemas import tables as t
 from schemas.units import UNITS

@@ -17,13 +17,13 @@ from toy import WORKFLOW, write_sources
 from curation import Dataset
 from curation.decisions import account, progress
 from curation.decisions.progress import next_stage, next_stages
-from curation.engine.register import read_registry
 from curation.engine.run import Job, drop_orphans, plan
 from curation.engine.source_state import SourceState
 from curation.engine.step import Stepper
 from curation.engine.workflow import resolve
 from curation.storage import compaction
 from curation.storage.commits import fingerprint, unit_fingerprint
+from curation.storage.registry import read_registry
 from curation.storage.store import Store, parquet_bytes, table_file
 from schemas import tables as t
 from schemas.tables.registry import InputRow

@@ -9,7 +9,8 @@ import pytest
 from engine_case import GOOD, by_name, go, snapshot
 from toy import CALLS, WORKFLOW, write_sources
 
-from curation.engine.run import Job, SourceWork
+from curation.engine.order import SourceWork
+from curation.engine.run import Job
 from curation.engine.step import StepResult
 from curation.engine.workflow import WorkflowError, resolve
 from curation.stage import WorkItem

@@ -208,8 +208,8 @@ def test_a_stage_of_ones_own_is_like_ours(folder: Path, capsys: pytest.CaptureFi
     policy.write_text(POLICY.replace(">= 100", ">= 10"))
     commands = [
         ["query", str(out), rows],
-        ["decide", str(out), "--policy", str(policy)],
-        ["run", "--out", str(out), "--engine", "local"],
+        ["decide", str(out), "--policy", str(policy), "--trust-code"],
+        ["run", "--out", str(out), "--engine", "local", "--trust-code"],
         ["verify", str(out)],
         ["schema", "head_turns", str(out)],
         ["schema", "sample", str(out)],

@@ -208,10 +208,10 @@ def test_logs_and_precomputed_shards_lose_it(out: Path) -> None:
     for name, held in (("train-000000", source.source_id), ("train-000001", "feedfeedfeedfeed")):
         pq.write_table(pa.table({"sample_id": [f"{held}-t0000-00000000"]}), sets / f"{name}.parquet")
         (sets / f"{name}.tar").write_bytes(held.encode())
-    assert any(source.source_id in p.read_text() for p in out.glob("runs/*/log.jsonl"))
+    assert any(source.source_id in p.read_text() for p in out.glob("runs/*/steps/*.jsonl"))
     assert not forget(job(out), [source]).traces
     assert sorted(p.name for p in sets.iterdir()) == ["train-000001.parquet", "train-000001.tar"]
-    assert all(p.read_text() for p in out.glob("runs/*/log.jsonl"))
+    assert all(p.read_text() for p in out.glob("runs/*/steps/*.jsonl"))
 
 
 def test_the_command_asks_shows_and_proves(made: Path, tmp_path: Path) -> None:

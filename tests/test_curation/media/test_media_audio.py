@@ -17,6 +17,8 @@ from curation.media.errors import MediaError
 from curation.media.probe import probe
 from curation.media.sound import FILTER_REACH, mono_weights, resample
 
+LFE = 3
+"""Place of the low frequencies' channel."""
 CLICKS_S = (0.3, 0.9, 1.5)
 
 
@@ -218,11 +220,26 @@ def test_damaged_sound_reads_as_zeros_and_is_counted(tmp_path: Path) -> None:
         assert np.sqrt((error**2).mean()) < 0.02, "what follows stays in place"
 
 
-def test_channels_in_an_order_of_their_own_are_read(tmp_path: Path) -> None:
-    path = hostile.make_reordered(tmp_path / "a.mov")
+@pytest.mark.parametrize("layout, listed", [("6.1", 125), ("7.1", 126), ("7.1", 127), ("7.1", 128)])
+def test_channels_in_an_order_of_their_own_are_read(tmp_path: Path, layout: str, listed: int) -> None:
+    path, n = hostile.make_reordered(tmp_path / "a.mov", layout, listed), int(layout[0]) + 1
     for _ in range(20):  # what frees memory twice does not end the process at once
-        assert probe(path).audio_channels == 7
+        assert probe(path).audio_channels == n
         every = read_audio(path, 0.0, 1.0, 48_000, mono=False)
         mono = read_audio(path, 0.0, 1.0, 48_000)
-    assert every is not None and mono is not None and every.shape == (7, 48_000)
-    assert np.abs(mono - every[0]).max() < 1e-3
+    assert every is not None and mono is not None and every.shape == (n, 48_000)
+    assert np.abs(mono - every.mean(axis=0)).max() < 1e-3, "without names, none counts more than another"
+
+
+@pytest.mark.parametrize("codec", ["aac", "flac", "pcm_s16le", "pcm_f32le"])
+@pytest.mark.parametrize("layout", ["5.1", "6.1", "7.1", "7.1(wide)"])
+def test_every_channel_is_read_however_many_there_are(tmp_path: Path, layout: str, codec: str) -> None:
+    """Of eight planes and more PyAV takes what lies behind them for another."""
+    path, n = tmp_path / f"a.{'mov' if codec.startswith('pcm') else 'mkv'}", int(layout[0]) + 1
+    hostile.write_many(path, layout, codec)
+    assert probe(path).audio_channels == n
+    every = read_audio(path, 0.1, 0.9, 48_000, mono=False)
+    assert every is not None and every.shape == (n, 38_400)
+    loud = np.sqrt((every**2).mean(axis=1))
+    whole = np.arange(n) != (LFE if codec == "aac" else -1)  # AAC keeps of that one the deepest tones alone
+    assert (loud / loud[0])[whole] == pytest.approx(np.arange(1, n + 1)[whole], rel=0.05)

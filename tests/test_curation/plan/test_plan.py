@@ -23,6 +23,8 @@ from curation.engine.register import expand
 from curation.plan.estimate import estimate
 from curation.plan.rates import Rates, RatesError, StageRate, measured
 from curation.plan.survey import Survey, duration_s, survey
+from curation.runs.steps import by_run
+from curation.storage.store import Store
 
 RATES = Rates(
     workflow="w", policy="p", video_s=10.0, sources=1, measured_on="here", bytes_out=100.0,
@@ -103,8 +105,7 @@ def test_rates_are_what_the_log_says(tmp_path: Path) -> None:
     assert (rates.workflow, rates.sources, rates.video_s) == ("toy", 2, 40.0)
     assert {r.stage: r.grain for r in rates.stages}["toy_scan"] == "window"
     assert {r.stage: r.grain for r in rates.stages}["toy_identity"] == "dataset"
-    (log,) = (tmp_path / "out").glob("runs/*/log.jsonl")
-    spent = sum(json.loads(line)["cpu_s"] for line in log.read_text().splitlines())
+    spent = sum(step["cpu_s"] for step in logged(tmp_path / "out"))
     assert sum(r.cpu_s for r in rates.stages) * 40 == pytest.approx(spent, abs=0.01)
     with pytest.raises(RatesError, match="finished sources"):
         go(write_sources(tmp_path / "bad", a={**GOOD, "fail": "toy_probe"}), tmp_path / "none")
@@ -113,11 +114,7 @@ def test_rates_are_what_the_log_says(tmp_path: Path) -> None:
 
 def logged(out: Path) -> list[dict[str, Any]]:
     """Return the steps that ran, run after run."""
-    logs = sorted(
-        out.glob("runs/*/log.jsonl"), key=lambda f: json.loads((f.parent / "run.json").read_text())["started"]
-    )
-    steps = [json.loads(line) for log in logs for line in log.read_text().splitlines()]
-    return [step for step in steps if step["status"] == "ran"]
+    return [dict(step) for _, steps in by_run(Store(str(out))) for step in steps if step["status"] == "ran"]
 
 
 def spent(out: Path) -> dict[str, float]:

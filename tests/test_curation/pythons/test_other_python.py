@@ -33,6 +33,8 @@ from curation.engine.workflow import Pipeline, resolve
 from curation.pythons import launch
 from curation.pythons.find import OtherPythonError, check, located
 from curation.pythons.worker import Worker, WorkerDiedError, close_all
+from curation.runs.steps import log_files, logged
+from curation.storage.store import Store
 from schemas.use import OURS
 from schemas.workflow import StageSpec
 
@@ -81,9 +83,9 @@ def seen(out: Path) -> list[tuple[str, str, int]]:
 
 
 def steps(out: Path, stage: str) -> list[dict[str, object]]:
-    (log,) = sorted(out.glob("runs/*/log.jsonl"))[-1:]
-    lines = [json.loads(line) for line in log.read_text().splitlines()]
-    return [line for line in lines if line["stage"] == stage]
+    store = Store(str(out))
+    (run,) = sorted(store.directories("runs"))[-1:]
+    return [dict(step) for step in logged(store, log_files(store, run.rpartition("/")[2])) if step["stage"] == stage]
 
 
 @pytest.mark.parametrize("engine", ["local", pytest.param("ray", marks=pytest.mark.slow)])
@@ -263,7 +265,8 @@ def test_a_small_environment_runs_a_stage_of_the_full_one(tmp_path: Path) -> Non
     need(SEGMENTATION_WEIGHT, CAMPPLUS_WEIGHT)
     small = other_python(tmp_path / "small")
     (site,) = (tmp_path / "small").glob("lib/python*/site-packages")
-    (site / "sitecustomize.py").write_text(HIDES)
+    (site / "hides.py").write_text(HIDES)
+    (site / "hides.pth").write_text("import hides\n")  # some Pythons have a `sitecustomize` of their own
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     command = [small, "-c", ASKS, sys.prefix, str(tmp_path / "out")]
     done = subprocess.run(command, capture_output=True, text=True, env=env, check=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,10 @@ from curation.engine.engine_local import LocalEngine
 from curation.engine.register import expand
 from curation.engine.run import Job, locked, run
 from curation.engine.workflow import resolve
-from curation.storage import lease
-from curation.storage.lease import FILE, HeldError, leased
+from curation.storage.commits import Attempts, Commit, read_commit, write_commit
 from curation.storage.store import Store, StoreError
+from curation.storage.writers import lease, written
+from curation.storage.writers.lease import FILE, HeldError, leased
 from schemas import tables as t
 
 pytestmark = [
@@ -57,6 +59,39 @@ def test_who_was_taken_over_writes_nothing_more(bucket: str, monkeypatch: pytest
                 store.write("b", b"2")
     store.write("b", b"3")
     assert json.loads(store.read(FILE))["token"] == 7
+
+
+def test_who_slept_looks_before_the_next_write(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No thread has told the holder yet that its lease is gone."""
+    monkeypatch.setattr(lease, "TTL_S", 0.0)
+    monkeypatch.setattr(threading.Event, "wait", lambda self, timeout=None: True)  # nor will it
+    store = Store(f"s3://{bucket}/slept")
+    with leased(store):
+        store.write("a", b"1")
+        Store(store.uri).conditional().write(FILE, json.dumps({"token": 7, "owner": "another"}).encode())
+        with pytest.raises(StoreError, match="is written no more: another command took the dataset over"):
+            store.write("a", b"2")
+        with pytest.raises(StoreError, match="is written no more"):
+            store.delete("a")
+        with pytest.raises(StoreError, match="is written no more"), store.open_output("a"):
+            pass
+    assert store.read("a") == b"1"
+
+
+def test_the_store_refuses_the_commit_of_who_was_overtaken(bucket: str) -> None:
+    """Between an attempt and its commit another command began on the same: even a write under way comes too late."""
+    one, other = Store(f"s3://{bucket}/overtaken"), Store(f"s3://{bucket}/overtaken")
+    begun = Commit("stage", "a" * 16, "", "begun", attempts=Attempts(key="k", runs=["1"], ended=[""]))
+    write_commit(one, "commits/x.json", begun)
+    write_commit(other, "commits/x.json", replace(begun, attempts=Attempts(key="k", runs=["2"], ended=[""])))
+    with pytest.raises(StoreError, match=r"another process has written commits/x\.json meanwhile; run the same"):
+        write_commit(one, "commits/x.json", Commit("stage", "a" * 16, "of one"))
+    with pytest.raises(StoreError, match="is written no more"):
+        one.write("tables/a", b"")
+    written.allow(one.root)
+    write_commit(other, "commits/x.json", Commit("stage", "a" * 16, "of the other"))
+    found = read_commit(one, "commits/x.json")
+    assert found is not None and found.fingerprint == "of the other"
 
 
 def test_a_lease_that_nobody_renews_is_taken(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:

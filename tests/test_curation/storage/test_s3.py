@@ -18,6 +18,7 @@ from curation.engine.run import Job, run
 from curation.engine.workflow import resolve
 from curation.forget.forget import find, forget
 from curation.storage.compaction import tidy
+from curation.storage.digests import sha256
 from curation.storage.store import Store, table_file
 from curation.verify import verify
 from schemas import tables as t
@@ -101,10 +102,10 @@ def test_small_tables_are_gathered_there_too(bucket: str) -> None:
     for n, name in enumerate(names):
         rows = [filled(t.SHOTS, shot_id=f"{n}-{i}", source_id=f"ab{n:014d}") for i in range(n)]
         store.write_table(name, t.SHOTS, t.SHOTS.from_rows(rows))
-    digests = [store.sha256(name) for name in names]
+    digests = [sha256(store, name) for name in names]
     assert tidy(store, min_files=2).gathered == 3
     assert next(iter(store.names("tables", ".parquet"))).startswith("tables/shots/bucket=ab/compact/")
-    assert [store.sha256(name) for name in names] == digests
+    assert [sha256(store, name) for name in names] == digests
     assert [store.read_table(name, t.SHOTS).num_rows for name in names] == [0, 1, 2]
     store.delete(names[1])
     assert not store.exists(names[1]) and list(store.tables("tables/shots")) == [names[0], names[2]]

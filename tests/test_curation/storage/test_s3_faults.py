@@ -9,7 +9,7 @@ import pytest
 from faulty_s3 import Fault, FaultyS3
 from s3_sweep import OPERATIONS, S3Sweep
 
-from curation.storage import lease
+from curation.storage.writers import lease
 
 pytestmark = [
     pytest.mark.slow,

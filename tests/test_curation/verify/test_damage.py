@@ -144,6 +144,7 @@ def test_a_flipped_byte_in_each_file_is_named(whole: Path, tmp_path: Path) -> No
     alone = {"dataset.json", "workflow.json", "seal.json"}
     here = Path(shutil.copytree(whole, tmp_path / "all"))
     files = [p for p in promised(here) if p.name not in alone]
+    files.sort(key=lambda p: p.relative_to(here).parts[0] in ("head.json", "state"))  # of content that others have too
     for file in files:
         flip(file, chance.randrange(file.stat().st_size))
     text = said(here)

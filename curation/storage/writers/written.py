@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+from collections.abc import Callable
 from typing import IO
 
 from schemas.tables import AUDITS, IDENTITY_DECISIONS, LABEL_TABLES
@@ -21,6 +22,7 @@ _GIVEN = {table.name for table in (*LABEL_TABLES, AUDITS, IDENTITY_DECISIONS)}
 
 _written: dict[str, dict[str, str | None]] = {}
 _forbidden: dict[str, str] = {}
+_guards: dict[str, Callable[[], None]] = {}
 
 
 def sealed(name: str) -> bool:
@@ -48,13 +50,26 @@ def forbid(root: str, why: str) -> None:
     _forbidden[root] = why
 
 
+def guard(root: str, look: Callable[[], None]) -> None:
+    """Before every write under a root, look whether this process still holds it, and `forbid` where it does not."""
+    _guards[root] = look
+
+
 def allow(root: str) -> None:
-    """Let it be written again."""
+    """Let it be written again, by whoever holds it."""
     _forbidden.pop(root, None)
+    _guards.pop(root, None)
+
+
+def look(root: str) -> str | None:
+    """Say why nothing may be written under a root, as its guard finds it now; None where it may."""
+    if root in _guards and root not in _forbidden:
+        _guards[root]()
+    return _forbidden.get(root)
 
 
 def forbidden(root: str) -> str | None:
-    """Say why nothing may be written under a root; None where it may."""
+    """Say why nothing may be written under a root, as far as is known; None where it may."""
     return _forbidden.get(root)
 
 
