@@ -91,8 +91,9 @@ class Conditions(_Tensors):
     prompts_BQLD: Tensor | None = None
     prompts_mask_BQL: Tensor | None = None
     prompt_BF: Tensor | None = None
-    # For image-to-video bases: latents of pictures that are given, [B, F, C, H, W], and where, bool [B, F]; what stands
-    # elsewhere is the code of a grey picture. And what an image encoder saw in the first one: tokens [B, I, P].
+    # Latents of pictures that are given, [B, F, C, H, W], and where, bool [B, F]. Image-to-video networks have channels
+    # for them, and see the code of a grey picture elsewhere; others see them clean in place of the noise
+    # (`network.begun`). And what an image encoder saw in the first one: tokens [B, I, P].
     given_BFCHW: Tensor | None = None
     given_on_BF: Tensor | None = None
     picture_BIP: Tensor | None = None

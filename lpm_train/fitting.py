@@ -13,7 +13,7 @@ from itertools import islice
 from lpm_train.config import Config, ConfigError, Data, Distill, Model
 from lpm_train.data.make import Encoders
 from lpm_train.data.precomputed import read_sizes
-from lpm_train.data.shards import of_shapes, shapes_of
+from lpm_train.data.shards import of_shapes, shapes_of, trained_on
 from lpm_train.data.sizes import Rule, choose, choose_bucket, chosen_for, fit, refusal, said
 from lpm_train.encoders.audio import steps_per_latent
 from lpm_train.encoders.codec import latent_frames
@@ -53,9 +53,10 @@ def fitted(config: Config, encoders: Encoders) -> Config:
 
 
 def sized(config: Config, encoders: Encoders, say: Callable[[str], None] = lambda said: None) -> Config:
-    """Settle what clips are cut to: sizes of the clips' own where they are asked for, which fit in any case.
+    """Settle what clips are cut to: sizes of the training clips' own where they are asked for, which fit in any case.
 
-    Sizes that are chosen are those of the precomputed set, where one is named that is there.
+    Sizes that are chosen are those of the precomputed set, where one is named that is there. What fits none of them is
+    counted over all splits.
 
     Args:
         config: whose `data` says how sizes are found, and what fits.
@@ -67,13 +68,14 @@ def sized(config: Config, encoders: Encoders, say: Callable[[str], None] = lambd
     """
     data, (_, high, wide), patch = config.data, encoders.codec.stride, config.model.patch
     rule, unit, shapes = Rule.of(data), (high * patch, wide * patch), shapes_of(data.root, data.where or None)
-    own = partial(choose, shapes, data.frames, data.most_pixels, unit, rule=rule)
+    train = shapes_of(data.root, trained_on(data).where or None)  # what is held out decides nothing
+    own = partial(choose, train, data.frames, data.most_pixels, unit, rule=rule)
     if data.auto_sizes:
         found = (data.precomputed and read_sizes(data.root, data.precomputed)) or own(most=data.auto_sizes)
         if not found:
             raise ConfigError(
                 f"data.auto_sizes finds no size of multiples of {unit[1]}x{unit[0]} and {data.frames} frames among "
-                f"{shapes.total()} clips: set fewer data.frames, pack them larger, or take a codec of smaller stride"
+                f"{train.total()} clips: set fewer data.frames, pack them larger, or take a codec of smaller stride"
             )
         data = chosen_for(data, found)
         say(f"sizes, frames x height x width: {said(data.sizes, shapes, rule)}")
@@ -119,11 +121,6 @@ def _judged(config: Config, encoders: Encoders) -> Distill:
         raise ConfigError(
             f"distill.rollout {d.rollout} must be a multiple of block {block}, and distill.loss_frames {d.loss_frames} "
             f"at most a clip's {clip} latents: the teacher has never judged more"
-        )
-    if config.data.first_frame or config.data.picture.choice != "none":
-        raise ConfigError(
-            f"distill.rollout {d.rollout} is longer than a clip ({clip} latents), and this base begins each clip with "
-            "a given picture, which the end of a rollout does not have: use a text-to-video base, or shorter rollouts"
         )
     return replace(d, loss_frames=d.loss_frames or clip)
 

@@ -46,6 +46,7 @@ _CODECS = Declared(
         "principal": "lpm_train.proof.codec_principal:PrincipalCodec.load",
         "wan": "lpm_train.extras.codec_public:WanCodec.load",
         "ltx": "lpm_train.extras.codec_public:LTXCodec.load",
+        "taew": "lpm_train.extras.codec_taew:TaewCodec.load",
     },
     default="patch",
 )

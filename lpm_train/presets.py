@@ -85,7 +85,7 @@ def wan_1b3() -> Config:
 def wan_5b() -> Config:
     """Wan 2.2 TI2V 5B: latents of 48 channels and 16 x 16 pixels, a given first frame by its noise level alone."""
     c = _wan(3072, 30, 24, 14336, channels=48)
-    return replace(c, data=replace(c.data, height=704, width=1280))
+    return replace(c, data=replace(c.data, height=704, width=1280, first_frame=True))
 
 
 def wan_14b() -> Config:

@@ -43,7 +43,7 @@ def resolve(
         config = replace(
             config, model=replace(config.model, **found.form),
             base=Base(weights=found.weights, sha256=found.files.sha256),
-            data=replace(config.data, first_frame=found.form["image_channels"] > 0),
+            data=replace(config.data, first_frame=config.data.first_frame or found.form["image_channels"] > 0),
         )  # fmt: skip
     config = override(config, settings)
     return replace(config, data=replace(config.data, root=dataset, where=where or config.data.where))

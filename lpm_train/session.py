@@ -1,14 +1,13 @@
 """From a configuration to what works: encoders as they are chosen, a loader, a model, and a stage that is run.
 
-This is where splits are chosen. Errors that a user can
-mend come up as `ConfigError`, `DataError`, `CheckpointError` or `TrainingError`.
+Errors that a user can mend come up as `ConfigError`, `DataError`, `CheckpointError` or `TrainingError`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -16,13 +15,14 @@ from typing import Any, Protocol, cast
 import torch
 
 from lpm_train.batch import Batch, BatchSource
-from lpm_train.config import Config, ConfigError, Data, override
+from lpm_train.config import Config, ConfigError, Data, Stream, override
 from lpm_train.data.chain_loader import ChainLoader
 from lpm_train.data.loader import Loader
 from lpm_train.data.make import Encoders
-from lpm_train.data.shards import holds
+from lpm_train.data.shards import of_split, trained_on
 from lpm_train.extras import tensorboard
 from lpm_train.fitting import chained, fitted, sized, too_narrow
+from lpm_train.network.fp8 import must_multiply_fp8
 from lpm_train.network.lora import merge
 from lpm_train.network.model import DiT
 from lpm_train.network.refine import Performer, Refined
@@ -49,10 +49,8 @@ def open_chains(config: Config, data: Data, encoders: Encoders, rank: int = 0, w
     )  # fmt: skip
 
 
-def _split(data: Data, split: str) -> Data | None:
-    """Narrow data to a split; None where it has no sample."""
-    clause = f"({data.where or 'true'}) AND split = '{split}'"
-    return replace(data, where=clause) if holds(data.root, clause) else None
+EVALUATED = 2
+"""Batches of held-out clips that each evaluation looks at."""
 
 
 class Shown(loop.Watching, Protocol):
@@ -101,7 +99,7 @@ def run_stage(
         )
         if place.first and (warning := too_narrow(config.model)):
             print(warning, flush=True)
-        train, held = _split(config.data, "train") or config.data, _split(config.data, "val")
+        train, held = trained_on(config.data), of_split(config.data, "val")
         if held is None and place.first:
             print("no sample of the split val: held-out figures are of training samples")
         share = {"seed": config.run.seed, "rank": place.data_rank, "world_size": place.data_size}
@@ -115,7 +113,7 @@ def run_stage(
             print(f"{config.run.stage}: {loader.summary}", flush=True)
         source = cast(BatchSource[Batch], loader)  # distillation alone asks for chains, and for no latents of them
         with Loader(held or train, encoders, **share) as other:
-            heldout = [next(other) for _ in range(2)]
+            heldout = [next(other) for _ in range(EVALUATED)]
         start, judge = _begun(config, out, init, teacher)
         made = make_stage(config, place, start, judge, _backbone(backbone or init, config))
         shown = watch(config, encoders, held or train, "val" if held else "train", out, place) if watch else None
@@ -188,8 +186,12 @@ def _saved(run: Place, config: Config, role: str = "student") -> Saved:
     return found
 
 
-def usable(device: str) -> torch.device:
-    """Return a device that can be used here. Raises ConfigError where it is none, or is not there."""
+def usable(device: str, stream: Stream | None = None) -> torch.device:
+    """Return a device that can be used here, for such a stream.
+
+    Raises:
+        ConfigError: it is none, is not there, or lacks the number type that the stream asks for.
+    """
     try:
         found = torch.device(device)
     except RuntimeError as e:
@@ -200,6 +202,8 @@ def usable(device: str) -> torch.device:
         raise ConfigError(f"--device {device}: no GPU can be used here; leave it out for the CPU")
     if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
         raise ConfigError(f"--device {device}: there are {torch.cuda.device_count()} GPUs here, cuda:0 the first")
+    if stream is not None and stream.fp8:
+        must_multiply_fp8(found)
     return found
 
 

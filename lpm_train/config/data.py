@@ -21,9 +21,11 @@ class Data:
     picture: parts.PicturePart = field(default_factory=parts.picture)
     # clip: a clip is told its caption; timed: each block of latents what lasts of it, and what happens there.
     prompts: Literal["clip", "timed"] = "clip"
+    prompt_words: bool = False  # timed prompts tell the words that the person says in a block as well
     max_prompts: int = 4  # texts of a clip at most, the one without events among them
     prompt_latents: int = 3  # latents that are told one text: whole blocks of a stream
-    first_frame: bool = False  # the clip's first picture is given, as image-to-video bases are trained
+    # The clip's first picture is given: as image-to-video bases are trained, or as a clean first latent (Wan 2.2's 5B).
+    first_frame: bool = False
     frames: int = 64  # video frames of a clip
     height: int = 256
     width: int = 256
@@ -52,6 +54,11 @@ class Data:
             raise ConfigError(
                 f"data.max_refs {self.max_refs} must not be negative, data.drop_ref {self.drop_ref} and data.silence "
                 f"{self.silence} must be probabilities"
+            )
+        if self.prompt_words and (self.prompts != "timed" or self.precomputed):
+            raise ConfigError(
+                "data.prompt_words tells each block its words: it needs data.prompts=timed, and no data.precomputed, "
+                "whose texts are those of events, as which words a block has depends on where a window begins"
             )
         if min(self.auto_sizes, self.pixels) < 0 or not 0 <= self.min_kept <= 1:
             raise ConfigError(

@@ -62,18 +62,19 @@ class Stream:
     # One more step, by a second network on a clean past of its own. The first, the backbone, then has a noisy past:
     # what its last step saw of each block (`lpm_train.streaming.rollout.BackboneRollout`).
     refine: bool = False
-    # How `StreamGenerator` computes it; what comes out is the same.
+    # How streams and `lpm train eval` compute it (`lpm_train.streaming.playing`); what comes out is the same.
     cache: Literal["eager", "static"] = "eager"  # what grows to the window (the reference), or buffers of fixed size
     compile: bool = False  # one compiled graph a pass, on CUDA one CUDA graph a block; static alone
     bf16: bool = False  # weights, activations and cache in bfloat16; levels, positions and latents stay float32
+    fp8: bool = False  # the blocks' large matrices in float8 besides, on GPUs that multiply it (`network.fp8`)
     decode: Literal["after", "beside"] = "after"  # pictures of a block: before the next one begins, or while it runs
 
     def __post_init__(self) -> None:
         positive(self, "block", "steps", "shift")
         if self.window < self.block or self.window % self.block or self.sink < 0 or self.sink % self.block:
             raise ConfigError(f"stream.window {self.window} and sink {self.sink} must be multiples of {self.block}")
-        if self.refine and self.cache == "static":
-            raise ConfigError("stream.cache=static holds one network's past: a backbone and its refiner take eager")
+        if self.fp8 and not self.bf16:
+            raise ConfigError("stream.fp8 goes with bfloat16 for all that is not in float8: set stream.bf16=true")
         if self.compile and self.cache != "static":
             raise ConfigError("stream.compile needs shapes that stay the same: set stream.cache=static")
 

@@ -78,4 +78,4 @@ class Watch:
 class Log:
     """Where numbers go besides the run's log.jsonl."""
 
-    tensorboard: bool = False  # needs the package tensorboard
+    tensorboard: bool = False  # needs the extra [tensorboard]

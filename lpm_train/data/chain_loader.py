@@ -28,7 +28,7 @@ from lpm_train.data.clip import frame_states, latent_states, read_record
 from lpm_train.data.loader import Feed, silence
 from lpm_train.data.make import Encoders, Maker
 from lpm_train.data.order import Bucket, Draw, Order
-from lpm_train.data.prompts import block_prompts, frame_terms
+from lpm_train.data.prompts import block_prompts, frame_terms, frame_words
 from lpm_train.data.shards import Row, Shards
 from lpm_train.encoders.codec import latent_frames, latent_span, picture_frames
 from lpm_train.storage import DataError
@@ -84,7 +84,7 @@ class ChainMaker:
         spans = [latent_span(codec, i) for i in range(latent_frames(codec, frames))]
         read = [self._read(piece) for piece in self.chains[draw.sample_id].over(start, start + frames)]
         base, first = read[0].piece.start, read[0]
-        tracks, states_T = self._joined(read)
+        tracks, states_T = self._joined(read, start + frames)
         state_F = latent_states(states_T[start - base : start - base + frames], spans)
         refs, ref_mask, ref_kind = make.references(first.row, first.record, draw, start - base)
         cond = Conditions(
@@ -92,6 +92,8 @@ class ChainMaker:
             **self._words(read, [(start + a, start + b) for a, b in spans]),
             ref_BKCHW=refs[None], ref_mask_BK=ref_mask[None], ref_kind_BK=ref_kind[None],
         )  # fmt: skip
+        at = min(max(start - base, 0), first.piece.n_frames - 1)  # a window may begin in a gap
+        cond = make.begun(cond, first.row, draw.bucket, at)
         return Conditioned(cond=cond, sample_ids=(f"{draw.sample_id}.{draw.turn}",))
 
     def _read(self, piece: Piece) -> _Read:
@@ -99,8 +101,11 @@ class ChainMaker:
         row = shards[piece.sample_id]
         return _Read(piece, row, read_record(shards.read(row, ["json"])["json"], row.segment_id))
 
-    def _joined(self, read: list[_Read]) -> tuple[list[Tensor], NDArray[np.int8]]:
-        """Put features of both sounds, [n_frames * q, A] each, and states in a row; gaps are silent and idle."""
+    def _joined(self, read: list[_Read], stop: int) -> tuple[list[Tensor], NDArray[np.int8]]:
+        """Put features of both sounds, [n_frames * q, A] each, and states in a row; gaps are silent and idle.
+
+        They reach frame `stop` at least, which may lie in a gap.
+        """
         make, states = self.of_clips, list[NDArray[np.int8]]()
         tracks: tuple[list[Tensor], list[Tensor]] = ([], [])
         q, at = make.encoders.audio.steps_per_frame, read[0].piece.start
@@ -109,6 +114,10 @@ class ChainMaker:
             states += [np.zeros(gap, np.int8), frame_states(one.record)]
             for track, features in zip(tracks, make.parts.sounds(one.row), strict=True):
                 track += [make.silence_A.expand(gap * q, -1), features]
+        if (gap := stop - at) > 0:
+            states.append(np.zeros(gap, np.int8))
+            for track in tracks:
+                track.append(make.silence_A.expand(gap * q, -1))
         return [torch.cat(track) for track in tracks], np.concatenate(states)
 
     def _words(self, read: list[_Read], spans: list[tuple[int, int]]) -> dict[str, Tensor]:
@@ -154,7 +163,8 @@ class ChainMaker:
         terms_F = [*terms, ()]  # what is after it: a gap, of which nothing is told
         own = [tuple(min(max(at - one.piece.start, 0), n) for at in span) for span in spans]
         whole = [(a, max(b, a + 1)) for a, b in own]
-        return block_prompts(one.row.caption, terms_F, whole, self.block, data.max_prompts)
+        words = frame_words(one.record, n) if data.prompt_words else ()
+        return block_prompts(one.row.caption, terms_F, whole, self.block, data.max_prompts, words)
 
 
 class ChainLoader(Feed[Conditioned]):

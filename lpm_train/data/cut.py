@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lpm_train.data.columns import Coded, Ints, Names, narrow
+from lpm_train.data.table.columns import Coded, Ints, Names, narrow
 
 Size = tuple[int, int, int]
 

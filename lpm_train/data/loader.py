@@ -16,13 +16,13 @@ import torch
 
 from lpm_train.batch import Batch, Conditioned
 from lpm_train.config import Data
-from lpm_train.data.columns import Coded
 from lpm_train.data.cut import Cut
 from lpm_train.data.make import Encoders, Maker, Parts, cut
 from lpm_train.data.order import Draw, Order
 from lpm_train.data.precomputed import Precomputed
 from lpm_train.data.shards import Shards
 from lpm_train.data.sizes import Rule, fit, refusal
+from lpm_train.data.table.columns import Coded
 from lpm_train.encoders.codec import latent_frames, latent_size
 from lpm_train.storage import DataError
 from schemas.time import PACKED_AUDIO_HZ

@@ -21,12 +21,12 @@ from torch.nn import functional as fn
 from lpm_train.batch import KINDS, Batch, Conditions, sample_seed
 from lpm_train.config import Data
 from lpm_train.data.clip import frame_states, latent_states, read_image, read_record, read_sound, read_video, to_unit
-from lpm_train.data.columns import Coded, Ints, distinct, joined, narrow
 from lpm_train.data.cut import Cut
 from lpm_train.data.order import Bucket, Draw
-from lpm_train.data.prompts import block_prompts, frame_terms
+from lpm_train.data.prompts import block_prompts, frame_terms, frame_words
 from lpm_train.data.shards import Row, Shards
 from lpm_train.data.sizes import Rule, choose_bucket
+from lpm_train.data.table.columns import Coded, Ints, distinct, joined, narrow
 from lpm_train.encoders.audio import AudioEncoder, latent_steps
 from lpm_train.encoders.codec import Codec, encode_images, grey, latent_frames, latent_size, latent_span
 from lpm_train.encoders.picture import PictureEncoder, Unseen
@@ -199,7 +199,7 @@ class Maker:
             **sounds, **words, ref_BKCHW=refs[None], ref_mask_BK=ref_mask[None], ref_kind_BK=ref_kind[None],
         )  # fmt: skip
         x = self.parts.latents(row, draw.bucket, start)
-        cond = self._given(cond, x, row, draw.bucket, start)
+        cond = self.begun(cond, row, draw.bucket, start, x[0])
         return Batch(x_BFCHW=x[None], cond=cond, state_BF=state_F[None], sample_ids=(row.segment_id,))
 
     def heard(self, draw: Draw, tracks: Sequence[Tensor], state_F: Tensor, start: int) -> dict[str, Tensor]:
@@ -226,31 +226,55 @@ class Maker:
 
     def _words(self, row: Row, record: Sample, start: int, latents: int) -> dict[str, Tensor]:
         """Return the caption as a condition, and where prompts are timed the others, and who is told which."""
-        data, codec = self.data, self.encoders.codec
-        if data.prompts == "clip":
-            text_BLD, mask_BL = self.parts.texts(row, [row.caption])
+        texts, told = self.told(row, record, start, latents)
+        if self.data.prompts == "clip":
+            text_BLD, mask_BL = self.parts.texts(row, texts)
             return {"text_BLD": text_BLD, "text_mask_BL": mask_BL}
-        terms = frame_terms(record, row.n_frames)
-        spans = [(start + a, start + b) for a, b in (latent_span(codec, i) for i in range(latents))]
-        texts, told = block_prompts(row.caption, terms, spans, data.prompt_latents, data.max_prompts)
         text_QLD, mask_QL = self.parts.texts(row, texts)
-        empty = (0, 0) * 2 + (0, data.max_prompts - len(texts))
+        empty = (0, 0) * 2 + (0, self.data.max_prompts - len(texts))
         return {
             "text_BLD": text_QLD[:1], "text_mask_BL": mask_QL[:1],
             "prompts_BQLD": fn.pad(text_QLD[1:], empty)[None], "prompts_mask_BQL": fn.pad(mask_QL[1:], empty[2:])[None],
             "prompt_BF": torch.tensor([told]),
         }  # fmt: skip
 
-    def _given(self, cond: Conditions, x_FCHW: Tensor, row: Row, bucket: Bucket, start: int) -> Conditions:
-        """Give the first picture of a window, where the model is to begin with it."""
-        encoders, (_, height, width) = self.encoders, bucket
-        if self.data.first_frame:
-            given = encoders.grey(height, width).expand_as(x_FCHW).clone()
-            given[0], on = x_FCHW[0], torch.arange(len(x_FCHW)) == 0
-            cond = replace(cond, given_BFCHW=given[None], given_on_BF=on[None])
+    def told(self, row: Row, record: Sample, start: int, latents: int) -> tuple[list[str], list[int]]:
+        """Return the texts of a window from frame `start`, and the number of each latent's: 0 where none is timed."""
+        data, codec = self.data, self.encoders.codec
+        if data.prompts == "clip":
+            return [row.caption], [0] * latents
+        spans = [(start + a, start + b) for a, b in (latent_span(codec, i) for i in range(latents))]
+        terms = frame_terms(record, row.n_frames)
+        said = frame_words(record, row.n_frames) if data.prompt_words else ()
+        return block_prompts(row.caption, terms, spans, data.prompt_latents, data.max_prompts, said)
+
+    def begun(
+        self, cond: Conditions, row: Row, bucket: Bucket, start: int, first_CHW: Tensor | None = None
+    ) -> Conditions:  # fmt: skip
+        """Give the first picture of a window, where the model is to begin with it.
+
+        Args:
+            cond: the window's conditions.
+            row: the sample that it begins in.
+            bucket: its size.
+            start: its first frame there.
+            first_CHW: its first latent; None: the picture is encoded by itself.
+        """
+        encoders, (_, height, width), given = self.encoders, bucket, self.data.first_frame
+        if not (given or encoders.picture.width):
+            return cond
+        picture_BCHW = torch.empty(0)
+        if encoders.picture.width or first_CHW is None:
+            shown = read_video(self.shards.read(row, ["mp4"])["mp4"], (height, width), start, 1)
+            picture_BCHW = to_unit(shown)
+        if given:
+            if first_CHW is None:
+                first_CHW = encode_images(encoders.codec, picture_BCHW.to(encoders.device))[0].float().cpu()
+            given_FCHW = encoders.grey(height, width).repeat(cond.frames, 1, 1, 1)
+            given_FCHW[0], on = first_CHW, torch.arange(cond.frames) == 0
+            cond = replace(cond, given_BFCHW=given_FCHW[None], given_on_BF=on[None])
         if encoders.picture.width:
-            first = read_video(self.shards.read(row, ["mp4"])["mp4"], (height, width), start, 1)
-            cond = replace(cond, picture_BIP=encoders.picture(to_unit(first)))
+            cond = replace(cond, picture_BIP=encoders.picture(picture_BCHW))
         return cond
 
     def window(self, draw: Draw) -> int:
@@ -262,17 +286,21 @@ class Maker:
         """Return the generator of one choice for a draw."""
         return generator(purpose, self.seed, draw.turn, draw.sample_id)
 
+    def chosen(self, record: Sample, draw: Draw, start: int) -> list[ReferenceRef]:
+        """Return the reference pictures of a draw whose window begins at frame `start`, in the order of their slots."""
+        begin_s, rng = record.source.start_s + start / FPS, self.rng("references", draw)
+        window_s = (begin_s, begin_s + draw.bucket[0] / FPS)
+        places = choose_references(record.references, window_s, record.source.source_id, self.data, rng)
+        return [record.references[i] for i in places]
+
     def references(self, row: Row, record: Sample, draw: Draw, start: int) -> tuple[Tensor, Tensor, Tensor]:
         """Return pictures for a window from frame `start` of a sample: latents [K, C, H, W], mask [K], kinds [K]."""
-        (frames, height, width), K = draw.bucket, self.data.max_refs
-        begin_s, rng = record.source.start_s + start / FPS, self.rng("references", draw)
-        window_s = (begin_s, begin_s + frames / FPS)
-        chosen = choose_references(record.references, window_s, record.source.source_id, self.data, rng)
+        (_, height, width), K, chosen = draw.bucket, self.data.max_refs, self.chosen(record, draw, start)
         H, W = latent_size(self.encoders.codec, height, width)
         refs = torch.zeros(K, self.encoders.codec.channels, H, W)
         mask, kind = torch.zeros(K, dtype=torch.bool), torch.zeros(K, dtype=torch.int64)
         if chosen:
-            refs[: len(chosen)] = self.parts.references(row, draw.bucket, [record.references[i].member for i in chosen])
+            refs[: len(chosen)] = self.parts.references(row, draw.bucket, [r.member for r in chosen])
             mask[: len(chosen)] = True
-            kind[: len(chosen)] = torch.tensor([KINDS[record.references[i].kind] for i in chosen])
+            kind[: len(chosen)] = torch.tensor([KINDS[r.kind] for r in chosen])
         return refs, mask, kind

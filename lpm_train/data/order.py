@@ -20,8 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lpm_train.batch import sample_seed
-from lpm_train.data.columns import Ints, narrow
 from lpm_train.data.cut import Cut
+from lpm_train.data.table.columns import Ints, narrow
 from lpm_train.storage import DataError
 
 Bucket = tuple[int, int, int]

@@ -21,12 +21,12 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
-from lpm_train.data.columns import Coded, Ints, narrow
 from lpm_train.data.cut import Cut
 from lpm_train.data.make import Encoders, Parts
-from lpm_train.data.members import Members, MembersWriter
 from lpm_train.data.order import Bucket
 from lpm_train.data.shards import Row, Shards, read_members
+from lpm_train.data.table.columns import Coded, Ints, narrow
+from lpm_train.data.table.members import Members, MembersWriter
 from lpm_train.storage import DataError, Storage
 
 _MEMBERS = pa.list_(pa.struct([("name", pa.string()), ("offset", pa.int64()), ("size", pa.int64())]))

@@ -5,7 +5,8 @@ block is told what lasts of the caption, and the events that its pictures show; 
 blocks. While a person listens it is told the caption alone:
 live, nobody knows what a listener will do, and a model that is told would not learn it from what is heard (LPM 1.0's
 listener captions hold only what does not change). Texts are made on the clip's own frames, so that all of them can be
-encoded once whatever window is cut. Pure functions of the record; microseconds a clip.
+encoded once whatever window is cut; but for words (`data.prompt_words`), which fall into blocks as the window
+lies. Pure functions of the record; microseconds a clip.
 """
 
 from __future__ import annotations
@@ -29,6 +30,9 @@ _WHOSE = {"gaze": "gaze", "head_motion": "head"}
 Terms = tuple[str, ...]
 """What happens at a moment, sorted."""
 
+Words = Sequence[tuple[int, str]]
+"""The video frame of a word's middle, and the word, in order of time."""
+
 
 def frame_terms(record: Sample, n_frames: int) -> list[Terms]:
     """Return what the person does in each video frame, by the frame's middle; empty while it only listens."""
@@ -42,6 +46,13 @@ def frame_terms(record: Sample, n_frames: int) -> list[Terms]:
         for k in range(max(0, first), min(n_frames, stop)):
             found[k].add(said)
     return [tuple(sorted(terms)) if said else () for terms, said in zip(found, told, strict=True)]
+
+
+def frame_words(record: Sample, n_frames: int) -> Words:
+    """Return the recognised words that are said while the person speaks, whoever else may be heard then."""
+    speaks = frame_states(record)[:n_frames] & 1
+    middles = [(int((w.start_s + w.end_s) / 2 * FPS), w.word.strip()) for w in record.words]
+    return sorted((k, word) for k, word in middles if word and 0 <= k < len(speaks) and speaks[k])
 
 
 def lasting(caption: str) -> str:
@@ -72,8 +83,8 @@ def texts_of(caption: str, terms_F: Sequence[Terms]) -> list[str]:
 
 
 def block_prompts(
-    caption: str, terms_F: Sequence[Terms], spans: Sequence[tuple[int, int]], block: int, most: int
-) -> tuple[list[str], list[int]]:
+    caption: str, terms_F: Sequence[Terms], spans: Sequence[tuple[int, int]], block: int, most: int, words: Words = ()
+) -> tuple[list[str], list[int]]:  # fmt: skip
     """Choose a text for each block of a window.
 
     A block is told the fullest moment of its pictures, the first of equally full ones. Of more than `most` texts, the
@@ -85,14 +96,21 @@ def block_prompts(
         spans: frames [first, stop) of each latent of the window.
         block: latents in a block, from the window's first.
         most: texts at most, the prefix among them.
+        words: of the clip, that blocks are to be told besides; a block is told those whose middle lies in it.
 
     Returns:
         Texts, the prefix first, and the number of the text of each latent.
     """
     caption = prefix(caption, terms_F)
     blocks = [spans[i : i + block] for i in range(0, len(spans), block)]
-    said = [say(caption, max(terms_F[some[0][0] : some[-1][1]], key=len)) for some in blocks]
+    within = [(some[0][0], some[-1][1]) for some in blocks]
+    said = [say(caption, (*max(terms_F[a:b], key=len), *_quoted(words, a, b))) for a, b in within]
     counts = Counter(text for text in said if text != caption)
     kept = [caption, *sorted(counts, key=lambda text: (-counts[text], said.index(text)))[: most - 1]]
     number = [kept.index(text) if text in kept else 0 for text in said]
     return kept, [number[i // block] for i in range(len(spans))]
+
+
+def _quoted(words: Words, first: int, stop: int) -> Terms:
+    mine = " ".join(word for k, word in words if first <= k < stop)
+    return (f'says "{mine}"',) if mine else ()

@@ -4,7 +4,7 @@
 free, and a subset is a SQL clause. The fingerprint covers the selected rows and the sizes of their shards: a dataset
 that changed under a running experiment is noticed before a batch is made. Costs one pass over the columns of a `Row`,
 and a second one over all columns with a listing for the fingerprint; a sample takes about a hundred bytes of memory,
-and its caption lies in a temporary file.
+once for all processes of a machine where there are many (`table/shared.py`), and its caption lies in a file.
 """
 
 from __future__ import annotations
@@ -13,30 +13,24 @@ import hashlib
 import tarfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import NamedTuple
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from lpm_train.data.columns import Coded, Coding, Ints, Names, distinct, joined, narrow
-from lpm_train.data.manifest import Manifest, Positions
-from lpm_train.data.members import MembersWriter
-from lpm_train.data.row_hash import hash_rows
-from lpm_train.data.spilled import TextsWriter
+from lpm_train.config import Data
+from lpm_train.data.table.columns import Coded, Ints, distinct
+from lpm_train.data.table.manifest import Manifest
+from lpm_train.data.table.row_hash import hash_rows
+from lpm_train.data.table.samples import COLUMNS, Name, Number
+from lpm_train.data.table.shared import opened
 from lpm_train.storage import DataError, Storage
 from schemas.members import holders, pictures
 
 _GAP = 1 << 16  # members this close together are read in one request (bytes)
 _AT_ONCE = 1 << 20  # rows whose shapes are counted at a time
-
-Number = Literal["width", "height", "n_frames", "n_audio_samples"]
-Name = Literal["state", "shard"]
-_NUMBERS: tuple[Number, ...] = ("width", "height", "n_frames", "n_audio_samples")
-_NAMES: tuple[Name, ...] = ("state", "shard")
 
 
 class Shape(NamedTuple):
@@ -100,26 +94,9 @@ class Shards:
                 files has no room for the captions.
         """
         self.storage = Storage(root)
-        self._manifest = Manifest(self.storage, list(Row.__dataclass_fields__))
-        self._selected: Positions | None = None if where is None else self._manifest.matching(where)
-        ids, numbers = list[Any](), {n: list[Ints]() for n in _NUMBERS}
-        named, members, captions = {n: Coding() for n in _NAMES}, MembersWriter(), TextsWriter()
-        for piece in self._manifest.pieces(list(Row.__dataclass_fields__), self._selected):
-            columns: dict[str, Any] = {n: piece[n].combine_chunks() for n in piece.column_names}
-            ids.append(columns["segment_id"].cast(pa.large_string()))
-            for number in _NUMBERS:
-                numbers[number].append(narrow(columns[number].to_numpy()))
-            for name in _NAMES:
-                named[name].add(columns[name])
-            members.add(columns["segment_id"], columns["members"])
-            captions.add(columns["caption"])
-        self._numbers = {n: joined(pieces) for n, pieces in numbers.items()}
-        self._named = {n: coding.done() for n, coding in named.items()}
-        self._members, self._captions = members.done(), captions.done()
-        all_ids = pa.concat_arrays(ids)
-        ids.clear()
-        self._order = _order(all_ids)  # where each sample stands in the file, among the selected; None: as by id
-        self.ids = Names(all_ids if self._order is None else all_ids.take(pa.array(self._order)))
+        self._manifest = Manifest(self.storage, COLUMNS)
+        self._samples, self._entry = opened(self._manifest, where)
+        self.ids = self._samples.ids
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -137,21 +114,15 @@ class Shards:
 
     def row(self, at: int) -> Row:
         """Return the sample at a place in the order of `ids`."""
-        stored = at if self._order is None else int(self._order[at])
-        numbers = {n: int(values[stored]) for n, values in self._numbers.items()}
-        names = {n: column[stored] for n, column in self._named.items()}
-        more = {"caption": self._captions[stored], "members": self._members.of(stored)}
-        return Row(self.ids[at], **names, **numbers, **more)  # type: ignore[arg-type]
+        return Row(**self._samples.row(at))
 
     def column(self, name: Name) -> Coded:
         """Return a column of few values for all samples, in the order of `ids`."""
-        stored = self._named[name]
-        return stored if self._order is None else Coded(stored.names, stored.codes[self._order])
+        return self._samples.column(name)
 
     def numbers(self, name: Number) -> Ints:
         """Return a column of whole numbers for all samples, in the order of `ids`."""
-        stored = self._numbers[name]
-        return stored if self._order is None else stored[self._order]
+        return self._samples.numbers(name)
 
     def shapes(self) -> Counter[Shape]:
         """Count the samples of each shape."""
@@ -172,7 +143,7 @@ class Shards:
         names = ["segment_id", *Sighting._fields[1:]]
         if missing := set(names) - set(self._manifest.schema.names):
             raise DataError(f"the manifest lacks the columns {sorted(missing)}: pack the dataset again")
-        for piece in self._manifest.pieces(names, self._selected):
+        for piece in self._manifest.pieces(names, self._samples.selected):
             yield from map(Sighting, *(piece[n].to_pylist() for n in names))
 
     @cached_property
@@ -182,12 +153,15 @@ class Shards:
         Raises:
             DataError: a shard is missing.
         """
-        sizes = self.storage.sizes(sorted(f"shards/{name}" for name in self._named["shard"].names))
+        sizes = self.storage.sizes(sorted(f"shards/{name}" for name in self._samples.names("shard")))
         if gone := [n for n, size in sizes.items() if size < 0]:
             raise DataError(f"{len(gone)} shard(s) of {self.storage.uri} are missing, e.g. {gone[0]}")
-        rows = hash_rows(self._manifest, self._selected, self._order)
+        rows = self._entry.remembered("rows.sha256", self._hash) if self._entry else self._hash()
         text = "\n".join([rows, *(f"{n} {size}" for n, size in sizes.items())])
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def _hash(self) -> str:
+        return hash_rows(self._manifest, self._samples.selected, self._samples.order)
 
     def read(self, row: Row, suffixes: Iterable[str]) -> dict[str, bytes]:
         """Read members of a sample; on object stores, members that lie side by side cost one request.
@@ -242,10 +216,21 @@ def _selected(root: str | Path, where: str | None, names: list[str]) -> Iterator
 def holds(root: str | Path, where: str) -> bool:
     """Tell whether a dataset has a sample for which a condition holds; False also of one that is not valid SQL."""
     try:
-        Manifest(Storage(root), list(Row.__dataclass_fields__)).matching(where, most=1)
+        Manifest(Storage(root), COLUMNS).matching(where, most=1)
     except DataError:
         return False
     return True
+
+
+def of_split(data: Data, split: str) -> Data | None:
+    """Narrow data to a split; None where it has no sample."""
+    clause = f"({data.where or 'true'}) AND split = '{split}'"
+    return replace(data, where=clause) if holds(data.root, clause) else None
+
+
+def trained_on(data: Data) -> Data:
+    """Narrow data to what a run trains on: the split train, or all where that has no sample."""
+    return of_split(data, "train") or data
 
 
 def read_members(storage: Storage, file: str, places: Mapping[str, tuple[int, int]]) -> dict[str, bytes]:
@@ -262,10 +247,3 @@ def read_members(storage: Storage, file: str, places: Mapping[str, tuple[int, in
         data = storage.read(file, start, max(offset + size for offset, size, _ in run) - start)
         out |= {name: data[offset - start :][:size] for offset, size, name in run}
     return out
-
-
-def _order(ids: pa.Array[Any]) -> Positions | None:
-    """Return the numbers of names in their sorted order; None where they are sorted, as packing leaves them."""
-    if len(ids) < 2 or pc.all(pc.less_equal(ids.slice(0, len(ids) - 1), ids.slice(1))).as_py():
-        return None
-    return np.asarray(pc.sort_indices(ids).to_numpy(), np.int64)

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from lpm_train.extras.as_published import not_read
 from lpm_train.storage import DataError
 from schemas.sample import FPS
 from schemas.time import AUDIO_HZ
@@ -191,4 +192,4 @@ def pretrained(kind: str, directory: str) -> Any:
     try:
         return getattr(transformers, kind).from_pretrained(directory, local_files_only=True)
     except (OSError, ValueError) as e:
-        raise DataError(f"no {kind} in {directory}: {e}") from e
+        raise DataError(f"no {kind} in {directory}: {e}{not_read(directory)}") from e

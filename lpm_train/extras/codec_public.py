@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from lpm_train.encoders.codec import State, denormalize, latent_frames, latent_size, normalize
+from lpm_train.extras.as_published import not_read
 from lpm_train.storage import DataError
 
 
@@ -117,4 +118,4 @@ def _pretrained(model: str, directory: str) -> Any:
     try:
         return getattr(diffusers, model).from_pretrained(directory, local_files_only=True)
     except (OSError, ValueError) as e:
-        raise DataError(f"no {model} in {directory}: {e}") from e
+        raise DataError(f"no {model} in {directory}: {e}{not_read(directory)}") from e

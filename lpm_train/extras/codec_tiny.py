@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lpm_train.encoders.codec import State, denormalize, latent_frames, latent_size, normalize
+from lpm_train.extras.remembering import run_remembering
 from lpm_train.storage import DataError
 
 _BOUND = 3.0  # latents before normalisation lie in (-3, 3), as TAESD's do
@@ -94,17 +95,6 @@ class PerFrame(nn.Module):
         return _each(self.body, x_BFCHW)
 
 
-def _run(layers: nn.ModuleList, x: Tensor, state: State) -> tuple[Tensor, list[Tensor]]:
-    carried: list[Tensor] = []
-    for layer in layers:
-        if isinstance(layer, MemoryBlock):
-            x, after = layer(x, None if state is None else state[len(carried)])
-            carried.append(after)
-        else:
-            x = layer(x)
-    return x, carried
-
-
 class TinyVideoAE(nn.Module):
     """The default codec; see the module's text."""
 
@@ -147,13 +137,13 @@ class TinyVideoAE(nn.Module):
     def raw_encode(self, frames_BFCHW: Tensor) -> Tensor:
         """Encode without normalisation; in (-3, 3)."""
         latent_frames(self, frames_BFCHW.shape[1]), latent_size(self, *frames_BFCHW.shape[-2:])
-        z = _run(self.encoder, frames_BFCHW, None)[0]
+        z = run_remembering(self.encoder, frames_BFCHW, None, MemoryBlock)[0]
         means = F.avg_pool3d(frames_BFCHW.transpose(1, 2), self.stride).transpose(1, 2)
         return torch.tanh((z + _each(self.shrink, means)) / _BOUND) * _BOUND
 
     def raw_decode(self, raw_BFCHW: Tensor, state: State = None) -> tuple[Tensor, State]:
         """Decode latents that are not normalised."""
-        y, state = _run(self.decoder, raw_BFCHW, state)
+        y, state = run_remembering(self.decoder, raw_BFCHW, state, MemoryBlock)
         t, h, w = self.stride
         means = _each(self.grow, raw_BFCHW).repeat_interleave(t, 1)
         return y + means.repeat_interleave(h, 3).repeat_interleave(w, 4), state

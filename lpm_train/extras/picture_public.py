@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 from typing import Any, Self
 
 import torch
@@ -24,8 +25,13 @@ class ClipPicture:
 
     @classmethod
     def load(cls, directory: str) -> Self:
-        """Load from a directory that transformers wrote; raises DataError."""
-        made = pretrained("CLIPImageProcessor", directory)
+        """Load from a directory that transformers wrote; the processor is there, or beside it as in pipelines.
+
+        Raises:
+            DataError: there is no such model, or no processor.
+        """
+        beside = Path(directory).parent / "image_processor"
+        made = pretrained("CLIPImageProcessor", str(beside) if beside.is_dir() else directory)
         return cls(pretrained("CLIPVisionModel", directory), made.image_mean, made.image_std)
 
     @torch.no_grad()

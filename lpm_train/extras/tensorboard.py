@@ -17,8 +17,8 @@ def summary_writer() -> Any:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as e:
         raise ConfigError(
-            "log.tensorboard=true needs the package tensorboard, which is not installed: pip install tensorboard, or "
-            "leave the setting away (the run's own page, index.html, needs nothing)"
+            "log.tensorboard=true needs the package tensorboard, which is not installed: pip install "
+            "'openlpm[tensorboard]', or leave the setting away (the run's own page, index.html, needs nothing)"
         ) from e
     return SummaryWriter
 

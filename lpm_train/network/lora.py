@@ -46,17 +46,18 @@ def put_lora(model: DiT, lora: Lora) -> None:
         for target in lora.targets:
             if target not in layers:
                 raise ConfigError(f"lora.targets: a block has no layer {target!r}; {near(target, layers)}")
-            _put(block, target, LoraLinear(layers[target], lora.rank, lora.scale))
+            put_layer(block, target, LoraLinear(layers[target], lora.rank, lora.scale))
 
 
 def merge(model: nn.Module) -> None:
     """Make plain layers of changed ones, in place."""
     for name, module in list(model.named_modules()):
         if isinstance(module, LoraLinear):
-            _put(model, name, module.merged())
+            put_layer(model, name, module.merged())
 
 
-def _put(root: nn.Module, name: str, layer: nn.Linear) -> None:
+def put_layer(root: nn.Module, name: str, layer: nn.Module) -> None:
+    """Put a layer in the place of another one, which is named from `root`."""
     parent, _, leaf = name.rpartition(".")
     at = root.get_submodule(parent)
     if isinstance(at, nn.Sequential):

@@ -24,6 +24,7 @@ from lpm_train.config import Model as ModelConfig
 from lpm_train.config import Stream
 from lpm_train.network import attention
 from lpm_train.network.attention import KV, Cache, Held, Space
+from lpm_train.network.begun import Begun
 from lpm_train.network.context import Context, Split
 
 Attend = Callable[[Tensor, KV, KV | None, Space, Stream], Tensor]  # how teacher forcing is computed
@@ -329,7 +330,11 @@ class DiT(nn.Module):
         e_6D = wide(self.time_6D(fn.silu(self._time(zero)))).reshape(6, -1)
         refs = None if cache is not None else self._reference_tokens(cond)
         tokens: Tensor | None = None
+        begun: Begun | None = None
         if x is not None and t is not None:
+            noisy = x, t
+            if (begun := Begun.of(self.config, cond, start, x.shape[1])) is not None:
+                x, t = begun.seen(x, t)
             x, t = x[:, first : first + count], t[:, first : first + count]  # this rank's frames
             here = start + first, x.shape[1]
             drive, beside = self._drive(cond, *here), self._beside(cond, *here)
@@ -355,7 +360,10 @@ class DiT(nn.Module):
             return Cache(layout, space.tokens, tuple(ref_kvs), (None,) * len(ref_kvs))
         if layout is not None:
             tokens, e_BFD = tokens.chunk(2)[1], e_BFD.chunk(2)[1]
-        return Output(self._end(tokens, e_BFD, H, W, space.split), tuple(own_kvs) if cache is not None else ())
+        v = self._end(tokens, e_BFD, H, W, space.split)
+        if begun is not None:
+            v = begun.toward(noisy[0][-len(v) :], noisy[1][-len(v) :], v)
+        return Output(v, tuple(own_kvs) if cache is not None else ())
 
     def _end(self, tokens: Tensor, e_BFD: Tensor, height: int, width: int, split: Split | None = None) -> Tensor:
         shift, scale = self._modulate_end(e_BFD)[:, :, None].chunk(2, dim=-1)
@@ -364,13 +372,15 @@ class DiT(nn.Module):
             out = split.gathered(out)
         return self._unfold(wide(out), height, width)
 
-    def driven(self, cond: Conditions, start: int, frames: int) -> tuple[Drive, Tensor | None]:
+    def driven(self, cond: Conditions, start: int, frames: int) -> tuple[Drive, Tensor | None, Begun | None]:
         """Embed the conditions of frames [start, start + frames), once for all passes of a block."""
-        return self._drive(cond, start, frames), self._beside(cond, start, frames)
+        here = start, frames
+        return self._drive(cond, *here), self._beside(cond, *here), Begun.of(self.config, cond, *here)
 
     def against(
-        self, x: Tensor, t: Tensor, drive: Drive, beside: Tensor | None, layers: tuple[Held, ...], space: Space
-    ) -> Tensor:
+        self, x: Tensor, t: Tensor, drive: Drive, beside: Tensor | None, begun: Begun | None,
+        layers: tuple[Held, ...], space: Space,
+    ) -> Tensor:  # fmt: skip
         """Run a block against buffers of fixed size, in which its keys and values are left: one graph, nothing grows.
 
         Args:
@@ -378,15 +388,20 @@ class DiT(nn.Module):
             t: noise level of each frame, [B, b].
             drive: what `driven` made of the conditions.
             beside: likewise.
+            begun: likewise.
             layers: a `Held` for each layer.
             space: rotates the block's own tokens.
 
         Returns:
             The velocity [B, b, C, H, W], float32 or wider.
         """
+        noisy = x, t
+        if begun is not None:
+            x, t = begun.seen(x, t)
         tokens, e_BFD = self._fold(x, beside), self._time(t)
         e_BF6D = wide(self.time_6D(fn.silu(e_BFD))).reshape(*t.shape, 6, -1)
         for i, block in enumerate(self.blocks):
             video = Video(tokens, e_BF6D, drive.sounds[i % 2], *drive[1:])
             tokens = block(video, None, e_BF6D[0, 0], None, layers[i], space, None, False)[0]
-        return self._end(tokens, e_BFD, *x.shape[-2:])
+        v = self._end(tokens, e_BFD, *x.shape[-2:])
+        return v if begun is None else begun.toward(*noisy, v)

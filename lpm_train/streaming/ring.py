@@ -6,12 +6,13 @@ window as a ring of blocks, then the block at hand. Order in memory does not mat
 are tables that are written in place before each block, relative to the window as they always are, and past keys are
 rotated by them once a block. Places that are not filled yet are masked; from the block on for which all are, no mask
 is needed. So there are two graphs, for a filling and for a full cache, however long the stream. Nothing in a block
-asks the device for a value, so that on CUDA all its passes are captured as one graph (`stream.compile`).
+asks the device for a value, so that on CUDA all its passes are captured as one graph (`stream.compile`). A backbone and
+its refiner have such memory each.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -21,7 +22,8 @@ from lpm_train.batch import Conditions
 from lpm_train.config import ConfigError, Stream
 from lpm_train.network.attention import Held, Space, frame_rotation, rotate
 from lpm_train.network.model import DiT
-from lpm_train.streaming.rollout import Draw, few_steps
+from lpm_train.network.refine import Performer, Refined
+from lpm_train.streaming.rollout import Draw, check, few_steps, handed, refined
 
 
 class Ring:
@@ -110,28 +112,54 @@ class Ring:
         self.seen += self.layout.block
 
 
-class StaticRollout:
-    """Blocks from a causal model and a cache of fixed size; does what `Rollout` does, without gradients."""
+class _Network:
+    """A network with its own past."""
 
-    def __init__(self, model: DiT, config: Stream, cache: Ring) -> None:
-        self.model, self.config, self.cache = model, config, cache
-        self._against: Callable[..., Tensor] = model.against
+    def __init__(self, model: DiT, cond: Conditions, config: Stream) -> None:
+        self.model, self.cache = model, Ring(model, cond, config)
+        self.against: Callable[..., Tensor] = model.against
         if config.compile:
-            self._against = torch.compile(model.against, fullgraph=True, dynamic=False)
-        self._given: Any = None  # (noises by purpose, drive, channels beside): one memory where graphs are captured
+            self.against = torch.compile(model.against, fullgraph=True, dynamic=False)
+
+    def velocity(self, driven: tuple[Any, ...], full: bool) -> Callable[[Tensor, Tensor], Tensor]:
+        """Return its velocity as a function of (x_BFCHW, t_BF), under what `DiT.driven` gave."""
+        layers = tuple(held._replace(see_L=None) for held in self.cache.layers) if full else self.cache.layers
+        return lambda x, t: self.against(x, t, *driven, layers, self.cache.space)
+
+
+class StaticRollout:
+    """Blocks from caches of fixed size; does what `rollout.begin`'s rollouts do, without gradients.
+
+    One network is a causal model, or where the stream has a refiner the backbone; two are backbone and refiner.
+    """
+
+    def __init__(self, config: Stream, networks: Sequence[_Network]) -> None:
+        self.config, self.networks = config, tuple(networks)
+        self._given: Any = None  # (noises, what `driven` gives of each): one memory where graphs are captured
         self._graphs: dict[bool, tuple[torch.cuda.CUDAGraph, Tensor]] = {}  # by whether the cache is full
 
     @classmethod
     @torch.no_grad()
-    def begin(cls, model: DiT, cond: Conditions, config: Stream) -> StaticRollout:
-        """Start with the references of `cond` in the cache."""
-        return cls(model, config, Ring(model, cond, config))
+    def begin(cls, model: Performer, cond: Conditions, config: Stream) -> StaticRollout:
+        """Start with the references of `cond` in the cache, or in both caches.
+
+        Raises:
+            ConfigError: a refiner is given, and the stream has no step for it.
+        """
+        check(model, config)
+        models = (model.backbone, model.refiner) if isinstance(model, Refined) else (model,)
+        return cls(config, [_Network(one, cond, config) for one in models])
+
+    @property
+    def cache(self) -> Ring:
+        """What is remembered, of two networks by the last one."""
+        return self.networks[-1].cache
 
     @torch.no_grad()
     def warm(self, cond: Conditions, start: int, draw: Draw) -> None:
         """Compile and capture before the first block, for whatever `block` is given later has these shapes."""
         self._take(cond, start, draw)
-        self.cache.place()
+        self._place()
         pool: Any = None
         for full in (False, True):
             if self.cache.see_L.device.type != "cuda":
@@ -156,40 +184,48 @@ class StaticRollout:
             ConfigError: frames of the block are told different texts; a stream tells a block one.
         """
         self._take(cond, start, draw)
-        self.cache.place()
+        self._place()
         if self._graphs:
             graph, x0 = self._graphs[self.cache.full]
             graph.replay()
             x0 = x0.clone()  # the next replay writes there
         else:
             x0 = self._passes(self.cache.full)
-        self.cache.keep()
+        for network in self.networks:
+            network.cache.keep()
         return x0
+
+    def _place(self) -> None:
+        for network in self.networks:
+            network.cache.place()
 
     def _take(self, cond: Conditions, start: int, draw: Draw) -> None:
         if cond.prompt_BF is not None:
             raise ConfigError("stream.cache=static tells a block one text: give `cond.told`, or use stream.cache=eager")
-        steps = self.config.steps if self.config.resample else 1
+        steps = self.config.steps + self.config.refine if self.config.resample else 1
         noises = {f"step{i}": draw(f"step{i}") for i in range(steps)}
-        drive, beside = self.model.driven(cond, start, self.config.block)
-        given = noises, drive, beside
+        given = noises, tuple(network.model.driven(cond, start, self.config.block) for network in self.networks)
         if self._graphs:
             _copy(self._given, given)
         else:
             self._given = _solid(given)
 
     def _passes(self, full: bool) -> Tensor:
-        """Denoise the block in `steps` passes, then pass it clean, so that its keys are those of clean frames."""
-        noises, drive, beside = self._given
-        layers = tuple(held._replace(see_L=None) for held in self.cache.layers) if full else self.cache.layers
-        self.cache.turn()
+        """Denoise the block in its steps, leaving in each cache what its network is to remember."""
+        noises, drives = self._given
+        for network in self.networks:
+            network.cache.turn()
+        first, *rest = (n.velocity(given, full) for n, given in zip(self.networks, drives, strict=True))
+        if not self.config.refine:
+            return _clean(first, few_steps(first, noises.__getitem__, self.config))
+        x0, x = handed(first, noises.__getitem__, self.config)  # remembered is its last step
+        return _clean(rest[0], refined(rest[0], x, self.config)) if rest else x0
 
-        def velocity(x: Tensor, t: Tensor) -> Tensor:
-            return self._against(x, t, drive, beside, layers, self.cache.space)
 
-        x0 = few_steps(velocity, lambda purpose: noises[purpose], self.config)
-        velocity(x0, x0.new_zeros(x0.shape[:2]))
-        return x0
+def _clean(velocity: Callable[[Tensor, Tensor], Tensor], x0: Tensor) -> Tensor:
+    """Pass a block once more, clean, so that its keys are those of clean frames."""
+    velocity(x0, x0.new_zeros(x0.shape[:2]))
+    return x0
 
 
 def _solid(given: Any) -> Any:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -77,6 +77,30 @@ def few_steps(
     return x0
 
 
+def handed(
+    velocity: Callable[[Tensor, Tensor], Tensor], draw: Draw, config: Stream, exit_step: int | None = None,
+    graph: bool = False,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """Take a backbone's steps, all of them; returns (clean latents of the one asked for, what the refiner takes)."""
+    ts, x, results = config.levels, draw("step0"), []
+    wanted = config.steps - 1 if exit_step is None else exit_step
+    for i in range(config.steps):
+        with torch.set_grad_enabled(graph and i == wanted):
+            t = x.new_full(x.shape[:2], ts[i])
+            v = velocity(x, t)
+            results.append(flow.to_x0(x, v, t))
+        with torch.no_grad():
+            eps = draw(f"step{i + 1}") if config.resample else results[-1] + v
+            x = flow.add_noise(results[-1], eps, torch.full_like(t, ts[i + 1]))
+    return results[wanted], x
+
+
+def refined(velocity: Callable[[Tensor, Tensor], Tensor], x: Tensor, config: Stream) -> Tensor:
+    """Take a refiner's one step from what a backbone handed on: -> clean latents."""
+    t = x.new_full(x.shape[:2], config.levels[-1])
+    return flow.to_x0(x, velocity(x, t), t)
+
+
 @dataclass
 class Rollout:
     """Blocks from a causal model, each remembered for the next."""
@@ -141,18 +165,16 @@ class BackboneRollout(Rollout):
         self, cond: Conditions, start: int, draw: Draw, exit_step: int | None = None, graph: bool = False
     ) -> tuple[Tensor, Tensor]:
         """Generate one block and remember it; returns (clean latents of the step asked for, what the refiner takes)."""
-        ts, x, results = self.config.levels, draw("step0"), []
-        wanted = self.config.steps - 1 if exit_step is None else exit_step
-        for i in range(self.config.steps):
-            with torch.set_grad_enabled(graph and i == wanted):
-                t = x.new_full(x.shape[:2], ts[i])
-                v, keys = self.model(x, t, cond, cache=self.cache, start=start)
-                results.append(flow.to_x0(x, v, t))
-            with torch.no_grad():
-                eps = draw(f"step{i + 1}") if self.config.resample else results[-1] + v
-                x = flow.add_noise(results[-1], eps, torch.full_like(t, ts[i + 1]))
+        keys: Any = None
+
+        def velocity(x: Tensor, t: Tensor) -> Tensor:
+            nonlocal keys
+            v, keys = self.model(x, t, cond, cache=self.cache, start=start)
+            return v  # type: ignore[no-any-return]
+
+        out = handed(velocity, draw, self.config, exit_step, graph)
         self.cache = self.cache.append(keys)
-        return results[wanted], x
+        return out
 
 
 @dataclass
@@ -171,10 +193,15 @@ class RefinedRollout(Rollout):
         with torch.no_grad():
             x = self.backbone.handed(cond, start, draw)[1]
         with torch.set_grad_enabled(graph):
-            t = x.new_full(x.shape[:2], self.config.levels[-1])
-            x0 = flow.to_x0(x, self.model(x, t, cond, cache=self.cache, start=start).v_BFCHW, t)
+            x0 = refined(lambda x, t: self.model(x, t, cond, cache=self.cache, start=start).v_BFCHW, x, self.config)
         self.remember(x0.detach(), cond, start, draw)
         return x0
+
+
+def check(model: Performer, config: Stream) -> None:
+    """Raise ConfigError where a refiner is given and the stream has no step for it."""
+    if isinstance(model, Refined) and not config.refine:
+        raise ConfigError("backbone and refiner generate with stream.refine=true, as they were trained")
 
 
 def begin(model: Performer, cond: Conditions, config: Stream, context_noise: float = 0.0) -> Rollout:
@@ -183,12 +210,17 @@ def begin(model: Performer, cond: Conditions, config: Stream, context_noise: flo
     Raises:
         ConfigError: a refiner is given, and the stream has no step for it.
     """
+    check(model, config)
     if not isinstance(model, Refined):
         return (BackboneRollout if config.refine else Rollout).begin(model, cond, config, context_noise)
-    if not config.refine:
-        raise ConfigError("backbone and refiner generate with stream.refine=true, as they were trained")
     of_refiner = Rollout.begin(model.refiner, cond, config, context_noise)
     return RefinedRollout(**vars(of_refiner), backbone=BackboneRollout.begin(model.backbone, cond, config))
+
+
+def drawn(ids: Sequence[str], shape: tuple[int, ...], device: torch.device, *seed: object) -> Draw:
+    """Return what draws the noise of a block [B, *shape], by the samples' ids and the seed, which tells the block."""
+    like = torch.empty(0, device=device)
+    return lambda purpose: flow.noise(ids, shape, like, "roll", *seed, purpose)
 
 
 def roll(
@@ -202,14 +234,9 @@ def roll(
     stream would have it (cut at an early step, each would be paler than the one before), and memory is that of the
     cache and of what is returned, however long the rollout.
     """
-    rollout = begin(model, cond, config, context_noise)
-    like = torch.empty(0, device=cond.speak_BTA.device)
-    out = []
+    rollout, out = begin(model, cond, config, context_noise), []
     for first in range(0, config.blocks(cond.frames) * config.block, config.block):
-
-        def draw(purpose: str, first: int = first) -> Tensor:
-            return flow.noise(ids, (config.block, *size), like, "roll", *seed, first, purpose)
-
+        draw = drawn(ids, (config.block, *size), cond.speak_BTA.device, *seed, first)
         part, start = near(cond, first, first + config.block, model)
         graph = exit_step is not None and first >= loss_from
         x0 = rollout.block(part, start, draw, exit_step if first >= kept_from else None, graph)

@@ -25,11 +25,12 @@ from lpm_train.config import Config, ConfigError
 from lpm_train.encoders.audio import AudioEncoder, steps_per_latent
 from lpm_train.encoders.codec import Codec, grey, picture_frames
 from lpm_train.encoders.text import TextEncoder
-from lpm_train.network.model import DiT
+from lpm_train.network.fp8 import set_for_stream
 from lpm_train.network.refine import Performer
 from lpm_train.streaming.decoding import Decoding
+from lpm_train.streaming.playing import started
 from lpm_train.streaming.ring import StaticRollout
-from lpm_train.streaming.rollout import Draw, Rollout, begin
+from lpm_train.streaming.rollout import Draw
 from schemas.sample import FPS
 
 _RECENT = 4096  # blocks whose times are remembered for the percentiles
@@ -130,7 +131,7 @@ class StreamGenerator:
 
         Args:
             model: a causal student, or a backbone with its refiner, on its device; with `stream.bf16` weights become
-                bfloat16.
+                bfloat16, with `stream.fp8` those of large matrices float8.
             config: that of its checkpoint; `stream` may be changed.
             codec: decodes latents piece by piece.
             audio: makes features of sound; must have `push` and `needs`, as log-mel and windows of wav2vec2 have.
@@ -142,7 +143,7 @@ class StreamGenerator:
             device: of the model.
 
         Raises:
-            ConfigError: the audio features cannot be streamed, or do not fit the model.
+            ConfigError: the audio features cannot be streamed, or do not fit the model, or its device has no float8.
         """
         c = config.model
         if not isinstance(audio, StreamingAudio):
@@ -158,8 +159,7 @@ class StreamGenerator:
             )
         self.model, self.config, self.codec, self.text, self.seed = model.eval(), config, codec, text, seed
         self.device = torch.device(device or next(model.parameters()).device)
-        if config.stream.bf16:
-            model.to(torch.bfloat16)
+        set_for_stream(model, config.stream)
         self.size: tuple[int, ...] = tuple(references.ref_BKCHW.shape[2:])
         # The first latent of some codecs covers one picture: its other steps lie before the stream.
         self.early = (codec.stride[0] - 1) * audio.steps_per_frame if codec.first_alone else 0
@@ -172,14 +172,9 @@ class StreamGenerator:
         self.lead, self.after = c.frames_before, c.frames_after
         self.timing = Timing(wait_s=self.sound_s(1))
         self.decoding = Decoding(codec, self.device, config.stream.decode == "beside", config.stream.bf16)
-        self.rollout: Rollout | StaticRollout
-        if config.stream.cache == "eager":
-            self.rollout = begin(model, self.cond, config.stream)
-        else:
-            assert isinstance(model, DiT)  # `config.Stream` refuses it for two networks
-            self.rollout = StaticRollout.begin(model, self.cond, config.stream)
-            if config.stream.compile:
-                self._warm(self.rollout, self.lead + config.stream.block + self.after)
+        self.rollout = started(model, self.cond, config.stream)
+        if config.stream.compile and isinstance(self.rollout, StaticRollout):
+            self._warm(self.rollout, self.lead + config.stream.block + self.after)
 
     def sound_s(self, pictures: int) -> float:
         """Return the seconds of sound after which so many pictures are there: whole blocks, and what is heard ahead."""

@@ -189,8 +189,13 @@ def bare_codec(config: Config) -> Codec:
 
         with torch.device("meta"):
             return TinyVideoAE()
+    if use == "taew":
+        from lpm_train.extras.codec_taew import TaewCodec
+
+        with torch.device("meta"):
+            return TaewCodec()
     if use != "wan":
-        raise ConfigError(f"the work of data.codec={use} is not counted: patch, tiny and wan are")
+        raise ConfigError(f"the work of data.codec={use} is not counted: patch, tiny, wan and taew are")
     import diffusers
 
     from lpm_train.extras.codec_public import WanCodec

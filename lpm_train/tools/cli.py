@@ -108,18 +108,20 @@ def doctor(
 ) -> int:
     """Check that every sample decodes and its sound fits its picture; time reading, decoding and loading.
 
-    Then say how well steps and balance of the settings fit the data: advice, no problem. Sizes that `run` would refuse
-    are refused in the end. And how many chains of clips there are for a distillation whose rollouts are longer than a
-    clip (--set distill.rollout=N).
+    Then say how well steps and balance of the settings fit what `run` would train on (the split train) and what the
+    other splits are good for: advice, no problem. A person or source that lies in two splits is one: exit code 1. Sizes
+    that `run` would refuse are refused in the end. And how many chains of clips there are for a distillation whose
+    rollouts are longer than a clip (--set distill.rollout=N).
     Without a preset, pictures and words of the batch go through encoders that need no weights.
     """
     from lpm_train.config import ConfigError
     from lpm_train.data.chain_loader import survey
-    from lpm_train.data.shards import shapes_of
+    from lpm_train.data.shards import shapes_of, trained_on
     from lpm_train.fitting import clip_latents, misfits, sized
     from lpm_train.resolve import resolve
     from lpm_train.session import make_encoders, open_chains
     from lpm_train.tools.doctor import examine
+    from lpm_train.tools.held_out import look
     from lpm_train.tools.worth import judge
 
     plain = [] if preset else ["data.codec=patch", "data.codec.stride=[4, 8, 8]", "data.text=hashed-words"]
@@ -130,29 +132,31 @@ def doctor(
         config = sized(config, encoders, partial(print, flush=True))
     except ConfigError as e:
         refused = str(e)
-    worth = judge(shapes_of(config.data.root, config.data.where or None), config, encoders.codec.stride)
-    print("\n".join(worth.lines()))
-    unfit = list(misfits(config.data)) if worth.fit.misfits else []
+    worth = judge(shapes_of(config.data.root, trained_on(config.data).where or None), config, encoders.codec.stride)
+    held = look(config.data, config.data.batch)
+    print("\n".join((*worth.lines(), *held.lines())))
+    unfit = list(misfits(config.data))
     if refused:  # all else is looked at as if the sizes were wanted
         config = replace(config, data=replace(config.data, auto_sizes=0, min_kept=0.0, upscale=True))
     data = replace(config.data, batch=batch, workers=workers)
-    found = examine(data, encoders, sheet=sheet, batches=batches, report=progress("samples"))
+    train = trained_on(data)
+    found = examine(data, encoders, sheet=sheet, batches=batches, report=progress("samples"), loaded=train)
     print("\n".join(found.lines()))
     clip = clip_latents(config, encoders)
-    chains, sentence = survey(data, encoders, max(clip, config.distill.rollout), config.distill.gap_s)
+    chains, sentence = survey(train, encoders, max(clip, config.distill.rollout), config.distill.gap_s)
     print(sentence)
     if sheet is not None and found.loader:
         print(f"contact sheet: {sheet}")
     if report is not None:
         figures = found.as_dict() | {
-            "worth": worth.as_dict(), "misfits": unfit, "refused": refused, "chains": chains,
+            "worth": worth.as_dict(), "splits": held.as_dict(), "misfits": unfit, "refused": refused, "chains": chains,
         }  # fmt: skip
         Path(report).write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     if config.distill.rollout > clip:
-        open_chains(config, data, encoders).close()  # what `run` would refuse is refused here
+        open_chains(config, train, encoders).close()  # what `run` would refuse is refused here
     if refused:
         raise ConfigError(refused)
-    return 0 if found.healthy else 1
+    return 0 if found.healthy and held.clean else 1
 
 
 @command("codec")
@@ -203,7 +207,7 @@ def evaluate(
 ) -> int:
     """Print held-out loss by state, condition gaps, drift of long streams, identity, lip sync and mouths of faces.
 
-    --set stream.bf16=true looks at the model as it streams in half precision.
+    --set stream.bf16=true looks at the model as it streams in half precision, stream.fp8=true in float8 besides.
 
     Faces are looked at where the pipeline's face models are here; --set eval.faces=none leaves them out. Mouths are
     measured where the character speaks, is silent and listens, at the lengths of --set eval.lengths, beside the data's.
@@ -291,7 +295,8 @@ def stream(
 ) -> int:
     """Generate a video block by block, as a live stream would be, and report first-chunk latency and speed.
 
-    On a GPU: --device cuda --set stream.cache=static --set stream.compile=true --set stream.bf16=true.
+    On a GPU: --device cuda --set stream.cache=static --set stream.compile=true --set stream.bf16=true, and for float8
+    --set stream.fp8=true besides.
     """
     from lpm_train.session import load_model
     from lpm_train.tools.stream_files import about_use, stream_files

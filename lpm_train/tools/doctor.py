@@ -100,7 +100,7 @@ def _check_sample(shards: Shards, row: Row) -> tuple[str | None, int, int]:
 
 def examine(
     data: Data, encoders: Encoders, *, sheet: str | Path | None = None, batches: int = 8,
-    report: Callable[[int, int], None] | None = None,
+    report: Callable[[int, int], None] | None = None, loaded: Data | None = None,
 ) -> Report:  # fmt: skip
     """Check all selected samples, time reading, decoding and loading, and draw a batch.
 
@@ -110,6 +110,7 @@ def examine(
         sheet: PNG file for the contact sheet.
         batches: steps of the loader that are timed (after one that is not).
         report: called with (samples checked, samples).
+        loaded: what a batch is drawn from; None: all.
 
     Raises:
         DataError: the dataset cannot be opened, or nothing can be loaded from it.
@@ -130,7 +131,7 @@ def examine(
                 report(i + 1, len(shards))
     out.decode_fps = out.frames / (time.perf_counter() - start)
     if not out.problems:
-        out.loader = _load(data, encoders, sheet, batches)
+        out.loader = _load(loaded or data, encoders, sheet, batches)
     return out
 
 

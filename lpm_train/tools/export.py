@@ -6,11 +6,11 @@ The base part is what `diffusers.WanTransformer3DModel.from_pretrained` loads, l
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Mapping
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
@@ -119,9 +119,9 @@ def _data(config: Config) -> str:
     data = config.data
     clause = f" where {data.where}" if data.where else ""
     try:
-        table = pq.read_table(
-            io.BytesIO(Storage(data.root).read("manifest.parquet")), columns=["duration_s", "license"]
-        )
+        # Not from a BytesIO: Arrow's threads would still hold it at the process's end, which they then abort.
+        manifest = pa.BufferReader(Storage(data.root).read("manifest.parquet"))
+        table = pq.read_table(manifest, columns=["duration_s", "license"])
     except (DataError, StoreError, OSError) as e:
         return f"Packed dataset `{Path(data.root).name}`{clause}; its manifest is not here ({type(e).__name__})."
     hours = float(pc.sum(table["duration_s"]).as_py() or 0) / 3600

@@ -22,7 +22,7 @@ from lpm_train.data.clip import to_pixels
 from lpm_train.data.make import Encoders
 from lpm_train.encoders.codec import encode_images
 from lpm_train.network.refine import Performer
-from lpm_train.session import make_encoders
+from lpm_train.session import make_encoders, usable
 from lpm_train.streaming.stream import StreamGenerator, StreamingAudio
 from lpm_train.tools.media import load_image, load_sound, write_mp4
 from lpm_train.tools.provenance import add_xmp, model_fingerprint, tags
@@ -75,7 +75,7 @@ def reference_conditions(config: Config, encoders: Encoders, images: Sequence[tu
     m, L, K, off = config.model, encoders.text.length, len(images), torch.zeros(1, 1, dtype=torch.bool)
     quiet = torch.zeros(1, m.audio_steps, m.audio_width)
     kinds, refs = [KINDS[kind] for kind, _ in images], coded[None]
-    more = {"given_BFCHW": refs[:, :1], "given_on_BF": ~off} if m.image_channels else {}
+    more = {"given_BFCHW": refs[:, :1], "given_on_BF": ~off} if config.data.first_frame else {}
     more |= {"picture_BIP": encoders.picture(loaded[:1])} if encoders.picture.width else {}
     return Conditions(
         speak_BTA=quiet, listen_BTA=quiet, speak_on_BF=off, listen_on_BF=off, text_mask_BL=off.expand(1, L),
@@ -108,11 +108,12 @@ def stream_files(
     The file says that it is generated.
 
     Raises:
-        ConfigError: the model cannot stream, or nothing says how long the video is to be.
+        ConfigError: the model cannot stream (as asked for, on its device), or nothing says how long the video is.
         DataError: a picture or a sound cannot be read.
     """
     must_stream(config)
     mark, device = model_fingerprint(model), next(model.parameters()).device
+    usable(str(device), config.stream)
     encoders = make_encoders(config.data, str(device))
     sounds = [load_sound(p) if p is not None else None for p in (speak, listen)]
     longest = max((len(w) for w in sounds if w is not None), default=0)

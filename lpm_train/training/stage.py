@@ -108,7 +108,7 @@ class Stage:
 
     def __init__(self, config: Config, where: Ranks, start: Start | None = None) -> None:
         self.config, self.where, self.seed = config, where, config.run.seed
-        self._shared: dict[str, nn.Parameter] = {}  # a frozen base: the same objects in all roles of one rank
+        self._shared: dict[str, Tensor] = {}  # a frozen base, or this rank's rows of it: held once for all roles
         self.roles = {"student": self._model(start)}
         self.optimizers = {"student": self._optimizers(self.student, config.optim.lr)}
         self.ema = Ema(self.student, config.optim.ema)
@@ -119,10 +119,11 @@ class Stage:
         return self.roles["student"]
 
     def _model(self, start: Start | None, trained: bool = True) -> DiT:
-        shared = self._shared if self.where.size == 1 else None
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(sample_seed("weights", self.seed))
-            return build(self.config, start, shared, self.where, lambda m: prepare(m, self.config, self.where, trained))
+            return build(
+                self.config, start, self._shared, self.where, lambda m: prepare(m, self.config, self.where, trained)
+            )
 
     @cached_property
     def judged_by(self) -> dict[str, dict[str, str]]:

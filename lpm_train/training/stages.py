@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from lpm_train import flow
-from lpm_train.batch import Batch, Conditioned, drop_conditions, sample_seed
+from lpm_train.batch import Batch, Conditioned, Conditions, drop_conditions, sample_seed
 from lpm_train.config import Config, ConfigError
 from lpm_train.encoders.perceptual import part_of
 from lpm_train.network.model import DiT
@@ -93,6 +93,18 @@ class Made(NamedTuple):
     y_BFCHW: Tensor
     first: int  # its first frame within the conditions
     given_BFCHW: Tensor | None = None  # off the policy: the latents that it began with, before the noise
+
+
+def _begins(cond: Conditions, start: int, y_BFCHW: Tensor) -> Conditions:
+    """Let a part of a rollout begin with a given picture, where clips do: the base knows no others.
+
+    It is the part's own first latent. The picture that the rollout began with is far away by then.
+    """
+    if cond.given_BFCHW is None or cond.given_on_BF is None:
+        return cond
+    given, on = cond.given_BFCHW.clone(), torch.zeros_like(cond.given_on_BF)
+    given[:, start], on[:, start] = y_BFCHW[:, 0].detach().to(given), True
+    return replace(cond, given_BFCHW=given, given_on_BF=on)
 
 
 class Distill(Stage):
@@ -207,6 +219,7 @@ class Distill(Stage):
     def _score(self, role: str, y_t: Tensor, t: Tensor, batch: Conditioned, first: int, context: Tensor) -> Tensor:
         """Estimate the data behind noised frames [first, ...) of a rollout, with the role's layout and guidance."""
         cond, start = near(batch.cond, first, first + y_t.shape[1], self.roles[role])
+        cond = cond if first == 0 else _begins(cond, start, context)
         scales = self.config.distill.scales if role == "teacher" else (1.0,) * len(flow.GUIDED)
         v = flow.guided(lambda c: forced(self.roles[role], y_t, t, c, self.layout, context, start), cond, scales)
         return flow.to_x0(y_t, v, t)

@@ -105,7 +105,7 @@ def skeleton(config: Config) -> DiT:
 
 
 def build(
-    config: Config, start: Start | None, shared: dict[str, nn.Parameter] | None = None, where: Ranks | None = None,
+    config: Config, start: Start | None, shared: dict[str, Tensor] | None = None, where: Ranks | None = None,
     ready: Callable[[DiT], object] = lambda model: None,
 ) -> DiT:  # fmt: skip
     """Make a model: from the weights of the stage before, else from the base, else fresh (from torch's generator).
@@ -113,8 +113,8 @@ def build(
     Args:
         config: everything.
         start: weights; of a model with a frozen base, those that are trained. They are copied.
-        shared: the frozen weights, filled at the first call; all models made with it hold the same objects. None: a
-            copy of its own.
+        shared: the frozen weights, filled at the first call; all models made with it hold the same memory: of one rank
+            the same parameters, of several the same rows. None: a copy of its own.
         where: this rank; None: one process on the CPU.
         ready: is done to the model before it has memory: sharding.
 
@@ -141,7 +141,7 @@ def build(
         if name not in values and name not in shared:
             whole = _fresh(name, p.shape)
             values[name] = whole[where.rows(len(whole))].to(where.device, copy=True)
-    _give(model, values, shared if where.size == 1 else {})
+    _give(model, values, shared)
     return model
 
 
@@ -181,15 +181,16 @@ def _like(weight: Tensor, local: Tensor) -> Tensor:
     )
 
 
-def _give(model: DiT, values: dict[str, Tensor], shared: dict[str, nn.Parameter]) -> None:
+def _give(model: DiT, values: dict[str, Tensor], shared: dict[str, Tensor]) -> None:
     """Make values the weights of a model; shared ones are taken from `shared`, or put there."""
     named = dict(model.named_parameters())
     if any(isinstance(p, DTensor) for p in named.values()):  # `fully_shard` takes in what is loaded so
+        values = values | {n: shared.setdefault(n, values.get(n, p)) for n, p in named.items() if n in model.frozen}
         model.load_state_dict({n: _like(named[n], w) for n, w in values.items()}, assign=True)
         return
     for name, p in named.items():
         parameter = shared.get(name)
-        if parameter is None:
+        if not isinstance(parameter, nn.Parameter):
             parameter = nn.Parameter(values[name], requires_grad=p.requires_grad)
             if name in model.frozen:
                 shared[name] = parameter

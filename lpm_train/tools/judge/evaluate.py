@@ -8,8 +8,10 @@ zero says that the model does not listen. Costs a forward pass a level and condi
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 
 import torch
 from torch import Tensor
@@ -17,10 +19,14 @@ from torch import Tensor
 from lpm_train.batch import Batch, Conditions
 from lpm_train.config import Config, ConfigError, Stream
 from lpm_train.data.loader import Loader
+from lpm_train.network.fp8 import set_for_stream
 from lpm_train.network.model import DiT
 from lpm_train.network.refine import Performer
 from lpm_train.session import make_encoders
-from lpm_train.streaming.rollout import roll, sample_clip
+from lpm_train.streaming.decoding import Decoding
+from lpm_train.streaming.playing import played
+from lpm_train.streaming.rollout import sample_clip
+from lpm_train.tools.clips import filmed
 from lpm_train.tools.judge.face_eval import face_figures
 from lpm_train.tools.judge.faces import FaceReader, FacesPart, Figures, faces
 from lpm_train.tools.judge.mouth import unmeasured
@@ -64,6 +70,8 @@ def heldout_loss(
     return {"all": float(loss.mean())} | by_state(loss, state)
 
 
+_SPEED = "rollout.latents_per_s"
+
 _SHUFFLES: dict[str, tuple[tuple[str, ...], str | None]] = {
     "speech": (("speak_BTA",), "speak_on_BF"),
     "user": (("listen_BTA",), "listen_on_BF"),
@@ -101,15 +109,34 @@ def _exchanged(cond: Conditions, fields: Sequence[str]) -> Conditions:
     return replace(cond, **{n: x.roll(1, 0) for n in fields if (x := getattr(cond, n)) is not None})
 
 
-@torch.no_grad()
-def generated(model: Performer, config: Config, batch: Batch, times: int) -> Tensor:
-    """Generate `times` clip lengths with the batch's conditions played again and again; pretraining: one clip."""
-    size = (batch.x_BFCHW.shape[2], batch.x_BFCHW.shape[3], batch.x_BFCHW.shape[4])
+def generated(model: Performer, config: Config, batch: Batch, times: int) -> Iterator[Tensor]:
+    """Generate `times` clip lengths with the batch's conditions played again and again; pretraining: one clip.
+
+    Yields latents [B, b, C, H, W] block by block, computed as `config.stream` says: with its cache, compiled or not.
+    """
     if config.run.stage.choice == "pretrain":
         assert isinstance(model, DiT)  # a refiner is no pretrained model
-        return sample_clip(model, batch.cond, size, batch.sample_ids, config.flow, "eval")
-    cond = batch.cond.repeated(times)
-    return roll(model, cond, size, batch.sample_ids, config.stream, "eval")
+        yield sample_clip(model, batch.cond, batch.size, batch.sample_ids, config.flow, "eval")
+        return
+    yield from played(model, batch.cond.repeated(times), batch.size, batch.sample_ids, config.stream, "eval")
+
+
+@dataclass
+class _Take:
+    """One clip while it is generated: the latents so far, and how long the model took for all but the first block."""
+
+    blocks: Iterator[Tensor]
+    latents: list[Tensor] = field(default_factory=list)
+    seconds: float = 0.0
+
+    def __iter__(self) -> Iterator[Tensor]:
+        while True:
+            began = time.perf_counter()
+            if (block := next(self.blocks, None)) is None:
+                return
+            self.latents.append(block.cpu())  # waits for this block, and not for one that is decoded beside it
+            self.seconds += time.perf_counter() - began if len(self.latents) > 1 else 0.0  # the first compiles
+            yield block
 
 
 def _drift_figures(y: Tensor, x: Tensor) -> dict[str, float]:
@@ -130,14 +157,19 @@ def _drift_figures(y: Tensor, x: Tensor) -> dict[str, float]:
 def run_eval(
     config: Evaluated, model: Performer, dataset: str, where: str | None, batches: int, reader: FaceReader | None = None
 ) -> Figures:
-    """Measure held-out loss by state, condition gaps, a rollout of many clip lengths, and the faces in it.
+    """Measure held-out loss by state, condition gaps, rollouts of many clip lengths, and the faces in them.
 
-    All on the model's device; with `stream.bf16` its weights become bfloat16.
+    All on the model's device; with `stream.bf16` its weights become bfloat16, with `stream.fp8` those of large matrices
+    float8. Rollouts are computed as `lpm stream` does, one clip after another: with `stream.cache` and
+    `stream.compile`, and looked at block by block, where `stream.decode=beside` decodes a block while the next one is
+    generated.
+
+    Raises:
+        ConfigError: the device has no float8 that is asked for.
     """
     data = replace(config.data, root=dataset, where=where or "")
     device = next(model.parameters()).device
-    if config.stream.bf16:
-        model.to(torch.bfloat16)
+    set_for_stream(model, config.stream)
     with Loader(data, make_encoders(data, str(device)), seed=config.run.seed) as loader:
         held = [next(loader).to(device) for _ in range(batches)]
         layout = None if config.run.stage.choice == "pretrain" else config.stream
@@ -148,16 +180,22 @@ def run_eval(
             return Figures(values, {})
         lengths = config.eval.lengths if layout is not None else (1,)
         batch = held[0].select(slice(0, config.eval.clips))
-        began = time.perf_counter()
-        y = generated(model, config, batch, lengths[-1])
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        took = time.perf_counter() - began
+        clips = (batch.select([row]) for row in range(len(batch)))
+        takes = [_Take(generated(model, config, clip, lengths[-1])) for clip in clips]
+        faces = Figures({}, {})
+        if reader is not None:
+            codec, stream = loader.encoders.codec, config.stream
+            films = (filmed(t, Decoding(codec, device, stream.decode == "beside", stream.bf16)) for t in takes)
+            faces = face_figures(reader, loader, batch.to("cpu"), films, lengths)
+        else:
+            deque(chain.from_iterable(takes), maxlen=0)
         if layout is not None:
-            speed = y.shape[0] * y.shape[1] / took
-            values |= {"rollout.latents": float(y.shape[1]), "rollout.latents_per_s": speed}
-            values |= _drift_figures(y, batch.x_BFCHW)
-        faces = face_figures(reader, loader, batch.to("cpu"), y, lengths) if reader is not None else Figures({}, {})
+            y = torch.cat([torch.cat(take.latents, 1) for take in takes])
+            took = sum(take.seconds for take in takes)
+            timed = y.shape[0] * (y.shape[1] - config.stream.block)
+            speed, why = (timed / took, {}) if took else (None, {_SPEED: "the rollouts are of one block"})
+            values |= {"rollout.latents": float(y.shape[1]), _SPEED: speed, **_drift_figures(y, batch.x_BFCHW.cpu())}
+            faces = Figures(faces.values, faces.reasons | why)
     for length in (n for n in config.eval.lengths if reader is not None and n not in lengths):
         none = unmeasured(length, "this model sees both directions: it makes clips of the training length, not streams")
         faces = Figures(faces.values | none.values, faces.reasons | none.reasons)

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lpm_train.batch import STATES
 from lpm_train.tools.judge.faces import F32, I8, MIN_FRAMES, Bools, Figures
@@ -92,6 +93,40 @@ def mouth_figures(clips: Sequence[Seen], open_from: float) -> Figures:
 
 
 _SAID = {"silent": "silent", "listen": "listening", "voiced": "voiced"}
+
+
+def follow(made: Sequence[Seen], data: Sequence[Seen], lead: int = 0) -> Figures:
+    """Ask whether generated lips open when those of the clips did whose sound drives them.
+
+    Sound says when lips open, and less how far: a good generator of unseen clips stays below 1 too.
+
+    Args:
+        made: generated clips, each a whole number of times as long as the clip that drove it.
+        data: the clips that drove them.
+        lead: frames of sound before a clip that have no picture, played again with it (`picture_frames`).
+
+    Returns:
+        `lips.follow`, the correlation of the openings over voiced frames of all clips, each clip's mean taken off, in
+        [-1, 1]; None where fewer than a second of frames show both mouths, or one of them never moves.
+    """
+    pairs = [(np.zeros(0), np.zeros(0))]
+    for ours, theirs in zip(made, data, strict=True):
+        once = np.concatenate([np.full(lead, np.nan, np.float32), theirs.opening_T])
+        true_T = np.tile(once, -(-(len(ours.opening_T) + lead) // len(once)))[lead : lead + len(ours.opening_T)]
+        both = ours.during["voiced"] & np.isfinite(ours.opening_T) & np.isfinite(true_T)
+        if both.any():
+            pairs.append((_centred(ours.opening_T[both]), _centred(true_T[both])))
+    a, b = (np.concatenate(x) for x in zip(*pairs, strict=True))
+    power = float(np.sqrt((a * a).sum() * (b * b).sum()))
+    if len(a) < MIN_FRAMES or not power:
+        why = f"both mouths were seen to move in {len(a)} voiced frames"
+        return Figures({"lips.follow": None}, {"lips.follow": why})
+    return Figures({"lips.follow": float((a * b).sum()) / power}, {})
+
+
+def _centred(x: F32) -> NDArray[np.float64]:
+    wide = x.astype(np.float64)
+    return np.asarray(wide - wide.mean(), np.float64)
 
 
 def _changes(opening_T: F32, during_T: Bools) -> F32:

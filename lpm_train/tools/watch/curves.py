@@ -96,17 +96,18 @@ def chart(title: str, curves: Sequence[Curve], last_step: float, linear: bool = 
     return Markup(f"<figure>{head}{''.join(parts)}</svg></figure>")
 
 
-def lanes(runs: Sequence[tuple[str, float, float]], seconds: float) -> Markup:
-    """Draw (state, start_s, end_s) as coloured blocks over one time axis."""
+def lanes(runs: Sequence[tuple[str, float, float]], seconds: float, what: str) -> Markup:
+    """Draw (name, start_s, end_s) as blocks over one time axis, coloured by `what` they are and by name."""
     width = 300.0
-    parts = [f'<svg class="lane" role="img" aria-label="states over time" viewBox="0 0 {width:.0f} 16">']
-    for state, start, end in runs:
+    label = f'class="lane {escape(what)}" role="img" aria-label="{escape(what)} over time"'
+    parts = [f'<svg {label} viewBox="0 0 {width:.0f} 16">']
+    for name, start, end in runs:
         a, b = width * start / seconds, width * end / seconds
-        said = escape(f"{state} {start:.2f}–{end:.2f} s")
+        said = escape(f"{name} {start:.2f}–{end:.2f} s")
         parts.append(
-            f'<rect class="{escape(state)}" x="{a:.1f}" y="0" width="{max(0.5, b - a - 0.5):.1f}" height="16" rx="2">'
+            f'<rect class="{escape(name)}" x="{a:.1f}" y="0" width="{max(0.5, b - a - 0.5):.1f}" height="16" rx="2">'
             f"<title>{said}</title></rect>"
         )
-        if b - a > 7.0 * len(state):
-            parts.append(f'<text x="{(a + b) / 2:.1f}" y="12" text-anchor="middle">{escape(state)}</text>')
+        if b - a > 7.0 * len(name):
+            parts.append(f'<text x="{(a + b) / 2:.1f}" y="12" text-anchor="middle">{escape(name)}</text>')
     return Markup("".join([*parts, "</svg>"]))

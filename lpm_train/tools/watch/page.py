@@ -18,6 +18,7 @@ from jinja2 import Environment
 from markupsafe import Markup
 
 from lpm_train.config import Config, to_json
+from lpm_train.tools.judge.faces import U8
 from lpm_train.tools.watch.curves import Curve, chart, lanes
 from lpm_train.training.log import read_log
 
@@ -67,14 +68,25 @@ def poster(video: Path) -> str:
     """Return a video's first picture as a data URI, small: what stands there before it is played; "" if damaged."""
     try:
         with av.open(str(video)) as container:
-            picture = next(container.decode(video=0)).to_ndarray(format="bgr24")
+            picture = next(container.decode(video=0)).to_ndarray(format="rgb24")
     except (av.FFmpegError, StopIteration):
         return ""
+    return thumbnail(picture)
+
+
+def thumbnail(picture: U8) -> str:
+    """Return a picture [H, W, 3], RGB, as a data URI, small."""
     height = min(_POSTER_PX, picture.shape[0])
     size = round(picture.shape[1] * height / picture.shape[0]), height
     small = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
-    jpeg = cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, _POSTER_QUALITY])[1]
+    jpeg = cv2.imencode(".jpg", small[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, _POSTER_QUALITY])[1]
     return "data:image/jpeg;base64," + base64.b64encode(jpeg.tobytes()).decode()
+
+
+def _numbered(told: Sequence[tuple[str, float, float]]) -> tuple[list[str], list[tuple[str, float, float]]]:
+    """Return the distinct texts that a clip is told, and their numbers, from 1 on, in place of them."""
+    texts = list(dict.fromkeys(text for text, *_ in told))
+    return texts, [(str(1 + texts.index(text)), start, end) for text, start, end in told]
 
 
 def page(
@@ -104,7 +116,11 @@ def page(
         spent: dict[str, float] = {}
         for state, a, b in runs:
             spent[state] = spent.get(state, 0.0) + b - a
-        cards.append({**said, "lane": lanes(runs, said["seconds"]), "spent": spent, "videos": mine})
+        texts, when = _numbered([(str(text), float(a), float(b)) for text, a, b in said["told"]])
+        cards.append({
+            **said, "lane": lanes(runs, said["seconds"], "states"), "spent": spent, "videos": mine, "texts": texts,
+            "told_lane": lanes(when, said["seconds"], "texts") if len(texts) > 1 else "",
+        })  # fmt: skip
     last = looks[max(looks)] if looks else {}
     values = {
         "name": out.name, "stage": config.run.stage.choice, "step": step, "steps": config.run.steps,

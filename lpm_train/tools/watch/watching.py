@@ -32,7 +32,7 @@ from lpm_train.tools.judge.faces import I8
 from lpm_train.tools.media import write_mp4
 from lpm_train.tools.provenance import tags, xmp_box
 from lpm_train.tools.watch.composing import mixed, side_by_side
-from lpm_train.tools.watch.page import page
+from lpm_train.tools.watch.page import page, thumbnail
 from lpm_train.training.parallel import Ranks
 from lpm_train.training.stage import Stage
 from schemas.places import replacing
@@ -49,11 +49,11 @@ class Shown:
     """What drives a clip, for people."""
 
     sample_id: str
-    caption: str
+    told: list[tuple[str, float, float]]  # (text, start_s, end_s) of what the model is told
     runs: list[tuple[str, float, float]]  # (state, start_s, end_s), on the clip's own clock
     seconds: float
     size: tuple[int, int]  # width and height that the model sees
-    references: int  # pictures of the person that the model is given
+    references: list[tuple[str, str]]  # kind and data URI of the pictures of the person that the model is given
     split: str
 
 
@@ -140,9 +140,9 @@ class Watch:
         if not self.where.first:
             return
         try:
-            for (draws, batch), made in zip(self.batches, latents, strict=False):
+            for (draws, _), made in zip(self.batches, latents, strict=False):
                 for row, draw in enumerate(draws):
-                    self._film(draw, step, made[row], int(batch.cond.ref_mask_BK[row].sum()))
+                    self._film(draw, step, made[row])
             there = [(s, n, f"{FOLDER}/{f.name}") for s, n, f in videos(self.out)]
             with replacing(self.out / PAGE) as file:
                 file.write(page(self.config, self.out, self._clips(), there, step).encode())
@@ -150,7 +150,7 @@ class Watch:
             print(f"what the run looks like could not be shown at step {step}: {e}", flush=True)
 
     @torch.no_grad()
-    def _film(self, draw: Draw, step: int, latents_FCHW: Tensor, references: int) -> None:
+    def _film(self, draw: Draw, step: int, latents_FCHW: Tensor) -> None:
         """Write the video of one clip, and what drives it."""
         clip, (frames, height, width) = clip_of(self.loader, draw), draw.bucket
         name, mark = name_of(draw.sample_id), f"{self.out.name}/step_{step:08d}"
@@ -161,15 +161,18 @@ class Watch:
             file.seek(0, 2)
             file.write(xmp_box(mark))
         shown = Shown(
-            draw.sample_id, clip.caption, runs_of(clip.state_T), frames / FPS, (width, height), references, self.split
-        )
+            sample_id=draw.sample_id, told=[(text, a / FPS, b / FPS) for text, a, b in clip.told],
+            runs=runs_of(clip.state_T), seconds=frames / FPS, size=(width, height),
+            references=[(kind, thumbnail(picture)) for kind, picture in clip.given], split=self.split,
+        )  # fmt: skip
         with replacing(self.out / FOLDER / _CLIPS) as file:
             file.write(json.dumps(self._clips() | {name: asdict(shown)}, indent=1).encode())
 
     def _clips(self) -> dict[str, dict[str, Any]]:
         """Return what drove each clip that this run has shown, by its name."""
         path = self.out / FOLDER / _CLIPS
-        return dict(json.loads(path.read_text())) if path.exists() else {}
+        found = dict(json.loads(path.read_text())) if path.exists() else {}
+        return {name: said for name, said in found.items() if said.keys() == Shown.__dataclass_fields__.keys()}
 
     def close(self) -> None:
         """Let go of the data."""

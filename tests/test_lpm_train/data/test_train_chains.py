@@ -24,7 +24,8 @@ from lpm_train.cli import run as train_run
 from lpm_train.config import Config, ConfigError, override
 from lpm_train.data.chain_loader import ChainLoader
 from lpm_train.data.chains import Chain, Link, Piece, join
-from lpm_train.data.clip import frame_states
+from lpm_train.data.clip import frame_states, read_video, to_unit
+from lpm_train.encoders.codec import encode_images
 from lpm_train.fitting import fitted
 from lpm_train.presets import toy as toy_preset
 from lpm_train.storage import DataError
@@ -202,6 +203,23 @@ def test_timed_prompts_of_a_chain_are_those_of_its_clips() -> None:
     assert torch.equal(told(one.cond), torch.cat([told(c.cond) for c in clips]))
 
 
+@pytest.mark.parametrize("gaps", [False, True])
+def test_a_rollout_begins_with_the_picture_of_its_first_frame(gaps: bool, tmp_path: Path) -> None:
+    """Where clips do: its code by itself, and a grey picture's after it."""
+    place = moved(tmp_path / "moved", lambda name: 0.2 * int(name[-1])) if gaps else None
+    with chains(place, latents=8, first_frame=True, batch=4, balance={}) as source, chains(place, latents=8) as plain:
+        batch, codec = next(source), source.encoders.codec
+        assert next(plain).cond.given_BFCHW is None
+        given, on = batch.cond.given_BFCHW, batch.cond.given_on_BF
+        assert given is not None and on is not None and on.tolist() == [[True] + [False] * 7] * 4
+        assert torch.equal(given[:, 1:], source.encoders.grey(32, 32).expand_as(given[:, 1:]))
+        rows = [source.shards[i] for i in source.shards.ids]
+        shown = [to_unit(read_video(source.shards.read(r, ["mp4"])["mp4"], (32, 32))) for r in rows]
+        codes = encode_images(codec, torch.cat(shown))
+    for row in given[:, 0]:
+        assert (codes - row).abs().amax((1, 2, 3)).min() < 1e-6
+
+
 # ------------------------------------------------------------------------------------------------ rollouts
 
 
@@ -360,7 +378,7 @@ def test_settings_that_do_not_fit_are_refused() -> None:
     assert fitted(override(long, ["distill.rollout=6"]), encoders()).distill.loss_frames == 0
     for change, said in (
         ("distill.policy=data", "is for policy=own"), ("distill.rollout=25", "multiple of block 3"),
-        ("distill.loss_frames=9", "at most a clip's 6 latents"), ("data.first_frame=true", "text-to-video base"),
+        ("distill.loss_frames=9", "at most a clip's 6 latents"),
     ):  # fmt: skip
         with pytest.raises(ConfigError, match=said):
             fitted(override(long, [change]), encoders())

@@ -5,27 +5,25 @@ from __future__ import annotations
 import gc
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import former_shards
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from manifest_case import packed, table
 
-from lpm_train.data import manifest as manifest_file
-from lpm_train.data import row_hash, spilled
-from lpm_train.data.columns import Names, distinct
 from lpm_train.data.cut import Cut
 from lpm_train.data.make import cut
 from lpm_train.data.order import Order
 from lpm_train.data.shards import Shards, holds
 from lpm_train.data.sizes import choose_bucket, counted
-from lpm_train.data.spilled import TextsWriter
+from lpm_train.data.table import manifest as manifest_file
+from lpm_train.data.table import row_hash, spilled
+from lpm_train.data.table.columns import Names, distinct
+from lpm_train.data.table.spilled import TextsWriter
 from lpm_train.storage import DataError
-from schemas.tables.output import MANIFEST
 
 SIZES = [(16, 32, 32), (32, 32, 32), (16, 32, 48)]
 WHERE = [
@@ -45,25 +43,6 @@ row = st.fixed_dictionaries({
     "at": st.integers(0, 2**40), "vector": st.none(),
 })  # fmt: skip
 tables = st.lists(row, min_size=1, max_size=40, unique_by=lambda r: r["segment_id"])
-
-
-def table(made: list[dict[str, Any]]) -> pa.Table:
-    nothing: dict[str, Any] = {"string": "", "int32": 0, "int64": 0, "double": 0.0, "float": 0.0}
-    rows = []
-    for one in made:
-        name, at = one["segment_id"], one["at"]
-        members = [{"name": f"{name}.{s}", "offset": at + i, "size": i} for i, s in enumerate(one["suffixes"])]
-        plain = {c.name: None if c.nullable else nothing.get(str(c.type), []) for c in MANIFEST.columns}
-        rows.append(plain | {n: v for n, v in one.items() if n in plain} | {"members": members})
-    return pa.Table.from_pylist(rows, MANIFEST.schema)
-
-
-def packed(folder: Path, made: pa.Table, group: int = 7) -> Path:
-    (folder / "shards").mkdir(parents=True)
-    for name in ("a.tar", "b.tar", "c.tar"):
-        (folder / "shards" / name).write_bytes(b"x")
-    pq.write_table(made, folder / "manifest.parquet", row_group_size=group)
-    return folder
 
 
 @settings(max_examples=15, deadline=None)
@@ -89,7 +68,7 @@ def test_rows_selections_and_hashes_are_those_of_plain_objects(made, where: str 
         assert shards.shapes() == counted(wanted)
         assert dict(shards.column("state").groups()).keys() == {r.state for r in wanted}
         assert "no such" not in shards and 3 not in shards
-        found = row_hash.hash_rows(shards._manifest, shards._selected, shards._order)
+        found = shards._hash()
         assert found == former_shards.hash_of(former)
 
 

@@ -17,7 +17,7 @@ import lpm_train.tools.precompute
 from lpm_train.batch import Batch, Conditions
 from lpm_train.config import ConfigError, override
 from lpm_train.data.clip import read_record
-from lpm_train.data.prompts import block_prompts, frame_terms, lasting, say, texts_of
+from lpm_train.data.prompts import block_prompts, frame_terms, frame_words, lasting, say, texts_of
 from lpm_train.data.shards import Shards
 from lpm_train.network.model import DiT
 from lpm_train.network.wan import make_model
@@ -25,7 +25,7 @@ from lpm_train.presets import small
 from lpm_train.storage import DataError
 from lpm_train.streaming.rollout import Rollout, near
 from lpm_train.tools.precompute import precompute
-from schemas.sample import EventRef, Sample, StateRun
+from schemas.sample import EventRef, Sample, StateRun, WordRef
 
 F64 = torch.float64
 EVENTS = [
@@ -85,6 +85,52 @@ def test_a_block_is_told_its_fullest_moment_and_no_more_texts_than_fit() -> None
     assert block_prompts("Hi.", terms, spans, 1, 2) == (texts[:2], [0, 0, 1, 1, 0, 0, 0])
     assert block_prompts("Hi.", terms, spans, 3, 9)[1] == [1, 1, 1, 1, 1, 1, 2]
     assert block_prompts("Hi.", [()] * 26, spans, 3, 9) == (["Hi."], [0] * 7)
+
+
+def heard(*words: tuple[str, float, float]) -> list[WordRef]:
+    return [WordRef(word=word, start_s=a, end_s=b, probability=0.9) for word, a, b in words]
+
+
+def test_words_are_told_to_the_block_in_which_they_are_said() -> None:
+    listens = StateRun(state="listen", start_s=0.6, end_s=0.8, confidence=1.0, reason="")
+    words = heard((" Hello", 0.05, 0.3), ("there", 0.3, 0.5), ("yes", 0.6, 0.7), ("so", 0.9, 1.0), ("late", 1.5, 2.0))
+    speaks = record(EVENTS[1:2]).model_copy(update={"words": words, "states": [listens]})
+    found, terms = frame_words(speaks, 26), frame_terms(speaks, 26)
+    assert found == [(4, "Hello"), (10, "there"), (23, "so")]  # what the other says, and what is cut off, is not there
+    spans = [(k, k + 4) for k in range(0, 24, 4)]
+    texts, told = block_prompts("Hi.", terms, spans, 1, 9, found)
+    assert [texts[i] for i in told] == [
+        "Hi.", 'Hi. Now: head nod, says "Hello".', 'Hi. Now: head nod, says "there".', "Hi.", "Hi.",
+        'Hi. Now: says "so".',
+    ]  # fmt: skip
+    assert block_prompts("Hi.", [()] * 26, spans, 3, 9, found)[0] == [
+        "Hi.",
+        'Hi. Now: says "Hello there".',
+        'Hi. Now: says "so".',
+    ]
+    assert len(block_prompts("Hi.", terms, spans, 1, 2, found)[0]) == 2
+
+
+def test_words_are_prompts_where_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    texts = lpm_train.data.make.Parts.texts
+    monkeypatch.setattr(
+        lpm_train.data.make.Parts, "texts", lambda self, row, said: told.extend(said) or texts(self, row, said)
+    )
+
+    def spoken(data: bytes, name: str) -> Sample:
+        words = heard(*((f"w{k}", k / 10, k / 10 + 0.1) for k in range(40)))
+        return read_record(data, name).model_copy(update={"words": words, "state": "speak", "states": []})
+
+    monkeypatch.setattr(lpm_train.data.make, "read_record", spoken)
+    for more in ({}, {"prompt_words": True}):
+        told.clear()
+        with loader(dataset(), prompts="timed", **more) as source:
+            next(source)
+        assert any('says "w' in text for text in told) == bool(more)
+    for wrong in (["data.prompt_words=true"], ["data.prompts=timed", "data.prompt_words=true", "data.precomputed=x"]):
+        with pytest.raises(ConfigError, match="as which words a block has depends"):
+            override(case.config(), wrong)
 
 
 @given(

@@ -91,3 +91,10 @@ def test_a_picture_is_seen_as_clips_own_processor_shows_it(tmp_path: Path) -> No
     torch.testing.assert_close(tokens, want, rtol=0, atol=0.05)
     with pytest.raises(DataError, match="no CLIPImageProcessor in"):
         parts.picture("clip-vision", directory=str(tmp_path / "none")).build()
+
+
+def test_wans_own_files_are_refused_with_the_layout_that_is_read(tmp_path: Path) -> None:
+    torch.save({}, tmp_path / "Wan2.1_VAE.pth")
+    for part in (parts.codec("wan", directory=str(tmp_path)), parts.text("umt5", directory=str(tmp_path))):
+        with pytest.raises(DataError, match=r"Wan2\.1_VAE\.pth is as first published.*repositories that end in -Diff"):
+            part.build()

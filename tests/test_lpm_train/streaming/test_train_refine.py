@@ -102,10 +102,11 @@ def rolled(model: Performer, cond: Conditions, stream: Stream) -> Tensor:
     return torch.cat(out, 1).detach()
 
 
-def test_the_rollout_of_training_is_the_stream() -> None:
+@pytest.mark.parametrize("cache", ["eager", "static"])
+def test_the_rollout_of_training_is_the_stream(cache: str) -> None:
     """Sound pushed in pieces, two caches, against `roll` over the whole; features of pieces are float32."""
     config = override(
-        stream_settings(), ["run.stage=distill", "stream.cache=eager", "stream.refine=true", "distill.role=refiner"]
+        stream_settings(), ["run.stage=distill", f"stream.cache={cache}", "stream.refine=true", "distill.role=refiner"]
     )
     model, speech, user = Refined(case.model(config), case.model(config, seed=1)), sound(0.6), sound(0.6, 1)
     stream = StreamGenerator(model, config, CODEC, AUDIO, TEXT, references(), rate_hz=RATE, words="wave")

@@ -81,5 +81,8 @@ def test_presets_are_counted_and_settings_change_them() -> None:
     parts = [b.parts["network"] for b in (few, many)]
     assert parts[1]["MLP"].flops == 2 * parts[0]["MLP"].flops
     assert parts[1]["cache pass"] == parts[0]["cache pass"] and few.parts["codec"] == many.parts["codec"]
+    wan = override(PRESETS["h200_1b3"](), ["data.codec=taew", "data.codec.path=x", "data.height=64", "data.width=64"])
+    pixels = 4 * wan.stream.block * 64 * 64
+    assert 3e5 < stream_budget(wan).parts["codec"]["codec, decoding"].flops / pixels < 4e5
     with pytest.raises(ConfigError, match=r"data\.codec=ltx is not counted"):
         stream_budget(override(config, ["data.codec=ltx", "data.codec.directory=x"]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 import sys
@@ -10,17 +11,22 @@ from types import ModuleType
 from typing import Any
 
 import av
+import cv2
 import numpy as np
 import pytest
 import train_data_case as case
 from browser import browser, path_of_browser
 
+from lpm_train.batch import KINDS
 from lpm_train.config import Config, ConfigError, override
-from lpm_train.data.clip import read_video
+from lpm_train.data import make
+from lpm_train.data.clip import read_record, read_video, to_pixels
+from lpm_train.data.loader import Loader
 from lpm_train.data.order import Bucket
 from lpm_train.proof.synthetic_shards import write_dataset
 from lpm_train.resolve import resolve
-from lpm_train.session import run_stage
+from lpm_train.session import make_encoders, run_stage
+from lpm_train.tools import clips
 from lpm_train.tools.provenance import SOURCE_TYPE
 from lpm_train.tools.watch import watching
 from lpm_train.tools.watch.composing import mixed, side_by_side
@@ -29,7 +35,7 @@ from lpm_train.tools.watch.page import page, poster
 from lpm_train.tools.watch.watching import Watch, choose, name_of, runs_of, watch
 from lpm_train.training.checkpoint import path_of
 from lpm_train.training.log import read_log
-from schemas.sample import SAMPLES_PER_FRAME
+from schemas.sample import SAMPLES_PER_FRAME, EventRef, Sample
 
 FRAMES = 16
 SETTINGS = [
@@ -67,7 +73,9 @@ def test_the_page_names_every_clip_and_plays_what_lies_beside_it(run: Path) -> N
     text, clips = (run / "index.html").read_text(), json.loads((run / "watch" / "clips.json").read_text())
     assert len(clips) == 3 and len(addresses(run)) == 9 == len(list((run / "watch").glob("*.mp4")))
     for clip in clips.values():
-        assert f"<h3>{clip['sample_id']}</h3>" in text and clip["caption"] in text and clip["split"] == "val"
+        ((told, start, end),) = clip["told"]  # the caption, throughout
+        assert f"<h3>{clip['sample_id']}</h3>" in text and f"<p>{told}</p>" in text and clip["split"] == "val"
+        assert (start, end) == (0, pytest.approx(FRAMES / 25)) and clip["references"][0][0] in KINDS
         assert sum(end - start for _, start, end in clip["runs"]) == pytest.approx(FRAMES / 25) == clip["seconds"]
     for title in ("Training loss", "Held-out loss", "Learning rate", "Gradient norm"):
         assert f'aria-label="{title}"' in text
@@ -165,10 +173,11 @@ def test_clips_are_chosen_by_seed_and_name_alone_and_states_take_turns() -> None
 
 
 def test_what_stands_in_the_data_is_no_markup(tmp_path: Path) -> None:
-    said = {"sample_id": "<i>", "caption": "<script>alert(1)</script>", "runs": [["idle", 0, 1]], "seconds": 1.0,
-            "size": [4, 4], "references": 1, "split": "val"}  # fmt: skip
+    said = {"sample_id": "<i>", "told": [["<script>alert(1)</script>", 0, 1]], "runs": [["idle", 0, 1]], "seconds": 1.0,
+            "size": [4, 4], "references": [["<b>", "data:,"]], "split": "val"}  # fmt: skip
     text = page(override(settings(tmp_path), ["data.where=a < 2"]), tmp_path, {"x": said}, [(0, "x", "watch/x.mp4")], 0)
     assert "<script" not in text and "&lt;script&gt;" in text and "<i>" not in text and "a &lt; 2" in text
+    assert "reference picture, &lt;b&gt;" in text and "<b>" not in text.partition('class="refs"')[2].split("</div>")[0]
     assert poster(tmp_path / "none.mp4") == ""
 
 
@@ -182,6 +191,47 @@ def test_pictures_of_odd_sizes_are_laid_side_by_side_in_even_ones() -> None:
     assert np.abs(mixed(loud, loud)).max() == 1.0 and mixed(soft, soft).tolist() == pytest.approx([0.2, 0.2])
 
 
+def test_the_page_shows_what_the_model_is_told_and_given(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Texts that change with time, and the very pictures that are chosen for the model, at the size that it sees."""
+    events = [EventRef(event="smile", kind="facial_action", start_s=0.0, end_s=0.2, confidence=1.0)]
+
+    def eventful(data: bytes, sample_id: str) -> Sample:
+        return read_record(data, sample_id).model_copy(update={"events": events, "states": [], "state": "speak"})
+
+    for module in (make, clips):
+        monkeypatch.setattr(module, "read_record", eventful)
+    changes = (
+        "data.prompts=timed",
+        "data.prompt_latents=2",
+        "stream.block=2",
+        "stream.window=8",
+        "run.steps=1",
+        "watch.clips=1",
+        "data.hop_frames=16",
+    )
+    config = settings(root, *changes)
+    run_stage(config, tmp_path, watch=watch)
+    (said,) = json.loads((tmp_path / "watch" / "clips.json").read_text()).values()
+    (first, *one), (second, *two) = said["told"]
+    assert first == f"{second} Now: smile." and one == [0, pytest.approx(0.32)] and two == [pytest.approx(0.32), 0.64]
+    text = (tmp_path / "index.html").read_text()
+    assert f"<li>{first}</li><li>{second}</li>" in text and 'aria-label="texts over time"' in text
+    with Loader(config.data, make_encoders(config.data), seed=config.run.seed) as loader:
+        (draw,) = [d for d in choose(loader.order.samples, 99, 0) if d.sample_id == said["sample_id"]]
+        given, kinds = loader.maker(draw).cond, {n: name for name, n in KINDS.items()}
+        codec = loader.encoders.codec
+        seen = [codec.decode(given.ref_BKCHW[:, k : k + 1])[0][0, 0] for k in range(int(given.ref_mask_BK.sum()))]
+    assert len(seen) == len(said["references"]) > 0
+    for (kind, uri), number, want in zip(said["references"], given.ref_kind_BK[0].tolist(), seen, strict=False):
+        assert kind == kinds[number] and f'<img src="{uri}"' in text
+        picture = cv2.imdecode(np.frombuffer(base64.b64decode(uri.split(",")[1]), np.uint8), cv2.IMREAD_COLOR)[
+            ..., ::-1
+        ]
+        assert np.abs(picture.astype(int) - to_pixels(want[None])[0]).mean() < 6  # JPEG
+
+
 def test_curves() -> None:
     assert ticks(0, 10) == [0, 5, 10] and ticks(0.1, 0.35) == [0.1, 0.2, 0.3] and ticks(3, 3) == [3]
     assert thinned([(float(i), 2.0 * i) for i in range(1000)], 10)[0] == (49.5, 99.0) and thinned([]) == []
@@ -189,13 +239,13 @@ def test_curves() -> None:
     assert "a &amp; b <b>1</b>" in (drawn := chart("loss", [falling], 2)) and "logarithmic" in drawn
     assert "nan" not in drawn and "logarithmic" not in chart("loss", [falling], 2, linear=True)
     assert chart("none", [Curve("x", [])], 5) == "" and "<circle" in chart("one", [Curve("x", [(0, 0.0)])], 0)
-    assert 'class="listen"' in lanes([("listen", 0, 1.5), ("idle", 1.5, 2)], 2)
+    assert 'class="listen"' in lanes([("listen", 0, 1.5), ("idle", 1.5, 2)], 2, "states")
 
 
 def test_tensorboard_is_asked_for_by_name(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = settings(root, "log.tensorboard=true", "run.steps=2", "watch.every=0")
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
-    with pytest.raises(ConfigError, match="pip install tensorboard"):
+    with pytest.raises(ConfigError, match=r"pip install 'openlpm\[tensorboard\]'"):
         run_stage(asked, tmp_path / "none")
     assert not (tmp_path / "none").exists()
 
@@ -219,6 +269,23 @@ def test_tensorboard_is_asked_for_by_name(root: Path, tmp_path: Path, monkeypatc
     assert {("train/loss", 1), ("train/lr", 2), *(("evaluation/heldout_loss", i) for i in (0, 2))} < set(told)
     run_stage(override(asked, ["run.steps=3"]), tmp_path / "some")
     assert ("tensorboard", 3) in told
+
+
+@pytest.mark.full
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_tensorboard_reads_what_the_run_wrote(root: Path, tmp_path: Path) -> None:
+    """Its own reader, on the files of a run that went on: every number of the log, each step once."""
+    reading = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    asked = settings(root, "log.tensorboard=true", "run.steps=2", "watch.every=0")
+    run_stage(asked, tmp_path)
+    run_stage(override(asked, ["run.steps=3"]), tmp_path)
+    read = reading.EventAccumulator(str(tmp_path / "tensorboard"))
+    read.Reload()
+    steps = [line for line in read_log(tmp_path) if "evaluation" not in line]
+    assert [e.step for e in read.Scalars("train/loss")] == [1, 2, 3]
+    for name in ("loss", "lr"):
+        assert [e.value for e in read.Scalars(f"train/{name}")] == pytest.approx([s[name] for s in steps], rel=1e-6)
+    assert {e.step for e in read.Scalars("evaluation/heldout_loss")} >= {0, 2}
 
 
 @pytest.mark.slow

@@ -77,7 +77,12 @@ def test_a_rank_begins_with_little_more_than_it_keeps(tmp_path: Path) -> None:
             for rank in range(n):
                 said = json.loads((tmp_path / f"{mode}-{n}-{rank}.json").read_text())
                 assert said["kept"] > 40e6
-                assert said["took"] < 1.3 * said["kept"], (mode, n, rank, said)
+                # Where three roles share a base little is kept: what a process takes besides, 33 MB at 2 ranks as at 4,
+                # is then more than 0.3 of it.
+                besides = 40e6 if mode == "lora" else 0.0
+                assert said["took"] < 1.3 * said["kept"] + besides, (mode, n, rank, said)
+                if mode == "lora":  # one base for student, critic and teacher; rows that are padded are its exception
+                    assert 90e6 / n < said["frozen"] <= said["frozen of all"] < 1.01 * said["frozen"], said
 
 
 @pytest.mark.slow

@@ -19,6 +19,7 @@ from lpm_train.proof.puppet_faces import PuppetFaces
 from lpm_train.proof.synthetic import draw_scene, identity, render, tracks
 from lpm_train.proof.synthetic_shards import scene_of, write_dataset
 from lpm_train.storage import DataError
+from lpm_train.tools.clips import decoded
 from lpm_train.tools.judge.evaluate import Eval
 from lpm_train.tools.judge.face_eval import face_figures
 from lpm_train.tools.judge.faces import EVERY, Figures
@@ -27,6 +28,7 @@ from lpm_train.tools.judge.mouth import (
     SITUATIONS,
     Seen,
     against_data,
+    follow,
     lines,
     mouth_figures,
     situations,
@@ -54,6 +56,42 @@ def test_known_mouths() -> None:
         assert [found[f"silent.{kind}"] for kind in KINDS] == pytest.approx([motion, spread, opened])
     both = mouth_figures([Seen(shut, whole), Seen(wide, whole)], 0.1).values
     assert both["silent.spread"] == 0 and both["silent.open"] == 0.5  # people whose rest differs do not move
+
+
+def seen(opening_T: np.ndarray, voiced_T: np.ndarray | None = None) -> Seen:
+    voiced_T = np.ones(len(opening_T), bool) if voiced_T is None else voiced_T
+    return Seen(opening_T.astype(np.float32), {name: voiced_T for name in SITUATIONS})
+
+
+def test_lips_that_follow_the_sound_and_lips_that_do_not() -> None:
+    """1 for the clip's own opening however far it opens, 0 for another clip's; unvoiced frames do not count."""
+    mine, other = np.random.default_rng(0).random((2, 4000))
+    assert follow([seen(0.3 * mine + 0.1)], [seen(mine)]).values == {"lips.follow": pytest.approx(1.0)}
+    assert follow([seen(-mine)], [seen(mine)]).values == {"lips.follow": pytest.approx(-1.0)}
+    assert follow([seen(other)], [seen(mine)]).values == {"lips.follow": pytest.approx(0.0, abs=0.05)}
+    voiced = np.arange(4000) < 3000
+    half = np.where(voiced, mine, other)
+    assert follow([seen(half, voiced)], [seen(mine)]).values == {"lips.follow": pytest.approx(1.0)}
+    # A wide mouth in one clip and a narrow one in another do not follow anything.
+    apart = follow([seen(mine), seen(other + 5)], [seen(other), seen(mine + 5)]).values["lips.follow"]
+    assert apart == pytest.approx(0.0, abs=0.05)
+
+
+@pytest.mark.parametrize("lead", [0, 3])
+def test_lips_follow_a_clip_that_is_played_again(lead: int) -> None:
+    """Frames of sound before a clip have no picture: none at the start, and `lead` at each time around."""
+    clip = np.random.default_rng(1).random(40)
+    gap = np.random.default_rng(2).random(lead)
+    twice = np.concatenate([clip, gap, clip])
+    assert follow([seen(twice)], [seen(clip)], lead).values == {"lips.follow": pytest.approx(1.0)}
+
+
+def test_lips_that_were_not_seen_follow_nothing() -> None:
+    clip = np.random.default_rng(3).random(40)
+    hidden = np.where(np.arange(40) < 30, np.nan, clip)
+    for made in (seen(hidden), seen(np.full(40, 0.2)), seen(clip, np.zeros(40, bool))):
+        found = follow([made], [seen(clip)])
+        assert found.values == {"lips.follow": None} and "voiced frames" in found.reasons["lips.follow"]
 
 
 def test_what_is_between_two_situations_counts_for_neither() -> None:
@@ -92,9 +130,9 @@ def _babbling(loader: Loader, batch: Batch) -> Tensor:
 def test_a_model_that_babbles_while_silent_is_worse_than_one_that_does_not(puppets: Loader) -> None:
     """And is found out at the length at which it begins to."""
     batch = next(puppets)
-    x, babble = batch.x_BFCHW, _babbling(puppets, batch)
+    x, babble, codec = batch.x_BFCHW, _babbling(puppets, batch), puppets.encoders.codec
     right, late = (
-        face_figures(PuppetFaces(), puppets, batch, y, (1, 2, 3)).values
+        face_figures(PuppetFaces(), puppets, batch, (decoded(codec, row, x.shape[1]) for row in y), (1, 2, 3)).values
         for y in (torch.cat([x] * 3, 1), torch.cat([x, x, babble], 1))
     )
     for situation in ("silent", "listen"):

@@ -43,17 +43,16 @@ def distinct(columns: Sequence[Ints]) -> tuple[list[tuple[int, ...]], NDArray[np
 
 
 class Names(Sequence[str]):
-    """Sorted names in one buffer, found by binary search: 8 bytes a name beside its letters, microseconds a search."""
+    """Sorted names in buffers, found by binary search: their letters and where they end, microseconds a search."""
 
-    def __init__(self, names: Any) -> None:
-        """Keep an array of strings, which are sorted by their bytes."""
-        self._array: Any = names.cast(pa.large_string())
-        _, offsets, letters = self._array.buffers()
-        self._offsets = np.frombuffer(memoryview(offsets or bytes(8)), np.int64)[self._array.offset :]
-        self._letters = memoryview(letters or b"")
+    def __init__(self, *chunks: Any) -> None:
+        """Keep arrays of strings, which are sorted by their bytes; all but the last are of one length."""
+        self._chunks, self._each = chunks, max(1, len(chunks[0]) if chunks else 1)
+        self._parts = [_letters(chunk) for chunk in chunks]
+        self._len = sum(map(len, chunks))
 
     def __len__(self) -> int:
-        return len(self._array)
+        return self._len
 
     @overload
     def __getitem__(self, at: int) -> str: ...
@@ -67,8 +66,8 @@ class Names(Sequence[str]):
         return self._bytes(at % len(self)).decode()
 
     def __iter__(self) -> Iterator[str]:
-        for start in range(0, len(self), _AT_ONCE):
-            yield from self._array.slice(start, _AT_ONCE).to_pylist()
+        for piece in self.pieces():
+            yield from piece.to_pylist()
 
     def __contains__(self, name: object) -> bool:
         return self.find(name) >= 0
@@ -87,13 +86,28 @@ class Names(Sequence[str]):
         return low - 1 if low and self._bytes(low - 1) == key else -1
 
     def _bytes(self, at: int) -> bytes:
-        return bytes(self._letters[self._offsets[at] : self._offsets[at + 1]])
+        chunk, at = divmod(at, self._each)
+        offsets, letters = self._parts[chunk]
+        return bytes(letters[offsets[at] : offsets[at + 1]])
 
     def pieces(self, at: Ints | None = None) -> Iterator[Any]:
-        """Yield the names, or those at some places, as arrays of some ten thousand."""
-        for start in range(0, len(self) if at is None else len(at), _AT_ONCE):
-            part = slice(start, start + _AT_ONCE)
-            yield self._array.slice(start, _AT_ONCE) if at is None else self._array.take(pa.array(at[part]))
+        """Yield the names, or those at some places, which ascend, as arrays of some ten thousand; none is empty."""
+        first = 0
+        for chunk in self._chunks:
+            mine = None
+            if at is not None:
+                mine = at[slice(*np.searchsorted(at, (first, first + len(chunk))))].astype(np.int64) - first
+            for start in range(0, len(chunk) if mine is None else len(mine), _AT_ONCE):
+                part = slice(start, start + _AT_ONCE)
+                yield chunk.slice(start, _AT_ONCE) if mine is None else chunk.take(pa.array(mine[part]))
+            first += len(chunk)
+
+
+def _letters(array: Any) -> tuple[NDArray[Any], memoryview]:
+    """Return where strings end in their letters, and the letters."""
+    width: Any = np.int64 if pa.types.is_large_string(array.type) else np.int32
+    _, offsets, letters = array.buffers()
+    return np.frombuffer(memoryview(offsets or bytes(8)), width)[array.offset :], memoryview(letters or b"")
 
 
 class Coded(Sequence[str]):

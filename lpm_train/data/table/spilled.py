@@ -1,8 +1,9 @@
-"""Texts of a great many samples, out of memory: compressed in blocks into a temporary file without a name.
+"""Texts of a great many samples, out of memory: compressed in blocks into a file.
 
 Captions are the one column of a manifest that is long and read a row at a time in no order. Parquet gives them a row
-group at a time, an object store a request at a time; thirty million of them fill more memory than a trainer has. On the
-disk that TMPDIR names they take a third of their letters, are read in some ten microseconds, and are gone with the
+group at a time, an object store a request at a time; thirty million of them fill more memory than a trainer has. On a
+disk they take a third of their letters and are read in some ten microseconds. The file lies beside the columns that a
+machine's processes share (`shared.py`), or has no name, in the directory that TMPDIR names: that one is gone with the
 process, however it ends.
 """
 
@@ -12,12 +13,13 @@ import os
 import tempfile
 import weakref
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from lpm_train.data.columns import Ints, joined, narrow
+from lpm_train.data.table.columns import Ints, joined, narrow
 from lpm_train.storage import DataError
 
 _BLOCK = 64
@@ -39,7 +41,7 @@ class Texts:
             ends: where each block ends in it, bytes.
             lengths: of each block unpacked, bytes.
         """
-        self._file, self._ends, self._lengths = file, ends, lengths
+        self._file, self.ends, self.lengths = file, ends, lengths
         self.block = lru_cache(_KEPT)(self._block)
         weakref.finalize(self, os.close, file)
 
@@ -49,8 +51,8 @@ class Texts:
 
     def _block(self, number: int) -> tuple[bytes, list[int]]:
         """Return the letters of a block, and where each text of it ends, the one before the first with them."""
-        start, end = int(self._ends[number - 1]) if number else 0, int(self._ends[number])
-        packed, letters = os.pread(self._file, end - start, start), int(self._lengths[number])
+        start, end = int(self.ends[number - 1]) if number else 0, int(self.ends[number])
+        packed, letters = os.pread(self._file, end - start, start), int(self.lengths[number])
         raw = _CODEC.decompress(packed, letters, asbytes=True)
         n = int.from_bytes(raw[:4], "little")
         return raw[4 * (n + 2) :], np.frombuffer(raw, np.int32, n + 1, 4).tolist()
@@ -59,8 +61,10 @@ class Texts:
 class TextsWriter:
     """Takes texts in order and gives them back as `Texts`."""
 
-    def __init__(self) -> None:
-        with tempfile.TemporaryFile() as file:
+    def __init__(self, kept: Path | None = None) -> None:
+        """Write into a new file that is kept, or into one without a name."""
+        self._kept = kept
+        with tempfile.TemporaryFile() if kept is None else kept.open("x+b") as file:
             self._file = os.dup(file.fileno())
         self._close = weakref.finalize(self, os.close, self._file)
         self._waiting: Any = pa.array([], pa.string())
@@ -70,7 +74,7 @@ class TextsWriter:
         """Add further texts.
 
         Raises:
-            DataError: there is no room for them.
+            DataError: there is no room for them; OSError where the file is one that is kept.
         """
         waiting = pa.concat_arrays([self._waiting, texts.cast(pa.string())])
         whole = len(waiting) // _BLOCK * _BLOCK
@@ -104,6 +108,8 @@ class TextsWriter:
                 n = os.write(self._file, view)
                 view, self._end = view[n:], self._end + n
         except OSError as e:
+            if self._kept is not None:
+                raise
             raise DataError(
                 f"no room for the samples' captions in {tempfile.gettempdir()} ({e}): name another directory by TMPDIR"
             ) from e
@@ -112,4 +118,6 @@ class TextsWriter:
         """Return the texts; nothing can be added any more."""
         self._write(self._waiting)
         self._close.detach()
+        if self._kept is not None:
+            os.fsync(self._file)
         return Texts(self._file, joined(self._ends), joined(self._lengths))

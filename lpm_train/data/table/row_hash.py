@@ -11,7 +11,7 @@ Costs what reading all columns costs: some ten microseconds of CPU a row.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lpm_train.data.manifest import PIECE, Manifest, Positions
+from lpm_train.data.table.manifest import PIECE, Manifest, Positions, rechunked
 from schemas.tables.output import MANIFEST, ManifestRow
 
 _MOST_LETTERS = 2**31 - 1
@@ -197,7 +197,7 @@ def _in_pieces(
     manifest: Manifest, names: Sequence[str], rows: Positions | None, update: Callable[[Any], None]
 ) -> None:  # fmt: skip
     """Hash rows in the order of the file, so many at a time."""
-    for piece in _equal(manifest.pieces(names, rows, coded=[_REPEATED]), PIECE):
+    for piece in rechunked(manifest.pieces(names, rows, coded=[_REPEATED]), PIECE):
         for name in names:
             column = _first_use(piece[name]) if name == _REPEATED else piece[name].combine_chunks()
             batch, sink = pa.RecordBatch.from_arrays([column], [name]), pa.BufferOutputStream()
@@ -214,18 +214,3 @@ def _first_use(column: Any) -> Any:
     used, first, codes = np.unique(coded.indices.to_numpy(), return_index=True, return_inverse=True)
     order = np.argsort(first)
     return pa.DictionaryArray.from_arrays(np.argsort(order)[codes].astype(np.int32), coded.dictionary.take(used[order]))
-
-
-def _equal(pieces: Iterator[pa.Table], size: int) -> Iterator[pa.Table]:
-    """Cut pieces anew: all of `size` rows, the last of what is left."""
-    waiting: list[pa.Table] = []
-    for piece in pieces:
-        waiting.append(piece)
-        if sum(p.num_rows for p in waiting) >= size:
-            whole = pa.concat_tables(waiting)
-            waiting = [whole.slice(size)]
-            yield whole.slice(0, size)
-    left = pa.concat_tables(waiting)
-    while left.num_rows:
-        yield left.slice(0, size)
-        left = left.slice(size)
