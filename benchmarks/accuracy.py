@@ -43,7 +43,7 @@ from truth_people import Truth, read_truths, whole
 from yield_score import outcomes, yield_score
 
 from curation import Dataset
-from curation.engine.register import VIDEO_SUFFIXES
+from curation.listing import VIDEO_SUFFIXES
 from schemas import tables as t
 from workflows import catalog
 

@@ -41,8 +41,8 @@ PHASES = (("toy_probe", 2), ("toy_scan", 6), ("toy_tracks", 2), ("toy_active", 2
 TARGETS = {
     "nobody": "no such process",
     "collector": "ray::Collector",
-    "join": "MapBatches(_Join)",
-    "worker": "MapBatches(_LaneWorker)",
+    "join": "MapBatches(Join)",
+    "worker": "MapBatches(LaneWorker)",
     "stage": "curation.pythons.serve",
     "raylet": "raylet/raylet",
     "gcs": "gcs_server",

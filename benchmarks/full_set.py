@@ -60,7 +60,9 @@ def told(out: Path) -> dict[str, Any]:
     written = {table.name for name in catalog.workflow(WORKFLOW).stages for table in load(SHIPPED[name]).writes}
     rows = {name: dataset.query(f'SELECT count(*) FROM "{name}"').fetchall()[0][0] for name in sorted(written)}
     stages = json.loads((out / "workflow.json").read_text())["pipeline"]["stages"]
-    log = [json.loads(line) for file in sorted(out.glob("runs/*/log.jsonl")) for line in file.read_text().splitlines()]
+    log = [
+        json.loads(line) for file in sorted(out.glob("runs/*/steps/*.jsonl")) for line in file.read_text().splitlines()
+    ]
     media_s = sum(line["media_s"] for line in log if line["stage"] == "probe")
     return {
         "units": outcomes,

@@ -166,8 +166,8 @@ def counted(out: Path, done: subprocess.CompletedProcess[str], files: int) -> di
     )
     errors = dataset.query("SELECT stage || ': ' || error, count(*) FROM errors GROUP BY 1 ORDER BY 2 DESC").fetchall()
     ended: Counter[str] = Counter()
-    for line in (line for log in (out / "runs").glob("*/log.jsonl") for line in log.read_text().splitlines()):
-        for said in json.loads(line).get("said", ()):
+    for log in (out / "runs").glob("*/steps/*.jsonl"):
+        for said in (said for line in log.read_text().splitlines() for said in json.loads(line)["said"]):
             ended[said] += 1
     return {
         "files": files, "differing": named, "exit_code": done.returncode, "outcomes": outcomes,

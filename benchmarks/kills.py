@@ -7,9 +7,9 @@ that is promised of a dataset. Then datasets are made by runs that get SIGKILL a
 of what that run took: by turns the whole process group, as when a machine goes down, and the command alone, whose stage
 processes are then orphans. A run that ends by itself completes its dataset, and the next kill begins another. `same`
 counts datasets with the root of the undisturbed one, `wrong` says what became of the others, `left` counts processes of
-killed commands that were still there 10 s later, and `phases` counts kills by the stage that was last committed. So
-often killed, an item would be in quarantine for it (`resources.attempts`, three by default): the runs are given a
-thousand attempts. Counts are added to those that the JSON file has.
+killed commands that were still there 10 s later, and `phases` counts kills by the stage that was last committed. The
+workflow is as it ships, with three attempts an item: a kill from outside costs none of them. Counts are added to those
+that the JSON file has.
 """
 
 from __future__ import annotations
@@ -30,9 +30,6 @@ from pathlib import Path
 from typing import Any
 
 import record
-import yaml
-
-from workflows import catalog
 
 LPM = (sys.executable, "-m", "workflows.cli")
 MARK = "OPENLPM_KILLS_RUN"
@@ -40,16 +37,6 @@ MARK = "OPENLPM_KILLS_RUN"
 
 ENDED = (0, 3)
 """Exit codes of a run that went through: all well, or some sources in quarantine."""
-
-
-def workflow(folder: Path) -> Path:
-    """Write the workflow: `conversation` with a thousand attempts for each stage."""
-    spec = catalog.workflow("conversation").model_dump(mode="json", exclude_defaults=True)
-    for stage in spec["stages"].values():
-        stage.setdefault("resources", {})["attempts"] = 1000
-    file = folder / "kills.yaml"
-    file.write_text(yaml.safe_dump({**spec, "policy": "default"}, sort_keys=False), encoding="utf-8")
-    return file
 
 
 @contextmanager
@@ -106,7 +93,7 @@ def main() -> None:
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=given.dir) as temporary:
         folder = Path(temporary)
-        base = [*LPM, "run", *given.videos, "--workflow", str(workflow(folder)), "--engine", given.engine, "--out"]
+        base = [*LPM, "run", *given.videos, "--workflow", "conversation", "--engine", given.engine, "--out"]
         begun = time.monotonic()
         alone = subprocess.run([*base, str(folder / "alone")], check=False, capture_output=True, text=True)
         if alone.returncode not in ENDED:

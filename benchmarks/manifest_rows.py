@@ -1,6 +1,6 @@
 """What the trainer's opening of a manifest costs: memory and CPU by the number of its rows, up to 31 million.
 
-    python benchmarks/manifest_rows.py --rows N [--label now] [--json FILE] [--dataset DIR]
+    python benchmarks/manifest_rows.py --rows N [--label now] [--json FILE] [--dataset DIR] [--processes 4]
 
 The manifest is made as wide as packing leaves it (`made_manifest.py`), its shards are empty. Each part runs in a
 process of its own, all its threads counted: `open` makes the table of samples, `where` that of a selection, `loader` a
@@ -8,6 +8,12 @@ loader as a run does, with the fingerprints of data and order. With the loader, 
 their ids, and `epoch` makes the order of one epoch of batches of 64 and draws from all over it. `peak_mib` is the most
 memory held so far, `start_mib` what imports hold, `held_bytes_row` what is held after the work, a row; `cpu_s` is
 without the start.
+
+A node's sum is of `--processes` that open a loader at once, as ranks of one machine do: `node-apart` where each holds
+its own columns, `node-shared` with an empty cache folder, `node-again` when the files are there. `pss_mib` is the sum
+of what is resident when all are open, pages that several map counted once, and `anonymous_mib` what of it is no page of
+a file, so that the system cannot take it back; `highest_mib` the highest sum seen in between, `start_mib` the sum
+before, and `cpu_s` all processes' work without the start.
 """
 
 from __future__ import annotations
@@ -15,10 +21,13 @@ from __future__ import annotations
 import argparse
 import gc
 import json
+import os
 import resource
+import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -45,12 +54,16 @@ def main() -> None:
     """Make a manifest, measure each part, and put the figures into the file under label and size."""
     parser = record.parser(__doc__)
     parser.add_argument("--rows", type=int, required=True)
-    parser.add_argument("--only", default=",".join(PARTS))
+    parser.add_argument("--only", default=",".join((*PARTS, *NODE)))
     parser.add_argument("--label", default="now")
     parser.add_argument("--dataset", type=Path, help="directory of a manifest that is there, or is kept")
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--processes", type=int, default=4)
     parser.add_argument("--do", nargs=2, help="one part and the file for its figures, in this process")
     given = parser.parse_args()
+    if given.do and given.do[0] == "wait":
+        waiting(given.dataset)
+        return
     if given.do:
         Path(given.do[1]).write_text(json.dumps(do(given.do[0], given.dataset)))
         return
@@ -61,8 +74,15 @@ def main() -> None:
         size = (root / "manifest.parquet").stat().st_size
         found: dict[str, Any] = {"manifest_bytes_row": round(size / given.rows, 1)}
         for name in given.only.split(","):
-            found[name] = measured(name, root, given, Path(scratch) / "figures.json")
+            if name in NODE:
+                found[name] = node(name, root, given.processes, Path(scratch) / "cache")
+            else:
+                found[name] = measured(name, root, given, Path(scratch) / "figures.json")
             print(name, found[name], flush=True)
+            _written(given, found)
+
+
+def _written(given: argparse.Namespace, found: dict[str, Any]) -> None:
     former = json.loads(given.json.read_text()) if given.json and given.json.exists() else {}
     rows = former.get(given.label, {})
     rows[str(given.rows)] = rows.get(str(given.rows), {}) | found
@@ -72,10 +92,84 @@ def main() -> None:
 def measured(name: str, root: Path, given: argparse.Namespace, file: Path) -> dict[str, Any]:
     """Run a part in a process of its own; how it ended, where it did not end well."""
     command = [sys.executable, __file__, "--rows", str(given.rows), "--dataset", str(root), "--do", name, str(file)]
-    ended = subprocess.run(command, capture_output=True, text=True)
+    own = os.environ | {"OPENLPM_CACHE": str(file.parent / f"cache-{name}")}  # nothing is there yet
+    ended = subprocess.run(command, capture_output=True, text=True, env=own)
     if ended.returncode:
         return {"failed": (ended.stderr.strip().splitlines() or [f"ended by signal {-ended.returncode}"])[-1][:200]}
     return dict(json.loads(file.read_text()))
+
+
+def waiting(root: Path) -> None:
+    """Open a loader when told to, say so with the CPU seconds that it took, and hold it until the end of the input."""
+    print("started", flush=True)
+    sys.stdin.readline()
+    start = _cpu_s()
+    with _loader(root) as loader:
+        gc.collect()
+        pa.default_memory_pool().release_unused()
+        print(json.dumps({"rows": len(loader.shards), "cpu_s": _cpu_s() - start}), flush=True)
+        sys.stdin.read()
+
+
+def node(name: str, root: Path, processes: int, cache: Path) -> dict[str, Any]:
+    """Open a loader in so many processes at once and add up what they hold."""
+    if name == "node-shared":
+        shutil.rmtree(cache, ignore_errors=True)
+    # A file in the folder's place: nothing can be written there.
+    given = os.environ | {"OPENLPM_CACHE": str(cache if name != "node-apart" else root / "manifest.parquet")}
+    command = [sys.executable, __file__, "--rows", "0", "--dataset", str(root), "--do", "wait", ""]
+    running = [
+        subprocess.Popen(
+            command, env=given, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )
+        for _ in range(processes)
+    ]
+    try:
+        for one in running:
+            _said(one)
+        start, highest, done = _sum(running)["Pss"], 0.0, threading.Event()
+
+        def watched() -> None:
+            nonlocal highest
+            while not done.wait(0.2):
+                highest = max(highest, _sum(running)["Pss"])
+
+        watch = threading.Thread(target=watched)
+        watch.start()
+        for one in running:
+            one.stdin.write("go\n")  # type: ignore[union-attr]
+            one.stdin.flush()  # type: ignore[union-attr]
+        said = [json.loads(_said(one)) for one in running]
+        done.set()
+        watch.join()
+        held = _sum(running)
+    finally:
+        for one in running:
+            one.kill()
+            one.wait()
+    return {
+        "processes": processes, "rows": said[0]["rows"], "pss_mib": round(held["Pss"], 1),
+        "anonymous_mib": round(held["Pss_Anon"], 1), "highest_mib": round(max(highest, held["Pss"]), 1),
+        "start_mib": round(start, 1), "cpu_s": round(sum(s["cpu_s"] for s in said), 2),
+    }  # fmt: skip
+
+
+def _said(one: subprocess.Popen[str]) -> str:
+    line = one.stdout.readline()  # type: ignore[union-attr]
+    if not line:
+        raise SystemExit("a process ended before it was open: run the part `loader` to see why")
+    return line
+
+
+def _sum(running: list[subprocess.Popen[str]]) -> dict[str, float]:
+    """Return what processes hold in MiB; a page that several map is counted once."""
+    out = {"Pss": 0.0, "Pss_Anon": 0.0}
+    for one in running:
+        for line in Path(f"/proc/{one.pid}/smaps_rollup").read_text().splitlines():
+            name, *rest = line.split()
+            if name.rstrip(":") in out:
+                out[name.rstrip(":")] += int(rest[0]) / 1024
+    return out
 
 
 def do(name: str, root: Path) -> dict[str, Any]:
@@ -140,6 +234,7 @@ PARTS: dict[str, Callable[[Path], Shards | Loader]] = {
     "where": lambda root: Shards(root, WHERE),
     "loader": _loader,
 }
+NODE = ("node-apart", "node-shared", "node-again")
 THEN = {"lookups": _lookups, "epoch": _epoch}
 """What is done with the loader, in its process."""
 

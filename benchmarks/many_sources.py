@@ -45,9 +45,10 @@ import scale
 
 from curation.engine import dataset_step
 from curation.engine.fetch import MediaCache
-from curation.engine.register import expand, read_registry, register
+from curation.engine.register import expand, register
 from curation.engine.run import Job, plan, registered
 from curation.engine.workflow import resolve
+from curation.storage.registry import read_registry
 from curation.storage.store import Store, table_file
 from schemas import tables as t
 from workflows import catalog, cli

@@ -30,7 +30,7 @@ STEPS = {"pretrain": 10_000, "causal": 5_000, "distill": 5_000}
 BYTES = {"pretrain": 16, "causal": 16, "distill": 12 + 4 + 4 + 16}
 """Of each weight that is trained whole: weights, average, gradients, AdamW's states of student and critic."""
 LORA_BYTES = {"pretrain": 4, "causal": 4, "distill": 4}
-"""Of each weight of a frozen base on one GPU, which all roles share; over several the roles have it apart."""
+"""Of each weight of a frozen base, which all roles share."""
 
 
 def counted(config: Config) -> dict[str, Any]:
@@ -61,8 +61,7 @@ def cost(found: dict[str, Any], lora: bool, mfu: float) -> dict[str, Any]:
         hours = steps * found["batch"] * found["tflop_a_sample"][stage] * 1e12 / (H200_BF16 * mfu) / 3600
         state = {}
         for gpus in (1, 8):
-            copies = 3 if lora and gpus > 1 and stage == "distill" else 1
-            held = copies * LORA_BYTES[stage] if lora else BYTES[stage]
+            held = LORA_BYTES[stage] if lora else BYTES[stage]
             state[f"{gpus}"] = held * found["weights"] / gpus / 1e9 + found["activations_gb"][stage]
         out[stage] = {"steps": steps, "h200_hours": hours, "hours_on_eight": hours / 8, "gb_a_gpu": state}
     return out
