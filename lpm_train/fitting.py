@@ -114,6 +114,10 @@ def _judged(config: Config, encoders: Encoders) -> Distill:
     """Settle how much of a rollout beyond the clip is judged: as much as the teacher has ever seen, its last part."""
     d, clip, block = config.distill, clip_latents(config, encoders), config.stream.block
     if not chained(config, encoders):
+        if d.conversations and config.run.stage.choice == "distill":
+            raise ConfigError(
+                f"distill.conversations drives rollouts beyond the clip: set distill.rollout to more than {clip} latents"
+            )
         return d
     if d.policy != "own":
         raise ConfigError(f"distill.policy={d.policy} takes clips: distill.rollout {d.rollout} is for policy=own")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -41,10 +41,19 @@ def make_encoders(data: Data, device: str = "cpu") -> Encoders:
     return Encoders(codec, audio, data.text.build(), device, data.picture.build())
 
 
+def conditions_of(config: Config, data: Data) -> Data:
+    """Return where rollouts beyond the clip have their conditions: the clips, or whole conversations where named.
+
+    Of those the split train; conditions of `data.where` are of clips and say nothing of them.
+    """
+    place = config.distill.conversations
+    return trained_on(replace(data, root=place, where="", precomputed="", misfits="leave")) if place else data
+
+
 def open_chains(config: Config, data: Data, encoders: Encoders, rank: int = 0, world_size: int = 1) -> ChainLoader:
     """Open the chains of rollouts beyond the clip. Raises DataError where none is long enough."""
     return ChainLoader(
-        data, encoders, latents=config.distill.rollout, gap_s=config.distill.gap_s, block=config.stream.block,
+        conditions_of(config, data), encoders, latents=config.distill.rollout, gap_s=config.distill.gap_s, block=config.stream.block,
         seed=config.run.seed, rank=rank, world_size=world_size,
     )  # fmt: skip
 

@@ -60,6 +60,8 @@ class Distill:
     # Latents of a rollout; 0: the clip's. Of more, conditions come from chains of clips (`lpm_train.data.chains`).
     rollout: int = 0
     loss_frames: int = 0  # last latents of it that carry the loss; 0: all, of a chain as many as a clip has
+    # Where such conditions come from instead: whole recordings, as `lpm export conversations` writes them.
+    conversations: str = ""
     gap_s: float = 1.0  # longest time between two clips of a chain, in which nobody talks then
     critic_steps: int = 5  # critic updates for each generator update
     lr: float = 0.0  # the student's learning rate; 0: optim.lr

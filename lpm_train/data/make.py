@@ -33,6 +33,7 @@ from lpm_train.encoders.picture import PictureEncoder, Unseen
 from lpm_train.encoders.text import TextEncoder
 from lpm_train.parts import provenance
 from lpm_train.storage import DataError
+from schemas.members import FIRST
 from schemas.sample import FPS, ReferenceRef, Sample
 from schemas.time import PACKED_AUDIO_HZ
 
@@ -265,8 +266,7 @@ class Maker:
             return cond
         picture_BCHW = torch.empty(0)
         if encoders.picture.width or first_CHW is None:
-            shown = read_video(self.shards.read(row, ["mp4"])["mp4"], (height, width), start, 1)
-            picture_BCHW = to_unit(shown)
+            picture_BCHW = to_unit(self._shown(row, (height, width), start))
         if given:
             if first_CHW is None:
                 first_CHW = encode_images(encoders.codec, picture_BCHW.to(encoders.device))[0].float().cpu()
@@ -276,6 +276,12 @@ class Maker:
         if encoders.picture.width:
             cond = replace(cond, picture_BIP=encoders.picture(picture_BCHW))
         return cond
+
+    def _shown(self, row: Row, size: tuple[int, int], frame: int) -> Tensor:
+        """Return one frame of a sample, uint8 [1, 3, H, W]; of one without pictures its reference."""
+        if "mp4" in row.members:
+            return read_video(self.shards.read(row, ["mp4"])["mp4"], size, frame, 1)
+        return read_image(self.shards.pictures(row, [FIRST])[0], size)[None]
 
     def window(self, draw: Draw) -> int:
         """Return the first frame of a draw's window."""

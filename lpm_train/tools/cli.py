@@ -119,7 +119,7 @@ def doctor(
     from lpm_train.data.shards import shapes_of, trained_on
     from lpm_train.fitting import clip_latents, misfits, sized
     from lpm_train.resolve import resolve
-    from lpm_train.session import make_encoders, open_chains
+    from lpm_train.session import conditions_of, make_encoders, open_chains
     from lpm_train.tools.doctor import examine
     from lpm_train.tools.held_out import look
     from lpm_train.tools.worth import judge
@@ -143,7 +143,7 @@ def doctor(
     found = examine(data, encoders, sheet=sheet, batches=batches, report=progress("samples"), loaded=train)
     print("\n".join(found.lines()))
     clip = clip_latents(config, encoders)
-    chains, sentence = survey(train, encoders, max(clip, config.distill.rollout), config.distill.gap_s)
+    chains, sentence = survey(conditions_of(config, train), encoders, max(clip, config.distill.rollout), config.distill.gap_s)
     print(sentence)
     if sheet is not None and found.loader:
         print(f"contact sheet: {sheet}")

@@ -61,6 +61,34 @@ def to_fiftyone(dataset: Target, out_: Folder, where: Where = None) -> None:
     out.print(f"{fiftyone.export(opened, selected(opened, where), out_)} clips in {out_}", markup=False)
 
 
+@exports.command("conversations")
+def to_conversations(
+    dataset: Target,
+    out_: Annotated[str, typer.Option("--out", help="an empty folder or s3:// prefix; one that was begun goes on")],
+    where: Where = None,
+    piece_s: Annotated[float, typer.Option(min=1, help="seconds of a sample at most")] = 20.0,
+    absent_s: Annotated[
+        float, typer.Option(min=0, help="seconds of not being seen or heard after which a person is gone")
+    ] = 30.0,
+    workers: Annotated[int, typer.Option(min=1, help="processes")] = 1,
+) -> None:
+    """Write whole recordings as both sounds of each person, without pictures: conditions for long rollouts.
+
+    Of everybody of whom a clip is kept; the sources must lie where they were registered. `lpm train run` takes it as
+    distill.conversations.
+    """
+    from workflows.conversations import export  # here, since it decodes sound
+    from workflows.conversations.samples import Rules
+
+    found = export.export(Dataset(dataset), out_, where, Rules(piece_s, absent_s), workers)
+    hours = found.seconds / 3600
+    out.print(f"{found.samples} samples, {hours:.2f} h of people's sides, in {out_}", markup=False, highlight=False)
+    for source_id, why in sorted(found.left.items()):
+        out.print(f"left out: source {source_id}: {why}", markup=False, highlight=False)
+    if found.left:
+        raise typer.Exit(3)
+
+
 @exports.command("label-studio")
 def to_label_studio(
     dataset: Target,

@@ -24,10 +24,11 @@ from lpm_train.cli import run as train_run
 from lpm_train.config import Config, ConfigError, override
 from lpm_train.data.chain_loader import ChainLoader
 from lpm_train.data.chains import Chain, Link, Piece, join
-from lpm_train.data.clip import frame_states, read_video, to_unit
+from lpm_train.data.clip import frame_states, read_image, read_video, to_unit
 from lpm_train.encoders.codec import encode_images
 from lpm_train.fitting import fitted
 from lpm_train.presets import toy as toy_preset
+from lpm_train.session import conditions_of
 from lpm_train.storage import DataError
 from lpm_train.streaming.rollout import Rollout, near, roll
 from lpm_train.tools.cli import doctor
@@ -395,11 +396,13 @@ def test_every_stage_starts_from_the_one_before_and_ends_beyond_the_clip(
         ("pretrain", "pretrain", []), ("causal", "causal", []), ("consistency", "consistency", []),
         ("off", "distill", ["distill.policy=data"]),
         ("long", "distill", ["distill.policy=own", "distill.rollout=24"]),
+        ("talks", "distill", ["distill.rollout=24", f"distill.conversations={without_pictures(tmp_path / 'talk')}"]),
     ):  # fmt: skip
         teacher = tmp_path / "pretrain" if stage == "distill" else None
         train_run(root, tmp_path / name, preset, stage, before, None, teacher, None, [*settings, *more])
         before, preset, settings = tmp_path / name, None, []
-    assert "6 of 6 chains of clips are long enough for distill.rollout=24 (3.8 s): 24 clips" in capsys.readouterr().out
+    said = "6 of 6 chains of clips are long enough for distill.rollout=24 (3.8 s): 24 clips"
+    assert capsys.readouterr().out.count(said) == 2
     kept = json.loads((tmp_path / "long" / "config.json").read_text())["distill"]
     assert (kept["rollout"], kept["loss_frames"], kept["policy"]) == (24, 6, "own")
 
@@ -411,6 +414,9 @@ def test_doctor_and_run_say_how_many_chains_are_long_enough(tmp_path: Path, caps
     assert doctor(**given, settings=[*settings, "distill.rollout=12"]) == 0
     assert "6 of 6 chains of clips are long enough for distill.rollout=12 (1.9 s)" in capsys.readouterr().out
     assert json.loads(report.read_text())["chains"]["longest_s"] == 96 / FPS
+    talks = f"distill.conversations={without_pictures(tmp_path / 'talks')}"
+    assert doctor(**given, settings=[*settings, "distill.rollout=12", talks], where="segment_id < 'puppet-p00001'") == 0
+    assert "6 of 6 chains of clips are long enough for distill.rollout=12 (1.9 s)" in capsys.readouterr().out
     with pytest.raises(DataError, match=r"0 of 6 chains .* Lower distill\.rollout"):
         doctor(**given, settings=[*settings, "distill.rollout=60"])
 
@@ -420,3 +426,50 @@ def test_batches_still_hold_what_they_held() -> None:
     whole = case.batch(list("abcd"))
     parts = [whole.select([0, 1]), whole.select(slice(2, 4))]
     assert all(map(torch.equal, batch_tensors(Batch.cat(parts)), batch_tensors(whole))) and whole.size == (4, 4, 4)
+
+
+# ------------------------------------------------------------------------------------------------ whole conversations
+
+
+def without_pictures(to: Path) -> Path:
+    """Copy the puppets as conversations are written: no sample has a video."""
+    root = copy(to)
+    table = pq.read_table(root / "manifest.parquet")
+    rows = table.to_pylist()
+    for row in rows:
+        row["members"] = [m for m in row["members"] if not m["name"].endswith(".mp4")]
+        row["member_sha256"] = None
+    pq.write_table(table.from_pylist(rows, table.schema), root / "manifest.parquet")
+    return root
+
+
+def test_conversations_give_what_their_sounds_and_states_say(tmp_path: Path) -> None:
+    root = without_pictures(tmp_path / "talks")
+    config = override(toy_preset(), ["run.stage=distill", "distill.rollout=12", f"distill.conversations={root}"])
+    asked = conditions_of(config, data(where="state = 'speak'", precomputed="x", min_kept=0.5))
+    assert (asked.root, asked.precomputed, asked.min_kept) == (str(root), "", 0.5) and "speak" not in asked.where
+    with chains() as clips, ChainLoader(
+        replace(asked, batch=2), encoders(), latents=12, gap_s=1.0, block=3
+    ) as talks:  # fmt: skip
+        assert talks.figures == clips.figures
+        draw = next(iter(talks.order.batch(0, 0)))
+        one = talks.maker(draw)
+        assert same(one, replace(clips.maker, of_clips=replace(clips.maker.of_clips, seed=talks.seed))(draw))
+
+
+def test_where_there_are_no_pictures_a_rollout_begins_with_the_reference(tmp_path: Path) -> None:
+    root = without_pictures(tmp_path / "talks")
+    with chains(root, latents=8, first_frame=True, batch=4, balance={}) as source:
+        batch, codec = next(source), source.encoders.codec
+        assert batch.cond.given_BFCHW is not None
+        rows = [source.shards[i] for i in source.shards.ids]
+        shown = torch.stack([to_unit(read_image(source.shards.pictures(r, ["ref.jpg"])[0], (32, 32))) for r in rows])
+        codes = encode_images(codec, shown)
+    for row in batch.cond.given_BFCHW[:, 0]:
+        assert (codes - row).abs().amax((1, 2, 3)).min() < 1e-6
+
+
+def test_conversations_are_for_rollouts_beyond_the_clip() -> None:
+    config = override(toy_preset(), ["run.stage=distill", "distill.conversations=talks"])
+    with pytest.raises(ConfigError, match=r"set distill\.rollout to more than"):
+        fitted(config, encoders())
