@@ -100,6 +100,7 @@ def export(
     for number, group in enumerate(batches(_sources(dataset, where), SHARD_S)):
         tasks.append(_Task(dataset.store.uri, out, where, rules, f"conversations-{number:06d}", tuple(group)))
     _claim(store, about)
+    store.remove_temporaries()  # of an export that was killed
     total = Written()
     for done, one in enumerate(_all(tasks, workers), start=1):
         total.add(one)

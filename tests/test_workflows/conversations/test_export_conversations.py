@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import subprocess
+import sys
 import tarfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +21,13 @@ from typer.testing import CliRunner
 
 from curation.dataset import Dataset
 from curation.export.samples import ExportError
+from curation.storage.store import Store
 from lpm_train.batch import Conditioned
 from lpm_train.config import Data
 from lpm_train.data.chain_loader import ChainLoader, chains_of
 from lpm_train.data.loader import Feed
 from lpm_train.data.make import Encoders
+from lpm_train.data.shards import Shards
 from lpm_train.encoders.audio import LogMel
 from lpm_train.encoders.codec import PatchCodec
 from lpm_train.encoders.text import HashedWords
@@ -30,6 +36,7 @@ from workflows.cli import app
 from workflows.conversations.export import Written, export
 from workflows.conversations.samples import Rules
 
+ROOT = Path(__file__).resolve().parents[3]
 RULES = Rules(piece_s=6.0, absent_s=5.0)
 
 
@@ -152,6 +159,34 @@ def test_what_was_interrupted_goes_on(tmp_path: Path, monkeypatch: pytest.Monkey
     assert all(f.stat().st_mtime_ns == at for f, at in before.items())  # what was there was not written again
 
 
+@pytest.mark.parametrize("after", [1, 2])
+def test_a_killed_export_goes_on_to_the_same_bytes(after: int, tmp_path: Path) -> None:
+    """Killed (-9) while it writes the shard after the `after`-th."""
+    dataset = case.write(tmp_path, [case.TALK] * 3)
+    code = (
+        "import sys, time\nfrom curation.dataset import Dataset\nfrom workflows.conversations import export as e\n"
+        "from workflows.conversations.samples import Rules\ne.SHARD_S = 10.0\nreal = e.write_members\n"
+        "def slow(*given):\n    done = real(*given); time.sleep(float(sys.argv[3])); return done\n"
+        "e.write_members = slow\n"
+        "e.export(Dataset(sys.argv[1]), sys.argv[2], None, Rules(6.0, 5.0))\n"
+    )
+
+    def start(folder: Path, wait_s: float) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-c", code, dataset.store.uri, str(folder), str(wait_s)]
+        return subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(ROOT)})
+
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    assert start(whole, 0).wait() == 0
+    process = start(cut, 0.2)
+    while len(list(cut.glob("shards/*.json"))) < after or not list(cut.glob("shards/.tmp-*")):
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    assert contents(cut) != contents(whole)
+    assert start(cut, 0).wait() == 0 and contents(cut) == contents(whole)
+
+
 def test_recordings_that_cannot_be_read_are_named_and_the_others_are_written(tmp_path: Path) -> None:
     dataset = case.write(tmp_path, [case.TALK, None])
     folder = tmp_path / "out"
@@ -202,3 +237,14 @@ def test_rollouts_run_through_whole_conversations(made: Dataset, out: Path) -> N
     with ChainLoader(Data(root=str(out), **size), encoders, latents=60, gap_s=0.0, block=3) as source:
         cond = next(source).cond
     assert cond.frames == 60 and cond.speak_on_BF.any() and cond.listen_on_BF.any() and cond.ref_mask_BK.any()
+
+
+def test_an_export_may_lie_on_an_object_store(bucket: str, made: Dataset, out: Path) -> None:
+    uri = f"s3://{bucket}/talks"
+    assert export(made, uri, None, RULES).samples == 5
+    store = Store(uri)
+    assert {n: store.read(n) for n in ("manifest.parquet", "shards/conversations-000000.tar")} == {
+        n: (out / n).read_bytes() for n in ("manifest.parquet", "shards/conversations-000000.tar")
+    }
+    assert export(made, uri, None, RULES).samples == 5  # nothing left to do
+    assert len(Shards(uri)) == 5
