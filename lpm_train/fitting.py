@@ -116,7 +116,8 @@ def _judged(config: Config, encoders: Encoders) -> Distill:
     if not chained(config, encoders):
         if d.conversations and config.run.stage.choice == "distill":
             raise ConfigError(
-                f"distill.conversations drives rollouts beyond the clip: set distill.rollout to more than {clip} latents"
+                f"distill.conversations drives rollouts beyond the clip: set distill.rollout to more than {clip} "
+                "latents"
             )
         return d
     if d.policy != "own":

@@ -53,8 +53,8 @@ def conditions_of(config: Config, data: Data) -> Data:
 def open_chains(config: Config, data: Data, encoders: Encoders, rank: int = 0, world_size: int = 1) -> ChainLoader:
     """Open the chains of rollouts beyond the clip. Raises DataError where none is long enough."""
     return ChainLoader(
-        conditions_of(config, data), encoders, latents=config.distill.rollout, gap_s=config.distill.gap_s, block=config.stream.block,
-        seed=config.run.seed, rank=rank, world_size=world_size,
+        conditions_of(config, data), encoders, latents=config.distill.rollout, gap_s=config.distill.gap_s,
+        block=config.stream.block, seed=config.run.seed, rank=rank, world_size=world_size,
     )  # fmt: skip
 
 

@@ -143,7 +143,9 @@ def doctor(
     found = examine(data, encoders, sheet=sheet, batches=batches, report=progress("samples"), loaded=train)
     print("\n".join(found.lines()))
     clip = clip_latents(config, encoders)
-    chains, sentence = survey(conditions_of(config, train), encoders, max(clip, config.distill.rollout), config.distill.gap_s)
+    chains, sentence = survey(
+        conditions_of(config, train), encoders, max(clip, config.distill.rollout), config.distill.gap_s
+    )
     print(sentence)
     if sheet is not None and found.loader:
         print(f"contact sheet: {sheet}")

@@ -123,7 +123,9 @@ def sides(recording: Recording) -> list[Side]:
         tracks = {track for track, who in recording.faces.items() if who == person} | {c.track_id for c in mine}
         own = frozenset(b.speaker_id for b in recording.bindings if b.bound and b.track_id in tracks)
         seen = [row for row in recording.timeline if row.track_id in tracks]
-        what = did(turns, own, seen, frames)
+        theirs = {b.track_id for b in recording.bindings if b.bound and b.speaker_id in own}
+        others = [row for row in recording.timeline if row.track_id not in tracks | theirs]
+        what = did(turns, own, seen, frames, others)
         out.append(Side(what, seen, mine, timeline(what)))
     return sorted(out, key=lambda side: side.name)
 

@@ -1,8 +1,8 @@
 """What one person does in every frame of a whole recording, seen or not: speak, listen, both, idle. Pure functions.
 
 Where the person's face is seen, the timeline says it, as in packed clips. Elsewhere the voices do: the person speaks
-where a voice of theirs is heard, and listens where another one is. That is a rule, no measurement, and its runs say so
-(`OFF_SCREEN`). Milliseconds an hour.
+where a voice of theirs is heard, unless another's lips say it, and listens where another one is. That is a rule, no
+measurement, and its runs say so (`OFF_SCREEN`). Milliseconds an hour.
 """
 
 from __future__ import annotations
@@ -42,7 +42,10 @@ class Did:
     """the person is seen, or heard"""
 
 
-def did(turns: Iterable[tuple[str, Interval]], own: frozenset[str], seen: Sequence[TimelineRow], frames: int) -> Did:
+def did(
+    turns: Iterable[tuple[str, Interval]], own: frozenset[str], seen: Sequence[TimelineRow], frames: int,
+    others: Sequence[TimelineRow] = (),
+) -> Did:  # fmt: skip
     """Return what a person does.
 
     Args:
@@ -51,10 +54,16 @@ def did(turns: Iterable[tuple[str, Interval]], own: frozenset[str], seen: Sequen
         seen: the timelines of the person's faces. Of two at once (a mirror) the later row counts, and one that knows
             before one that does not.
         frames: T.
+        others: the timelines of other people's faces, with other voices. Lips tell better than a turn's borders whose
+            voice it is: where they speak and the person alone would be heard, it is they who are heard.
     """
     heard_T = np.zeros(frames, np.uint8)
     for voice, span in turns:
         heard_T[_frames(span.start_s, span.end_s, frames)] |= OWN if voice in own else OTHERS
+    for row in others:
+        if row.state in ("speak", "both"):
+            there_T = heard_T[_frames(row.start_s, row.end_s, frames)]
+            there_T[there_T == OWN] = OTHERS
     state_T = through_pauses(heard_T, round(PAUSE_S * FPS)).astype(np.int8)  # the bits are those of NAMES
     row_T = np.full(frames, -1, np.int32)
     codes = [NAMES.index(row.state) if row.state in NAMES else UNKNOWN for row in seen]

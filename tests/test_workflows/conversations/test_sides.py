@@ -98,3 +98,11 @@ def test_classes_and_the_name_of_the_rule() -> None:
     assert of(speak=3, listen=2) == of(both=1) == "Conversation"
     assert (of(speak=3, listen=0.4), of(listen=3), of(idle=9)) == ("Speak", "Listen_dialogue", "Silence")
     assert OFF_SCREEN.endswith("heuristic")
+
+
+def test_whose_lips_speak_is_heard_whatever_the_turn_says() -> None:
+    """A turn that ends late is cut where somebody else is seen to speak; where both voices are heard, both stay."""
+    others = [seen(1.5, 2.2, "speak"), seen(3.6, 4, "both"), seen(4, 5, "listen")]
+    assert said(did(TURNS, OWN, [], 5 * FPS, others)) == [
+        (0, 1.52, "speak"), (1.52, 3.6, "listen"), (3.6, 4, "both"), (4, 5, "speak"),
+    ]  # fmt: skip
