@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from pathlib import Path
 from typing import Annotated
 
@@ -18,6 +19,14 @@ exports = typer.Typer(
     no_args_is_help=True, help="Write samples or timelines as WebDataset, LeRobot, FiftyOne or Label Studio."
 )
 imports = typer.Typer(no_args_is_help=True, help="Take in what was corrected elsewhere.")
+
+
+class Unseen(enum.Enum):
+    """What an export of conversations takes of people who are not seen."""
+
+    voices = "voices"
+    silence = "silence"
+
 
 Target = Annotated[str, typer.Argument(help="the dataset: a directory or an s3:// prefix")]
 Folder = Annotated[Path, typer.Option("--out", help="an empty folder, or one to be made")]
@@ -70,6 +79,9 @@ def to_conversations(
     absent_s: Annotated[
         float, typer.Option(min=0, help="seconds of not being seen or heard after which a person is gone")
     ] = 30.0,
+    unseen: Annotated[
+        Unseen, typer.Option(help="what is taken of people who are not seen: what voices say, or silence")
+    ] = Unseen.voices,
     workers: Annotated[int, typer.Option(min=1, help="processes")] = 1,
 ) -> None:
     """Write whole recordings as both sounds of each person, without pictures: conditions for long rollouts.
@@ -80,7 +92,7 @@ def to_conversations(
     from workflows.conversations import export  # here, since it decodes sound
     from workflows.conversations.samples import Rules
 
-    found = export.export(Dataset(dataset), out_, where, Rules(piece_s, absent_s), workers)
+    found = export.export(Dataset(dataset), out_, where, Rules(piece_s, absent_s, unseen.value), workers)
     hours = found.seconds / 3600
     out.print(f"{found.samples} samples, {hours:.2f} h of people's sides, in {out_}", markup=False, highlight=False)
     for source_id, why in sorted(found.left.items()):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import get_args
+from typing import Literal, get_args
 
 from curation.dataset import Dataset
 from curation.export.samples import Packed, read
@@ -40,6 +40,8 @@ class Rules:
 
     piece_s: float = 20.0
     absent_s: float = 30.0
+    unseen: Literal["voices", "silence"] = "voices"
+    """what is taken of a person who is not seen: what the voices say, or nothing"""
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,7 @@ class Side:
         return min(self.clips, key=away)
 
 
-def sides(recording: Recording) -> list[Side]:
+def sides(recording: Recording, unseen: Literal["voices", "silence"] = Rules.unseen) -> list[Side]:
     """Return the people of whom a clip is kept, in order of their names.
 
     A face that nobody was found for is a person of its own.
@@ -126,6 +128,7 @@ def sides(recording: Recording) -> list[Side]:
         theirs = {b.track_id for b in recording.bindings if b.bound and b.speaker_id in own}
         others = [row for row in recording.timeline if row.track_id not in tracks | theirs]
         what = did(turns, own, seen, frames, others)
+        what = what if unseen == "voices" else what.where_seen()
         out.append(Side(what, seen, mine, timeline(what)))
     return sorted(out, key=lambda side: side.name)
 
@@ -143,7 +146,7 @@ def samples(
         (row,) = (clip for clip in recording.clips if clip.segment_id == segment_id)
         return next(read(dataset, [row], (FIRST, FURTHER)))
 
-    for side in sides(recording):
+    for side in sides(recording, rules.unseen):
         number = 0
         for start, stop in stretches(side.what.present_T, round(rules.absent_s * s.FPS)):
             if not (side.what.state_T[start:stop] > 0).any():

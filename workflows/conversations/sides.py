@@ -8,7 +8,7 @@ measurement, and its runs say so (`OFF_SCREEN`). Milliseconds an hour.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -40,6 +40,10 @@ class Did:
     """index of the row of the timeline that says so; -1 where the person is not seen"""
     present_T: NDArray[np.bool_]
     """the person is seen, or heard"""
+
+    def where_seen(self) -> Did:
+        """Return the same with nothing claimed of frames in which the person is not seen."""
+        return replace(self, state_T=np.where(self.row_T >= 0, self.state_T, np.int8(UNKNOWN)))
 
 
 def did(

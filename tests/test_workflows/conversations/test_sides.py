@@ -46,6 +46,11 @@ def test_where_a_face_is_seen_its_timeline_counts() -> None:
     assert known == [(1, "idle", 0), (7, "discard", 1)]
 
 
+def test_nothing_may_be_claimed_of_who_is_not_seen() -> None:
+    what = did(TURNS, OWN, [seen(1, 3, "idle")], 5 * FPS).where_seen()
+    assert said(what) == [(0, 1, "discard"), (1, 3, "idle"), (3, 5, "discard")]
+
+
 def test_of_two_faces_at_once_the_one_that_knows_counts() -> None:
     for rows in ([seen(1, 3, "listen"), seen(1, 3, "discard")], [seen(1, 3, "discard"), seen(1, 3, "listen")]):
         assert (1, 3, "listen") in said(did([], OWN, rows, 4 * FPS))
