@@ -123,17 +123,34 @@ def test_a_sample_has_the_members_of_clips_but_no_pictures(made: Dataset, out: P
     assert {r.reason for r in first.states} == {"", "off_screen_heuristic"}  # the made timeline has no reasons
 
 
-def test_equal_datasets_give_equal_bytes_on_one_process_or_two(
-    made: Dataset, out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_equal_datasets_give_equal_bytes_on_one_process_or_two(made: Dataset, out: Path, tmp_path: Path) -> None:
     again = tmp_path / "again"
     written(made, again)
     assert contents(again) == contents(out)
     two = case.write(tmp_path, [case.TALK, case.TALK])
-    monkeypatch.setattr("workflows.conversations.export.SHARD_S", 10.0)
     one, more = tmp_path / "one", tmp_path / "more"
-    assert written(two, one) == written(two, more, workers=2)
+    assert start(two, one).wait() == start(two, more, workers=2).wait() == 0
     assert len(list(one.glob("shards/*.tar"))) == 2 and contents(one) == contents(more)
+
+
+CODE = """
+import sys, time
+from curation.dataset import Dataset
+from workflows.conversations import export as e
+from workflows.conversations.samples import Rules
+e.SHARD_S, real = 10.0, e.write_members
+def slow(*given):
+    time.sleep(float(sys.argv[3]))
+    return real(*given)
+e.write_members = slow
+e.export(Dataset(sys.argv[1]), sys.argv[2], None, Rules(6.0, 5.0), int(sys.argv[4]))
+"""
+
+
+def start(dataset: Dataset, folder: Path, wait_s: float = 0.0, workers: int = 1) -> subprocess.Popen[bytes]:
+    """Start an export in a process of its own, a recording a shard, with a pause before each sample."""
+    command = [sys.executable, "-c", CODE, dataset.store.uri, str(folder), str(wait_s), str(workers)]
+    return subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(ROOT)})
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -163,28 +180,16 @@ def test_what_was_interrupted_goes_on(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_a_killed_export_goes_on_to_the_same_bytes(after: int, tmp_path: Path) -> None:
     """Killed (-9) while it writes the shard after the `after`-th."""
     dataset = case.write(tmp_path, [case.TALK] * 3)
-    code = (
-        "import sys, time\nfrom curation.dataset import Dataset\nfrom workflows.conversations import export as e\n"
-        "from workflows.conversations.samples import Rules\ne.SHARD_S = 10.0\nreal = e.write_members\n"
-        "def slow(*given):\n    done = real(*given); time.sleep(float(sys.argv[3])); return done\n"
-        "e.write_members = slow\n"
-        "e.export(Dataset(sys.argv[1]), sys.argv[2], None, Rules(6.0, 5.0))\n"
-    )
-
-    def start(folder: Path, wait_s: float) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-c", code, dataset.store.uri, str(folder), str(wait_s)]
-        return subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(ROOT)})
-
     whole, cut = tmp_path / "whole", tmp_path / "cut"
-    assert start(whole, 0).wait() == 0
-    process = start(cut, 0.2)
+    assert start(dataset, whole).wait() == 0
+    process = start(dataset, cut, 0.2)
     while len(list(cut.glob("shards/*.json"))) < after or not list(cut.glob("shards/.tmp-*")):
         assert process.poll() is None
         time.sleep(0.01)
     process.kill()
     process.wait()
     assert contents(cut) != contents(whole)
-    assert start(cut, 0).wait() == 0 and contents(cut) == contents(whole)
+    assert start(dataset, cut).wait() == 0 and contents(cut) == contents(whole)
 
 
 def test_recordings_that_cannot_be_read_are_named_and_the_others_are_written(tmp_path: Path) -> None:
