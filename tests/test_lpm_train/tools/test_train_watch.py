@@ -134,7 +134,8 @@ def test_a_killed_run_keeps_its_videos_and_goes_on(
     assert not list(out.rglob(".tmp-*")) and "of 8 steps" in (out / "index.html").read_text()
     same = "step_00000004-{}.mp4".format(next(iter(json.loads((out / "watch" / "clips.json").read_text()))))
     theirs, ours = (read_video((r / "watch" / same).read_bytes(), (280, 516)) for r in (run, out))
-    assert theirs[:, :, 24:].equal(ours[:, :, 24:])  # the same noise and weights: the same pictures in every run
+    # The same noise and weights: the same pictures in every run, but for the last bits of sums.
+    assert (theirs[:, :, 24:].float() - ours[:, :, 24:].float()).abs().mean() < 0.5
 
 
 def test_showing_costs_nothing_where_it_is_not_wanted_and_its_failure_ends_no_run(
