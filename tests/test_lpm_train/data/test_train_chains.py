@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 import train_case as case
+from chains_case import chains, same, without_pictures
 from hypothesis import given
 from hypothesis import strategies as st
 from train_data_case import SMALL, copy, data, dataset, encoders, loader
@@ -24,11 +25,10 @@ from lpm_train.cli import run as train_run
 from lpm_train.config import Config, ConfigError, override
 from lpm_train.data.chain_loader import ChainLoader
 from lpm_train.data.chains import Chain, Link, Piece, join
-from lpm_train.data.clip import frame_states, read_image, read_video, to_unit
+from lpm_train.data.clip import frame_states, read_video, to_unit
 from lpm_train.encoders.codec import encode_images
 from lpm_train.fitting import fitted
 from lpm_train.presets import toy as toy_preset
-from lpm_train.session import conditions_of
 from lpm_train.storage import DataError
 from lpm_train.streaming.rollout import Rollout, near, roll
 from lpm_train.tools.cli import doctor
@@ -38,12 +38,6 @@ from lpm_train.training.stage import make_stage
 from schemas.sample import FPS
 
 
-def chains(root: Path | None = None, latents: int = 12, gap_s: float = 1.0, **settings: Any) -> ChainLoader:
-    """Open chains of the puppets: six people with four clips of six latents each, one after another."""
-    share = {n: settings.pop(n) for n in ("rank", "world_size") if n in settings}
-    return ChainLoader(data(root, **settings), encoders(), latents=latents, gap_s=gap_s, block=3, **share)
-
-
 def moved(to: Path, later: Callable[[str], float]) -> Path:
     """Copy the puppets and let clips begin later than they do."""
     root = copy(to)
@@ -51,14 +45,6 @@ def moved(to: Path, later: Callable[[str], float]) -> Path:
     rows = [row | {"start_s": row["start_s"] + later(row["segment_id"])} for row in table.to_pylist()]
     pq.write_table(table.from_pylist(rows, table.schema), root / "manifest.parquet")
     return root
-
-
-def tensors(batch: Conditioned) -> list[torch.Tensor]:
-    return [x for x in vars(batch.cond).values() if x is not None]
-
-
-def same(a: Conditioned, b: Conditioned) -> bool:
-    return a.sample_ids == b.sample_ids and all(map(torch.equal, tensors(a), tensors(b)))
 
 
 # ------------------------------------------------------------------------------------------------ joining
@@ -426,50 +412,3 @@ def test_batches_still_hold_what_they_held() -> None:
     whole = case.batch(list("abcd"))
     parts = [whole.select([0, 1]), whole.select(slice(2, 4))]
     assert all(map(torch.equal, batch_tensors(Batch.cat(parts)), batch_tensors(whole))) and whole.size == (4, 4, 4)
-
-
-# ------------------------------------------------------------------------------------------------ whole conversations
-
-
-def without_pictures(to: Path) -> Path:
-    """Copy the puppets as conversations are written: no sample has a video."""
-    root = copy(to)
-    table = pq.read_table(root / "manifest.parquet")
-    rows = table.to_pylist()
-    for row in rows:
-        row["members"] = [m for m in row["members"] if not m["name"].endswith(".mp4")]
-        row["member_sha256"] = None
-    pq.write_table(table.from_pylist(rows, table.schema), root / "manifest.parquet")
-    return root
-
-
-def test_conversations_give_what_their_sounds_and_states_say(tmp_path: Path) -> None:
-    root = without_pictures(tmp_path / "talks")
-    config = override(toy_preset(), ["run.stage=distill", "distill.rollout=12", f"distill.conversations={root}"])
-    asked = conditions_of(config, data(where="state = 'speak'", precomputed="x", min_kept=0.5))
-    assert (asked.root, asked.precomputed, asked.min_kept) == (str(root), "", 0.5) and "speak" not in asked.where
-    with chains() as clips, ChainLoader(
-        replace(asked, batch=2), encoders(), latents=12, gap_s=1.0, block=3
-    ) as talks:  # fmt: skip
-        assert talks.figures == clips.figures
-        draw = next(iter(talks.order.batch(0, 0)))
-        one = talks.maker(draw)
-        assert same(one, replace(clips.maker, of_clips=replace(clips.maker.of_clips, seed=talks.seed))(draw))
-
-
-def test_where_there_are_no_pictures_a_rollout_begins_with_the_reference(tmp_path: Path) -> None:
-    root = without_pictures(tmp_path / "talks")
-    with chains(root, latents=8, first_frame=True, batch=4, balance={}) as source:
-        batch, codec = next(source), source.encoders.codec
-        assert batch.cond.given_BFCHW is not None
-        rows = [source.shards[i] for i in source.shards.ids]
-        shown = torch.stack([to_unit(read_image(source.shards.pictures(r, ["ref.jpg"])[0], (32, 32))) for r in rows])
-        codes = encode_images(codec, shown)
-    for row in batch.cond.given_BFCHW[:, 0]:
-        assert (codes - row).abs().amax((1, 2, 3)).min() < 1e-6
-
-
-def test_conversations_are_for_rollouts_beyond_the_clip() -> None:
-    config = override(toy_preset(), ["run.stage=distill", "distill.conversations=talks"])
-    with pytest.raises(ConfigError, match=r"set distill\.rollout to more than"):
-        fitted(config, encoders())
