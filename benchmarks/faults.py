@@ -42,13 +42,14 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
     there = given.json is not None and given.json.exists()
-    found: dict[str, Any] = json.loads(given.json.read_text(encoding="utf-8"))["commands"] if there else {}
+    kept: dict[str, Any] = json.loads(given.json.read_text(encoding="utf-8")) if there else {}
+    found: dict[str, Any] = kept.get("commands", {})
     with tempfile.TemporaryDirectory() as folder:
         for operation in OPERATIONS:
             if operation.name in given.only.split(","):
                 found[operation.name] = swept(Sweep(operation, Path(folder) / operation.name), given.step)
                 print(operation.name, found[operation.name], flush=True)
-                record.write(given.json, record.today_here() | {"commands": found})
+                record.write(given.json, kept | record.today_here() | {"commands": found})
 
 
 if __name__ == "__main__":

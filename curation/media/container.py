@@ -12,18 +12,14 @@ from contextlib import contextmanager
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import av
 
 from curation.media.errors import MediaError
 from curation.media.structure import missing_bytes
+from schemas.containers import SELF_CONTAINED
 
-_FORMATS = (
-    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,asf,mxf,nut,ogg,dv,ivf,"
-    "h264,hevc,m4v,wav,flac,mp3,aac,w64,aiff,caf,amr"
-)
-_OPTIONS = {"format_whitelist": _FORMATS, "protocol_whitelist": "file"}
 _ORIGIN_PACKETS = 64
 """Packets looked at for the first presentation time when the header does not state it (more than any reorder depth)."""
 
@@ -44,13 +40,24 @@ def open_media(path: Path, options: dict[str, str] | None = None) -> Iterator[An
         container.close()
 
 
+@contextmanager
+def open_data(data: IO[bytes]) -> Iterator[Any]:
+    """Open what a file object holds, under the same limits as a file, and close it again.
+
+    Raises:
+        av.error.FFmpegError: it is no self-contained audio or video.
+    """
+    with av.open(data, options=dict(SELF_CONTAINED), metadata_errors="replace") as container:
+        yield container
+
+
 def _open(path: Path, options: dict[str, str]) -> Any:
     if not path.is_file():
         raise MediaError("missing_file", f"no file at {path}; check the path")
     if path.stat().st_size == 0:
         raise MediaError("empty_file", f"{path.name} has zero bytes; copy or download it again")
     try:
-        return av.open("file:" + str(path.absolute()), options={**_OPTIONS, **options}, metadata_errors="replace")
+        return av.open("file:" + str(path.absolute()), options={**SELF_CONTAINED, **options}, metadata_errors="replace")
     except (av.error.FFmpegError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         missing = missing_bytes(path)

@@ -21,7 +21,7 @@ import soundfile
 from av.error import FFmpegError
 
 from curation.media.audio import read_audio
-from curation.media.container import open_media, origin_s, read_only, require_video, timestamp
+from curation.media.container import open_data, open_media, origin_s, read_only, require_video, timestamp
 from curation.media.errors import MediaError
 from curation.media.frame import UPRIGHT
 from curation.media.sound import F32
@@ -93,7 +93,7 @@ def write_clip(video: bytes, sound: F32 | None, out: Path, form: Form) -> None:
     """
     if form == "mp4":
         try:
-            with av.open(io.BytesIO(video)) as container:
+            with open_data(io.BytesIO(video)) as container:
                 stream = container.streams.video[0]
                 packets = (p for p in container.demux(stream) if p.pts is not None)
                 _write(out, form, _Picture.copied(stream, packets), sound)

@@ -14,6 +14,7 @@ import av
 import pyarrow.fs as pafs
 
 from curation.engine.register import Named, stat
+from curation.media.container import open_data
 from schemas.places import local_path, with_endpoint
 
 LEAST_BYTES_PER_S = 500.0
@@ -63,7 +64,7 @@ def survey(named: Sequence[Named], sample: int = 200, seed: int = 0) -> Survey:
 def duration_s(path: str, size: int) -> float | None:
     """Return the duration that a file's header tells (seconds); None where it tells none that can be believed."""
     try:
-        with _data(path) as data, av.open(data, metadata_errors="replace") as container:
+        with _data(path) as data, open_data(data) as container:
             told = [float(container.duration) / av.time_base] if container.duration else []
             told += [float(s.duration * s.time_base) for s in container.streams.video if s.duration and s.time_base]
     except (OSError, ValueError, av.error.FFmpegError):

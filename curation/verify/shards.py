@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 
 from curation.dataset import Dataset
+from curation.media.container import open_data
 from curation.pack.shards import ShardIndex
 from curation.storage.digests import file_digest
 from curation.storage.store import StoreError
@@ -214,7 +215,7 @@ def _picture(key: str, sample: Sample, data: bytes) -> Iterator[str]:
     import av
 
     try:
-        with av.open(io.BytesIO(data)) as container:
+        with open_data(io.BytesIO(data)) as container:
             stream = container.streams.video[0]
             n, first = 0, None
             for frame in container.decode(stream):

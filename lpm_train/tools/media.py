@@ -21,6 +21,7 @@ from torch import Tensor
 
 from lpm_train.data.clip import read_image, to_unit
 from lpm_train.storage import DataError
+from schemas.containers import SELF_CONTAINED
 from schemas.sample import FPS, SAMPLES_PER_FRAME
 from schemas.time import PACKED_AUDIO_HZ
 
@@ -36,7 +37,7 @@ def load_sound(path: str | Path) -> Tensor:
     """
     parts = []
     try:
-        with av.open(str(path)) as container:
+        with av.open(f"file:{Path(path).absolute()}", options=dict(SELF_CONTAINED)) as container:
             if not container.streams.audio:
                 raise DataError(f"{path} has no sound: give an audio file")
             resampler = AudioResampler(format="flt", layout="mono", rate=PACKED_AUDIO_HZ)

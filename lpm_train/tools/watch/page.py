@@ -67,7 +67,7 @@ def charts(records: Sequence[Mapping[str, Any]], last: int) -> list[Markup]:
 def poster(video: Path) -> str:
     """Return a video's first picture as a data URI, small: what stands there before it is played; "" if damaged."""
     try:
-        with av.open(str(video)) as container:
+        with av.open(str(video), format="mp4") as container:
             picture = next(container.decode(video=0)).to_ndarray(format="rgb24")
     except (av.FFmpegError, StopIteration):
         return ""

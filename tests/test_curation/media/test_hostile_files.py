@@ -14,9 +14,14 @@ import numpy as np
 import pytest
 
 from curation.media.audio import read_audio
+from curation.media.container import open_data
 from curation.media.errors import MediaError
 from curation.media.probe import probe
+from curation.media.stretch import write_clip
 from curation.media.video import iter_frames, read_frame_at
+from curation.plan.survey import duration_s
+from lpm_train.storage import DataError
+from lpm_train.tools.media import load_sound
 
 
 class _Asked(BaseHTTPRequestHandler):
@@ -78,6 +83,23 @@ def test_nothing_that_a_file_names_is_followed(tmp_path: Path, server: tuple[str
             with pytest.raises(MediaError) as refused:
                 read(path)  # type: ignore[no-untyped-call]
             assert refused.value.code == "not_a_video"
+    assert asked == []
+
+
+@pytest.mark.parametrize("name", PLAYLISTS)
+def test_nor_by_what_looks_at_headers_or_at_clips(tmp_path: Path, server: tuple[str, list[str]], name: str) -> None:
+    beside = hostile.make_plain(tmp_path / "other.mp4", 0.4)
+    url, asked = server
+    for n, other in enumerate((url, str(beside), beside.as_uri(), "other.mp4")):
+        path = tmp_path / f"{n}-{name}"
+        path.write_text(PLAYLISTS[name].format(other=other))
+        assert duration_s(str(path), 10**9) is None
+        with pytest.raises(DataError):
+            load_sound(path)
+        with pytest.raises(MediaError):
+            write_clip(path.read_bytes(), None, tmp_path / "out.mp4", "mp4")
+        with pytest.raises(av.error.FFmpegError), path.open("rb") as data, open_data(data):
+            pass
     assert asked == []
 
 
