@@ -177,6 +177,8 @@ def main() -> int:
         print("no voices are known of any sound there", file=sys.stderr)
         return 1
     whole = {"clustering": DiarizationRule(), "clustering, speakers not divided": DiarizationRule(pieces=None)}
+    whole["clustering, voices from all of a window"] = DiarizationRule(voice_s=10.0)
+    whole["clustering, voices from 3 s of a window"] = DiarizationRule(voice_s=3.0)
     whole["clustering, not divided, windows every 2.5 s"] = DiarizationRule(pieces=None, step_s=2.5)
     makers: dict[str, Callable[[], Diarizer]] = {
         name: lambda rule=rule: ClusteringDiarizer(rule=rule) for name, rule in whole.items()

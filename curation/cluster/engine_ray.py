@@ -29,7 +29,7 @@ from curation.engine.order import SourceWork
 from curation.engine.run import Event, Job, MachineLeftOutError, RunStoppedError
 from curation.engine.stage_call import MachineError
 from curation.engine.step import StageSetupError, Stepper, StepResult
-from curation.pythons.worker import close_all
+from curation.pythons.worker import ONE_THREAD, close_all
 from curation.stage import WorkItem
 from curation.storage.store import StoreError
 
@@ -85,12 +85,11 @@ class RayEngine:
         os.environ.setdefault("RAY_DEDUP_LOGS", "1")
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
-        threads = {v: "1" for v in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
         keep = {k: v for k, v in os.environ.items() if k.startswith(("OPENLPM_", "AWS_"))}
         options: dict[str, Any] = {
             "logging_level": logging.ERROR,
             "log_to_driver": False,
-            "runtime_env": {"env_vars": {**threads, **keep}},
+            "runtime_env": {"env_vars": {**ONE_THREAD, **keep}},
         }
         if self.address is None:
             options |= {"include_dashboard": False, "num_cpus": self.cpus or os.cpu_count()}

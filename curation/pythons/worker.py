@@ -30,6 +30,9 @@ R = TypeVar("R")
 _LINES = 50
 """Of what it prints, the last lines are kept."""
 _END_S = 5.0
+ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
+"""What a process is started with, unless its user says otherwise: threads of small networks wait for each other in a
+loop, which beside any other work cost three times the CPU and twice the time, and sums depend on how many there are."""
 
 
 class WorkerDiedError(RuntimeError):
@@ -116,7 +119,7 @@ class Worker:
             find.check(self.python)
         # What it leaves behind where it is ended goes with its folder.
         self._folder = tempfile.TemporaryDirectory(prefix="openlpm-worker-", ignore_cleanup_errors=True)
-        env = {**os.environ, "TMPDIR": self._folder.name}
+        env = {**ONE_THREAD, **os.environ, "TMPDIR": self._folder.name}
         if own:
             env["PYTHONPATH"] = os.pathsep.join(p or "." for p in sys.path)
         self._pipe, theirs = Pipe()

@@ -101,7 +101,7 @@ class Speech:
     """Stage: speech of one source."""
 
     name: ClassVar[str] = "speech"
-    version: ClassVar[int] = 15
+    version: ClassVar[int] = 16
     grain: ClassVar[Grain] = "source"
     reads: ClassVar[tuple[Table, ...]] = (SOURCES,)
     writes: ClassVar[tuple[Table, ...]] = (

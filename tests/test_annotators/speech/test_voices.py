@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
 from diarization_score import diarization_errors
+from numpy.typing import NDArray
 from speech_media import cut, load_audio, need, read_rttm
 
 from annotators.protocols_speech import Diarizer, FloatArray, Segment, SpeakerEmbedder, Turn
@@ -14,6 +17,7 @@ from annotators.speech import voices
 from annotators.speech.diarizer import ClusteringDiarizer, DiarizationRule, LocalVoice, cluster_voices, kept_apart
 from annotators.speech.speaker_segmentation import SEGMENTATION_WEIGHT, SpeakerSegmenter, frame_times_s, levelled
 from annotators.speech.voices import CAMPPLUS_WEIGHT, CamPlusPlusEmbedder, cosine_similarity
+from schemas.time import AUDIO_HZ
 
 
 @pytest.fixture(scope="module")
@@ -175,3 +179,25 @@ def test_a_voice_kept_apart_is_known_again_in_the_next_window() -> None:
     voices = [local(n * 147, slice(0, 400), solo) for n in range(3) for solo in (3.0, 1.0)]
     labels = kept_apart(voices, np.array([a, b] * 3, np.float32), np.zeros(6, np.int64), DiarizationRule())
     assert labels.tolist() == [0, 1] * 3
+
+
+def test_a_voice_is_embedded_from_the_middle_of_its_solo_speech() -> None:
+    class Segments:
+        name, weights = "all-one", ()
+
+        def activity(self, audio: FloatArray) -> NDArray[np.bool_]:
+            return np.tile([True, False, False], (589, 1))
+
+    class Voices:
+        name, weights, dimension = "lengths", (), 2
+        heard: ClassVar[list[FloatArray]] = []
+
+        def embed(self, clips: Sequence[FloatArray]) -> FloatArray:
+            self.heard.extend(clips)
+            return np.tile(np.float32([1, 0]), (len(clips), 1))
+
+    audio = np.arange(10 * AUDIO_HZ, dtype=np.float32)
+    rule = DiarizationRule(voice_s=5.0, pieces=None)
+    (turn,) = ClusteringDiarizer(Voices(), Segments(), rule).diarize(audio, [Segment(0.0, 10.0)])  # type: ignore[arg-type]
+    assert (round(turn.start_s), round(turn.end_s)) == (0, 10)
+    assert [(int(c[0]), len(c)) for c in Voices.heard] == [(round(2.5 * AUDIO_HZ), 5 * AUDIO_HZ)]

@@ -143,6 +143,18 @@ def test_a_process_that_dies_costs_its_item_and_is_started_again(tmp_path: Path,
     assert [n for n, _, _ in seen(tmp_path / "out")] == ["a.mp4", "c.mp4"]
 
 
+def test_networks_run_on_one_thread_unless_the_user_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    for said, expected in (None, "1"), ("3", "3"):
+        if said is not None:
+            monkeypatch.setenv("OMP_NUM_THREADS", said)
+        worker = Worker(sys.executable)
+        try:
+            assert worker.ask(os.getenv, "OMP_NUM_THREADS") == expected
+        finally:
+            worker.close()
+
+
 def test_a_python_that_does_not_fit_is_refused_in_one_sentence(tmp_path: Path) -> None:
     other = other_python(tmp_path / "env")
     check(other, ray=True)
