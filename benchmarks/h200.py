@@ -4,13 +4,15 @@
     python benchmarks/h200.py --part stream --out DIR [--preset h200_1b3]
     python benchmarks/h200.py --out DIR                     # all parts; a failure stops none
 
-Each part is a process of its own, killed after `--timeout-s` (600). Its file is written after each finding, so that a
-killed part leaves what it had found; the same command again goes on with the parts that are not finished (`--again`:
-with all of them). A file says what it was measured on, and why a way was refused or what went wrong.
+Each part is a process of its own, killed after `--timeout-s` (600). Its file, named after date, preset, GPU and part,
+is written after each finding, so that a killed part leaves what it had found; the same command again goes on with the
+parts that are not finished (`--again`: with all of them), and files of before get a number. A file says what it was
+measured on, and why a way was refused or what went wrong.
 
-Weights are random: cost does not depend on them. `--tiny --device cpu` runs the same code on a tiny model in seconds
-and measures nothing of use. Wan's codec has random weights too, where diffusers is installed; else latents stay
-undecoded, and the file says so. What is measured is in `h200_parts/`.
+Weights are random: cost does not depend on them; low rank has a base of random numbers. `--tiny --device cpu` runs the
+same code on a tiny model of the preset's form in seconds and measures nothing of use. Wan's codec has random weights
+too, where diffusers is installed; else latents stay undecoded, and the file says so. What is measured is in
+`h200_parts/`.
 """
 
 from __future__ import annotations
@@ -31,40 +33,44 @@ from typing import Any
 
 import record
 import torch
-from h200_parts.case import Case, Figures, make_case, no_compiler
+from h200_parts.case import CONFIGS, Case, Figures, make_case, no_compiler
 from h200_parts.kernels import attention_part, matmul_part
 from h200_parts.process import run_limited
-from h200_parts.results import Result, finished, stopped
-from h200_parts.streaming import cache_part, memory_part, stream_part
-from h200_parts.training import train_part
-
-from lpm_train.presets import PRESETS
+from h200_parts.results import Result, file_of, finished, set_aside, stopped
+from h200_parts.streaming import cache_part, memory_part, start_part, stream_part
+from h200_parts.training import attention_step_part, train_part
 
 PARTS: dict[str, tuple[Callable[[Case], Figures], str]] = {
-    "stream": (stream_part, "pictures a second, latency of a block and of the first chunk"),
+    "stream": (stream_part, "pictures a second, and latency of a block"),
+    "start": (start_part, "latency of the first chunk, over up to 200 starts"),
     "cache": (cache_part, "static against eager cache, compiled against not, decoding beside against after"),
     "attention": (attention_part, "flex against sdpa, forward and backward"),
     "matmul": (matmul_part, "bf16 against fp8 products"),
     "pretrain": (partial(train_part, name="pretrain"), "MFU of pretraining steps"),
     "causal": (partial(train_part, name="causal"), "MFU of teacher-forced steps"),
+    "consistency": (partial(train_part, name="consistency"), "MFU of consistency steps"),
     "distill": (partial(train_part, name="distill"), "MFU of distillation: a student's update and its critic's"),
+    "backbone": (partial(train_part, name="distill", role="backbone"), "the same, of a backbone"),
+    "refiner": (partial(train_part, name="distill", role="refiner"), "the same, of a refiner behind a backbone"),
+    "attention-step": (attention_step_part, "teacher-forced steps with flex beside sdpa"),
     "memory": (memory_part, "memory at chunk 10 and at chunk 1,000"),
 }
 
 
 def head_of(part: str, preset: str, tiny: bool, device: str) -> dict[str, Any]:
     """Return what a part's figures depend on."""
-    return {"part": part, "preset": "tiny" if tiny else preset, "device": device, "torch": torch.__version__}
+    gpu = torch.cuda.get_device_name(device) if device.startswith("cuda") and torch.cuda.is_available() else None
+    return {"part": part, "preset": preset, "tiny": tiny, "device": device, "on": gpu or "CPU",
+            "torch": torch.__version__, "cuda": torch.version.cuda}  # fmt: skip
 
 
 def run_part(part: str, preset: str, tiny: bool, device: str, limit_s: float, file: Path) -> bool:
     """Run a part here and write its file as it goes; returns whether nothing went wrong."""
-    began = time.perf_counter()
-    gpu = torch.cuda.get_device_name(device) if device.startswith("cuda") and torch.cuda.is_available() else None
-    result = Result(file, {
-        **record.accelerator(gpu), **head_of(part, preset, tiny, device), "on": gpu or "CPU",
-        "cuda": torch.version.cuda, "time": datetime.datetime.now().isoformat(timespec="seconds"),
-    })  # fmt: skip
+    began, head = time.perf_counter(), head_of(part, preset, tiny, device)
+    on = head["on"] if head["on"] != "CPU" else None
+    result = Result(
+        file, {**record.accelerator(on), **head, "time": datetime.datetime.now().isoformat(timespec="seconds")}
+    )  # fmt: skip
     result.write("running")
     state, more = "finished", dict[str, Any]()
     try:
@@ -87,7 +93,7 @@ def main() -> int:
     parser.add_argument("--list", action="store_true")
     parser.add_argument("--part", nargs="+", default=list(PARTS), choices=list(PARTS))
     parser.add_argument("--out", type=Path, default=Path("build/h200"))
-    parser.add_argument("--preset", default="h200_1b3", choices=sorted(PRESETS))
+    parser.add_argument("--preset", default="h200_1b3", choices=sorted(CONFIGS))
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--tiny", action="store_true")
     parser.add_argument("--limit-s", type=float, default=480.0, help="no new measurement begins after so long")
@@ -101,15 +107,15 @@ def main() -> int:
         return 0
     failed = 0
     for part in args.part:
-        file = args.out / f"h200-{args.date}-{part}.json"
         head = head_of(part, args.preset, args.tiny, args.device)
+        file = file_of(args.out, args.date, head)
         if args.here:
             failed += not run_part(part, args.preset, args.tiny, args.device, args.limit_s, file)
             continue
         if finished(file, head) and not args.again:
             print(f"{part}: finished before ({file})", flush=True)
             continue
-        file.unlink(missing_ok=True)
+        set_aside(file)
         given = ["--here", "--part", part, "--out", str(args.out), "--preset", args.preset, "--device", args.device,
                  "--limit-s", str(args.limit_s), "--date", args.date, *["--tiny"] * args.tiny]  # fmt: skip
         if why := run_limited([sys.executable, __file__, *given], args.timeout_s):

@@ -20,30 +20,53 @@ from typing import Any
 
 import record
 import torch
+from torch import Tensor
 
 from lpm_train import parts
 from lpm_train.batch import Batch, Conditions
 from lpm_train.config import Config
 from lpm_train.presets import PRESETS
 from lpm_train.proof.toy import toy_config
-from lpm_train.tools.flops import H200_BF16, forward_flops, mfu
+from lpm_train.tools.budget import TEXTS
+from lpm_train.tools.flops import H200_BF16, mfu, sample_flops
 from lpm_train.training.parallel import Ranks
 from lpm_train.training.stage import make_stage
 
 SHAPES = {"toy": (12, 8, 8), "small": (15, 32, 32), "h200_1b3": (21, 60, 104)}
 """Latent frames, height and width of a clip."""
+PICTURE = 257
+"""Tokens of CLIP's image encoder, as Wan 2.1 reads them."""
 
 
-def random_batch(config: Config, shape: tuple[int, int, int], size: int) -> Batch:
+def text_places(config: Config) -> int:
+    """Return the places of a text, to which its encoder pads it."""
+    text = config.data.text
+    return text.build().length if text.choice == "hashed-words" else TEXTS[text.choice][0]
+
+
+def random_batch(config: Config, shape: tuple[int, int, int], size: int, texts: int) -> Batch:
+    """Draw what a loader gives: all places of a text, and where clips begin with a picture that picture.
+
+    Args:
+        config: model and data.
+        shape: latent frames, height and width.
+        size: samples.
+        texts: places of a text.
+    """
     F, H, W = shape
     m, K = config.model, config.data.max_refs
-    on = torch.rand(size, F) < 0.5
+    on, more = torch.rand(size, F) < 0.5, dict[str, Tensor]()
+    if config.data.first_frame:
+        more |= {"given_BFCHW": torch.randn(size, F, m.channels, H, W)}
+        more |= {"given_on_BF": (torch.arange(F) == 0).expand(size, F)}
+    if m.picture_width:
+        more |= {"picture_BIP": torch.randn(size, PICTURE, m.picture_width)}
     cond = Conditions(
         speak_BTA=torch.randn(size, F * m.audio_steps, m.audio_width),
         listen_BTA=torch.randn(size, F * m.audio_steps, m.audio_width), speak_on_BF=on, listen_on_BF=~on,
-        text_BLD=torch.randn(size, 6, m.text_width), text_mask_BL=torch.ones(size, 6, dtype=torch.bool),
+        text_BLD=torch.randn(size, texts, m.text_width), text_mask_BL=torch.ones(size, texts, dtype=torch.bool),
         ref_BKCHW=torch.randn(size, K, m.channels, H, W), ref_mask_BK=torch.ones(size, K, dtype=torch.bool),
-        ref_kind_BK=torch.zeros(size, K, dtype=torch.long),
+        ref_kind_BK=torch.zeros(size, K, dtype=torch.long), **more,
     )  # fmt: skip
     return Batch(
         x_BFCHW=torch.randn(size, F, m.channels, H, W), cond=cond, state_BF=torch.ones(size, F, dtype=torch.int8),
@@ -88,7 +111,8 @@ def main() -> None:
             shape = (max(config.distill.rollout, shape[0]), *shape[1:])
         torch.manual_seed(0)
         stage = make_stage(config, Ranks(device=torch.device(config.run.device)))
-        batch = random_batch(config, shape, size)
+        texts = text_places(config)
+        batch = random_batch(config, shape, size, texts)
         stage.step(batch, 0)
         times = []
         for i in range(1, args.steps + 1):
@@ -100,12 +124,8 @@ def main() -> None:
         step_s = sorted(times)[len(times) // 2]
         figures = {"step_s": step_s, "samples_per_s": size / step_s, "latent_frames": shape[0]}
         if name != "distill":
-            forced = name == "causal"
-            forward = forward_flops(
-                config.model, *shape, refs=config.data.max_refs, text=6,
-                block=config.stream.block if forced else 0, window=config.stream.window if forced else 0,
-            )  # fmt: skip
-            figures |= {"tflop_per_step": 3 * size * forward / 1e12, "mfu": mfu(3 * size * forward, step_s, peak)}
+            flops = size * sample_flops(config, *shape, refs=config.data.max_refs, text=texts)
+            figures |= {"tflop_per_step": flops / 1e12, "mfu": mfu(flops, step_s, peak)}
         if cuda:
             figures["memory_gb"] = torch.cuda.max_memory_allocated() / 1e9
         result["stages"][name] = figures

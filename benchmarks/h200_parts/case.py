@@ -1,12 +1,13 @@
 """What a part runs on: a configuration with its encoders, a device, and the time until which measurements may begin.
 
-Weights are random, for cost does not depend on them. On a CPU a tiny model goes the same ways in seconds; what would be
-compiled is made into graphs that run as they are, so that no compiler is needed.
+Weights are random, for cost does not depend on them. On a CPU a tiny model of the same form goes the same ways in
+seconds; what would be compiled is made into graphs that run as they are, so that no compiler is needed.
 """
 
 from __future__ import annotations
 
 import functools
+import gc
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -16,13 +17,15 @@ from typing import Any
 
 import torch
 
-from lpm_train.config import Config, ConfigError, override
+from h200_parts.codec import wan_codec
+from lpm_train.config import Config, ConfigError, Lora, override
 from lpm_train.data.make import Encoders
-from lpm_train.encoders.codec import Codec, PatchCodec, latent_frames, latent_size
+from lpm_train.encoders.codec import latent_frames, latent_size
 from lpm_train.encoders.text import HashedWords
 from lpm_train.fitting import fitted
 from lpm_train.presets import PRESETS
 from lpm_train.session import make_encoders, usable
+from lpm_train.tools.budget import TEXTS
 
 Figures = Iterator[tuple[str, Any]]
 """What a part gives, one after another as it is found: (name, figure)."""
@@ -33,6 +36,19 @@ TINY = [
     "data.width=8", "data.max_refs=2", "model.width=32", "model.depth=1", "model.heads=2", "stream.block=2",
     "stream.window=2", "stream.steps=2", "distill.critic_steps=2",
 ]  # fmt: skip
+MASKS = 4
+"""Channels that say where a picture is given, beside those of its latents."""
+
+
+def _with_picture() -> Config:
+    """Wan 2.1 I2V 14B: channels for a given first picture, and CLIP's tokens of it."""
+    c = PRESETS["wan_14b"]()
+    model = replace(c.model, image_channels=c.model.channels + MASKS, picture_width=1280)
+    return replace(c, model=model, data=replace(c.data, first_frame=True))
+
+
+CONFIGS = {**PRESETS, "wan_14b_i2v": _with_picture}
+"""What can be measured: the presets, and the form of an image-to-video base."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +97,13 @@ class Case:
     def peak_gb(self) -> float | None:
         return torch.cuda.max_memory_allocated() / 1e9 if self.cuda else None
 
+    def freed(self) -> None:
+        """Give back what nobody holds any more, and measure the memory's peak anew."""
+        gc.collect()  # streams and stages hold themselves in cycles
+        if self.cuda:
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats()
+
 
 def tried(way: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """Measure one way of several; what it raises is written down, and hides none of the others."""
@@ -93,16 +116,14 @@ def tried(way: Callable[[], dict[str, Any]]) -> dict[str, Any]:
 
 
 def make_case(preset: str, tiny: bool, device: str, limit_s: float) -> Case:
-    """Make the case of a preset, or a tiny one, on a device; `limit_s` from now on measurements may begin."""
+    """Make the case of a preset, or a tiny one of its form; `limit_s` from now on measurements may begin."""
     place, notes = usable(device), list[str]()
     if tiny:
-        config = override(PRESETS["toy"](), TINY)
-        encoders = make_encoders(config.data)
-        config = fitted(config, encoders)
+        config, encoders = _tiny(CONFIGS[preset]())
     else:
-        config = PRESETS[preset]()
-        text = HashedWords(config.model.text_width, 512 if config.model.kind == "wan" else 64)
-        encoders = Encoders(_wan_codec(config, device, notes), config.data.audio.build(), text, device)
+        config = CONFIGS[preset]()
+        text = HashedWords(config.model.text_width, TEXTS[config.data.text.choice][0])
+        encoders = Encoders(wan_codec(config.model.channels, device, notes), config.data.audio.build(), text, device)
         steps = encoders.codec.stride[0] * encoders.audio.steps_per_frame
         config = replace(config, model=replace(config.model, audio_steps=steps, audio_width=encoders.audio.width))
     if device == "cpu":
@@ -113,23 +134,14 @@ def make_case(preset: str, tiny: bool, device: str, limit_s: float) -> Case:
     return Case(replace(config, run=run), encoders, place, tiny, time.perf_counter() + limit_s, tuple(notes))
 
 
-def _wan_codec(config: Config, device: str, notes: list[str]) -> Codec:
-    """Return Wan's codec with random weights where diffusers is here, else one that leaves latents undecoded."""
-    try:
-        import diffusers
-
-        from lpm_train.extras.codec_public import WanCodec
-
-        found: Codec = WanCodec(diffusers.AutoencoderKLWan()).to(device)
-        return found
-    except ImportError as e:
-        notes.append(f"no diffusers ({e}): latents stay undecoded, which costs nothing")
-    codec = PatchCodec((4, 8, 8))
-    codec.channels, codec.first_alone = config.model.channels, True  # type: ignore[misc]
-    codec.decode = lambda z, state=None: (  # type: ignore[method-assign]
-        z.new_zeros(1, z.shape[1] * 4 - 3 * (state is None), 3, 1, 1), True
-    )  # fmt: skip
-    return codec
+def _tiny(like: Config) -> tuple[Config, Encoders]:
+    """Return the smallest configuration that has the parts of another one."""
+    config = override(PRESETS["toy"](), [f"data.first_frame={str(like.data.first_frame).lower()}", *TINY])
+    encoders = make_encoders(config.data)
+    m = fitted(config, encoders).model
+    picture = m.channels + MASKS if like.model.image_channels else 0
+    m = replace(m, kind=like.model.kind, image_channels=picture, picture_width=6 * bool(like.model.picture_width))
+    return replace(config, model=m, lora=Lora(rank=2 * bool(like.lora.rank))), encoders
 
 
 @contextmanager

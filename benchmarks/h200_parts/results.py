@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,20 @@ class Result:
         """Add a finding and write."""
         self.found[name] = figure
         self.write("running")
+
+
+def file_of(out: Path, date: str, head: dict[str, Any]) -> Path:
+    """Return where a part's file lies: its name says all of the head but versions."""
+    said = (head["preset"], *["tiny"] * head["tiny"], head["on"], head["part"])
+    plain = (re.sub(r"[^a-z0-9_]+", "-", str(x).lower()) for x in said)
+    return out / f"{'-'.join(['h200', date, *plain])}.json"
+
+
+def set_aside(file: Path) -> None:
+    """Give a file that lies in the way another name, with a number: nothing that was found is lost."""
+    if file.exists():
+        names = (file.with_name(f"{file.stem}.{n}.json") for n in count(1))
+        file.rename(next(name for name in names if not name.exists()))
 
 
 def errors(found: dict[str, Any]) -> list[str]:

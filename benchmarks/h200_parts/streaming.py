@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 from stream_load import block_sound, push_turn
+from torch import Tensor
+from train import PICTURE
 
 from h200_parts.case import Case, Figures, tried
 from lpm_train.batch import Conditions
@@ -18,6 +20,8 @@ from lpm_train.streaming.stream import StreamGenerator, Timing
 from lpm_train.tools.budget import network
 
 FASTEST: dict[str, Any] = {"cache": "static", "compile": True, "bf16": True, "decode": "beside"}
+STARTS, ENOUGH = 200, 100
+"""Streams that are begun, where there is time for so many; and how many tell the slowest hundredth."""
 WAYS: dict[str, dict[str, Any]] = {
     "eager, fp32": {"cache": "eager"}, "static, fp32": {"cache": "static"},
     "eager, bf16": {"cache": "eager", "bf16": True}, "static, bf16": {"cache": "static", "bf16": True},
@@ -28,12 +32,18 @@ WAYS: dict[str, dict[str, Any]] = {
 
 
 def references(case: Case) -> Conditions:
-    m, K, (_, H, W) = case.config.model, case.config.data.max_refs, case.size
+    """Draw reference pictures, and where streams begin with a picture that picture."""
+    m, d, (_, H, W) = case.config.model, case.config.data, case.size
     off, quiet = torch.zeros(1, 1, dtype=torch.bool), torch.zeros(1, m.audio_steps, m.audio_width)
+    more = dict[str, Tensor]()
+    if d.first_frame:
+        more |= {"given_BFCHW": torch.randn(1, 1, m.channels, H, W), "given_on_BF": ~off}
+    if m.picture_width:
+        more |= {"picture_BIP": torch.randn(1, PICTURE, m.picture_width)}
     return Conditions(
         speak_BTA=quiet, listen_BTA=quiet, speak_on_BF=off, listen_on_BF=off, text_BLD=torch.zeros(1, 1, m.text_width),
-        text_mask_BL=off, ref_BKCHW=torch.randn(1, K, m.channels, H, W), ref_mask_BK=~off.expand(1, K),
-        ref_kind_BK=torch.zeros(1, K, dtype=torch.long),
+        text_mask_BL=off, ref_BKCHW=torch.randn(1, d.max_refs, m.channels, H, W),
+        ref_mask_BK=~off.expand(1, d.max_refs), ref_kind_BK=torch.zeros(1, d.max_refs, dtype=torch.long), **more,
     )  # fmt: skip
 
 
@@ -61,28 +71,43 @@ def feed(case: Case, stream: StreamGenerator, chunks: int, at: Callable[[int], N
 
 
 def stream_part(case: Case) -> Figures:
-    """Time streams from their first block, and one that lasts; `fps` is of a saturated stream."""
+    """Time a stream that lasts; `fps` is of a saturated one."""
     model, began = network_of(case), case.wait()
     stream = generator(case, model, **FASTEST)
     yield "settings", FASTEST
     yield "set_up_s", case.wait() - began
-    firsts = list[float]()
-    for _ in range(2 if case.tiny else 10):  # each captured anew, of what was compiled once
-        if firsts and case.late:
-            break
-        started = generator(case, model, **FASTEST)
-        feed(case, started, 2)
-        started.rest()
-        firsts.append(started.timing.report()["first_chunk_s"])
-        del started
-    first = torch.tensor(firsts)
-    yield "first_chunk_p50_s", float(first.quantile(0.5))
-    yield "first_chunk_p99_s", float(first.quantile(0.99))
     yield "chunks", feed(case, stream, 12 if case.tiny else 300)
     stream.rest()
     yield from stream.timing.report().items()
     yield "memory_gb", case.peak_gb()
     yield "cache_gb", stream.rollout.cache.n_bytes / 1e9
+
+
+def start_part(case: Case) -> Figures:
+    """Time the first chunk of streams that begin anew, each captured anew of what was compiled once.
+
+    Figures come again every ten starts. A hundredth of fewer than `ENOUGH` starts is none: then it is left out.
+    """
+    model, firsts = network_of(case), list[float]()
+    while len(firsts) < (3 if case.tiny else STARTS) and not (firsts and case.late):
+        stream = generator(case, model, **FASTEST)
+        feed(case, stream, 2)
+        stream.rest()
+        firsts.append(stream.timing.report()["first_chunk_s"])
+        yield "wait_s", stream.timing.wait_s
+        del stream
+        if len(firsts) % 10 == 0:
+            case.freed()
+            yield from first_chunks(firsts).items()
+    yield from first_chunks(firsts).items()
+
+
+def first_chunks(seconds: list[float]) -> dict[str, float]:
+    """Sum up the first chunks of streams."""
+    shares = {"p50": 0.5, "p90": 0.9} | ({"p99": 0.99} if len(seconds) >= ENOUGH else {})
+    taken = torch.tensor(seconds, dtype=torch.float64)
+    found = {f"first_chunk_{name}_s": float(taken.quantile(share)) for name, share in shares.items()}
+    return {"starts": len(seconds), **found, "first_chunk_max_s": max(seconds)}
 
 
 def memory_part(case: Case) -> Figures:
@@ -107,16 +132,14 @@ def memory_part(case: Case) -> Figures:
 def cache_part(case: Case) -> Figures:
     """Compare ways to compute a block, with a full window: growing or fixed cache, compiled or not, decoded when."""
     _, H, W = case.size
-    counted = network(case.config, H, W, 64, case.config.data.max_refs)
+    counted = network(case.config, H, W, case.encoders.text.length, case.config.data.max_refs)
     yield "network_tflop_a_block", sum(work.flops for work in counted.values()) / 1e12
     for name, settings in WAYS.items():
         if case.late:
             yield name, {"refused": "the time of this part was up"}
             continue
         yield name, tried(lambda settings=settings: _way(case, settings))  # type: ignore[misc]
-        if case.cuda:
-            torch.cuda.empty_cache()
-            torch.cuda.reset_peak_memory_stats()
+        case.freed()
 
 
 def _way(case: Case, settings: dict[str, Any]) -> dict[str, Any]:

@@ -78,16 +78,27 @@ def distill_flops(config: Config, frames: int, height: int, width: int, *, refs:
 
 
 def step_flops(config: Config, encoders: Encoders) -> float:
-    """Count the model operations of a step over the global batch (0 for stages other than the recipe's three)."""
-    d, codec, stage = config.data, encoders.codec, config.run.stage.choice
+    """Count the model operations of a step over the global batch (0 for a stage that is not ours)."""
+    d, codec = config.data, encoders.codec
     F, (H, W) = latent_frames(codec, d.frames), latent_size(codec, d.height, d.width)
-    refs, text = d.max_refs, encoders.text.length
+    return sample_flops(config, F, H, W, refs=d.max_refs, text=encoders.text.length) * d.batch
+
+
+def sample_flops(config: Config, frames: int, height: int, width: int, *, refs: int = 0, text: int = 0) -> float:
+    """Count a step of the configuration's stage for one sample (0 for a stage that is not ours).
+
+    Consistency passes teacher and target once besides the student. Arguments are those of `forward_flops`.
+    """
+    stage, s = config.run.stage.choice, config.stream
     if stage == "distill":
-        return distill_flops(config, F, H, W, refs=refs, text=text) * d.batch
-    if stage not in ("pretrain", "causal"):
+        return distill_flops(config, frames, height, width, refs=refs, text=text)
+    passes = {"pretrain": 3, "causal": 3, "consistency": 3 + 2}.get(stage, 0)
+    block, window = (0, 0) if stage == "pretrain" else (s.block, s.window)
+    if not passes:
         return 0.0
-    block, window = (config.stream.block, config.stream.window) if stage == "causal" else (0, 0)
-    return 3 * forward_flops(config.model, F, H, W, refs=refs, text=text, block=block, window=window) * d.batch
+    return passes * forward_flops(
+        config.model, frames, height, width, refs=refs, text=text, block=block, window=window
+    )  # fmt: skip
 
 
 def mfu(flops_per_step: float, step_s: float, peak: float = H200_BF16) -> float:

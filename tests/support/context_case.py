@@ -86,9 +86,9 @@ def together(n: int, do: Callable[[Context], _T]) -> list[_T]:
         return list(pool.map(part, range(n)))
 
 
-def train(out: Path, name: str, context: int) -> None:
+def train(out: Path, name: str, context: int, shard: int = 0) -> None:
     """Train a case for some steps; the first rank writes losses, held-out figures and weights."""
-    config = settings("optim.micro_batch=2", f"run.context={context}", *CASES[name])
+    config = settings("optim.micro_batch=2", f"run.context={context}", f"run.shard={shard}", *CASES[name])
     frames = 5 if name == "uneven" else 8
     with ranks(config) as where:
         stage = make_stage(config, where, start=model(config).state_dict())
@@ -111,7 +111,7 @@ def main(out: Path) -> None:
     torch.set_default_dtype(torch.float64)
     torch.distributed.init_process_group("gloo")  # once for all cases
     for name in CASES:
-        train(out, name, int(os.environ["CONTEXT"]))
+        train(out, name, int(os.environ["CONTEXT"]), int(os.environ["SHARD"]))
     torch.distributed.destroy_process_group()
 
 

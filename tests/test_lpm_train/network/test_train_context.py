@@ -105,19 +105,24 @@ def test_what_does_not_divide_is_refused() -> None:
     assert (where.data_rank, where.data_size) == (1, 2)
 
 
-def launched(out: Path, ranks: int, context: int) -> None:
+def launched(out: Path, ranks: int, context: int, shard: int = 0) -> None:
     out.mkdir()
     path = f"{ROOT}{os.pathsep}{ROOT / 'tests' / 'support'}"
-    env = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1", "CONTEXT": str(context)}
+    how = {"CONTEXT": str(context), "SHARD": str(shard)}
+    env = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"} | how
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
     subprocess.run([*launch, "-m", "context_case", str(out)], cwd=ROOT, env=env, check=True, timeout=240)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_two_ranks_train_as_one_does(tmp_path: Path) -> None:
-    """Over gloo, weights sharded over both: losses, gradient norms, held-out figures, clips, and the weights."""
-    launched(tmp_path / "two", 2, 2)
+@pytest.mark.parametrize(
+    ("ranks", "context", "shard"), [(2, 2, 0), (4, 2, 0), (4, 2, 2), (4, 4, 2)],
+    ids=["one pair", "pairs, weights over all", "pairs, a copy in each", "all share samples, two copies"],
+)  # fmt: skip
+def test_ranks_train_as_one_does(ranks: int, context: int, shard: int, tmp_path: Path) -> None:
+    """Over gloo, weights sharded too: losses, gradient norms, held-out figures, clips, and the weights."""
+    launched(tmp_path / "several", ranks, context, shard)
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.float64)
     try:
@@ -126,8 +131,9 @@ def test_two_ranks_train_as_one_does(tmp_path: Path) -> None:
     finally:
         torch.set_default_dtype(before)
     for name in CASES:
-        one, two = (torch.load(place / f"{name}.pt", weights_only=True) for place in (tmp_path, tmp_path / "two"))
-        assert two["losses"] == [pytest.approx(row, rel=1e-6) for row in one["losses"]], name
-        assert two["heldout"] == pytest.approx(one["heldout"], rel=1e-6), name
-        torch.testing.assert_close(two["generated"], one["generated"], rtol=1e-6, atol=1e-6, msg=name)
-        torch.testing.assert_close(two["weights"], one["weights"], rtol=0, atol=1e-6)
+        places = tmp_path, tmp_path / "several"
+        one, several = (torch.load(place / f"{name}.pt", weights_only=True) for place in places)
+        assert several["losses"] == [pytest.approx(row, rel=1e-6) for row in one["losses"]], name
+        assert several["heldout"] == pytest.approx(one["heldout"], rel=1e-6), name
+        torch.testing.assert_close(several["generated"], one["generated"], rtol=1e-6, atol=1e-6, msg=name)
+        torch.testing.assert_close(several["weights"], one["weights"], rtol=0, atol=1e-6)

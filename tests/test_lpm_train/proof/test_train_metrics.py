@@ -28,7 +28,7 @@ from lpm_train.proof.metrics import (
 )
 from lpm_train.proof.puppet import held_out_scenes, measure, scene_batch
 from lpm_train.proof.synthetic import SWAY_STD_PX, Factors, read_factors, render
-from lpm_train.tools.flops import distill_flops, forward_flops, mfu
+from lpm_train.tools.flops import distill_flops, forward_flops, mfu, sample_flops
 from lpm_train.tools.judge.evaluate import condition_gaps, heldout_loss
 from lpm_train.training.stage import make_stage
 
@@ -136,6 +136,18 @@ def test_operations_are_those_of_the_weights_and_of_attention() -> None:
     assert inside + attention < forward < 1.05 * (inside + attention)
     assert 1.0 < forward_flops(model, 21, 60, 104, block=3, window=18) / forward < 2.0
     assert mfu(3 * forward, 3 * forward / 0.4e15, peak=1e15) == pytest.approx(0.4)
+
+
+@pytest.mark.parametrize("name", ["causal", "consistency"])
+def test_operations_of_a_step_are_those_of_its_passes(name: str) -> None:
+    """Counted by PyTorch over a step on a toy: to a tenth."""
+    config = case.config(run=replace(case.config().run, stage=parts.stage(name)))
+    stage, batch = make_stage(config), case.batch(["a", "b"])
+    with FlopCounterMode(display=False) as counter:
+        stage.step(batch, 0)
+    _, F, _, H, W = batch.x_BFCHW.shape
+    refs, text = batch.cond.ref_BKCHW.shape[1], batch.cond.text_BLD.shape[1]
+    assert 2 * sample_flops(config, F, H, W, refs=refs, text=text) == pytest.approx(counter.get_total_flops(), rel=0.1)
 
 
 def test_operations_of_distillation_are_those_of_its_passes() -> None:
