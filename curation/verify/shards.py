@@ -13,7 +13,6 @@ from typing import Any
 import pyarrow as pa
 
 from curation.dataset import Dataset
-from curation.media.container import open_data
 from curation.pack.shards import ShardIndex
 from curation.storage.digests import file_digest
 from curation.storage.store import StoreError
@@ -213,6 +212,8 @@ def _sounds(key: str, sample: Sample, members: dict[str, bytes]) -> Iterator[str
 
 def _picture(key: str, sample: Sample, data: bytes) -> Iterator[str]:
     import av
+
+    from curation.media.container import open_data  # PyAV, which the core alone does not have
 
     try:
         with open_data(io.BytesIO(data)) as container:
