@@ -50,8 +50,8 @@ def test_it_computes_what_the_published_code_does(tmp_path: Path, channels: int,
 
 @FORMS
 def test_a_stream_is_what_is_decoded_whole(tmp_path: Path, channels: int, fold: int) -> None:
-    made = codec(tmp_path, channels, fold)
-    z = torch.randn(1, 6, channels, 3, 4, generator=torch.Generator().manual_seed(2))
+    made = codec(tmp_path, channels, fold).double()  # in float32 sums of another order differ by 2e-5 on some processors
+    z = torch.randn(1, 6, channels, 3, 4, generator=torch.Generator().manual_seed(2)).double()
     whole, _ = made.decode(z)
     out, states = [], [None]
     for piece in z.split([1, 2, 3], 1):
@@ -59,7 +59,7 @@ def test_a_stream_is_what_is_decoded_whole(tmp_path: Path, channels: int, fold: 
         assert frames.shape[1] == 4 * piece.shape[1] - 3 * (states[-1] is None)
         out.append(frames)
         states.append(state)
-    torch.testing.assert_close(torch.cat(out, 1), whole, rtol=0, atol=1e-5)
+    torch.testing.assert_close(torch.cat(out, 1), whole, rtol=0, atol=1e-6)
     again, _ = made.decode(z[:, 1:3], states[1])  # a state may be gone on from twice
     assert torch.equal(again, out[1])
 
