@@ -50,7 +50,7 @@ def test_it_computes_what_the_published_code_does(tmp_path: Path, channels: int,
 
 @FORMS
 def test_a_stream_is_what_is_decoded_whole(tmp_path: Path, channels: int, fold: int) -> None:
-    made = codec(tmp_path, channels, fold).double()  # in float32 sums of another order differ by 2e-5 on some processors
+    made = codec(tmp_path, channels, fold).double()  # sums of another order differ by 2e-5 in float32
     z = torch.randn(1, 6, channels, 3, 4, generator=torch.Generator().manual_seed(2)).double()
     whole, _ = made.decode(z)
     out, states = [], [None]
