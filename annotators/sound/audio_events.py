@@ -2,7 +2,7 @@
 
 A voice activity detector hears a singer as a talker and laughter as a voice; this model tells them apart, coarsely in
 time: it reads 0.96 s and is asked every 0.48 s. The weights are an export with 8-bit integers, so scores come in steps
-(logits of 0.76). Numpy and onnxruntime; about 1/55 of real time on one core with AVX2, memory does not grow with length.
+(logits of 0.76). Numpy and onnxruntime; 1/55 of real time on one core with AVX2, memory does not grow with length.
 
 Heard on acted laughs and on speech of a game's voices, and on speech under music: laughter is rarely found where none
 is and missed about every second time; music is found down to about the level of the speech.
