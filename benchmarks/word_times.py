@@ -56,6 +56,7 @@ def whole_windows() -> Transcriber:
 
 RECOGNISERS: dict[str, Callable[[], Transcriber]] = {
     "base": lambda: WhisperTranscriber("base"),
+    "base-float32": lambda: WhisperTranscriber("base", compute_type="float32"),
     "base-30s": whole_windows,
     "whisperx": WhisperXTranscriber,
 }

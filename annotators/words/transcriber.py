@@ -54,20 +54,28 @@ _REQUIRED_FILES = ("model.bin", "config.json", "tokenizer.json")
 class WhisperTranscriber:
     """Whisper tiny.en (English alone, the default), base (99 languages), or a directory in CTranslate2's format."""
 
-    def __init__(self, model: str = "tiny.en", beam_size: int = 5) -> None:
-        """Load a model by its short name, or from a directory of your own. Raises WeightsNotFound."""
+    def __init__(self, model: str = "tiny.en", beam_size: int = 5, compute_type: str = "int8") -> None:
+        """Load a model by its short name, or from a directory of your own.
+
+        Args:
+            model: see above.
+            beam_size: width of the search.
+            compute_type: precision, as CTranslate2 names it.
+
+        Raises WeightsNotFound.
+        """
         directory = whisper_directory(model)
-        made = self.made_of(model)
+        made = self.made_of(model, compute_type=compute_type)
         self.name, self.weights = made.name, made.weights
         self._beam_size = beam_size
         self._model = _ShortWindowModel(
-            str(directory), device="cpu", compute_type="int8", cpu_threads=1, local_files_only=True
+            str(directory), device="cpu", compute_type=compute_type, cpu_threads=1, local_files_only=True
         )
 
     @classmethod
-    def made_of(cls, model: str = "tiny.en", **_: object) -> Made:
+    def made_of(cls, model: str = "tiny.en", compute_type: str = "int8", **_: object) -> Made:
         """Name the model and its weights. Raises WeightsNotFound for a directory that is missing or incomplete."""
-        return whisper_made_of(f"faster-whisper-{Path(model).name}-int8", model)
+        return whisper_made_of(f"faster-whisper-{Path(model).name}-{compute_type}", model)
 
     def transcribe(
         self,

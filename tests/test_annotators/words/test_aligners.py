@@ -18,7 +18,7 @@ from wav2vec2_case import LETTERS, write_network
 from annotators.models.weights import WeightsNotFound
 from annotators.optional_parts import PartNotInstalledError
 from annotators.protocols_speech import Aligner, FloatArray, Stretch, Word
-from annotators.words.pocketsphinx_aligner import PocketSphinxAligner, spelling
+from annotators.words.pocketsphinx_aligner import PocketSphinxAligner, halves, spelling
 from annotators.words.whisperx_aligner import WhisperXAligner, spelled
 from stages.speech.speech import SpeechSettings
 
@@ -112,6 +112,34 @@ def test_english_words_are_where_they_are_said(call: FloatArray) -> None:
     (times,) = PocketSphinxAligner().align(call, [TEXT])
     chicago = times[3]
     assert chicago is not None and chicago.end_s == pytest.approx(17.8, abs=0.15)
+
+
+@pytest.mark.full
+def test_words_that_were_never_said_cost_only_what_is_near_them(call: FloatArray) -> None:
+    """A recogniser's invention in the middle of a stretch: no path fits the whole."""
+    invented = stretch("elephants butterflies navigation. . . .", 14.25, 15.35)
+    asked = Stretch(OTHER.start_s, TEXT.end_s, (*OTHER.words, *invented.words, *TEXT.words), "en")
+    (times,) = PocketSphinxAligner().align(call, [asked])
+    found = [t for t in times if t is not None]
+    assert all(a.end_s <= b.start_s for a, b in pairwise(found))
+    said = [*times[: len(OTHER.words)], *times[-len(TEXT.words) :]]
+    assert sum(t is not None for t in said) >= len(said) - 1
+    chicago = times[-1]
+    assert chicago is not None and chicago.end_s == pytest.approx(17.8, abs=0.15)
+    assert times[len(OTHER.words) + 3 : -len(TEXT.words)] == [None] * 3
+
+
+def test_a_stretch_is_cut_at_its_longest_pause() -> None:
+    def words(*times: tuple[float, float]) -> Stretch:
+        return Stretch(1.0, 9.0, tuple(Word(a, b, "x", 0.9) for a, b in times), "en")
+
+    asked = words((1, 1.5), (1.5, 2), (2, 3), (3.2, 4), (5.2, 6), (6, 7), (7, 8))
+    parts = halves(asked)
+    assert parts is not None
+    assert [(p.start_s, p.end_s, len(p.words)) for p in parts] == [(1.0, 4.6, 4), (4.6, 9.0, 3)]
+    assert halves(replace(asked, words=asked.words[:5])) is None
+    even = halves(words(*((1 + n / 2, 1.5 + n / 2) for n in range(10))))
+    assert even is not None and [len(p.words) for p in even] == [5, 5]
 
 
 @pytest.mark.full
