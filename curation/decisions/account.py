@@ -95,7 +95,7 @@ def _slices(
 ) -> Iterator[tuple[duckdb.DuckDBPyConnection, list[ErrorRow]]]:
     """Yield a connection with the view `decided` and the rows of ERRORS, slice by slice."""
     dataset = Dataset(store.uri)
-    for part in dataset.slices(times=3):
+    for part in dataset.slices():
         tables = [*ledger.ledger_tables(), t.DECISIONS]
         with contextlib.closing(dataset.connect(tables=tables, part=part, shut=True)) as con:
             ids = con.execute("SELECT DISTINCT source_id FROM inputs").fetchall()
