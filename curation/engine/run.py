@@ -160,8 +160,9 @@ def run(
     """
     check_policy(job.policy)
     store = Store(job.store_uri)
+    there = _readable(store)
     with locked(store, wait=wait) as head:
-        _open_dataset(store, job)
+        _open_dataset(store, job, there)
         store.remove_temporaries()
         run_id = time.strftime("%Y%m%dT%H%M%S") + "-" + uuid.uuid4().hex[:6]
         job = replace(job, run_id=run_id)
@@ -285,14 +286,23 @@ def _left(job: Job, work: list[SourceWork]) -> tuple[dict[str, str], list[Source
     return {w.source_id: stage for w, stage in found}, longest_first(w for w, _ in found)
 
 
-def _open_dataset(store: Store, job: Job) -> None:
+def _readable(store: Store) -> bool:
+    """Tell whether there is a dataset; one of another format is refused before anything is written to it."""
     info = store.read_json("dataset.json")
-    if info is None:
+    if info is not None and info.get("format") != FORMAT_VERSION:
+        raise RunStoppedError(
+            f"{store.uri} has dataset format {info.get('format')}, this program writes {FORMAT_VERSION}; name another "
+            "--out, or use the version of openlpm that wrote it"
+        )
+    return info is not None
+
+
+def _open_dataset(store: Store, job: Job, there: bool) -> None:
+    """Begin a dataset unless it is there, or another command has begun it since that was asked."""
+    if not there and not _readable(store):
         if store.local and any(name != ".lock" for name in store.names("")):
             raise RunStoppedError(f"{job.store_uri} exists and is not a dataset; choose an empty or new --out")
         store.write_json("dataset.json", {"format": FORMAT_VERSION, "name": "openlpm"})
-    elif info.get("format") != FORMAT_VERSION:
-        raise RunStoppedError(f"{job.store_uri} has format {info.get('format')}; this program writes {FORMAT_VERSION}")
     write_workflow(store, job)  # also finds out at once whether the output can be written
 
 

@@ -108,6 +108,15 @@ def write_clip(video: bytes, sound: F32 | None, out: Path, form: Form) -> None:
         source.unlink(missing_ok=True)
 
 
+def write_packed(video: bytes, tracks: Sequence[bytes], out: Path, form: Form) -> None:
+    """Write a packed clip's picture with its sounds (FLAC) mixed to one, both beginning at 0.
+
+    Raises:
+        MediaError: the clip, or one of its sounds, cannot be read.
+    """
+    write_clip(video, mixed(tracks), out, form)
+
+
 def mixed(tracks: Sequence[bytes]) -> F32 | None:
     """Return the sounds of a packed clip (FLAC) as one, None of none.
 

@@ -1,6 +1,7 @@
 """How much there is to do: files, bytes and hours of the inputs, from the headers of some of them.
 
-A header is opened, not read through: some milliseconds a file, and a few requests where it lies on object storage.
+A header is opened, not read through: some milliseconds a file, and a few requests where it lies on object storage. That
+is done in a process apart, so that a file which ends its reader, or holds it, is named and the others are surveyed.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ import pyarrow.fs as pafs
 
 from curation.engine.register import Named, stat
 from curation.media.container import open_data
+from curation.pythons.apart import apart
+from curation.pythons.worker import WorkerDiedError
 from schemas.places import local_path, with_endpoint
 
 LEAST_BYTES_PER_S = 500.0
@@ -32,6 +35,8 @@ class Survey:
     video_s: float
     """of all files: known of those opened, by their bytes of the others"""
     longest_s: float
+    ended: tuple[tuple[str, str], ...] = ()
+    """of the unreadable, what ended the process that opened it: path, and how, such as "crashed (signal 11)\""""
 
 
 def survey(named: Sequence[Named], sample: int = 200, seed: int = 0) -> Survey:
@@ -43,7 +48,14 @@ def survey(named: Sequence[Named], sample: int = 200, seed: int = 0) -> Survey:
     sizes = [(n.listed or stat(n.path))[0] for n in named]
     largest = max(range(len(named)), key=sizes.__getitem__)
     drawn = set(random.Random(seed).sample(range(len(named)), min(sample, len(named)))) | {largest}
-    known = {k: duration_s(named[k].path, sizes[k]) for k in sorted(drawn)}
+    known: dict[int, float | None] = {}
+    ended: list[tuple[str, str]] = []
+    for k in sorted(drawn):
+        try:
+            known[k] = apart(duration_s, named[k].path, sizes[k])
+        except WorkerDiedError as e:
+            known[k] = None
+            ended.append((named[k].path, e.how))
     good = {k: v for k, v in known.items() if v is not None}
     unbiased = {k: v for k, v in good.items() if k != largest or len(drawn) == len(named)} or good
     of_bytes = sum(sizes[k] for k in unbiased)
@@ -58,6 +70,7 @@ def survey(named: Sequence[Named], sample: int = 200, seed: int = 0) -> Survey:
         unreadable=len(known) - len(good),
         video_s=sum(good.values()) + others * (1 - bad_bytes / sampled) * per_byte,
         longest_s=max(good.values(), default=0.0),
+        ended=tuple(ended),
     )
 
 

@@ -13,7 +13,7 @@ from duckdb import DuckDBPyConnection
 from curation.dataset import Dataset
 from curation.decisions.words import heading, in_words
 from curation.report.clips import Clips
-from curation.report.frames import Frames, Shown
+from curation.report.frames import Frames, Picture, Shown
 from curation.report.pictures import Pictures
 from curation.report.rows import read_rows, source_names
 from curation.report.seen import looked_at
@@ -46,7 +46,7 @@ def kept(dataset: Dataset, frames: Frames, clips: Clips | None, pictures: Pictur
         said = frames.tables(m.source_id).execute(reason, [m.segment_id]).fetchone()
         shown = Shown("segments", m.segment_id, m.source_id, Interval(m.start_s, m.end_s), m.track_id)
         drawn = frames.of(shown)
-        images = [] if drawn else pictures.spread(m.track_id, m.start_s, m.end_s, 3)
+        images = [] if _any(drawn) else pictures.spread(m.track_id, m.start_s, m.end_s, 3)
         out.append({
             **dict(m), "file": names.get(m.source_id, ""), "clip": clips.sample(m) if clips else None,
             "pictures": drawn, "images": images, "because": STATE_REASONS.get(said[0], "") if said else "",
@@ -106,12 +106,16 @@ def _card(
         drawn = frames.of(shown)
         if clips is not None:
             clip = clips.excerpt(frames.file(decision.source_id), decision.unit_id, span)
-        if not drawn:
+        if not _any(drawn):
             images = [x for i in tracks[:2] for x in pictures.spread(i, span.start_s, span.end_s, 2)]
     return {
         **dict(decision), "file": names.get(decision.source_id, ""), "where": where, "pictures": drawn, "clip": clip,
         "images": images, "said": in_words(decision, policy, reason),
     }  # fmt: skip
+
+
+def _any(drawn: Sequence[Picture]) -> bool:
+    return any(p.drawing for p in drawn)
 
 
 def _where(con: DuckDBPyConnection, decision: DecisionRow) -> tuple[Interval | None, Sequence[str], str | None]:

@@ -11,10 +11,9 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from av.error import FFmpegError
-
+from curation.media.apart import ReaderEndedError, media_apart
 from curation.media.errors import MediaError
-from curation.media.stretch import mixed, write_clip, write_stretch
+from curation.media.stretch import write_packed, write_stretch
 from curation.storage.store import Store, StoreError
 from schemas.tables.output import ManifestRow
 from schemas.time import Interval
@@ -34,6 +33,8 @@ class Clips:
         self._store = store
         self._there = set(store.names(FOLDER))
         self._written: set[str] = set()
+        self._broken: set[Path] = set()
+        """sources that ended their reader"""
 
     def sample(self, row: ManifestRow) -> str | None:
         """Write a packed clip and return its address as the page names it; None where it cannot be read."""
@@ -44,20 +45,24 @@ class Clips:
             def read(suffix: str) -> bytes:
                 return self._store.read(f"shards/{row.shard}", places[suffix]["offset"], places[suffix]["size"])
 
-            write_clip(read(".mp4"), mixed([read(".speak.flac"), read(".listen.flac")]), out, "mp4")
+            media_apart(write_packed, read(".mp4"), [read(".speak.flac"), read(".listen.flac")], out, "mp4")
 
         return self._write(f"{row.segment_id} {row.member_sha256}", row.segment_id, make)
 
     def excerpt(self, file: Path | None, unit_id: str, span: Interval) -> str | None:
         """Write what a source shows around the middle of a unit and return its address; None where that cannot be."""
-        if file is None:
+        if file is None or file in self._broken:
             return None
         middle = (span.start_s + span.end_s) / 2
         half = min(LONGEST_S, span.duration_s + 2 * MARGIN_S) / 2
         start_s = max(0.0, middle - half)
 
         def make(out: Path) -> None:
-            write_stretch(file, start_s, middle + half, out, "mp4", max_side=SIDE)
+            try:
+                media_apart(write_stretch, file, start_s, middle + half, out, "mp4", SIDE)
+            except ReaderEndedError:
+                self._broken.add(file)
+                raise
 
         return self._write(f"{unit_id} {start_s:.3f} {half:.3f}", unit_id, make)
 
@@ -75,7 +80,7 @@ class Clips:
                 try:
                     make(out)
                     self._store.write(stored, out.read_bytes())
-                except (MediaError, StoreError, FFmpegError, OSError, KeyError):
+                except (MediaError, StoreError, OSError, KeyError):
                     return None
         self._written.add(stored)
         return stored.removeprefix("report/")

@@ -1,7 +1,8 @@
 """Full frames of the sources with what decided drawn into them: faces, text, graphics, bars, and the planned crop.
 
 Frames are read from sources that lie on this machine and gave no error; of others the page shows portraits. One frame
-costs one seek and the decoding from the key frame before it.
+costs one seek and the decoding from the key frame before it, in a process apart; a file that ends it is left alone from
+then on, and the page says so in place of its frames.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from markupsafe import Markup
 
 from curation.dataset import Dataset
 from curation.engine.fetch import MediaCache, SourceChangedError
+from curation.media.apart import ReaderEndedError, media_apart
 from curation.media.encode import encode_jpeg
 from curation.media.errors import MediaError
 from curation.media.video import read_frame_at
@@ -65,6 +67,8 @@ class Frames:
         self._dataset, self._media = dataset, MediaCache(dataset.store)
         self.tables = functools.lru_cache(maxsize=32)(self._connect)
         """the tables of a source"""
+        self._broken: dict[Path, str] = {}
+        """files that ended their reader, and what is said of them"""
 
     def _connect(self, source_id: str) -> DuckDBPyConnection:
         return self._dataset.connect(tables=_TABLES, sources=[source_id])
@@ -90,12 +94,16 @@ class Frames:
         if file is None:
             return []
         width, height, duration_s = size[0]
-        try:
-            if shown.unit == "shots":
-                return [_cut(file, said, at) for said, at in cuts(shown.span, duration_s)]
-            return [self._frame(con, file, shown, width, height)]
-        except (MediaError, OSError):
-            return []
+        if file not in self._broken:
+            try:
+                if shown.unit == "shots":
+                    return [_cut(file, said, at) for said, at in cuts(shown.span, duration_s)]
+                return [self._frame(con, file, shown, width, height)]
+            except ReaderEndedError as e:
+                self._broken[file] = str(e.args[0])
+            except (MediaError, OSError):
+                return []
+        return [Picture(Markup(), f"no frame of it can be shown: {self._broken[file]}")]
 
     def _frame(self, con: DuckDBPyConnection, file: Path, shown: Shown, width: int, height: int) -> Picture:
         span = shown.span
@@ -105,19 +113,25 @@ class Frames:
         knots = seen.crop_knots(plan[0][0], span.start_s) if plan else []
         at_s = telling(shown, people, laid, knots, (width, height))
         boxes = drawn(shown, people, laid, knots, at_s, (width, height))
-        image = read_frame_at(file, at_s, max_side=SIDE).rgb()
+        image, size = media_apart(jpeg_at, file, at_s, SIDE)
         kinds = [svg.KINDS[k] for k in dict.fromkeys(b.kind for b in boxes)]
         said = f"at {at_s:.2f} s" + (f": {', '.join(kinds)}" if kinds else "")
-        return Picture(svg.picture(_uri(image), image.shape[:2], (width, height), boxes, said), said)
+        return Picture(svg.picture(_uri(image), size, (width, height), boxes, said), said)
 
 
 def _cut(file: Path, said: str, at_s: float) -> Picture:
-    image = read_frame_at(file, at_s, max_side=CUT_SIDE).rgb()
-    return Picture(svg.picture(_uri(image), image.shape[:2], (1, 1), [], f"{said}, at {at_s:.2f} s"), said)
+    image, size = media_apart(jpeg_at, file, at_s, CUT_SIDE)
+    return Picture(svg.picture(_uri(image), size, (1, 1), [], f"{said}, at {at_s:.2f} s"), said)
 
 
-def _uri(rgb: np.ndarray) -> str:
-    return "data:image/jpeg;base64," + base64.b64encode(encode_jpeg(rgb, 78)).decode()
+def jpeg_at(file: Path, at_s: float, max_side: int) -> tuple[bytes, tuple[int, int]]:
+    """Return a frame as JPEG, its longer side at most so many pixels, with height and width. Raises MediaError."""
+    rgb = read_frame_at(file, at_s, max_side=max_side).rgb()
+    return encode_jpeg(rgb, 78), (rgb.shape[0], rgb.shape[1])
+
+
+def _uri(jpeg: bytes) -> str:
+    return "data:image/jpeg;base64," + base64.b64encode(jpeg).decode()
 
 
 def cuts(span: Interval, duration_s: float) -> list[tuple[str, float]]:

@@ -14,8 +14,9 @@ from pathlib import Path
 
 from curation.dataset import Dataset
 from curation.engine.fetch import MediaCache, SourceChangedError
+from curation.media.apart import media_apart
 from curation.media.encode import jpeg_part
-from curation.media.stretch import Form, mixed, write_clip, write_stretch
+from curation.media.stretch import Form, write_packed, write_stretch
 from curation.report.rows import path_of
 from curation.review.watch import MOST_S, NotThereError
 from schemas import tables as t
@@ -68,7 +69,7 @@ class Media:
             if path is None:
                 raise NotThereError("no input names this source any more")
             try:
-                made = write_stretch(self._sources.local(path, source_id), start_s, end_s, out, form)
+                made = media_apart(write_stretch, self._sources.local(path, source_id), start_s, end_s, out, form)
             except (FileNotFoundError, SourceChangedError, OSError) as e:
                 raise NotThereError(str(e)) from e
             return made.start_s, made.copied
@@ -85,8 +86,8 @@ class Media:
 
         def make(out: Path) -> tuple[float, bool]:
             members = self._members(sample_id)
-            heard = mixed([self._read(members, f".{x}.flac") for x in TRACKS[sound]])
-            write_clip(self._read(members, ".mp4"), heard, out, form)
+            heard = [self._read(members, f".{x}.flac") for x in TRACKS[sound]]
+            media_apart(write_packed, self._read(members, ".mp4"), heard, out, form)
             return 0.0, form == "mp4"
 
         return self._make(f"{sample_id} {sound}", form, make)

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import io
 import tarfile
 from collections.abc import Iterator
 from typing import Any
@@ -196,36 +195,28 @@ def _sample(tar: _Tar, shard: str, row: M, columns: set[str], media: bool) -> It
     for column, _ in differences(t.MANIFEST.from_rows([row]), made, columns):
         yield f"manifest.parquet: {column} of sample {key} is not what its json says; run `lpm pack`"
     if media:
-        yield from _sounds(key, sample, members)
-        yield from _picture(key, sample, members["mp4"])
+        yield from _media(key, sample, members)
 
 
-def _sounds(key: str, sample: Sample, members: dict[str, bytes]) -> Iterator[str]:
-    import soundfile
+def _media(key: str, sample: Sample, members: dict[str, bytes]) -> Iterator[str]:
+    from curation.media.apart import media_apart  # PyAV, which the core alone does not have
+    from curation.media.errors import MediaError
+    from curation.media.packed import played
 
-    for track in ("speak.flac", "listen.flac"):
-        info = soundfile.info(io.BytesIO(members[track]))
-        expected = sample.video.n_frames * SAMPLES_PER_FRAME
-        if (info.frames, info.samplerate, info.channels) != (expected, PACKED_AUDIO_HZ, 1):
-            yield f"sample {key}: {track} has {info.frames} samples at {info.samplerate} Hz, video needs {expected}"
-
-
-def _picture(key: str, sample: Sample, data: bytes) -> Iterator[str]:
-    import av
-
-    from curation.media.container import open_data  # PyAV, which the core alone does not have
-
+    video = sample.video
     try:
-        with open_data(io.BytesIO(data)) as container:
-            stream = container.streams.video[0]
-            n, first = 0, None
-            for frame in container.decode(stream):
-                first = frame.pts if first is None else first
-                n += 1
-            size = (stream.width, stream.height)
-            sound = len(container.streams.audio)
-    except (av.FFmpegError, IndexError) as e:
-        yield f"sample {key}: its video does not decode: {e}"
+        found = media_apart(played, members["mp4"], {track: members[track] for track in ("speak.flac", "listen.flac")})
+    except MediaError as e:
+        yield f"sample {key}: its media do not decode: {e.args[0]}"
         return
-    if n != sample.video.n_frames or size != (sample.video.width, sample.video.height) or first != 0 or sound:
-        yield f"sample {key}: video has {n} frames of {size} from pts {first}, its json says {sample.video.n_frames}"
+    needed = video.n_frames * SAMPLES_PER_FRAME
+    for track, sound in found.sounds.items():
+        if sound != (needed, PACKED_AUDIO_HZ, 1):
+            yield f"sample {key}: {track} has {sound[0]} samples at {sound[1]} Hz, video needs {needed}"
+    if (found.frames, found.width, found.height, found.first_pts, found.sound_tracks) != (
+        video.n_frames, video.width, video.height, 0, 0,
+    ):  # fmt: skip
+        yield (
+            f"sample {key}: video has {found.frames} frames of {found.width}x{found.height} from pts "
+            f"{found.first_pts}, its json says {video.n_frames}"
+        )

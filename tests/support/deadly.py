@@ -64,6 +64,29 @@ def die(how: str) -> None:
         raise RAISED[how]
 
 
+ENDS = ("segfault", "eat", "hang")
+
+
+def header(path: str, size: int) -> float:
+    """Read a header of 2 s, unless the file's name says how it ends its reader."""
+    if Path(path).stem in ENDS:
+        die(Path(path).stem)
+    return 2.0
+
+
+def frame(file: Path, at_s: float, max_side: int) -> tuple[bytes, tuple[int, int]]:
+    """End the process that looks for a frame; the file beside `file` counts how often that was asked."""
+    with file.with_suffix(".asked").open("a", encoding="utf-8") as asked:
+        asked.write("x")
+    die("segfault")
+    raise AssertionError
+
+
+def clip(video: bytes, sounds: object) -> None:
+    """End the process that decodes a packed clip."""
+    die("segfault")
+
+
 class Deadly(ToyScan):
     """Measures cuts, unless its file says how it is to end: {"die": "segfault"}, each time or the first `times`."""
 

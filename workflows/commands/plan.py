@@ -16,6 +16,7 @@ from curation.engine.register import expand
 from curation.listing import left_out
 from curation.plan.estimate import Estimate, estimate
 from curation.plan.rates import Rates, RatesError, measured
+from schemas.printable import printable
 from schemas.workflow import Workflow
 from workflows import catalog
 from workflows.usage import UsageError
@@ -83,6 +84,8 @@ def _show(out: Console, found: Survey, rates: Rates, result: Estimate, nodes: li
     )
     if found.unreadable:
         out.print(f"{found.unreadable} of the {found.opened} opened tell no duration: they will end in quarantine")
+    for path, how in found.ended:
+        out.print(f"{printable(path)}: its reader {how}", markup=False, highlight=False)
     out.print(
         f"rates: workflow {rates.workflow}, policy {rates.policy}, {rates.sources} sources of {_hours(rates.video_s)}, "
         f"{rates.measured_on}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from fractions import Fraction
@@ -10,12 +11,14 @@ from typing import Any
 
 import av
 import boto3
+import deadly
 import numpy as np
 import pytest
 from command_line import lpm
 from engine_case import GOOD, go
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 from toy import write_sources
 
 from curation import Dataset
@@ -23,8 +26,10 @@ from curation.engine.register import expand
 from curation.plan.estimate import estimate
 from curation.plan.rates import Rates, RatesError, StageRate, measured
 from curation.plan.survey import Survey, duration_s, survey
+from curation.pythons.limits import Limits
 from curation.runs.steps import by_run
 from curation.storage.store import Store
+from workflows.commands.plan import plan
 
 RATES = Rates(
     workflow="w", policy="p", video_s=10.0, sources=1, measured_on="here", bytes_out=100.0,
@@ -78,6 +83,23 @@ def test_a_header_that_claims_days_is_not_believed(folder: Path) -> None:
     size = Path(file).stat().st_size
     assert duration_s(file, size) == pytest.approx(2.0, abs=0.1)
     assert duration_s(file, 900) is None
+
+
+def test_a_file_that_ends_its_reader_is_named_and_the_others_are_surveyed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("curation.plan.survey.duration_s", deadly.header)
+    monkeypatch.setattr("curation.pythons.apart.A_FILE", Limits(seconds=5.0, bytes=800 << 20))
+    for name in ("a", *deadly.ENDS, "z"):
+        (tmp_path / f"{name}.mp4").write_bytes(b"0" * 1000)
+    found = survey(expand([str(tmp_path)]))
+    assert (found.files, found.opened, found.unreadable, found.longest_s) == (5, 5, 3, 2.0)
+    assert {Path(path).stem: how for path, how in found.ended} == {
+        "segfault": "crashed (signal 11)", "eat": "out of memory", "hang": "timed out",
+    }  # fmt: skip
+    shown = io.StringIO()
+    plan(Console(file=shown, width=200), [str(tmp_path)], "conversation", None, [1], 2, 200, 0, False)
+    assert "segfault.mp4: its reader crashed (signal 11)" in shown.getvalue()
 
 
 def test_an_object_store_is_asked_too(bucket: str, folder: Path) -> None:

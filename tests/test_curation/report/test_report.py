@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import deadly
 import duckdb
 import numpy as np
 import pyarrow as pa
@@ -191,6 +192,19 @@ def test_what_no_page_plays_any_more_is_deleted(filmed: Dataset) -> None:
     write_report(filmed)
     assert list(filmed.store.names("report/clips")) == stored
     assert {n: Path(filmed.store.path(n)).stat().st_mtime_ns for n in stored} == changed  # nothing is encoded again
+
+
+def test_a_source_that_ends_its_reader_is_said_once_and_shown_by_portraits(
+    filmed: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("curation.report.frames.jpeg_at", deadly.frame)
+    for asked in Path(filmed.store.root).parent.glob("*.asked"):
+        asked.unlink()
+    page = render(filmed)
+    (asked,) = Path(filmed.store.root).parent.glob("*.asked")
+    assert asked.read_text(encoding="utf-8") == "x", "it is left alone from then on"
+    assert "no frame of it can be shown: the process that read it crashed (signal 11)" in page
+    assert 'class="pics"' in page and '<section id="run">' in page
 
 
 @pytest.mark.slow
