@@ -54,7 +54,7 @@ def back(x: Tensor) -> bool:
 
 def test_inputs_go_to_the_network_and_results_come_back() -> None:
     network = Elsewhere()
-    x, mask = PublicText("stub", network, tokens, 3)(["nods", ""])
+    x, mask = PublicText("stub", lambda: (network, tokens), 4, 3).to("meta")(["nods", ""])
     assert [t.device.type for t in network.given] == ["meta", "meta"]
     assert back(x) and mask.device.type == "cpu" and x.sum((1, 2)).tolist() == [12, 0]
     network = Elsewhere()
@@ -96,17 +96,10 @@ def test_a_device_is_for_all_encoders_that_can_move() -> None:
     assert isinstance(make_encoders(Data(), "cpu").text, HashedWords)  # has nothing to move
 
 
-def of_words(folder: Path) -> str:
-    """Save a tiny umT5 with a tokenizer beside it."""
-    pipeline.umt5().save_pretrained(folder / "text_encoder")
-    pipeline.words().save_pretrained(folder / "tokenizer")
-    return str(folder / "text_encoder")
-
-
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # the libraries' own
 def test_another_number_type_is_another_encoder_of_nearly_the_same_numbers(tmp_path: Path) -> None:
-    folder, texts = of_words(tmp_path), ["a man nods", ""]
+    folder, texts = pipeline.of_words(tmp_path), ["a man nods", ""]
     whole, half = (parts.text("umt5", directory=folder, length=12, dtype=d).build() for d in ("", "bfloat16"))
     (x, mask), (y, same) = whole(texts), half(texts)
     assert back(y) and torch.equal(mask, same) and 0 < (x - y).abs().max() < 0.1 < x.abs().max()
