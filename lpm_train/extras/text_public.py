@@ -36,7 +36,8 @@ class PublicText:
         self._read, self._directory, self._lock = read, directory, threading.Lock()
         self._model: Any = None
         self._tokenizer: Any = None
-        self._place: dict[str, Any] = {"device": "cpu", "dtype": None}
+        self._device: torch.device | str = "cpu"
+        self._dtype: torch.dtype | None = None
         self.length, self.width = length, width
         self.name = f"{kind} {length}x{self.width}" + f", {dtype}" * bool(dtype)
 
@@ -91,21 +92,22 @@ class PublicText:
         with self._lock:
             if self._model is None:
                 model, self._tokenizer = self._read()
-                self._model = model.eval().requires_grad_(False).to(**self._place)
+                self._model = model.eval().requires_grad_(False).to(dtype=self._dtype)
 
     def files(self) -> str | None:
         """Return a quick hash of the weights' files: "" where there are none, None where it cannot tell the numbers."""
-        return None if self._place["dtype"] else files_hash(self._directory)
+        return None if self._dtype else files_hash(self._directory)
 
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> Self:
-        """Move the network, at once or when it is read, and change its number type if one is given.
+        """Choose where texts are encoded, and change the number type if one is given.
 
-        Embeddings come back in float32 on the CPU.
+        The network goes there with the first text: read for its hash alone, it takes no memory of a GPU. Embeddings
+        come back in float32 on the CPU.
         """
         with self._lock:
-            self._place = {"device": device, "dtype": dtype or self._place["dtype"]}
+            self._device, self._dtype = device, dtype or self._dtype
             if self._model is not None:
-                self._model.to(**self._place)
+                self._model.to(dtype=self._dtype)
         return self
 
     @torch.no_grad()
@@ -120,7 +122,8 @@ class PublicText:
             coded = self._tokenizer(
                 list(texts), padding="max_length", truncation=True, max_length=self.length, return_tensors="pt"
             )
-            ids, seen = (x.to(self._model.device) for x in (coded.input_ids, coded.attention_mask))
-            hidden = self._model(ids, attention_mask=seen).last_hidden_state.float().cpu()
+            model = self._model.to(self._device)
+            ids, seen = (x.to(model.device) for x in (coded.input_ids, coded.attention_mask))
+            hidden = model(ids, attention_mask=seen).last_hidden_state.float().cpu()
         mask = coded.attention_mask.bool() & torch.tensor([bool(t.strip()) for t in texts])[:, None]
         return hidden * mask[..., None], mask

@@ -107,6 +107,8 @@ def test_another_number_type_is_another_encoder_of_nearly_the_same_numbers(tmp_p
     before = provenance(whole)
     assert before["settings"] == {"length": 12, "width": 16, "name": "umt5 12x16"}
     assert isinstance(whole, PublicText) and provenance(whole.to("cpu")) == before != provenance(half)
+    unread = parts.text("umt5", directory=folder, length=12).build()
+    assert isinstance(unread, PublicText) and provenance(unread.to("meta")) == before  # known where it was read
     assert torch.equal(whole(texts)[0], x)
     assert torch.equal(whole.to("cpu", torch.bfloat16)(texts)[0], y)
     wan.clip_vision(tmp_path / "clip")
