@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from lpm_train.batch import Batch
 from lpm_train.encoders.audio import AudioEncoder
 from lpm_train.encoders.codec import Codec
+from lpm_train.encoders.deferred import Deferred
 from lpm_train.encoders.perceptual import Perceptual
 from lpm_train.encoders.picture import PictureEncoder
 from lpm_train.encoders.text import TextEncoder
@@ -129,21 +130,24 @@ def perceptual(use: str = "none", **settings: Any) -> Part[Perceptual]:
     return _PERCEPTUAL.read(Perceptual, {"use": use, **settings})
 
 
-def provenance(made: object) -> dict[str, Any]:
+def provenance(made: object, weights: bool = True) -> dict[str, Any]:
     """Return what determines the numbers of a codec or encoder, as plain data.
 
     Its class; `settings`, the plain values under public names of class and object (a `version` among them); `weights`,
     the hash of all its tensors; and `code`, that of a class that is not ours. What is in none of these, such as the
-    files of a network that is no torch module, a class must say by a public name.
+    files of a network that is no torch module, a class must say by a public name. Weights that are not in memory yet
+    are read for their hash; with `weights` false there is none.
     """
     cls = type(made)
+    if weights and isinstance(made, Deferred):
+        made.load()
     out: dict[str, Any] = {"class": f"{cls.__module__}:{cls.__qualname__}", "settings": {}}
     for holder in (*(c for c in reversed(cls.__mro__) if c not in (object, nn.Module)), made):
         for name, value in vars(holder).items():
             if not name.startswith("_") and name != "training" and (plain := _plain(value)) is not None:
                 out["settings"][name] = plain
     digest, any_weights = hashlib.sha256(), False
-    for name, tensor in _tensors("", made):
+    for name, tensor in _tensors("", made) if weights else ():
         any_weights = True
         digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}\x1f".encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())

@@ -35,10 +35,10 @@ from lpm_train.training.start import build
 
 
 def make_encoders(data: Data, device: str = "cpu") -> Encoders:
-    """Make the encoders that a configuration names; codec and sound's network go to `device`."""
-    moved: list[Any] = [data.codec.build(), data.audio.build()]
-    codec, audio = (part.to(device) if hasattr(part, "to") else part for part in moved)
-    return Encoders(codec, audio, data.text.build(), device, data.picture.build())
+    """Make the encoders that a configuration names; the networks of all that have one go to `device`."""
+    moved: list[Any] = [data.codec.build(), data.audio.build(), data.text.build(), data.picture.build()]
+    codec, audio, text, picture = (part.to(device) if hasattr(part, "to") else part for part in moved)
+    return Encoders(codec, audio, text, device, picture)
 
 
 def conditions_of(config: Config, data: Data) -> Data:

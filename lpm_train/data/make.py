@@ -8,7 +8,7 @@ and features come from `Precomputed` where there are any, else from the pictures
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -29,6 +29,7 @@ from lpm_train.data.sizes import Rule, choose_bucket
 from lpm_train.data.table.columns import Coded, Ints, distinct, joined, narrow
 from lpm_train.encoders.audio import AudioEncoder, latent_steps
 from lpm_train.encoders.codec import Codec, encode_images, grey, latent_frames, latent_size, latent_span
+from lpm_train.encoders.deferred import Deferred
 from lpm_train.encoders.picture import PictureEncoder, Unseen
 from lpm_train.encoders.text import TextEncoder
 from lpm_train.parts import provenance
@@ -62,9 +63,28 @@ class Encoders:
         return self._greys[height, width]
 
     @cached_property
+    def _vouched(self) -> dict[str, dict[str, Any]]:
+        return {}
+
+    @cached_property
     def provenance(self) -> dict[str, dict[str, Any]]:
         """What determines their numbers, each; read off them once."""
-        return {"codec": provenance(self.codec), "audio": provenance(self.audio), "text": provenance(self.text)}
+        text = self._vouched.get("text") or provenance(self.text)
+        return {"codec": provenance(self.codec), "audio": provenance(self.audio), "text": text}
+
+    def vouch(self, text: Mapping[str, Any], files: str) -> None:
+        """Take the word of a precomputed set for the weights of a text encoder that need not be read.
+
+        That is one whose weights are not in memory, and whose files are those of the set's encoder, or not here.
+
+        Args:
+            text: the provenance that the set has of its text encoder.
+            files: `files_hash` of that encoder; "" where the set does not say.
+        """
+        deferred, known = self.text, "provenance" in vars(self) or "text" in self._vouched
+        if known or not isinstance(deferred, Deferred) or deferred.loaded or deferred.files() not in ("", files):
+            return
+        self._vouched["text"] = provenance(deferred, weights=False) | {k: text[k] for k in ("weights",) if k in text}
 
 
 class Parts:

@@ -3,6 +3,7 @@
 `precomputed/NAME/` holds one tar and one index a shard, `sizes.json` with the sizes that clips were cut to, and
 `meta.json` with the provenance of the encoders that wrote it (`lpm_train.parts`). Loading checks that, and each
 sample's digest: latents of another codec, or of a clip that was packed again since, are refused instead of trained on.
+Of a text encoder that is not in memory a quick hash of its files is checked in place of its weights.
 Windows were encoded one by one from their own first frame, so that a window's latents are exactly those of the clip cut
 there, also for codecs that look back in time.
 """
@@ -27,6 +28,7 @@ from lpm_train.data.order import Bucket
 from lpm_train.data.shards import Row, Shards, read_members
 from lpm_train.data.table.columns import Coded, Ints, narrow
 from lpm_train.data.table.members import Members, MembersWriter
+from lpm_train.encoders.deferred import Deferred
 from lpm_train.storage import DataError, Storage
 
 _MEMBERS = pa.list_(pa.struct([("name", pa.string()), ("offset", pa.int64()), ("size", pa.int64())]))
@@ -40,6 +42,12 @@ def meta_of(encoders: Encoders, hop_frames: int, dtype: str, timed: bool = False
     """Describe a set: which encoders make it, of which windows, in what precision, and whether with timed prompts."""
     more = {"prompts": "timed"} if timed else {}
     return {"format": 2, **encoders.provenance, "hop_frames": hop_frames, "dtype": dtype, **more}
+
+
+def files_of(encoders: Encoders) -> dict[str, Any]:
+    """Say of what files the text encoder was read, where that can stand for its weights."""
+    found = encoders.text.files() if isinstance(encoders.text, Deferred) else None
+    return {"files": {"text": found}} if found else {}
 
 
 def text_member(row: Row, text: str) -> str:
@@ -117,6 +125,8 @@ class Precomputed(Parts):
         if meta is None:
             raise DataError(f"there is no {self._folder} in this dataset: {again}")
         super().__init__(shards, encoders, int(meta["hop_frames"]))
+        if isinstance(text := meta.get("text"), Mapping):  # older sets say a name
+            encoders.vouch(text, meta.pop("files", {}).get("text", ""))
         wanted = meta_of(encoders, self.hop_frames, meta["dtype"], timed or "prompts" in meta)
         if {**meta, "prompts": "timed"} == wanted != meta:
             raise DataError(

@@ -179,17 +179,20 @@ def _windowed(kind: str, model: Any, features: Any, past_s: float, hop_frames: i
     return PublicAudio(kind, model, features)
 
 
-def pretrained(kind: str, directory: str) -> Any:
-    """Load what a class of transformers has written into a directory.
+def pretrained(kind: str, directory: str, dtype: str = "") -> Any:
+    """Load what a class of transformers has written into a directory; `dtype` is a model's number type, if chosen.
 
     Raises:
-        DataError: transformers is not installed, or the directory holds no such thing.
+        DataError: transformers is not installed, the directory holds no such thing, or there is no such number type.
     """
+    if dtype not in ("", "float32", "bfloat16"):
+        raise DataError(f"dtype {dtype!r} of {kind}: use float32 or bfloat16")
     try:
         import transformers
     except ImportError as e:
         raise DataError(f"this encoder needs transformers (pip install 'openlpm[encoders]'): {e}") from e
     try:
-        return getattr(transformers, kind).from_pretrained(directory, local_files_only=True)
+        chosen = {"dtype": dtype} if dtype else {}
+        return getattr(transformers, kind).from_pretrained(directory, local_files_only=True, **chosen)
     except (OSError, ValueError) as e:
         raise DataError(f"no {kind} in {directory}: {e}{not_read(directory)}") from e

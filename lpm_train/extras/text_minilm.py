@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -58,13 +59,19 @@ class MiniLM:
         self._layers = 1 + max(int(k.split(".")[2]) for k in weights if k.startswith("encoder.layer."))
         self.name = f"minilm {length}"
 
+    def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> Self:
+        """Move the weights, and change their number type if one is given; states come back in float32 on the CPU."""
+        self._w = {name: w.to(device=device, dtype=dtype) for name, w in self._w.items()}
+        return self
+
     @torch.no_grad()
     def __call__(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Encode: -> (token states [B, L, 384], mask [B, L]); an empty text has no token."""
         coded = self._tokenizer.encode_batch(list(texts))
         ids = torch.tensor([c.ids for c in coded])
         mask = torch.tensor([c.attention_mask for c in coded], dtype=torch.bool)
-        x = self._encode(ids, mask)
+        place = self._w["embeddings.word_embeddings.weight"].device
+        x = self._encode(ids.to(place), mask.to(place)).float().cpu()
         mask &= torch.tensor([bool(t.strip()) for t in texts])[:, None]
         return x * mask[..., None], mask
 

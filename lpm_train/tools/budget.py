@@ -139,6 +139,12 @@ def codec_work(codec: Codec, block: int, height: int, width: int) -> Work:
     return counted(lambda: codec.decode(z, state))
 
 
+def encode_work(codec: Codec, frames: int, height: int, width: int) -> Work:
+    """Count the encoding of a clip of so many pictures of that size, of a codec whose weights are on "meta"."""
+    clip = torch.zeros(1, frames, 3, height, width, device="meta")
+    return counted(lambda: codec.encode(clip))
+
+
 @dataclass(frozen=True)
 class Budget:
     """Work of a block by group and part, how many pictures it makes, and the memory of the cache."""

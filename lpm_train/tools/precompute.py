@@ -27,6 +27,7 @@ from lpm_train.data.precomputed import (
     INDEX,
     SIZES,
     difference,
+    files_of,
     held_by,
     index_name,
     meta_of,
@@ -75,11 +76,11 @@ def precompute(
     hop = whole_frames(encoders.codec, hop_frames or shortest) or encoders.codec.stride[0]
     storage, meta = shards.storage, meta_of(encoders, hop, dtype, timed)
     stored = read_meta(storage, folder)
-    if stored is not None and stored != meta:
+    if stored is not None and {k: v for k, v in stored.items() if k != "files"} != meta:
         raise DataError(
             f"{folder} was written with other settings ({difference(stored, meta)}): use another name, or delete it"
         )
-    storage.write(f"{folder}/meta.json", (json.dumps(meta, indent=1) + "\n").encode())
+    storage.write(f"{folder}/meta.json", (json.dumps(meta | files_of(encoders), indent=1) + "\n").encode())
     storage.write(f"{folder}/{SIZES}", (json.dumps(list(buckets)) + "\n").encode())
     counts = dict.fromkeys(("shards", "samples", "kept", "left_out", "bytes"), 0)
     done, total = 0, len(wanted)

@@ -29,6 +29,13 @@ def umt5() -> Any:
     return tf.UMT5EncoderModel(tf.UMT5Config(**shape)).eval()
 
 
+def of_words(folder: Path) -> str:
+    """Save umT5's encoder with a tokenizer beside it; returns its directory."""
+    umt5().save_pretrained(folder / "text_encoder")
+    words().save_pretrained(folder / "tokenizer")
+    return str(folder / "text_encoder")
+
+
 def vae(**form: Any) -> Any:
     """Make the autoencoder of Wan 2.1, or with `TI2V_VAE` that of Wan 2.2's 5B."""
     torch.manual_seed(3)

@@ -12,10 +12,24 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from lpm_train.config import Config, ConfigError, Stream, override
+from lpm_train.encoders.codec import PatchCodec
 from lpm_train.network.wan import make_model
 from lpm_train.presets import PRESETS
 from lpm_train.streaming.ring import StaticRollout
-from lpm_train.tools.budget import Budget, Work, attend, counted, linear, lines, network, stream_budget
+from lpm_train.tools.budget import (
+    TEXTS,
+    Budget,
+    Work,
+    attend,
+    bare_codec,
+    counted,
+    encode_work,
+    linear,
+    lines,
+    network,
+    stream_budget,
+    text_work,
+)
 
 STREAM = Stream(block=2, window=4, sink=2, steps=3)
 PLACES = 7
@@ -61,6 +75,27 @@ def test_what_runs_without_memory_is_counted() -> None:
     assert counted(lambda: a @ b) == linear(3, 5, 7) == Work(2 * 3 * 5 * 7, 2 * (15 + 35 + 21))
     q, k = torch.zeros(1, 2, 6, 4, device="meta"), torch.zeros(1, 2, 9, 4, device="meta")
     assert counted(lambda: torch.nn.functional.scaled_dot_product_attention(q, k, k)).flops == attend(6, 9, 8).flops
+
+
+def test_encoding_is_counted_by_picture_and_by_word() -> None:
+    config = override(PRESETS["h200_1b3"](), ["data.codec=taew", "data.codec.path=x"])
+    codec = bare_codec(config)
+    still, short, long = (encode_work(codec, n, 64, 96).flops for n in (1, 5, 9))
+    assert long - short == short - still > 0 and encode_work(codec, 5, 128, 96).flops == 2 * short
+    assert encode_work(PatchCodec((4, 8, 8)), 8, 32, 32).flops == 0  # folds, and multiplies nothing
+
+
+@pytest.mark.slow
+def test_the_work_of_umt5_is_that_of_its_own_class() -> None:
+    import transformers as tf
+
+    config = override(PRESETS["wan_1b3"](), [])
+    places, layers, width, hidden = TEXTS["umt5"]
+    shape = {"d_model": width, "d_kv": 64, "d_ff": hidden, "num_layers": layers, "num_heads": width // 64}
+    with torch.device("meta"):
+        model = tf.UMT5EncoderModel(tf.UMT5Config(vocab_size=8, **shape))
+        ids = torch.zeros(1, places, dtype=torch.int64)
+    assert counted(lambda: model(ids)).flops == text_work(config)[1].flops
 
 
 def test_shares_are_those_of_the_slower_side() -> None:
