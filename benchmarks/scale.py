@@ -1,6 +1,7 @@
 """Memory and CPU of the commands that go over a whole dataset, on synthetic tables of any size.
 
     python benchmarks/scale.py --segments N --asd-rows M [--segments-per-source 500] [--dataset DIR] [--json FILE]
+        [--only decide,decide-back]
 
 No media: the tables, commits, registry, ledger and manifest are made as a run of the workflow `conversation` leaves
 them, files gathered as it gathers them, and one small tar stands for every clip. Each shot has two people, each track
@@ -11,7 +12,7 @@ Then each command runs in a process of its own: `peak_rss_mib` is the most memor
 computed on all threads, the start of Python included. `decide` decides by a stricter policy and writes the ledger;
 `query` filters and groups a million rows and more. `--dataset` keeps the dataset there, and uses it where it exists;
 the sizes that are written are those that it has. `--json` adds the figures to those of other sizes in the file, in
-place of former ones of the same size.
+place of former ones of the same size; `--only` runs some commands, and leaves the file's figures of the others.
 """
 
 from __future__ import annotations
@@ -68,12 +69,13 @@ def main() -> None:
     parser.add_argument("--segments-per-source", type=int, default=500)
     parser.add_argument("--dataset", type=Path)
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--only", default="", help="commands, by commas")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="lpm-scale-") as temporary:
         root = args.dataset or Path(temporary) / "dataset"
         if not (root / "manifest.parquet").exists():
             make(root, args.segments, args.asd_rows, args.segments_per_source)
-        result = {**record.today_here(), **held(root), "commands": commands(root, Path(temporary))}
+        result = {**record.today_here(), **held(root), "commands": commands(root, Path(temporary), args.only)}
     sys.stdout.write(record.as_json(result))
     if args.json is not None:
         record.write(args.json, beside_others(args.json, result))
@@ -82,7 +84,9 @@ def main() -> None:
 def beside_others(file: Path, result: dict[str, Any]) -> dict[str, Any]:
     """Return what a file of results holds with one more under `now`; former results of the same size go."""
     former = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-    others = [r for r in former.get("now", []) if r["segments"] != result["segments"]]
+    same = [r for r in former.get("now", []) if r["segments"] == result["segments"]]
+    others = [r for r in former.get("now", []) if r not in same]
+    result["commands"] = {**(same[0]["commands"] if same else {}), **result["commands"]}
     return {**former, "now": sorted([*others, result], key=lambda r: r["segments"])}
 
 
@@ -93,8 +97,8 @@ def held(root: Path) -> dict[str, int]:
     return {"segments": segments, "asd_rows": asd_rows, "sources": sources}
 
 
-def commands(root: Path, scratch: Path) -> dict[str, dict[str, float]]:
-    """Run every command in a process of its own and return its figures by name."""
+def commands(root: Path, scratch: Path, only: str = "") -> dict[str, dict[str, float]]:
+    """Run every command, or those named, in a process of its own and return its figures by name."""
     stricter = scratch / "stricter.yaml"
     policy = catalog.policy("default").model_dump(mode="json")
     for rule in policy["rules"]:
@@ -113,8 +117,8 @@ def commands(root: Path, scratch: Path) -> dict[str, dict[str, float]]:
         "verify-tables": ["verify", dataset, "--tables"],
     }
     out = {}
-    for name, arguments in runs.items():
-        figures = scratch / "figures.json"
+    for name in only.split(",") if only else runs:
+        arguments, figures = runs[name], scratch / "figures.json"
         figures.unlink(missing_ok=True)
         done = subprocess.run(
             [sys.executable, "-c", RUN, str(figures), *arguments], capture_output=True, text=True, check=False
