@@ -113,7 +113,7 @@ class Place:
         run = named(words)
         self.well(words, *more, out=f"{run}-whole")
         self.well(words, *more, kill_after=run)
-        assert 2 <= checkpoint.steps(self.folder / run)[-1] < 6
+        assert 1 <= checkpoint.steps(self.folder / run)[-1] < 6  # the second may still have been under way
         self.well(words, *more)
 
 
