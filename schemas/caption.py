@@ -14,6 +14,7 @@ from typing import Annotated, Literal, Protocol, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
 
+from schemas.sample import State
 from schemas.tables.performance import CaptionRow
 from schemas.vocabulary import (
     BODY_MOTIONS,
@@ -35,7 +36,6 @@ from schemas.vocabulary import (
     Vocabulary,
 )
 
-State = Literal["speak", "listen", "idle", "both"]
 TagKind = Literal[
     "emotion",
     "expression",

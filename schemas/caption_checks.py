@@ -10,7 +10,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from schemas.caption import PerformanceCaption, State
+from schemas.caption import PerformanceCaption
+from schemas.sample import State
 from schemas.vocabulary import SHOT_TYPES
 
 

@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
+from annotators.lips.lip_signals import STILL_MOUTH
 from curation.stage import Gate, GateMode, Grain, Inputs, Outputs, StageSettings, WorkItem
 from schemas.table import Table
 from schemas.tables import (
@@ -43,7 +44,7 @@ from schemas.tables.tracks import TrackRow
 from schemas.time import GRID_HZ, Interval, grid_range, union_s
 from stages.attribution.assign import assign, contested
 from stages.attribution.labels import with_labels
-from stages.attribution.lip_scores import STILL_MOUTH, frame_scores
+from stages.attribution.lip_scores import frame_scores
 from stages.attribution.split import SplitRule, split_voices
 from stages.attribution.sync import Evidence, lag_ms, pair_evidence, sync_frames, usual_lag
 from stages.attribution.talk import conversation

@@ -10,10 +10,6 @@ import pyarrow as pa
 
 from schemas.tables.attribution import AsdFrameRow
 
-STILL_MOUTH = 0.007
-"""Deviation of a mouth's opening over 1.6 s, in face heights, below which nobody speaks with it. On this project's
-footage lips that hold still had 0.001-0.006, speaking ones at least 0.011 (95 % of them 0.028 and more)."""
-
 STILL_SCORE = -1.0
 """What a still mouth's active speaker score is at most."""
 

@@ -103,8 +103,8 @@ def turns(utterances: Sequence[Utterance], leave_out: Sequence[int] = ()) -> lis
 
 def measure(utterances: Sequence[Utterance], rule: BackchannelRule | None = None) -> TurnTaking:
     """Measure the turn-taking of one conversation."""
-    nods = backchannels(utterances, rule)
-    floor = turns(utterances, nods)
+    given = backchannels(utterances, rule)
+    floor = turns(utterances, given)
     pairs = list(pairwise(floor))
     offsets = [b.start_s - a.end_s for a, b in pairs]
     spoken = defaultdict(list)
@@ -120,7 +120,7 @@ def measure(utterances: Sequence[Utterance], rule: BackchannelRule | None = None
         n_transfers=len(pairs),
         gap_median_s=median(offsets) if offsets else None,
         overlap_ratio=twice_s / speech_s if speech_s else 0.0,
-        backchannels_per_min=60.0 * len(nods) / speech_s if speech_s else 0.0,
+        backchannels_per_min=60.0 * len(given) / speech_s if speech_s else 0.0,
         talk_share={s: x / everything for s, x in sorted(total.items())} if everything else {},
     )
 

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from annotators.lips.lip_signals import moving_mean
+from annotators.lips.lip_signals import MOVING_MOUTH, moving_mean
 from annotators.lips.speaking import SpeakingModel, features, smoothed_score, speaking, speaking_model
 from schemas.tables.attribution import AsdFrameRow
 from schemas.tables.tracks import TrackRow
@@ -23,8 +23,6 @@ from stages.pairing.states import Lips
 Floats = npt.NDArray[np.float64]
 
 _MOUTHING_FRAMES = 15
-_MOVES = 0.02
-"""Mouth motion from which lips move as in speech: 95 % of speaking ones had 0.028 and more, still ones up to 0.007."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +66,9 @@ def lip_evidence(
     for name, (series, inputs) in features_of.items():
         unseen = np.isnan(series.score).all()
         odds = np.full(len(series.ks), np.nan) if unseen else model(names[name]).log_odds(inputs)
-        mouthing = (_mean(series.highest) >= mouthing_score) & (np.nan_to_num(series.mouth, nan=_MOVES) >= _MOVES)
+        mouthing = (_mean(series.highest) >= mouthing_score) & (
+            np.nan_to_num(series.mouth, nan=MOVING_MOUTH) >= MOVING_MOUTH
+        )
         lips = Lips(odds.astype(np.float32), speaking(odds, change), np.asarray(mouthing, np.bool_))
         out[name] = FaceEvidence(series.ks, series.score.astype(np.float32), lips)
     return out

@@ -197,11 +197,19 @@ class Pairing:
             sound = heard.on(ks)
             doubted = heard.doubted(name, ks) | (against[name] & (not readable[name]))
             together = np.array([bool(moving.get(k, set()) - {name}) for k in ks], bool)
-            nods = heard.nods(name, ks)
+            backchannels = heard.backchannels(name, ks)
             laughs = laughing(face, ks, heard.rows, heard.events_on(AudioEventRow.laughter, ks), laugh_rule)
             own = heard.own(name, ks)
             state, reason, confidence = frame_states(
-                lips, sound, own, foreign[name], nods, laughs, together, doubted, round(s.near_speech_s * GRID_HZ)
+                lips,
+                sound,
+                own,
+                foreign[name],
+                backchannels,
+                laughs,
+                together,
+                doubted,
+                round(s.near_speech_s * GRID_HZ),
             )
             shortest = {int(x): round(s.min_run_s * GRID_HZ) for x in State}
             shortest[int(State.IDLE)] = round(s.min_idle_s * GRID_HZ)

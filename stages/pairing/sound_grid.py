@@ -46,17 +46,17 @@ class SoundGrid:
             self._speech[ks.start : ks.stop] = True
         self._speech = bridged(self._speech, pause)
         self._voices: list[set[str]] = [set() for _ in range(n)]
-        self._nods: dict[int, set[str]] = {}
-        nods = {(r.speaker_id, r.start_s) for r in t.BACKCHANNELS.rows(inputs.read(t.BACKCHANNELS))}
+        self._backchannels: dict[int, set[str]] = {}
+        given = {(r.speaker_id, r.start_s) for r in t.BACKCHANNELS.rows(inputs.read(t.BACKCHANNELS))}
         turns = t.VOICE_TURNS.rows(inputs.read(t.VOICE_TURNS))
         self.turns = [
-            Utterance(r.speaker_id, r.start_s, r.end_s) for r in turns if (r.speaker_id, r.start_s) not in nods
+            Utterance(r.speaker_id, r.start_s, r.end_s) for r in turns if (r.speaker_id, r.start_s) not in given
         ]
         for r in turns:
-            nod = (r.speaker_id, r.start_s) in nods
+            backchannel = (r.speaker_id, r.start_s) in given
             for k in grid_range(Interval(r.start_s, r.end_s)):
                 if k < n:
-                    (self._nods.setdefault(k, set()) if nod else self._voices[k]).add(r.speaker_id)
+                    (self._backchannels.setdefault(k, set()) if backchannel else self._voices[k]).add(r.speaker_id)
         self._answers = voices_in_dialogue(self.turns)
         self._nearest = nearest_voices(self._voices, turn_gap)
         self._spans = {r.track_id: Interval(r.start_s, r.end_s) for r in t.TRACKS.rows(inputs.read(t.TRACKS))}
@@ -131,10 +131,10 @@ class SoundGrid:
         theirs = [self._sync[voice, r] for r in rivals & self._owners.get(voice, set()) if (voice, r) in self._sync]
         return mine is not None and mine < 0 < max(theirs, default=0.0) and max(theirs) - mine >= self._min_foreign
 
-    def nods(self, track_id: str, ks: range) -> npt.NDArray[np.bool_]:
+    def backchannels(self, track_id: str, ks: range) -> npt.NDArray[np.bool_]:
         """Return [T]: a voice of this face gives a backchannel, and no other voice of it is heard."""
         mine = {v for v, owners in self._owners.items() if track_id in owners}
-        return np.array([bool(self._nods.get(k, set()) & mine) and not (self._at(k) & mine) for k in ks], bool)
+        return np.array([bool(self._backchannels.get(k, set()) & mine) and not (self._at(k) & mine) for k in ks], bool)
 
     def other_voices_s(self, ks: range) -> float:
         """Return the seconds in which another voice than the main one takes part; backchannels do not count."""

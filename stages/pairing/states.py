@@ -92,7 +92,7 @@ def frame_states(
     sound: Sound,
     own: Bools,
     foreign: Bools,
-    nods: Bools | None = None,
+    backchannels: Bools | None = None,
     laughs: Bools | None = None,
     together: Bools | None = None,
     doubted: Bools | None = None,
@@ -105,7 +105,7 @@ def frame_states(
         sound: what is heard.
         own: [T] a voice bound to this face is heard.
         foreign: [T] what is heard is measurably not these lips' own voice.
-        nods: [T] this face's voice gives a backchannel to another voice that goes on.
+        backchannels: [T] this face's voice gives a backchannel to another voice that goes on.
         laughs: [T] this face laughs. Under somebody else's voice that is listening; alone it stays what it was, and the
             reason tells it from speech.
         together: [T] another face in view speaks as well.
@@ -129,8 +129,8 @@ def frame_states(
     put(speaks & ~spread(sound.speech, near), State.DISCARD, Reason.LIPS_WITHOUT_VOICE)
     put(sound.speech & ~speaks & own & ~overlapped, State.DISCARD, Reason.OWN_VOICE_STILL_LIPS)
     put(~sound.speech & ~speaks & lips.mouthing, State.DISCARD, Reason.LIPS_WITHOUT_VOICE)
-    if nods is not None:
-        put(sound.speech & nods, State.LISTEN, Reason.BACKCHANNEL)  # whoever gives one is listening
+    if backchannels is not None:
+        put(sound.speech & backchannels, State.LISTEN, Reason.BACKCHANNEL)  # whoever gives one is listening
     if laughs is not None:
         put(sound.speech & laughs & ~own & ~foreign, State.LISTEN, Reason.LAUGHTER)
         reason[laughs & ~foreign & (own | ~sound.speech)] = Reason.LAUGHTER

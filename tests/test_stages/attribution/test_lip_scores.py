@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from table_rows import row
 
-from annotators.lips.lip_signals import mouth_motion, mouth_motion_beside
+from annotators.lips.lip_signals import STILL_MOUTH, mouth_motion, mouth_motion_beside
 from schemas import tables as t
-from stages.attribution.lip_scores import STILL_MOUTH, STILL_SCORE, frame_scores
+from stages.attribution.lip_scores import STILL_SCORE, frame_scores
 
 
 def test_motion_is_the_deviation_of_the_seconds_around() -> None:
