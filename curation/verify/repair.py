@@ -41,8 +41,8 @@ def marked(store: Store) -> bool:
         info = store.read_json("dataset.json")
     except StoreError:
         info = None
-    if isinstance(info, dict) and info.get("format") == FORMAT_VERSION:
-        return False
+    if isinstance(info, dict) and isinstance(info.get("format"), int):
+        return False  # of another format too, which is not ours to mend
     if not store.exists("workflow.json") or not store.directories("commits"):
         return False
     store.write_json("dataset.json", {"format": FORMAT_VERSION, "name": "openlpm"})

@@ -31,6 +31,7 @@ COMMANDS = {
     "decide": ["decide", "OUT", "--policy", "default"],
     "pack": ["pack", "OUT"],
     "verify": ["verify", "OUT"],
+    "repair": ["verify", "OUT", "--repair"],
     "report": ["report", "OUT"],
     "run": ["run", "IN", "--out", "OUT"],
 }
