@@ -5,6 +5,7 @@
 All factors of a scene are given but its sway, a Markov chain from pose to pose. On a grid of sways the expected latents
 behind noised ones are then exact: forward-backward over the chain, each state's latents drawn and encoded. So the flow
 that a perfect network would follow is known, and what a sampler of few steps loses of the spread is the sampler's.
+Scene by scene the exact flow begins with the networks' own noise, of sampling and of the loss at each level.
 A puppet's sway is cut off at its limit; here the chain ends on the grid's outermost values instead.
 """
 
@@ -21,6 +22,7 @@ import torch
 from torch import Tensor
 
 from lpm_train import flow
+from lpm_train.batch import Batch
 from lpm_train.data.clip import to_unit
 from lpm_train.data.make import Encoders
 from lpm_train.proof import toy
@@ -31,6 +33,7 @@ from lpm_train.streaming.rollout import sample_clip
 from lpm_train.training.stage import level_loss
 
 HOLD = 4  # frames of a pose, and of a latent
+SEED = "bench"  # of the noise that sampling begins with, everywhere
 
 Sampler = tuple[Literal["euler", "dpmpp_2m"], int, float]  # solver, steps and shift
 
@@ -43,7 +46,7 @@ SAMPLERS: tuple[Sampler, ...] = (
 BY_NETWORK: tuple[Sampler, ...] = (
     ("euler", 16, 1.0), ("euler", 48, 1.0), ("dpmpp_2m", 16, 1.0), ("dpmpp_2m", 16, 4.0), ("dpmpp_2m", 16, 8.0),
 )  # fmt: skip
-"""Those that networks are asked for as well."""
+"""Those that networks are asked for; the exact flow is asked for them too, with the same noise."""
 
 LEVELS = (0.1, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98)
 
@@ -109,14 +112,17 @@ def _named(sampler: Sampler) -> str:
     return f"{solver}, {steps} steps, shift {shift:g}"
 
 
-def _exact(scenes: list[Scene], encoders: Encoders, data_BFCHW: Tensor) -> dict[str, Any]:
-    loss, spread = dict.fromkeys(LEVELS, 0.0), dict.fromkeys(SAMPLERS, 0.0)
-    for i, (scene, x0) in enumerate(zip(scenes, data_BFCHW, strict=True)):
-        exact, eps = Exact.of(scene, encoders), flow.noise([str(i)], x0.shape, x0, "exact")[0]
+def _exact(scenes: list[Scene], encoders: Encoders, batch: Batch) -> dict[str, Any]:
+    samplers = dict.fromkeys(SAMPLERS + BY_NETWORK)
+    loss, spread = dict.fromkeys(LEVELS, 0.0), dict.fromkeys(samplers, 0.0)
+    for scene, x0, name in zip(scenes, batch.x_BFCHW, batch.sample_ids, strict=True):
+        exact = Exact.of(scene, encoders)
         for t in LEVELS:
+            eps = flow.noise([name], x0.shape, x0, "probe", t)[0]  # as `level_loss` draws it
             x_t = (1 - t) * x0 + t * eps
             loss[t] += float(((x_t - exact.x0(x_t, t)[0]) / t - (eps - x0)).square().mean()) / len(scenes)
-        for sampler in SAMPLERS:
+        eps = flow.noise([name], x0.shape, x0, "clip", SEED)[0]  # as `sample_clip` draws it
+        for sampler in samplers:
             spread[sampler] += float(exact.sample(eps, sampler).square().mean()) / len(scenes)
     return {
         "loss": {f"t{t:g}": round(x, 4) for t, x in loss.items()},
@@ -133,7 +139,7 @@ def _network(run: Path, scenes: list[Scene], encoders: Encoders) -> dict[str, An
     for sampler in BY_NETWORK:
         solver, steps, shift = sampler
         asked = replace(toy.toy_config().flow, steps=steps, shift=shift, solver=solver)
-        z = sample_clip(model, batch.cond, size, batch.sample_ids, asked, "bench")
+        z = sample_clip(model, batch.cond, size, batch.sample_ids, asked, SEED)
         spread[_named(sampler)] = round(measure(z, scenes, encoders, toy.FRAMES)["sway_std_ratio"], 3)
     return {"loss": loss, "spread": spread}
 
@@ -149,7 +155,7 @@ def main() -> None:
     encoders = make_encoders(toy.toy_config(codec=given.runs[0] / "codec.pt").data)
     scenes = held_out_scenes(given.scenes, toy.FRAMES, run_frames=(16, 40))
     found: dict[str, Any] = record.today_here() | {"people": given.scenes}
-    found["exact"] = _exact(scenes, encoders, scene_batch(scenes, encoders, 1).x_BFCHW)
+    found["exact"] = _exact(scenes, encoders, scene_batch(scenes, encoders, 1))
     print(found["exact"], flush=True)
     record.write(given.json, found)
     for run in given.runs:
