@@ -35,15 +35,21 @@ class Repair:
     """what a person has to see to"""
 
 
-def marked(store: Store) -> bool:
-    """Write dataset.json again where it is gone or damaged and the rest says that this is a dataset."""
+def ours(store: Store) -> bool:
+    """Tell whether dataset.json is there and whole. Raises DatasetError for another format: not ours to mend."""
     try:
         info = store.read_json("dataset.json")
     except StoreError:
-        info = None
-    if isinstance(info, dict) and isinstance(info.get("format"), int):
-        return False  # of another format too, which is not ours to mend
-    if not store.exists("workflow.json") or not store.directories("commits"):
+        return False
+    if not isinstance(info, dict) or not isinstance(info.get("format"), int):
+        return False
+    Dataset(store.uri)
+    return True
+
+
+def marked(store: Store) -> bool:
+    """Write dataset.json again where it is gone or damaged and the rest says that this is a dataset."""
+    if ours(store) or not store.exists("workflow.json") or not store.directories("commits"):
         return False
     store.write_json("dataset.json", {"format": FORMAT_VERSION, "name": "openlpm"})
     return True

@@ -390,9 +390,10 @@ def _say_problems(out: Console, problems: list[vf.Problem]) -> int:
 
 def _repaired(out: Console, target: str, trusted: bool) -> bool:
     """Mend a dataset; return whether something is left to be done before it can be whole."""
-    from curation.verify.repair import marked, repair
+    from curation.verify.repair import marked, ours, repair
 
     store = Store(target)
+    ours(store)  # before anything is written
     if not trusted:
         check_code(target, recorded(store), Path.cwd())  # what is mended is packed again, by its stages
     with locked(store):
