@@ -1,10 +1,11 @@
 """Every machine of a cluster is asked at the start of a run whether it sees the dataset and is as the driver is.
 
 The driver writes a number into the dataset that nobody can guess. Each machine that may hold a worker reads it, writes
-an answer of its own, and tells the hash of its OpenLPM and what determines the outputs of each stage there (versions,
-back-ends, weights). What differs would show as missing work, or as tables that depend on the machine. A machine that
-joins later is asked the same by its workers, each before its first step; where it differs, it is left out. Costs the
-start of one worker a machine, and nothing where a worker's machine was asked before.
+an answer of its own, and tells the hash of its OpenLPM and what determines the outputs of each stage that it may get
+(versions, back-ends, weights): those that need GPUs or special resources only where it offers them, held against the
+first machine that does where the driver's does not. What differs would show as missing work, or as tables that depend
+on the machine. A machine that joins later is asked the same by its workers, each before its first step; where it
+differs, it is left out. Costs the start of one worker a machine, and nothing where a worker's machine was asked before.
 """
 
 from __future__ import annotations
@@ -13,19 +14,21 @@ import functools
 import hashlib
 import secrets
 import socket
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from curation.cluster.lanes import Node
+from curation.cluster.ray_resources import offered
 from curation.engine.run import Job, RunStoppedError
 from curation.engine.stage_call import MachineError
 from curation.pythons.worker import close_all
 from curation.storage.store import Store
 from schemas.use import OURS
+from schemas.workflow import Resources
 
 Provenance = Mapping[str, Mapping[str, str]]
 """Stage -> what determines its outputs there."""
@@ -66,16 +69,17 @@ def ask_all(job: Job, without: Container[str] = ()) -> Asked:
     """
     store, number = Store(job.store_uri), secrets.token_hex(16)
     store.write(_name(job, "driver"), number.encode())
-    there = {node_id: host for node_id, host in _alive().items() if node_id not in without}
+    there = {node_id: found for node_id, found in _alive().items() if node_id not in without}
     asked = [
         _look.options(
             num_cpus=0, max_retries=0, scheduling_strategy=NodeAffinitySchedulingStrategy(node_id, soft=False)
-        ).remote(job, node_id)
-        for node_id in there
+        ).remote(job, node_id, offer)
+        for node_id, (_, offer) in there.items()
     ]
-    here = Told(socket.gethostname(), program(), _provenance(job), number)
+    _, offer = _alive().get(ray.get_runtime_context().get_node_id(), ("", _NOTHING))
+    here = Told(socket.gethostname(), program(), _provenance(job, offer), number)
     told: dict[str, Told] = {}
-    for (node_id, host), answer in zip(there.items(), asked, strict=True):
+    for (node_id, (host, _)), answer in zip(there.items(), asked, strict=True):
         try:
             told[node_id] = ray.get(answer)
         except ray.exceptions.TaskUnschedulableError:
@@ -91,7 +95,8 @@ def ask_all(job: Job, without: Container[str] = ()) -> Asked:
             store.delete_file(name)
     if wrong:
         raise RunStoppedError(f"not every machine can take part: {'; '.join(wrong)}")
-    return Asked(here, frozenset(told))
+    known = {name: stage for name, (_, stage) in _references(here, told.values()).items()}
+    return Asked(replace(here, stages=known), frozenset(told))
 
 
 def over(job: Job) -> None:
@@ -120,18 +125,22 @@ def ask_here(job: Job, asked: Asked, stages: Provenance) -> None:
         raise MachineError("; ".join(wrong), "; it joined while the run was under way")
 
 
-def _alive() -> dict[str, str]:
-    """Return the machines with CPUs: Ray's id -> host."""
+_NOTHING = Node(0.0, 0.0, 0.0, {})
+
+
+def _alive() -> dict[str, tuple[str, Node]]:
+    """Return the machines with CPUs: Ray's id -> host, and what it offers."""
     there = (n for n in ray.nodes() if n.get("Alive") and n["Resources"].get("CPU", 0.0) > 0)
-    return {n["NodeID"]: n.get("NodeManagerHostname", n["NodeID"][:8]) for n in there}
+    return {n["NodeID"]: (n.get("NodeManagerHostname", n["NodeID"][:8]), offered(n["Resources"])) for n in there}
 
 
 _SHARE = "--out is to be a directory that all machines share, or an s3:// prefix"
 
 
 def unlike(here: Told, machines: Iterable[Told]) -> list[str]:
-    """Return a sentence for each way in which a machine is not as this one."""
-    out = []
+    """Return a sentence for each way in which a machine is not as this one, or as the first with such a stage."""
+    out, machines = [], list(machines)
+    known = _references(here, machines)
     for there in machines:
         if there.error:
             out.append(f"{there.host}: {there.error}")
@@ -140,16 +149,29 @@ def unlike(here: Told, machines: Iterable[Told]) -> list[str]:
         elif there.program != here.program:
             out.append(f"{there.host} has another version of OpenLPM: install the same on all (one image)")
         else:
-            out += [f"{there.host} differs in {said}" for said in _differences(here.stages, there.stages)]
+            out += [f"{there.host} differs in {said}" for said in _differences(known, there.stages)]
     return out
 
 
-def _differences(here: Provenance, there: Provenance) -> Iterable[str]:
-    for stage in here:
-        mine, theirs = here[stage], there.get(stage, {})
+_References = Mapping[str, tuple[str, Mapping[str, str]]]
+"""Stage -> where ("here", or a host), and what determines its outputs there."""
+
+
+def _references(here: Told, machines: Iterable[Told]) -> _References:
+    """Return what stages are held against: this machine's, and of others those of the first machine with each."""
+    out = {name: ("here", stage) for name, stage in here.stages.items()}
+    for there in machines:
+        if not there.error and (there.number, there.program) == (here.number, here.program):
+            out = {name: (there.host, stage) for name, stage in there.stages.items()} | out
+    return out
+
+
+def _differences(known: _References, there: Provenance) -> Iterable[str]:
+    for stage, theirs in there.items():
+        where, mine = known.get(stage, ("", theirs))
         keys = [k for k in sorted({*mine, *theirs}) if mine.get(k) != theirs.get(k)]
         if keys:
-            shown = (f"{k} ({theirs.get(k, 'none')[:12]}, here {mine.get(k, 'none')[:12]})" for k in keys)
+            shown = (f"{k} ({theirs.get(k, 'none')[:12]}, {where} {mine.get(k, 'none')[:12]})" for k in keys)
             yield f"stage {stage!r}: {', '.join(shown)}; put the same files into OPENLPM_MODELS on all"
 
 
@@ -165,15 +187,15 @@ def program() -> str:
 
 
 @ray.remote  # type: ignore[untyped-decorator]
-def _look(job: Job, node: str) -> Told:
+def _look(job: Job, node: str, offer: Node) -> Told:
     try:
-        return _told(job, node)
+        return _told(job, node, offer)
     finally:
         close_all()  # the processes of other Pythons; this one stays with Ray, idle
 
 
-def _told(job: Job, node: str, stages: Provenance | None = None) -> Told:
-    """Return what this machine says of itself; of its `stages` it is asked where they are not given."""
+def _told(job: Job, node: str, stages: Provenance | Node) -> Told:
+    """Return what this machine says of itself: of `stages` as given, or of those that what it offers suffices for."""
     host = socket.gethostname()
     try:
         store = Store(job.store_uri)
@@ -182,15 +204,23 @@ def _told(job: Job, node: str, stages: Provenance | None = None) -> Told:
         except FileNotFoundError:
             return Told(host, program())
         store.write(_name(job, node), host.encode())
-        return Told(host, program(), _provenance(job) if stages is None else stages, number)
+        return Told(host, program(), _provenance(job, stages) if isinstance(stages, Node) else stages, number)
     except Exception as e:  # whatever it is, the machine is not fit
         return Told(host, "", error=_line(e))
 
 
-def _provenance(job: Job) -> dict[str, dict[str, str]]:
-    """Return what determines the outputs of the stages that any machine may get: those without special resources."""
-    plain: Sequence[Any] = [s for s in job.pipeline.stages if not s.resources.gpus and not s.resources.custom]
-    return {s.name: s.provenance() for s in plain if s.cls.grain != "dataset"}
+def _provenance(job: Job, offer: Node) -> dict[str, dict[str, str]]:
+    """Return what determines the outputs of the stages that a machine may get, by what it offers."""
+    return {
+        s.name: s.provenance() for s in job.pipeline.stages if s.cls.grain != "dataset" and suffices(offer, s.resources)
+    }
+
+
+def suffices(offer: Node, need: Resources) -> bool:
+    """Tell whether a machine has the GPUs and special resources of a stage; CPUs and memory are everywhere."""
+    special = need.gpus > 0 or bool(need.custom)
+    has = need.gpus <= offer.gpus and all(offer.custom.get(k, 0.0) >= v for k, v in need.custom.items())
+    return not special or (has and offer.cpus > 0)
 
 
 def _line(e: BaseException) -> str:

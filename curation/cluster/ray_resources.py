@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any
 
 import ray
@@ -13,15 +13,15 @@ from curation.pythons.find import executable
 
 def cluster_nodes(without: Container[str] = ()) -> list[Node]:
     """Return what each living machine of the connected cluster offers, `without` those that are left out."""
-    out = []
-    for n in ray.nodes():
-        if n.get("Alive") and n["NodeID"] not in without:
-            r = n["Resources"]
-            custom = {
-                k: v for k, v in r.items() if k not in {"CPU", "GPU", "memory", "object_store_memory"} and ":" not in k
-            }
-            out.append(Node(r.get("CPU", 0.0), r.get("GPU", 0.0), r.get("memory", 0.0) / 2**30, custom))
-    return out
+    return [offered(n["Resources"]) for n in ray.nodes() if n.get("Alive") and n["NodeID"] not in without]
+
+
+def offered(resources: Mapping[str, float]) -> Node:
+    """Return what a machine offers, of Ray's names for it."""
+    own = {"CPU", "GPU", "memory", "object_store_memory"}
+    custom = {k: v for k, v in resources.items() if k not in own and ":" not in k}
+    memory_gb = resources.get("memory", 0.0) / 2**30
+    return Node(resources.get("CPU", 0.0), resources.get("GPU", 0.0), memory_gb, custom)
 
 
 def lane_pools(lane_list: list[Lane], nodes: list[Node], *, local: bool) -> dict[str, tuple[dict[str, Any], int]]:

@@ -53,12 +53,13 @@ class RayNodes:
         self._start("head", description()["head_start_ray_commands"], "--include-dashboard=false")
         return self
 
-    def worker(self, name: str, cpus: int = 1, **environment: str) -> None:
-        """Start a worker, with more in its environment, and wait until it is there."""
+    def worker(self, name: str, cpus: int = 1, offers: str = "{}", **environment: str) -> None:
+        """Start a worker that offers special resources (JSON), with more in its environment, and wait for it."""
         before = self.environment
         self.environment = {**before, **environment}
         try:
-            self._start(name, description()["worker_start_ray_commands"], f"--num-cpus={cpus}")
+            start = description()["worker_start_ray_commands"]
+            self._start(name, start, f"--num-cpus={cpus}", f"--resources={offers}")
         finally:
             self.environment = before
 

@@ -25,7 +25,7 @@ from curation.engine.workflow import resolve
 from curation.stage import Outputs, WorkItem
 from curation.storage.store import Store
 from schemas import tables as t
-from schemas.workflow import StageSpec, Workflow
+from schemas.workflow import Resources, StageSpec, Workflow
 
 pytestmark = [
     pytest.mark.slow,
@@ -96,6 +96,13 @@ def job(out: str) -> Job:
     stages = {k: WORKFLOW.stages[k] for k in STAGES} | {k: StageSpec(use=f"test_nodes:{c}") for k, c in own.items()}
     workflow: Workflow = WORKFLOW.model_copy(update={"stages": stages})
     return Job(out, resolve(workflow), policy())
+
+
+def licensed(out: str) -> Job:
+    """Return the job with a probe that only machines with a licence get; nothing else in it has weights."""
+    probe = StageSpec(use="test_nodes:Weighed", resources=Resources(custom={"licence": 1}))
+    stages = {k: WORKFLOW.stages[k] for k in STAGES} | {"toy_probe": probe}
+    return Job(out, resolve(WORKFLOW.model_copy(update={"stages": stages})), policy())
 
 
 @pytest.fixture
@@ -177,6 +184,20 @@ def test_a_machine_with_other_weights_is_named_before_anything_runs(
     nodes.kill("other")
     assert code and "differs in stage 'toy_probe': weights (retrained, here published)" in said, said
     assert "Traceback" not in said and not (tmp_path / "calls").read_text()
+
+
+def test_machines_with_what_a_stage_needs_are_held_against_each_other(
+    nodes: RayNodes, bucket: str, videos: str, tmp_path: Path
+) -> None:
+    """Neither the head nor the other worker offers it, so neither is asked for that stage's weights."""
+    for name, weights in (("one", "published"), ("two", "retrained")):
+        nodes.worker(f"special-{name}", offers='{"licence": 1}', TOY_WEIGHTS=weights)
+    driver = nodes.driver(DRIVER.replace("job", "licensed"), f"s3://{bucket}/dataset", videos, "60")
+    said, _ = driver.communicate()
+    for name in ("one", "two"):
+        nodes.kill(f"special-{name}")
+    assert driver.returncode and "differs in stage 'toy_probe': weights" in said and "Traceback" not in said, said
+    assert ", here " not in said
 
 
 def kept(out: str) -> int:
