@@ -22,6 +22,7 @@ from lpm_train.data.make import Encoders
 from lpm_train.data.shards import of_split, trained_on
 from lpm_train.extras import tensorboard
 from lpm_train.fitting import chained, fitted, sized, too_narrow
+from lpm_train.network.base import same_base
 from lpm_train.network.fp8 import must_multiply_fp8
 from lpm_train.network.lora import merge
 from lpm_train.network.model import DiT
@@ -187,7 +188,9 @@ def _saved(run: Place, config: Config, role: str = "student") -> Saved:
     theirs, ours = (
         {f"{p}.{n}": v for p in parts for n, v in asdict(getattr(c, p)).items()} for c in (found.config, config)
     )
-    if different := [f"{n} {theirs[n]}, here {ours[n]}" for n in ours if theirs[n] != ours[n] and n != "base.weights"]:
+    other = [n for n in ours if theirs[n] != ours[n] and n not in ("base.weights", "base.sha256")]
+    other += [] if same_base(config.base, found.config.base) else ["base.sha256"]
+    if different := [f"{n} {theirs[n]}, here {ours[n]}" for n in other]:
         raise ConfigError(
             f"{run} holds another model: {'; '.join(different)}. Leave --preset and --set away (a stage begins with "
             "the settings of --init), or give those it was trained with, codec and encoders included"

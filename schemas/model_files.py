@@ -12,6 +12,12 @@ def cache_directory() -> Path:
     return Path(named) if named else Path.home() / ".cache" / "openlpm" / "models"
 
 
+def cache_folder(name: str) -> Path:
+    """Return a folder for what is kept beside fetched weights: of OPENLPM_CACHE, or of `~/.cache/openlpm`."""
+    named = os.environ.get("OPENLPM_CACHE")
+    return (cache_directory() if named else cache_directory().parent) / name
+
+
 def model_directories() -> list[Path]:
     """Return the directories of OPENLPM_MODELS, in order."""
     return [Path(part) for part in os.environ.get("OPENLPM_MODELS", "").split(os.pathsep) if part]

@@ -56,7 +56,7 @@ class Base:
     """Public weights that training begins with (`network.base`); read again for as long as they are frozen."""
 
     weights: str = ""  # wan:DIRECTORY; empty: none
-    sha256: str = ""  # of names, shapes and samples of its tensors: another base is refused
+    sha256: str = ""  # of all its tensors (`network.base_hash`): another base is refused
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,13 +13,15 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from lpm_train.config import ConfigError
+from lpm_train.config import Base, ConfigError
+from lpm_train.network.base_hash import ALL, remembered
 from lpm_train.network.base_names import Piece, first_name, pieces
 from lpm_train.network.model import DiT
 
@@ -72,15 +74,24 @@ class Files:
         tensor: Tensor = _opened(self._in[name]).get_tensor(name)
         return tensor
 
-    @property
+    @cached_property
     def sha256(self) -> str:
-        """Hash names, shapes and the first values of all tensors."""
+        """Hash all bytes of all tensors, however files split them (`base_hash`). Raises ConfigError."""
+        return remembered(self._in, self.samples)
+
+    @cached_property
+    def samples(self) -> str:
+        """Hash names, shapes and the first values of all tensors: what earlier runs know a base by."""
         digest, opened = hashlib.sha256(), {file: _opened(file) for file in set(self._in.values())}
         for name in sorted(self._in):
             part = opened[self._in[name]].get_slice(name)
             digest.update(f"{name} {part.get_dtype()} {part.get_shape()}\x1f".encode())
             digest.update(part[:1].flatten()[:64].float().numpy().tobytes())
         return digest.hexdigest()
+
+    def match(self, sha256: str) -> bool:
+        """Tell whether these are the tensors of a hash: of all bytes, or of samples where it has no prefix."""
+        return sha256 == (self.sha256 if sha256.startswith(ALL) else self.samples)
 
 
 def _opened(file: Path) -> Any:
@@ -166,6 +177,20 @@ def open_base(weights: str) -> Opened:
         raise ConfigError(f"no config.json of a Wan network in {folder}: {e}") from e
     files = Files(folder)
     return Opened(f"wan:{folder.absolute()}", _form(folder, said, files), files)
+
+
+def same_base(here: Base, there: Base) -> bool:
+    """Tell whether two configurations name one base.
+
+    A hash of all bytes and an earlier run's of samples cannot be compared: both are held against the files of `here`.
+
+    Raises:
+        ConfigError: those have to be read, and cannot be.
+    """
+    hashes = (here.sha256, there.sha256)
+    if not all(hashes) or len({h.startswith(ALL) for h in hashes}) == 1:
+        return here.sha256 == there.sha256
+    return all(map(open_base(here.weights).files.match, hashes))
 
 
 def _form(folder: Path, said: Mapping[str, Any], files: Files) -> dict[str, Any]:

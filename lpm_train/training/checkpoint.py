@@ -35,6 +35,7 @@ from torch.distributed.checkpoint.state_dict import (
 from torch.distributed.tensor import DTensor
 
 from lpm_train.config import Config, ConfigError, from_json, to_json
+from lpm_train.network.base import same_base
 from lpm_train.network.model import DiT
 from lpm_train.training.checkpoint_files import WHOLE, Folder, Place, below, placed
 from lpm_train.training.stage import Stage
@@ -213,6 +214,7 @@ def load(path: Place, stage: Stage, config: Config) -> Meta:
 
     Raises:
         CheckpointError: model, stage, data, seed or a judge are not those of the checkpoint.
+        ConfigError: `network.base.same_base` has to read the base, and cannot.
     """
     saved, meta = read_config(path), read_meta(path)
 
@@ -222,7 +224,7 @@ def load(path: Place, stage: Stage, config: Config) -> Meta:
         return {"model": c.model, "base": c.base.sha256, "lora": c.lora, "stream": c.stream, **run, "data": data}
 
     for (name, ours), theirs in zip(fixed(config).items(), fixed(saved).values(), strict=True):
-        if ours != theirs:
+        if ours != theirs and not (name == "base" and same_base(config.base, saved.base)):
             raise CheckpointError(
                 f"{path} was written with another {name}:\n  there {theirs}\n  here  {ours}\n"
                 "use the same settings to continue, or another directory for a new run"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import gc
 import json
+import os
 import sys
 from collections.abc import Iterable
 from dataclasses import replace
@@ -89,6 +90,7 @@ def measure(out: Path, mode: str, where: Ranks) -> dict[str, int]:
 
 
 def main(out: Path, *modes: str) -> None:
+    os.environ["OPENLPM_CACHE"] = str(out / "cache")  # the base is large enough that its hash is remembered
     if modes == ("write",):
         for small in (True, False):
             write(out, small)

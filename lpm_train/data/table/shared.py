@@ -27,7 +27,7 @@ import pyarrow as pa
 from lpm_train.data.table.manifest import Manifest
 from lpm_train.data.table.samples import BATCH, COLUMNS, Gathering, Samples, Words
 from lpm_train.data.table.spilled import Texts, TextsWriter
-from schemas.model_files import cache_directory
+from schemas.model_files import cache_folder
 from schemas.places import replacing
 from schemas.tables.output import MANIFEST
 
@@ -144,8 +144,7 @@ class Entry:
 
 def folder() -> Path:
     """Return the folder of all entries."""
-    named = os.environ.get("OPENLPM_CACHE")
-    return (cache_directory() if named else cache_directory().parent) / "manifests"
+    return cache_folder("manifests")
 
 
 def opened(manifest: Manifest, where: str | None) -> tuple[Samples, Entry | None]:
