@@ -77,7 +77,7 @@ def test_a_rank_begins_with_little_more_than_it_keeps(tmp_path: Path) -> None:
         for mode in modes:
             for rank in range(n):
                 said = json.loads((tmp_path / f"{mode}-{n}-{rank}.json").read_text())
-                assert said["kept"] > 40e6
+                assert said["kept"] > 30e6
                 # Where three roles share a base little is kept: what a process takes besides, 33 MB at 2 ranks as at 4,
                 # is then more than 0.3 of it.
                 besides = 40e6 if mode in OVER_ONE else 0.0
