@@ -5,7 +5,7 @@
 Each rank is a process (gloo); its peak is that of its resident memory above what imports and a tiny stage hold, and
 what it holds are its rows of weights and averages. Networks of 30 M parameters (120 MB, the largest weight 6 MB): fresh
 (pretraining), saved (distillation from a checkpoint), base (pretraining from public weights), lora (distillation over
-a frozen base). `ratio` is that of the worst rank.
+a frozen base), half (likewise with `run.bf16`). `ratio` is that of the worst rank.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 import record
 from train_ranks import on_ranks
 
-MODES = ("fresh", "saved", "base", "lora")
+MODES = ("fresh", "saved", "base", "lora", "half")
 
 
 def main() -> None:

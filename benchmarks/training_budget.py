@@ -5,7 +5,9 @@
 Operations are those of `lpm_train.tools.flops`, times are operations over the peak of the data sheet at an assumed MFU,
 and eight GPUs take an eighth. Memory is that of weights, gradients, averages and AdamW's states by the table in
 docs/training.md, split over the GPUs, and of what activation checkpointing keeps: the tokens before each layer, in
-bfloat16. What is left out: the judges' guidance beyond its passes, and what PyTorch keeps besides.
+bfloat16. With low rank a frozen base is held once, of the types that a run holds it in; low-rank changes and what was
+added (sound, references) are trained, in each role its own. What is left out: the judges' guidance beyond its passes,
+and what PyTorch keeps besides.
 
 Encoding is counted for a clip of the preset's frames and size, `data.max_refs` reference pictures, one caption padded
 to all its places, and both sounds. `lpm train precompute` does it once for each clip; without a precomputed set each
@@ -22,19 +24,18 @@ import record
 import torch
 import transformers
 
-from lpm_train.config import Config
+from lpm_train.config import Base, Config
 from lpm_train.encoders.codec import latent_frames, latent_size
-from lpm_train.network.wan import make_model
+from lpm_train.network.lora import halve_frozen
 from lpm_train.presets import PRESETS
 from lpm_train.tools.budget import TEXTS, bare_codec, encode_work, sound_work, text_work
 from lpm_train.tools.flops import H200_BF16, distill_flops, forward_flops
+from lpm_train.training.start import skeleton
 
 STEPS = {"pretrain": 10_000, "causal": 5_000, "distill": 5_000}
 """Steps of each stage, of distillation those of the critic: a fine-tuning such as others report, for comparison."""
-BYTES = {"pretrain": 16, "causal": 16, "distill": 12 + 4 + 4 + 16}
-"""Of each weight that is trained whole: weights, average, gradients, AdamW's states of student and critic."""
-LORA_BYTES = {"pretrain": 4, "causal": 4, "distill": 4}
-"""Of each weight of a frozen base, which all roles share."""
+BYTES = {"pretrain": 4 + 4 + 4 + 8, "causal": 4 + 4 + 4 + 8, "distill": 12 + 4 + 4 + 16}
+"""Of each weight that is trained: weights of all roles, average, gradients, AdamW's states (of student and critic)."""
 HALVED = ("umt5",)
 """Text encoders that are read in bfloat16, as docs/training.md has it."""
 
@@ -72,13 +73,24 @@ def encoding(config: Config, mfu: float) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def held(config: Config) -> dict[str, int]:
+    """Count weights: all, those that are trained, and the bytes of a frozen base, which all roles share."""
+    named = Base(weights="wan:unread") if config.lora.rank else config.base
+    model = skeleton(replace(config, base=named))
+    if config.run.bf16:
+        halve_frozen(model)
+    weights = dict(model.named_parameters())
+    base = [weights[n] for n in model.frozen]
+    total = sum(p.numel() for p in weights.values())
+    frozen = {"trained": total - sum(p.numel() for p in base), "frozen_bytes": sum(p.nbytes for p in base)}
+    return {"weights": total, **frozen}
+
+
 def counted(config: Config) -> dict[str, Any]:
     """Count the stages of a preset."""
     d, s, codec = config.data, config.stream, bare_codec(config)
     F, (H, W) = latent_frames(codec, d.frames), latent_size(codec, d.height, d.width)
     given = {"refs": d.max_refs, "text": TEXTS[d.text.choice][0]}
-    with torch.device("meta"):
-        weights = sum(p.numel() for p in make_model(config.model).parameters())
     sample = {
         "pretrain": 3 * forward_flops(config.model, F, H, W, **given),
         "causal": 3 * forward_flops(config.model, F, H, W, **given, block=s.block, window=s.window),
@@ -87,21 +99,21 @@ def counted(config: Config) -> dict[str, Any]:
     tokens = F * H * W / config.model.patch**2
     kept = {"pretrain": 1, "causal": 2, "distill": 1}  # copies of the tokens: clean and noisy ones in teacher forcing
     return {
-        "weights": weights, "tokens": tokens, "batch": d.batch,
+        **held(config), "tokens": tokens, "batch": d.batch,
         "tflop_a_sample": {n: x / 1e12 for n, x in sample.items()},
         "activations_gb": {n: 2 * k * tokens * config.model.width * config.model.depth / 1e9 for n, k in kept.items()},
     }  # fmt: skip
 
 
-def cost(found: dict[str, Any], lora: bool, mfu: float) -> dict[str, Any]:
+def cost(found: dict[str, Any], mfu: float) -> dict[str, Any]:
     """Return hours and memory of each stage on one and on eight GPUs."""
     out: dict[str, Any] = {}
     for stage, steps in STEPS.items():
         hours = steps * found["batch"] * found["tflop_a_sample"][stage] * 1e12 / (H200_BF16 * mfu) / 3600
         state = {}
         for gpus in (1, 8):
-            held = LORA_BYTES[stage] if lora else BYTES[stage]
-            state[f"{gpus}"] = held * found["weights"] / gpus / 1e9 + found["activations_gb"][stage]
+            kept = BYTES[stage] * found["trained"] + found["frozen_bytes"]
+            state[f"{gpus}"] = kept / gpus / 1e9 + found["activations_gb"][stage]
         out[stage] = {"steps": steps, "h200_hours": hours, "hours_on_eight": hours / 8, "gb_a_gpu": state}
     return out
 
@@ -122,7 +134,7 @@ def main() -> None:
         config = replace(config, data=replace(config.data, auto_sizes=0))
         found = counted(config)
         found["encoding"] = made = encoding(config, args.mfu)
-        found["stages"] = cost(found, bool(config.lora.rank), args.mfu)
+        found["stages"] = cost(found, args.mfu)
         result["presets"][name] = found
         parts = ", ".join(f"{part} {x:.2f}" for part, x in made["tflop_a_clip"].items())
         print(

@@ -2,10 +2,14 @@
 
 A changed layer has its former parameters under their former names and two more, so that a frozen base can be shared by
 several models: they hold the same weight objects and differ by their changes alone. `up` starts at zero.
+
+Where a run computes in bfloat16 the frozen matrices are held in it as well (`halve_frozen`): a pass rounds them to it
+anyway, so nothing that is computed changes by a bit.
 """
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as fn
 
@@ -47,6 +51,17 @@ def put_lora(model: DiT, lora: Lora) -> None:
             if target not in layers:
                 raise ConfigError(f"lora.targets: a block has no layer {target!r}; {near(target, layers)}")
             put_layer(block, target, LoraLinear(layers[target], lora.rank, lora.scale))
+
+
+def halve_frozen(model: DiT) -> None:
+    """Hold the frozen matrices of the blocks in bfloat16, in place; the model may be without memory yet.
+
+    All else stays float32: changes and what was added are trained, and norms, biases and tables enter sums in float32.
+    What lies outside of the blocks is a small part, and its type is that of the network's inputs.
+    """
+    for name, module in model.blocks.named_modules(prefix="blocks"):
+        if isinstance(module, nn.Linear) and f"{name}.weight" in model.frozen:
+            module.weight.data = module.weight.data.to(torch.bfloat16)
 
 
 def merge(model: nn.Module) -> None:

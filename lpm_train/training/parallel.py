@@ -26,6 +26,7 @@ from torch.distributed.tensor import DTensor
 from lpm_train.batch import Rows
 from lpm_train.config import Config, ConfigError
 from lpm_train.network.context import Context, join
+from lpm_train.network.lora import halve_frozen
 from lpm_train.network.model import DiT
 
 
@@ -111,7 +112,10 @@ def _let_go(mesh: DeviceMesh | None) -> None:
 
 
 def prepare(model: DiT, config: Config, where: Ranks, trained: bool = True) -> DiT:
-    """Checkpoint, compile and shard a model, in this order; it may be without memory yet (`training.start`)."""
+    """Checkpoint, compile and shard a model, in this order; it may be without memory yet (`training.start`).
+
+    With `run.bf16` the matrices of a frozen base are held in bfloat16, which the passes compute in.
+    """
     run = config.run
     if run.attention == "flex" and where.device.type != "cuda":
         raise ConfigError("run.attention=flex needs CUDA (PyTorch has no backward for it on CPU); use sdpa")
@@ -122,6 +126,8 @@ def prepare(model: DiT, config: Config, where: Ranks, trained: bool = True) -> D
         model.attend_forced = attend_forced_flex
     for name, p in model.named_parameters():
         p.requires_grad_(trained and name not in model.frozen)
+    if run.bf16:
+        halve_frozen(model)
     if run.compile:
         torch._dynamo.config.recompile_limit = 64  # one graph for each length of a filling cache
         for block in model.blocks:

@@ -116,7 +116,7 @@ def build(
         shared: the frozen weights, filled at the first call; all models made with it hold the same memory: of one rank
             the same parameters, of several the same rows. None: a copy of its own.
         where: this rank; None: one process on the CPU.
-        ready: is done to the model before it has memory: sharding.
+        ready: is done to the model before it has memory: sharding, and of what type a frozen base is held.
 
     Raises:
         ConfigError: the base cannot be read, or is not the one that the configuration was made with; or `start` lacks
@@ -136,7 +136,8 @@ def build(
         model.place = _read(start, {n: _like(p, values[n]) for n, p in trained.items()}, where.rows)
     if config.base.weights and (start is None or (model.frozen and not shared)):
         found = _of_base(config, model, where.rows, start is None)
-        values |= {n: w.to(where.device) for n, w in found if not (n in model.frozen and shared)}
+        held = {n: p.dtype for n, p in named.items() if n in model.frozen}  # one weight at a time is wider than that
+        values |= {n: w.to(where.device, held.get(n, w.dtype)) for n, w in found if not (n in held and shared)}
     for name, p in named.items():  # in this order: each draws from the generator
         if name not in values and name not in shared:
             whole = _fresh(name, p.shape)

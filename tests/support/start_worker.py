@@ -1,7 +1,8 @@
 """Begin stages on this rank and say what memory each took.
 
 python -m start_worker OUT MODE ...: fresh (pretraining), saved (distillation from a checkpoint), base (public weights),
-lora (distillation's three networks over a frozen base); or write (the checkpoint and the base that the others read)."""
+lora (distillation's three networks over a frozen base), half (likewise, in bfloat16); or write (the checkpoint and the
+base that the others read)."""
 
 from __future__ import annotations
 
@@ -24,6 +25,7 @@ from lpm_train.training.parallel import Ranks, ranks
 from lpm_train.training.stage import Stage, make_stage
 
 WIDTH, DEPTH, HEADS = 512, 5, 8  # 120 MB, the largest of its weights 6 MB
+OVER_ONE = ("lora", "half")  # modes of one frozen base
 
 
 def settings(out: Path, mode: str, small: bool) -> Config:
@@ -31,9 +33,10 @@ def settings(out: Path, mode: str, small: bool) -> Config:
     plain = case.config()
     size = {"width": 18, "depth": 1, "heads": 3} if small else {"width": WIDTH, "depth": DEPTH, "heads": HEADS}
     plain = replace(plain, model=replace(plain.model, **size))
-    if mode in ("base", "lora"):
-        plain = wan.settings(out / f"base-{small}", plain, **{"rank": 2} if mode == "lora" else {})
-    return override(plain, [f"run.stage={'distill' if mode in ('saved', 'lora') else 'pretrain'}"])
+    if mode in ("base", *OVER_ONE):
+        plain = wan.settings(out / f"base-{small}", plain, **{"rank": 2} if mode in OVER_ONE else {})
+    stage = "distill" if mode in ("saved", *OVER_ONE) else "pretrain"
+    return override(plain, [f"run.stage={stage}", f"run.bf16={str(mode == 'half').lower()}"])
 
 
 def begin(out: Path, mode: str, where: Ranks, small: bool) -> Stage:
@@ -83,7 +86,7 @@ def measure(out: Path, mode: str, where: Ranks) -> dict[str, int]:
     Path("/proc/self/clear_refs").write_text("5")  # the peak begins here
     stage = begin(out, mode, where, small=False)
     said = {"kept": kept(stage), "took": memory("VmHWM") - before}
-    if mode == "lora":
+    if mode in OVER_ONE:
         stage.step(case.batch(["abcd"[where.rank]]), 0)  # sharding settles its memory in the first pass
         said |= {"frozen": frozen(stage, "student"), "frozen of all": frozen(stage, *stage.roles)}
     return said

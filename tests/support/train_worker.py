@@ -37,7 +37,8 @@ def main(out: Path, stage: str, steps: int, *changes: str) -> None:
         case.config(), [f"run.stage={stage}", f"run.steps={steps}", "optim.micro_batch=1", "run.keep=9", *changes]
     )
     with ranks(settings) as where:
-        made = make_stage(settings, where, start=case.model(dtype=torch.float32).state_dict())
+        start = None if settings.base.weights else case.model(dtype=torch.float32).state_dict()
+        made = make_stage(settings, where, start=start)
         source = case.Source(rank=where.rank, world=where.size, frames=max(8, settings.distill.rollout))
         if kill_at:
             plain = made.step
