@@ -95,13 +95,13 @@ def cpu_share(lane_list: Sequence[Lane], cpus: float) -> float:
     return min(1.0, cpus / total) if total > 0 else 1.0
 
 
+def has_special(node: Node, need: Resources) -> bool:
+    """Tell whether a machine has the GPUs and special resources that a stage needs."""
+    return node.gpus >= need.gpus and all(node.custom.get(k, 0.0) >= v for k, v in need.custom.items())
+
+
 def _holds(node: Node, need: Resources) -> bool:
-    return (
-        node.cpus >= need.cpus
-        and node.gpus >= need.gpus
-        and node.memory_gb >= need.memory_gb
-        and all(node.custom.get(k, 0.0) >= v for k, v in need.custom.items())
-    )
+    return node.cpus >= need.cpus and node.memory_gb >= need.memory_gb and has_special(node, need)
 
 
 def _text(need: Resources) -> str:

@@ -21,7 +21,7 @@ from pathlib import Path
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from curation.cluster.lanes import Node
+from curation.cluster.lanes import Node, has_special
 from curation.cluster.ray_resources import offered
 from curation.engine.run import Job, RunStoppedError
 from curation.engine.stage_call import MachineError
@@ -217,10 +217,9 @@ def _provenance(job: Job, offer: Node) -> dict[str, dict[str, str]]:
 
 
 def suffices(offer: Node, need: Resources) -> bool:
-    """Tell whether a machine has the GPUs and special resources of a stage; CPUs and memory are everywhere."""
+    """Tell whether a machine may get a stage: any may where it needs nothing special, CPUs and memory aside."""
     special = need.gpus > 0 or bool(need.custom)
-    has = need.gpus <= offer.gpus and all(offer.custom.get(k, 0.0) >= v for k, v in need.custom.items())
-    return not special or (has and offer.cpus > 0)
+    return not special or (offer.cpus > 0 and has_special(offer, need))
 
 
 def _line(e: BaseException) -> str:
