@@ -9,10 +9,14 @@ from av.error import FFmpegError
 
 from curation.media.errors import MediaError
 from curation.pythons.apart import apart
+from curation.pythons.limits import Limits
 from curation.pythons.worker import WorkerDiedError
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+A_FILE = Limits(seconds=600.0, bytes=4 << 30)
+"""What one look may take: a minute of 4K that is encoded anew takes minutes, a frame of 8K a gigabyte or two."""
 
 
 class ReaderEndedError(MediaError):
@@ -32,7 +36,7 @@ def media_apart(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> 
     """
     assert not kwargs, "arguments go by their order"
     try:
-        found: R = apart(_called, function, args)
+        found: R = apart(A_FILE, _called, function, args)
     except WorkerDiedError as e:
         raise ReaderEndedError(e.how) from e
     return found

@@ -17,11 +17,15 @@ import pyarrow.fs as pafs
 from curation.engine.register import Named, stat
 from curation.media.container import open_data
 from curation.pythons.apart import apart
+from curation.pythons.limits import Limits
 from curation.pythons.worker import WorkerDiedError
 from schemas.places import local_path, with_endpoint
 
 LEAST_BYTES_PER_S = 500.0
 """A header that claims more time than this leaves bytes for is not believed (4 kbit/s: no video is so small)."""
+
+HEADER = Limits(seconds=60.0, bytes=2 << 30)
+"""What one header may take; some lie on object storage that is slow to answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +56,7 @@ def survey(named: Sequence[Named], sample: int = 200, seed: int = 0) -> Survey:
     ended: list[tuple[str, str]] = []
     for k in sorted(drawn):
         try:
-            known[k] = apart(duration_s, named[k].path, sizes[k])
+            known[k] = apart(HEADER, duration_s, named[k].path, sizes[k])
         except WorkerDiedError as e:
             known[k] = None
             ended.append((named[k].path, e.how))

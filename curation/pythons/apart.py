@@ -17,17 +17,14 @@ from curation.pythons.worker import worker
 P = ParamSpec("P")
 R = TypeVar("R")
 
-A_FILE = Limits(seconds=60.0, bytes=4 << 30)
-"""Of one look at a file: a frame of 8K takes some seconds and a gigabyte or two."""
-
 _one_at_a_time = Lock()
 
 
-def apart(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+def apart(limits: Limits, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
     """Call a function of a module in a process of its own, and return what it returns; all of it must be picklable.
 
     Raises what the function raises, WorkerDiedError where a file ends its process or passes a limit, and
     OtherPythonError where no process can be started.
     """
     with _one_at_a_time:
-        return worker(sys.executable).ask_within(A_FILE, function, *args, **kwargs)
+        return worker(sys.executable).ask_within(limits, function, *args, **kwargs)

@@ -89,7 +89,7 @@ def test_a_file_that_ends_its_reader_is_named_and_the_others_are_surveyed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("curation.plan.survey.duration_s", deadly.header)
-    monkeypatch.setattr("curation.pythons.apart.A_FILE", Limits(seconds=5.0, bytes=800 << 20))
+    monkeypatch.setattr("curation.plan.survey.HEADER", Limits(seconds=5.0, bytes=800 << 20))
     for name in ("a", *deadly.ENDS, "z"):
         (tmp_path / f"{name}.mp4").write_bytes(b"0" * 1000)
     found = survey(expand([str(tmp_path)]))
