@@ -61,6 +61,17 @@ class DatasetError(ValueError):
     """Something that is not a dataset, or a query that cannot run."""
 
 
+def check_format(path: str, info: object) -> None:
+    """Raise DatasetError unless what dataset.json holds is of the format that this program reads and writes."""
+    if not isinstance(info, dict):
+        raise DatasetError(f"{path}/dataset.json is damaged; `lpm verify --repair` writes it again")
+    if info.get("format") != FORMAT_VERSION:
+        raise DatasetError(
+            f"{path} has dataset format {info.get('format')}, this program reads {FORMAT_VERSION}; "
+            "use the version of openlpm that wrote it"
+        )
+
+
 class Dataset:
     """A dataset opened for reading."""
 
@@ -71,15 +82,9 @@ class Dataset:
             self.info: dict[str, Any] | None = self.store.read_json("dataset.json")
         except OSError as e:
             raise DatasetError(f"cannot read {path}: {e}") from e
-        if self.info is not None and not isinstance(self.info, dict):
-            raise DatasetError(f"{path}/dataset.json is damaged; `lpm verify --repair` writes it again")
         if self.info is None:
             raise DatasetError(f"{path} is not a dataset (it has no dataset.json); make one with `lpm run`")
-        if self.info.get("format") != FORMAT_VERSION:
-            raise DatasetError(
-                f"{path} has dataset format {self.info.get('format')}, this program reads {FORMAT_VERSION}; "
-                "use the version of openlpm that wrote it"
-            )
+        check_format(os.fspath(path), self.info)
         for table in (self.store.read_json("workflow.json") or {}).get("tables", []):
             declare(from_json(table))
 

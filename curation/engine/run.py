@@ -10,20 +10,16 @@ import contextlib
 import hashlib
 import itertools
 import json
-import os
-import platform
 import time
-import traceback
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from datetime import UTC, datetime
 from typing import Any, Literal, Protocol, cast
 
 import pyarrow as pa
 
-from curation.dataset import FORMAT_VERSION, Dataset
+from curation.dataset import FORMAT_VERSION, Dataset, check_format
 from curation.decisions import account
 from curation.decisions.ledger import Balance
 from curation.decisions.progress import next_stages, run_key
@@ -35,15 +31,15 @@ from curation.engine.register import Named, register
 from curation.engine.step import Stepper, StepResult
 from curation.engine.user_code import record
 from curation.engine.workflow import Pipeline, describe
-from curation.faults import fault_of
 from curation.forget.strip import keep_sources
 from curation.pack.shards import ShardIndex
+from curation.runs.log import RunLog
 from curation.stage import WorkItem
 from curation.storage.compaction import tidy
 from curation.storage.head import Counted, Ended, Moving
 from curation.storage.registry import gather, read_registry
 from curation.storage.seal import sealing
-from curation.storage.store import Store, StoreError
+from curation.storage.store import Store
 from curation.storage.writers.lease import leased
 from curation.storage.writers.lock import LockedError, lock
 from schemas import tables as t
@@ -51,7 +47,6 @@ from schemas.document import data_contract
 from schemas.extensions import own, to_json
 from schemas.policy import Policy
 from schemas.tables.registry import InputRow
-from schemas.use import OURS
 
 
 class RunStoppedError(RuntimeError):
@@ -156,17 +151,17 @@ def run(
         wait: for another run on the same dataset to end, rather than to be refused.
 
     Raises:
-        PolicyError, RunStoppedError, StageSetupError, StoreError, LedgerError.
+        PolicyError, DatasetError, RunStoppedError, StageSetupError, StoreError, LedgerError.
     """
     check_policy(job.policy)
     store = Store(job.store_uri)
-    there = _readable(store)
+    there = _there(store)
     with locked(store, wait=wait) as head:
         _open_dataset(store, job, there)
         store.remove_temporaries()
         run_id = time.strftime("%Y%m%dT%H%M%S") + "-" + uuid.uuid4().hex[:6]
         job = replace(job, run_id=run_id)
-        log = _Log(store, run_id, job, engine.name)
+        log = RunLog(store, run_id, _facts(job, engine), job.warnings)
         steps: Counter[tuple[str, str]] = Counter()
         breaker = Breaker(store)
         last = {s.name for s in job.pipeline.after[-1:]}
@@ -286,20 +281,29 @@ def _left(job: Job, work: list[SourceWork]) -> tuple[dict[str, str], list[Source
     return {w.source_id: stage for w, stage in found}, longest_first(w for w, _ in found)
 
 
-def _readable(store: Store) -> bool:
-    """Tell whether there is a dataset; one of another format is refused before anything is written to it."""
+def _facts(job: Job, engine: Engine) -> dict[str, Any]:
+    """Return what a run is of, for its record."""
+    return {
+        "engine": engine.name,
+        "pipeline": json.loads(describe(job.pipeline)),
+        "policy": job.policy.model_dump(mode="json"),
+        "policy_id": job.policy.policy_id,
+        "commercial": job.licences is not None,
+        "licences": job.licences,
+    }
+
+
+def _there(store: Store) -> bool:
+    """Tell whether there is a dataset. Raises DatasetError for another format, before anything is written to it."""
     info = store.read_json("dataset.json")
-    if info is not None and info.get("format") != FORMAT_VERSION:
-        raise RunStoppedError(
-            f"{store.uri} has dataset format {info.get('format')}, this program writes {FORMAT_VERSION}; name another "
-            "--out, or use the version of openlpm that wrote it"
-        )
+    if info is not None:
+        check_format(store.uri, info)
     return info is not None
 
 
 def _open_dataset(store: Store, job: Job, there: bool) -> None:
     """Begin a dataset unless it is there, or another command has begun it since that was asked."""
-    if not there and not _readable(store):
+    if not there and not _there(store):
         if store.local and any(name != ".lock" for name in store.names("")):
             raise RunStoppedError(f"{job.store_uri} exists and is not a dataset; choose an empty or new --out")
         store.write_json("dataset.json", {"format": FORMAT_VERSION, "name": "openlpm"})
@@ -395,57 +399,3 @@ class _Known:
         """Let the next run know, where nothing is left to do."""
         if self._head is not None and not any(b.counts["pending"] for b in balances):
             self._head.ended = Ended(key=self._key, balances=[cast(Counted, asdict(b)) for b in balances])
-
-
-class _Log:
-    """runs/<run_id>/: what was run (run.json) and how it ended (outcome.json), beside the logs of its steps."""
-
-    def __init__(self, store: Store, run_id: str, job: Job, engine: str) -> None:
-        self._store, self._run_id = store, run_id
-        self._started = time.time()
-        self._warnings = list(job.warnings)
-        self._facts = {
-            "run_id": run_id,
-            "started": datetime.now(UTC).isoformat(timespec="microseconds"),
-            "machine": {"platform": platform.platform(), "python": platform.python_version(), "cpus": os.cpu_count()},
-            "engine": engine,
-            "pipeline": json.loads(describe(job.pipeline)),
-            "policy": job.policy.model_dump(mode="json"),
-            "policy_id": job.policy.policy_id,
-            "warnings": self._warnings,
-            "commercial": job.licences is not None,
-            "licences": job.licences,
-        }
-        store.write_json(f"runs/{run_id}/run.json", self._facts)
-
-    def phase(self, name: str) -> None:
-        """Put down what the run begins with now, for who asks how it goes."""
-        self._store.write_json(f"runs/{self._run_id}/phase.json", {"phase": name, "at": round(time.time(), 3)})
-
-    def warn(self, said: str) -> None:
-        """Record what is to be known of the run later on."""
-        self._warnings.append(said)
-        self._store.write_json(f"runs/{self._run_id}/run.json", self._facts)
-
-    def unexpected(self, e: BaseException) -> str | None:
-        """Put an error that is no answer of ours into a file, and return the sentence that names it."""
-        if not isinstance(e, Exception) or type(e).__module__.split(".")[0] in OURS:
-            return None
-        name = f"runs/{self._run_id}/traceback.txt"
-        with contextlib.suppress(StoreError):
-            self._store.write(name, "".join(traceback.format_exception(e)).encode(errors="replace"))
-        whose = {"transient": "what it reads or writes cannot be reached", "memory": "there is too little memory"}
-        why = whose.get(fault_of(e), "this is a fault of the program or of the machine, not of the data")
-        return (
-            f"the run stopped on {platform.node()}: {type(e).__name__}: {e}; {why}. Finished work is kept, run the "
-            f"same command again to go on; the traceback is in {self._store.uri}/{name}"
-        )
-
-    def close(self, outcome: str, balances: list[Balance]) -> None:
-        with contextlib.suppress(StoreError):  # the error that ended the run is the one to report
-            facts = {
-                "outcome": outcome,
-                "wall_s": round(time.time() - self._started, 3),
-                "balances": [asdict(b) for b in balances],
-            }
-            self._store.write_json(f"runs/{self._run_id}/outcome.json", facts)

@@ -1,1 +1,1 @@
-"""What runs leave of themselves under `runs/`: the log of their `steps`, and how far the `newest` one came."""
+"""What runs leave of themselves under `runs/`: their `log`, that of their `steps`, how far the `newest` one came."""

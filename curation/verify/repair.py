@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from curation.dataset import FORMAT_VERSION, Dataset
+from curation.dataset import FORMAT_VERSION, Dataset, check_format
 from curation.decisions import progress
 from curation.storage.store import Store, StoreError, parquet_bytes
 from curation.verify import Problem, certify
@@ -43,7 +43,7 @@ def ours(store: Store) -> bool:
         return False
     if not isinstance(info, dict) or not isinstance(info.get("format"), int):
         return False
-    Dataset(store.uri)
+    check_format(store.uri, info)
     return True
 
 

@@ -29,6 +29,8 @@ from lpm_train.training.stage import make_stage
 from workflows import trainer_faces
 from workflows.cli import main
 
+pytestmark = pytest.mark.timeout(900)  # of the fixture that runs the recipe, beside other work
+
 BASELINES = Path(__file__).parent / "train_toy_baselines.json"
 BUDGET = toy.Budget(
     identities=10, held_out=4, clips=2, clip_frames=60, batch=4, pretrain=120, causal=60, distill=60,
