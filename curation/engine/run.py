@@ -281,7 +281,7 @@ def _left(job: Job, work: list[SourceWork]) -> tuple[dict[str, str], list[Source
     return {w.source_id: stage for w, stage in found}, longest_first(w for w, _ in found)
 
 
-def _facts(job: Job, engine: Engine) -> dict[str, Any]:
+def _facts(job: Job, engine: Engine) -> dict[str, object]:
     """Return what a run is of, for its record."""
     return {
         "engine": engine.name,

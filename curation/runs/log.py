@@ -10,7 +10,6 @@ import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Any
 
 from curation.decisions.ledger import Balance
 from curation.faults import fault_of
@@ -21,7 +20,7 @@ from schemas.use import OURS
 class RunLog:
     """runs/<run_id>/: what was run (run.json) and how it ended (outcome.json), beside the logs of its steps."""
 
-    def __init__(self, store: Store, run_id: str, facts: Mapping[str, Any], warnings: Sequence[str]) -> None:
+    def __init__(self, store: Store, run_id: str, facts: Mapping[str, object], warnings: Sequence[str]) -> None:
         """Begin the record of a run: when, on what machine, and `facts`, what it is of."""
         self._store, self._run_id = store, run_id
         self._started = time.time()
