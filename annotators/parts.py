@@ -20,9 +20,9 @@ from pydantic import Field
 
 from annotators.models import weights
 from annotators.optional_parts import PartNotInstalledError
-from schemas import parts
-from schemas.parts import AUTO, Absent, Shipped
-from schemas.use import Shared, UseError, arguments, code_sha256, load, owner
+from schemas.settings import parts
+from schemas.settings.parts import AUTO, Absent, Shipped
+from schemas.settings.use import Shared, UseError, arguments, code_sha256, load, owner
 
 T = TypeVar("T", covariant=True)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from schemas.parts import Absent, Shipped
+from schemas.settings.parts import Absent, Shipped
 
 NO_BODY = "no-body-measures"
 """What is at work where the body networks are missing: nothing, and what they would measure stays empty."""

@@ -37,7 +37,7 @@ from annotators.models.weights import WeightsNotFound
 from annotators.optional_parts import PartNotInstalledError
 from annotators.parts import Declared, Part
 from curation.stage import StageSettings
-from schemas.use import UseError, load
+from schemas.settings.use import UseError, load
 from stages import SHIPPED
 
 Case = Callable[[Any, Footage, str], Tried | None]

@@ -30,7 +30,7 @@ from curation import Dataset
 from curation.media.encode import decode_jpeg
 from curation.pack.samples import named
 from schemas import tables as t
-from schemas.members import pictures
+from schemas.samples.members import pictures
 from schemas.tables.people import ReferenceRow
 
 

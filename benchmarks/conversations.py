@@ -27,7 +27,7 @@ from truth_people import Truth
 from curation.dataset import Dataset
 from curation.export.samples import selected
 from lpm_train.data.chains import Link, join
-from schemas.sample import FPS
+from schemas.samples.sample import FPS
 from schemas.tables.output import ManifestRow
 from schemas.time import Interval
 from workflows.conversations.samples import Recording, Rules, Side, sides

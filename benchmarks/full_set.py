@@ -28,7 +28,7 @@ from other_python import other_python
 
 from curation import Dataset
 from schemas import tables as t
-from schemas.use import load
+from schemas.settings.use import load
 from stages import SHIPPED
 from workflows import catalog
 

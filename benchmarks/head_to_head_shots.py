@@ -20,7 +20,7 @@ from curation.media.video import DecodeReport, iter_frames
 from curation.pack.shards import tar_bytes
 from curation.stage import Gate, GateMode, Grain, Inputs, Outputs, StageSettings, WorkItem
 from schemas import columns as c
-from schemas.sample import FPS
+from schemas.samples.sample import FPS
 from schemas.table import Column, Row, Table
 from schemas.tables import SOURCES
 from schemas.time import PACKED_AUDIO_HZ, Interval

@@ -19,12 +19,12 @@ from curation.engine.workflow import Pipeline, resolve
 from curation.labels.apply import LABELLED
 from curation.stage import WorkItem
 from schemas import tables as t
+from schemas.settings.workflow import Workflow
 from schemas.table import Table
 from schemas.tables.labels import LabelRow
 from schemas.tables.performance import CaptionRow
 from schemas.tables.tracks import TrackRow
 from schemas.time import Interval, grid_range
-from schemas.workflow import Workflow
 from stages.attribution.labels import faces_of, voice_at
 from stages.pairing.labels import match, oldest_first
 from stages.performance.labels import labels_of

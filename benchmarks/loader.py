@@ -48,7 +48,7 @@ from lpm_train.encoders.codec import PatchCodec, encode_images
 from lpm_train.encoders.text import HashedWords
 from lpm_train.proof.synthetic_shards import write_dataset
 from lpm_train.tools.precompute import precompute
-from schemas.members import pictures
+from schemas.samples.members import pictures
 from schemas.tables.performance import CaptionRow
 
 RESULT = Path(__file__).resolve().parent / "results" / "loader.json"

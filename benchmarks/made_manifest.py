@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from made_tables import filled
 
-from schemas.members import MEMBERS
+from schemas.samples.members import MEMBERS
 from schemas.tables.output import MANIFEST
 
 GROUP = 65_536

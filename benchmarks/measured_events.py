@@ -22,7 +22,7 @@ from annotators.performance.signal_series import Baseline, Event, FaceSignals
 from annotators.picture.camera_moves import CameraSeries, camera_move, panned
 from curation import Dataset
 from schemas import tables as t
-from schemas.sample import State
+from schemas.samples.sample import State
 from schemas.tables.body import BodyFrameRow
 from schemas.time import Interval, grid_range
 from stages.clip_plan.framing import Crop

@@ -31,7 +31,7 @@ from voice_truth import VoiceTruth, told_apart, voice_truths
 from annotators.protocols_speech import FloatArray, Turn
 from annotators.speech.voices import CamPlusPlusEmbedder
 from curation.media.audio import AudioReader
-from schemas.sample import FPS
+from schemas.samples.sample import FPS
 from schemas.time import AUDIO_HZ
 from workflows.performing.hearing import diarized, in_channels, load, speech_settings
 from workflows.performing.states import heard_frames, states_of

@@ -39,7 +39,7 @@ from curation import Dataset
 from curation.decisions import rules
 from curation.decisions.decide import register_tables, view_sql
 from schemas import tables as t
-from schemas.policy import Policy
+from schemas.settings.policy import Policy
 from schemas.time import GRID_HZ, Interval, grid_range
 from schemas.units import UNITS
 from workflows import catalog

@@ -8,7 +8,7 @@ from torch import Tensor
 from lpm_train.config import Config
 from lpm_train.encoders.codec import Codec
 from lpm_train.streaming.stream import StreamGenerator
-from schemas.sample import SAMPLES_PER_FRAME
+from schemas.samples.sample import SAMPLES_PER_FRAME
 
 _TURN = 10  # chunks: switching is part of the load
 

@@ -28,9 +28,9 @@ from made_tables import source_tables
 
 from curation.stage import Gate, GateMode, Grain, Inputs, Outputs, StageSettings, WorkItem
 from schemas import tables as t
+from schemas.settings.workflow import StageSpec, Workflow
 from schemas.table import Table
 from schemas.units import UNITS
-from schemas.workflow import StageSpec, Workflow
 
 RATES = Path(__file__).resolve().parents[1] / "workflows" / "rates" / "conversation.json"
 FRAMES_A_SEGMENT = 100

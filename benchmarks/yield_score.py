@@ -21,7 +21,7 @@ from curation import Dataset
 from curation.decisions.decide import alive, evaluate
 from curation.decisions.ledger import judge, ledger_tables
 from schemas import tables as t
-from schemas.policy import Policy
+from schemas.settings.policy import Policy
 from schemas.time import GRID_HZ, Interval, grid_index, grid_range
 
 USABLE_MIN_S = 3.0

@@ -11,7 +11,7 @@ import errno
 import re
 from typing import Literal, get_args
 
-from schemas.places import StoreError
+from schemas.files.places import StoreError
 
 Fault = Literal["item", "transient", "machine", "memory", "device", "bug"]
 

@@ -17,7 +17,7 @@ import pyarrow as pa
 from pydantic import BaseModel, ConfigDict
 
 from curation.faults import fault_of
-from schemas.parts import MEASURED
+from schemas.settings.parts import MEASURED
 from schemas.table import Row, Table
 from schemas.time import Interval
 

@@ -34,8 +34,8 @@ def told(function: _F) -> Callable[..., None]:
         from lpm_train.storage import DataError
         from lpm_train.training.checkpoint import CheckpointError
         from lpm_train.training.loop import TrainingError
-        from schemas.places import StoreError
-        from schemas.use import UseError
+        from schemas.files.places import StoreError
+        from schemas.settings.use import UseError
 
         if (here := str(Path.cwd())) not in sys.path:
             sys.path.append(here)  # last: modules of one's own are found here, and shadow nothing

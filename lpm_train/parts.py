@@ -1,8 +1,9 @@
 """What a run is made of by choice: codec, audio, text and image encoder, stage, declared with their short names.
 
 A configuration chooses by `data.codec=tiny` and `data.codec.path=codec.pt`, or by module:Class, exactly as a workflow
-does (`schemas.parts`); settings are constructor's arguments. What a part is made of is read off the built object
-(`provenance`), and is what precomputed sets and checkpoints are held against. Costs nothing until a part is built.
+does (`schemas.settings.parts`); settings are constructor's arguments. What a part is made of is read off the built
+object (`provenance`), and is what precomputed sets and checkpoints are held against. Costs nothing until a part is
+built.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ from lpm_train.encoders.deferred import Deferred
 from lpm_train.encoders.perceptual import Perceptual
 from lpm_train.encoders.picture import PictureEncoder
 from lpm_train.encoders.text import TextEncoder
-from schemas.parts import Absent, Declared, Part
-from schemas.use import code_sha256
+from schemas.settings.parts import Absent, Declared, Part
+from schemas.settings.use import code_sha256
 
 
 class TrainingStage(Protocol):

@@ -15,8 +15,8 @@ from lpm_train.network.base import Opened, open_base
 from lpm_train.presets import PRESETS
 from lpm_train.training.checkpoint import find, read_config
 from lpm_train.training.checkpoint_files import Place, placed
-from schemas import yaml12
-from schemas.use import near
+from schemas.settings import yaml12
+from schemas.settings.use import near
 
 
 def resolve(

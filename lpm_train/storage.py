@@ -16,7 +16,7 @@ from typing import IO, Any
 
 import pyarrow.fs as pafs
 
-from schemas.places import inside, open_place, replacing
+from schemas.files.places import inside, open_place, replacing
 
 _MAX_OPEN = 256  # below common limits on descriptors
 

@@ -15,7 +15,7 @@ import pyarrow as pa
 from pydantic import JsonValue
 
 from schemas.packed import Packed
-from schemas.sample import Audio, Scores
+from schemas.samples.sample import Audio, Scores
 from schemas.table import Column, Grain, Row, Table, TableError
 from schemas.tables import MANIFEST, TABLES
 from schemas.units import UNITS, packed_columns

@@ -13,8 +13,8 @@ from typing import Any
 from schemas import columns as c
 from schemas import tables as t
 from schemas.column import Column
-from schemas.policy import UnitKind
 from schemas.row import Row
+from schemas.settings.policy import UnitKind
 from schemas.table import Table
 
 

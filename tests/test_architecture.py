@@ -84,7 +84,7 @@ def test_the_page_of_where_things_live_is_that_of_the_code() -> None:
     assert page == made, "run: python benchmarks/code_map.py > docs/code-map.md"
 
 
-@pytest.mark.parametrize("package", ["annotators", "curation", "lpm_train", "stages", "workflows"])
+@pytest.mark.parametrize("package", ["annotators", "curation", "lpm_train", "schemas", "stages", "workflows"])
 def test_no_room_is_crowded(package: str) -> None:
     for folder in (f for f in (ROOT / package).rglob("*") if f.is_dir()):
         assert len(list(folder.glob("*.py"))) <= 17, f"{folder.relative_to(ROOT)}: make a room of what belongs together"

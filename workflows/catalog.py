@@ -9,10 +9,10 @@ from pydantic import ValidationError
 
 from curation.engine.workflow import WorkflowError
 from curation.plan.rates import Rates
-from schemas import yaml12
-from schemas.policy import Policy, PolicyError, load_policy
-from schemas.use import near
-from schemas.workflow import Workflow
+from schemas.settings import yaml12
+from schemas.settings.policy import Policy, PolicyError, load_policy
+from schemas.settings.use import near
+from schemas.settings.workflow import Workflow
 from stages import SHIPPED
 
 _HERE = Path(__file__).parent

@@ -13,7 +13,7 @@ from annotators.models.weights import WeightsNotFound
 from annotators.optional_parts import PartNotInstalledError
 from annotators.parts import Part
 from curation.engine.workflow import SHARED, Pipeline, ResolvedStage
-from schemas.use import Shared
+from schemas.settings.use import Shared
 
 
 class LicenceError(ValueError):

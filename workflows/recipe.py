@@ -27,7 +27,7 @@ from curation.publish.errors import RecipeError
 from curation.storage import digests
 from curation.storage.store import parquet_bytes
 from schemas import tables as t
-from schemas.members import FIRST, FURTHER, MEMBERS, pictures
+from schemas.samples.members import FIRST, FURTHER, MEMBERS, pictures
 from schemas.table import Table
 from schemas.tables.output import ManifestRow
 from schemas.tables.people import ReferenceRow

@@ -28,10 +28,10 @@ from curation.stage import WorkItem
 from curation.storage import digests
 from curation.storage.store import Store, parquet_bytes, table_file
 from schemas import tables as t
-from schemas.manifest import manifest_row
-from schemas.members import reference_members
 from schemas.printable import printable
-from schemas.sample import Sample
+from schemas.samples.manifest import manifest_row
+from schemas.samples.members import reference_members
+from schemas.samples.sample import Sample
 from schemas.table import Table
 from schemas.tables.output import ManifestRow
 from stages.packing.packing import Packing, PackingSettings

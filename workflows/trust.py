@@ -15,7 +15,7 @@ import typer
 
 from curation.engine.user_code import Code
 from schemas.printable import printable
-from schemas.workflow import Workflow
+from schemas.settings.workflow import Workflow
 
 TrustOption = Annotated[
     bool, typer.Option("--trust-code", help="execute the code that the dataset keeps, though it does not lie here")

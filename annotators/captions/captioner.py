@@ -18,8 +18,8 @@ from annotators.performance.performance_signals import Performance, measure
 from annotators.performance.signal_series import SIGNAL_RULES, Baseline, FaceSignals, Mask, event_ratio
 from annotators.performance.speaking_style import NO_STYLE, SpeakingStyle
 from annotators.protocols import Image
-from schemas.caption import PerformanceCaption
-from schemas.sample import State
+from schemas.samples.caption import PerformanceCaption
+from schemas.samples.sample import State
 
 Partner = Literal["on_screen", "off_screen"]
 

@@ -18,7 +18,7 @@ from annotators.captions.chat_reply import frame_parts, structured_request, unfi
 from annotators.captions.served import ServedModel
 from annotators.performance.shot_type import segment_shot_type
 from annotators.performance.signal_series import end_time
-from schemas.caption import (
+from schemas.samples.caption import (
     BodyMotion,
     Emotion,
     Expression,

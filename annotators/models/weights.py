@@ -28,7 +28,7 @@ from annotators.models.weights_registry import (
     lookup,
     registry,
 )
-from schemas.model_files import cache_directory, model_directories
+from schemas.files.model_files import cache_directory, model_directories
 
 __all__ = [
     "Weight",

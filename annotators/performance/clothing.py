@@ -48,7 +48,7 @@ def patch_colour(rgb: Image, face_xywh: Sequence[float]) -> str | None:
 
 
 def colour_names(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.str_]:
-    """Return the colour name [n] (`schemas.vocabulary.CLOTHING_COLOURS`) of RGB pixels [n, 3]."""
+    """Return the colour name [n] (`schemas.samples.vocabulary.CLOTHING_COLOURS`) of RGB pixels [n, 3]."""
     hsv = np.asarray(cv2.cvtColor(np.ascontiguousarray(pixels[None]), cv2.COLOR_RGB2HSV))[0].astype(np.int64)
     hue, saturation, value = hsv[:, 0], hsv[:, 1], hsv[:, 2]
     names = np.full(len(pixels), "red", "<U8")

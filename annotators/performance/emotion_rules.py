@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from annotators.performance.signal_series import Event
-from schemas.caption import TagKind
+from schemas.samples.caption import TagKind
 
 _SHOWS = {
     "smile": ("smiling", 0.9),

@@ -26,8 +26,8 @@ from annotators.performance.signal_series import (
     in_profile,
     mostly,
 )
-from schemas.caption import TagKind
-from schemas.caption_checks import SignalSummary
+from schemas.samples.caption import TagKind
+from schemas.samples.caption_checks import SignalSummary
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from scipy.signal import butter, sosfiltfilt
 
 from annotators.face.mesh import BLENDSHAPES
-from schemas.caption import Tag, TagKind
+from schemas.samples.caption import Tag, TagKind
 from schemas.time import GRID_HZ
 
 Series = npt.NDArray[np.float64]

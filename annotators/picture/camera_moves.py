@@ -42,7 +42,7 @@ class CameraSeries:
 
 
 def camera_move(series: CameraSeries) -> str:
-    """Return the camera motion term of a segment (`schemas.vocabulary.CAMERA_MOTIONS`)."""
+    """Return the camera motion term of a segment (`schemas.samples.vocabulary.CAMERA_MOTIONS`)."""
     known = np.isfinite(series.speed)
     if not len(known) or known.mean() < _MIN_KNOWN:
         return "unknown"

@@ -16,7 +16,7 @@ from curation.dataset import Dataset
 from curation.engine.run import locked
 from curation.storage.store import table_file
 from schemas import tables as t
-from schemas.policy import UnitKind
+from schemas.settings.policy import UnitKind
 from schemas.tables.audits import ASPECTS, VERDICTS, AuditRow
 from schemas.units import UNITS
 

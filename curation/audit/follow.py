@@ -20,7 +20,7 @@ import duckdb
 from curation.dataset import Dataset
 from curation.storage.batches import batches
 from schemas import tables as t
-from schemas.policy import UnitKind
+from schemas.settings.policy import UnitKind
 from schemas.tables.audits import AuditRow
 from schemas.time import Interval, union_s
 

@@ -17,7 +17,7 @@ from curation.audit.follow import Present, followed
 from curation.audit.interval import kappa, wilson
 from curation.dataset import Dataset
 from schemas import tables as t
-from schemas.policy import SUBJECTS, Policy, Subject
+from schemas.settings.policy import SUBJECTS, Policy, Subject
 from schemas.tables.audits import AuditRow
 
 KEPT: Subject = ("kept", "")

@@ -19,7 +19,7 @@ from curation.check.rows import TABLES, has_media, rows_by_file, samples_of_parq
 from curation.check.samples import SOUNDS, Sample, role_of
 from curation.check.tars import samples_of_tar
 from curation.listing import VIDEO_SUFFIXES
-from schemas.places import local_path
+from schemas.files.places import local_path
 
 _TARS = (".tar", ".tar.gz", ".tgz")
 

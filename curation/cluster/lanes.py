@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from curation.engine.workflow import Pipeline, ResolvedStage
-from schemas.workflow import Resources
+from schemas.settings.workflow import Resources
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,8 +27,8 @@ from curation.engine.run import Job, RunStoppedError
 from curation.engine.stage_call import MachineError
 from curation.pythons.worker import close_all
 from curation.storage.store import Store
-from schemas.use import OURS
-from schemas.workflow import Resources
+from schemas.settings.use import OURS
+from schemas.settings.workflow import Resources
 
 Provenance = Mapping[str, Mapping[str, str]]
 """Stage -> what determines its outputs there."""

@@ -21,7 +21,7 @@ from curation.engine.step import Stepper
 from curation.storage.store import Store, table_file
 from curation.storage.table_writer import Append, writing
 from schemas import tables as t
-from schemas.policy import Policy
+from schemas.settings.policy import Policy
 from schemas.table import Table
 from schemas.tables.output import ErrorRow
 from schemas.units import UNITS

@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from curation.decisions import rules
 from curation.storage.bounds import JUDGE_S, BoundError, in_time
-from schemas.policy import Policy, PolicyError, Rule, UnitKind
+from schemas.settings.policy import Policy, PolicyError, Rule, UnitKind
 from schemas.table import Table
 from schemas.units import ACROSS, UNITS, chain, view_columns
 

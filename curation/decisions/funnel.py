@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import duckdb
 
-from schemas.policy import PAPER_LEFT_PERCENT, PAPER_STATES_PERCENT, STEPS
+from schemas.settings.policy import PAPER_LEFT_PERCENT, PAPER_STATES_PERCENT, STEPS
 
 
 @dataclass(frozen=True, slots=True)

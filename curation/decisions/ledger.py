@@ -19,7 +19,7 @@ import duckdb
 from curation.decisions.decide import decision_sql, judging, unit_tables
 from curation.stage import GateMode
 from schemas import tables as t
-from schemas.policy import STEPS, Policy, Rule, UnitKind
+from schemas.settings.policy import STEPS, Policy, Rule, UnitKind
 from schemas.table import Table
 from schemas.tables.output import DecisionRow
 from schemas.units import RIGHTS, UNITS

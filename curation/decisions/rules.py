@@ -20,7 +20,7 @@ from curation.decisions.predicate_functions import MOST_CHARACTERS, MOST_TOGETHE
 from curation.storage import duck
 from curation.storage.bounds import BoundError, in_time
 from schemas.column import Column
-from schemas.policy import Policy, PolicyError, Rule, UnitKind
+from schemas.settings.policy import Policy, PolicyError, Rule, UnitKind
 from schemas.units import UNITS, view_columns
 
 CHECK_S = 60.0

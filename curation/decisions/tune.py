@@ -7,8 +7,8 @@ import re
 import yaml
 
 from curation.decisions.rules import thresholds_of
-from schemas import yaml12
-from schemas.policy import Policy, PolicyError, Rule, parse_policy
+from schemas.settings import yaml12
+from schemas.settings.policy import Policy, PolicyError, Rule, parse_policy
 
 _NUMBER = re.compile(r"(?<![\w.])\d+(?:\.\d*)?(?:[eE][+-]?\d+)?(?![\w.])")
 

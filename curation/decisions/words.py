@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from curation.decisions.rules import Threshold, thresholds_of
-from schemas.policy import Policy, Rule
+from schemas.settings.policy import Policy, Rule
 from schemas.tables.output import DecisionRow
 from schemas.tables.pairing import STATE_REASONS
 from schemas.units import view_columns

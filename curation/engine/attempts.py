@@ -17,7 +17,7 @@ from curation.engine.stage_call import Answer
 from curation.stage import Outputs, UnitError
 from curation.storage.commits import Attempts, Commit, write_commit
 from curation.storage.store import Store
-from schemas.workflow import Resources
+from schemas.settings.workflow import Resources
 
 CUT_SHORT = "crashed (its run or worker was killed)"
 

@@ -25,7 +25,7 @@ from curation.runs.steps import StepResult
 from curation.stage import WorkItem
 from curation.storage.commits import Commit, commit_file, fingerprint, read_commit, write_commit
 from curation.storage.store import table_file
-from schemas.policy import UnitKind
+from schemas.settings.policy import UnitKind
 from schemas.table import Table
 from schemas.units import UNITS, chain
 

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 
 from curation.storage.registry import parts
 from curation.storage.store import Store, table_file
-from schemas.places import local_path, with_endpoint
+from schemas.files.places import local_path, with_endpoint
 from schemas.tables import INPUTS
 from schemas.tables.registry import InputRow
 

@@ -15,9 +15,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from curation.engine.user_code import Code, modules, words
-from schemas.model_files import cache_directory, model_directories
-from schemas.use import OURS
-from schemas.workflow import Workflow
+from schemas.files.model_files import cache_directory, model_directories
+from schemas.settings.use import OURS
+from schemas.settings.workflow import Workflow
 
 
 def stamp(workflow: Workflow, code: Code) -> str | None:

@@ -25,7 +25,7 @@ from curation.storage import registry
 from curation.storage.registry import read_registry
 from curation.storage.store import Store, table_file
 from schemas import tables as t
-from schemas.places import local_path, with_endpoint, written
+from schemas.files.places import local_path, with_endpoint, written
 from schemas.printable import printable
 from schemas.tables.registry import ForgottenRow, InputRow
 

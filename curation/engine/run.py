@@ -45,7 +45,7 @@ from curation.storage.writers.lock import LockedError, lock
 from schemas import tables as t
 from schemas.document import data_contract
 from schemas.extensions import own, to_json
-from schemas.policy import Policy
+from schemas.settings.policy import Policy
 from schemas.tables.registry import InputRow
 
 

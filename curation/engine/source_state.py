@@ -24,7 +24,7 @@ from curation.storage.commits import Commit, commit_file, fingerprint, official,
 from curation.storage.registry import read_registry
 from curation.storage.store import Store, table_file
 from schemas import tables as t
-from schemas.policy import Policy, UnitKind
+from schemas.settings.policy import Policy, UnitKind
 from schemas.table import Table
 from schemas.tables.registry import SourceRow
 from schemas.time import Interval, windows

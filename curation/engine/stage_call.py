@@ -30,7 +30,7 @@ from curation.pythons.limits import NO_LIMITS, Limits
 from curation.pythons.worker import Worker, WorkerDiedError, worker
 from curation.stage import Outputs, Stage, UnitError, WorkItem, error_of, strip_directory
 from curation.storage.store import Store
-from schemas.use import OURS
+from schemas.settings.use import OURS
 
 _FRAMES = 4
 _SENT = tuple(f"crashed (signal {int(n)})" for n in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP))

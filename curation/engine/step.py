@@ -35,7 +35,7 @@ from curation.storage.commits import (
 )
 from curation.storage.store import Store, table_file
 from schemas import tables as t
-from schemas.policy import Policy
+from schemas.settings.policy import Policy
 from schemas.time import Interval
 from schemas.units import UNITS
 

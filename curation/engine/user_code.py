@@ -17,7 +17,7 @@ from types import CodeType, ModuleType
 from typing import Any
 
 from curation.storage.store import Store, StoreError
-from schemas.use import OURS, imports
+from schemas.settings.use import OURS, imports
 
 Code = Mapping[str, str]
 """Python files: name relative to their folder -> text."""

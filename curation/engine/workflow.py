@@ -21,10 +21,10 @@ from curation.pythons.find import located
 from curation.pythons.worker import worker
 from curation.stage import Stage, StageSettings
 from schemas.extensions import declare
+from schemas.settings.use import Shared, UseError, assign, code_sha256, load, near, read_setting
+from schemas.settings.workflow import Resources, StageSpec, Workflow
 from schemas.table import Table, TableError
 from schemas.tables import GIVEN
-from schemas.use import Shared, UseError, assign, code_sha256, load, near, read_setting
-from schemas.workflow import Resources, StageSpec, Workflow
 
 P = ParamSpec("P")
 R = TypeVar("R")

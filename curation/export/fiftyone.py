@@ -14,7 +14,7 @@ from typing import Any
 
 from curation.dataset import Dataset
 from curation.export.samples import Packed, fresh, read
-from schemas.sample import FPS
+from schemas.samples.sample import FPS
 from schemas.tables.output import ManifestRow
 
 

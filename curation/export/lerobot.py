@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 
 from curation.dataset import Dataset
 from curation.export.samples import ExportError, Packed, frame_states, fresh, read
-from schemas.sample import FPS, SAMPLES_PER_FRAME
+from schemas.samples.sample import FPS, SAMPLES_PER_FRAME
 from schemas.tables.output import ManifestRow
 from schemas.tables.performance import CaptionRow
 

@@ -10,8 +10,8 @@ import duckdb
 
 from curation.dataset import Dataset
 from schemas import tables as t
-from schemas.members import MEMBERS
-from schemas.sample import FPS, Sample
+from schemas.samples.members import MEMBERS
+from schemas.samples.sample import FPS, Sample
 from schemas.tables.output import ManifestRow
 
 

@@ -15,7 +15,7 @@ from webdataset import ShardWriter
 
 from curation.dataset import Dataset
 from curation.export.samples import fresh, read
-from schemas.members import MEMBERS
+from schemas.samples.members import MEMBERS
 from schemas.tables.output import ManifestRow
 
 MB = 10**6

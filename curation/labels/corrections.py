@@ -20,8 +20,8 @@ from curation.engine.run import locked
 from curation.labels import identities
 from curation.storage.store import table_file
 from schemas import tables as t
-from schemas.caption import PerformanceCaption, time_words
 from schemas.row import Row
+from schemas.samples.caption import PerformanceCaption, time_words
 from schemas.table import Table
 from schemas.tables.labels import CaptionLabelRow, CutLabelRow, LabelRow, VoiceLabelRow, WordLabelRow
 from schemas.tables.tracks import TrackRow

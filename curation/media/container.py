@@ -18,7 +18,7 @@ import av
 
 from curation.media.errors import MediaError
 from curation.media.structure import missing_bytes
-from schemas.containers import SELF_CONTAINED
+from schemas.files.containers import SELF_CONTAINED
 
 _ORIGIN_PACKETS = 64
 """Packets looked at for the first presentation time when the header does not state it (more than any reorder depth)."""

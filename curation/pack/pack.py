@@ -27,8 +27,8 @@ from curation.storage.batches import batches
 from curation.storage.store import Store, parquet_bytes, table_file
 from curation.storage.table_writer import writing
 from schemas import tables as t
-from schemas.manifest import manifest_row
-from schemas.members import reference_members
+from schemas.samples.manifest import manifest_row
+from schemas.samples.members import reference_members
 from schemas.tables.output import ManifestRow as M
 from schemas.tables.scan import PortraitRow
 

@@ -18,10 +18,10 @@ from curation.decisions.survey import slices
 from curation.labels.apply import said_words
 from curation.pack.splits import WITHHELD, split_of
 from curation.storage.batches import batches
-from schemas import sample as s
 from schemas import tables as t
-from schemas.members import FIRST
 from schemas.packed import Part
+from schemas.samples import sample as s
+from schemas.samples.members import FIRST
 from schemas.table import Column, Row, Table
 from schemas.tables.output import ClipRow
 from schemas.tables.pairing import SegmentRow, TimelineRow

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Protocol
 
 from curation.storage.store import Store
-from schemas.tar import BLOCK, END, member_header, padding, tar_bytes
+from schemas.samples.tar import BLOCK, END, member_header, padding, tar_bytes
 
 INDEX = "shards/index.json"
 

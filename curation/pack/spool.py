@@ -23,7 +23,7 @@ from curation.pack.samples import BATCH, Entry
 from curation.storage.batches import batches
 from curation.storage.duck import connect
 from curation.storage.store import Store
-from schemas.sample import Sample
+from schemas.samples.sample import Sample
 
 _FIELDS: list[pa.Field[Any]] = [
     pa.field("split", pa.string()), pa.field("place", pa.string()), pa.field("sample_id", pa.string()),

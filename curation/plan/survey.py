@@ -19,7 +19,7 @@ from curation.media.container import open_data
 from curation.pythons.apart import apart
 from curation.pythons.limits import Limits
 from curation.pythons.worker import WorkerDiedError
-from schemas.places import local_path, with_endpoint
+from schemas.files.places import local_path, with_endpoint
 
 LEAST_BYTES_PER_S = 500.0
 """A header that claims more time than this leaves bytes for is not believed (4 kbit/s: no video is so small)."""

@@ -14,7 +14,7 @@ from curation.dataset import Dataset
 from curation.publish.errors import PublishError
 from curation.report.status import policy_in_force
 from schemas import tables as t
-from schemas.policy import Policy
+from schemas.settings.policy import Policy
 
 Rows = list[tuple[Any, ...]]
 

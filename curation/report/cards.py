@@ -18,7 +18,7 @@ from curation.report.pictures import Pictures
 from curation.report.rows import read_rows, source_names
 from curation.report.seen import looked_at
 from schemas import tables as t
-from schemas.policy import Policy
+from schemas.settings.policy import Policy
 from schemas.table import Table
 from schemas.tables.output import DecisionRow
 from schemas.tables.pairing import STATE_REASONS

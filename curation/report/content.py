@@ -21,7 +21,7 @@ from curation.report.rows import read_rows, source_names
 from curation.report.run_warnings import run_warnings
 from curation.report.status import policy_in_force, stage_speed
 from schemas import tables as t
-from schemas.policy import Policy, UnitKind
+from schemas.settings.policy import Policy, UnitKind
 from schemas.tables.people import ReferenceRow
 from schemas.units import packed_columns, view_columns
 

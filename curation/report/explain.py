@@ -16,7 +16,7 @@ from curation.dataset import Dataset
 from curation.decisions.rules import columns_of, thresholds_of
 from curation.decisions.words import in_words
 from schemas import tables as t
-from schemas.policy import Policy, Rule
+from schemas.settings.policy import Policy, Rule
 from schemas.table import Row, Table
 from schemas.tables.labels import LabelRow
 from schemas.tables.output import DecisionRow, ErrorRow, ManifestRow

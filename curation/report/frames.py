@@ -26,7 +26,7 @@ from curation.media.video import read_frame_at
 from curation.report import seen, svg
 from curation.report.rows import path_of
 from schemas import tables as t
-from schemas.places import local_path
+from schemas.files.places import local_path
 from schemas.time import Interval
 
 SIDE = 480

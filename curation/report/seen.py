@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from duckdb import DuckDBPyConnection
 
 from curation.decisions.rules import columns_of
-from schemas.policy import Policy
+from schemas.settings.policy import Policy
 from schemas.tables.output import DecisionRow
 from schemas.time import GRID_HZ, Interval
 

@@ -15,7 +15,7 @@ from curation.report.run_warnings import run_warnings
 from curation.runs.newest import newest_run
 from curation.runs.steps import log_files, logged
 from schemas import tables as t
-from schemas.policy import Policy, parse_policy
+from schemas.settings.policy import Policy, parse_policy
 
 
 def render_status(dataset: Dataset) -> list[RichTable | str]:

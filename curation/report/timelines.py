@@ -13,7 +13,7 @@ from curation.report import svg
 from curation.report.pictures import Pictures
 from curation.report.rows import read_rows, source_names
 from schemas import tables as t
-from schemas.policy import Policy
+from schemas.settings.policy import Policy
 from schemas.table import Column, Row, Table
 from schemas.tables.attribution import AsdFrameRow, SyncFrameRow, SyncRow, VoiceTurnRow
 from schemas.tables.pairing import STATE_REASONS, TimelineRow

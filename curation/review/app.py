@@ -36,7 +36,7 @@ from curation.review.tune import Chosen, Tuner, tunable
 from curation.review.watch import NotThereError, watch
 from curation.storage.store import StoreError
 from schemas import tables as t
-from schemas.policy import Policy, PolicyError
+from schemas.settings.policy import Policy, PolicyError
 from schemas.tables.audits import ASPECTS
 from schemas.units import UNITS
 

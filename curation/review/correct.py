@@ -12,7 +12,7 @@ from curation.engine.run import locked
 from curation.labels import corrections, identities
 from curation.labels.corrections import AGAIN, CAPTION_FIELDS, CorrectionError
 from schemas import tables as t
-from schemas.caption import PerformanceCaption
+from schemas.samples.caption import PerformanceCaption
 
 MOST_PEOPLE = 200
 Seconds = Annotated[float, Field(ge=0, lt=1e6, allow_inf_nan=False)]

@@ -20,8 +20,8 @@ from curation.decisions.words import in_words
 from schemas import columns as c
 from schemas import tables as t
 from schemas.column import Column
-from schemas.policy import Policy, Rule, UnitKind
 from schemas.row import Row
+from schemas.settings.policy import Policy, Rule, UnitKind
 from schemas.table import Table
 from schemas.tables.audits import AuditRow
 from schemas.units import RIGHTS, UNITS, view_columns

@@ -24,7 +24,7 @@ from curation.decisions.decide import decision_sql, unit_tables, view_sql
 from curation.decisions.rules import Threshold, check_policy, columns_of, thresholds_of
 from curation.decisions.tune import moved, with_rule
 from schemas import tables as t
-from schemas.policy import Policy, PolicyError, Rule
+from schemas.settings.policy import Policy, PolicyError, Rule
 from schemas.tables.audits import AuditRow
 from schemas.units import RIGHTS, UNITS, view_columns
 

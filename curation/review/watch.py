@@ -23,7 +23,7 @@ from curation.report.explain import RuleAnswer, UnknownIdError, explain
 from curation.report.rows import path_of
 from curation.review import lanes
 from schemas import tables as t
-from schemas.policy import Policy
+from schemas.settings.policy import Policy
 from schemas.table import Table
 from schemas.tables.pairing import SegmentRow
 from schemas.tables.performance import CaptionRow

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from curation.decisions.ledger import Balance
 from curation.faults import fault_of
 from curation.storage.store import Store, StoreError
-from schemas.use import OURS
+from schemas.settings.use import OURS
 
 
 class RunLog:

@@ -21,7 +21,7 @@ from typing import TypedDict, cast
 from curation.storage.checked import fault, json_bytes, with_hash
 from curation.storage.store import FATAL, Store, StoreError, table_file
 from curation.storage.writers import written
-from schemas.places import link
+from schemas.files.places import link
 from schemas.tables import FORGOTTEN, INPUTS, TABLES
 
 FILE = "head.json"

@@ -28,8 +28,8 @@ from curation.storage.recalled import SMALL_BYTES, Recalled
 from curation.storage.writers import written
 from curation.storage.writers.conditional import Conditional, boto3_there
 from curation.storage.writers.written import Hashing
-from schemas.places import StoreError as StoreError
-from schemas.places import inside, open_place, replacing
+from schemas.files.places import StoreError as StoreError
+from schemas.files.places import inside, open_place, replacing
 from schemas.table import Table
 
 ROW_GROUP = 65_536

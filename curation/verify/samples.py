@@ -21,8 +21,8 @@ from curation.storage.batches import batches
 from curation.verify.few import Few
 from curation.verify.finding import Finding, Mend
 from schemas import tables as t
-from schemas.manifest import manifest_row
-from schemas.sample import Sample
+from schemas.samples.manifest import manifest_row
+from schemas.samples.sample import Sample
 from schemas.tables.output import ManifestRow as M
 
 _PLACES = {M.shard_sha256.name, M.shard.name, M.members.name, M.member_sha256.name}

@@ -20,9 +20,9 @@ from curation.verify.part import Part, drawn
 from curation.verify.root import Root
 from curation.verify.samples import differences, present
 from schemas import tables as t
-from schemas.manifest import manifest_row
-from schemas.members import MEMBERS, pictures
-from schemas.sample import SAMPLES_PER_FRAME, Sample
+from schemas.samples.manifest import manifest_row
+from schemas.samples.members import MEMBERS, pictures
+from schemas.samples.sample import SAMPLES_PER_FRAME, Sample
 from schemas.tables.output import ManifestRow as M
 from schemas.time import PACKED_AUDIO_HZ
 

@@ -11,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from lpm_train.config.errors import ConfigError
 from lpm_train.config.whole import Config
-from schemas.use import UseError, assign, near, read_setting
+from schemas.settings.use import UseError, assign, near, read_setting
 
 C = TypeVar("C", bound=Config)
 

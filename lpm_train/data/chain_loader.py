@@ -32,7 +32,7 @@ from lpm_train.data.prompts import block_prompts, frame_terms, frame_words
 from lpm_train.data.shards import Row, Shards
 from lpm_train.encoders.codec import latent_frames, latent_span, picture_frames
 from lpm_train.storage import DataError
-from schemas.sample import Sample
+from schemas.samples.sample import Sample
 
 
 def chains_of(shards: Shards, clips: Mapping[str, tuple[Bucket, str]], gap_s: float) -> list[Chain]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, NamedTuple
 
-from schemas.sample import FPS
+from schemas.samples.sample import FPS
 
 _ROUNDED_S = 1.5 / FPS
 """By so much may a clip begin before the other ends: both are rounded to whole frames."""

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from lpm_train.batch import STATES
 from lpm_train.storage import DataError
-from schemas.sample import FPS, SAMPLES_PER_FRAME, Sample
+from schemas.samples.sample import FPS, SAMPLES_PER_FRAME, Sample
 from schemas.time import PACKED_AUDIO_HZ
 
 

@@ -34,8 +34,8 @@ from lpm_train.encoders.picture import PictureEncoder, Unseen
 from lpm_train.encoders.text import TextEncoder
 from lpm_train.parts import provenance
 from lpm_train.storage import DataError
-from schemas.members import FIRST
-from schemas.sample import FPS, ReferenceRef, Sample
+from schemas.samples.members import FIRST
+from schemas.samples.sample import FPS, ReferenceRef, Sample
 from schemas.time import PACKED_AUDIO_HZ
 
 _AT_ONCE = 1 << 20

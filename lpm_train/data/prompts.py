@@ -18,8 +18,8 @@ from collections.abc import Sequence
 
 from lpm_train.batch import STATES
 from lpm_train.data.clip import frame_states
-from schemas.caption import time_words
-from schemas.sample import FPS, Sample
+from schemas.samples.caption import time_words
+from schemas.samples.sample import FPS, Sample
 
 _UNSAID = frozenset({"blink", "unknown"})
 """A performance is not directed by them: blinks come by themselves, some twenty a minute."""

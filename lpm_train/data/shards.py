@@ -27,7 +27,7 @@ from lpm_train.data.table.row_hash import hash_rows
 from lpm_train.data.table.samples import COLUMNS, Name, Number
 from lpm_train.data.table.shared import opened
 from lpm_train.storage import DataError, Storage
-from schemas.members import holders, pictures
+from schemas.samples.members import holders, pictures
 
 _GAP = 1 << 16  # members this close together are read in one request (bytes)
 _AT_ONCE = 1 << 20  # rows whose shapes are counted at a time

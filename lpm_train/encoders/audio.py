@@ -16,7 +16,7 @@ from torch import Tensor
 
 from lpm_train.encoders.codec import Codec, picture_frames
 from lpm_train.storage import DataError
-from schemas.sample import FPS
+from schemas.samples.sample import FPS
 
 _FLOOR = 1e-8  # power of what counts as silence: -80 dB below a full-scale sine
 

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from lpm_train.extras.as_published import not_read
 from lpm_train.storage import DataError
-from schemas.sample import FPS
+from schemas.samples.sample import FPS
 from schemas.time import AUDIO_HZ
 
 _STEPS = 2  # per frame: both encoders give 50 a second

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lpm_train.storage import DataError
-from schemas.model_files import cache_directory, model_directories
+from schemas.files.model_files import cache_directory, model_directories
 
 _HEADS, _EPS = 12, 1e-12  # of the published configuration
 

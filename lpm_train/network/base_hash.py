@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from lpm_train.config import ConfigError
-from schemas.model_files import cache_folder
-from schemas.places import replacing
+from schemas.files.model_files import cache_folder
+from schemas.files.places import replacing
 
 ALL = "all:"
 WORTH = 1 << 26

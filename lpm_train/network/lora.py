@@ -15,7 +15,7 @@ from torch.nn import functional as fn
 
 from lpm_train.config import ConfigError, Lora
 from lpm_train.network.model import DiT
-from schemas.use import near
+from schemas.settings.use import near
 
 
 class LoraLinear(nn.Linear):

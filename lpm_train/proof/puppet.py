@@ -29,7 +29,7 @@ from lpm_train.proof.synthetic import (
     render,
     tracks,
 )
-from schemas.sample import State
+from schemas.samples.sample import State
 from schemas.time import PACKED_AUDIO_HZ
 
 

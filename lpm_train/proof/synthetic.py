@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.sample import SAMPLES_PER_FRAME, State
+from schemas.samples.sample import SAMPLES_PER_FRAME, State
 from schemas.time import PACKED_AUDIO_HZ
 
 F64 = NDArray[np.float64]

@@ -20,9 +20,9 @@ import soundfile
 
 from lpm_train.proof.synthetic import F32, SIZE, U8, Scene, draw_scene, identity, reference_pictures, render, tracks
 from lpm_train.tools.media import write_mp4
-from schemas import sample as s
-from schemas.manifest import manifest_row
-from schemas.members import FIRST, reference_members
+from schemas.samples import sample as s
+from schemas.samples.manifest import manifest_row
+from schemas.samples.members import FIRST, reference_members
 from schemas.tables.output import MANIFEST, ManifestRow
 from schemas.tables.pairing import SegmentRow
 from schemas.tables.performance import CaptionRow

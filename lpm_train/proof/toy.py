@@ -45,7 +45,7 @@ from lpm_train.training.checkpoint import find, load_weights, path_of, read_meta
 from lpm_train.training.parallel import Ranks
 from lpm_train.training.stage import make_stage
 from lpm_train.training.start import Weights
-from schemas.sample import SAMPLES_PER_FRAME
+from schemas.samples.sample import SAMPLES_PER_FRAME
 
 FRAMES = 48  # video frames of a training clip: 12 latents
 

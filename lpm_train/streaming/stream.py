@@ -31,7 +31,7 @@ from lpm_train.streaming.decoding import Decoding
 from lpm_train.streaming.playing import started
 from lpm_train.streaming.ring import StaticRollout
 from lpm_train.streaming.rollout import Draw
-from schemas.sample import FPS
+from schemas.samples.sample import FPS
 
 _RECENT = 4096  # blocks whose times are remembered for the percentiles
 

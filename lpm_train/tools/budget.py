@@ -23,7 +23,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from lpm_train.config import Config, ConfigError
 from lpm_train.encoders.codec import Codec, latent_size
 from lpm_train.tools.flops import H200_BF16
-from schemas.sample import FPS
+from schemas.samples.sample import FPS
 from schemas.time import AUDIO_HZ
 
 H200_BYTES = 4.8e12  # memory bandwidth of an H200, bytes/s, by its data sheet

@@ -22,7 +22,7 @@ from lpm_train.data.shards import Row
 from lpm_train.encoders.codec import Codec, latent_frames, latent_span
 from lpm_train.streaming.decoding import Decoded, Decoding
 from lpm_train.tools.judge.faces import F32, I8, U8
-from schemas.sample import SAMPLES_PER_FRAME, Sample
+from schemas.samples.sample import SAMPLES_PER_FRAME, Sample
 
 
 @dataclass(frozen=True)

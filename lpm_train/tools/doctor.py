@@ -24,8 +24,8 @@ from lpm_train.data.make import Encoders
 from lpm_train.data.shards import Row, Shards
 from lpm_train.storage import DataError
 from lpm_train.tools.contact_sheet import write_contact_sheet
-from schemas.members import pictures
-from schemas.sample import FPS, SAMPLES_PER_FRAME
+from schemas.samples.members import pictures
+from schemas.samples.sample import FPS, SAMPLES_PER_FRAME
 
 _A = TypeVar("_A")
 _B = TypeVar("_B")

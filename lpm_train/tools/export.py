@@ -24,7 +24,7 @@ from lpm_train.network.refine import Performer, Refined
 from lpm_train.storage import DataError, Storage
 from lpm_train.tools.provenance import model_fingerprint
 from lpm_train.training.checkpoint import find, read_meta
-from schemas.places import StoreError
+from schemas.files.places import StoreError
 
 SHARD_BYTES = 5_000_000_000  # most of a file
 

@@ -21,8 +21,8 @@ from torch import Tensor
 
 from lpm_train.data.clip import read_image, to_unit
 from lpm_train.storage import DataError
-from schemas.containers import SELF_CONTAINED
-from schemas.sample import FPS, SAMPLES_PER_FRAME
+from schemas.files.containers import SELF_CONTAINED
+from schemas.samples.sample import FPS, SAMPLES_PER_FRAME
 from schemas.time import PACKED_AUDIO_HZ
 
 _BT709 = 1  # primaries, transfer and matrix of ITU-T H.273

@@ -29,7 +29,7 @@ from lpm_train.streaming.stream import StreamGenerator, StreamingAudio
 from lpm_train.tools.media import Mp4Writer
 from lpm_train.tools.provenance import add_xmp, model_fingerprint, tags
 from lpm_train.tools.stream_files import must_stream, named_pictures, pictures, reference_conditions
-from schemas.sample import FPS, SAMPLES_PER_FRAME
+from schemas.samples.sample import FPS, SAMPLES_PER_FRAME
 
 F32 = NDArray[np.float32]
 U8 = NDArray[np.uint8]

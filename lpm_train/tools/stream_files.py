@@ -26,7 +26,7 @@ from lpm_train.session import make_encoders, usable
 from lpm_train.streaming.stream import StreamGenerator, StreamingAudio
 from lpm_train.tools.media import load_image, load_sound, write_mp4
 from lpm_train.tools.provenance import add_xmp, model_fingerprint, tags
-from schemas.sample import FPS, SAMPLES_PER_FRAME
+from schemas.samples.sample import FPS, SAMPLES_PER_FRAME
 from schemas.time import PACKED_AUDIO_HZ
 
 

@@ -1,7 +1,7 @@
 """Every table of a dataset: its columns, their units and meaning, and its key.
 
 This file is the data contract. A column that is not here does not exist; a stage that writes something else
-is refused. Measurements only: nothing here says what is kept (that is `schemas/policy.py`).
+is refused. Measurements only: nothing here says what is kept (that is `schemas/settings/policy.py`).
 """
 
 from __future__ import annotations

@@ -38,8 +38,8 @@ from curation.stage import (
     WorkItem,
     each_unit,
 )
-from schemas.parts import Absent
-from schemas.sample import FPS, SAMPLES_PER_FRAME
+from schemas.samples.sample import FPS, SAMPLES_PER_FRAME
+from schemas.settings.parts import Absent
 from schemas.table import Table
 from schemas.tables import (
     BINDINGS,

@@ -27,13 +27,13 @@ from annotators.shipped import BODY_ANALYZERS
 from curation.media.grid import frames_on_grid
 from curation.media.video import iter_frames
 from curation.stage import Gate, GateMode, Grain, Inputs, Outputs, Rows, StageSettings, WorkItem, each_unit
+from schemas.settings.use import Shared
 from schemas.table import Table
 from schemas.tables import BODIES, BODY_FRAMES, FACE_FRAMES, LAYOUT, SEGMENTS, SOURCES, TRACKLETS
 from schemas.tables.body import BodyFrameRow, BodyRow
 from schemas.tables.pairing import SegmentRow
 from schemas.tables.scan import LayoutRow
 from schemas.time import GRID_HZ, Interval, grid_range
-from schemas.use import Shared
 from stages.clip_plan.crop import clip_bounds
 from stages.clip_plan.framing import Crop, Rect
 from stages.face_series import BOX, Series, row_at, track_series, tracklets_of

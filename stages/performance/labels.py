@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 
 from pydantic import ValidationError
 
-from schemas.caption import PerformanceCaption
+from schemas.samples.caption import PerformanceCaption
 from schemas.tables.labels import CaptionLabelRow
 from schemas.tables.pairing import SegmentRow
 from schemas.tables.tracks import TrackRow

@@ -23,8 +23,8 @@ from annotators.picture.camera_moves import CameraSeries, camera_move, panned
 from curation.media.grid import frames_on_grid
 from curation.media.video import iter_frames
 from curation.stage import Gate, GateMode, Grain, Inputs, Outputs, Rows, StageSettings, WorkItem, each_unit
-from schemas.caption_checks import contradictions
-from schemas.sample import State
+from schemas.samples.caption_checks import contradictions
+from schemas.samples.sample import State
 from schemas.table import Table
 from schemas.tables import (
     BODIES,

@@ -26,13 +26,13 @@ from curation.labels.apply import LABELLED, in_order, with_cuts
 from curation.media.errors import MediaError
 from curation.media.video import DecodeReport, frame_times
 from curation.stage import Gate, GateMode, Grain, Inputs, Outputs, StageSettings, WorkItem
-from schemas.parts import Absent
+from schemas.settings.parts import Absent
+from schemas.settings.use import Shared
 from schemas.table import Table
 from schemas.tables import CUT_LABELS, CUTS, FACE_CROPS, FACE_FRAMES, FRAMES, LAYOUT, PORTRAITS, SOURCES
 from schemas.tables.labels import CutLabelRow
 from schemas.tables.scan import CutRow, PortraitRow
 from schemas.time import Interval, grid_index
-from schemas.use import Shared
 from stages.scan.evidence import face_shift
 from stages.scan.faces import FaceMeter, FaceRules
 from stages.scan.grid import read

@@ -39,7 +39,7 @@ from annotators.words.known_words import KnownRule, known_segment, known_word
 from annotators.words.word_times import aligned
 from curation.media.audio import iter_audio_blocks
 from curation.stage import Gate, GateMode, Grain, Inputs, Outputs, StageSettings, WorkItem
-from schemas.parts import Absent
+from schemas.settings.parts import Absent
 from schemas.table import Column, Table
 from schemas.tables import AUDIO, AUDIO_EVENTS, SOUND_SIGNATURES, SOURCES, SPEAKERS, SPEECH, SPEECH_FRAMES, TURNS, WORDS
 from schemas.tables.sessions import SoundSignatureRow

@@ -17,8 +17,8 @@ from curation.storage.store import Store, table_file
 from lpm_train.data.shards import Shards
 from lpm_train.proof.synthetic_shards import write_dataset
 from schemas import tables as t
-from schemas.manifest import manifest_row
-from schemas.sample import Sample
+from schemas.samples.manifest import manifest_row
+from schemas.samples.sample import Sample
 from schemas.table import Table
 from schemas.time import PACKED_AUDIO_HZ
 

@@ -21,9 +21,9 @@ from curation.engine.run import Job, run
 from curation.engine.workflow import resolve
 from curation.stage import Outputs, StageSettings, WorkItem, each_unit
 from schemas import tables as t
-from schemas.policy import Policy
+from schemas.settings.policy import Policy
+from schemas.settings.workflow import StageSpec, Workflow
 from schemas.table import Table
-from schemas.workflow import StageSpec, Workflow
 
 LEFT, RIGHT = f"{SOURCE}-t0000", f"{SOURCE}-t0001"
 SAID = Case(

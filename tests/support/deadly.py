@@ -17,7 +17,7 @@ from toy import WORKFLOW, ToyIdentity, ToyScan, ToySettings, filled
 
 from curation.stage import Outputs, WorkItem
 from schemas import tables as t
-from schemas.workflow import Resources, StageSpec
+from schemas.settings.workflow import Resources, StageSpec
 
 RAISED: dict[str, Exception] = {
     "MemoryError": MemoryError(),

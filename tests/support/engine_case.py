@@ -19,8 +19,8 @@ from curation.engine.engine_local import LocalEngine
 from curation.engine.register import expand
 from curation.engine.run import Job, Outcome, run
 from curation.engine.workflow import resolve
-from schemas.policy import Policy, parse_policy
-from schemas.workflow import Resources
+from schemas.settings.policy import Policy, parse_policy
+from schemas.settings.workflow import Resources
 
 GOOD = {"duration_s": 10.0, "faces": [120, 40]}
 

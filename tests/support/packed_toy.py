@@ -17,7 +17,7 @@ from curation.pack.pack import pack
 from curation.pack.shards import tar_bytes
 from curation.stage import Outputs, WorkItem
 from schemas import tables as t
-from schemas.workflow import StageSpec
+from schemas.settings.workflow import StageSpec
 
 FRAMES = 100
 

@@ -8,8 +8,8 @@ from toy import STAGES, ToyPacking, _Toy, filled
 
 from curation.stage import Outputs, WorkItem, each_unit
 from schemas import tables as t
+from schemas.settings.workflow import StageSpec, Workflow
 from schemas.table import Table
-from schemas.workflow import StageSpec, Workflow
 
 
 class ToyFaces(_Toy):

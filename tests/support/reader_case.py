@@ -11,9 +11,9 @@ from curation.storage.store import Store, parquet_bytes, table_file
 from lpm_train.data.shards import Shards
 from lpm_train.proof.synthetic_shards import write_dataset
 from schemas import tables as t
-from schemas.manifest import manifest_row
-from schemas.members import pictures, reference_members
-from schemas.sample import Sample
+from schemas.samples.manifest import manifest_row
+from schemas.samples.members import pictures, reference_members
+from schemas.samples.sample import Sample
 
 
 def packed(folder: Path, **dataset: Any) -> Dataset:

@@ -23,7 +23,7 @@ from curation.dataset import FORMAT_VERSION
 from curation.pack.shards import end_of_archive, write_members
 from curation.storage.store import Store, table_file
 from schemas import tables as t
-from schemas.policy import Policy
+from schemas.settings.policy import Policy
 from schemas.table import Table
 
 WIDTH, HEIGHT, FPS, LENGTH_S = 320, 180, 25, 12.0

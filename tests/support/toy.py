@@ -17,8 +17,8 @@ import pyarrow as pa
 
 from curation.stage import Outputs, StageSettings, WorkItem, each_unit
 from schemas import tables as t
+from schemas.settings.workflow import StageSpec, Workflow
 from schemas.table import Table
-from schemas.workflow import StageSpec, Workflow
 
 CALLS: Counter[str] = Counter()
 

@@ -13,7 +13,7 @@ from annotators.protocols import FloatArray, Image
 from curation.dataset import Dataset
 from curation.storage.store import Store, table_file
 from schemas import tables as t
-from schemas.workflow import StageSpec, Workflow
+from schemas.settings.workflow import StageSpec, Workflow
 from stages import SHIPPED
 
 COLOURS = ("red", "green", "blue")

@@ -10,7 +10,7 @@ from typing import Any
 from toy import WORKFLOW, ToyIdentity, ToyScan, ToySettings
 
 from curation.stage import Outputs, WorkItem
-from schemas.workflow import StageSpec, Workflow
+from schemas.settings.workflow import StageSpec, Workflow
 
 
 def wait(place: str) -> None:

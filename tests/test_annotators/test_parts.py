@@ -26,9 +26,9 @@ from curation.stage import StageSettings
 from lpm_train.config import ConfigError, from_json, override, to_json
 from lpm_train.presets import toy
 from lpm_train.tools.judge.evaluate import Evaluated
-from schemas.parts import AUTO, Absent, members
-from schemas.use import Shared, UseError, load, owner, read_setting
-from schemas.workflow import StageSpec, Workflow
+from schemas.settings.parts import AUTO, Absent, members
+from schemas.settings.use import Shared, UseError, load, owner, read_setting
+from schemas.settings.workflow import StageSpec, Workflow
 from stages.clip_plan.crop import CropSettings
 from workflows import catalog
 

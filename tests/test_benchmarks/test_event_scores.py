@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from schemas.vocabulary import BODY_ACTIONS, FACIAL_ACTIONS, HEAD_MOTIONS
+from schemas.samples.vocabulary import BODY_ACTIONS, FACIAL_ACTIONS, HEAD_MOTIONS
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 

@@ -33,7 +33,7 @@ from curation.publish.figures import figures
 from curation.storage.store import Store, table_file
 from lpm_train.data.shards import Shards
 from schemas import tables as t
-from schemas.members import MEMBERS, NO_REFERENCE, pictures
+from schemas.samples.members import MEMBERS, NO_REFERENCE, pictures
 from schemas.tables.output import FORMER_KEY
 
 COUNTS = [0, 1, 2, 3, 0, 1, 2, 3]

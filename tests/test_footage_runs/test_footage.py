@@ -19,7 +19,7 @@ from command_line import lpm, lpm_well
 from curation import Dataset
 from curation.verify import verify
 from schemas import tables as t
-from schemas.sample import SAMPLES_PER_FRAME, Sample
+from schemas.samples.sample import SAMPLES_PER_FRAME, Sample
 from schemas.tables.output import ClipRow
 from schemas.tables.performance import CaptionRow
 

@@ -29,8 +29,8 @@ from curation.pack.samples import kept_entries
 from curation.report.content import distributions
 from curation.storage.store import Store, table_file
 from schemas import tables as t
-from schemas.manifest import manifest_row
-from schemas.policy import parse_policy
+from schemas.samples.manifest import manifest_row
+from schemas.settings.policy import parse_policy
 
 words = [(0.1 + n / 2, 0.4 + n / 2, "word") for n in range(16)]
 found = solve(Case({"a": Face("s", 0.0, 8.0, [(0.0, 8.0, 3.0)])}, {"v": [(0.0, 8.0)]}, words=words))
@@ -74,7 +74,7 @@ from annotators.captions.captioner_openai import OpenAICaptioner
 from annotators.captions.chat import ChatEndpoint
 from annotators.performance.speaking_style import NO_STYLE
 from schemas import tables as t
-from schemas.sample import Performance
+from schemas.samples.sample import Performance
 from schemas.tables.performance import CaptionRow
 
 reply = {

@@ -14,7 +14,7 @@ from table_rows import row
 from curation.labels.apply import LABELLED, reworded, said_words, with_cuts
 from curation.memory import MemoryInputs, run_chain
 from schemas import tables as t
-from schemas.caption import PerformanceCaption
+from schemas.samples.caption import PerformanceCaption
 from schemas.tables.labels import CaptionLabelRow, VoiceLabelRow, WordLabelRow
 from stages.attribution.attribution import Attribution, AttributionSettings
 from stages.performance.labels import labels_of, with_labels

@@ -18,7 +18,7 @@ from wav2vec2_case import write_network
 from annotators.models import weights
 from annotators.models.weights import WeightsNotFound
 from curation import Dataset
-from schemas.use import load
+from schemas.settings.use import load
 from stages import SHIPPED
 from workflows import catalog
 

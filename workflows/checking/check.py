@@ -21,7 +21,7 @@ from curation.check.samples import Sample
 from curation.dataset import Dataset
 from curation.engine.register import Named
 from curation.faults import fault_of
-from schemas.places import written
+from schemas.files.places import written
 from schemas.printable import printable
 from workflows.checking.measure import measured
 

@@ -11,7 +11,7 @@ from curation.engine.register import Named
 from curation.engine.run import Job
 from curation.engine.run import run as run_job
 from curation.engine.workflow import resolve
-from schemas.workflow import Workflow
+from schemas.settings.workflow import Workflow
 from workflows import catalog
 from workflows.commands import jobs
 from workflows.progress import RunProgress

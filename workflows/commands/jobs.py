@@ -58,9 +58,9 @@ from curation.storage.compaction import tidy
 from curation.storage.store import Store, StoreError
 from curation.verify.part import Part
 from schemas import tables as t
-from schemas.policy import Policy, PolicyError, parse_policy
 from schemas.printable import printable
-from schemas.workflow import Workflow
+from schemas.settings.policy import Policy, PolicyError, parse_policy
+from schemas.settings.workflow import Workflow
 from workflows import catalog
 from workflows.commercial import LicenceError, check_commercial
 from workflows.progress import RunProgress

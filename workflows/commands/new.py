@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from schemas.use import OURS
+from schemas.settings.use import OURS
 from workflows.usage import UsageError
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")

@@ -17,7 +17,7 @@ from curation.listing import left_out
 from curation.plan.estimate import Estimate, estimate
 from curation.plan.rates import Rates, RatesError, measured
 from schemas.printable import printable
-from schemas.workflow import Workflow
+from schemas.settings.workflow import Workflow
 from workflows import catalog
 from workflows.usage import UsageError
 

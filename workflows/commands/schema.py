@@ -7,12 +7,12 @@ from pydantic.config import JsonDict
 
 from curation.dataset import Dataset
 from schemas import tables as t
-from schemas.caption import PerformanceCaption
 from schemas.json_schema import column_schema, table_schema
-from schemas.policy import Policy
-from schemas.sample import Sample
+from schemas.samples.caption import PerformanceCaption
+from schemas.samples.sample import Sample
+from schemas.settings.policy import Policy
+from schemas.settings.workflow import Workflow
 from schemas.units import UNITS, view_columns
-from schemas.workflow import Workflow
 from workflows.usage import UsageError
 
 _MODELS: dict[str, type[BaseModel]] = {

@@ -25,9 +25,9 @@ from curation.pack.shards import ShardIndex, end_of_archive, stored_size, write_
 from curation.storage.batches import batches
 from curation.storage.store import Store, parquet_bytes, table_file
 from curation.storage.table_writer import writing
-from schemas import sample as s
 from schemas import tables as t
-from schemas.manifest import manifest_row
+from schemas.samples import sample as s
+from schemas.samples.manifest import manifest_row
 from schemas.tables.output import ManifestRow
 from schemas.time import PACKED_AUDIO_HZ
 from workflows.conversations.samples import Recording, Rules, samples

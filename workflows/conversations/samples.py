@@ -16,9 +16,9 @@ from curation.export.samples import Packed, read
 from curation.labels.apply import said_words
 from curation.media.audio import AudioReader
 from curation.media.encode import encode_flac
-from schemas import sample as s
 from schemas import tables as t
-from schemas.members import FIRST, FURTHER
+from schemas.samples import sample as s
+from schemas.samples.members import FIRST, FURTHER
 from schemas.tables.attribution import BindingRow, VoiceTurnRow
 from schemas.tables.output import ClipRow, ManifestRow
 from schemas.tables.pairing import SegmentRow, TimelineRow

@@ -14,7 +14,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.sample import FPS
+from schemas.samples.sample import FPS
 from schemas.tables.pairing import TimelineRow
 from schemas.time import Interval
 from stages.packing.audio import Run

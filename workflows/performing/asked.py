@@ -21,8 +21,8 @@ from lpm_train.tools import perform as performing
 from lpm_train.tools.perform import Character
 from lpm_train.tools.stream_files import about_use
 from lpm_train.training.checkpoint import find, read_config
-from schemas import yaml12
-from schemas.sample import FPS
+from schemas.samples.sample import FPS
+from schemas.settings import yaml12
 from schemas.time import AUDIO_HZ
 from stages.packing.audio import Samples
 from stages.packing.packing import PackingSettings

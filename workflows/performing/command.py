@@ -21,7 +21,7 @@ from lpm_train.session import load_model, make_encoders
 from lpm_train.tools import perform as performing
 from lpm_train.tools.cli import progress
 from lpm_train.tools.perform import Performed, Role
-from schemas.sample import FPS
+from schemas.samples.sample import FPS
 from schemas.time import AUDIO_HZ, PACKED_AUDIO_HZ
 from stages.packing.packing import PackingSettings
 from workflows.performing import hearing, told, tracks

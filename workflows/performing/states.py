@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from annotators.protocols_speech import Turn
-from schemas.sample import FPS
+from schemas.samples.sample import FPS
 from stages.packing.audio import Run
 from workflows.performing.voices import OTHERS, PEOPLE
 

@@ -11,7 +11,7 @@ from rich.console import Console
 from lpm_train.config import Config
 from lpm_train.tools.perform import Performed
 from lpm_train.training.checkpoint import find
-from schemas.sample import FPS
+from schemas.samples.sample import FPS
 from workflows.performing.asked import Asked, Source
 from workflows.performing.hearing import Heard
 from workflows.performing.states import BITS, Codes, figures, states_of

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from annotators.protocols_speech import SourceSeparator, SpeakerEmbedder
 from curation.media.audio import AudioReader
 from curation.media.sound import resample
-from schemas.sample import FPS, SAMPLES_PER_FRAME
+from schemas.samples.sample import FPS, SAMPLES_PER_FRAME
 from schemas.time import AUDIO_HZ, PACKED_AUDIO_HZ
 from stages.packing.audio import Role, Run, Samples, role_gain
 from stages.packing.voices import CONTEXT_S, separated

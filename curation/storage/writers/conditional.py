@@ -12,7 +12,7 @@ import time
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from schemas.places import StoreError
+from schemas.files.places import StoreError
 
 _ELSE = ("NoSuchKey", "404", "PreconditionFailed", "412", "409", "ConditionalRequestConflict")
 """The object is not there, or not as expected."""

@@ -27,8 +27,8 @@ import pyarrow as pa
 from lpm_train.data.table.manifest import Manifest
 from lpm_train.data.table.samples import BATCH, COLUMNS, Gathering, Samples, Words
 from lpm_train.data.table.spilled import Texts, TextsWriter
-from schemas.model_files import cache_folder
-from schemas.places import replacing
+from schemas.files.model_files import cache_folder
+from schemas.files.places import replacing
 from schemas.tables.output import MANIFEST
 
 WORTH = 200_000

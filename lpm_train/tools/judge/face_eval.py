@@ -27,7 +27,7 @@ from lpm_train.tools.judge.faces import (
     reference_of,
 )
 from lpm_train.tools.judge.mouth import Seen, against_data, follow, situations
-from schemas.sample import SAMPLES_PER_FRAME
+from schemas.samples.sample import SAMPLES_PER_FRAME
 from schemas.time import PACKED_AUDIO_HZ
 
 

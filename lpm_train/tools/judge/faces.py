@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lpm_train.storage import DataError
-from schemas.parts import AUTO, Absent, Declared, Part
-from schemas.use import UseError
+from schemas.settings.parts import AUTO, Absent, Declared, Part
+from schemas.settings.use import UseError
 
 U8 = NDArray[np.uint8]
 F32 = NDArray[np.float32]

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from lpm_train.batch import STATES
 from lpm_train.tools.judge.faces import F32, I8, MIN_FRAMES, Bools, Figures
-from schemas.sample import SAMPLES_PER_FRAME
+from schemas.samples.sample import SAMPLES_PER_FRAME
 
 SITUATIONS = ("silent", "listen", "voiced")
 

@@ -35,8 +35,8 @@ from lpm_train.tools.watch.composing import mixed, side_by_side
 from lpm_train.tools.watch.page import page, thumbnail
 from lpm_train.training.parallel import Ranks
 from lpm_train.training.stage import Stage
-from schemas.places import replacing
-from schemas.sample import FPS
+from schemas.files.places import replacing
+from schemas.samples.sample import FPS
 
 FOLDER = "watch"
 PAGE = "index.html"

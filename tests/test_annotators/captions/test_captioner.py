@@ -15,9 +15,9 @@ from signal_factory import bump, face, time_axis
 from annotators.captions.captioner import Captioner, ClipContext, SignalCaptioner
 from annotators.performance.performance_signals import measure
 from annotators.performance.speaking_style import SpeakingStyle
-from schemas.caption import PerformanceCaption, time_words
-from schemas.caption_checks import contradictions
-from schemas.vocabulary import CAMERA_MOTIONS
+from schemas.samples.caption import PerformanceCaption, time_words
+from schemas.samples.caption_checks import contradictions
+from schemas.samples.vocabulary import CAMERA_MOTIONS
 
 T = time_axis(6)
 NEVER = re.compile(r"\b(?:he|she|his|her|him|man|woman|boy|girl|young|old|wear\w*|hair|beautiful|sitting|standing)\b")

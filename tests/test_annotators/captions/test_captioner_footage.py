@@ -15,7 +15,7 @@ from annotators.face.mesh import mesh_box, mouth_opening, to_frame
 from annotators.models import weights
 from annotators.performance.signal_series import FaceSignals, baseline_of
 from annotators.protocols import FaceBox
-from schemas.caption_checks import contradictions
+from schemas.samples.caption_checks import contradictions
 
 pytestmark = pytest.mark.skipif(
     any(weights.find(name) is None for name in (*FaceDetector.weights, *FaceLandmarker.weights)),

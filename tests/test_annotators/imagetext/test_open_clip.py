@@ -17,7 +17,7 @@ from annotators.models import weights
 from annotators.models.weights import WeightsMismatch, WeightsNotFound
 from annotators.optional_parts import PartNotInstalledError
 from annotators.protocols import Image
-from schemas.use import UseError
+from schemas.settings.use import UseError
 from stages.image_text.clip_vectors import ClipVectorsSettings
 
 RNG = np.random.default_rng(3)

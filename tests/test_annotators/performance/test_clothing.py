@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from annotators.performance.clothing import clothing_colour, colour_names, patch_colour
-from schemas.vocabulary import CLOTHING_COLOURS
+from schemas.samples.vocabulary import CLOTHING_COLOURS
 
 SKIN = (205, 160, 135)
 FACE = (60.0, 20.0, 80.0, 100.0)

@@ -18,7 +18,7 @@ from annotators.performance.head_gestures import swings
 from annotators.performance.performance_signals import Performance, measure
 from annotators.performance.shot_type import SHOT_LIMITS, shot_type
 from annotators.performance.signal_series import Event, baseline_of, low_pass, spans
-from schemas.vocabulary import FACIAL_ACTIONS, SHOT_TYPES
+from schemas.samples.vocabulary import FACIAL_ACTIONS, SHOT_TYPES
 
 T = time_axis(6)
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from annotators.picture.camera_moves import CameraSeries, camera_move, panned
 from annotators.picture.motion import CameraMeter
-from schemas.vocabulary import CAMERA_MOTIONS
+from schemas.samples.vocabulary import CAMERA_MOTIONS
 
 
 def series(x: Any = 0.0, y: Any = 0.0, zoom: Any = 0.0, speed: Any = None, seconds: float = 4.0) -> CameraSeries:

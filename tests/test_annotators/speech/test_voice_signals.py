@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from annotators.performance.speaking_style import FAST_HZ, MIN_SPEECH_S, NO_STYLE, speaking_style, usual_level
 from annotators.speech.voice_signals import pitch_hz, syllables
-from schemas.vocabulary import SPEAKING_STYLES
+from schemas.samples.vocabulary import SPEAKING_STYLES
 
 RATE = 16000
 

@@ -18,7 +18,7 @@ from curation.audit.interval import kappa, verdicts_for, wilson
 from curation.audit.precision import Audit, Precision, audit
 from curation.storage.store import table_file
 from schemas import tables as t
-from schemas.policy import Policy, PolicyError, Subject, parse_policy
+from schemas.settings.policy import Policy, PolicyError, Subject, parse_policy
 from workflows import cli
 
 SOURCE = case.source_id_of("a.mp4")

@@ -21,7 +21,7 @@ from curation.engine.run import Job, RunStoppedError, run
 from curation.engine.stage_call import MachineError
 from curation.engine.step import StageSetupError
 from curation.engine.workflow import resolve
-from schemas.workflow import Resources, StageSpec, Workflow
+from schemas.settings.workflow import Resources, StageSpec, Workflow
 
 pytestmark = pytest.mark.timeout(240)
 

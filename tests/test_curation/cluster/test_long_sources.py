@@ -14,7 +14,7 @@ from curation.cluster.engine_ray import RayEngine
 from curation.engine.register import expand
 from curation.engine.run import Job, run
 from curation.engine.workflow import resolve
-from schemas.workflow import StageSpec
+from schemas.settings.workflow import StageSpec
 
 
 @pytest.mark.slow

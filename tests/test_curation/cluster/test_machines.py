@@ -9,7 +9,7 @@ import pytest
 
 from curation.cluster.lanes import Node
 from curation.cluster.machines import Told, suffices, unlike
-from schemas.workflow import Resources
+from schemas.settings.workflow import Resources
 
 HERE = Told("head", "p" * 64, {"scan": {"detector": "a", "weights": "0123456789abcdef"}, "speech": {}}, "17")
 

@@ -25,7 +25,7 @@ from curation.engine.workflow import resolve
 from curation.stage import Outputs, WorkItem
 from curation.storage.store import Store
 from schemas import tables as t
-from schemas.workflow import Resources, StageSpec, Workflow
+from schemas.settings.workflow import Resources, StageSpec, Workflow
 
 pytestmark = [
     pytest.mark.slow,

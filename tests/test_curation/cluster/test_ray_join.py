@@ -21,7 +21,7 @@ from curation.engine.register import expand
 from curation.engine.run import Job, Outcome, SourceWork, run
 from curation.engine.step import StepResult
 from curation.engine.workflow import Pipeline, resolve
-from schemas.workflow import StageSpec
+from schemas.settings.workflow import StageSpec
 
 
 class Counted(RayEngine):

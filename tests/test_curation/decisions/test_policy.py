@@ -12,8 +12,8 @@ from curation.decisions.decide import decision_sql, evaluate_kind, judging
 from curation.decisions.predicate_functions import FUNCTIONS
 from curation.decisions.rules import check_policy, columns_of, tables_of, thresholds_of
 from curation.storage import duck
-from schemas import yaml12
-from schemas.policy import PolicyError, parse_policy
+from schemas.settings import yaml12
+from schemas.settings.policy import PolicyError, parse_policy
 from schemas.tables import SHOTS
 from workflows import catalog
 

@@ -15,8 +15,8 @@ from curation.decisions.rules import thresholds_of
 from curation.decisions.tune import moved, policy_text, with_rule, written
 from curation.report.status import policy_in_force
 from curation.review.tune import Chosen, Tuner, tunable
-from schemas import yaml12
-from schemas.policy import PolicyError, Rule, parse_policy
+from schemas.settings import yaml12
+from schemas.settings.policy import PolicyError, Rule, parse_policy
 from workflows import catalog
 
 

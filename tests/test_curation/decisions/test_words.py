@@ -10,7 +10,7 @@ from toy import filled
 
 from curation.decisions.words import in_words
 from schemas import tables as t
-from schemas.policy import Policy
+from schemas.settings.policy import Policy
 from schemas.tables.output import DecisionRow
 from schemas.tables.pairing import STATE_REASONS
 from stages.pairing.states import Reason

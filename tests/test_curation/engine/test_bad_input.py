@@ -17,8 +17,8 @@ from curation.engine.register import expand
 from curation.engine.run import Job, run
 from curation.engine.workflow import resolve
 from curation.pack.pack import pack
-from schemas.places import local_path
-from schemas.policy import parse_policy
+from schemas.files.places import local_path
+from schemas.settings.policy import parse_policy
 from schemas.tables import INPUTS
 from workflows import catalog
 

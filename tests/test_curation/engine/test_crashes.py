@@ -32,7 +32,7 @@ from curation.pythons.worker import close_all
 from curation.report.explain import as_text, explain
 from curation.storage.commits import Attempts, Commit
 from curation.storage.store import Store
-from schemas.workflow import Resources
+from schemas.settings.workflow import Resources
 
 FIRST = {**GOOD, "long": "x" * 99}
 """Worked on before the others, as it is longer."""

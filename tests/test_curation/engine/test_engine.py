@@ -19,7 +19,7 @@ from curation.engine.run import Job, RunStoppedError, run
 from curation.engine.step import StageSetupError
 from curation.engine.workflow import WorkflowError, resolve
 from curation.storage.store import Store, StoreError
-from schemas.policy import PolicyError
+from schemas.settings.policy import PolicyError
 
 
 def test_every_unit_is_accounted_for(tmp_path: Path) -> None:

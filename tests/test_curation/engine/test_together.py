@@ -14,7 +14,7 @@ from curation.engine.run import Job
 from curation.engine.step import StepResult
 from curation.engine.workflow import WorkflowError, resolve
 from curation.stage import WorkItem
-from schemas.workflow import Resources
+from schemas.settings.workflow import Resources
 
 
 class BreadthFirst:

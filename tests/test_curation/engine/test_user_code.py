@@ -30,8 +30,8 @@ from curation.storage.store import Store, table_file
 from schemas import columns as c
 from schemas import tables as t
 from schemas.extensions import declare
-from schemas.manifest import manifest_row
 from schemas.packed import SCORES
+from schemas.samples.manifest import manifest_row
 from schemas.table import Column, Row, Table, TableError
 from schemas.tables import TABLES
 from schemas.units import UNITS

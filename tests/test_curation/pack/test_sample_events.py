@@ -11,7 +11,7 @@ from curation import Dataset
 from curation.pack.samples import kept_entries
 from curation.storage.store import Store, table_file
 from schemas import tables as t
-from schemas.sample import EventRef, Sample
+from schemas.samples.sample import EventRef, Sample
 from schemas.table import Table
 
 SOURCE = "0" * 16

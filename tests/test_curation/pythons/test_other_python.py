@@ -35,8 +35,8 @@ from curation.pythons.find import OtherPythonError, check, located
 from curation.pythons.worker import Worker, WorkerDiedError, close_all
 from curation.runs.steps import log_files, logged
 from curation.storage.store import Store
-from schemas.use import OURS
-from schemas.workflow import StageSpec
+from schemas.settings.use import OURS
+from schemas.settings.workflow import StageSpec
 
 pytestmark = pytest.mark.timeout(240)
 

@@ -18,7 +18,7 @@ from curation import Dataset
 from curation.dataset import DatasetError
 from curation.storage.store import StoreError
 from curation.verify import Certificate, certify
-from schemas.members import MEMBERS
+from schemas.samples.members import MEMBERS
 
 FREE = ("runs", "progress", "report", "catalog.duckdb", ".lock")
 """Files whose bytes carry no promise."""

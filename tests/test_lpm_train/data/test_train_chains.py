@@ -35,7 +35,7 @@ from lpm_train.tools.cli import doctor
 from lpm_train.tools.precompute import precompute
 from lpm_train.training.loop import train
 from lpm_train.training.stage import make_stage
-from schemas.sample import FPS
+from schemas.samples.sample import FPS
 
 
 def moved(to: Path, later: Callable[[str], float]) -> Path:

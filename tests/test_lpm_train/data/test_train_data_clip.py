@@ -22,7 +22,7 @@ from lpm_train.data.clip import (
 )
 from lpm_train.data.shards import Shards
 from lpm_train.storage import DataError
-from schemas.sample import Sample
+from schemas.samples.sample import Sample
 
 
 @pytest.fixture(scope="module")

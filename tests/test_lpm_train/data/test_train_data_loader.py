@@ -22,8 +22,8 @@ from lpm_train.data.shards import Shards
 from lpm_train.data.sizes import choose_bucket
 from lpm_train.storage import DataError, Storage
 from lpm_train.tools.precompute import precompute
-from schemas.places import StoreError
-from schemas.sample import ReferenceRef
+from schemas.files.places import StoreError
+from schemas.samples.sample import ReferenceRef
 
 ALL = {"max_refs": 3, "silence": 0.5}
 

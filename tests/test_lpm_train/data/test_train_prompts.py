@@ -25,7 +25,7 @@ from lpm_train.presets import small
 from lpm_train.storage import DataError
 from lpm_train.streaming.rollout import Rollout, near
 from lpm_train.tools.precompute import precompute
-from schemas.sample import EventRef, Sample, StateRun, WordRef
+from schemas.samples.sample import EventRef, Sample, StateRun, WordRef
 
 F64 = torch.float64
 EVENTS = [

@@ -30,7 +30,7 @@ from lpm_train.extras.codec_tiny import TinyConfig, TinyVideoAE, train_codec
 from lpm_train.extras.text_minilm import MiniLM
 from lpm_train.parts import provenance
 from lpm_train.storage import DataError
-from schemas.use import UseError
+from schemas.settings.use import UseError
 
 strides = st.tuples(*[st.integers(1, 4)] * 3)
 

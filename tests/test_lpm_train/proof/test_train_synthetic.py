@@ -15,8 +15,8 @@ import soundfile
 from lpm_train.data.clip import read_video
 from lpm_train.proof.synthetic import Scene, ar1, draw_scene, identity, level_of, read_factors, render, tracks
 from lpm_train.proof.synthetic_shards import encode_mp4, scene_of, write_dataset
-from schemas.members import MEMBERS, pictures
-from schemas.sample import Sample
+from schemas.samples.members import MEMBERS, pictures
+from schemas.samples.sample import Sample
 from schemas.tables.output import MANIFEST
 
 

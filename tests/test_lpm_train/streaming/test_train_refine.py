@@ -35,7 +35,7 @@ from lpm_train.tools.stream_files import stream_files
 from lpm_train.training import checkpoint
 from lpm_train.training.stage import level_loss, make_stage
 from lpm_train.training.stages import Distill
-from schemas.sample import SAMPLES_PER_FRAME
+from schemas.samples.sample import SAMPLES_PER_FRAME
 
 REFINED = Stream(block=2, window=4, sink=2, steps=2, refine=True)
 

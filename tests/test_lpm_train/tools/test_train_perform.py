@@ -19,7 +19,7 @@ from lpm_train.tools.perform import F32, Character, Role, act, begin, check, per
 from lpm_train.tools.provenance import model_fingerprint
 from lpm_train.tools.stream_files import about_use, stream_files
 from lpm_train.training.checkpoint import read_config
-from schemas.sample import SAMPLES_PER_FRAME
+from schemas.samples.sample import SAMPLES_PER_FRAME
 
 
 @pytest.fixture(scope="module")

@@ -35,7 +35,7 @@ from lpm_train.tools.watch.page import page, poster
 from lpm_train.tools.watch.watching import Watch, choose, name_of, runs_of, watch
 from lpm_train.training.checkpoint import path_of
 from lpm_train.training.log import read_log
-from schemas.sample import SAMPLES_PER_FRAME, EventRef, Sample
+from schemas.samples.sample import SAMPLES_PER_FRAME, EventRef, Sample
 
 FRAMES = 16
 SETTINGS = [

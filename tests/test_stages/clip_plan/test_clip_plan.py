@@ -11,7 +11,7 @@ from table_rows import face_series, row
 
 from curation.decisions.rules import check_policy
 from schemas import tables as t
-from schemas.policy import parse_policy
+from schemas.settings.policy import parse_policy
 from schemas.time import Interval
 from stages.clip_plan.content import digital_silence
 from stages.clip_plan.crop import merged, near_rows, somebody, usual_here, usual_text

@@ -21,7 +21,7 @@ from curation.media.encode import encode_jpeg
 from curation.memory import MemoryInputs
 from curation.stage import Outputs, WorkItem
 from schemas import tables as t
-from schemas.caption import PerformanceCaption, time_words
+from schemas.samples.caption import PerformanceCaption, time_words
 from schemas.tables.pairing import SegmentRow
 from schemas.tables.scan import FaceFrameRow
 from stages.clip_plan.clip_plan import ClipPlan, ClipPlanSettings

@@ -31,7 +31,7 @@ from lpm_train.data.shards import Shards
 from lpm_train.encoders.audio import LogMel
 from lpm_train.encoders.codec import PatchCodec
 from lpm_train.encoders.text import HashedWords
-from schemas.sample import Sample
+from schemas.samples.sample import Sample
 from workflows.cli import app
 from workflows.conversations.export import Written, export
 from workflows.conversations.samples import Rules

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from table_rows import row
 
 from schemas import tables as t
-from schemas.sample import FPS
+from schemas.samples.sample import FPS
 from schemas.tables.pairing import TimelineRow
 from schemas.time import Interval
 from workflows.conversations.sides import OFF_SCREEN, Did, category, did, pieces, runs, stretches, timeline

@@ -22,7 +22,7 @@ from curation.media import audio as audio_module
 from lpm_train.data.clip import read_video
 from lpm_train.tools.perform import Performed
 from lpm_train.tools.provenance import SOURCE_TYPE
-from schemas.sample import SAMPLES_PER_FRAME
+from schemas.samples.sample import SAMPLES_PER_FRAME
 from schemas.time import PACKED_AUDIO_HZ
 from workflows import cli
 from workflows.performing import command, hearing

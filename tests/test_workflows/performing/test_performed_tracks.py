@@ -24,7 +24,7 @@ from lpm_train.encoders.audio import latent_steps
 from lpm_train.encoders.codec import PatchCodec, latent_frames, latent_span, whole_frames
 from lpm_train.session import load_model, make_encoders
 from lpm_train.tools.perform import Character, act, begin
-from schemas.sample import SAMPLES_PER_FRAME
+from schemas.samples.sample import SAMPLES_PER_FRAME
 from schemas.time import PACKED_AUDIO_HZ
 from stages.packing.audio import role_gain
 from workflows.performing.states import heard_frames, states_of, timeline

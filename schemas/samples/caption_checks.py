@@ -10,9 +10,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from schemas.caption import PerformanceCaption
-from schemas.sample import State
-from schemas.vocabulary import SHOT_TYPES
+from schemas.samples.caption import PerformanceCaption
+from schemas.samples.sample import State
+from schemas.samples.vocabulary import SHOT_TYPES
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """What a sample's `.json` member holds: all that a trainer or an auditor needs without the rest of the dataset.
 
 Times named `*_s` inside `words`, `states` and `events` are seconds from the start of the clip; `source.start_s` and
-`source.end_s` place the clip in its source. `schemas.members` says which other members there are.
+`source.end_s` place the clip in its source. `schemas.samples.members` says which other members there are.
 """
 
 from __future__ import annotations

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from schemas.caption import PerformanceCaption, Tag, time_words
-from schemas.caption_checks import SignalSummary, contradictions
-from schemas.vocabulary import EMOTIONS, EXPRESSIONS, STANCES, VOCABULARIES
+from schemas.samples.caption import PerformanceCaption, Tag, time_words
+from schemas.samples.caption_checks import SignalSummary, contradictions
+from schemas.samples.vocabulary import EMOTIONS, EXPRESSIONS, STANCES, VOCABULARIES
 
 
 def caption(**changes: Any) -> PerformanceCaption:

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from schemas import yaml12
+from schemas.settings import yaml12
 
 UnitKind = Literal["sources", "shots", "tracks", "segments"]
 Step = Literal["rights", "single_shot", "human_presence", "quality", "overlay", "cropping", "av_sync", "conversation"]

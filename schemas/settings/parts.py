@@ -14,7 +14,7 @@ from typing import Any, Generic, TypeVar, get_args, get_origin
 
 from pydantic_core import core_schema
 
-from schemas.use import UseError, arguments, checked, load, near, owner
+from schemas.settings.use import UseError, arguments, checked, load, near, owner
 
 T = TypeVar("T", covariant=True)
 AUTO = "auto"

@@ -14,9 +14,8 @@ from typing import Annotated, Literal, Protocol, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
 
-from schemas.sample import State
-from schemas.tables.performance import CaptionRow
-from schemas.vocabulary import (
+from schemas.samples.sample import State
+from schemas.samples.vocabulary import (
     BODY_MOTIONS,
     CAMERA_MOTIONS,
     CLOTHING_COLOURS,
@@ -35,6 +34,7 @@ from schemas.vocabulary import (
     VOCABULARIES,
     Vocabulary,
 )
+from schemas.tables.performance import CaptionRow
 
 TagKind = Literal[
     "emotion",

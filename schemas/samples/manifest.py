@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 
-from schemas.sample import Sample
+from schemas.samples.sample import Sample
 from schemas.tables.output import ManifestRow, Member
 from schemas.units import packed_columns
 

@@ -22,7 +22,7 @@ from typing import Any
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.errors import PydanticUserError
 
-from schemas import yaml12
+from schemas.settings import yaml12
 
 OURS = frozenset({"annotators", "curation", "lpm_train", "schemas", "stages", "workflows"})
 """Packages whose classes a version tells apart; code of others is known by its hash."""

@@ -1,9 +1,9 @@
 """The files of a packed sample: the same six for each, whatever it has, as readers that infer columns ask for.
 
-`mp4` (25 fps, no sound), `speak.flac` and `listen.flac` (48 kHz mono), `json` (`schemas.sample`), `ref.jpg` (the
-reference image to use where one is used; a grey pixel where there is none) and `refs.tar` (a plain tar of the further
-references, without a file where there are none). A tar, since whoever reads shards has a reader of tars, and every
-reader hands bytes on whose suffix it does not know. Samples of before held each reference as a member of its own.
+`mp4` (25 fps, no sound), `speak.flac` and `listen.flac` (48 kHz mono), `json` (`schemas.samples.sample`), `ref.jpg`
+(the reference image to use where one is used; a grey pixel where there is none) and `refs.tar` (a plain tar of the
+further references, without a file where there are none). A tar, since whoever reads shards has a reader of tars, and
+every reader hands bytes on whose suffix it does not know. Samples of before held each reference as a member of its own.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import io
 import tarfile
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from schemas.tar import tar_bytes
+from schemas.samples.tar import tar_bytes
 
 MEMBERS = ("mp4", "speak.flac", "listen.flac", "json", "ref.jpg", "refs.tar")
 """Suffixes of every sample's members, in the order in which they lie in a shard."""

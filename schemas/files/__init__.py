@@ -1,0 +1,1 @@
+"""Names of files: places they lie at, formats of video and of models."""

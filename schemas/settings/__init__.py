@@ -1,0 +1,1 @@
+"""What YAML says: workflows, policies, and the parts that they choose."""
