@@ -67,10 +67,9 @@ def audio_of_frames(audio: FloatArray, first_frame: int, frames: int) -> FloatAr
 class LrAsdActiveSpeaker:
     """LR-ASD: the plain mean of the networks given, by default TalkSet's and AVA's.
 
-    The encoders run over the track in chunks with the full context of their convolutions (9 frames), so chunking
-    changes nothing. The recurrent detector then runs on windows of 2, 4 and 6 s with half overlap, and their scores
-    are averaged: it was trained on short clips, and the mean of several window lengths is what the reference
-    evaluation takes (1-6 s).
+    The encoders run over the track piece by piece with all that their convolutions reach, so pieces change nothing.
+    The recurrent detector then runs on windows of 2, 4 and 6 s with half overlap, and their scores are averaged: it
+    was trained on short clips, and the mean of several window lengths is what the reference evaluation takes (1-6 s).
     """
 
     def __init__(self, weight_names: Sequence[str] = LR_ASD_WEIGHTS) -> None:
@@ -92,7 +91,8 @@ class LrAsdActiveSpeaker:
     def scores(self, crops: ByteArray, audio: FloatArray, mouth_opening: FloatArray | None = None) -> FloatArray:
         """Return the raw speaking score [T] (> 0 speaks) of crops [T, 112, 112] and audio [T * 640].
 
-        `crops` may be a memory map: it is read in chunks of 2 s. Raises ValueError where shapes do not agree.
+        `crops` may be a memory map: it is read in pieces of about a second. Raises ValueError where shapes do not
+        agree.
         """
         mean: FloatArray = self.each(crops, audio).mean(axis=0)
         return mean.astype(np.float32)

@@ -4,9 +4,8 @@ After Liao et al., "LR-ASD: Lightweight and Robust Network for Active Speaker De
 spatial and temporal convolutions, gated fusion, one forward and one backward GRU. 0.84 M parameters. Module names
 follow the published weight file, so that it loads strictly.
 
-Cost: about 160 million multiply-adds a face frame, nearly all in the visual encoder. `FoldedVisualEncoder` is the
-same function with batch norm folded into the weights and every convolution run in two dimensions on channels-last
-memory, which is several times faster on a CPU than the 3-d convolutions as they are written.
+Cost: about 160 million multiply-adds a face frame, nearly all in the visual encoder, which `lr_asd_folded` runs in
+another form.
 """
 
 from __future__ import annotations
@@ -14,7 +13,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 PIXEL_MEAN, PIXEL_STD = 0.4161, 0.1688  # of the grey training crops, on pixels scaled to [0, 1]
 CONTEXT_FRAMES = 9  # each block sees 2 + 1 frames to each side, and there are three
@@ -70,46 +68,6 @@ class VisualEncoder(nn.Module):
         x = functional.max_pool3d(self.block2(x), (1, 3, 3), (1, 2, 2), (0, 1, 1))
         features: Tensor = self.block3(x).amax(dim=(3, 4)).transpose(1, 2)
         return features
-
-
-class FoldedVisualEncoder:
-    """The visual encoder for inference: norms folded, 2-d convolutions, channels-last memory throughout.
-
-    With features kept as [B, T, H, W, C], a spatial convolution sees B * T pictures of H x W and a temporal one sees
-    B pictures of T x (H * W): both are views of the same memory, so nothing is moved between them.
-    """
-
-    def __init__(self, encoder: VisualEncoder) -> None:
-        blocks = (encoder.block1, encoder.block2, encoder.block3)
-        self._blocks = [[_folded(*pair) for pair in block.pairs()] for block in blocks]
-        self._strides = [int(block.s_1.stride[1]) for block in blocks]
-
-    def __call__(self, crops: Tensor) -> Tensor:
-        """Map crops [B, T, 112, 112] in 0..255 to features [B, T, 128]."""
-        batch, frames = crops.shape[:2]
-        x = ((crops.float() / 255 - PIXEL_MEAN) / PIXEL_STD).flatten(0, 1).unsqueeze(1)
-        for number, (stride, (s_1, s_2, t_1, t_2)) in enumerate(zip(self._strides, self._blocks, strict=True)):
-            if number:
-                x = functional.max_pool2d(x, 3, 2, 1)
-            x = functional.conv2d(x, *s_1, stride, padding=2).relu_()
-            x = functional.conv2d(x, *s_2, padding=1).relu_()
-            _, channels, height, width = x.shape
-            x = x.permute(0, 2, 3, 1).reshape(batch, frames, height * width, channels).permute(0, 3, 1, 2)
-            x = functional.conv2d(x, *t_1, padding=(2, 0)).relu_()
-            x = functional.conv2d(x, *t_2, padding=(1, 0)).relu_()
-            x = x.permute(0, 2, 3, 1).reshape(batch * frames, height, width, channels).permute(0, 3, 1, 2)
-        return x.amax(dim=(2, 3)).reshape(batch, frames, -1)
-
-
-def _folded(convolution: nn.Conv3d, norm: nn.BatchNorm3d) -> tuple[Tensor, Tensor]:
-    """Return weight (2-d, channels last) and bias of a convolution without bias followed by its batch norm."""
-    if norm.running_mean is None or norm.running_var is None:
-        raise ValueError("a batch norm without running statistics cannot be folded")
-    weight, bias = fuse_conv_bn_weights(
-        convolution.weight, None, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
-    )
-    flat = weight.detach().squeeze(-1) if convolution.kernel_size[0] > 1 else weight.detach().squeeze(2)
-    return flat.contiguous(memory_format=torch.channels_last), bias.detach()
 
 
 class AudioBlock(nn.Module):

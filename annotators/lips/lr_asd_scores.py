@@ -1,4 +1,4 @@
-"""LR-ASD over whole tracks: encoders in chunks with their context, the detector on windows of several lengths.
+"""LR-ASD over whole tracks: encoders piece by piece, the detector on windows of several lengths.
 
 What needs torch of `active_speaker`, whose other parts are read where no model is loaded.
 """
@@ -13,11 +13,12 @@ import torch
 from torch import Tensor
 
 from annotators.lips.active_speaker import audio_of_frames
-from annotators.lips.lr_asd import AUDIO_FRAMES_PER_VIDEO_FRAME, CONTEXT_FRAMES, FoldedVisualEncoder, LrAsd
+from annotators.lips.lr_asd import AUDIO_FRAMES_PER_VIDEO_FRAME, CONTEXT_FRAMES, LrAsd
+from annotators.lips.lr_asd_folded import PIECE_FRAMES, FoldedVisualEncoder
 from annotators.protocols_speech import ByteArray, FloatArray
 from schemas.time import AUDIO_HZ, GRID_HZ
 
-_CHUNK_FRAMES = 2 * GRID_HZ  # longer ones leave the processor's cache and are slower
+_SOUND_FRAMES = 8 * GRID_HZ  # sound is read so many frames at once, and the context around them
 _WINDOWS_FRAMES = (2 * GRID_HZ, 4 * GRID_HZ, 6 * GRID_HZ)
 _WINDOW_BATCH = 64
 
@@ -36,9 +37,7 @@ class LrAsdScores:
     def scores(self, crops: ByteArray, audio: FloatArray) -> FloatArray:
         """Return the speaking score [T] of crops [T, 112, 112] and audio [T * 640]."""
         with torch.inference_mode():
-            features = [self._encode(crops, audio, first) for first in range(0, len(crops), _CHUNK_FRAMES)]
-            heard = torch.cat([audio_part for audio_part, _ in features])
-            seen = torch.cat([visual_part for _, visual_part in features])
+            heard, seen = self._heard(audio, len(crops)), self._seen(crops)
             by_window = [self._detect(heard, seen, length) for length in _WINDOWS_FRAMES]
         mean: FloatArray = np.mean(by_window, axis=0).astype(np.float32)
         return mean
@@ -46,20 +45,25 @@ class LrAsdScores:
     def features(self, crops: ByteArray, audio: FloatArray) -> FloatArray:
         """Return the features [T, 384] before the last layer."""
         with torch.inference_mode():
-            parts = [self._encode(crops, audio, first) for first in range(0, len(crops), _CHUNK_FRAMES)]
-            heard, seen = torch.cat([a for a, _ in parts]), torch.cat([v for _, v in parts])
+            heard, seen = self._heard(audio, len(crops)), self._seen(crops)
             model = self._network.model
             both = model.detector(model.fusion(torch.cat((heard, seen), dim=1).unsqueeze(0)))[0]
             return np.asarray(torch.cat((heard, seen, both), dim=1).numpy(), np.float32)
 
-    def _encode(self, crops: ByteArray, audio: FloatArray, first: int) -> tuple[Tensor, Tensor]:
-        """Return audio and visual features [n, 128] of the chunk that begins at frame `first`."""
-        last = min(len(crops), first + _CHUNK_FRAMES)
-        start, stop = max(0, first - CONTEXT_FRAMES), min(len(crops), last + CONTEXT_FRAMES)
-        mfcc = torch.from_numpy(_mfcc(audio, start, stop - start))
-        pixels = torch.from_numpy(np.array(crops[start:stop]))
-        own = slice(first - start, last - start)
-        return self._network.model.audioEncoder(mfcc[None])[0, own], self._visual(pixels[None])[0, own]
+    def _seen(self, crops: ByteArray) -> Tensor:
+        """Return visual features [T, 128]."""
+        pieces = (torch.from_numpy(np.array(crops[n : n + PIECE_FRAMES])) for n in range(0, len(crops), PIECE_FRAMES))
+        return torch.cat(list(self._visual.pieces(piece[None] for piece in pieces)), dim=1)[0]
+
+    def _heard(self, audio: FloatArray, frames: int) -> Tensor:
+        """Return audio features [T, 128] under the video frames."""
+        parts = []
+        for first in range(0, frames, _SOUND_FRAMES):
+            last = min(frames, first + _SOUND_FRAMES)
+            start, stop = max(0, first - CONTEXT_FRAMES), min(frames, last + CONTEXT_FRAMES)
+            mfcc = torch.from_numpy(_mfcc(audio, start, stop - start))
+            parts.append(self._network.model.audioEncoder(mfcc[None])[0, first - start : last - start])
+        return torch.cat(parts)
 
     def _detect(self, heard: Tensor, seen: Tensor, length: int) -> FloatArray:
         """Return scores [T], averaged over windows of `length` frames that overlap by half."""

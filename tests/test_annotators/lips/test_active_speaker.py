@@ -29,7 +29,8 @@ from annotators.lips.active_speaker import (
     asd_crop_box,
     audio_of_frames,
 )
-from annotators.lips.lr_asd import FoldedVisualEncoder, LrAsd
+from annotators.lips.lr_asd import LrAsd
+from annotators.lips.lr_asd_folded import FoldedVisualEncoder
 from annotators.models import weights
 from annotators.protocols import Box
 from annotators.protocols_speech import ActiveSpeaker, ByteArray, FloatArray
@@ -112,7 +113,8 @@ def test_listeners_score_below_zero(lr_asd: LrAsdActiveSpeaker, media: Path, nam
 def test_chunks_change_nothing(lr_asd: LrAsdActiveSpeaker, media: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = face(media / "talk_woman_garden.mp4", 0, 60)
     whole = lr_asd.scores(seen.crops, seen.audio)
-    monkeypatch.setattr(module, "_CHUNK_FRAMES", 17)
+    monkeypatch.setattr(module, "PIECE_FRAMES", 17)
+    monkeypatch.setattr(module, "_SOUND_FRAMES", 17)
     np.testing.assert_allclose(lr_asd.scores(seen.crops, seen.audio), whole, atol=1e-3)
     monkeypatch.setattr(module, "_WINDOW_BATCH", 1)
     np.testing.assert_allclose(lr_asd.scores(seen.crops, seen.audio), whole, atol=1e-3)
@@ -128,6 +130,19 @@ def test_the_folded_encoder_equals_the_network_as_written() -> None:
     crops = torch.randint(0, 256, (2, 6, CROP_PX, CROP_PX), dtype=torch.uint8)
     with torch.inference_mode():
         torch.testing.assert_close(FoldedVisualEncoder(encoder)(crops), encoder(crops.float()), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("frames, piece", [(1, 1), (3, 1), (6, 4), (25, 1), (25, 7), (25, 24)])
+def test_a_face_in_pieces_is_encoded_as_a_whole_one(frames: int, piece: int) -> None:
+    """Each output once, in order, with zeros beyond the face's two ends alone."""
+    torch.manual_seed(1)
+    encoder = FoldedVisualEncoder(LrAsd().model.visualEncoder.eval())
+    crops = torch.randint(0, 256, (1, frames, CROP_PX, CROP_PX), dtype=torch.uint8)
+    with torch.inference_mode():
+        whole = encoder(crops)
+        parts = torch.cat(list(encoder.pieces(crops.split(piece, dim=1))), dim=1)
+    assert parts.shape == (1, frames, 128)
+    torch.testing.assert_close(parts, whole, atol=1e-6 * float(whole.abs().max()), rtol=0)
 
 
 @pytest.mark.parametrize("frames", [1, 3, 30])
