@@ -9,12 +9,15 @@ concluding. Cost: 3 ms a measurement on a 640 px picture, given the averaged gra
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import combinations, pairwise
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from annotators.protocols import FloatArray
+
+IntArray = npt.NDArray[np.int64]
 
 _LEAST_STEP = 3.0  # levels; mean absolute step across the line
 _STRIP_STEP = 20.0  # levels; a drawn strip stands out, the frame of a door behind a person less
@@ -96,23 +99,15 @@ def insets(step_x: FloatArray, step_y: FloatArray) -> list[Region]:
     level = _near(_ridges(np.ascontiguousarray(step_y.T))).T
     along_y = np.vstack([np.zeros((1, width), np.float32), np.cumsum(upright, axis=0)])
     along_x = np.hstack([np.zeros((height, 1), np.float32), np.cumsum(level, axis=1)])
-    xs = [0, *_candidates(upright), width]
-    ys = [0, *_candidates(level.T), height]
-    found = []
-    for i, x0 in enumerate(xs):
-        for x1 in xs[i + 1 :]:
-            if not _INSET_SIDE * width <= x1 - x0 <= 0.9 * width:
-                continue
-            for j, y0 in enumerate(ys):
-                for y1 in ys[j + 1 :]:
-                    if not _INSET_SIDE * height <= y1 - y0 <= 0.9 * height:
-                        continue
-                    long, short = max(x1 - x0, y1 - y0), min(x1 - x0, y1 - y0)
-                    if long * short > _INSET_AREA * width * height or long > _INSET_ASPECT * short:
-                        continue
-                    score = _border(along_x, along_y, x0, y0, x1, y1)
-                    if score is not None:
-                        found.append(Region(x0 / width, y0 / height, x1 / width, y1 / height, score))
+    x0, x1 = _spans([0, *_candidates(upright), width], width)
+    y0, y1 = _spans([0, *_candidates(level.T), height], height)
+    long = np.maximum((x1 - x0)[:, None], y1 - y0)
+    short = np.minimum((x1 - x0)[:, None], y1 - y0)
+    across, down = np.nonzero((long * short <= _INSET_AREA * width * height) & (long <= _INSET_ASPECT * short))
+    x0, x1, y0, y1 = x0[across], x1[across], y0[down], y1[down]
+    scores = _borders(along_x, along_y, x0, y0, x1, y1)
+    columns = (x0 / width, y0 / height, x1 / width, y1 / height, scores)
+    found = [Region(*(float(column[n]) for column in columns)) for n in np.flatnonzero(~np.isnan(scores))]
     found.sort(key=lambda r: (-r.score, r.x0, r.y0, r.x1, r.y1))
     kept: list[Region] = []
     for region in found:
@@ -167,16 +162,32 @@ def _candidates(upright: FloatArray) -> list[int]:
     return sorted(found)
 
 
-def _border(along_x: FloatArray, along_y: FloatArray, x0: int, y0: int, x1: int, y1: int) -> float | None:
-    """Return the mean share of the drawn sides that carry a step, or None where this is no inset."""
+def _spans(lines: list[int], length: int) -> tuple[IntArray, IntArray]:
+    """Return (begins, ends) of the stretches between two lines that an inset may have."""
+    begins, ends = np.array(list(combinations(lines, 2)), np.int64).T
+    fit = (_INSET_SIDE * length <= ends - begins) & (ends - begins <= 0.9 * length)
+    return begins[fit], ends[fit]
+
+
+def _borders(
+    along_x: FloatArray, along_y: FloatArray, x0: IntArray, y0: IntArray, x1: IntArray, y1: IntArray
+) -> npt.NDArray[np.float64]:
+    """Return of n rectangles the mean share of the drawn sides that carry a step, nan where one is no inset."""
     height, width = along_x.shape[0], along_y.shape[1]
-    sides = [float(along_y[y1, x] - along_y[y0, x]) / (y1 - y0) for x in (x0, x1) if 0 < x < width]
-    sides += [float(along_x[y, x1] - along_x[y, x0]) / (x1 - x0) for y in (y0, y1) if 0 < y < height]
-    # In a corner of the picture two sides remain. Others need more of theirs, as rooms are full of rectangles; of all
-    # four, one may fade where both pictures are equally dark.
-    sides.sort()
-    mean = sum(sides) / len(sides)
-    corner = len(sides) == 2 and sides[0] >= 0.5 and sides[1] >= 0.85
-    edge = len(sides) == 3 and sides[0] >= 0.7 and mean >= 0.85
-    floating = len(sides) == 4 and sides[0] >= 0.4 and sides[1] >= 0.75 and mean >= 0.78
-    return mean if corner or edge or floating else None
+    sides = np.empty((4, len(x0)))
+    for n, x in enumerate((x0, x1)):
+        at = np.minimum(x, width - 1)
+        sides[n] = np.where((x > 0) & (x < width), (along_y[y1, at] - along_y[y0, at]) / (y1 - y0), np.inf)
+    for n, y in enumerate((y0, y1), start=2):
+        at = np.minimum(y, height - 1)
+        sides[n] = np.where((y > 0) & (y < height), (along_x[at, x1] - along_x[at, x0]) / (x1 - x0), np.inf)
+    # The picture's own edge (inf) is not drawn. In a corner of the picture two sides remain. Others need more of
+    # theirs, as rooms are full of rectangles; of all four, one may fade where both pictures are equally dark.
+    sides.sort(axis=0)
+    drawn = np.isfinite(sides)
+    count = drawn.sum(axis=0)
+    mean = np.where(drawn, sides, 0.0).sum(axis=0) / np.maximum(count, 1)
+    corner = (count == 2) & (sides[0] >= 0.5) & (sides[1] >= 0.85)
+    edge = (count == 3) & (sides[0] >= 0.7) & (mean >= 0.85)
+    floating = (count == 4) & (sides[0] >= 0.4) & (sides[1] >= 0.75) & (mean >= 0.78)
+    return np.asarray(np.where(corner | edge | floating, mean, np.nan), np.float64)
