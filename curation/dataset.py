@@ -13,11 +13,11 @@ import os
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import duckdb
 import pyarrow as pa
-import pyarrow.dataset as pads
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from curation.decisions.decide import unit_tables, view_sql
@@ -34,6 +34,9 @@ from schemas.extensions import declare, from_json
 from schemas.table import Column, Table
 from schemas.tables.output import FORMER_KEY
 from schemas.units import RIGHTS, UNITS
+
+if TYPE_CHECKING:  # it imports pandas: a third of what most commands take to start
+    import pyarrow.dataset as pads
 
 FORMAT_VERSION = 1
 """Raised when the layout of a dataset changes incompatibly."""
@@ -125,16 +128,18 @@ class Dataset:
         names = None if columns is None else [str(c) for c in columns]
         if table is t.INPUTS and registry.parts(self.store):
             rows = read_registry(self.store)
-            rows = rows if sources is None else rows.filter(pads.field("source_id").isin(sorted(sources)))
+            rows = rows if sources is None else rows.filter(pc.field("source_id").isin(sorted(sources)))
             return rows if names is None else rows.select(names)
         state = held(self.store) if table.grain == "dataset" else None
         whole, parts, sizes = self._files(table, sources, state=state)
         if not whole and not parts:
             return table.empty().select(names or list(table.column_names))
+        import pyarrow.dataset as pads
+
         former = self._former(table, whole)
         chosen = None
         if sources is not None and table.grain == "dataset":
-            chosen = pads.field("source_id").isin(sorted(sources))
+            chosen = pc.field("source_id").isin(sorted(sources))
         files = self._dataset(table, whole, parts, sizes) if former is None else pads.dataset(former)
         rows = files.to_table(columns=names, filter=chosen)
         keys = [k for k in table.key if k in rows.column_names]
@@ -180,6 +185,8 @@ class Dataset:
 
         An object store is not asked for a size that is known.
         """
+        import pyarrow.dataset as pads
+
         fs, form = self.store.filesystem(), pads.ParquetFileFormat()
         groups: dict[str, list[int]] = {}
         for part in parts:

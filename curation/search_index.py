@@ -23,7 +23,6 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 
 from curation.dataset import Dataset
@@ -58,11 +57,13 @@ def build(dataset: Dataset) -> Index:
     Memory: one block of vectors and 64 for each centre; the vectors once more on the disk for temporary files.
     Raises SearchError where samples have no vectors, or those of several models.
     """
+    import pyarrow.dataset as pads  # see curation.dataset
+
     model = vector_model(dataset)
     store = dataset.store
     drop(store)
     manifest = pads.dataset(store.path(table_file(MANIFEST)), MANIFEST.schema, "parquet", store.filesystem())
-    mine = pads.field(ManifestRow.vector_model.name) == model
+    mine = pc.field(ManifestRow.vector_model.name) == model
     samples = manifest.count_rows(filter=mine)
     centres = _centres(manifest, mine, samples)
     assigned = [_nearest(centres, vectors) for _, vectors in _blocks(manifest, mine)]
@@ -105,6 +106,8 @@ def nearest(dataset: Dataset, index: Index, wanted: Wanted, among: Among, limit:
     Fewer than `limit` rows mean that the condition leaves no more of these cells. Raises SearchError for a wrong
     condition.
     """
+    import pyarrow.dataset as pads
+
     size = len(wanted.vector)
     cells = np.argsort(-(index.centres @ wanted.vector), kind="stable")[:probes]
     file = dataset.store.path(CELLS)

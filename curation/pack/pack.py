@@ -13,7 +13,6 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 import pyarrow as pa
-import pyarrow.dataset as pads
 from pydantic import BaseModel, ConfigDict, Field
 
 from curation import search_index
@@ -116,6 +115,8 @@ def _there(store: Store, index: ShardIndex) -> set[str]:
 
 def _write_manifest(store: Store, spool: Spool, sidecars: list[str], at_once: int) -> None:
     """Put the sidecars' rows together in order of sample, some at a time: together they may not fit into memory."""
+    import pyarrow.dataset as pads  # see curation.dataset
+
     search_index.drop(store)
     with writing(store, table_file(t.MANIFEST), t.MANIFEST) as append:
         if not sidecars:

@@ -22,6 +22,7 @@ BLOCKED = (
     "onnxruntime", "openai", "pandas", "python_speech_features", "ray", "scenedetect", "scipy", "sklearn", "soundfile",
     "tenacity", "torch", "transformers", "diffusers", "webdataset", "ffmpeg", "imageio_ffmpeg",
 )  # fmt: skip
+HEAVY = ("av", "cv2", "mediapipe", "pandas", "pyarrow.dataset", "ray", "scipy", "sklearn", "torch")
 BLOCKING = f"""
 import sys
 class Without:
@@ -75,6 +76,13 @@ def test_reading_needs_the_core_alone(dataset: Path, arguments: tuple[str, ...],
     segment = lpm_well("query", str(dataset), "SELECT segment_id FROM segments", "--format", "csv").stdout.split('"')[3]
     result = core(*(a.format(out=dataset, segment=segment) for a in arguments))
     assert result.returncode == 0 and words in result.stdout, result.stderr[-3000:] + result.stdout[-3000:]
+
+
+def test_no_command_reads_at_its_start_what_few_need() -> None:
+    """Each of these takes a third of a second or more, at every `lpm`."""
+    code = f"import sys, workflows.cli; print([m for m in {HEAVY} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert (done.stdout.strip(), done.stderr) == ("[]", "")
 
 
 def test_verify_says_that_it_does_not_decode(dataset: Path) -> None:
