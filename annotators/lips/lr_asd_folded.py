@@ -17,7 +17,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 from annotators.lips.lr_asd import PIXEL_MEAN, PIXEL_STD, VisualEncoder
 
 PIECE_FRAMES = 32
-"""Frames to give at once: with fewer, work a call grows; longer ones leave the processor's cache."""
+"""Frames to give at once: fewer cost more for each call, more leave the processor's cache and are slower."""
 
 _Weights = tuple[Tensor, Tensor]
 
@@ -37,13 +37,14 @@ class FoldedVisualEncoder:
     def pieces(self, crops: Iterable[Tensor]) -> Iterator[Tensor]:
         """Map pieces [B, n, 112, 112] in a row to features [B, m, 128] in a row, as many in all.
 
-        A piece's last 9 frames come with the next one, since they depend on what follows.
+        A piece's last 9 frames come with the next one, since they depend on what follows. As many as are given at
+        once take memory, 0.4 MB a frame and array of the first block.
         """
         blocks = [_Block(weights, stride) for weights, stride in zip(self._weights, self._strides, strict=True)]
         for piece, last in _and_whether_last(crops):
             x: Tensor | None = ((piece.float() / 255 - PIXEL_MEAN) / PIXEL_STD).unsqueeze(4)
             for number, block in enumerate(blocks):
-                x = None if x is None else block(x, last, halved=number > 0)
+                x = None if x is None else block(x, last, pooled=number > 0)
             if x is not None:
                 yield x.amax(dim=(2, 3))
 
@@ -56,11 +57,11 @@ class _Block:
         self._stride = stride
         self._in_time = (_InTime(t_1), _InTime(t_2))
 
-    def __call__(self, x: Tensor, last: bool, *, halved: bool) -> Tensor | None:
+    def __call__(self, x: Tensor, last: bool, *, pooled: bool) -> Tensor | None:
         """Map [B, n, H, W, C] to [B, m, H', W', C'], or None while too few frames were given."""
         batch, frames = x.shape[:2]
         x = x.flatten(0, 1).permute(0, 3, 1, 2)
-        if halved:
+        if pooled:
             x = functional.max_pool2d(x, 3, 2, 1)
         x = functional.conv2d(x, *self._s_1, self._stride, padding=2).relu_()
         x = functional.conv2d(x, *self._s_2, padding=1).relu_()

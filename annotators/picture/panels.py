@@ -18,6 +18,7 @@ import numpy.typing as npt
 from annotators.protocols import FloatArray
 
 IntArray = npt.NDArray[np.int64]
+Scores = npt.NDArray[np.float64]
 
 _LEAST_STEP = 3.0  # levels; mean absolute step across the line
 _STRIP_STEP = 20.0  # levels; a drawn strip stands out, the frame of a door behind a person less
@@ -105,7 +106,8 @@ def insets(step_x: FloatArray, step_y: FloatArray) -> list[Region]:
     short = np.minimum((x1 - x0)[:, None], y1 - y0)
     across, down = np.nonzero((long * short <= _INSET_AREA * width * height) & (long <= _INSET_ASPECT * short))
     x0, x1, y0, y1 = x0[across], x1[across], y0[down], y1[down]
-    scores = _borders(along_x, along_y, x0, y0, x1, y1)
+    sides = [_drawn(along_y.T, x, y0, y1) for x in (x0, x1)] + [_drawn(along_x, y, x0, x1) for y in (y0, y1)]
+    scores = _borders(np.stack(sides))
     columns = (x0 / width, y0 / height, x1 / width, y1 / height, scores)
     found = [Region(*(float(column[n]) for column in columns)) for n in np.flatnonzero(~np.isnan(scores))]
     found.sort(key=lambda r: (-r.score, r.x0, r.y0, r.x1, r.y1))
@@ -169,25 +171,26 @@ def _spans(lines: list[int], length: int) -> tuple[IntArray, IntArray]:
     return begins[fit], ends[fit]
 
 
-def _borders(
-    along_x: FloatArray, along_y: FloatArray, x0: IntArray, y0: IntArray, x1: IntArray, y1: IntArray
-) -> npt.NDArray[np.float64]:
-    """Return of n rectangles the mean share of the drawn sides that carry a step, nan where one is no inset."""
-    height, width = along_x.shape[0], along_y.shape[1]
-    sides = np.empty((4, len(x0)))
-    for n, x in enumerate((x0, x1)):
-        at = np.minimum(x, width - 1)
-        sides[n] = np.where((x > 0) & (x < width), (along_y[y1, at] - along_y[y0, at]) / (y1 - y0), np.inf)
-    for n, y in enumerate((y0, y1), start=2):
-        at = np.minimum(y, height - 1)
-        sides[n] = np.where((y > 0) & (y < height), (along_x[at, x1] - along_x[at, x0]) / (x1 - x0), np.inf)
-    # The picture's own edge (inf) is not drawn. In a corner of the picture two sides remain. Others need more of
-    # theirs, as rooms are full of rectangles; of all four, one may fade where both pictures are equally dark.
-    sides.sort(axis=0)
+def _drawn(along: FloatArray, line: IntArray, begins: IntArray, ends: IntArray) -> Scores:
+    """Return the shares [n] of sides that carry a step; inf for the picture's own edge, which is not drawn.
+
+    `along` [lines, length + 1] counts the steps on each line up to a place. Sides lie on `line` [n], 0 and the number
+    of lines being the picture's edges, from `begins` to `ends`.
+    """
+    at = np.minimum(line, len(along) - 1)
+    shares = (along[at, ends] - along[at, begins]) / (ends - begins)
+    return np.where((line > 0) & (line < len(along)), shares, np.inf)
+
+
+def _borders(sides: Scores) -> Scores:
+    """Return the mean share of the drawn ones of sides [4, n], or nan where they are no border of an inset."""
+    # In a corner of the picture two sides remain. Others need more of theirs, as rooms are full of rectangles; of all
+    # four, one may fade where both pictures are equally dark.
+    sides = np.sort(sides, axis=0)
     drawn = np.isfinite(sides)
     count = drawn.sum(axis=0)
     mean = np.where(drawn, sides, 0.0).sum(axis=0) / np.maximum(count, 1)
     corner = (count == 2) & (sides[0] >= 0.5) & (sides[1] >= 0.85)
     edge = (count == 3) & (sides[0] >= 0.7) & (mean >= 0.85)
     floating = (count == 4) & (sides[0] >= 0.4) & (sides[1] >= 0.75) & (mean >= 0.78)
-    return np.asarray(np.where(corner | edge | floating, mean, np.nan), np.float64)
+    return np.where(corner | edge | floating, mean, np.nan)
