@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import signal
 
 F32 = NDArray[np.float32]
 
@@ -40,6 +39,8 @@ def resample(samples_CN: F32, from_hz: int, to_hz: int) -> F32:
     """
     if from_hz == to_hz:
         return samples_CN
+    from scipy import signal  # takes a second, and most processes that could resample never do
+
     common = gcd(from_hz, to_hz)
     up, down = to_hz // common, from_hz // common
     out = signal.resample_poly(samples_CN, up, down, axis=-1, window=_low_pass(max(up, down)))
@@ -48,6 +49,8 @@ def resample(samples_CN: F32, from_hz: int, to_hz: int) -> F32:
 
 @lru_cache(maxsize=16)
 def _low_pass(factor: int) -> NDArray[np.float64]:
+    from scipy import signal
+
     taps = signal.firwin(2 * _ZERO_CROSSINGS * factor + 1, _CUTOFF / factor, window=("kaiser", _KAISER_BETA))
     return np.asarray(taps, dtype=np.float64)
 

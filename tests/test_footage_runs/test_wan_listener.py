@@ -25,6 +25,7 @@ import wan_case as wan
 import wan_pipeline as pipeline
 from command_line import ROOT, lpm_well
 from torch import Tensor
+from warm_command import LPM, OF_LPM, OF_THE_TRAINER, OF_WAN, warm
 
 from lpm_train.batch import Batch
 from lpm_train.config import Config
@@ -76,20 +77,30 @@ class Place:
     network: Any  # diffusers' transformer of the base
     commands: list[list[str]]  # begin, causal, distil, stream, export
 
-    def well(self, words: Sequence[str], *more: str, ranks: int = 1, kill_after: str = "", **changed: str) -> None:
-        """Run a command in the directory, on ranks by torchrun; with a run named, kill it (-9) at three logged steps.
+    def well(
+        self, words: Sequence[str], *more: str, ranks: int = 1, torchrun: bool = False, kill_after: str = "",
+        **changed: str,
+    ) -> None:  # fmt: skip
+        """Run a command in the directory, on ranks; with a run named, kill it (-9) at three logged steps.
 
         `changed` gives options other values.
         """
         words = [*words, *more]
         for option, value in changed.items():
             words[words.index(f"--{option}") + 1] = value
-        start = ["-m", "workflows.cli", *words]
-        if ranks > 1:
-            launch = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
-            start = [*launch, "-m", "lpm_train.cli", *words[1:]]  # without the word `train`
         env = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
         env["MKL_CBWR"] = "COMPATIBLE"  # else MKL's sums depend on where in memory a shard was gathered to
+        if not kill_after and not torchrun:
+            module = "lpm_train.cli" if ranks > 1 else LPM
+            words = words[1:] if ranks > 1 else words  # without the word `train`
+            imported = warm(*OF_LPM, *OF_THE_TRAINER, *OF_WAN)
+            ended = imported.run(module, words, env, str(self.folder), ranks)
+            assert not ended.returncode, (words, ended.stdout[-1000:], ended.stderr[-3000:])
+            return
+        start = ["-m", LPM, *words]
+        if torchrun:
+            launch = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
+            start = [*launch, "-m", "lpm_train.cli", *words[1:]]
         said = self.folder / "said.txt"
         with said.open("w") as file:
             process = subprocess.Popen(
@@ -236,12 +247,13 @@ def test_an_export_is_what_was_trained(place: Place, theirs: Any, monkeypatch: p
     assert len(place.losses("further")) == 1
 
 
+@pytest.mark.parametrize("place", BEGINNINGS[:2], indirect=True)  # the third is another codec, which no rank sees
 def test_low_rank_training_on_two_ranks_is_that_on_one(place: Place) -> None:
     """Begun and distilled, of one frozen base."""
     begin, _, distil, *_ = place.commands
     for words in (begin, distil):
         run = named(words)
-        place.well(words, *sets(["watch.clips=0"]), ranks=2, out=f"{run}-two")
+        place.well(words, *sets(["watch.clips=0"]), ranks=2, torchrun=words is begin, out=f"{run}-two")
         want = place.losses(f"{run}-whole")
         assert place.losses(f"{run}-two") == pytest.approx(want, rel=1e-6, abs=1e-6) and len(want) == 6
     paths = (checkpoint.path_of(place.folder / f"{run}-{n}", 6) for n in ("whole", "two"))

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +11,8 @@ import torch
 import train_case as case
 from context_case import CASES, FRAMES, model, settings, together
 from torch import Tensor
+from train_ranks import environment
+from warm_command import OF_THE_TRAINER, warm
 
 from lpm_train.batch import Batch
 from lpm_train.config import ConfigError, Stream, override
@@ -107,11 +106,9 @@ def test_what_does_not_divide_is_refused() -> None:
 
 def launched(out: Path, ranks: int, context: int, shard: int = 0) -> None:
     out.mkdir()
-    path = f"{ROOT}{os.pathsep}{ROOT / 'tests' / 'support'}"
-    how = {"CONTEXT": str(context), "SHARD": str(shard)}
-    env = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"} | how
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
-    subprocess.run([*launch, "-m", "context_case", str(out)], cwd=ROOT, env=env, check=True, timeout=240)
+    env = environment(CONTEXT=str(context), SHARD=str(shard))
+    ended = warm(*OF_THE_TRAINER).run("context_case", [str(out)], env, str(ROOT), ranks)
+    assert not ended.returncode, ended.stderr
 
 
 @pytest.mark.slow

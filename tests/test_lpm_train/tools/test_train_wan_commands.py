@@ -17,6 +17,7 @@ import torch
 import train_case as case
 import wan_case as wan
 from torch.distributed.checkpoint import FileSystemReader
+from warm_command import OF_THE_TRAINER, OF_WAN, warm
 
 from lpm_train.cli import run
 from lpm_train.config import Config, ConfigError, override
@@ -91,15 +92,20 @@ def test_low_rank_training_says_what_it_lacks(tmp_path: Path) -> None:
 
 def in_own_process(arguments: list[str], kill_after: Path | None = None) -> None:
     """Run `lpm train run`; with a log, kill it (-9) when that has three steps."""
-    command = [sys.executable, "-m", "lpm_train.cli", "run", *arguments]
     env = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    if kill_after is None:
+        imported = warm(*OF_THE_TRAINER, *OF_WAN)
+        ended = imported.run("lpm_train.cli", ["run", *arguments], env, str(ROOT))
+        assert not ended.returncode, ended.stderr
+        return
+    command = [sys.executable, "-m", "lpm_train.cli", "run", *arguments]
     process = subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    while kill_after is not None and process.poll() is None:
+    while process.poll() is None:
         if kill_after.exists() and len(losses(kill_after.parent)) >= 3:
             process.send_signal(signal.SIGKILL)
         time.sleep(0.02)
     _, said = process.communicate()
-    assert process.returncode == (0 if kill_after is None else -9), said.decode()
+    assert process.returncode == -9, said.decode()
 
 
 @pytest.mark.slow

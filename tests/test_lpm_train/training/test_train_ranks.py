@@ -10,7 +10,7 @@ import pytest
 import torch
 import train_case as case
 from start_worker import OVER_ONE
-from train_ranks import losses, on_ranks, worker
+from train_ranks import by_torchrun, losses, worker
 
 from lpm_train.config import Config, ConfigError, override
 from lpm_train.network.wan import make_model
@@ -71,9 +71,9 @@ def _shard(n: int) -> Config:
 @pytest.mark.timeout(400)
 def test_a_rank_begins_with_little_more_than_it_keeps(tmp_path: Path) -> None:
     modes = ("fresh", "saved", "base", *OVER_ONE)
-    assert on_ranks(1, "start_worker", str(tmp_path), "write") == 0
+    assert by_torchrun(1, "start_worker", str(tmp_path), "write") == 0
     for n in (2, 4):
-        assert on_ranks(n, "start_worker", str(tmp_path), *modes) == 0
+        assert by_torchrun(n, "start_worker", str(tmp_path), *modes) == 0
         for mode in modes:
             for rank in range(n):
                 said = json.loads((tmp_path / f"{mode}-{n}-{rank}.json").read_text())
