@@ -11,15 +11,14 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .PHONY: setup setup-full models demo toy test test-slow test-full lint bench clean
 
 # torch first and with its dependencies (they differ by platform); then the whole pinned set as it is: mediapipe and
-# scenedetect would otherwise pull a second OpenCV that needs a display. Modules are compiled as they are imported: most
-# of what is installed never is.
+# scenedetect would otherwise pull a second OpenCV that needs a display.
 define environment
 	@command -v $(PYTHON) >/dev/null || { echo "needs $(PYTHON); set PYTHON=/path/to/python3.11"; exit 1; }
 	@test -x $(1)/bin/python || $(PYTHON) -m venv $(1)
 	@echo "== $(1): installing torch (a few minutes at most)"
-	@$(1)/bin/pip install --quiet --no-compile --no-warn-script-location -c constraints.txt torch
+	@$(1)/bin/pip install --quiet --no-warn-script-location -c constraints.txt torch
 	@echo "== $(1): installing the pinned packages"
-	@$(1)/bin/pip install --quiet --no-compile --no-warn-script-location --no-deps $(2)
+	@$(1)/bin/pip install --quiet --no-warn-script-location --no-deps $(2)
 	@$(1)/bin/pip install --quiet --no-warn-script-location --no-deps --editable .
 endef
 
