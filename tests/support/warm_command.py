@@ -41,7 +41,7 @@ class Warm:
     def __init__(self, imported: Sequence[str]) -> None:
         theirs, self._to = os.pipe()
         answers, mine = os.pipe()
-        env = {**os.environ, "PYTHONPATH": f"{SUPPORT}:{ROOT}", "OMP_NUM_THREADS": "1"}
+        env = {**os.environ, "PYTHONPATH": f"{SUPPORT}:{ROOT}", "COLUMNS": "160", "OMP_NUM_THREADS": "1"}
         env["MKL_CBWR"] = "COMPATIBLE"  # read when torch begins; who needs it says why
         command = [sys.executable, "-m", "warm_command", str(theirs), str(mine), *imported]
         self._process = subprocess.Popen(command, env=env, cwd=ROOT, pass_fds=(theirs, mine), stdin=subprocess.DEVNULL)

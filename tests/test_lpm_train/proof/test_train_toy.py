@@ -33,8 +33,8 @@ pytestmark = pytest.mark.timeout(900)  # of the fixture that runs the recipe, be
 
 BASELINES = Path(__file__).parent / "train_toy_baselines.json"
 BUDGET = toy.Budget(
-    identities=8, held_out=3, clips=2, clip_frames=60, batch=2, pretrain=80, causal=24, distill=24,
-    rollout=12, evaluate_every=24, scenes=2, looks=(1, 2), long_scenes=1, lengths=(1, 2),
+    identities=10, held_out=4, clips=2, clip_frames=60, batch=4, pretrain=120, causal=60, distill=60,
+    rollout=12, evaluate_every=60, scenes=4, looks=(1, 2), long_scenes=1, lengths=(1, 2),
 )  # fmt: skip
 
 
@@ -74,7 +74,7 @@ def test_the_report_has_every_key_and_files(made: Path) -> None:
     for stage in toy.STAGES:
         assert {"first", "last"} <= m[stage]["heldout_loss"].keys()
         assert m[stage]["condition_gap"].keys() == {"speech", "user", "text", "reference"}
-    assert m["pretrain"]["heldout_loss"]["last"] < 0.6 * m["pretrain"]["heldout_loss"]["first"]
+    assert m["pretrain"]["heldout_loss"]["last"] < 0.5 * m["pretrain"]["heldout_loss"]["first"]
     assert m["causal"]["heldout_loss"]["last"] < m["causal"]["heldout_loss"]["first"]
     student = m["distill"]
     for at in (m["data"], m["pretrain"], *m["causal"].values(), student["x1"], student["x2"]):
