@@ -14,7 +14,7 @@ import jsonschema
 import pandas as pd
 import pytest
 import yaml
-from command_line import lpm
+from command_line import lpm, lpm_started
 from engine_case import GOOD
 from toy import POLICY, WORKFLOW, write_sources
 
@@ -127,7 +127,7 @@ def test_decide_prints_what_changes_and_keeps_the_choice(made: dict[str, Path], 
 
 
 def test_schemas_are_json_schemas() -> None:
-    names = json.loads(lpm("schema", "list").stdout)
+    names = json.loads(lpm_started("schema", "list").stdout)
     for name in ("sample", "caption", "policy", "workflow", "shots", "manifest", "units_tracks"):
         assert name in {*names["models"], *names["tables"], *names["views"]}
         jsonschema.Draft202012Validator.check_schema(json.loads(lpm("schema", name).stdout))
