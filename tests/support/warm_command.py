@@ -20,7 +20,6 @@ import tempfile
 import threading
 import traceback
 from collections.abc import Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any
 
@@ -44,7 +43,9 @@ class Warm:
         env = {**os.environ, "PYTHONPATH": f"{SUPPORT}:{ROOT}", "COLUMNS": "160", "OMP_NUM_THREADS": "1"}
         env["MKL_CBWR"] = "COMPATIBLE"  # read when torch begins; who needs it says why
         command = [sys.executable, "-m", "warm_command", str(theirs), str(mine), *imported]
-        self._process = subprocess.Popen(command, env=env, cwd=ROOT, pass_fds=(theirs, mine), stdin=subprocess.DEVNULL)
+        self._process = subprocess.Popen(
+            command, env=env, cwd=ROOT, pass_fds=(theirs, mine), stdin=subprocess.DEVNULL, start_new_session=True
+        )
         os.close(theirs)
         os.close(mine)
         self._answers = os.fdopen(answers)
@@ -56,15 +57,49 @@ class Warm:
         """Run `python -m MODULE ARGUMENT...` with its output captured.
 
         On several ranks they find each other as torchrun's do, and the first that fails ends the others; the exit
-        code and the output are then of all.
+        code and the output are then of all. A test that is stopped while it waits, by its time limit for instance,
+        ends what it waits for, and this with it: its answer is not that of the next command.
+
+        Raises:
+            EOFError: this process ended; what it said is on the tests' own error output.
         """
         with self._one_at_a_time, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
             files = [f"/proc/{os.getpid()}/fd/{f.fileno()}" for f in (out, err)]
             asked = {"module": module, "arguments": arguments, "env": env, "cwd": cwd, "files": files}
             question = [asked | {"env": env | place} for place in _places(ranks)]
-            os.write(self._to, json.dumps(question).encode() + b"\n")
-            code = int(self._answers.readline())
+            try:
+                os.write(self._to, json.dumps(question).encode() + b"\n")
+                answer = self._answers.readline()
+            except BaseException:
+                self.end()
+                raise
+            if not answer:
+                raise EOFError(f"the process that forks commands ended (exit code {self.end()})")
+            code = int(answer)
             return subprocess.CompletedProcess([module, *arguments], code, _text(out), _text(err))
+
+    @property
+    def ended(self) -> bool:
+        """Whether it can be asked no more."""
+        return self._process.poll() is not None
+
+    def end(self) -> int:
+        """End it at once, with what it has forked, and return its exit code."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        os.close(self._to)
+        self._answers.close()
+        return self._process.wait()
+
+
+_WARM: dict[tuple[str, ...], Warm] = {}
+
+
+def warm(*imported: str) -> Warm:
+    """Return this process's one with these modules; it ends with this process, whose pipe it reads."""
+    if imported not in _WARM or _WARM[imported].ended:
+        _WARM[imported] = Warm(imported)
+    return _WARM[imported]
 
 
 def _places(ranks: int) -> list[dict[str, str]]:
@@ -81,12 +116,6 @@ def _places(ranks: int) -> list[dict[str, str]]:
 def _text(file: IO[bytes]) -> str:
     file.seek(0)
     return file.read().decode()
-
-
-@lru_cache
-def warm(*imported: str) -> Warm:
-    """Return this process's one with these modules; it ends with this process, whose pipe it reads."""
-    return Warm(imported)
 
 
 def serve(questions: int, answers: int, imported: Sequence[str]) -> None:
@@ -153,5 +182,4 @@ def become(asked: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    with contextlib.suppress(KeyboardInterrupt):  # is for the tests, which end this with them
-        serve(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3:])
+    serve(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3:])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
 import shutil
 import signal
@@ -25,6 +24,7 @@ import wan_case as wan
 import wan_pipeline as pipeline
 from command_line import ROOT, lpm_well
 from torch import Tensor
+from train_ranks import environment
 from warm_command import LPM, OF_LPM, OF_THE_TRAINER, OF_WAN, warm
 
 from lpm_train.batch import Batch
@@ -83,34 +83,31 @@ class Place:
     ) -> None:  # fmt: skip
         """Run a command in the directory, on ranks; with a run named, kill it (-9) at three logged steps.
 
-        `changed` gives options other values.
+        It is started as its user starts it where it is killed, or by torchrun. `changed` gives options other values.
         """
         words = [*words, *more]
         for option, value in changed.items():
             words[words.index(f"--{option}") + 1] = value
-        env = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-        env["MKL_CBWR"] = "COMPATIBLE"  # else MKL's sums depend on where in memory a shard was gathered to
-        if not kill_after and not torchrun:
-            module = "lpm_train.cli" if ranks > 1 else LPM
-            words = words[1:] if ranks > 1 else words  # without the word `train`
-            imported = warm(*OF_LPM, *OF_THE_TRAINER, *OF_WAN)
-            ended = imported.run(module, words, env, str(self.folder), ranks)
-            assert not ended.returncode, (words, ended.stdout[-1000:], ended.stderr[-3000:])
+        module, words = (LPM, words) if ranks == 1 else ("lpm_train.cli", words[1:])  # without the word `train`
+        if torchrun or kill_after:
+            launch = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"] if torchrun else []
+            self._started([sys.executable, *launch, "-m", module, *words], kill_after)
             return
-        start = ["-m", LPM, *words]
-        if torchrun:
-            launch = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
-            start = [*launch, "-m", "lpm_train.cli", *words[1:]]
+        imported = warm(*OF_LPM, *OF_THE_TRAINER, *OF_WAN)
+        ended = imported.run(module, words, environment(), str(self.folder), ranks)
+        assert not ended.returncode, (words, ended.stdout[-1000:], ended.stderr[-3000:])
+
+    def _started(self, command: list[str], kill_after: str) -> None:
         said = self.folder / "said.txt"
         with said.open("w") as file:
             process = subprocess.Popen(
-                [sys.executable, *start], cwd=self.folder, env=env, stdout=file, stderr=subprocess.STDOUT
+                command, cwd=self.folder, env=environment(), stdout=file, stderr=subprocess.STDOUT
             )
             while kill_after and process.poll() is None:
                 if len(self.losses(kill_after)) >= 3:
                     process.send_signal(signal.SIGKILL)
                 time.sleep(0.02)
-            assert process.wait() == (-signal.SIGKILL if kill_after else 0), (words, said.read_text()[-3000:])
+            assert process.wait() == (-signal.SIGKILL if kill_after else 0), (command, said.read_text()[-3000:])
 
     def losses(self, run: str) -> dict[int, float]:
         """Read the loss of each step of a run, of what was logged last."""
@@ -158,7 +155,8 @@ def place(request: pytest.FixtureRequest, shards: Path, tmp_path_factory: pytest
     words = folder / base / "text_encoder" / "model.safetensors"
     aside = words.rename(folder / "aside.safetensors")  # training asks for no weights of umT5
     made.well(begin, "--set", "run.steps=0", out="begun")
-    train = made.well if request.param == "ti2v" else made.killed_and_resumed  # what is resumed knows no codec
+    # The third differs in its codec and in what it is told of time: no part of what is saved and resumed.
+    train = made.well if request.param == "ti2v" else made.killed_and_resumed
     train(begin)
     made.well(causal)
     train(distil)

@@ -126,14 +126,13 @@ def nodes() -> Iterator[RayNodes]:
 
 
 def finished(
-    nodes: RayNodes, out: str, videos: str, calls: Path, kill_at: tuple[str, int, str] | None, patience_s: float = 5.0
+    nodes: RayNodes, out: str, videos: str, calls: Path, *kills: tuple[str, int, str], patience_s: float = 5.0
 ) -> tuple[int, str]:
-    """Run the toy workflow on the nodes; kill one when a stage was called so often."""
+    """Run the toy workflow on the nodes; kill some, one after the other, each when a stage was called so often."""
     calls.write_text("")
     nodes.environment["OPENLPM_TOY_CALLS"] = str(calls)
     driver = nodes.driver(DRIVER, out, videos, str(patience_s))
-    if kill_at is not None:
-        stage, times, name = kill_at
+    for stage, times, name in kills:
         while calls.read_text().count(stage) < times and driver.poll() is None:
             time.sleep(0.05)
         nodes.kill(name)
@@ -147,14 +146,18 @@ def runs(out: str) -> list[dict[str, Any]]:
     return [json.loads(store.read(name)) for name in store.names("runs") if name.endswith("run.json")]
 
 
-# Every other phase, and every kind of process, is killed by benchmarks/faults_ray.py.
-@pytest.mark.parametrize("phase", [("toy_scan", 8), ("toy_packing", 2)])
-def test_a_killed_node_costs_its_work_in_flight_and_nothing_else(
-    nodes: RayNodes, bucket: str, videos: str, tmp_path: Path, phase: tuple[str, int]
+@pytest.mark.parametrize(
+    "phases", [[("toy_probe", 2), ("toy_active", 2)], [("toy_scan", 8), ("toy_packing", 2)]],
+    ids=lambda phases: " and ".join(stage for stage, _ in phases),
+)  # fmt: skip
+def test_killed_nodes_cost_their_work_in_flight_and_nothing_else(
+    nodes: RayNodes, bucket: str, videos: str, tmp_path: Path, phases: list[tuple[str, int]]
 ) -> None:
-    nodes.worker("two")
+    for name in ("two", "three"):
+        nodes.worker(name)
     out = f"s3://{bucket}/dataset"
-    code, said = finished(nodes, out, videos, tmp_path / "calls", (*phase, "two"))
+    kills = [(*phase, name) for phase, name in zip(phases, ("two", "three"), strict=True)]
+    code, said = finished(nodes, out, videos, tmp_path / "calls", *kills)
     counts = dict(
         Dataset(out).query("SELECT outcome, count(*) FROM decisions WHERE unit = 'sources' GROUP BY 1").fetchall()
     )
@@ -181,7 +184,7 @@ def test_a_machine_with_other_weights_is_named_before_anything_runs(
     nodes: RayNodes, bucket: str, videos: str, tmp_path: Path
 ) -> None:
     nodes.worker("other", TOY_WEIGHTS="retrained")
-    code, said = finished(nodes, f"s3://{bucket}/dataset", videos, tmp_path / "calls", None)
+    code, said = finished(nodes, f"s3://{bucket}/dataset", videos, tmp_path / "calls")
     nodes.kill("other")
     assert code and "differs in stage 'toy_probe': weights (retrained, here published)" in said, said
     assert "Traceback" not in said and not (tmp_path / "calls").read_text()
@@ -245,7 +248,7 @@ def test_a_machine_that_fails_is_left_out_and_the_others_do_its_work(bucket: str
     ):
         nodes.worker("good", cpus=2, TOY_DISK=f"{disk}")
         nodes.worker("full", cpus=2, TOY_DISK=f"{disk}=full")
-        code, said = finished(nodes, out, videos, tmp_path / "calls", None)
+        code, said = finished(nodes, out, videos, tmp_path / "calls")
     assert code == 0, said
     assert disk.exists() and "Traceback" not in said
     assert kept(out) == SOURCES and not Dataset(out).query("SELECT * FROM errors").fetchall()
@@ -262,5 +265,5 @@ def test_too_few_machines_left_are_said_and_another_run_goes_on(
     code, said = finished(nodes, out, videos, tmp_path / "calls", ("toy_scan", 4, "one"), patience_s=0.1)
     assert code and "machines of the cluster were lost" in said and "run the same command again" in said, said
     assert "Traceback" not in said
-    code, said = finished(nodes, out, videos, tmp_path / "calls", None)
+    code, said = finished(nodes, out, videos, tmp_path / "calls")
     assert code == 0, said

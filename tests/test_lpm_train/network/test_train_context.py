@@ -114,8 +114,8 @@ def launched(out: Path, ranks: int, context: int, shard: int = 0) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize(
-    ("ranks", "context", "shard"), [(2, 2, 0), (4, 2, 0), (4, 4, 2)],
-    ids=["one pair", "pairs, weights over all", "all share samples, two copies"],
+    ("ranks", "context", "shard"), [(2, 2, 0), (4, 2, 0), (4, 2, 2), (4, 4, 2)],
+    ids=["one pair", "pairs, weights over all", "pairs, a copy in each", "all share samples, two copies"],
 )  # fmt: skip
 def test_ranks_train_as_one_does(ranks: int, context: int, shard: int, tmp_path: Path) -> None:
     """Over gloo, weights sharded too: losses, gradient norms, held-out figures, clips, and the weights."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -17,6 +16,7 @@ import torch
 import train_case as case
 import wan_case as wan
 from torch.distributed.checkpoint import FileSystemReader
+from train_ranks import environment
 from warm_command import OF_THE_TRAINER, OF_WAN, warm
 
 from lpm_train.cli import run
@@ -92,7 +92,7 @@ def test_low_rank_training_says_what_it_lacks(tmp_path: Path) -> None:
 
 def in_own_process(arguments: list[str], kill_after: Path | None = None) -> None:
     """Run `lpm train run`; with a log, kill it (-9) when that has three steps."""
-    env = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    env = environment()
     if kill_after is None:
         imported = warm(*OF_THE_TRAINER, *OF_WAN)
         ended = imported.run("lpm_train.cli", ["run", *arguments], env, str(ROOT))
