@@ -12,24 +12,26 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 # torch first and with its dependencies (they differ by platform); then the whole pinned set as it is: mediapipe and
 # scenedetect would otherwise pull a second OpenCV that needs a display.
-define environment
-	@command -v $(PYTHON) >/dev/null || { echo "needs $(PYTHON); set PYTHON=/path/to/python3.11"; exit 1; }
-	@test -x $(1)/bin/python || $(PYTHON) -m venv $(1)
-	@echo "== $(1): installing torch (a few minutes at most)"
-	@$(1)/bin/pip install --quiet --no-warn-script-location -c constraints.txt torch
-	@echo "== $(1): installing the pinned packages"
-	@$(1)/bin/pip install --quiet --no-warn-script-location --no-deps $(2)
-	@$(1)/bin/pip install --quiet --no-warn-script-location --no-deps --editable .
-endef
-
 $(STAMP): pyproject.toml constraints.txt
-	$(call environment,$(VENV),-r constraints.txt)
+	@command -v $(PYTHON) >/dev/null || { echo "needs $(PYTHON); set PYTHON=/path/to/python3.11"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "== $(VENV): installing torch (a few minutes at most)"
+	@$(BIN)/pip install --quiet --no-warn-script-location -c constraints.txt torch
+	@echo "== $(VENV): installing the pinned packages"
+	@$(BIN)/pip install --quiet --no-warn-script-location --no-deps -r constraints.txt
+	@$(BIN)/pip install --quiet --no-warn-script-location --no-deps --editable .
 	@touch $@
 
+# The small set's packages, as links where the file system has them, and what the full set adds; it changes none of them.
 # Every torchaudio wheel for this torch is linked with CUDA: on a torch without it its libraries are deleted, and it
 # takes its own path without them.
-$(FULL)/.ready: pyproject.toml constraints.txt constraints-full.txt
-	$(call environment,$(FULL),-r constraints.txt -r constraints-full.txt)
+$(FULL)/.ready: $(STAMP) constraints-full.txt
+	@rm -rf $(FULL) && $(PYTHON) -m venv $(FULL)
+	@into=$$(echo $(FULL)/lib/python*/site-packages); small="$(VENV)/$${into#$(FULL)/}/."; \
+	  cp -alf "$$small" "$$into" 2>/dev/null || cp -a "$$small" "$$into"
+	@echo "== $(FULL): installing what the full set adds"
+	@$(FULL)/bin/pip install --quiet --no-warn-script-location --no-deps -r constraints-full.txt
+	@$(FULL)/bin/pip install --quiet --no-warn-script-location --no-deps --editable .
 	@$(FULL)/bin/python -c "import torch; exit(torch.version.cuda is None)" || \
 	  rm -f $(FULL)/lib/python*/site-packages/torchaudio/lib/*.so
 	@touch $@
@@ -59,7 +61,7 @@ test-slow: models
 # What needs the full set; nothing is skipped there for want of a package.
 test-full: setup-full
 	@$(FULL)/bin/lpm models fetch
-	@$(FULL)/bin/pytest -m full -n 2 --dist loadfile
+	@$(FULL)/bin/python -m pytest -m full -n 2 --dist loadfile
 
 lint: setup
 	@$(BIN)/ruff check .

@@ -90,6 +90,7 @@ def steps(out: Path, stage: str) -> list[dict[str, object]]:
 
 @pytest.mark.parametrize("engine", ["local", pytest.param("ray", marks=pytest.mark.slow)])
 def test_a_stage_runs_in_the_python_it_names(tmp_path: Path, python: str, engine: str) -> None:
+    before = set(psutil.Process().children(recursive=True))
     made: Engine = LocalEngine() if engine == "local" else RayEngine()
     folder = write_sources(tmp_path / "in", a=GOOD, b={**GOOD, "fail": "where"}, c=GOOD)
     pipeline = named(tmp_path / "mine", python)
@@ -109,7 +110,7 @@ def test_a_stage_runs_in_the_python_it_names(tmp_path: Path, python: str, engine
         again = go_named(pipeline, folder, tmp_path / "out", made)
         assert not any(status == "ran" for (_, status), n in again.steps.items() if n)
     close_all()
-    assert not psutil.Process().children(recursive=True)
+    assert not set(psutil.Process().children(recursive=True)) - before
 
 
 def test_its_tables_are_those_of_the_same_stage_at_home(tmp_path: Path, python: str) -> None:
