@@ -14,6 +14,7 @@ import hashlib
 import io
 import json
 from collections.abc import Mapping, Sequence
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -53,6 +54,21 @@ def files_of(encoders: Encoders) -> dict[str, Any]:
 def text_member(row: Row, text: str) -> str:
     """Name the embedding of a text of a sample: the caption's, or another's by its hash."""
     return "text" if text == row.caption else f"text_{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+
+
+_HEADERS = Lock()
+"""NumPy reads a header by Python's own parser, and in two threads at once that may fail where memory is collected in
+its midst: "AST constructor recursion depth mismatch" (python/cpython#106905, which Python 3.11.7 still has)."""
+
+
+def array_of(npy: bytes) -> Tensor:
+    """Return a stored array as float32; may be called by several threads.
+
+    Raises:
+        ValueError: these are no bytes of a .npy file, or they hold objects.
+    """
+    with _HEADERS:
+        return torch.from_numpy(np.load(io.BytesIO(npy), allow_pickle=False).astype(np.float32))
 
 
 def index_name(folder: str, shard: str) -> str:
@@ -171,7 +187,7 @@ class Precomputed(Parts):
         places = self._members.of(int(self._at[self._samples.find(row.segment_id)]))
         file = f"{self._folder}/{row.shard}"
         data = read_members(self.shards.storage, file, {n: places[f"{n}.npy"] for n in names})
-        return [torch.from_numpy(np.load(io.BytesIO(data[n]), allow_pickle=False).astype(np.float32)) for n in names]
+        return [array_of(data[n]) for n in names]
 
     def latents(self, row: Row, bucket: Bucket, start: int) -> Tensor:
         """Return a window's latents [F, C, H, W]."""

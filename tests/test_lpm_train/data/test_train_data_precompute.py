@@ -5,7 +5,10 @@ from __future__ import annotations
 import io
 import json
 import tarfile
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -18,6 +21,7 @@ from train_data_case import BUCKET, copy, data, dataset, encoders, loader, same
 from lpm_train import parts
 from lpm_train.data.loader import Loader
 from lpm_train.data.make import Encoders
+from lpm_train.data.precomputed import array_of
 from lpm_train.data.shards import Shards
 from lpm_train.extras.codec_tiny import TinyConfig, TinyVideoAE
 from lpm_train.parts import provenance
@@ -203,3 +207,22 @@ def test_a_codec_is_trained_on_a_dataset_and_used(tmp_path: Path, capsys: pytest
     run_codec(str(dataset()), str(out), **{**shape, "steps": 2})
     made = [provenance(parts.codec("tiny", path=str(file)).build()) for file in (out, again)]
     assert made[0] == made[1]
+
+
+def test_two_threads_never_read_a_header_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python's parser, by which NumPy reads it, may fail then."""
+    stored, inside, most, plain = io.BytesIO(), [], [], np.load
+
+    def load(*given: Any, **how: Any) -> Any:
+        inside.append(1)
+        most.append(len(inside))
+        time.sleep(0.002)
+        inside.pop()
+        return plain(*given, **how)
+
+    np.save(stored, np.arange(6, dtype=np.float16).reshape(2, 3))
+    monkeypatch.setattr(np, "load", load)
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(array_of, [stored.getvalue()] * 40))
+    assert len(most) == 40 and max(most) == 1
+    assert all(x.dtype == torch.float32 and x.tolist() == [[0, 1, 2], [3, 4, 5]] for x in found)
