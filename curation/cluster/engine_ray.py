@@ -23,8 +23,8 @@ from curation.cluster.lanes import Lane, misfit, pipeline_lanes
 from curation.cluster.last_words import last_words
 from curation.cluster.machines import ask_all, over
 from curation.cluster.ray_progress import Collector, Pump
-from curation.cluster.ray_resources import cluster_nodes, lack, lane_pools
-from curation.cluster.watch import PATIENCE_S, watched
+from curation.cluster.ray_resources import cluster_nodes, hosts, lack, lane_pools
+from curation.cluster.watch import PATIENCE_S, lost, watched
 from curation.engine.order import SourceWork
 from curation.engine.run import Event, Job, MachineLeftOutError, RunStoppedError
 from curation.engine.stage_call import MachineError
@@ -39,6 +39,10 @@ RESTARTS = 10
 """How often one worker that is lost (its machine, or all memory taken) is started again in a run."""
 MOST_LEFT_OUT = 10
 """More machines than these, one after the other, are no chance: what ails them ails the run."""
+
+
+class RayStoppedError(RunStoppedError):
+    """Something of Ray's failed, or a worker that could not say why."""
 
 
 class RayEngine:
@@ -111,7 +115,7 @@ class RayEngine:
             problem = misfit([*before, *windowed, *after], nodes)
             if problem:
                 raise RunStoppedError(problem)
-        asked = None
+        asked, machines = None, hosts()
         if self.address is not None:
             self._event("phase", "machines")
             asked = ask_all(job, self.left_out)
@@ -150,8 +154,12 @@ class RayEngine:
                 self._consume(ds, pump, [pools[lane.name] for lane in (*windowed, *after)])
         except ray.exceptions.RayError as e:
             error = _fault(collector) or _translate(e)
-            if isinstance(error, MachineError) and self._leave_out(error, [*before, *windowed, *after]):
-                raise MachineLeftOutError(f"goes on without a machine: {error.why}") from e
+            if isinstance(error, MachineError):
+                if self._leave_out(error, [*before, *windowed, *after]):
+                    raise MachineLeftOutError(f"goes on without a machine: {error.why}") from e
+            elif self.address is not None and _unexplained(error) and (gone := lost(machines, hosts)):
+                names = ", ".join(sorted(gone.values()))
+                raise MachineLeftOutError(f"goes on without a machine that was lost: {names} ({error})") from e
             raise error from e
         finally:
             pump.finish()
@@ -268,6 +276,11 @@ def _fault(collector: Any) -> Exception | None:
     return None
 
 
+def _unexplained(error: Exception) -> bool:
+    """Tell whether an error may be what a machine did while it died: one of ours says what it is."""
+    return isinstance(error, RayStoppedError) or not isinstance(error, OURS)
+
+
 def _translate(e: BaseException) -> Exception:
     """Return the engine's own error behind a Ray error, so that users read sentences and not remote tracebacks."""
     cause: BaseException | None = e
@@ -281,5 +294,5 @@ def _translate(e: BaseException) -> Exception:
             f"a worker was lost {RESTARTS + 1} times, with its machine or for want of memory; finished work is kept, "
             "run the same command again to go on, with more memory or larger `resources` in the workflow"
         )
-    text = str(e).strip().splitlines()
-    return RunStoppedError(f"Ray stopped the run: {text[-1] if text else type(e).__name__}")
+    text = str(e).partition("\nFailed to apply UDF transform")[0].strip().splitlines()  # then come Ray's settings
+    return RayStoppedError(f"Ray stopped the run: {text[-1] if text else type(e).__name__}; run the same command again")

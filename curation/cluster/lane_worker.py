@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import socket
+import traceback
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,10 +57,9 @@ class LaneWorker:
             try:
                 self._ask()
                 return self._steps(batch)
-            except OURS as e:
-                if isinstance(e, MachineError):
-                    e.node = ray.get_runtime_context().get_node_id()
-                ray.get(self._shared.collector.fail.remote(e))
+            except Exception as e:
+                with contextlib.suppress(ray.exceptions.RayError):  # the collector is gone, with its machine
+                    ray.get(self._shared.collector.fail.remote(told(e, ray.get_runtime_context().get_node_id())))
                 raise
 
     def _ask(self) -> None:
@@ -80,6 +81,19 @@ class LaneWorker:
             for result in self._stepper.steps(resolved, work):
                 self._shared.collector.add.remote(result)
         return batch
+
+
+def told(e: Exception, node: str) -> Exception:
+    """Return an error of a worker as its command is told: with its machine, and what of it can be handed on."""
+    if isinstance(e, MachineError):
+        e.node = node
+    if not isinstance(e, OURS):
+        e.add_note(f"In a worker on {socket.gethostname()}:\n{''.join(traceback.format_exception(e))}")
+    try:
+        ray.cloudpickle.loads(ray.cloudpickle.dumps(e))
+    except Exception:  # of any kind: it is the error's own
+        return RuntimeError(f"{type(e).__name__}: {e}")
+    return e
 
 
 class Join:

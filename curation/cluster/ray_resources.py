@@ -16,6 +16,11 @@ def cluster_nodes(without: Container[str] = ()) -> list[Node]:
     return [offered(n["Resources"]) for n in ray.nodes() if n.get("Alive") and n["NodeID"] not in without]
 
 
+def hosts() -> dict[str, str]:
+    """Return the living machines of the connected cluster: Ray's id -> host."""
+    return {n["NodeID"]: n.get("NodeManagerHostname", n["NodeID"][:8]) for n in ray.nodes() if n.get("Alive")}
+
+
 def offered(resources: Mapping[str, float]) -> Node:
     """Return what a machine offers, of Ray's names for it."""
     own = {"CPU", "GPU", "memory", "object_store_memory"}

@@ -1,19 +1,41 @@
-"""Work on a cluster that is given up when the machines that are left cannot hold it any more.
+"""Machines of a cluster that are lost in the midst of work: it is given up when those left cannot hold it any more.
 
 Ray waits without end for a machine that died. Here a worker of every lane must be placeable at once; where that has
-not been so for a while, the run ends with a sentence, and another goes on with the machines that are there.
+not been so for a while, the run ends with a sentence, and another goes on with the machines that are there. What a
+machine does while it dies may reach the driver as an error of the work, before anybody knows of its death.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 
 from curation.engine.run import RunStoppedError
 
 PATIENCE_S = 60.0
 """How long a machine may be gone before the run is given up: another may take its place."""
+
+NOTICED_S = 30.0
+"""How long it may take until a lost machine is known as such: Ray asks each every 3 s, and gives it up the fifth time
+that no answer comes (`health_check_period_ms`, `health_check_failure_threshold`)."""
+
+
+def lost(before: Mapping[str, str], living: Callable[[], Collection[str]], wait_s: float = NOTICED_S) -> dict[str, str]:
+    """Return which machines are gone, or are known to be gone a little later.
+
+    Args:
+        before: those that were there: id -> host.
+        living: returns the ids of those that are there now.
+        wait_s: how long to look (seconds); it ends with the first that is found.
+    """
+    end = time.monotonic() + wait_s
+    while True:
+        here = living()
+        gone = {node: host for node, host in before.items() if node not in here}
+        if gone or time.monotonic() >= end:
+            return gone
+        time.sleep(min(1.0, wait_s))
 
 
 def watched(work: Callable[[], None], lack: Callable[[], str | None], patience_s: float = PATIENCE_S) -> None:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
 import yaml
 from command_line import ROOT, SUPPORT
 
@@ -64,9 +65,13 @@ class RayNodes:
             self.environment = before
 
     def kill(self, name: str) -> None:
-        """Kill a node with all its processes."""
+        """Kill a node with all its processes, as if at once: Ray's workers are in groups of their own."""
         process = self.nodes.pop(name)
-        with contextlib.suppress(ProcessLookupError):
+        with contextlib.suppress(ProcessLookupError, psutil.NoSuchProcess):
+            os.killpg(process.pid, signal.SIGSTOP)  # who sees a worker end would tell the others
+            for other in psutil.Process(process.pid).children(recursive=True):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    other.kill()
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 

@@ -1,4 +1,4 @@
-"""The whole workflow on real footage: what must be kept, in which state, and what must be left out, with reasons."""
+"""The whole workflow on real footage: what must be kept, in which state to the frame, and what left out, and why."""
 
 from __future__ import annotations
 
@@ -22,15 +22,26 @@ from schemas import tables as t
 from schemas.samples.sample import SAMPLES_PER_FRAME, Sample
 from schemas.tables.output import ClipRow
 from schemas.tables.performance import CaptionRow
+from schemas.time import GRID_HZ
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
 
+GOOD = ("talk_woman_garden", "talk_woman_studio", "interview_cuts", "split_screen", "offscreen_voice", "noisy_speech",
+        "session_talker", "session_listener", "lips_without_voice")  # fmt: skip
+
+
 @pytest.fixture(scope="module")
-def dataset(media: Path, tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    """Every clip of the footage directory, through the default workflow on a local Ray."""
+def footage(media: Path) -> list[str]:
+    """The clips that are looked at here, those with defects, and broken files."""
+    return [*(str(media / f"{name}.mp4") for name in GOOD), str(media / "defect_*.mp4"), str(media / "bad_*.mp4")]
+
+
+@pytest.fixture(scope="module")
+def dataset(footage: list[str], tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """The footage through the default workflow on a local Ray."""
     out = tmp_path_factory.mktemp("footage") / "dataset"
-    result = lpm("run", str(media / "*.mp4"), "--out", str(out))
+    result = lpm("run", *footage, "--out", str(out))
     assert result.returncode == 3, result.stderr[-3000:]  # done, and the broken files are in quarantine
     return Dataset(str(out))
 
@@ -58,6 +69,45 @@ def test_no_good_footage_is_lost(dataset: Dataset) -> None:
     assert states["noisy_speech"] == {"speak"}
     assert states["session_talker"] == {"speak"}
     assert states["session_listener"] == {"listen"}
+
+
+@pytest.mark.parametrize("name", ["interview_cuts", "lips_without_voice", "offscreen_voice", "split_screen"])
+def test_states_are_right_frame_by_frame(dataset: Dataset, media: Path, name: str) -> None:
+    """Of all frames of the people in the truth file, more than 95 % are in their state."""
+    sql = (
+        "SELECT t.start_s, t.end_s, center_x, median_face_px, r.start_s, r.end_s, state FROM tracks t "
+        f"JOIN inputs USING (source_id) JOIN timeline r USING (track_id) WHERE name = '{name}.mp4'"
+    )
+    runs = dataset.query(sql).fetchall()
+    hits, total = 0, 0
+    for shot in json.loads((media / f"{name}.truth.json").read_text())["shots"]:
+        for k in range(round(shot["start"] * GRID_HZ), round(shot["end"] * GRID_HZ)):
+            at_s = (k + 0.5) / GRID_HZ
+            for person in shot["people"]:
+                left, right = {"left": (0.0, 0.5), "right": (0.5, 1.0)}.get(person["place"], (0.0, 1.0))
+                here = [r for r in runs if r[0] <= at_s < r[1] and left <= r[2] <= right]
+                largest = max((r[3] for r in here), default=0.0)
+                hits += person["state"] in {r[6] for r in here if r[3] == largest and r[4] <= at_s < r[5]}
+                total += 1
+    assert total and hits / total > 0.95
+
+
+def test_two_people_in_one_picture_are_one_exchange(dataset: Dataset) -> None:
+    speaker, listener = segments_of(dataset, "split_screen")
+    assert (speaker["state"], listener["state"]) == ("speak", "listen")
+    assert listener["partner_track_id"] == speaker["track_id"] and listener["pair_id"] == speaker["pair_id"]
+
+
+def test_noise_over_a_voice_does_not_hide_it(dataset: Dataset) -> None:
+    (only,) = segments_of(dataset, "noisy_speech")
+    assert (only["state"], only["start_s"], only["end_s"]) == ("speak", 0.0, pytest.approx(7.0, abs=0.1))
+
+
+def segments_of(dataset: Dataset, name: str) -> list[dict[str, Any]]:
+    """Return a clip's segments, who speaks first."""
+    sql = f"SELECT s.* FROM segments s JOIN inputs USING (source_id) WHERE name = '{name}.mp4' ORDER BY state DESC"
+    found: list[dict[str, Any]] = dataset.query(sql).to_arrow_table().to_pylist()
+    return found
 
 
 def test_every_defect_is_cropped_away_or_left_out_by_a_rule_of_its_kind(dataset: Dataset) -> None:
@@ -144,13 +194,15 @@ def test_second_run_does_nothing_and_questions_are_answered(dataset: Dataset) ->
     assert "the dataset is whole" in lpm_well("verify", out).stdout
 
 
-def test_a_recipe_makes_the_same_shards_from_the_same_sources(dataset: Dataset, media: Path, tmp_path: Path) -> None:
+def test_a_recipe_makes_the_same_shards_from_the_same_sources(
+    dataset: Dataset, media: Path, footage: list[str], tmp_path: Path
+) -> None:
     recipe, copy, some = (tmp_path / name for name in ("recipe", "copy", "some"))
     lpm_well("recipe", "export", dataset.store.root, "--out", str(recipe))
     for file in recipe.rglob("*.parquet"):
         kinds = [f.type for f in pq.read_schema(file)]
         assert not any(pa.types.is_binary(kind) for kind in kinds), f"{file.name} holds bytes"
-    said = lpm_well("recipe", "replay", str(recipe), str(media / "*.mp4"), "--out", str(copy)).stdout
+    said = lpm_well("recipe", "replay", str(recipe), *footage, "--out", str(copy)).stdout
     shards = sorted(p.name for p in dataset.store.local_path("shards").glob("*.tar"))
     assert all((copy / "shards" / n).read_bytes() == dataset.store.read(f"shards/{n}") for n in shards), said
     some.mkdir()
@@ -180,11 +232,19 @@ def test_a_stricter_policy_decides_again_without_decoding(dataset: Dataset, tmp_
 
 
 def test_local_engine_gives_the_same_tables(dataset: Dataset, media: Path, tmp_path: Path) -> None:
-    """Two clips through the local engine: byte-identical source tables and clips."""
+    """A clip through the local engine: byte-identical source tables and clips."""
     import hashlib
 
-    clips = [str(media / "split_screen.mp4"), str(media / "offscreen_voice.mp4")]
-    lpm_well("run", *clips, "--out", str(tmp_path / "local"), "--engine", "local", "--workflow", "conversation")
+    lpm_well(
+        "run",
+        str(media / "split_screen.mp4"),
+        "--out",
+        str(tmp_path / "local"),
+        "--engine",
+        "local",
+        "--workflow",
+        "conversation",
+    )
     compared = 0
     for file in sorted((tmp_path / "local").rglob("*")):
         name = str(file.relative_to(tmp_path / "local"))
@@ -192,7 +252,7 @@ def test_local_engine_gives_the_same_tables(dataset: Dataset, media: Path, tmp_p
             theirs: Any = dataset.store.read(name)
             assert hashlib.sha256(file.read_bytes()).digest() == hashlib.sha256(theirs).digest(), name
             compared += 1
-    assert compared > 40
+    assert compared > 20
 
 
 def test_a_forgotten_source_leaves_a_whole_dataset(dataset: Dataset, tmp_path: Path) -> None:

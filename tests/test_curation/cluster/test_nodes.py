@@ -146,17 +146,14 @@ def runs(out: str) -> list[dict[str, Any]]:
     return [json.loads(store.read(name)) for name in store.names("runs") if name.endswith("run.json")]
 
 
-@pytest.mark.parametrize(
-    "phases", [[("toy_probe", 2), ("toy_active", 2)], [("toy_scan", 8), ("toy_packing", 2)]],
-    ids=lambda phases: " and ".join(stage for stage, _ in phases),
-)  # fmt: skip
 def test_killed_nodes_cost_their_work_in_flight_and_nothing_else(
-    nodes: RayNodes, bucket: str, videos: str, tmp_path: Path, phases: list[tuple[str, int]]
+    nodes: RayNodes, bucket: str, videos: str, tmp_path: Path
 ) -> None:
-    for name in ("two", "three"):
+    """One after the other: before there are windows, in their midst, and after them."""
+    for name in ("two", "three", "four"):
         nodes.worker(name)
     out = f"s3://{bucket}/dataset"
-    kills = [(*phase, name) for phase, name in zip(phases, ("two", "three"), strict=True)]
+    kills = (("toy_probe", 2, "two"), ("toy_scan", 8, "three"), ("toy_packing", 2, "four"))
     code, said = finished(nodes, out, videos, tmp_path / "calls", *kills)
     counts = dict(
         Dataset(out).query("SELECT outcome, count(*) FROM decisions WHERE unit = 'sources' GROUP BY 1").fetchall()

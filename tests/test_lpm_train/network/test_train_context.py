@@ -111,25 +111,30 @@ def launched(out: Path, ranks: int, context: int, shard: int = 0) -> None:
     assert not ended.returncode, ended.stderr
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(300)
-@pytest.mark.parametrize(
-    ("ranks", "context", "shard"), [(2, 2, 0), (4, 2, 0), (4, 2, 2), (4, 4, 2)],
-    ids=["one pair", "pairs, weights over all", "pairs, a copy in each", "all share samples, two copies"],
-)  # fmt: skip
-def test_ranks_train_as_one_does(ranks: int, context: int, shard: int, tmp_path: Path) -> None:
-    """Over gloo, weights sharded too: losses, gradient norms, held-out figures, clips, and the weights."""
-    launched(tmp_path / "several", ranks, context, shard)
-    before = torch.get_default_dtype()
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What one rank makes of every case."""
+    out, before = tmp_path_factory.mktemp("alone"), torch.get_default_dtype()
     torch.set_default_dtype(torch.float64)
     try:
         for name in CASES:
-            context_case.train(tmp_path, name, 1)
+            context_case.train(out, name, 1)
     finally:
         torch.set_default_dtype(before)
+    return out
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(
+    ("ranks", "context", "shard"), [(4, 2, 0), (4, 2, 2), (4, 4, 2)],
+    ids=["pairs, weights over all", "pairs, a copy in each", "all share samples, two copies"],
+)  # fmt: skip
+def test_ranks_train_as_one_does(ranks: int, context: int, shard: int, alone: Path, tmp_path: Path) -> None:
+    """Over gloo, weights sharded too: losses, gradient norms, held-out figures, clips, and the weights."""
+    launched(tmp_path / "several", ranks, context, shard)
     for name in CASES:
-        places = tmp_path, tmp_path / "several"
-        one, several = (torch.load(place / f"{name}.pt", weights_only=True) for place in places)
+        one, several = (torch.load(place / f"{name}.pt", weights_only=True) for place in (alone, tmp_path / "several"))
         assert several["losses"] == [pytest.approx(row, rel=1e-6) for row in one["losses"]], name
         assert several["heldout"] == pytest.approx(one["heldout"], rel=1e-6), name
         torch.testing.assert_close(several["generated"], one["generated"], rtol=1e-6, atol=1e-6, msg=name)
