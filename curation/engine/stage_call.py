@@ -21,13 +21,13 @@ from typing import Any
 import pyarrow as pa
 
 from curation.engine.fetch import MediaCache
-from curation.engine.heap import forget_peak, peak_mb, release
 from curation.engine.inputs import StoreInputs
 from curation.engine.workflow import ResolvedStage
 from curation.extras import absence
 from curation.faults import Fault, fault_of
 from curation.pythons.limits import NO_LIMITS, Limits
 from curation.pythons.worker import Worker, WorkerDiedError, worker
+from curation.runs.heap import forget_peak, peak_mb, release
 from curation.stage import Outputs, Stage, UnitError, WorkItem, error_of, strip_directory
 from curation.storage.store import Store
 from schemas.settings.use import OURS

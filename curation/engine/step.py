@@ -9,19 +9,18 @@ from __future__ import annotations
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from curation.decisions.decide import alive
 from curation.engine.attempts import AttemptLog, given_up, verdict
-from curation.engine.heap import release
-from curation.engine.source_state import SourceState, within
+from curation.engine.fingerprints import Fingerprints
 from curation.engine.stage_call import Answer, Call, Stages, StageSetupError
 from curation.engine.workflow import Pipeline, ResolvedStage
 from curation.pythons.limits import Limits
 from curation.runs.cost import Cost, Watch
+from curation.runs.heap import release
 from curation.runs.steps import Status, StepLog, StepResult
 from curation.stage import Outputs, UnitError, WorkItem
 from curation.storage.commits import (
@@ -34,9 +33,7 @@ from curation.storage.commits import (
     write_commit,
 )
 from curation.storage.store import Store, table_file
-from schemas import tables as t
 from schemas.settings.policy import Policy
-from schemas.time import Interval
 from schemas.units import UNITS
 
 __all__ = ["StageSetupError", "StepResult", "Stepper", "after"]
@@ -99,16 +96,7 @@ def _advance(step: Step, answer: Answer | None = None) -> Call | Made | End:
         return end
 
 
-def _digest(row: dict[str, Any], said: Mapping[str, list[dict[str, Any]]]) -> str:
-    """Hash a unit's row and what people said of its time."""
-    if not any(said.values()):
-        return fingerprint(row=row)
-    span = Interval(row["start_s"], row["end_s"])
-    heard = {name: mine for name, rows in said.items() if (mine := within(rows, span))}
-    return fingerprint(row=row, said=heard) if heard else fingerprint(row=row)
-
-
-class Stepper(SourceState):
+class Stepper(Fingerprints):
     """Runs steps against one store; models are loaded at most once."""
 
     def __init__(
@@ -122,23 +110,12 @@ class Stepper(SourceState):
         self._stages = Stages(store, apart=apart)
         self._attempts = AttemptLog(store, run_id, retry)
         self.log = StepLog(store, run_id)
-        self._identities: dict[str, dict[str, str]] = {}
-        self._same: dict[str, dict[str, Any]] = {}
 
     # ------------------------------------------------------------------ models
 
     def ready(self, resolved: ResolvedStage) -> None:
         """Load a stage's models. Raises StageSetupError when that fails."""
         self._stages.ready(resolved)
-
-    def provenance(self, resolved: ResolvedStage) -> dict[str, str]:
-        """Return the stage's back-ends and weights' hashes."""
-        if resolved.name not in self._identities:
-            try:
-                self._identities[resolved.name] = resolved.provenance()
-            except Exception as e:
-                raise StageSetupError(f"stage {resolved.name!r} cannot start: {type(e).__name__}: {e}") from e
-        return self._identities[resolved.name]
 
     def close(self) -> None:
         """Release the models of stages that know how to."""
@@ -236,7 +213,7 @@ class Stepper(SourceState):
         commit = official(record)
         if cls.gate_mode == "each":
             return (yield from self._each(resolved, item, path, name, record, keep))
-        key = self._fingerprint(resolved, item, {})
+        key = self.fingerprint_of(resolved, item)
         if commit is not None and commit.fingerprint == key and self.intact(commit):
             return "skipped", ""
         if self._dry:
@@ -255,7 +232,7 @@ class Stepper(SourceState):
         if cls.gate_mode == "each":
             return (yield from self._each(resolved, item, path, name, commit, {}))
         if not self._dry:
-            empty = Commit(resolved.name, item.source_id, self._fingerprint(resolved, item, {}))
+            empty = Commit(resolved.name, item.source_id, self.fingerprint_of(resolved, item))
             self._write(resolved, item, Outputs(), empty)
             return (yield from self._commit(name, empty, ("ran", "")))
         return "ran", ""
@@ -303,8 +280,8 @@ class Stepper(SourceState):
         cls, commit = resolved.cls, official(record)
         assert cls.gate is not None
         column = UNITS[cls.gate].id
-        base = self._fingerprint(resolved, item, {}, exclude=cls.gate)
-        digests = self._unit_digests(resolved, item.source_id)
+        base = self.fingerprint_of(resolved, item, exclude=cls.gate)
+        digests = self.unit_digests(resolved, item.source_id)
         keys = {u: unit_fingerprint(base, digests[u]) for u in digests}
         old = {} if commit is None else {u: k for u, k in commit.units.items() if keys.get(u) == k}
         if commit is not None and not self.intact(commit):
@@ -380,71 +357,6 @@ class Stepper(SourceState):
             file = table_file(table, item.source_id, window)
             digest = self.store.write_table(file, table, rows)
             commit.tables[table.name] = {"file": file, "sha256": digest, "rows": rows.num_rows}
-
-    # ------------------------------------------------------------------ fingerprints
-
-    def _fingerprint(
-        self, resolved: ResolvedStage, item: WorkItem, extra: Mapping[str, str], exclude: str | None = None
-    ) -> str:
-        cls = resolved.cls
-        each = cls.gate_mode == "each"  # then what people said counts for the units that it touches
-        upstream = {}
-        for table in cls.reads:
-            if table.name == exclude or table is t.INPUTS or (each and table in t.LABEL_TABLES):
-                continue
-            found = self.content(table, item)
-            if found or table not in t.LABEL_TABLES:  # where nobody said anything, it is as if nobody were asked
-                upstream[table.name] = found
-        window = None if item.window is None else (item.window.start_s, item.window.end_s, item.n_windows)
-        return fingerprint(
-            source=item.source_id,
-            **self._constants(resolved),
-            window=window if cls.grain == "window" else None,
-            units=item.units if cls.gate_mode == "together" else None,
-            upstream=upstream,
-            **extra,
-        )
-
-    def _constants(self, resolved: ResolvedStage) -> dict[str, Any]:
-        """Return what is the same in all of a stage's fingerprints."""
-        if resolved.name not in self._same:
-            cls = resolved.cls
-            self._same[resolved.name] = {
-                "stage": cls.name, "version": cls.version, "settings": resolved.settings.measured(),
-                "identity": self.provenance(resolved),
-            }  # fmt: skip
-        return self._same[resolved.name]
-
-    def fresh(self, resolved: ResolvedStage, item: WorkItem, commit: Commit) -> bool:
-        """Say whether all that a commit holds was made from what is there now; the policy has no part in it."""
-        cls = resolved.cls
-        if cls.gate is None or cls.gate_mode == "once":
-            return commit.fingerprint == self._fingerprint(resolved, item, {})
-        try:
-            digests = self._unit_digests(resolved, item.source_id)
-        except FileNotFoundError:
-            return False
-        if cls.gate_mode == "together":
-            item = replace(item, units=tuple(sorted(commit.units)))
-            same = commit.fingerprint == self._fingerprint(resolved, item, {})
-            return same and commit.units.keys() <= digests.keys()
-        base = self._fingerprint(resolved, item, {}, exclude=cls.gate)
-        return all(u in digests and k == unit_fingerprint(base, digests[u]) for u, k in commit.units.items())
-
-    def _unit_digests(self, resolved: ResolvedStage, source_id: str) -> dict[str, str]:
-        """Hash every row of a stage's units, with what people said of its time, by id; once while `remembering`."""
-        gate = resolved.cls.gate
-        assert gate is not None
-        memo = {} if self._memo is None else self._memo
-        asked = [x for x in resolved.cls.reads if x in t.LABEL_TABLES and resolved.cls.gate_mode == "each"]
-        key = ("digests", gate, source_id, *(x.name for x in asked))
-        if key not in memo:
-            table = t.TABLES[gate]
-            rows = self.store.read_table(table_file(table, source_id), table).to_pylist()
-            said = {x.name: self.said(x, source_id) for x in asked}
-            memo[key] = {str(r[UNITS[gate].id]): _digest(r, said) for r in rows}
-        found: dict[str, str] = memo[key]
-        return found
 
 
 def _told(error: UnitError) -> str:

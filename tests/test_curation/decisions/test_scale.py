@@ -60,7 +60,7 @@ BOUNDED = {
     "engine/source_state.py": {"SourceState._length_s": "one source", "SourceState.said": "labels of one source"},
     "pack/splits.py": {"split_warnings": "one row a split"},
     "report/status.py": {"_splits": "one row a split"},
-    "engine/step.py": {"Stepper._unit_digests": "one source"},
+    "engine/fingerprints.py": {"Fingerprints.unit_digests": "one source"},
     "export/samples.py": {"selected": "the samples whose media is written out"},
     "labels/corrections.py": {"_of_source": "one source", "_track": "one track"},
     "review/tune.py": {"_good": "what people judged"},

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from fault_sweep import OPERATIONS, Operation, Sweep, every
 
-STEP = {"run": 79, "forget": 37, "pack": 13, "compact": 13, "decide": 9}
+STEP = {"run": 131, "forget": 61, "pack": 19, "compact": 19, "decide": 13}
 """A few of all; `benchmarks/faults.py` goes through each."""
 
 
