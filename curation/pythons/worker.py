@@ -13,7 +13,6 @@ import pickle
 import signal
 import subprocess
 import sys
-import tempfile
 from collections import deque
 from collections.abc import Callable
 from multiprocessing import Pipe
@@ -23,6 +22,7 @@ from typing import ParamSpec, TypeVar
 
 from curation.pythons import find
 from curation.pythons.limits import Limits, outlasts
+from curation.pythons.scratch import Scratch
 from curation.pythons.serve import MARK
 
 P = ParamSpec("P")
@@ -60,7 +60,7 @@ class Worker:
         self._printed: deque[str] = deque(maxlen=_LINES)
         self._told = Semaphore(0)
         self._reader: Thread | None = None
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._scratch: Scratch | None = None
 
     def ask(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Call a function of a module there, and return what it returns; all of it must be picklable.
@@ -117,9 +117,8 @@ class Worker:
         own = self.python == sys.executable
         if not own:
             find.check(self.python)
-        # What it leaves behind where it is ended goes with its folder.
-        self._folder = tempfile.TemporaryDirectory(prefix="openlpm-worker-", ignore_cleanup_errors=True)
-        env = {**ONE_THREAD, **os.environ, "TMPDIR": self._folder.name}
+        self._scratch = Scratch()  # what it leaves behind where it is ended goes with it
+        env = {**ONE_THREAD, **os.environ, "TMPDIR": str(self._scratch.path)}
         if own:
             env["PYTHONPATH"] = os.pathsep.join(p or "." for p in sys.path)
         self._pipe, theirs = Pipe()
@@ -128,7 +127,7 @@ class Worker:
             self._process = subprocess.Popen(
                 [*find.command(self.python), "curation.pythons.serve", str(theirs.fileno())],
                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
-                pass_fds=(theirs.fileno(),), env=env, start_new_session=True,
+                pass_fds=(theirs.fileno(), self._scratch.fd), env=env, start_new_session=True,
             )  # fmt: skip
         self._printed.clear()
         self._told = Semaphore(0)
@@ -173,8 +172,9 @@ class Worker:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)  # what it had started
         self._reader.join(_END_S)
-        if self._folder is not None:
-            self._folder.cleanup()
+        if self._scratch is not None:
+            self._scratch.remove()
+            self._scratch = None
         return code, self.printed()
 
 
