@@ -162,63 +162,81 @@ def run(
         run_id = time.strftime("%Y%m%dT%H%M%S") + "-" + uuid.uuid4().hex[:6]
         job = replace(job, run_id=run_id)
         log = RunLog(store, run_id, _facts(job, engine), job.warnings)
-        steps: Counter[tuple[str, str]] = Counter()
-        breaker = Breaker(store)
-        last = {s.name for s in job.pipeline.after[-1:]}
-        ended: set[str] = set()
-
-        def report(result: StepResult) -> None:
-            steps[result.stage, result.status] += 1
-            if result.stage in last:
-                ended.add(result.source_id)
-            event("step", result)
-            breaker.see(result)
-
-        def tell(kind: str, value: Any) -> None:
-            if kind == "phase":
-                log.phase(str(value))
-            event(kind, value)
-
+        told = _Told(job, Breaker(store), log, event)
         try:
-            tell("phase", "register")
-            inputs = register(store, named) if named else read_registry(store)
-            left_out = {n.path for n in named} - set(InputRow.path.values(inputs))
-            if left_out:
-                tell("forgotten", sorted(left_out))
-            if inputs.num_rows == 0:
-                why = "all that was named is forgotten" if left_out else "has no inputs yet"
-                raise RunStoppedError(f"{job.store_uri}: {why}; name some files or folders")
+            inputs = _registered(job, store, named, told)
             known = _Known(job, store, inputs, head, packs=packer is not None)
-            if (balances := known.balances()) is not None:
-                tell("work", [])
-                log.close("done", balances)
-                return Outcome(run_id, balances, steps, known.packed())
-            drop_orphans(store, inputs)
-            tell("phase", "plan")
-            work = plan(job, inputs)
-            tell("work", work)
-            stuck: dict[str, str] = {}
-            while work:
-                tell("phase", "sources")
-                try:
-                    engine.run(job, work, report)
-                except MachineLeftOutError as e:
-                    log.warn(str(e))
-                    tell("machine", str(e))
-                    stuck = {}
-                left, work = _left(job, [w for w in work if w.source_id not in ended])
-                if left == stuck:
-                    break
-                stuck = left
-            balances, packed = conclude(job, store, packer, report, tell)
-            known.keep(balances)
+            balances = known.balances()
+            if balances is not None:
+                told.tell("work", [])
+                packed = known.packed()
+            else:
+                drop_orphans(store, inputs)
+                told.tell("phase", "plan")
+                work = plan(job, inputs)
+                told.tell("work", work)
+                _work_off(job, engine, work, told)
+                balances, packed = conclude(job, store, packer, told.report, told.tell)
+                known.keep(balances)
         except BaseException as e:
             log.close(f"{type(e).__name__}: {e}", [])
-            if (told := log.unexpected(e)) is not None:
-                raise RunStoppedError(told) from e
+            if (said := log.unexpected(e)) is not None:
+                raise RunStoppedError(said) from e
             raise
         log.close("done", balances)
-        return Outcome(run_id, balances, steps, packed)
+        return Outcome(run_id, balances, told.steps, packed)
+
+
+class _Told:
+    """What a run tells of itself: counted, logged and handed on. `ended` are sources that are through their stages."""
+
+    def __init__(self, job: Job, breaker: Breaker, log: RunLog, event: Event) -> None:
+        self.steps: Counter[tuple[str, str]] = Counter()
+        self.ended: set[str] = set()
+        self._last = {s.name for s in job.pipeline.after[-1:]}
+        self._breaker, self.log, self._event = breaker, log, event
+
+    def report(self, result: StepResult) -> None:
+        self.steps[result.stage, result.status] += 1
+        if result.stage in self._last:
+            self.ended.add(result.source_id)
+        self._event("step", result)
+        self._breaker.see(result)
+
+    def tell(self, kind: str, value: Any) -> None:
+        if kind == "phase":
+            self.log.phase(str(value))
+        self._event(kind, value)
+
+
+def _registered(job: Job, store: Store, named: list[Named], told: _Told) -> pa.Table:
+    """Return what is registered, with what is named and was not forgotten. Raises RunStoppedError: there is none."""
+    told.tell("phase", "register")
+    inputs = register(store, named) if named else read_registry(store)
+    left_out = {n.path for n in named} - set(InputRow.path.values(inputs))
+    if left_out:
+        told.tell("forgotten", sorted(left_out))
+    if inputs.num_rows == 0:
+        why = "all that was named is forgotten" if left_out else "has no inputs yet"
+        raise RunStoppedError(f"{job.store_uri}: {why}; name some files or folders")
+    return inputs
+
+
+def _work_off(job: Job, engine: Engine, work: list[SourceWork], told: _Told) -> None:
+    """Give the engine all work, and what it leaves behind again, until nothing moves any more."""
+    stuck: dict[str, str] = {}
+    while work:
+        told.tell("phase", "sources")
+        try:
+            engine.run(job, work, told.report)
+        except MachineLeftOutError as e:
+            told.log.warn(str(e))
+            told.tell("machine", str(e))
+            stuck = {}
+        left, work = _left(job, [w for w in work if w.source_id not in told.ended])
+        if left == stuck:
+            return
+        stuck = left
 
 
 def conclude(

@@ -82,7 +82,7 @@ BY_SOURCE_OR_PERSON = {
     "labels/identities.py": {"present_name", "listing", "members", "tracks_of_sources", "_decision_rows", "_tracks"},
     "labels/labels.py": {"_heard", "find_source", "timeline", "export", "take_in", "_checked"},
     "engine/register.py": {"register"},
-    "engine/run.py": {"run", "registered", "drop_orphans"},
+    "engine/run.py": {"_registered", "registered", "drop_orphans"},
 }  # fmt: skip
 """Functions that hold the registry, the people or the tracks as Python objects: a few hundred bytes each."""
 
