@@ -128,12 +128,7 @@ class RayEngine:
         _preflight(job, [*before, *windowed, *after], pools)
         collector = Collector.options(max_restarts=RESTARTS).remote()  # type: ignore[attr-defined]
         shared = Shared(job, collector, asked)
-        _quiet_data()
-        context = ray.data.DataContext.get_current()
-        context.enable_progress_bars = False
-        context.execution_options.verbose_progress = False
-        context.print_on_execution_start = False
-        context.autoscaling_config.actor_pool_util_upscaling_threshold = 1.0  # all of a pool's workers have an item
+        _set_data()
         self._event("phase", "sources")
         pump = Pump(collector, report, lambda workers: self._event("workers", workers))
         try:
@@ -153,20 +148,23 @@ class RayEngine:
                     ds = _mapped(ds, shared, lane, pools)
                 self._consume(ds, pump, [pools[lane.name] for lane in (*windowed, *after)])
         except ray.exceptions.RayError as e:
-            error = _fault(collector) or _translate(e)
-            if isinstance(error, MachineError):
-                if self._leave_out(error, [*before, *windowed, *after]):
-                    raise MachineLeftOutError(f"goes on without a machine: {error.why}") from e
-            elif self.address is not None and _unexplained(error) and (gone := lost(machines, hosts)):
-                names = ", ".join(sorted(gone.values()))
-                raise MachineLeftOutError(f"goes on without a machine that was lost: {names} ({error})") from e
-            raise error from e
+            raise self._ended(_fault(collector) or _translate(e), machines, [*before, *windowed, *after]) from e
         finally:
             pump.finish()
             ray.kill(collector)
             if asked is not None:
                 with contextlib.suppress(StoreError):  # what ended the run is the one to report
                     over(job)
+
+    def _ended(self, error: Exception, machines: dict[str, str], lane_list: list[Lane]) -> Exception:
+        """Return what is to be said of an error that ended the work; `machines` were there when it began."""
+        if isinstance(error, MachineError):
+            if self._leave_out(error, lane_list):
+                return MachineLeftOutError(f"goes on without a machine: {error.why}")
+        elif self.address is not None and _unexplained(error) and (gone := lost(machines, hosts)):
+            names = ", ".join(sorted(gone.values()))
+            return MachineLeftOutError(f"goes on without a machine that was lost: {names} ({error})")
+        return error
 
     def _leave_out(self, error: MachineError, lane_list: list[Lane]) -> bool:
         """Give the machine of an error no more work; False where the others cannot go on without it."""
@@ -261,8 +259,13 @@ def _preflight(job: Job, lane_list: list[Lane], pools: dict[str, tuple[dict[str,
     stepper.close()
 
 
-def _quiet_data() -> None:
+def _set_data() -> None:
     """Let Ray Data tell its log file alone how its work goes, and ends: that comes as a sentence of our own."""
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.execution_options.verbose_progress = False
+    context.print_on_execution_start = False
+    context.autoscaling_config.actor_pool_util_upscaling_threshold = 1.0  # all of a pool's workers have an item
     for handler in logging.getLogger("ray.data").handlers:
         if isinstance(handler, logging.StreamHandler) and not isinstance(handler, logging.FileHandler):
             handler.setLevel(logging.CRITICAL)
