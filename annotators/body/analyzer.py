@@ -13,9 +13,8 @@ from typing import Any, Self
 
 import cv2
 import numpy as np
-from mediapipe.tasks.python import vision
 
-from annotators.models.mediapipe_runtime import Task, local_buffer, quiet_stderr
+from annotators.models.mediapipe_runtime import Task, local_buffer, quiet_stderr, vision
 from annotators.models.mediapipe_tasks import HANDS, POSE, task_bundle
 from annotators.protocols import Box, FloatArray, Image
 from annotators.protocols_body import NOSE, WRISTS, Body
@@ -89,27 +88,27 @@ class MediaPipeBody:
         """Return the pose task that finds up to n bodies; opened when it is first needed."""
         if n not in self._poses:
             with quiet_stderr():
-                options = vision.PoseLandmarkerOptions(
+                options = vision().PoseLandmarkerOptions(
                     base_options=local_buffer(self._pose_bundle),
                     num_poses=n,
                     min_pose_detection_confidence=self._min_score,
                     min_pose_presence_confidence=self._min_score,
                 )
-                self._poses[n] = Task(vision.PoseLandmarker.create_from_options(options))
+                self._poses[n] = Task(vision().PoseLandmarker.create_from_options(options))
                 self._poses[n].detect(np.zeros((_POSE_PX, _POSE_PX, 3), np.uint8))
         return self._poses[n]
 
     def _hand_task(self) -> Task:
         """Return the hand task; opened when it is first needed."""
         if self._hands is None:
-            options = vision.HandLandmarkerOptions(
+            options = vision().HandLandmarkerOptions(
                 base_options=local_buffer(task_bundle(HANDS)),
                 num_hands=2,
                 min_hand_detection_confidence=self._min_score,
                 min_hand_presence_confidence=self._min_score,
             )
             with quiet_stderr():
-                self._hands = Task(vision.HandLandmarker.create_from_options(options))
+                self._hands = Task(vision().HandLandmarker.create_from_options(options))
                 self._hands.detect(np.zeros((_HAND_PX, _HAND_PX, 3), np.uint8))
         return self._hands
 

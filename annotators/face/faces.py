@@ -11,11 +11,10 @@ from __future__ import annotations
 from typing import Any, Self
 
 import numpy as np
-from mediapipe.tasks.python import vision
 
 from annotators.face.boxes import in_tiles, merge
 from annotators.face.mesh import BLENDSHAPES, head_pose
-from annotators.models.mediapipe_runtime import Task, local_options, quiet_stderr
+from annotators.models.mediapipe_runtime import Task, local_options, quiet_stderr, vision
 from annotators.models.weights import resolve
 from annotators.protocols import FaceBox, FaceMesh, FloatArray, Image
 
@@ -78,9 +77,9 @@ class FaceLandmarker:
     weights: tuple[str, ...] = (_LANDMARKER,)
 
     def __init__(self, min_score: float = 0.3) -> None:
-        options = vision.FaceLandmarkerOptions(
+        options = vision().FaceLandmarkerOptions(
             base_options=local_options(resolve(_LANDMARKER)),
-            running_mode=vision.RunningMode.IMAGE,
+            running_mode=vision().RunningMode.IMAGE,
             num_faces=2,  # a neighbour may reach into the crop; the one nearest to the centre is meant
             min_face_detection_confidence=min_score,
             min_face_presence_confidence=min_score,
@@ -88,7 +87,7 @@ class FaceLandmarker:
             output_facial_transformation_matrixes=True,
         )
         with quiet_stderr():
-            self._task = Task(vision.FaceLandmarker.create_from_options(options))
+            self._task = Task(vision().FaceLandmarker.create_from_options(options))
             self._task.detect(np.zeros((CROP_SIZE_PX, CROP_SIZE_PX, 3), np.uint8))
 
     def landmarks(self, rgb_crop: Image) -> FaceMesh | None:
@@ -125,13 +124,13 @@ class FaceLandmarker:
 
 
 def _open_detector(weight: str, min_score: float) -> Task:
-    options = vision.FaceDetectorOptions(
+    options = vision().FaceDetectorOptions(
         base_options=local_options(resolve(weight)),
-        running_mode=vision.RunningMode.IMAGE,
+        running_mode=vision().RunningMode.IMAGE,
         min_detection_confidence=min_score,
     )
     with quiet_stderr():
-        task = Task(vision.FaceDetector.create_from_options(options))
+        task = Task(vision().FaceDetector.create_from_options(options))
         task.detect(np.zeros((128, 128, 3), np.uint8))  # the first call loads the rest, and says so
     return task
 

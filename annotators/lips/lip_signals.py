@@ -6,8 +6,8 @@ Pure numpy and scipy; about 5 ms a minute of video.
 from __future__ import annotations
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.signal import butter, sosfiltfilt
 
 from annotators.protocols_speech import ByteArray, FloatArray
 from schemas.time import AUDIO_HZ, GRID_HZ
@@ -43,7 +43,7 @@ def speech_band_level_db(audio: FloatArray) -> FloatArray:
     The band filter runs both ways, so that it moves nothing in time. Works in blocks of one minute.
     """
     frames = len(audio) // SAMPLES_PER_FRAME
-    sos = butter(2, _SPEECH_BAND_HZ, "bandpass", fs=AUDIO_HZ, output="sos")
+    sos = scipy.signal.butter(2, _SPEECH_BAND_HZ, "bandpass", fs=AUDIO_HZ, output="sos")
     power = np.zeros(frames)
     block, edge = 60 * GRID_HZ, GRID_HZ
     for first in range(0, frames, block):
@@ -51,7 +51,7 @@ def speech_band_level_db(audio: FloatArray) -> FloatArray:
         start, stop = max(0, first - edge), min(frames, last + edge)
         piece = audio[start * SAMPLES_PER_FRAME : stop * SAMPLES_PER_FRAME]
         pad = min(len(piece) - 1, AUDIO_HZ // 10)
-        filtered = sosfiltfilt(sos, piece.astype(np.float64), padlen=pad).reshape(-1, SAMPLES_PER_FRAME)
+        filtered = scipy.signal.sosfiltfilt(sos, piece.astype(np.float64), padlen=pad).reshape(-1, SAMPLES_PER_FRAME)
         power[first:last] = np.mean(filtered**2, axis=1)[first - start : last - start]
     return (10 * np.log10(power + _FLOOR_POWER)).astype(np.float32)
 
@@ -66,13 +66,13 @@ def fill_gaps(series: FloatArray) -> FloatArray:
 
 def articulation_filter() -> _Doubles:
     """Return the band filter of articulation, 0.5-8 Hz at 25 Hz, as second-order sections."""
-    sos: _Doubles = butter(2, _ARTICULATION_BAND_HZ, "bandpass", fs=GRID_HZ, output="sos")
+    sos: _Doubles = scipy.signal.butter(2, _ARTICULATION_BAND_HZ, "bandpass", fs=GRID_HZ, output="sos")
     return sos
 
 
 def articulation(mouth_opening: FloatArray) -> FloatArray:
     """Return the 0.5-8 Hz part of a mouth opening series [T] at 25 Hz, T >= 25; nan values are bridged."""
-    filtered: _Doubles = sosfiltfilt(
+    filtered: _Doubles = scipy.signal.sosfiltfilt(
         articulation_filter(), fill_gaps(mouth_opening).astype(np.float64), padlen=MIN_FRAMES - 1
     )
     return filtered.astype(np.float32)

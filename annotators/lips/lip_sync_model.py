@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Literal, Self
 
 import numpy as np
-from scipy.signal import sosfiltfilt
+import scipy
 
 from annotators.lips.lip_shape import LIP_NUMBERS
 from annotators.lips.lip_signals import (
@@ -231,7 +231,7 @@ def heard_features(features: FloatArray, tower: FloatArray) -> FloatArray:
 def lip_movement(lips: FloatArray) -> FloatArray:
     """Return the articulation band (0.5-8 Hz) of lip shapes [T, 80], standardised, gaps bridged."""
     filled = np.stack([fill_gaps(column) for column in lips.T], axis=1).astype(np.float64)
-    moved = sosfiltfilt(articulation_filter(), filled, axis=0, padlen=MIN_FRAMES - 1)
+    moved = scipy.signal.sosfiltfilt(articulation_filter(), filled, axis=0, padlen=MIN_FRAMES - 1)
     return standardised(moved.astype(np.float32))
 
 

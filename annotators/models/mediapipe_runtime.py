@@ -4,12 +4,15 @@ The tasks library sends usage metrics over HTTPS from a background thread and of
 path of the certificate bundle as an option, though: with an empty bundle no connection can be trusted, so nothing is
 ever sent. (Seen against a local server: with the default bundle each task posts about 200 bytes when created; with
 the empty one the TLS handshake fails.) The library also writes some fifty lines to the C-level standard error while a
-model loads, whatever the logging variables say; they are held back unless loading fails. Costs nothing measurable.
+model loads, whatever the logging variables say; they are held back unless loading fails. It is imported with the first
+model, since it takes more than a second (it imports Matplotlib, to draw), and most processes that know of a model never
+open it.
 """
 
 from __future__ import annotations
 
 import concurrent.futures.thread  # noqa: F401  (must register its hook before the one below)
+import functools
 import os
 import sys
 import tempfile
@@ -20,33 +23,44 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import mediapipe as mp
 import numpy as np
-from mediapipe.tasks.python import BaseOptions
 
 from annotators.protocols import Image
 
 _stderr_lock = threading.RLock()
 
 
-class LocalOptions(BaseOptions):  # type: ignore[misc]  # the library is untyped
-    """Task options whose network client trusts no server, so that no metrics leave the machine."""
+def vision() -> Any:
+    """Return MediaPipe's module of vision tasks."""
+    from mediapipe.tasks.python import vision
 
-    def to_ctypes(self) -> Any:
-        """Return the C structure with an empty certificate bundle."""
-        options = super().to_ctypes()
-        options.ca_bundle_path = os.devnull.encode()
-        return options
+    return vision
 
 
-def local_options(model: Path) -> LocalOptions:
+@functools.cache
+def _local() -> Any:
+    from mediapipe.tasks.python import BaseOptions
+
+    class LocalOptions(BaseOptions):  # type: ignore[misc]  # the library is untyped
+        """Task options whose network client trusts no server, so that no metrics leave the machine."""
+
+        def to_ctypes(self) -> Any:
+            """Return the C structure with an empty certificate bundle."""
+            options = super().to_ctypes()
+            options.ca_bundle_path = os.devnull.encode()
+            return options
+
+    return LocalOptions
+
+
+def local_options(model: Path) -> Any:
     """Return task options for a model file, on the CPU, without usage metrics."""
-    return LocalOptions(model_asset_path=str(model))
+    return _local()(model_asset_path=str(model))
 
 
-def local_buffer(model: bytes) -> LocalOptions:
+def local_buffer(model: bytes) -> Any:
     """Return the same for a model that is in memory."""
-    return LocalOptions(model_asset_buffer=model)
+    return _local()(model_asset_buffer=model)
 
 
 @contextmanager
@@ -79,6 +93,8 @@ class Task:
 
     def detect(self, rgb: Image) -> Any:
         """Return what the task finds in a picture. Raises RuntimeError when closed, ValueError for no RGB picture."""
+        import mediapipe as mp
+
         if self.task is None:
             raise RuntimeError("this model is closed: make a new one")
         if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.size == 0:

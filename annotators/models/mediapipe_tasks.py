@@ -14,8 +14,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import flatbuffers
-from mediapipe.tasks.metadata import metadata_schema_py_generated as metadata_fb
-from mediapipe.tasks.metadata import schema_py_generated as model_fb
 
 from annotators.models.weights import resolve
 
@@ -71,6 +69,8 @@ def zipped(members: Mapping[str, bytes]) -> bytes:
 
 def with_metadata(network: bytes, pixels: Pixels) -> bytes:
     """Return a TFLite network with a statement of how its one picture is read. Raises ValueError for other bytes."""
+    from mediapipe.tasks.metadata import schema_py_generated as model_fb
+
     if network[4:8] != b"TFL3":
         raise ValueError("this is no TFLite network: the file identifier is missing")
     model: Any = model_fb.ModelT.InitFromObj(model_fb.Model.GetRootAsModel(network, 0))
@@ -86,6 +86,8 @@ def with_metadata(network: bytes, pixels: Pixels) -> bytes:
 
 
 def _metadata(pixels: Pixels, n_outputs: int) -> bytes:
+    from mediapipe.tasks.metadata import metadata_schema_py_generated as metadata_fb
+
     normal: Any = metadata_fb.NormalizationOptionsT()
     normal.mean, normal.std = [pixels.mean], [pixels.deviation]
     unit: Any = metadata_fb.ProcessUnitT()

@@ -10,8 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.ndimage import median_filter
-from scipy.signal import butter, find_peaks, sosfiltfilt
+import scipy
 
 from annotators.performance.signal_series import (
     EYE_DEG_PER_UNIT,
@@ -86,7 +85,7 @@ def level(signals: FaceSignals, baseline: Baseline | None, rule: Rule) -> Series
     for name, weight in rule.shapes.items():
         bias = 0.0 if baseline is None else min(baseline.shape(name), rule.bias_cap)
         total += weight * (signals.shape(name) - bias)
-    return np.asarray(median_filter(total, size=5, mode="nearest"))
+    return np.asarray(scipy.ndimage.median_filter(total, size=5, mode="nearest"))
 
 
 def facial_actions(signals: FaceSignals, baseline: Baseline | None = None, speaking: bool = False) -> list[Event]:
@@ -100,7 +99,7 @@ def facial_actions(signals: FaceSignals, baseline: Baseline | None = None, speak
     closed = eyes_closed(signals, baseline)
     events += closed
     down = lowered(signals)
-    smile = np.asarray(median_filter(signals.shape("mouthSmile"), size=5, mode="nearest"))
+    smile = np.asarray(scipy.ndimage.median_filter(signals.shape("mouthSmile"), size=5, mode="nearest"))
     for rule in RULES:
         if speaking and rule.name in ("jaw_open", "pucker", "lip_press", "mouth_frown"):
             continue
@@ -127,7 +126,7 @@ def blinks(signals: FaceSignals, baseline: Baseline | None = None) -> list[Event
     """Return blinks: both lids fall and rise again within half a second."""
     both = np.minimum(signals.shape("eyeBlinkLeft"), signals.shape("eyeBlinkRight"))
     found = []
-    peaks, facts = find_peaks(
+    peaks, facts = scipy.signal.find_peaks(
         np.pad(both, 1, mode="edge"),
         prominence=_BLINK_PROMINENCE,
         width=(1, _BLINK_MAX_S * GRID_HZ),
@@ -148,7 +147,7 @@ def blinks(signals: FaceSignals, baseline: Baseline | None = None) -> list[Event
 def lowered(signals: FaceSignals) -> Mask:
     """Return [T] True where head and eyes together point down so far that the lids tell nothing."""
     down = signals.pitch_deg + EYE_DEG_PER_UNIT * (signals.shape("eyeLookUp") - signals.shape("eyeLookDown"))
-    return np.asarray(median_filter(down, size=5, mode="nearest") < -_LOOKS_DOWN_DEG)
+    return np.asarray(scipy.ndimage.median_filter(down, size=5, mode="nearest") < -_LOOKS_DOWN_DEG)
 
 
 def eyes_closed(signals: FaceSignals, baseline: Baseline | None = None) -> list[Event]:
@@ -156,7 +155,7 @@ def eyes_closed(signals: FaceSignals, baseline: Baseline | None = None) -> list[
     both = np.minimum(signals.shape("eyeBlinkLeft"), signals.shape("eyeBlinkRight"))
     both = np.where(lowered(signals), 0.0, both)
     bias = 0.0 if baseline is None else min(baseline.shape("eyeBlink"), 0.15)
-    series = np.asarray(median_filter(both - bias, size=5, mode="nearest"))
+    series = np.asarray(scipy.ndimage.median_filter(both - bias, size=5, mode="nearest"))
     found = []
     for span in spans(series, _CLOSED, _CLOSED_OFF, round(_BLINK_MAX_S * GRID_HZ)):
         strength = float(series[slice(*span)].max())
@@ -169,8 +168,8 @@ def eyes_closed(signals: FaceSignals, baseline: Baseline | None = None) -> list[
 
 def laugh_rhythm(jaw: Series, smile: Series, min_smile: float) -> Series:
     """Return [T >= 25] how far the jaw goes in laughter's rhythm (0-1), 0 where the smile [T] is below `min_smile`."""
-    sos = butter(2, _LAUGH_BAND_HZ, "bandpass", fs=GRID_HZ, output="sos")
-    moved = np.asarray(sosfiltfilt(sos, jaw, padlen=GRID_HZ - 1))
+    sos = scipy.signal.butter(2, _LAUGH_BAND_HZ, "bandpass", fs=GRID_HZ, output="sos")
+    moved = np.asarray(scipy.signal.sosfiltfilt(sos, jaw, padlen=GRID_HZ - 1))
     rhythm = np.sqrt(np.maximum(low_pass(moved**2, 1.0), 0.0)) * np.sqrt(2)
     return np.asarray(np.where(smile < min_smile, 0.0, rhythm))
 
@@ -184,7 +183,7 @@ def laughs(signals: FaceSignals, smiles: list[Event], speaking: bool) -> list[Ev
         return []
     smile = signals.shape("mouthSmile")
     rhythm = laugh_rhythm(signals.shape("jawOpen"), smile, 0.7 if speaking else 0.4)
-    held = np.where(np.asarray(median_filter(smile, size=5)) < _LAUGH_SMILE, 0.0, signals.mouth_open)
+    held = np.where(np.asarray(scipy.ndimage.median_filter(smile, size=5)) < _LAUGH_SMILE, 0.0, signals.mouth_open)
     found: list[Event] = []
     for series, on, off, least_s in (
         (rhythm, LAUGH_JAW, LAUGH_JAW / 2, LAUGH_MIN_S),

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Literal
 
 import numpy as np
-from scipy.ndimage import median_filter
+import scipy
 
 from annotators.performance.facial_actions import lowered
 from annotators.performance.signal_series import (
@@ -107,7 +107,7 @@ def gaze_events(signals: FaceSignals, baseline: Baseline | None = None, partner:
     yaw, pitch = _gaze_angles(signals, baseline)
     found: list[Event | None] = []
     for target in sorted(set(targets.tolist()) - {"closed"}):
-        share = median_filter((targets == target).astype(np.float64), size=5, mode="nearest")
+        share = scipy.ndimage.median_filter((targets == target).astype(np.float64), size=5, mode="nearest")
         for span in spans(share, 1.0, 1.0, round(0.4 * GRID_HZ)):
             angle = float(np.median(np.hypot(yaw[slice(*span)], pitch[slice(*span)])))
             margin = (_CAMERA_DEG - angle if target == "camera" else angle - _CAMERA_DEG) / _CAMERA_DEG
@@ -125,6 +125,6 @@ def _steady(angle: Series, signals: FaceSignals) -> Series:
     if shut.any() and not shut.all():
         known = np.flatnonzero(~shut)
         brief = np.interp(np.arange(len(angle)), known, angle[known])
-        gap = np.asarray(median_filter(shut.astype(np.float64), size=13, mode="nearest")) < 0.5
+        gap = np.asarray(scipy.ndimage.median_filter(shut.astype(np.float64), size=13, mode="nearest")) < 0.5
         angle = np.where(shut & gap, brief, angle)
-    return np.asarray(median_filter(angle, size=5, mode="nearest"))
+    return np.asarray(scipy.ndimage.median_filter(angle, size=5, mode="nearest"))

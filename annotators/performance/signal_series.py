@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
-from scipy.signal import butter, sosfiltfilt
+import scipy
 
 from annotators.face.mesh import BLENDSHAPES
 from schemas.samples.caption import Tag, TagKind
@@ -187,8 +187,8 @@ def low_pass(series: Series, cutoff_hz: float) -> Series:
     """Return a series [T] or [T, n] at 25 Hz without what is faster than `cutoff_hz`, not moved in time."""
     if len(series) < 2:
         return series.copy()
-    sos = butter(2, cutoff_hz, "low", fs=GRID_HZ, output="sos")
-    done: Series = sosfiltfilt(sos, series, axis=0, padlen=min(len(series) - 1, GRID_HZ))
+    sos = scipy.signal.butter(2, cutoff_hz, "low", fs=GRID_HZ, output="sos")
+    done: Series = scipy.signal.sosfiltfilt(sos, series, axis=0, padlen=min(len(series) - 1, GRID_HZ))
     return done
 
 

@@ -13,8 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.fft import irfft, next_fast_len, rfft
-from scipy.ndimage import uniform_filter1d
+import scipy
 
 from annotators.sound.sound_signature import RATE_HZ, Bytes, levels_db
 
@@ -87,11 +86,11 @@ def onsets(signature: Bytes) -> Floats:
     level = levels_db(signature)
     floor = np.percentile(level, 10, axis=0) + 3.0
     level = np.maximum(level, floor)
-    smooth = uniform_filter1d(level, 3, axis=0, mode="nearest")
+    smooth = scipy.ndimage.uniform_filter1d(level, 3, axis=0, mode="nearest")
     slope = np.zeros_like(smooth)
     slope[2:-2] = smooth[4:] - smooth[:-4]
     slope = np.clip(slope, -12.0, 24.0)
-    power = uniform_filter1d(np.square(slope), 3 * RATE_HZ, axis=0, mode="nearest")
+    power = scipy.ndimage.uniform_filter1d(np.square(slope), 3 * RATE_HZ, axis=0, mode="nearest")
     return np.asarray(slope / np.sqrt(power + 1.0), np.float32)
 
 
@@ -100,16 +99,16 @@ def _pieces(whole: Floats, cut: Floats) -> list[_Piece]:
     n = max(1, min(_MAX_PIECES, len(cut) // length))
     length = min(length, len(cut)) if n > 1 else min(len(cut), round(_PIECE_S[1] * RATE_HZ))
     starts = np.round(np.linspace(0, len(cut) - length, n)).astype(int)
-    size = next_fast_len(len(whole) + length, real=True)
-    spectrum = rfft(whole, size, axis=0)
+    size = scipy.fft.next_fast_len(len(whole) + length, real=True)
+    spectrum = scipy.fft.rfft(whole, size, axis=0)
     out = []
     for a in starts:
         part = cut[a : a + length]
         if float(np.square(part).sum()) < RATE_HZ / 4:
             continue  # silence: nothing in it that could agree
-        cross = spectrum * np.conj(rfft(part, size, axis=0))
+        cross = spectrum * np.conj(scipy.fft.rfft(part, size, axis=0))
         cross /= np.sqrt(np.abs(cross)) + 1e-6
-        curve = irfft(cross.sum(axis=1), size)
+        curve = scipy.fft.irfft(cross.sum(axis=1), size)
         # Lags count from the piece's start lying at the whole's start; negative ones wrap around.
         curve = np.concatenate([curve[size - length + 1 :], curve[: len(whole)]])
         curve = curve / max(1e-12, float(np.sqrt(np.mean(np.square(curve)))))

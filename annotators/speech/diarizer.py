@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.cluster.hierarchy import fcluster, linkage
 
 from annotators.parts import Made
 from annotators.protocols_speech import FloatArray, Segment, SpeakerEmbedder, Turn
@@ -145,8 +145,8 @@ def cluster_voices(embeddings: FloatArray, solo_s: NDArray[np.float64], rule: Di
     if len(founders) == 1:
         groups = np.ones(1, np.int64)
     else:
-        tree = linkage(embeddings[founders], method="average", metric="cosine")
-        groups = fcluster(tree, 1.0 - rule.same_voice_similarity, criterion="distance")
+        tree = scipy.cluster.hierarchy.linkage(embeddings[founders], method="average", metric="cosine")
+        groups = scipy.cluster.hierarchy.fcluster(tree, 1.0 - rule.same_voice_similarity, criterion="distance")
     means = np.stack([embeddings[founders[groups == group]].mean(axis=0) for group in np.unique(groups)])
     labels = cosine_similarity(embeddings, means).argmax(axis=1)
     labels[founders] = groups - 1

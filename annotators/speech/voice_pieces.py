@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.cluster.hierarchy import fcluster, linkage
 
 from annotators.protocols_speech import FloatArray, SpeakerEmbedder
 from annotators.speech.speaker_segmentation import FRAME_STEP_S, frame_times_s
@@ -75,8 +75,8 @@ def piece_groups(embeddings: FloatArray, length_s: NDArray[np.float64], rule: Pi
     """Return the group [P] of each piece, 0 for all where they are one person's. At least two pieces are founders."""
     founders = np.flatnonzero(length_s >= rule.founder_s)
     founders = founders[:: -(-len(founders) // 4000)]
-    tree = linkage(embeddings[founders], method="average", metric="cosine")
-    found = fcluster(tree, 1.0 - rule.min_similarity, criterion="distance")
+    tree = scipy.cluster.hierarchy.linkage(embeddings[founders], method="average", metric="cosine")
+    found = scipy.cluster.hierarchy.fcluster(tree, 1.0 - rule.min_similarity, criterion="distance")
     people = [g for g in np.unique(found) if length_s[founders[found == g]].sum() >= rule.person_s]
     if len(people) < 2:
         return np.zeros(len(embeddings), np.int64)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from scipy.signal import butter, find_peaks, sosfiltfilt
+import scipy
 
 from schemas.time import AUDIO_HZ, GRID_HZ
 
@@ -67,13 +67,15 @@ def syllables(audio: FloatArray, pitch: FloatArray) -> npt.NDArray[np.int32]:
     n = len(audio) // step
     if n < _FINE_HZ // 4 or not np.isfinite(pitch).any():
         return out
-    band = sosfiltfilt(butter(2, _BAND_HZ, "bandpass", fs=AUDIO_HZ, output="sos"), audio[: n * step].astype(np.float64))
+    band = scipy.signal.sosfiltfilt(
+        scipy.signal.butter(2, _BAND_HZ, "bandpass", fs=AUDIO_HZ, output="sos"), audio[: n * step].astype(np.float64)
+    )
     power = (band.reshape(n, step) ** 2).mean(axis=1)
-    smooth = sosfiltfilt(butter(2, 8.0, "low", fs=_FINE_HZ, output="sos"), power)
+    smooth = scipy.signal.sosfiltfilt(scipy.signal.butter(2, 8.0, "low", fs=_FINE_HZ, output="sos"), power)
     level = 10 * np.log10(np.maximum(smooth, 1e-9))
     grid = np.minimum(np.arange(n) * GRID_HZ // _FINE_HZ, len(pitch) - 1)
     voiced = np.isfinite(pitch)[grid]
     loud = float(np.percentile(level[voiced], 90)) if voiced.any() else 0.0
-    peaks, _ = find_peaks(level, prominence=_DIP_DB, height=loud - _BELOW_LOUD_DB, distance=6)
+    peaks, _ = scipy.signal.find_peaks(level, prominence=_DIP_DB, height=loud - _BELOW_LOUD_DB, distance=6)
     np.add.at(out, grid[peaks[voiced[peaks]]], 1)
     return out

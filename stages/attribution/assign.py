@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import linear_sum_assignment
+import scipy
 
 from schemas.tables.attribution import BindingRow
 from schemas.time import Interval
@@ -97,7 +97,7 @@ def assign(
             value[speakers.index(speaker), tracks.index(track)] = _value(r)
         chosen = [
             table[speakers[i], tracks[j]]
-            for i, j in zip(*linear_sum_assignment(-value), strict=True)
+            for i, j in zip(*scipy.optimize.linear_sum_assignment(-value), strict=True)
             if (speakers[i], tracks[j]) in table
         ]
         out += chosen if spans is None else [*chosen, *_left_over(good, chosen, spans)]

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 
 from curation.stage import Inputs
@@ -24,6 +23,9 @@ from stages.clip_plan.crop_search import Scene
 from stages.face_series import BOX, Series, track_series, tracklets_of
 from stages.row_traits import Stretch
 from stages.tracks.overlay import without_features
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _FACE = (*BOX, FaceFrameRow.has_mesh, FaceFrameRow.score)
 
@@ -80,6 +82,8 @@ def _frames(table: pa.Table) -> Series:
 
 def _faces_at(faces: Mapping[str, Series], ks: set[Any]) -> pd.DataFrame:
     """Return all faces on some grid points, as FACE_FRAMES has them."""
+    import pandas as pd
+
     wanted = np.array(sorted(ks))
     parts = []
     for series in faces.values():

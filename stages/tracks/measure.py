@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from annotators.picture.motion import longest_run_s
 from schemas.tables.scan import FaceFrameRow as F
@@ -13,6 +13,9 @@ from schemas.tables.scan import FrameRow, LayoutRow
 from schemas.tables.tracks import ShotRow, TrackRow
 from schemas.time import GRID_HZ, Interval
 from stages.face_series import BOX
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def shot_row(
@@ -30,7 +33,7 @@ def shot_row(
     """
     confirmed = faces[F.has_mesh.of(faces)] if len(faces) else faces
     ks = FrameRow.k.of(frames)
-    per_k = confirmed.groupby(F.k.name).size().reindex(ks, fill_value=0) if len(confirmed) else pd.Series(dtype=int)
+    per_k = confirmed.groupby(F.k.name).size().reindex(ks, fill_value=0) if len(confirmed) else ks[:0]
     n = max(1, len(frames))
     bars = (
         LayoutRow.bar_top.of(layout) + LayoutRow.bar_bottom.of(layout),
@@ -148,4 +151,4 @@ def _quantile(values: pd.Series, q: float) -> float:
 
 
 def _null(value: float) -> float | None:
-    return None if pd.isna(value) else float(value)
+    return None if np.isnan(value) else float(value)

@@ -6,12 +6,15 @@ still as overlaid text does. Text across a face is wider than its features are.
 
 from __future__ import annotations
 
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from annotators.picture.overlay import covered
 from annotators.picture.panels import Region
 from schemas.tables.scan import FaceFrameRow, LayoutRow
 from stages.face_series import BOX
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _FEATURE_WIDTH = 0.5
 """A box inside a face and narrower than this share of it is one of its features. Eyes measured 0.17-0.3 of the box."""
@@ -26,8 +29,10 @@ def without_features(layout: pd.DataFrame, faces: pd.DataFrame, width: int, heig
         width: of the picture, in pixels.
         height: of the picture, in pixels.
     """
-    texts = LayoutRow.text_boxes.of(layout).map(len) > 0 if len(layout) else pd.Series(dtype=bool)
-    if not texts.any() or not len(faces):
+    if not len(layout) or not len(faces):
+        return layout
+    texts = LayoutRow.text_boxes.of(layout).map(len) > 0
+    if not texts.any():
         return layout
     ks = LayoutRow.k.of(layout)
     boxes, areas = LayoutRow.text_boxes.of(layout).tolist(), LayoutRow.text_area.of(layout).tolist()

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field
@@ -33,6 +32,9 @@ from stages.scan.people import Vector
 from stages.tracks.join import Piece, join, shot_of
 from stages.tracks.measure import shot_row, track_row
 from stages.tracks.overlay import without_features
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class TracksSettings(StageSettings):
@@ -101,6 +103,8 @@ class Tracks:
         size: tuple[int, int],
         others: Callable[[str, str], bool],
     ) -> tuple[list[TrackRow], list[TrackletRow]]:
+        import pandas as pd
+
         groups = dict(iter(faces.groupby(FaceFrameRow.tracklet_id.name))) if len(faces) else {}
         starts = [shot.start_s for shot in shots]
         pieces = [_piece(str(i), g, starts) for i, g in groups.items()]

@@ -85,6 +85,20 @@ def test_no_command_reads_at_its_start_what_few_need() -> None:
     assert (done.stdout.strip(), done.stderr) == ("[]", "")
 
 
+def test_a_workflow_is_known_without_what_only_the_work_itself_needs() -> None:
+    """Every process of a run imports its stages, and these take seconds: commands, workers, those of Ray."""
+    heavy = ("matplotlib", "mediapipe", "pandas", "scipy.cluster", "scipy.optimize", "scipy.signal", "sklearn", "torch")
+    code = f"""
+import sys
+from curation.engine.workflow import resolve
+from workflows import catalog
+for name in ("check", "conversation", "conversation-full", "demo"):
+    resolve(catalog.workflow(name))
+print([m for m in {heavy} if m in sys.modules])"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert (done.stdout.strip(), done.stderr) == ("[]", "")
+
+
 def test_verify_says_that_it_does_not_decode(dataset: Path) -> None:
     result = core("verify", str(dataset))
     assert result.returncode == 1 and "is in no shard; run `lpm pack`" in result.stdout, result.stderr[-3000:]
