@@ -206,10 +206,9 @@ def test_a_recipe_makes_the_same_shards_from_the_same_sources(
     shards = sorted(p.name for p in dataset.store.local_path("shards").glob("*.tar"))
     assert all((copy / "shards" / n).read_bytes() == dataset.store.read(f"shards/{n}") for n in shards), said
     some.mkdir()
-    # Who talks in the garden is in the next three too, and the references show it; those of the logo's are of others.
-    names = [f"{n}.mp4" for n in ("talk_woman_garden", "defect_subtitles", "defect_logo", "lips_without_voice")]
-    for name in names:
-        shutil.copy(media / name, some)
+    # Who talks in the garden is in the other four too, and its references and the subtitles' are of the last three.
+    for name in ("talk_woman_garden", "defect_subtitles", "defect_logo", "lips_without_voice", "session_talker"):
+        shutil.copy(media / f"{name}.mp4", some)
     (some / "interview_cuts.mp4").write_bytes((media / "talk_woman_studio.mp4").read_bytes() + b"x")
     result = lpm("recipe", "replay", str(recipe), str(some), "--out", str(tmp_path / "part"))
     assert result.returncode == 1 and "interview_cuts.mp4 is not the source" in result.stdout

@@ -41,7 +41,7 @@ pytestmark = [
     pytest.mark.slow, pytest.mark.timeout(2400), pytest.mark.filterwarnings("ignore"),  # the libraries' own
 ]  # fmt: skip
 
-FOOTAGE = ("interview_cuts", "session_talker", "session_listener")
+FOOTAGE = ("session_talker", "session_listener")
 SMALL = (  # what a CPU can do, given to the first two commands alone: later stages begin with their settings
     "data.frames=21", "data.pixels=4096", "data.batch=2", "data.workers=1", "data.max_refs=2", "model.listen_before=30",
     "run.device=cpu", "run.bf16=false", "run.compile=false", "run.steps=6", "run.save_every=1", "run.eval_every=6",
@@ -62,7 +62,7 @@ def documented() -> list[list[list[str]]]:
 
 @pytest.fixture(scope="module")
 def shards(media: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Clips of a talk, an interview and a listener, packed by the pipeline."""
+    """Clips of a talker and a listener, packed by the pipeline."""
     out = tmp_path_factory.mktemp("wan") / "dataset"
     sources = [str(media / f"{name}.mp4") for name in FOOTAGE]
     lpm_well("run", *sources, "--out", str(out), "--workflow", "demo", "--engine", "local")
