@@ -27,7 +27,7 @@ LEFT = {
     "curation/decisions/progress.py": "relations that are no table of the dataset",
     "curation/decisions/rules.py": "DuckDB's syntax tree",
     "curation/engine/register.py": "people's lists and sidecars",
-    "curation/engine/step.py": "rows of any kind of unit, hashed whole",
+    "curation/engine/fingerprints.py": "rows of any kind of unit, hashed whole",
     "curation/engine/workflow.py": "settings from YAML",
     "curation/forget/strip.py": "tables as any version wrote them",
     "curation/export/fiftyone.py": "another tool's files",
