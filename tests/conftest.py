@@ -24,6 +24,28 @@ if "OPENLPM_MODELS" not in os.environ and _MODELS.is_dir():
     os.environ["OPENLPM_MODELS"] = str(_MODELS)
 
 
+def _names(marker: str, file: Path) -> bool:
+    """Tell whether a test file may hold tests with a marker; those of the reviewing page share theirs."""
+    text = file.read_text(encoding="utf-8")
+    return marker in text or "review_page" in text
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Import no file for tests that it does not hold: all of them take ten seconds of each worker."""
+    marker = config.option.markexpr
+    asked = collection_path.suffix == ".py" and marker in ("slow", "full")
+    return True if asked and not _names(marker, collection_path) else None
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Make sure of what the hook before takes to be so."""
+    for item in items:
+        hidden = [m for m in ("slow", "full") if item.get_closest_marker(m) and not _names(m, item.path)]
+        if hidden:
+            raise pytest.UsageError(f"{item.nodeid} is {hidden[0]}, and its file does not say so")
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Let a test of the full set fail where it would be skipped for want of anything but footage or model files."""
