@@ -63,7 +63,7 @@ def go_slow(folder: Path, out: Path, engine: RayEngine, step: Callable[[StepResu
 @pytest.mark.timeout(300)
 def test_a_join_that_is_lost_in_the_middle_asks_the_commits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = write_sources(tmp_path / "in", a={**GOOD, "duration_s": 80.0}, b={**GOOD, "fail": "toy_scan"})
-    monkeypatch.setenv("OPENLPM_TOY_SLOW", "1.0")
+    monkeypatch.setenv("OPENLPM_TOY_SLOW", "0.5")
     scanned: list[str] = []
     killed: list[int] = []
 

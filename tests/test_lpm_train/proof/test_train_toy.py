@@ -33,8 +33,8 @@ pytestmark = pytest.mark.timeout(900)  # of the fixture that runs the recipe, be
 
 BASELINES = Path(__file__).parent / "train_toy_baselines.json"
 BUDGET = toy.Budget(
-    identities=10, held_out=4, clips=2, clip_frames=60, batch=4, pretrain=120, causal=60, distill=60,
-    rollout=12, evaluate_every=60, scenes=4, looks=(1, 2), long_scenes=1, lengths=(1, 2),
+    identities=10, held_out=4, clips=2, clip_frames=60, batch=4, pretrain=120, causal=30, distill=30,
+    rollout=12, evaluate_every=30, scenes=4, looks=(1, 2), long_scenes=1, lengths=(1, 2),
 )  # fmt: skip
 
 
