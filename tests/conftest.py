@@ -11,7 +11,7 @@ import hypothesis
 import pytest
 
 # The same commit has the same outcome; `pytest --hypothesis-profile=search` draws other examples each time.
-hypothesis.settings.register_profile("repeatable", derandomize=True)
+hypothesis.settings.register_profile("repeatable", derandomize=True, max_examples=50)
 hypothesis.settings.register_profile("search", print_blob=True)
 hypothesis.settings.load_profile("repeatable")
 
