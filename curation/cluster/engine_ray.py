@@ -42,7 +42,11 @@ MOST_LEFT_OUT = 10
 
 
 class RayStoppedError(RunStoppedError):
-    """Something of Ray's failed, or a worker that could not say why."""
+    """Something of Ray's failed, or a worker that could not say why; `why` is what is known, without what to do."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"Ray stopped the run: {why}; run the same command again to go on")
+        self.why = why
 
 
 class RayEngine:
@@ -163,7 +167,8 @@ class RayEngine:
                 return MachineLeftOutError(f"goes on without a machine: {error.why}")
         elif self.address is not None and _unexplained(error) and (gone := lost(machines, hosts)):
             names = ", ".join(sorted(gone.values()))
-            return MachineLeftOutError(f"goes on without a machine that was lost: {names} ({error})")
+            why = error.why if isinstance(error, RayStoppedError) else f"{type(error).__name__}: {error}"
+            return MachineLeftOutError(f"goes on without a machine that was lost: {names} ({why})")
         return error
 
     def _leave_out(self, error: MachineError, lane_list: list[Lane]) -> bool:
@@ -298,4 +303,4 @@ def _translate(e: BaseException) -> Exception:
             "run the same command again to go on, with more memory or larger `resources` in the workflow"
         )
     text = str(e).partition("\nFailed to apply UDF transform")[0].strip().splitlines()  # then come Ray's settings
-    return RayStoppedError(f"Ray stopped the run: {text[-1] if text else type(e).__name__}; run the same command again")
+    return RayStoppedError(text[-1] if text else type(e).__name__)

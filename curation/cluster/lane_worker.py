@@ -87,12 +87,13 @@ def told(e: Exception, node: str) -> Exception:
     """Return an error of a worker as its command is told: with its machine, and what of it can be handed on."""
     if isinstance(e, MachineError):
         e.node = node
-    if not isinstance(e, OURS):
-        e.add_note(f"In a worker on {socket.gethostname()}:\n{''.join(traceback.format_exception(e))}")
+    note = f"In a worker on {socket.gethostname()}:\n{''.join(traceback.format_exception(e))}"
     try:
         ray.cloudpickle.loads(ray.cloudpickle.dumps(e))
     except Exception:  # of any kind: it is the error's own
-        return RuntimeError(f"{type(e).__name__}: {e}")
+        e = RuntimeError(f"{type(e).__name__}: {e}")
+    if not isinstance(e, OURS):
+        e.add_note(note)
     return e
 
 

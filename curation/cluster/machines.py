@@ -22,7 +22,7 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from curation.cluster.lanes import Node, has_special
-from curation.cluster.ray_resources import offered
+from curation.cluster.ray_resources import host_of, offered
 from curation.engine.run import Job, RunStoppedError
 from curation.engine.stage_call import MachineError
 from curation.pythons.worker import close_all
@@ -131,7 +131,7 @@ _NOTHING = Node(0.0, 0.0, 0.0, {})
 def _alive() -> dict[str, tuple[str, Node]]:
     """Return the machines with CPUs: Ray's id -> host, and what it offers."""
     there = (n for n in ray.nodes() if n.get("Alive") and n["Resources"].get("CPU", 0.0) > 0)
-    return {n["NodeID"]: (n.get("NodeManagerHostname", n["NodeID"][:8]), offered(n["Resources"])) for n in there}
+    return {n["NodeID"]: (host_of(n), offered(n["Resources"])) for n in there}
 
 
 _SHARE = "--out is to be a directory that all machines share, or an s3:// prefix"

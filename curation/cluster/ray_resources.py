@@ -18,7 +18,12 @@ def cluster_nodes(without: Container[str] = ()) -> list[Node]:
 
 def hosts() -> dict[str, str]:
     """Return the living machines of the connected cluster: Ray's id -> host."""
-    return {n["NodeID"]: n.get("NodeManagerHostname", n["NodeID"][:8]) for n in ray.nodes() if n.get("Alive")}
+    return {n["NodeID"]: host_of(n) for n in ray.nodes() if n.get("Alive")}
+
+
+def host_of(node: Mapping[str, Any]) -> str:
+    """Return the name of a machine as Ray tells of it."""
+    return str(node.get("NodeManagerHostname", node["NodeID"][:8]))
 
 
 def offered(resources: Mapping[str, float]) -> Node:
