@@ -234,16 +234,8 @@ def test_local_engine_gives_the_same_tables(dataset: Dataset, media: Path, tmp_p
     """A clip through the local engine: byte-identical source tables and clips."""
     import hashlib
 
-    lpm_well(
-        "run",
-        str(media / "split_screen.mp4"),
-        "--out",
-        str(tmp_path / "local"),
-        "--engine",
-        "local",
-        "--workflow",
-        "conversation",
-    )
+    clip, out = str(media / "split_screen.mp4"), str(tmp_path / "local")
+    lpm_well("run", clip, "--out", out, "--engine", "local", "--workflow", "conversation")
     compared = 0
     for file in sorted((tmp_path / "local").rglob("*")):
         name = str(file.relative_to(tmp_path / "local"))

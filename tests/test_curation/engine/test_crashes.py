@@ -240,16 +240,16 @@ def test_what_kills_the_whole_run_each_time_is_left_for_last_and_then_quarantine
 @pytest.mark.timeout(900)
 def test_on_ray_it_is_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bad, once = {**GOOD, "die": "segfault"}, {**GOOD, "die": "SIGKILL", "times": 1}
-    worker, eats = {**GOOD, "die": "supervisor"}, {**GOOD, "die": "let eat"}
-    folder, out = write_sources(tmp_path / "in", a=FIRST, b=bad, c=once, d=worker, e=eats), tmp_path / "out"
+    others = {name: {**GOOD, "die": how} for name, how in {"d": "supervisor", "e": "let eat", "f": "hang"}.items()}
+    folder, out = write_sources(tmp_path / "in", a=FIRST, b=bad, c=once, **others), tmp_path / "out"
     monkeypatch.setenv("PYTHONPATH", f"{SUPPORT}:{ROOT}")
-    limits = {"attempts": 2, "interruptions": 3, "max_memory_gb": 0.9 * deadly.EATEN_GB}
+    limits = {"attempts": 2, "interruptions": 3, "max_s": 20.0, "max_memory_gb": 0.9 * deadly.EATEN_GB}
     outcome = go_deadly(folder, out, made("ray"), **limits)
     assert found(out) == {
         "a": ("kept", None), "b": crash("crashed (signal 11)"), "c": ("kept", None),
-        "d": crash("crashed (its run or worker was killed)"), "e": crash("out of memory"),
+        "d": crash("crashed (its run or worker was killed)"), "e": crash("out of memory"), "f": crash("timed out"),
     }  # fmt: skip
-    assert [deadly.tries(folder, name) for name in "bcde"] == [2, 2, 3, 2] and lawful(outcome)
+    assert [deadly.tries(folder, name) for name in "bcdef"] == [2, 2, 3, 2, 2] and lawful(outcome)
 
 
 @pytest.mark.slow
