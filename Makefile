@@ -67,6 +67,7 @@ lint: setup
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+	@$(BIN)/mypy --config-file benchmarks/mypy.ini
 
 bench: models
 	@$(BIN)/python benchmarks/throughput.py

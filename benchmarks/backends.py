@@ -75,7 +75,8 @@ def declared() -> Iterator[tuple[str, str, str]]:
     """Yield (protocol, setting, short name) of every back-end that ships; each once a protocol."""
     seen = set()
     for path in SHIPPED.values():
-        settings: type[StageSettings] = load(path).Settings
+        stage: Any = load(path)
+        settings: type[StageSettings] = stage.Settings
         for name, info in settings.model_fields.items():
             for part in (m for m in info.metadata if isinstance(m, Declared)):
                 protocol = protocol_of(info.annotation).__name__
@@ -94,7 +95,8 @@ def protocol_of(annotation: Any) -> Any:
 def chosen(setting: str, choice: str) -> Part[Any]:
     """Return a shipped back-end as the stage's settings read it."""
     path, _, name = setting.rpartition(".")
-    info = load(path).Settings.model_fields[name]
+    stage: Any = load(path)
+    info = stage.Settings.model_fields[name]
     mark = next(m for m in info.metadata if isinstance(m, Declared))
     part: Part[Any] = mark.read(protocol_of(info.annotation), choice)
     return part
@@ -144,7 +146,8 @@ def main() -> None:
     args = parser.parse_args()
     where = [str(args.media), str(args.wild), str(args.dataset), *(["--words", str(args.words)] if args.words else [])]
     if args.one:
-        result = one(*args.one, Footage(args.media, args.wild, args.dataset, args.words))
+        protocol, setting, choice = args.one
+        result = one(protocol, setting, choice, Footage(args.media, args.wild, args.dataset, args.words))
         sys.stdout.write("\n" + json.dumps(result) + "\n")
         return
     before = (

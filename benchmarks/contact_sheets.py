@@ -146,10 +146,10 @@ def judge(dataset: Dataset, media: Path) -> dict[tuple[str, str], bool]:
             if track in shown and seen is not None:
                 out[segment_id, name] = seen == shown[track]
     for name, s in segments.items():
-        mine = [p for p in by_track.get(s["track_id"], []) if s["start_s"] <= p.k / 25 < s["end_s"]]
+        within = [p for p in by_track.get(s["track_id"], []) if s["start_s"] <= p.k / 25 < s["end_s"]]
         state = "speak" if s["state"] == "both" else s["state"]
-        if mine:
-            out[name, "state"] = sum(p.true == state for p in mine) >= 0.95 * len(mine)
+        if within:
+            out[name, "state"] = sum(p.true == state for p in within) >= 0.95 * len(within)
     return out
 
 

@@ -92,8 +92,8 @@ def scores(labels: Mapping[str, Any], events: Sequence[Mapping[str, Any]]) -> di
         ]
         seen, unsure = ([Span(*s) for s in stretch[key]] for key in ("events", "unsure"))
         for name in stretch.get("complete", labels["complete"]):
-            of_name = [[s for s in spans if s.name == name] for spans in (seen, unsure, here)]
-            compare(*of_name, out.setdefault(name, Score()))
+            said, doubted, measured = ([s for s in spans if s.name == name] for spans in (seen, unsure, here))
+            compare(said, doubted, measured, out.setdefault(name, Score()))
     return out
 
 

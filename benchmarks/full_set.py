@@ -57,7 +57,8 @@ def told(out: Path) -> dict[str, Any]:
     outcomes: dict[str, dict[str, int]] = {}
     for unit, outcome, n in dataset.query("SELECT unit, outcome, count(*) FROM decisions GROUP BY ALL").fetchall():
         outcomes.setdefault(unit, {})[outcome] = n
-    written = {table.name for name in catalog.workflow(WORKFLOW).stages for table in load(SHIPPED[name]).writes}
+    shipped: list[Any] = [load(SHIPPED[name]) for name in catalog.workflow(WORKFLOW).stages]
+    written = {table.name for stage in shipped for table in stage.writes}
     rows = {name: dataset.query(f'SELECT count(*) FROM "{name}"').fetchall()[0][0] for name in sorted(written)}
     stages = json.loads((out / "workflow.json").read_text())["pipeline"]["stages"]
     log = [

@@ -61,7 +61,8 @@ BUCKET = (32, 32, 32)
 def write_bytes(root: Path, samples: int, scale: float = 1.0, per_shard: int = 64) -> int:
     """Write shards of random members of `scale` times real sizes, and a manifest; return the bytes of all members."""
     (root / "shards").mkdir(parents=True)
-    rng, rows = np.random.default_rng(0), []
+    rng = np.random.default_rng(0)
+    rows: list[dict[str, Any]] = []
     for first in range(0, samples, per_shard):
         shard = f"train-{first // per_shard:06d}.tar"
         with tarfile.open(root / "shards" / shard, "w", format=tarfile.USTAR_FORMAT) as tar:

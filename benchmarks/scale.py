@@ -194,11 +194,11 @@ def write_source(stepper: Stepper, root: Path, source_id: str, per_source: int, 
                     item = WorkItem(source_id, n_windows=item.n_windows, units=tuple(live[cls.gate]))
                     commit.units = dict.fromkeys(item.units, "")
                 if cls.gate_mode == "each" and cls.gate is not None:
-                    commit.fingerprint = stepper._fingerprint(s, item, {}, exclude=cls.gate)
+                    commit.fingerprint = stepper.fingerprint_of(s, item, exclude=cls.gate)
                     found = digests[cls.gate]
                     commit.units = {u: fingerprint(base=commit.fingerprint, unit=found[u]) for u in item.units}
                 else:
-                    commit.fingerprint = stepper._fingerprint(s, item, {})
+                    commit.fingerprint = stepper.fingerprint_of(s, item)
                 for table in cls.writes:
                     rows = made.get(table, table.empty())
                     name = table_file(table, source_id, window)

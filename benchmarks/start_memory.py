@@ -15,7 +15,7 @@ import tempfile
 from pathlib import Path
 
 import record
-from train_ranks import on_ranks
+from train_ranks import by_torchrun
 
 MODES = ("fresh", "saved", "base", "lora", "half")
 
@@ -29,10 +29,10 @@ def main() -> None:
     given = parser.parse_args()
     found: dict[str, dict[str, dict[str, float]]] = {}
     with tempfile.TemporaryDirectory(prefix="lpm-start-") as scratch:
-        on_ranks(1, "start_worker", scratch, "write")
+        by_torchrun(1, "start_worker", scratch, "write")
         for n in map(int, given.ranks.split(",")):
             for mode in MODES:  # a process each, so that none uses what another left
-                if on_ranks(n, "start_worker", scratch, mode):
+                if by_torchrun(n, "start_worker", scratch, mode):
                     raise SystemExit(f"{mode} failed on {n} ranks")
                 said = [json.loads((Path(scratch) / f"{mode}-{n}-{k}.json").read_text()) for k in range(n)]
                 worst = max(said, key=lambda one: float(one["took"] / one["kept"]))

@@ -86,7 +86,7 @@ def case(
     ]
     source = source_row(SOURCE, duration_s=duration_s, width=size[0], height=size[1])
     bars = [row(t.LAYOUT, source_id=SOURCE, **dict(r)) for r in layout]
-    rows = {
+    rows: dict[Any, Any] = {
         t.SOURCES: [source], t.SHOTS: shots, t.TRACKLETS: tracklets, t.FACE_FRAMES: faces,
         t.TIMELINE: runs, t.SEGMENTS: segments, t.LAYOUT: bars,
     }  # fmt: skip

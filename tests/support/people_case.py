@@ -50,7 +50,7 @@ class Faces:
                 segments.append(row(t.SEGMENTS, segment_id=f"{track}-0", **ids, **time, state="speak"))
                 seen = {"embedding": face, "quality": 0.8, "yaw_deg": 0.0, "annotator": "x"}
                 embeddings.append(row(t.FACE_EMBEDDINGS, track_id=track, source_id=source, **seen))
-        rows = {t.TRACKS: tracks, t.FACE_EMBEDDINGS: embeddings, t.SEGMENTS: segments}
+        rows: dict[Any, Any] = {t.TRACKS: tracks, t.FACE_EMBEDDINGS: embeddings, t.SEGMENTS: segments}
         return {table: [table.from_rows(found)] for table, found in rows.items()}
 
     def _person(self, who: int) -> np.ndarray:

@@ -26,7 +26,7 @@ I2V_22 = {"in_channels": 2 * CHANNELS + 4}
 
 def network(**form: Any) -> Any:
     torch.manual_seed(1)
-    made = diffusers.WanTransformer3DModel(
+    made: Any = diffusers.WanTransformer3DModel(
         **{
             "num_attention_heads": HEADS, "attention_head_dim": WIDTH // HEADS, "in_channels": CHANNELS,
             "out_channels": CHANNELS, "text_dim": TEXT, "ffn_dim": 40, "num_layers": 3, "rope_max_seq_len": 64, **form,

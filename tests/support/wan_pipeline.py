@@ -41,7 +41,8 @@ def vae(**form: Any) -> Any:
     torch.manual_seed(3)
     small = {"base_dim": 8, "z_dim": LATENT, "dim_mult": [1, 1, 1, 1], "num_res_blocks": 1}
     scale = {"latents_mean": [0.0] * LATENT, "latents_std": [0.2] * LATENT}  # brings its latents near unit size
-    return diffusers.AutoencoderKLWan(**{**small, **scale, **form}).eval()
+    made: Any = diffusers.AutoencoderKLWan(**{**small, **scale, **form})
+    return made.eval()
 
 
 TI2V_VAE = {"is_residual": True, "patch_size": 2, "in_channels": 12, "out_channels": 12, "scale_factor_spatial": 16}
@@ -63,6 +64,7 @@ def save(folder: Path, kind: str) -> Any:
             p.mul_(1.0 if "norm" in name or "table" in name else 0.5)
     parts = {"tokenizer": words(), "text_encoder": umt5(), "transformer": network}
     parts |= {"vae": vae(**(TI2V_VAE if kind == "ti2v" else {})), "scheduler": diffusers.UniPCMultistepScheduler()}
+    made: Any
     if kind != "i2v":
         made = diffusers.WanPipeline(**parts, expand_timesteps=kind == "ti2v")
     else:
