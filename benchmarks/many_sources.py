@@ -39,7 +39,6 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
 import record
 import scale
 
@@ -49,8 +48,7 @@ from curation.engine.register import expand, register
 from curation.engine.run import Job, plan, registered
 from curation.engine.workflow import resolve
 from curation.storage.registry import read_registry
-from curation.storage.store import Store, table_file
-from schemas import tables as t
+from curation.storage.store import Store
 from workflows import catalog, cli
 
 BUCKETS = 256
@@ -224,8 +222,8 @@ def _dataset_steps(root: Path) -> None:
 
 def _open_media(folder: Path) -> None:
     store = Store(str(folder.parent / "listed"))
-    cache, n = MediaCache(store), pq.read_metadata(store.path(table_file(t.INPUTS))).num_rows
-    for i in range(0, n, n // OPENED):
+    cache, n = MediaCache(store), sum(1 for _ in os.scandir(folder))
+    for i in range(0, n, max(1, n // OPENED)):
         cache.local(str(folder / _name(i)), hashlib.sha256(str(i).encode()).hexdigest()[:16])
 
 

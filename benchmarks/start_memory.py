@@ -1,9 +1,9 @@
 """What beginning a stage of training takes of a rank's memory at most, over what the rank then holds.
 
-    PYTHONPATH=tests/support python benchmarks/start_memory.py [--ranks 1,2,4] [--label now] [--json FILE]
+    PYTHONPATH=tests/support python benchmarks/start_memory.py [--ranks 1,2,4] [--blocks 5] [--label now] [--json FILE]
 
 Each rank is a process (gloo); its peak is that of its resident memory above what imports and a tiny stage hold, and
-what it holds are its rows of weights and averages. Networks of 30 M parameters (120 MB, the largest weight 6 MB): fresh
+what it holds are its rows of weights and averages. Networks of 24 MB a block, float32 (the largest weight 6 MB): fresh
 (pretraining), saved (distillation from a checkpoint), base (pretraining from public weights), lora (distillation over
 a frozen base), half (likewise with `run.bf16`). `ratio` is that of the worst rank.
 """
@@ -11,6 +11,7 @@ a frozen base), half (likewise with `run.bf16`). `ratio` is that of the worst ra
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 from pathlib import Path
 
@@ -24,9 +25,11 @@ def main() -> None:
     """Measure, print, and put the figures into the file under the label."""
     parser = record.parser(__doc__)
     parser.add_argument("--ranks", default="1,2,4")
+    parser.add_argument("--blocks", type=int, default=5)
     parser.add_argument("--label", default="now")
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
+    os.environ["START_DEPTH"] = str(given.blocks)
     found: dict[str, dict[str, dict[str, float]]] = {}
     with tempfile.TemporaryDirectory(prefix="lpm-start-") as scratch:
         by_torchrun(1, "start_worker", scratch, "write")

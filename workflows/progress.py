@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import Counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -15,9 +15,14 @@ from curation.engine.order import SourceWork
 from curation.engine.register import Named
 from curation.engine.step import StepResult
 from curation.engine.workflow import Pipeline
+from curation.plan.estimate import stage_rates
+from schemas.printable import printable
 from schemas.time import spoken
 from workflows import catalog
 from workflows.remaining import Remaining
+
+if TYPE_CHECKING:
+    from curation.plan.survey import Survey
 
 _PLAIN_EVERY_S = 5.0
 
@@ -29,12 +34,11 @@ class RunProgress:
         """Begin. `cores`: that will work at once; None = a cluster tells it later."""
         self._console = console
         self._last = [r.name for r in pipeline.after][-1:]
-        shipped = catalog.rates(pipeline.workflow)
-        known = {r.stage: r.cpu_s for r in shipped.stages} if shipped is not None else {}
+        self._rates = catalog.rates(pipeline.workflow)
+        known = {r.stage: r.cpu_s for r in self._rates.stages} if self._rates is not None else {}
         stages = [r.name for r in (*pipeline.before, *pipeline.windowed, *pipeline.after)]
         self._remaining = Remaining(stages, known)
         self._remaining.cores = cores
-        self._known = known
         self._ended = Counter[str]()
         self._workers, self._killed = "", 0
         self._sources = 0
@@ -60,12 +64,21 @@ class RunProgress:
         if self._bar is not None:
             self._bar.stop()
 
+    def _expect(self, work: list[SourceWork]) -> None:
+        found = _surveyed(work) if work and self._rates is not None else None
+        if found is None or self._rates is None:
+            self._remaining.begin(len(work))
+            return
+        self._remaining.begin(len(work), found.video_s, stage_rates(found, self._rates))
+        for path, how in found.ended:
+            self._console.print(f"{printable(path)}: a reader of its header {how}", markup=False, highlight=False)
+
     def event(self, kind: str, value: Any) -> None:
         """Take one event of `curation.engine.run.run`."""
         if kind == "work":
             work: list[SourceWork] = value
             self._sources = len(work)
-            self._remaining.begin(len(work), _video_s(work) if self._known else None)
+            self._expect(work)
             self._say(f"{len(work)} sources have work to do{self._left()}" if work else "nothing to do for any source")
             if self._bar is not None:
                 self._bar.update(self._task, total=len(work))
@@ -149,12 +162,10 @@ _HEADERS = 16
 """Files whose headers are opened for a first estimate."""
 
 
-def _video_s(work: list[SourceWork]) -> float | None:
-    """Return how many seconds of video there are to work on, by the headers of a few; None where they do not tell."""
-    if not work:
-        return None
+def _surveyed(work: list[SourceWork]) -> Survey | None:
+    """Return what the headers of a few say of all that there is to work on; None where they cannot be read."""
     from curation.plan.survey import survey  # the decoders take a moment to import
 
     with contextlib.suppress(OSError, ValueError):
-        return survey([Named(w.path, listed=(w.bytes, 0)) for w in work], _HEADERS).video_s
+        return survey([Named(w.path, listed=(w.bytes, 0)) for w in work], _HEADERS)
     return None

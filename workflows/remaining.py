@@ -38,9 +38,13 @@ class Remaining:
         self._done_s: dict[tuple[str, str], float] = defaultdict(float)  # source, stage -> seconds of video
         self._passed: dict[str, int] = {}  # source -> stages that it has left behind
 
-    def begin(self, sources: int, video_s: float | None = None) -> None:
-        """Take up work on so many sources, of so many seconds of video in all as far as is known."""
+    def begin(self, sources: int, video_s: float | None = None, rates: Mapping[str, float] | None = None) -> None:
+        """Take up work on so many sources, of so many seconds of video in all as far as is known.
+
+        `rates`: those of the beginning for such pictures as these, where more is known of them now.
+        """
         self._sources, self._told_s = sources, video_s
+        self._shipped = self._shipped if rates is None else rates
 
     def add(self, step: StepResult) -> None:
         """Count a step of a source."""

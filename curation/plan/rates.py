@@ -43,6 +43,8 @@ class Rates(BaseModel):
     measured_on: str
     bytes_out: float = Field(ge=0)
     """bytes of tables, clips and shards a second of video"""
+    pixels_per_s: float | None = Field(default=None, ge=0)
+    """decoded a second of video; None where that was not yet told"""
     stages: Sequence[StageRate]
 
 
@@ -57,7 +59,8 @@ def measured(dataset: Dataset, measured_on: str) -> Rates:
         stage = steps[0]["stage"]
         cpu_s[stage] = cpu_s.get(stage, 0.0) + sum(step["cpu_s"] for step in steps)
         grains[stage] = _grain(steps[0])
-    sources, video_s = dataset.query("SELECT count(*), coalesce(sum(duration_s), 0) FROM sources").fetchall()[0]
+    counts = "count(*), coalesce(sum(duration_s), 0), coalesce(sum(n_frames * width * height), 0)"
+    sources, video_s, pixels = dataset.query(f"SELECT {counts} FROM sources").fetchall()[0]
     if not cpu_s or not video_s:
         raise RatesError(f"{dataset.store.uri} tells no rates: name a dataset in which `lpm run` has finished sources")
     made = dataset.store.read_json("workflow.json") or {}
@@ -69,6 +72,7 @@ def measured(dataset: Dataset, measured_on: str) -> Rates:
         sources=sources,
         measured_on=measured_on,
         bytes_out=round(written / video_s),
+        pixels_per_s=round(pixels / video_s),
         stages=[StageRate(stage=s, grain=grains[s], cpu_s=round(v / video_s, 5)) for s, v in cpu_s.items()],
     )
 

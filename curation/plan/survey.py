@@ -7,7 +7,7 @@ is done in a process apart, so that a file which ends its reader, or holds it, i
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import IO, Any
 
@@ -24,8 +24,21 @@ from schemas.files.places import local_path, with_endpoint
 LEAST_BYTES_PER_S = 500.0
 """A header that claims more time than this leaves bytes for is not believed (4 kbit/s: no video is so small)."""
 
-HEADER = Limits(seconds=60.0, bytes=2 << 30)
+HEADER_LIMITS = Limits(seconds=60.0, bytes=2 << 30)
 """What one header may take; some lie on object storage that is slow to answer."""
+
+
+MOST_FPS = 240.0
+"""More pictures a second are not believed: headers of recordings of varying rate tell their clock's instead."""
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What one file says of itself."""
+
+    duration_s: float
+    pixels_per_s: float
+    """of the first video stream: width x height x pictures a second; 0 where it does not tell"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +52,8 @@ class Survey:
     video_s: float
     """of all files: known of those opened, by their bytes of the others"""
     longest_s: float
+    pixels: float = 0.0
+    """of all their pictures, reckoned as `video_s` is; 0 where no header tells"""
     ended: tuple[tuple[str, str], ...] = ()
     """of the unreadable, what ended the process that opened it: path, and how, such as "crashed (signal 11)\""""
 
@@ -52,42 +67,48 @@ def survey(named: Sequence[Named], sample: int = 200, seed: int = 0) -> Survey:
     sizes = [(n.listed or stat(n.path))[0] for n in named]
     largest = max(range(len(named)), key=sizes.__getitem__)
     drawn = set(random.Random(seed).sample(range(len(named)), min(sample, len(named)))) | {largest}
-    known: dict[int, float | None] = {}
+    known: dict[int, Header | None] = {}
     ended: list[tuple[str, str]] = []
     for k in sorted(drawn):
         try:
-            known[k] = apart(HEADER, duration_s, named[k].path, sizes[k])
+            known[k] = apart(HEADER_LIMITS, read_header, named[k].path, sizes[k])
         except WorkerDiedError as e:
             known[k] = None
             ended.append((named[k].path, e.how))
     good = {k: v for k, v in known.items() if v is not None}
     unbiased = {k: v for k, v in good.items() if k != largest or len(drawn) == len(named)} or good
     of_bytes = sum(sizes[k] for k in unbiased)
-    per_byte = sum(unbiased.values()) / of_bytes if of_bytes else 0.0
     bad_bytes = sum(sizes[k] for k in known.keys() - good.keys() - {largest})
     sampled = sum(sizes[k] for k in known.keys() - {largest}) or 1
-    others = sum(size for k, size in enumerate(sizes) if k not in drawn)
+    others = sum(size for k, size in enumerate(sizes) if k not in drawn) * (1 - bad_bytes / sampled)
+
+    def of_all(told: Callable[[Header], float]) -> float:
+        return sum(map(told, good.values())) + others * sum(map(told, unbiased.values())) / (of_bytes or 1)
+
     return Survey(
         files=len(named),
         bytes=sum(sizes),
         opened=len(known),
         unreadable=len(known) - len(good),
-        video_s=sum(good.values()) + others * (1 - bad_bytes / sampled) * per_byte,
-        longest_s=max(good.values(), default=0.0),
+        video_s=of_all(lambda h: h.duration_s),
+        longest_s=max((h.duration_s for h in good.values()), default=0.0),
+        pixels=of_all(lambda h: h.duration_s * h.pixels_per_s),
         ended=tuple(ended),
     )
 
 
-def duration_s(path: str, size: int) -> float | None:
-    """Return the duration that a file's header tells (seconds); None where it tells none that can be believed."""
+def read_header(path: str, size: int) -> Header | None:
+    """Return what a file's header tells; None where it tells no duration that can be believed."""
     try:
         with _data(path) as data, open_data(data) as container:
             told = [float(container.duration) / av.time_base] if container.duration else []
-            told += [float(s.duration * s.time_base) for s in container.streams.video if s.duration and s.time_base]
+            pictures = container.streams.video
+            told += [float(s.duration * s.time_base) for s in pictures if s.duration and s.time_base]
+            pixels = [s.width * s.height * min(float(s.average_rate or 0), MOST_FPS) for s in pictures]
     except (OSError, ValueError, av.error.FFmpegError):
         return None
     likely = [t for t in told if 0 < t <= size / LEAST_BYTES_PER_S]
-    return max(likely) if likely else None
+    return Header(max(likely), pixels[0] if pixels else 0.0) if likely else None
 
 
 def _data(path: str) -> IO[bytes] | Any:

@@ -7,7 +7,9 @@ public base, or are drawn. Those that are drawn are, bit for bit, the rows of wh
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from typing import Any, Protocol
@@ -137,7 +139,11 @@ def build(
     if config.base.weights and (start is None or (model.frozen and not shared)):
         found = _of_base(config, model, where.rows, start is None)
         held = {n: p.dtype for n, p in named.items() if n in model.frozen}  # one weight at a time is wider than that
-        values |= {n: w.to(where.device, held.get(n, w.dtype)) for n, w in found if not (n in held and shared)}
+        for name, weight in found:
+            if not (name in held and shared):
+                values[name] = weight.to(where.device, held.get(name, weight.dtype))
+            del weight
+            _trim()
     for name, p in named.items():  # in this order: each draws from the generator
         if name not in values and name not in shared:
             whole = _fresh(name, p.shape)
@@ -167,6 +173,12 @@ def _read(start: Start, into: Mapping[str, Tensor], rows: Rows) -> str:
         for name, weight in into.items():
             _local(weight).copy_(start[name][rows(len(start[name]))])
     return ""
+
+
+def _trim() -> None:
+    """Return what weights of other sizes left free to the system, as far as its C library can: milliseconds."""
+    if sys.platform == "linux" and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)) is not None:
+        trim(0)  # glibc's; musl has none
 
 
 def _local(weight: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from typing import Any
 
 from toy import WORKFLOW, ToyIdentity, ToyScan, ToySettings, filled
 
+from curation.plan.survey import Header
 from curation.stage import Outputs, WorkItem
 from schemas import tables as t
 from schemas.settings.workflow import Resources, StageSpec
@@ -67,11 +68,11 @@ def die(how: str) -> None:
 ENDS = ("segfault", "eat", "hang")
 
 
-def header(path: str, size: int) -> float:
+def header(path: str, size: int) -> Header:
     """Read a header of 2 s, unless the file's name says how it ends its reader."""
     if Path(path).stem in ENDS:
         die(Path(path).stem)
-    return 2.0
+    return Header(2.0, 0.0)
 
 
 def frame(file: Path, at_s: float, max_side: int) -> tuple[bytes, tuple[int, int]]:

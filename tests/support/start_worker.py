@@ -24,12 +24,12 @@ from lpm_train.training.checkpoint import Meta, Saved, save
 from lpm_train.training.parallel import Ranks, ranks
 from lpm_train.training.stage import Stage, make_stage
 
-WIDTH, DEPTH, HEADS = 512, 5, 8  # 120 MB, the largest of its weights 6 MB
+WIDTH, DEPTH, HEADS = 512, int(os.environ.get("START_DEPTH", "5")), 8  # 24 MB a block, the largest weight 6 MB
 OVER_ONE = ("lora", "half")  # modes of one frozen base
 
 
 def settings(out: Path, mode: str, small: bool) -> Config:
-    """Choose a model of 120 MB, or one that only lets everything be imported."""
+    """Choose a model of 120 MB (at five blocks), or one that only lets everything be imported."""
     plain = case.config()
     size = {"width": 18, "depth": 1, "heads": 3} if small else {"width": WIDTH, "depth": DEPTH, "heads": HEADS}
     plain = replace(plain, model=replace(plain.model, **size))

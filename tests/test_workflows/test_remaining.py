@@ -83,6 +83,9 @@ def test_from_the_first_second_it_is_what_headers_and_shipped_rates_tell() -> No
     for stage in STAGES[1:]:
         remaining.add(step(stage, "a", 100.0, rate=2.0))
     assert remaining.left_s(62.0) == pytest.approx(62.0 * 610.0 / 610.0), "what was seen counts from then on"
+    larger = Remaining(STAGES, RATES)
+    larger.begin(2, 100.0, {stage: 2 * rate for stage, rate in RATES.items()})
+    assert larger.left_s(0.0) == pytest.approx(620.0), "pictures that cost more than those of the rates"
     untold = Remaining(STAGES, {"probe": 0.1})
     untold.begin(2, 100.0)
     assert untold.left_s(0.0) is None, "stages of a user's own have no shipped rates"

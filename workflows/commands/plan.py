@@ -80,7 +80,7 @@ def _show(out: Console, found: Survey, rates: Rates, result: Estimate, nodes: li
     how = "their headers" if found.opened == found.files else f"{found.opened} headers (seed {seed}), others by size"
     out.print(
         f"{found.files:,} files, {_bytes(found.bytes)}, {_hours(found.video_s)} of video by {how}; "
-        f"the longest {_hours(found.longest_s)}"
+        f"the longest {_hours(found.longest_s)}{_pixels(found, rates)}"
     )
     if found.unreadable:
         out.print(f"{found.unreadable} of the {found.opened} opened tell no duration: they will end in quarantine")
@@ -91,10 +91,12 @@ def _show(out: Console, found: Survey, rates: Rates, result: Estimate, nodes: li
         f"{rates.measured_on}"
     )
     table = RichTable("stage", "CPU s a video s", "core-hours", title="work")
+    video_s = found.video_s or 1.0
     for rate in rates.stages:
-        table.add_row(rate.stage, f"{rate.cpu_s:.3f}", _number(result.core_s[rate.stage] / 3600))
-    total = sum(r.cpu_s for r in rates.stages)
-    table.add_row("all", f"{total:.3f}", _number(result.total_s / 3600), style="bold")
+        table.add_row(
+            rate.stage, f"{result.core_s[rate.stage] / video_s:.3f}", _number(result.core_s[rate.stage] / 3600)
+        )
+    table.add_row("all", f"{result.total_s / video_s:.3f}", _number(result.total_s / 3600), style="bold")
     out.print(table)
     out.print(f"written: about {_bytes(result.bytes_out)}")
     wall = RichTable("nodes", "cores", "at least", title="time")
@@ -105,6 +107,13 @@ def _show(out: Console, found: Survey, rates: Rates, result: Estimate, nodes: li
         f"At least, since cores are taken to be busy and no slower than those of the rates. No cluster is faster than "
         f"{_hours(result.longest_s + result.alone_s)}: the longest source, then the stages over the whole dataset."
     )
+
+
+def _pixels(found: Survey, rates: Rates) -> str:
+    if not found.pixels or not rates.pixels_per_s:
+        return ""
+    mean, theirs = found.pixels / found.video_s / 1e6, rates.pixels_per_s / 1e6
+    return f"; {_number(mean)} megapixels a second to decode, {_number(theirs)} in the footage of the rates"
 
 
 def _hours(seconds: float) -> str:

@@ -19,7 +19,7 @@ from curation.media.errors import MediaError
 from curation.media.probe import probe
 from curation.media.stretch import write_clip
 from curation.media.video import iter_frames, read_frame_at
-from curation.plan.survey import duration_s
+from curation.plan.survey import read_header
 from lpm_train.storage import DataError
 from lpm_train.tools.media import load_sound
 
@@ -93,7 +93,7 @@ def test_nor_by_what_looks_at_headers_or_at_clips(tmp_path: Path, server: tuple[
     for n, other in enumerate((url, str(beside), beside.as_uri(), "other.mp4")):
         path = tmp_path / f"{n}-{name}"
         path.write_text(PLAYLISTS[name].format(other=other))
-        assert duration_s(str(path), 10**9) is None
+        assert read_header(str(path), 10**9) is None
         with pytest.raises(DataError):
             load_sound(path)
         with pytest.raises(MediaError):

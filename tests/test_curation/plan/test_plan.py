@@ -23,9 +23,9 @@ from toy import write_sources
 
 from curation import Dataset
 from curation.engine.register import expand
-from curation.plan.estimate import estimate
+from curation.plan.estimate import DECODE_S, estimate, stage_rates
 from curation.plan.rates import Rates, RatesError, StageRate, measured
-from curation.plan.survey import Survey, duration_s, survey
+from curation.plan.survey import Survey, read_header, survey
 from curation.pythons.limits import Limits
 from curation.runs.steps import by_run
 from curation.storage.store import Store
@@ -81,15 +81,17 @@ def test_few_headers_tell_of_all_and_the_same_ones_again(folder: Path) -> None:
 def test_a_header_that_claims_days_is_not_believed(folder: Path) -> None:
     file = str(folder / "0.mp4")
     size = Path(file).stat().st_size
-    assert duration_s(file, size) == pytest.approx(2.0, abs=0.1)
-    assert duration_s(file, 900) is None
+    told = read_header(file, size)
+    assert told is not None and told.duration_s == pytest.approx(2.0, abs=0.1)
+    assert told.pixels_per_s == 64 * 48 * 10
+    assert read_header(file, 900) is None
 
 
 def test_a_file_that_ends_its_reader_is_named_and_the_others_are_surveyed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("curation.plan.survey.duration_s", deadly.header)
-    monkeypatch.setattr("curation.plan.survey.HEADER", Limits(seconds=5.0, bytes=800 << 20))
+    monkeypatch.setattr("curation.plan.survey.read_header", deadly.header)
+    monkeypatch.setattr("curation.plan.survey.HEADER_LIMITS", Limits(seconds=5.0, bytes=800 << 20))
     for name in ("a", *deadly.ENDS, "z"):
         (tmp_path / f"{name}.mp4").write_bytes(b"0" * 1000)
     found = survey(expand([str(tmp_path)]))
@@ -119,6 +121,16 @@ def test_no_cluster_beats_its_longest_source_and_none_is_slower_than_a_smaller_o
     assert result.wall_s(cores) >= result.wall_s(2 * cores) >= 0
     assert result.wall_s(cores) * cores >= (result.total_s - result.alone_s) - 1e-6
     assert sum(result.core_s.values()) == pytest.approx(1.01 * max(video_s, longest_s))
+
+
+@given(st.floats(0, 1e9), st.floats(1e5, 1e9), st.floats(1, 1e6))
+def test_larger_pictures_cost_what_decoding_them_takes(theirs: float, ours: float, video_s: float) -> None:
+    rates = RATES.model_copy(update={"pixels_per_s": theirs})
+    told = stage_rates(Survey(1, 1, 1, 0, video_s, video_s, pixels=ours * video_s), rates)
+    assert {k: told[k] for k in ("speech", "identity")} == {"speech": 0.2, "identity": 0.01}
+    assert told["scan"] == pytest.approx(max(0.0, 0.8 + DECODE_S * (ours - theirs)) if theirs else 0.8)
+    for untold in (Survey(1, 1, 1, 0, video_s, video_s), Survey(0, 0, 0, 0, 0.0, 0.0)):
+        assert stage_rates(untold, rates)["scan"] == 0.8, "no header tells of pictures"
 
 
 def test_rates_are_what_the_log_says(tmp_path: Path) -> None:
