@@ -1,10 +1,11 @@
 """What a second of video costs, for `lpm plan`: from finished runs, and how well one set of footage foretells another.
 
-    python benchmarks/rates.py DATASET [OTHER] [--name FILE]
+    python benchmarks/rates.py DATASET [OTHER] [--larger SMALL LARGE] [--name FILE]
 
 DATASET was made by `lpm run` in one run or several; its rates are written to FILE (`workflows/rates/WORKFLOW.json` is
 what ships). With OTHER, made by the same workflow and policy of other footage, each one's work is also estimated by the
-other's rates and held against what its log says: a plan's error on footage that it has not seen.
+other's rates and held against what its log says: a plan's error on footage that it has not seen. What larger pictures
+cost each stage is measured where SMALL and LARGE were made of the same footage in two sizes.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import record
 
 from curation import Dataset
 from curation.plan.estimate import estimate
-from curation.plan.rates import Rates, measured
+from curation.plan.rates import Rates, by_pixels, measured, with_slopes
 from curation.plan.survey import Survey
 
 
@@ -26,6 +27,7 @@ def main() -> None:
     parser = record.parser(__doc__)
     parser.add_argument("dataset")
     parser.add_argument("other", nargs="?")
+    parser.add_argument("--larger", nargs=2)
     parser.add_argument("--name", type=Path)
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
@@ -34,19 +36,23 @@ def main() -> None:
         f"measured {today} on {os.cpu_count()} shared cores, {platform.machine()}, Python {platform.python_version()}"
     )
     mine = measured(Dataset(args.dataset), here)
+    if args.larger:
+        mine = by_pixels(mine, *(measured(Dataset(d), here) for d in args.larger))
     if args.name:
         args.name.write_text(record.as_json(mine.model_dump(mode="json")), encoding="utf-8")
     result = {**record.today_here(), "rates": mine.model_dump(mode="json")}
     if args.other:
         theirs = measured(Dataset(args.other), here)
-        result["foretold"] = [foretold(mine, theirs), foretold(theirs, mine)]
+        slopes = {r.stage: r.cpu_s_per_gigapixel for r in mine.stages}
+        result["foretold"] = [foretold(mine, theirs), foretold(with_slopes(theirs, slopes), mine)]
     print(record.as_json(result))
     record.write(args.json, result)
 
 
 def foretold(rates: Rates, true: Rates) -> dict[str, float]:
     """Return the CPU seconds that one set's rates foretell for the other, and what they really were."""
-    there = Survey(true.sources, 0, true.sources, 0, true.video_s, 0.0)
+    pixels = (true.pixels_per_s or 0.0) * true.video_s
+    there = Survey(true.sources, 0, true.sources, 0, true.video_s, 0.0, pixels)
     said = estimate(there, rates, 120.0).total_s
     took = sum(r.cpu_s for r in true.stages) * true.video_s
     return {"foretold_cpu_s": round(said), "took_cpu_s": round(took), "ratio": round(said / took, 3)}

@@ -12,6 +12,7 @@ from itertools import islice
 
 from lpm_train.config import Config, ConfigError, Data, Distill, Model
 from lpm_train.data.make import Encoders
+from lpm_train.data.order import Bucket
 from lpm_train.data.precomputed import read_sizes
 from lpm_train.data.shards import of_shapes, shapes_of, trained_on
 from lpm_train.data.sizes import Rule, choose, choose_bucket, chosen_for, fit, refusal, said
@@ -64,14 +65,15 @@ def sized(config: Config, encoders: Encoders, say: Callable[[str], None] = lambd
         say: is told which sizes were chosen, and which clips fit none.
 
     Raises:
-        ConfigError: clips do not fit the sizes, or none can be chosen.
+        ConfigError: clips do not fit the sizes, none can be chosen, or the precomputed set has others than these
+            settings choose.
     """
     data, (_, high, wide), patch = config.data, encoders.codec.stride, config.model.patch
     rule, unit, shapes = Rule.of(data), (high * patch, wide * patch), shapes_of(data.root, data.where or None)
     train = shapes_of(data.root, trained_on(data).where or None)  # what is held out decides nothing
     own = partial(choose, train, data.frames, data.most_pixels, unit, rule=rule)
     if data.auto_sizes:
-        found = (data.precomputed and read_sizes(data.root, data.precomputed)) or own(most=data.auto_sizes)
+        found = _of_set(data) or own(most=data.auto_sizes)
         if not found:
             raise ConfigError(
                 f"data.auto_sizes finds no size of multiples of {unit[1]}x{unit[0]} and {data.frames} frames among "
@@ -89,6 +91,18 @@ def sized(config: Config, encoders: Encoders, say: Callable[[str], None] = lambd
             f"to N sizes): {', '.join(islice(misfits(data), _NAMED))}{more}"
         )
     return replace(config, data=data)
+
+
+def _of_set(data: Data) -> tuple[Bucket, ...]:
+    """Return the sizes of the precomputed set that is named, where it is there."""
+    sizes = read_sizes(data.root, data.precomputed) if data.precomputed else ()
+    if any(size[0] != data.frames or size[1] * size[2] > data.most_pixels for size in sizes):
+        raise ConfigError(
+            f"precomputed/{data.precomputed} holds clips of {', '.join('x'.join(map(str, size)) for size in sizes)}; "
+            f"data.frames={data.frames} with at most {data.most_pixels} pixels choose others: give the settings that "
+            "it was made with, name another set, or delete it"
+        )
+    return sizes
 
 
 def misfits(data: Data) -> Iterator[str]:

@@ -20,6 +20,7 @@ from lpm_train.data.chain_loader import ChainLoader
 from lpm_train.data.loader import Loader
 from lpm_train.data.make import Encoders
 from lpm_train.data.shards import of_split, trained_on
+from lpm_train.data.table.manifest import Manifest
 from lpm_train.extras import tensorboard
 from lpm_train.fitting import chained, fitted, sized, too_narrow
 from lpm_train.network.base import same_base
@@ -27,6 +28,7 @@ from lpm_train.network.fp8 import must_multiply_fp8
 from lpm_train.network.lora import merge
 from lpm_train.network.model import DiT
 from lpm_train.network.refine import Performer, Refined
+from lpm_train.storage import Storage
 from lpm_train.training import loop
 from lpm_train.training.checkpoint import CheckpointError, Saved, find, home, path_of, read_config, read_meta, steps
 from lpm_train.training.checkpoint_files import Place
@@ -93,12 +95,17 @@ def run_stage(
     Raises:
         ConfigError: a stage other than pretraining has nothing to start from, or settings do not fit each other.
         DataError: the data cannot be used.
-        CheckpointError: a run that goes on has lost its teacher, or is given another.
+        CheckpointError: a run that is named holds no checkpoint; or one that goes on has lost its teacher, or is given
+            another.
     """
     there = steps(home(out, config.run.checkpoints))
     begins = ("pretrain", "causal") if config.base.weights else ("pretrain",)
     if config.run.stage.choice not in begins and init is None and not there:
         raise ConfigError(f"{config.run.stage} starts from the stage before: name its run with --init")
+    for named in (init, teacher, backbone):
+        if named is not None:
+            find(named)  # that one is not there is said before any work
+    Manifest(Storage(config.data.root), ())
     if config.log.tensorboard:
         tensorboard.summary_writer()  # that it is missing is said before any work
     with ExitStack() as stack:

@@ -44,7 +44,7 @@ class RunProgress:
         self._sources = 0
         self._done = 0
         self._media_s: dict[str, float] = {}
-        self._started = time.monotonic()
+        self._started = self._at_work = time.monotonic()
         self._spoke = 0.0
         self._bar: Progress | None = None
         if console.is_terminal:
@@ -79,6 +79,7 @@ class RunProgress:
             work: list[SourceWork] = value
             self._sources = len(work)
             self._expect(work)
+            self._at_work = time.monotonic()
             self._say(f"{len(work)} sources have work to do{self._left()}" if work else "nothing to do for any source")
             if self._bar is not None:
                 self._bar.update(self._task, total=len(work))
@@ -139,7 +140,7 @@ class RunProgress:
         return ", ".join(s for s in (rate, self._left().removeprefix(", "), self._workers) if s)
 
     def _left(self) -> str:
-        left_s = self._remaining.left_s(time.monotonic() - self._started)
+        left_s = self._remaining.left_s(time.monotonic() - self._at_work)
         return "" if left_s is None else f", about {spoken(left_s)} left"
 
     def _stages_done(self) -> str:

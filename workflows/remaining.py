@@ -67,7 +67,7 @@ class Remaining:
         rates, lengths = self._rates(), [s for s in self._length_s.values() if s]
         worked = sum(self._work_s.values())
         if rates is None or not lengths or not worked:
-            return self._expected_s()
+            return self._expected_s(elapsed_s)
         mean_s, whole = sum(lengths) / len(lengths), sum(rates.values())
         left = max(0, self._sources - len(self._passed)) * mean_s * whole
         for source, passed in self._passed.items():
@@ -76,12 +76,13 @@ class Remaining:
                 left += rates[stage] * max(0.0, length_s - self._done_s.get((source, stage), 0.0))
         return elapsed_s * left / worked
 
-    def _expected_s(self) -> float | None:
-        """Return the seconds that are left by what was known before; None where too little was."""
+    def _expected_s(self, elapsed_s: float) -> float | None:
+        """Return the seconds that are left by what was known before; None where too little was, or it was wrong."""
         if not self._told_s or not self.cores or not all(s in self._shipped for s in self._stages):
             return None
         whole = self._told_s * sum(self._shipped[s] for s in self._stages)
-        return max(0.0, whole - sum(self._work_s.values())) / self.cores
+        left_s = min((whole - sum(self._work_s.values())) / self.cores, whole / self.cores - elapsed_s)
+        return left_s if left_s > 0 else None
 
     def _rates(self) -> dict[str, float] | None:
         seen = {s: self._work_s[s] / v for s, v in self._video_s.items() if v}

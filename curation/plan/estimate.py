@@ -11,11 +11,6 @@ if TYPE_CHECKING:
     from curation.plan.survey import Survey
 
 
-DECODE_S = 1.8e-9
-"""CPU seconds that a decoded pixel takes: 1.7 of H.264 at 720p and 1.9 of HEVC at 1080p, times 1e-9
-(`benchmarks/results/throughput.json`)."""
-
-
 @dataclass(frozen=True, slots=True)
 class Estimate:
     """What a run will take, if its footage is like that of the rates and its cores like theirs."""
@@ -39,16 +34,14 @@ class Estimate:
 
 
 def stage_rates(found: Survey, rates: Rates) -> dict[str, float]:
-    """Return the CPU seconds a video second by stage; the first one over windows decodes, and pays for larger pictures.
+    """Return the CPU seconds a video second by stage, for footage of so many pixels a second.
 
     Where the headers or the rates tell of no pixels they are as they were measured.
     """
-    cpu_s = {r.stage: r.cpu_s for r in rates.stages}
-    scan = next((r.stage for r in rates.stages if r.grain == "window"), None)
-    if scan is not None and found.pixels and found.video_s and rates.pixels_per_s:
+    more = 0.0
+    if found.pixels and found.video_s and rates.pixels_per_s:
         more = found.pixels / found.video_s - rates.pixels_per_s
-        cpu_s[scan] = max(0.0, cpu_s[scan] + DECODE_S * more)
-    return cpu_s
+    return {r.stage: max(0.0, r.cpu_s + r.cpu_s_per_gigapixel * more / 1e9) for r in rates.stages}
 
 
 def estimate(found: Survey, rates: Rates, window_s: float) -> Estimate:

@@ -93,6 +93,11 @@ def read_sizes(root: str, name: str) -> tuple[Bucket, ...]:
     return tuple((int(frames), int(height), int(width)) for frames, height, width in found)
 
 
+def write_sizes(storage: Storage, folder: str, sizes: Sequence[Bucket]) -> None:
+    """Write down which sizes a set was made with."""
+    storage.write(f"{folder}/{SIZES}", (json.dumps(list(sizes)) + "\n").encode())
+
+
 def difference(stored: Mapping[str, Any], wanted: Mapping[str, Any], at: str = "") -> str:
     """Say in what a stored description differs from the wanted one; another format is all that is said of it."""
     said = []

@@ -197,6 +197,18 @@ def shapes_of(root: str | Path, where: str | None = None) -> Counter[Shape]:
     return out
 
 
+def licences_of(root: str | Path, where: str | None = None) -> dict[str, tuple[int, float]]:
+    """Count samples and their seconds by the licence of their source. Raises as `Shards` does."""
+    out: dict[str, tuple[int, float]] = {}
+    for piece in _selected(root, where, ["license", "duration_s"]):
+        counted = piece.group_by(["license"]).aggregate([("duration_s", "sum"), ([], "count_all")])
+        for row in counted.to_pylist():
+            name = row["license"] or "unknown"
+            n, seconds = out.get(name, (0, 0.0))
+            out[name] = (n + row["count_all"], seconds + row["duration_s_sum"])
+    return out
+
+
 def of_shapes(root: str | Path, where: str | None, wanted: Callable[[int, int, int], bool]) -> Iterator[str]:
     """Yield the ids of samples of which (n_frames, width, height) are wanted, in the manifest's order."""
     sides = ["n_frames", "width", "height"]

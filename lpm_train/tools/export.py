@@ -10,18 +10,16 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
 from lpm_train.config import Config, ConfigError, to_json
+from lpm_train.data.shards import licences_of, trained_on
 from lpm_train.network.base import ADDED, WEIGHTS
 from lpm_train.network.base_names import pieces
 from lpm_train.network.model import DiT
 from lpm_train.network.refine import Performer, Refined
-from lpm_train.storage import DataError, Storage
+from lpm_train.storage import DataError
 from lpm_train.tools.provenance import model_fingerprint
 from lpm_train.training.checkpoint import find, read_meta
 from schemas.files.places import StoreError
@@ -98,7 +96,10 @@ def _write_base(out: Path, config: Config, ours: Mapping[str, Tensor], dtype: to
 def _save(tensors: dict[str, Tensor], file: Path) -> None:
     from safetensors.torch import save_file
 
+    file.touch()
+    mode = file.stat().st_mode  # safetensors would leave it to its owner alone
     save_file({n: t.clone() for n, t in tensors.items()}, file, metadata={"format": "pt"})
+    file.chmod(mode)
 
 
 def _form(config: Config) -> dict[str, object]:
@@ -114,21 +115,20 @@ def _form(config: Config) -> dict[str, object]:
     }  # fmt: skip
 
 
-def _data(config: Config) -> str:
+def about_data(config: Config) -> str:
     """Say what it was trained on, by the manifest where that can still be read."""
-    data = config.data
-    clause = f" where {data.where}" if data.where else ""
+    clause = f" where {config.data.where}" if config.data.where else ""
+    name = f"Packed dataset `{Path(config.data.root).name}`{clause}"
     try:
-        # Not from a BytesIO: Arrow's threads would still hold it at the process's end, which they then abort.
-        manifest = pa.BufferReader(Storage(data.root).read("manifest.parquet"))
-        table = pq.read_table(manifest, columns=["duration_s", "license"])
+        data = trained_on(config.data)
+        found = licences_of(data.root, data.where or None)
     except (DataError, StoreError, OSError) as e:
-        return f"Packed dataset `{Path(data.root).name}`{clause}; its manifest is not here ({type(e).__name__})."
-    hours = float(pc.sum(table["duration_s"]).as_py() or 0) / 3600
-    licences = sorted({str(v) if v else "unknown" for v in table["license"].unique().to_pylist()})
+        return f"{name}; its manifest is not here ({type(e).__name__})."
+    clips, seconds = (sum(numbers) for numbers in zip(*found.values(), strict=True))
+    split = " of the split train" if data.where != config.data.where else ""
     return (
-        f"Packed dataset `{Path(data.root).name}`{clause}: {len(table)} clips, {hours:.2f} h in all; "
-        f"licences of the sources: {', '.join(licences)}."
+        f"{name}: {clips} clips{split}, {seconds / 3600:.2f} h in all; licences of the sources: "
+        f"{', '.join(sorted(found))}."
     )
 
 
@@ -162,7 +162,7 @@ diffusers' `WanTransformer3DModel` runs the base part, without sound and referen
 on from both.
 
 ## Data
-{_data(config)}
+{about_data(config)}
 
 ## Licence
 Of the base: {licence}. Of the data: see above. Sound and picture of the persons that it was trained on, and whoever is

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
@@ -29,6 +29,7 @@ from lpm_train.streaming.stream import StreamGenerator, StreamingAudio
 from lpm_train.tools.media import Mp4Writer
 from lpm_train.tools.provenance import add_xmp, model_fingerprint, tags
 from lpm_train.tools.stream_files import must_stream, named_pictures, pictures, reference_conditions
+from lpm_train.tools.whole_files import whole
 from schemas.samples.sample import FPS, SAMPLES_PER_FRAME
 
 F32 = NDArray[np.float32]
@@ -141,8 +142,7 @@ def perform(
     streams = [begin(model, config, encoders, role.character) for role in roles]
     acts = [act(s, encoders.codec, r.tracks, r.states_T) for s, r in zip(streams, roles, strict=True)]
     files = [role.file for role in roles] + ([side_by_side] if side_by_side else [])
-    partial = [file.with_name(f".{file.name}.partial") for file in files]
-    try:
+    with whole(*files) as partial:
         with ExitStack() as stack:
             writers = [stack.enter_context(Mp4Writer(p, tags=tags(mark), sound=True)) for p in partial]
             for n, shown in enumerate(zip(*acts, strict=True)):
@@ -153,10 +153,4 @@ def perform(
                     report(n + 1, total)
         for p in partial:
             add_xmp(p, mark)
-        for p, file in zip(partial, files, strict=True):
-            p.replace(file)
-    finally:
-        for p in partial:
-            with suppress(OSError):
-                p.unlink(missing_ok=True)
     return Performed(total, mark, time.perf_counter() - begun, [s.timing.report() for s in streams])

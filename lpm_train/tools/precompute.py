@@ -25,7 +25,6 @@ from lpm_train.data.make import Encoders, Parts, window_starts
 from lpm_train.data.order import Bucket
 from lpm_train.data.precomputed import (
     INDEX,
-    SIZES,
     difference,
     files_of,
     held_by,
@@ -34,6 +33,7 @@ from lpm_train.data.precomputed import (
     read_index,
     read_meta,
     text_member,
+    write_sizes,
 )
 from lpm_train.data.prompts import frame_terms, texts_of
 from lpm_train.data.shards import Row, Shards
@@ -81,7 +81,6 @@ def precompute(
             f"{folder} was written with other settings ({difference(stored, meta)}): use another name, or delete it"
         )
     storage.write(f"{folder}/meta.json", (json.dumps(meta | files_of(encoders), indent=1) + "\n").encode())
-    storage.write(f"{folder}/{SIZES}", (json.dumps(list(buckets)) + "\n").encode())
     counts = dict.fromkeys(("shards", "samples", "kept", "left_out", "bytes"), 0)
     done, total = 0, len(wanted)
 
@@ -110,6 +109,9 @@ def precompute(
             lambda ids: step(sum(i in wanted for i in ids)),
         )  # fmt: skip
         counts["shards"], counts["samples"] = counts["shards"] + 1, counts["samples"] + len(items)
+        if counts["shards"] == 1:
+            write_sizes(storage, folder, buckets)  # an attempt that brought nothing decides no sizes
+    write_sizes(storage, folder, buckets)
     return counts
 
 

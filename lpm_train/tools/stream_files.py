@@ -26,6 +26,7 @@ from lpm_train.session import make_encoders, usable
 from lpm_train.streaming.stream import StreamGenerator, StreamingAudio
 from lpm_train.tools.media import load_image, load_sound, write_mp4
 from lpm_train.tools.provenance import add_xmp, model_fingerprint, tags
+from lpm_train.tools.whole_files import whole
 from schemas.samples.sample import FPS, SAMPLES_PER_FRAME
 from schemas.time import PACKED_AUDIO_HZ
 
@@ -105,10 +106,11 @@ def stream_files(
 ) -> str:  # fmt: skip
     """Generate a video from sounds on the model's device, block by block; say what it cost.
 
-    The file says that it is generated.
+    The file says that it is generated; it comes under its name when it is whole.
 
     Raises:
-        ConfigError: the model cannot stream (as asked for, on its device), or nothing says how long the video is.
+        ConfigError: the model cannot stream (as asked for, on its device), nothing says how long the video is, or it
+            cannot be written.
         DataError: a picture or a sound cannot be read.
     """
     must_stream(config)
@@ -129,8 +131,9 @@ def stream_files(
     total = round(generator.sound_s(n_frames) * PACKED_AUDIO_HZ)
     frames = islice(play(generator, sounds[0], sounds[1], total, chunk), n_frames)
     voice = None if sounds[0] is None else sounds[0][: n_frames * SAMPLES_PER_FRAME].numpy()
-    written, t = write_mp4(out, frames, voice, tags=tags(mark)), generator.timing.report()
-    add_xmp(out, mark)
+    with whole(out) as (partial,):
+        written, t = write_mp4(partial, frames, voice, tags=tags(mark)), generator.timing.report()
+        add_xmp(partial, mark)
     return (
         f"{out}: {written} frames, {written / FPS:.2f} s; first chunk after {t['first_chunk_s']:.3f} s "
         f"({t['wait_s']:.3f} s of sound + {t['first_compute_s']:.3f} s), then {t['fps']:.1f} frames/s "

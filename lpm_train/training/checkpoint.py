@@ -213,7 +213,7 @@ def load(path: Place, stage: Stage, config: Config) -> Meta:
     """Put a checkpoint's state into a stage; every rank must call it.
 
     Raises:
-        CheckpointError: model, stage, data, seed or a judge are not those of the checkpoint.
+        CheckpointError: model, stage, optimizer, data, seed or a judge are not those of the checkpoint.
         ConfigError: `network.base.same_base` has to read the base, and cannot.
     """
     saved, meta = read_config(path), read_meta(path)
@@ -221,6 +221,8 @@ def load(path: Place, stage: Stage, config: Config) -> Meta:
     def fixed(c: Config) -> dict[str, Any]:
         data = replace(c.data, workers=0, prefetch=0, root="")
         run = {"run.stage": c.run.stage, "run.seed": c.run.seed, "distill.role": c.distill.role}
+        critic = c.optim.muon if c.distill.critic_muon is None else c.distill.critic_muon
+        run |= {"optim.muon": c.optim.muon, "distill.critic_muon": critic}
         return {"model": c.model, "base": c.base.sha256, "lora": c.lora, "stream": c.stream, **run, "data": data}
 
     for (name, ours), theirs in zip(fixed(config).items(), fixed(saved).values(), strict=True):

@@ -94,9 +94,8 @@ def _train(
         meta = checkpoint.load(checkpoint.path_of(home, there[-1]), stage, config)
         source.restore(meta.loader)
         say(f"continue {out} at step {meta.step}")
-    if where.first and not (there and (out / "config.json").exists()):
-        out.mkdir(parents=True, exist_ok=True)
-        (out / "config.json").write_text(to_json(config))
+    if where.first:
+        _note(out, config)
     log = Log(out, meta.step, where.first, board)
     if watch:
         watch.begin(meta.step)
@@ -152,6 +151,14 @@ def _train(
         writer.save(stage, config, replace(meta, loader=dict(source.state())))
     say(f"{run.stage} ended after {meta.step} steps ({stopped}); best at {meta.best_step}")
     return Result(meta, tuple(criteria), stopped)
+
+
+def _note(out: Path, config: Config) -> None:
+    """Write down what a run now goes by, for its next start and for the stage after it."""
+    out.mkdir(parents=True, exist_ok=True)
+    new = out / ".config.json.partial"
+    new.write_text(to_json(config))
+    new.replace(out / "config.json")
 
 
 def _compared(meta: Meta, figures: Mapping[str, float], select: str) -> tuple[Meta, bool]:

@@ -80,6 +80,8 @@ def test_from_the_first_second_it_is_what_headers_and_shipped_rates_tell() -> No
     remaining.cores = 4.0
     remaining.add(step("probe", "a", 100.0))
     assert remaining.left_s(1.0) == pytest.approx(300.0 / 4)
+    assert remaining.left_s(60.0) == pytest.approx(310.0 / 4 - 60.0), "time passes while the first source is at work"
+    assert remaining.left_s(80.0) is None, "it takes longer than those rates tell, and nothing is known yet"
     for stage in STAGES[1:]:
         remaining.add(step(stage, "a", 100.0, rate=2.0))
     assert remaining.left_s(62.0) == pytest.approx(62.0 * 610.0 / 610.0), "what was seen counts from then on"

@@ -15,7 +15,7 @@ from curation.dataset import Dataset
 from curation.engine.register import expand
 from curation.listing import left_out
 from curation.plan.estimate import Estimate, estimate
-from curation.plan.rates import Rates, RatesError, measured
+from curation.plan.rates import Rates, RatesError, measured, with_slopes
 from schemas.printable import printable
 from schemas.settings.workflow import Workflow
 from workflows import catalog
@@ -54,9 +54,12 @@ def plan(
 
 def _rates(workflow: Workflow, like: str | None) -> Rates:
     """Return the rates of a dataset, or those that ship with a workflow."""
+    shipped = catalog.rates(workflow)
     if like is not None:
-        return measured(Dataset(like), f"{platform.node()} and wherever else {like} was made")
-    if (shipped := catalog.rates(workflow)) is None:
+        rates = measured(Dataset(like), f"{platform.node()} and wherever else {like} was made")
+        known = {} if shipped is None else {r.stage: r.cpu_s_per_gigapixel for r in shipped.stages}
+        return with_slopes(rates, known)
+    if shipped is None:
         raise RatesError(
             f"nothing is known of the cost of workflow {workflow.name!r}: run it on a few files that are like the "
             "others, and name that dataset with --like"

@@ -23,8 +23,8 @@ from toy import write_sources
 
 from curation import Dataset
 from curation.engine.register import expand
-from curation.plan.estimate import DECODE_S, estimate, stage_rates
-from curation.plan.rates import Rates, RatesError, StageRate, measured
+from curation.plan.estimate import estimate, stage_rates
+from curation.plan.rates import Rates, RatesError, StageRate, by_pixels, measured, with_slopes
 from curation.plan.survey import Survey, read_header, survey
 from curation.pythons.limits import Limits
 from curation.runs.steps import by_run
@@ -126,11 +126,26 @@ def test_no_cluster_beats_its_longest_source_and_none_is_slower_than_a_smaller_o
 @given(st.floats(0, 1e9), st.floats(1e5, 1e9), st.floats(1, 1e6))
 def test_larger_pictures_cost_what_decoding_them_takes(theirs: float, ours: float, video_s: float) -> None:
     rates = RATES.model_copy(update={"pixels_per_s": theirs})
+    rates = with_slopes(rates, {"scan": 2.0})
     told = stage_rates(Survey(1, 1, 1, 0, video_s, video_s, pixels=ours * video_s), rates)
     assert {k: told[k] for k in ("speech", "identity")} == {"speech": 0.2, "identity": 0.01}
-    assert told["scan"] == pytest.approx(max(0.0, 0.8 + DECODE_S * (ours - theirs)) if theirs else 0.8)
+    assert told["scan"] == pytest.approx(max(0.0, 0.8 + 2e-9 * (ours - theirs)) if theirs else 0.8)
     for untold in (Survey(1, 1, 1, 0, video_s, video_s), Survey(0, 0, 0, 0, 0.0, 0.0)):
         assert stage_rates(untold, rates)["scan"] == 0.8, "no header tells of pictures"
+
+
+def test_what_pixels_cost_is_read_off_the_same_footage_in_two_sizes() -> None:
+    def of(scan: float, pixels: float) -> Rates:
+        first, *others = RATES.stages
+        return RATES.model_copy(
+            update={"stages": [first.model_copy(update={"cpu_s": scan}), *others], "pixels_per_s": pixels}
+        )
+
+    found = by_pixels(RATES, of(0.8, 1e7), of(1.8, 5.1e8))
+    assert [r.cpu_s_per_gigapixel for r in found.stages] == [2.0, 0.0, 0.0]
+    assert [r.cpu_s for r in found.stages] == [r.cpu_s for r in RATES.stages]
+    with pytest.raises(RatesError, match="no larger pictures"):
+        by_pixels(RATES, of(0.8, 1e7), of(0.8, 1e7))
 
 
 def test_rates_are_what_the_log_says(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from train_data_case import copy, dataset, encoders
 
 from lpm_train.config import Config, ConfigError, Data, override
 from lpm_train.data.loader import Loader
+from lpm_train.data.precomputed import read_sizes
 from lpm_train.data.shards import Shape, Shards, of_shapes, shapes_of
 from lpm_train.data.sizes import Rule, choose, choose_bucket, chosen_for, fit, kept, refusal, said
 from lpm_train.fitting import misfits, sized
@@ -164,6 +165,23 @@ def test_chosen_sizes_are_those_of_precomputing_training_and_later_stages(tmp_pa
     precompute(root, "a", made_here, [(16, 16, 16)], dtype="float32")
     of_set = sized(override(config, ["data.precomputed=a"]), made_here).data
     assert of_set.sizes == ((16, 16, 16),)
+    for changes in (["data.frames=8"], ["data.pixels=64"]):
+        with pytest.raises(ConfigError, match=r"precomputed/a holds clips of 16x16x16; .*name another set"):
+            sized(override(config, ["data.precomputed=a", "data.auto_sizes=3", *changes]), made_here)
+
+
+def test_an_attempt_that_encoded_nothing_decides_no_sizes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = copy(tmp_path / "d")
+
+    def stopped(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr("lpm_train.tools.precompute._encode_sample", stopped)
+        precompute(root, "a", encoders(), [(16, 16, 16)], dtype="float32")
+    assert read_sizes(str(root), "a") == ()
+    precompute(root, "a", encoders(), [(16, 32, 32)], dtype="float32")
+    assert read_sizes(str(root), "a") == ((16, 32, 32),)
 
 
 @pytest.mark.parametrize(

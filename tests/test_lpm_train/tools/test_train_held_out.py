@@ -16,6 +16,7 @@ from lpm_train.data.shards import of_split, trained_on
 from lpm_train.fitting import sized
 from lpm_train.presets import toy
 from lpm_train.tools.cli import doctor
+from lpm_train.tools.export import about_data
 from lpm_train.tools.held_out import HeldOut, leaks, look, without
 
 SIZES = ["data.frames=16", "data.height=32", "data.width=32", "data.batch=2", "run.steps=10"]
@@ -51,6 +52,17 @@ def test_good_splits_have_nothing_against_them(tmp_path: Path) -> None:
         "train": (12, 3, 3), "val": (12, 3, 3),
     }  # fmt: skip
     assert "split val: 12 clips (idle 3, listen 3, speak 6), 3 people, 3 sources" in list(found.lines())
+
+
+def test_a_model_card_tells_of_the_clips_that_were_trained_on(tmp_path: Path) -> None:
+    licences = ["CC0-1.0", None] * 6 + ["of others"] * 12
+    root = told(copy(tmp_path / "d"), split=splits(val=12), state=ENOUGH, license=licences, duration_s=[36.0] * 24)
+    config = override(toy(), [*SIZES, f"data.root={root}", "data.where=state = 'speak'"])
+    assert about_data(config) == (
+        "Packed dataset `d` where state = 'speak': 6 clips of the split train, 0.06 h in all; licences of the sources: "
+        "CC0-1.0, unknown."
+    )
+    assert "its manifest is not here" in about_data(override(config, [f"data.root={tmp_path}"]))
 
 
 @pytest.mark.parametrize(

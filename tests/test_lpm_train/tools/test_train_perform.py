@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import av
@@ -135,6 +136,26 @@ def test_devices_and_settings_are_those_that_can_be_used(run: Path, tmp_path: Pa
     assert len(read_video(out.read_bytes(), (16, 16))) == 30
     assert mark.encode() in out.read_bytes(), "the fingerprint is that of the checkpoint"
     assert next(model.parameters()).dtype == torch.bfloat16
+
+
+def test_a_stream_that_is_broken_off_leaves_what_was_there(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    face, out = case.write_faces(tmp_path)[0], tmp_path / "deep" / "out.mp4"
+    config, model = load_model(run)
+    with pytest.raises(ConfigError, match="is a folder: name a file"):
+        stream_files(model, config, face, tmp_path, seconds=1.0)
+    stream_files(model, config, face, out, seconds=0.4)
+    before = out.read_bytes()
+
+    def broken(*_: object) -> Iterator[np.ndarray]:
+        yield np.zeros((16, 16, 3), np.uint8)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("lpm_train.tools.stream_files.play", broken)
+    with pytest.raises(KeyboardInterrupt):
+        stream_files(model, config, face, out, seconds=1.0)
+    assert out.read_bytes() == before and list(out.parent.iterdir()) == [out]
 
 
 def test_decoding_beside_makes_no_block_more(run: Path, tmp_path: Path) -> None:

@@ -14,6 +14,8 @@ from train_case import trained as run
 from train_ranks import PATH, losses, worker
 
 from lpm_train.config import override
+from lpm_train.session import run_stage
+from lpm_train.storage import DataError
 from lpm_train.training import checkpoint
 from lpm_train.training.checkpoint import CheckpointError
 from lpm_train.training.checkpoint_files import Folder
@@ -36,9 +38,32 @@ def test_a_continued_run_is_the_same_run(tmp_path: Path, stage: str) -> None:
 def test_a_changed_model_is_refused(tmp_path: Path) -> None:
     settings = override(case.config(), ["run.steps=1"])
     run(settings, tmp_path)
-    for change, name in (("model.theta=5.0", "model"), ("data.frames=9", "data"), ("run.seed=3", "run.seed")):
+    changes = ("model.theta=5.0", "data.frames=9", "run.seed=3", "optim.muon=true")
+    for change, name in zip(changes, ("model", "data", "run.seed", "optim.muon"), strict=True):
         with pytest.raises(CheckpointError, match=f"another {name}"):
             run(override(settings, [change]), tmp_path)
+
+
+def test_a_run_is_known_by_the_settings_that_it_goes_on_with(tmp_path: Path) -> None:
+    settings = override(case.config(), ["run.steps=1"])
+    run(settings, tmp_path)
+    longer = override(settings, ["run.steps=2", "optim.lr=0.0005", "run.save_every=1"])
+    run(longer, tmp_path)
+    assert checkpoint.read_config(tmp_path) == longer, "the next start and the next stage begin with them"
+    with pytest.raises(CheckpointError, match=r"another run\.seed"):
+        run(override(longer, ["run.seed=3", "run.steps=9"]), tmp_path)
+    assert checkpoint.read_config(tmp_path) == longer, "what was refused changes nothing"
+
+
+def test_what_a_run_begins_with_is_looked_for_before_any_part_is_made(tmp_path: Path) -> None:
+    parts = ["run.stage=causal", "data.codec=tiny", "data.codec.path=none.pt"]
+    config = override(case.config(), [*parts, f"data.root={tmp_path}"])
+    for name in ("init", "teacher", "backbone"):
+        named: Any = {"init": tmp_path, name: tmp_path / "nothing"}
+        with pytest.raises(CheckpointError, match="no checkpoint in"):
+            run_stage(config, tmp_path / "out", **named)
+    with pytest.raises(DataError, match=r"no manifest\.parquet under"):
+        run_stage(override(config, ["run.stage=pretrain"]), tmp_path / "out")
 
 
 def test_a_half_written_checkpoint_is_ignored(tmp_path: Path) -> None:
