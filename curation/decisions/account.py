@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import duckdb
 import pyarrow as pa
@@ -18,6 +16,7 @@ from curation.decisions import ledger
 from curation.decisions.ledger import Balance
 from curation.decisions.progress import ProgressReader
 from curation.engine.step import Stepper
+from curation.runs.scratch import scratch
 from curation.storage.store import Store, table_file
 from curation.storage.table_writer import Append, writing
 from schemas import tables as t
@@ -144,7 +143,7 @@ class _Output(contextlib.ExitStack):
         if not self._dry_run:
             self._decisions = self._open(t.DECISIONS)
             self._errors = self._open(t.ERRORS)
-            self._folder = Path(self.enter_context(tempfile.TemporaryDirectory(prefix="lpm-ledger-")))
+            self._folder = self.enter_context(scratch("ledger"))
             self._waiting = {k: pq.ParquetWriter(self._folder / k, t.DECISIONS.schema) for k in self._later}
         return self
 

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import shutil
-import tempfile
 import weakref
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,7 @@ from typing import Any
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
+from curation.runs.scratch import Scratch
 from curation.storage.registry import parts
 from curation.storage.store import Store, table_file
 from schemas.files.places import local_path, with_endpoint
@@ -117,8 +116,9 @@ class MediaCache:
 
     def _fetch(self, uri: str, source_id: str) -> Path:
         if self._directory is None:
-            self._directory = Path(tempfile.mkdtemp(prefix="openlpm-media-"))
-            weakref.finalize(self, shutil.rmtree, self._directory, ignore_errors=True)
+            made = Scratch("media")
+            self._directory = made.path
+            weakref.finalize(self, made.remove)
         fs, remote = pafs.FileSystem.from_uri(with_endpoint(uri))
         target = self._directory / f"{source_id}{Path(remote).suffix[:8]}"
         digest = hashlib.sha256()

@@ -10,9 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import tempfile
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -20,6 +18,7 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel
 
 from curation.pack.samples import BATCH, Entry
+from curation.runs.scratch import scratch
 from curation.storage.batches import batches
 from curation.storage.duck import connect
 from curation.storage.store import Store
@@ -44,7 +43,7 @@ class Spool(contextlib.ExitStack):
 
     def __enter__(self) -> Spool:
         super().__enter__()
-        self._folder = Path(self.enter_context(tempfile.TemporaryDirectory(prefix="lpm-pack-")))
+        self._folder = self.enter_context(scratch("pack"))
         con = connect(memory_limit=MEMORY, temp_directory=str(self._folder), threads=2)
         self.con = self.enter_context(contextlib.closing(con))
         self._samples = self.enter_context((self._folder / "samples").open("w+b"))

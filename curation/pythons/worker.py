@@ -22,8 +22,8 @@ from typing import ParamSpec, TypeVar
 
 from curation.pythons import find
 from curation.pythons.limits import Limits, outlasts
-from curation.pythons.scratch import Scratch
 from curation.pythons.serve import MARK
+from curation.runs.scratch import Scratch
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -117,7 +117,7 @@ class Worker:
         own = self.python == sys.executable
         if not own:
             find.check(self.python)
-        self._scratch = Scratch()  # what it leaves behind where it is ended goes with it
+        self._scratch = Scratch("worker")  # what it leaves behind where it is ended goes with it
         env = {**ONE_THREAD, **os.environ, "TMPDIR": str(self._scratch.path)}
         if own:
             env["PYTHONPATH"] = os.pathsep.join(p or "." for p in sys.path)

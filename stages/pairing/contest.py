@@ -22,11 +22,14 @@ Bools = npt.NDArray[np.bool_]
 _FRAMES = 15
 
 
-def speaking_at(evidence: Mapping[str, FaceEvidence]) -> dict[int, set[str]]:
-    """Return the tracks whose lips seem to speak, by grid point."""
+def speaking_at(
+    evidence: Mapping[str, FaceEvidence], foreign: Mapping[str, Bools] | None = None
+) -> dict[int, set[str]]:
+    """Return the tracks whose lips seem to speak, by grid point; not where the voice is `foreign` [T] to them."""
     out: dict[int, set[str]] = {}
     for name, face in evidence.items():
-        for i in np.flatnonzero(face.lips.speaks):
+        speaks = face.lips.speaks if foreign is None else face.lips.speaks & ~foreign[name]
+        for i in np.flatnonzero(speaks):
             out.setdefault(face.ks[int(i)], set()).add(name)
     return out
 

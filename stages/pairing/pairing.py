@@ -116,7 +116,7 @@ class Pairing:
     """Stage: timelines and segments of one source."""
 
     name: ClassVar[str] = "pairing"
-    version: ClassVar[int] = 28
+    version: ClassVar[int] = 29
     grain: ClassVar[Grain] = "source"
     reads: ClassVar[tuple[Table, ...]] = (
         t.SOURCES, t.SHOTS, t.TRACKS, t.TRACKLETS, t.FRAMES, t.FACE_FRAMES, t.LAYOUT, t.SPEECH, t.SPEECH_FRAMES,
@@ -187,7 +187,7 @@ class Pairing:
             against[name] |= followed_better(name, seen.ks, moving, now, s.min_foreign) & ~heard.on(seen.ks).overlapped
             foreign[name] = against[name] & readable[name]
         evidence = settled(evidence, heard, foreign, s.rival_margin, s.rival_enough)
-        moving = speaking_at(evidence)
+        speaking = speaking_at(evidence, foreign)
         laugh_rule = LaughRule(s.laughter_heard, s.laughter_smile)
         people = []
         for track in tracks:
@@ -196,7 +196,7 @@ class Pairing:
             face = faces.get(name, NO_FACE)
             sound = heard.on(ks)
             doubted = heard.doubted(name, ks) | (against[name] & (not readable[name]))
-            together = np.array([bool(moving.get(k, set()) - {name}) for k in ks], bool)
+            together = np.array([bool(speaking.get(k, set()) - {name}) for k in ks], bool)
             backchannels = heard.backchannels(name, ks)
             laughs = laughing(face, ks, heard.rows, heard.events_on(AudioEventRow.laughter, ks), laugh_rule)
             own = heard.own(name, ks)

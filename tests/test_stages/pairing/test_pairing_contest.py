@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.pairing.contest import Contest
+from stages.pairing.contest import Contest, speaking_at
 from stages.pairing.lips import FaceEvidence
 from stages.pairing.states import Lips
 
@@ -36,6 +36,13 @@ def test_only_faces_in_view_at_once_compete() -> None:
     contest = Contest({"a": _face(5.0, start=0), "b": _face(0.5, start=30)}, MARGIN, ENOUGH)
     found = contest.outdone("b", range(30, 80))
     assert found[:20].all() and not found[20:].any()
+
+
+def test_lips_under_anothers_voice_are_nobody_to_speak_together_with() -> None:
+    faces = {"a": _face(5.0, n=3), "b": _face(5.0, start=1, n=3), "still": _face(-5.0, n=3)}
+    assert speaking_at(faces) == {0: {"a"}, 1: {"a", "b"}, 2: {"a", "b"}, 3: {"b"}}
+    foreign = {name: np.zeros(3, np.bool_) for name in faces} | {"b": np.array([True, False, True])}
+    assert speaking_at(faces, foreign) == {0: {"a"}, 1: {"a"}, 2: {"a", "b"}}
 
 
 @given(st.lists(st.floats(-20, 20), min_size=1, max_size=5))

@@ -11,23 +11,24 @@ import fcntl
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
-PREFIX = "openlpm-worker-"
+PREFIX = "openlpm-"
 _HELD = "held"
 
 
 class Scratch:
-    """A temporary folder.
+    """A temporary folder; `kind` is part of its name, for people.
 
     Attributes:
         path: where it is.
         fd: of the locked file; a process that inherits it holds the folder, too.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, kind: str) -> None:
         sweep()
-        self.path = Path(tempfile.mkdtemp(prefix=PREFIX))
+        self.path = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{kind}-"))
         begun = self.path / f"{_HELD}.new"
         self.fd = os.open(begun, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
         fcntl.flock(self.fd, fcntl.LOCK_EX)
@@ -37,6 +38,16 @@ class Scratch:
         """Remove the folder with all that is in it."""
         shutil.rmtree(self.path, ignore_errors=True)
         os.close(self.fd)
+
+
+@contextlib.contextmanager
+def scratch(kind: str) -> Iterator[Path]:
+    """Yield a temporary folder that is removed afterwards."""
+    made = Scratch(kind)
+    try:
+        yield made.path
+    finally:
+        made.remove()
 
 
 def sweep() -> list[Path]:

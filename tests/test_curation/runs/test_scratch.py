@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 from command_line import ROOT
 
-from curation.pythons.scratch import PREFIX, Scratch, sweep
+from curation.runs.scratch import PREFIX, scratch, sweep
 
 HOLDS = """
 import subprocess, sys
-from curation.pythons.scratch import Scratch
-made = Scratch()
+from curation.runs.scratch import Scratch
+made = Scratch("media")
 (made.path / "half").write_text("x")
 child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], pass_fds=(made.fd,))
 print(made.path, child.pid, flush=True)
@@ -46,7 +46,6 @@ def test_a_folder_goes_when_its_last_holder_is_gone_however_that_ended(tmp_path:
         while Path(path).exists():
             sweep()
     (other := tmp_path / f"{PREFIX}of-another-program").mkdir()
-    made = Scratch()
-    assert made.path.exists() and other.exists()
-    made.remove()
-    assert not made.path.exists() and not sweep()
+    with scratch("pack") as made:
+        assert made.name.startswith(f"{PREFIX}pack-") and other.exists() and not sweep()
+    assert not made.exists() and not sweep()
