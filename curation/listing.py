@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import json
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 
 import pyarrow.fs as pafs
@@ -17,12 +19,15 @@ VIDEO_SUFFIXES = frozenset(
 )  # fmt: skip
 """Suffixes taken from folders and prefixes; a file named outright is taken whatever it is called."""
 BROKEN = "broken links"
+DATASETS = "datasets that lpm made (name the files themselves)"
 FOLDERS = "folders that a pattern names (name the folder itself)"
 LINKED = "links to folders (name the folder itself)"
 LOCKED = "files without permission to read"
 SHUT = "folders without permission to read"
 SPECIAL = "special files"
 _KINDS = 8
+_MARK, _BESIDE = "dataset.json", "workflow.json"
+"""What marks a dataset; where only names are known, with what a run writes beside it."""
 
 
 def left_out(skipped: Counter[str]) -> str:
@@ -35,16 +40,27 @@ def left_out(skipped: Counter[str]) -> str:
     return f"{skipped.total()} left out: {', '.join(named)}{more}"
 
 
-def in_folder(folder: Path, exclude: str | None, skipped: Counter[str]) -> list[Path]:
+def holds_dataset(folder: Path) -> bool:
+    """Tell whether a folder is a dataset of this program's: others have a dataset.json too."""
+    file = folder / _MARK
+    try:
+        said = json.loads(file.read_bytes()) if file.is_file() else None
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(said, dict) and said.get("name") == "openlpm"
+
+
+def in_folder(folder: Path, own: Path | None, skipped: Counter[str]) -> list[Path]:
     """Return the videos in a folder and the folders in it, sorted; links to folders are not followed.
 
-    `exclude` is a folder that is passed over, `skipped` counts what is no video, or cannot be read, by its kind.
+    Datasets are passed over, and all of `own`, the resolved folder of the dataset that is written. `skipped` counts
+    them, and what is no video or cannot be read, by its kind.
     """
-    outside = None if exclude is None else Path(exclude)
-    if outside is not None and folder.is_relative_to(outside):
+    if own is not None and folder.resolve().is_relative_to(own):
+        skipped[DATASETS] += 1
         return []
     found = []
-    for path in _files(folder, outside, skipped):
+    for path in _files(folder, skipped):
         suffix = path.suffix.lower()
         if suffix not in VIDEO_SUFFIXES:
             if not path.name.endswith(".rights.json"):
@@ -56,25 +72,43 @@ def in_folder(folder: Path, exclude: str | None, skipped: Counter[str]) -> list[
     return sorted(found)
 
 
-def _files(folder: Path, outside: Path | None, skipped: Counter[str]) -> Iterator[Path]:
+def _files(folder: Path, skipped: Counter[str]) -> Iterator[Path]:
     todo = [folder]
     while todo:
+        here = todo.pop()
         try:
-            with os.scandir(todo.pop()) as entries:
+            with os.scandir(here) as entries:
                 held = list(entries)
         except OSError:
             skipped[SHUT] += 1
             continue
+        if any(entry.name == _MARK for entry in held) and holds_dataset(here):
+            skipped[DATASETS] += 1
+            continue
         for entry in held:
             path = Path(entry.path)
-            if path == outside:
-                continue
             if entry.is_dir(follow_symlinks=False):
                 todo.append(path)
             elif (kind := not_a_file(path)) is not None:
                 skipped[kind] += 1
             else:
                 yield path
+
+
+def outside_datasets(paths: list[Path], begins: Path, own: Path | None, skipped: Counter[str]) -> list[Path]:
+    """Return which paths that a pattern names lie in no dataset, and count the datasets; `own` as `in_folder` has it.
+
+    A dataset around `begins`, the folder that the pattern names outright, is not passed over unless it is `own`.
+    """
+    above = set(begins.resolve().parents) - {own}
+    held = functools.cache(lambda folder: folder == own or (folder not in above and holds_dataset(folder)))
+    around = {folder: _first_around(folder.resolve(), held) for folder in {path.parent for path in paths}}
+    skipped.update(DATASETS for dataset in set(around.values()) if dataset is not None)
+    return [path for path in paths if around[path.parent] is None]
+
+
+def _first_around(folder: Path, held: Callable[[Path], bool]) -> Path | None:
+    return next((f for f in (folder, *folder.parents) if held(f)), None)
 
 
 def not_a_file(path: Path) -> str | None:
@@ -89,19 +123,20 @@ def not_a_file(path: Path) -> str | None:
     return BROKEN if path.is_symlink() else SPECIAL
 
 
-def under_prefix(entries: list[pafs.FileInfo], exclude: str | None, skipped: Counter[str]) -> list[pafs.FileInfo]:
+def under_prefix(entries: list[pafs.FileInfo], own: str | None, skipped: Counter[str]) -> list[pafs.FileInfo]:
     """Return the videos among what lies under a prefix of an object store, sorted by path, as `in_folder` does.
 
-    `exclude` is the path of a dataset there, which is passed over where it is one.
+    `own` is the path of the dataset that is written. Datasets are passed over, known by the names of their files.
     """
-    inside = None if exclude is None else exclude.rstrip("/") + "/"
-    if not any(inside is not None and e.path == f"{inside}dataset.json" for e in entries):
-        inside = None
+    files = [(PurePosixPath(e.path), e) for e in entries if e.type == pafs.FileType.File]
+    folders = {name: {p.parent for p, _ in files if p.name == name} for name in (_MARK, _BESIDE)}
+    beside = folders[_BESIDE] | ({PurePosixPath(own)} if own is not None else set())
+    datasets = folders[_MARK] & beside
+    skipped.update(DATASETS for _ in datasets)
     found = []
-    for entry in entries:
-        if entry.type != pafs.FileType.File or (inside is not None and entry.path.startswith(inside)):
+    for path, entry in files:
+        if datasets and not datasets.isdisjoint(path.parents):
             continue
-        path = PurePosixPath(entry.path)
         suffix = path.suffix.lower()
         if suffix in VIDEO_SUFFIXES:
             found.append(entry)

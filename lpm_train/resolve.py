@@ -64,7 +64,7 @@ def _nearest(base: Opened | None) -> str:
     return min(names, key=lambda n: abs(PRESETS[n]().model.width - int(base.form["width"])))
 
 
-def _preset(name: str) -> Config:
+def _preset(name: str, above: tuple[Path, ...] = ()) -> Config:
     """Return a preset, or what a YAML file lays over one; modules beside that file can be named in `use:`."""
     if name in PRESETS:
         return PRESETS[name]()
@@ -72,11 +72,13 @@ def _preset(name: str) -> Config:
     if not file.is_file():
         over = "a YAML file of settings over one, such as `preset: toy` and `optim: {lr: 1e-3}`"
         raise ConfigError(f"no preset {name!r}; {near(name, PRESETS)} or name {over}")
+    if (place := file.resolve()) in above:
+        raise ConfigError(f"{name} is laid over itself: let its `preset` be another file, or {', '.join(PRESETS)}")
     try:
         sections = yaml12.load(file.read_text(encoding="utf-8"))
-        base = _preset(str(sections.pop("preset", "small")))
+        base = _preset(str(sections.pop("preset", "small")), (*above, place))
         said = [f"{part}.{key}={json.dumps(value)}" for part, keys in sections.items() for key, value in keys.items()]
-    except (yaml.YAMLError, AttributeError, TypeError) as e:
+    except (yaml.YAMLError, AttributeError, OSError, TypeError, UnicodeDecodeError) as e:
         raise ConfigError(f"{name} holds no settings by section, such as `optim: {{lr: 1e-3}}`: {e}") from e
     if (folder := str(file.parent.absolute())) not in sys.path:
         sys.path.append(folder)  # last: nothing that is installed is shadowed

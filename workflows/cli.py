@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import signal
 import sys
+import traceback
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -33,6 +34,7 @@ from workflows.commands import schema as contracts
 from workflows.commands import search as searches
 from workflows.performing import cli as performing
 from workflows.trust import TrustOption
+from workflows.usage import refuse_empty_out
 
 app = typer.Typer(
     name="lpm", no_args_is_help=True, pretty_exceptions_enable=False,
@@ -435,17 +437,22 @@ app.command()(performing.perform)
 
 def main(arguments: list[str] | None = None) -> Any:
     """Run the command line and exit."""
+    given = arguments or sys.argv[1:]
     try:
+        refuse_empty_out(given)
         app(args=arguments, prog_name="lpm")
     except Exception as e:
-        command = (arguments or sys.argv[1:])[:1]
+        command = given[:1]
         absent = extras.absence(e, prefer="train" if command in (["train"], ["stream"], ["perform"]) else None)
-        said = absent or jobs.answer(e)
-        if said is None:
+        said = absent or jobs.answer(e, given)
+        checking = command == ["check"]  # whose exit code 1 says that there are findings
+        if said is not None:
+            err.print(f"lpm: {said}", markup=False, highlight=False, style="red")
+        elif checking:
+            traceback.print_exception(e)
+        else:
             raise
-        err.print(f"lpm: {said}", markup=False, highlight=False, style="red")
-        unusable = absent is not None or isinstance(e, OtherPythonError) or command == ["check"]
-        sys.exit(2 if unusable else 1)
+        sys.exit(2 if absent is not None or isinstance(e, OtherPythonError) or checking else 1)
     except KeyboardInterrupt:
         err.print("lpm: stopped; finished work is kept, run the same command to go on", markup=False)
         sys.exit(130)

@@ -35,6 +35,8 @@ def samples(named: str, media: Path, skipped: Counter[str]) -> Iterator[Sample]:
     Raises:
         CheckError: there is nothing that could be checked.
     """
+    if not named:
+        raise CheckError("FOREIGN is empty, as a variable that is not set leaves it; name a folder or file")
     foreign = local_path(named)
     if foreign is None:
         raise CheckError(f"{named} lies elsewhere; copy it to this machine first")
@@ -43,7 +45,8 @@ def samples(named: str, media: Path, skipped: Counter[str]) -> Iterator[Sample]:
         raise CheckError(f"no such file or folder: {named!r}")
     root = foreign if foreign.is_dir() else foreign.parent
     held = sorted(p for p in foreign.rglob("*") if p.is_file()) if foreign.is_dir() else [foreign]
-    held = [p for p in held if not p.is_relative_to(media.parent)]
+    own = media.parent.resolve()
+    held = [p for p in held if not p.parent.resolve().is_relative_to(own)]
     videos = [p for p in held if p.suffix.lower() in VIDEO_SUFFIXES]
     tars = [p for p in held if p.name.lower().endswith(_TARS)]
     tables = [p for p in held if p.suffix.lower() in TABLES]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import glob
 import hashlib
+import itertools
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -20,7 +21,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.fs as pafs
 
-from curation.listing import VIDEO_SUFFIXES, in_folder, left_out, not_a_file, under_prefix
+from curation.listing import VIDEO_SUFFIXES, in_folder, left_out, not_a_file, outside_datasets, under_prefix
 from curation.storage import registry
 from curation.storage.registry import read_registry
 from curation.storage.store import Store, table_file
@@ -55,13 +56,11 @@ def expand(inputs: Iterable[str], exclude: str | None = None, skipped: Counter[s
     """Expand inputs to files, sorted by path, each once.
 
     `exclude` is the dataset's own directory or prefix; `skipped` counts by kind what folders, prefixes and globs hold
-    that is no video or cannot be read (`curation.listing.left_out` puts it in words).
+    that is no video, cannot be read or lies in a dataset (`curation.listing.left_out` puts it in words).
 
     Raises:
-        InputError: a path does not exist, a folder or glob holds no video, a list is malformed.
+        InputError: a path is empty or does not exist, a folder or glob holds no video, a list is malformed.
     """
-    if exclude is not None and "://" not in exclude and not (Path(exclude) / "dataset.json").is_file():
-        exclude = None  # nothing of ours is there yet, so everything there is the user's
     found: dict[str, Named] = {}
     for text in inputs:
         for named in _expand_one(text, exclude, Counter() if skipped is None else skipped):
@@ -71,14 +70,16 @@ def expand(inputs: Iterable[str], exclude: str | None = None, skipped: Counter[s
 
 
 def _expand_one(text: str, exclude: str | None, skipped: Counter[str]) -> Iterator[Named]:
+    if not text:
+        raise InputError("an input is empty, as a variable that is not set leaves it; name a file, folder or glob")
     file = local_path(text)
     if file is None:
         yield from _remote(text, exclude, skipped)
         return
     path, text = file.absolute(), str(file)
+    mine: Counter[str] = Counter()
     if path.is_dir():
-        mine: Counter[str] = Counter()
-        files = in_folder(path, None if exclude is None or "://" in exclude else exclude, mine)
+        files = in_folder(path, _own(exclude), mine)
         skipped.update(mine)
         if not files:
             raise InputError(f"no video in folder {text!r} ({_looked(mine)})")
@@ -86,15 +87,29 @@ def _expand_one(text: str, exclude: str | None, skipped: Counter[str]) -> Iterat
     elif path.is_file():
         yield from _list(path) if path.suffix.lower() in _LIST_SUFFIXES else [_local(path)]
     elif any(c in text for c in "*?["):
-        matches = sorted(Path(m).absolute() for m in glob.glob(text, recursive=True))  # noqa: PTH207 - absolute globs
-        kinds = {p: not_a_file(p) or (".json" if p.name.endswith(".json") else None) for p in matches}
-        skipped.update(kind for p, kind in kinds.items() if kind and not p.name.endswith(".rights.json"))
-        files = [p for p, kind in kinds.items() if kind is None]
+        files = _matching(text, _own(exclude), mine)
+        skipped.update(mine)
         if not files:
-            raise InputError(f"no file matches {text!r}")
+            raise InputError("; ".join(filter(None, (f"no file matches {text!r}", left_out(mine)))))
         yield from (_local(p) for p in files)
     else:
         raise InputError(f"no such file or folder: {text!r}")
+
+
+def _own(exclude: str | None) -> Path | None:
+    """Return the folder of the dataset that is written; None where none is there yet: all there is the user's then."""
+    folder = None if exclude is None else local_path(exclude)
+    return folder.resolve() if folder is not None and (folder / "dataset.json").is_file() else None
+
+
+def _matching(pattern: str, own: Path | None, skipped: Counter[str]) -> list[Path]:
+    """Return the files that a pattern names outside of datasets, sorted; count what else it names."""
+    named = sorted(Path(m).absolute() for m in glob.glob(pattern, recursive=True))  # noqa: PTH207 - absolute globs
+    begins = Path(*itertools.takewhile(lambda part: not glob.has_magic(part), Path(pattern).parts))
+    matches = outside_datasets(named, begins, own, skipped)
+    kinds = {p: not_a_file(p) or (".json" if p.name.endswith(".json") else None) for p in matches}
+    skipped.update(kind for p, kind in kinds.items() if kind and not p.name.endswith(".rights.json"))
+    return [p for p, kind in kinds.items() if kind is None]
 
 
 def _looked(skipped: Counter[str]) -> str:

@@ -155,7 +155,7 @@ def run(
     """
     check_policy(job.policy)
     store = Store(job.store_uri)
-    there = _there(store)
+    there = is_there(store)
     with locked(store, wait=wait) as head:
         _open_dataset(store, job, there)
         store.remove_temporaries()
@@ -311,19 +311,27 @@ def _facts(job: Job, engine: Engine) -> dict[str, object]:
     }
 
 
-def _there(store: Store) -> bool:
-    """Tell whether there is a dataset. Raises DatasetError for another format, before anything is written to it."""
-    info = store.read_json("dataset.json")
+def is_there(store: Store) -> bool:
+    """Tell whether there is a dataset, or could be one; writes nothing.
+
+    Raises:
+        DatasetError: there is one of another format.
+        RunStoppedError: something else is there, or a file where a folder would have to be.
+    """
+    try:
+        info = store.read_json("dataset.json")
+    except NotADirectoryError as e:
+        raise RunStoppedError(f"{store.uri} is a file, or lies in one; choose an empty or new --out") from e
     if info is not None:
         check_format(store.uri, info)
+    elif store.local and any(name != ".lock" for name in store.names("")) and not store.exists("dataset.json"):
+        raise RunStoppedError(f"{store.uri} exists and is not a dataset; choose an empty or new --out")
     return info is not None
 
 
 def _open_dataset(store: Store, job: Job, there: bool) -> None:
     """Begin a dataset unless it is there, or another command has begun it since that was asked."""
-    if not there and not _there(store):
-        if store.local and any(name != ".lock" for name in store.names("")):
-            raise RunStoppedError(f"{job.store_uri} exists and is not a dataset; choose an empty or new --out")
+    if not there and not is_there(store):
         store.write_json("dataset.json", {"format": FORMAT_VERSION, "name": "openlpm"})
     write_workflow(store, job)  # also finds out at once whether the output can be written
 

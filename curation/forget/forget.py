@@ -2,11 +2,11 @@
 
 Their tables, commits and clips go; log lines that name them are struck out; precomputed sets beside the shards lose the
 shards that held them; whatever names them is cut out of the dataset's own tables and shards (`curation.forget.strip`).
-None of this needs a model or the present version's tables. Then identities, references, sessions, ledger, shards and
-report are made again without them, unless other sources wait for work, and every file is searched for their ids. Their
-bytes are refused from then on: the FORGOTTEN table keeps their hash, with date and reason. A dataset that forgot a
-source equals one that never had it. May be killed at any moment and run again. Costs a read of all that is left, and
-writes the shards again; nothing is decoded or measured.
+None of this needs a model or the present version's tables. Then identities, references, sessions, ledger, shards,
+report and card are made again without them, unless other sources wait for work, and every file is searched for their
+ids. Their bytes are refused from then on: the FORGOTTEN table keeps their hash, with date and reason. A dataset that
+forgot a source equals one that never had it. May be killed at any moment and run again. Costs a read of all that is
+left, and writes the shards again; nothing is decoded or measured.
 """
 
 from __future__ import annotations
@@ -100,6 +100,7 @@ def forget(
         RunStoppedError: another command is writing the dataset.
         StageSetupError, StoreError, PackError: what is left cannot be put together; run the command again.
     """
+    from curation.publish.card import renew
     from curation.report.page import write_report  # templates and charts, which finding and searching do not need
 
     store, ids = Store(job.store_uri), [d.source_id for d in doomed]
@@ -110,17 +111,7 @@ def forget(
         inputs = registry.read_registry(store)
         left = inputs.filter(pc.invert(pc.is_in(InputRow.source_id.of(inputs), pa.array(ids, pa.string()))))
         registry.replace(store, left)
-        event("phase", "tables and clips")
-        drop_orphans(store, left)
-        event("phase", "precomputed sets")
-        _precomputed(store, ids)
-        event("phase", "logs")
-        _logs(store, ids)
-        event("phase", "shards")
-        strip(store, ids)
-        progress.forget(store)
-        for name in list(store.names("report")):
-            store.delete(name)
+        _cut(store, ids, left, event)
         whole = _measured(job, left)
         if whole:
             conclude(job, store, packer, lambda step: None, event)
@@ -129,11 +120,28 @@ def forget(
         else:
             tidy(store)
             Dataset(job.store_uri).write_catalog()
+        if gone := renew(Dataset(job.store_uri), whole=whole):
+            event("phase", f"{' and '.join(gone)} told of it and are gone: `lpm card` writes them again")
         event("phase", "search")
         settle(store)
         proof = replace(search(store, ids), whole=whole)
         _record(store, doomed, reason, proven=not proof.traces)
         return proof
+
+
+def _cut(store: Store, ids: Sequence[str], left: pa.Table, event: Event) -> None:
+    """Delete what is of these sources, and cut them out of what is of others too."""
+    event("phase", "tables and clips")
+    drop_orphans(store, left)
+    event("phase", "precomputed sets")
+    _precomputed(store, ids)
+    event("phase", "logs")
+    _logs(store, ids)
+    event("phase", "shards")
+    strip(store, ids)
+    progress.forget(store)
+    for name in list(store.names("report")):
+        store.delete(name)
 
 
 def _measured(job: Job, inputs: pa.Table) -> bool:

@@ -12,7 +12,7 @@ import io
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal
 from xml.etree import ElementTree
 
@@ -47,6 +47,8 @@ class Entry:
     center_x: float | None = None
     center_y: float | None = None
     where: str = ""
+    heard_only: bool = False
+    """from a format that tells who speaks, not whether they listen too: its `speak` may be `both`"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +63,8 @@ class Heard:
 BESIDE = ("voice ", "words ")
 """How tiers of what is heard begin: they are read in ELAN and never taken for a person's states."""
 
-_FIELDS = tuple(f.name for f in fields(Entry) if f.name != "where")
+_FIELDS = tuple(f.name for f in fields(Entry) if f.name not in ("where", "heard_only"))
+_NEEDED = ("track_id", "start_s", "end_s", "state")
 _NUMBERS = ("start_s", "end_s", "center_x", "center_y")
 
 
@@ -71,7 +74,7 @@ def entry(values: dict[str, Any], where: str) -> Entry:
     if unknown:
         raise LabelError(f"{where}: unknown field {unknown[0]!r}; there are: {', '.join(_FIELDS)}")
     clean: dict[str, Any] = {k: v for k, v in values.items() if v not in (None, "")}
-    lacking = [k for k in ("track_id", "start_s", "end_s", "state") if k not in clean]
+    lacking = [k for k in _NEEDED if k not in clean]
     if lacking:
         raise LabelError(f"{where}: no {lacking[0]}; every label needs track_id, start_s, end_s and state")
     for name in clean:
@@ -114,7 +117,7 @@ def read(text: str, form: Format, name: str) -> list[Entry]:
 
 
 def _plain(e: Entry) -> dict[str, Any]:
-    return {k: v for k, v in asdict(e).items() if k != "where"}
+    return {k: v for k, v in asdict(e).items() if k in _FIELDS}
 
 
 def _csv(rows: Sequence[Entry]) -> str:
@@ -128,6 +131,8 @@ def _csv(rows: Sequence[Entry]) -> str:
 
 def _from_csv(text: str, name: str) -> list[Entry]:
     reader = csv.DictReader(io.StringIO(text, newline=""), restkey="more columns than the header")
+    if not set(reader.fieldnames or ()) & set(_NEEDED):
+        raise LabelError(f"{name}: no header; its first line names the columns: {', '.join(_NEEDED)}")
     return [entry(row, f"{name}, line {reader.line_num}") for row in reader]
 
 
@@ -166,7 +171,8 @@ def _from_rttm(text: str, name: str) -> list[Entry]:
             raise LabelError(f"{where}: {len(words)} fields; SPEAKER source 1 start duration <NA> <NA> track_id")
         start_s = _number(words[3], "start", where)
         values = {"start_s": start_s, "end_s": start_s + _number(words[4], "duration", where), "state": "speak"}
-        out.append(entry({**values, "track_id": words[7], "source_id": words[1]}, where))
+        turn = entry({**values, "track_id": words[7], "source_id": words[1]}, where)
+        out.append(replace(turn, heard_only=True))
     return out
 
 

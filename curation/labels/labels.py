@@ -145,21 +145,37 @@ def export(
 
 
 def read_files(files: Sequence[Path], form: str | None) -> list[Entry]:
-    """Return the entries of label files. Raises LabelError."""
+    """Return the entries of label files; a folder stands for those in it, as `export` writes it. Raises LabelError."""
     out: list[Entry] = []
-    for file in files:
+    for file in (f for named in files for f in _files(named, form)):
         try:
             text = file.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as e:
-            raise LabelError(f"{file}: cannot be read as UTF-8 text: {e}") from e
+        except FileNotFoundError as e:
+            raise LabelError(f"{file}: there is no such file or folder; check its name") from e
+        except UnicodeDecodeError as e:
+            raise LabelError(f"{file}: not UTF-8 text ({e}); save it as UTF-8") from e
+        except OSError as e:
+            raise LabelError(f"{file}: cannot be read: {e.strerror or e}") from e
         out += read(text, format_of(file, form), file.name)
     return out
+
+
+def _files(named: Path, form: str | None) -> list[Path]:
+    if not named.is_dir():
+        return [named]
+    wanted = "json" if form == "label-studio" else form
+    suffixes = [s for s, f in SUFFIXES.items() if wanted in (None, f)]
+    found = sorted(f for f in named.iterdir() if f.suffix.lower() in suffixes and f.is_file())
+    if not found:
+        raise LabelError(f"{named}: a folder without label files ({', '.join(suffixes)}); name files")
+    return found
 
 
 def take_in(dataset: Dataset, entries: Iterable[Entry], author: str, *, changes_only: bool = False) -> Imported:
     """Import entries as labels of `author`, all or none; return what changed.
 
-    `changes_only` leaves out entries whose state the present timeline has over all of their time.
+    `changes_only` leaves out entries whose state the present timeline has over all of their time; that somebody
+    speaks, from a format that tells no more, is so where they do `both`.
 
     Raises:
         LabelError: an unknown source or track, a time outside of it, or overlapping entries.
@@ -170,10 +186,11 @@ def take_in(dataset: Dataset, entries: Iterable[Entry], author: str, *, changes_
     store = dataset.store
     at = datetime.now(UTC).isoformat(timespec="microseconds")
     with locked(store):
-        rows = _checked(dataset, list(entries), author.strip(), at)
+        checked = _checked(dataset, list(entries), author.strip(), at)
         if changes_only:
             present = _states(timeline(dataset))
-            rows = [r for r in rows if any(present.get((r.track_id, k)) != r.state for k in _ks(r))]
+            checked = [(e, r) for e, r in checked if any(present.get((r.track_id, k)) not in _agree(e) for k in _ks(r))]
+        rows = [r for _, r in checked]
         by_source: dict[str, list[LabelRow]] = defaultdict(list)
         for r in rows:
             by_source[r.source_id].append(r)
@@ -232,12 +249,17 @@ def _ks(r: LabelRow) -> range:
     return grid_range(Interval(r.start_s, r.end_s))
 
 
+def _agree(e: Entry) -> tuple[str, ...]:
+    """Return the states of the timeline that an entry does not change."""
+    return ("speak", "both") if e.heard_only and e.state == "speak" else (e.state,)
+
+
 def _states(entries: Iterable[Entry]) -> dict[tuple[str, int], str]:
     return {(e.track_id, k): e.state for e in entries for k in grid_range(Interval(e.start_s, e.end_s))}
 
 
-def _checked(dataset: Dataset, entries: list[Entry], author: str, at: str) -> list[LabelRow]:
-    """Return LABELS rows of entries. Raises LabelError at the first that does not fit the dataset."""
+def _checked(dataset: Dataset, entries: list[Entry], author: str, at: str) -> list[tuple[Entry, LabelRow]]:
+    """Return entries with their LABELS rows. Raises LabelError at the first that does not fit the dataset."""
     tracks = {r.track_id: r for r in t.TRACKS.rows(dataset.table(t.TRACKS))}
     sources = dataset.table(t.SOURCES)
     durations = dict(zip(SourceRow.source_id.values(sources), SourceRow.duration_s.values(sources), strict=True))
@@ -249,7 +271,7 @@ def _checked(dataset: Dataset, entries: list[Entry], author: str, at: str) -> li
         if before is not None and e.start_s < before.end_s:
             raise LabelError(f"{e.where}: overlaps {before.where} on track {e.track_id}; one state at a time, cut one")
         last[e.track_id] = e
-        rows.append(_row(e, tracks, durations, inputs, dataset, author, at))
+        rows.append((e, _row(e, tracks, durations, inputs, dataset, author, at)))
     return rows
 
 

@@ -11,10 +11,15 @@ from typing import Any
 import yaml
 
 from curation.dataset import Dataset
-from curation.publish.figures import Figures
+from curation.publish import croissant
+from curation.publish.errors import PublishError
+from curation.publish.figures import Figures, figures
+from curation.storage.store import Store, StoreError
 from schemas.printable import printable
 
 CARD = "README.md"
+_OURS = {CARD: b"\n- openlpm\n", croissant.FILE: b"made with OpenLPM"}
+"""By what a card and metadata that were written here are known from files of a user's own."""
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 _TYPES = {
     "mp4": "binary", "speak.flac": "binary", "listen.flac": "binary", "json": "json", "ref.jpg": "image",
@@ -66,3 +71,41 @@ def write_card(dataset: Dataset, f: Figures, name: str) -> str:
     """Write the card into the dataset; return where it is."""
     dataset.store.write(CARD, render(f, name).encode())
     return dataset.store.path(CARD)
+
+
+def renew(dataset: Dataset, *, whole: bool) -> list[str]:
+    """Write the card and the metadata that are there anew, of what is packed now; return those that went instead.
+
+    They go where nothing is packed any more, or where the dataset is not `whole`, so that its numbers are not known.
+    """
+    store = dataset.store
+    there = [name for name, mark in _OURS.items() if store.exists(name) and mark in store.read(name)]
+    found = _known(dataset) if whole and there else None
+    if found is None:
+        for name in there:
+            store.delete(name)
+        return there
+    told = _told(store)
+    called = told.get("name") or store.root.rstrip("/").rpartition("/")[2]
+    if croissant.FILE in there:
+        made = croissant.metadata(dataset, found, called, told.get("url", ""), told.get("datePublished", ""))
+        store.write_json(croissant.FILE, made, sort=False)
+    if CARD in there:
+        write_card(dataset, found, called)
+    return []
+
+
+def _known(dataset: Dataset) -> Figures | None:
+    try:
+        return figures(dataset)
+    except PublishError:
+        return None
+
+
+def _told(store: Store) -> dict[str, str]:
+    """Return what the metadata say of themselves: name, address, date; nothing where they cannot be read."""
+    try:
+        said = store.read_json(croissant.FILE)
+    except StoreError:
+        return {}
+    return said if isinstance(said, dict) else {}

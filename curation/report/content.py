@@ -14,7 +14,7 @@ from curation.decisions.decide import view_sql
 from curation.decisions.ledger import OUTCOMES, ledger_tables
 from curation.decisions.rules import thresholds_of
 from curation.decisions.survey import survey
-from curation.pack.splits import split_warnings
+from curation.pack.splits import split_shares, split_warnings
 from curation.report import svg
 from curation.report.pictures import Pictures
 from curation.report.rows import read_rows, source_names
@@ -62,7 +62,7 @@ def overview(dataset: Dataset) -> Content:
         "funnel": funnel,
         "beside": f"{f.quarantined} shots in quarantine and {f.pending} pending are not in the bars.",
         "outcomes": OUTCOMES,
-        "splits": t.SPLIT_SHARES.rows(dataset.table(t.SPLIT_SHARES)),
+        "splits": t.SPLIT_SHARES.rows(split_shares(dataset)),
         "split_warnings": split_warnings(dataset),
         "run_warnings": run_warnings(dataset),
         "balances": found.balances,

@@ -9,7 +9,7 @@ from curation.dataset import Dataset
 from curation.decisions.funnel import Funnel
 from curation.decisions.ledger import OUTCOMES
 from curation.decisions.survey import Survey, survey
-from curation.pack.splits import split_warnings
+from curation.pack.splits import split_shares, split_warnings
 from curation.report.run_status import render_run
 from curation.report.run_warnings import run_warnings
 from curation.runs.newest import newest_run
@@ -82,7 +82,7 @@ def _precisions(found: Audit) -> list[RichTable | str]:
 
 
 def _splits(dataset: Dataset) -> list[RichTable | str]:
-    rows = t.SPLIT_SHARES.rows(dataset.table(t.SPLIT_SHARES))
+    rows = t.SPLIT_SHARES.rows(split_shares(dataset))
     if not rows:
         return []
     table = RichTable("split", "seconds", "share %", "wanted %", "sources", "groups", title="splits of the kept clips")

@@ -80,9 +80,11 @@ class Media:
         """Return a packed clip with one of its sounds, or both mixed.
 
         Raises:
-            NotThereError: it is not packed.
+            NotThereError: it is not packed, or there is no such sound.
             MediaError: it cannot be read.
         """
+        if sound not in TRACKS:
+            raise NotThereError(f"there is no sound {sound!r}; there are: {', '.join(TRACKS)}")
 
         def make(out: Path) -> tuple[float, bool]:
             members = self._members(sample_id)

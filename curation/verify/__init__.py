@@ -26,11 +26,13 @@ from schemas.tables.registry import ForgottenRow
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing that is not as it must be."""
+    """What is not as it must be."""
 
     check: str
     what: str
     mends: tuple[Mend, ...] = ()
+    things: int = 1
+    """how many things it is about: of many that are alike a few are named, and the rest are one problem"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +71,7 @@ def certify(
     for name, function in checks.items():
         progress(name)
         try:
-            problems += [Problem(name, f.what, f.mends) for f in function(dataset)]
+            problems += [Problem(name, f.what, f.mends, f.things) for f in function(dataset)]
         except Exception as e:  # a damaged file may end a check anywhere: that is a finding too
             why = f"{type(e).__name__}: {str(e).partition(chr(10))[0]}"
             problems.append(Problem(name, f"could not be checked to the end, for {why}; mend that and verify again"))

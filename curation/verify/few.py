@@ -9,6 +9,18 @@ NAMED = 3
 """How many are named."""
 
 
+class Said(str):
+    """A sentence that stands for some things that are wrong in the same way."""
+
+    things: int
+
+    def __new__(cls, sentence: str, things: int) -> Said:
+        """Say something of so many things."""
+        said = super().__new__(cls, sentence)
+        said.things = things
+        return said
+
+
 @dataclass(slots=True)
 class Few:
     """The first ids that a sentence is true of, and how many there are; `{}` in the sentence stands for an id."""
@@ -28,4 +40,4 @@ class Few:
         """Yield the sentence for each that is named, and how many more there are."""
         yield from (self.sentence.format(i) for i in self.named)
         if self.count > NAMED:
-            yield f"{self.count - NAMED} more: {self.sentence.format('...')}"
+            yield Said(f"{self.count - NAMED} more: {self.sentence.format('...')}", self.count - NAMED)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from curation.dataset import Dataset
-from curation.verify.few import NAMED
+from curation.verify.few import NAMED, Said
 from curation.verify.finding import Finding, Mend
 from schemas import tables as t
 from schemas.table import Table
@@ -23,14 +23,20 @@ def doubled(dataset: Dataset) -> Iterator[Finding]:
         except Exception as e:
             yield Finding(f"table {table.name} cannot be read: {str(e).partition(chr(10))[0]}")
             continue
-        for key, n in found:
-            mend = (Mend("pack", "manifest.parquet"),) if table is t.MANIFEST else ()
+        mend = (Mend("pack", "manifest.parquet"),) if table is t.MANIFEST else ()
+        for key, n, _ in found:
             yield Finding(f"table {table.name} holds {n} rows of {key}; each key may be there once", mend)
+        for _, _, keys in found[:1]:
+            if keys > NAMED:
+                more = f"{keys - NAMED} more: table {table.name} holds several rows of ...; each key may be there once"
+                yield Finding(Said(more, keys - NAMED), mend)
 
 
-def _twice(dataset: Dataset, table: Table[Any]) -> list[tuple[str, int]]:
+def _twice(dataset: Dataset, table: Table[Any]) -> list[tuple[str, int, int]]:
+    """Return a few of the keys that are there several times: key, its rows, and how many such keys there are."""
     keys = ", ".join(f'"{k}"' for k in table.key)
     name = f"concat_ws(' ', {keys})"
-    sql = f'SELECT {name}, count(*) FROM "{table.name}" GROUP BY {keys} HAVING count(*) > 1 ORDER BY 1 LIMIT ?'
+    doubled = f'SELECT {name} AS key, count(*) AS n FROM "{table.name}" GROUP BY {keys} HAVING n > 1'
+    sql = f"SELECT key, n, count(*) OVER () FROM ({doubled}) ORDER BY 1 LIMIT ?"
     with contextlib.closing(dataset.connect(tables=[table])) as con:
-        return [(str(key), int(n)) for key, n in con.execute(sql, [NAMED]).fetchall()]
+        return [(str(key), int(n), int(of)) for key, n, of in con.execute(sql, [NAMED]).fetchall()]

@@ -31,19 +31,22 @@ _NOT_IN_JSON = {M.vector.name, M.vector_model.name, M.reference_vectors.name, M.
 
 
 def broken(dataset: Dataset, media: bool, root: Root, part: Part | None = None) -> Iterator[Finding]:
-    """Say what of the shards is not as index, manifest and the samples' own JSON have it; of a part, of its shards."""
+    """Say what of the shards is not as index, manifest and the samples' own JSON have it.
+
+    Of a part, of its shards, each with its sidecar.
+    """
     store = dataset.store
     index = _index(dataset)
-    asked = drawn(part, "shards", sorted(index.sha256))
+    asked = set(drawn(part, "shards", sorted({_tar_of(name) for name in index.sha256})))
     there = {n.removeprefix("shards/") for n in store.sizes("shards")} - {"index.json"}
     digests: dict[str, str] = {}
     try:
-        yield from _listed(dataset, index, media, digests, None if part is None else set(asked))
+        yield from _listed(dataset, index, media, digests, None if part is None else asked)
     except Exception as e:  # what the index says holds without the manifest
         why = str(e).partition("\n")[0]
         said = f"manifest.parquet cannot be read ({why}), so no sample was held against it; run `lpm pack`"
         yield Finding(said, (Mend("pack", "manifest.parquet"),))
-    for name in asked:
+    for name in (n for n in sorted(index.sha256) if _tar_of(n) in asked):
         digest = index.sha256[name]
         mend = (Mend("pack", f"shards/{name}"),)
         if name not in there:
@@ -84,6 +87,11 @@ def _index(dataset: Dataset) -> ShardIndex:
         return ShardIndex.read(dataset.store) or ShardIndex("")
     except (StoreError, TypeError):  # the seal says so
         return ShardIndex("")
+
+
+def _tar_of(name: str) -> str:
+    """Return the shard that a sidecar goes with; a shard goes with itself."""
+    return f"{name.rpartition('.')[0]}.tar"
 
 
 def _inside(shard: str) -> bool:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal
 
 from lpm_train import parts
-from lpm_train.config.errors import ConfigError, positive
+from lpm_train.batch import STATES
+from lpm_train.config.errors import ConfigError, not_negative, positive, share
+from schemas.settings.use import near
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,20 +53,18 @@ class Data:
 
     def __post_init__(self) -> None:
         positive(self, "frames", "height", "width", "batch", "hop_frames", "max_prompts", "prompt_latents")
-        if self.max_refs < 0 or not 0 <= min(self.drop_ref, self.silence) <= max(self.drop_ref, self.silence) <= 1:
-            raise ConfigError(
-                f"data.max_refs {self.max_refs} must not be negative, data.drop_ref {self.drop_ref} and data.silence "
-                f"{self.silence} must be probabilities"
-            )
+        not_negative(self, "auto_sizes", "pixels", "max_refs", "workers", "prefetch")
+        share(self, "min_kept", "drop_ref", "silence")
+        if any(n < 1 for size in self.more_sizes for n in size):
+            raise ConfigError(f"data.more_sizes {self.more_sizes}: frames, heights and widths must be positive")
+        if unknown := [state for state in self.balance if state not in STATES]:
+            raise ConfigError(f"data.balance: no state {unknown[0]!r}; {near(unknown[0], STATES)}")
+        if self.balance and not (min(shares := self.balance.values()) >= 0 and 0 < sum(shares) < math.inf):
+            raise ConfigError(f"data.balance {self.balance}: shares must not be negative, and one must be positive")
         if self.prompt_words and (self.prompts != "timed" or self.precomputed):
             raise ConfigError(
                 "data.prompt_words tells each block its words: it needs data.prompts=timed, and no data.precomputed, "
                 "whose texts are those of events, as which words a block has depends on where a window begins"
-            )
-        if min(self.auto_sizes, self.pixels) < 0 or not 0 <= self.min_kept <= 1:
-            raise ConfigError(
-                f"data.auto_sizes {self.auto_sizes} and data.pixels {self.pixels} must not be negative, and "
-                f"data.min_kept {self.min_kept} is a share"
             )
 
     @property

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from lpm_train import flow
-from lpm_train.config.errors import ConfigError, positive
+from lpm_train.config.errors import ConfigError, not_negative, positive
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +42,10 @@ class Flow:
     solver: Literal["euler", "dpmpp_2m"] = "dpmpp_2m"  # how it walks between them: `lpm_train.flow`
     guidance: float = 1.0
     guide: Guide = field(default_factory=Guide)
+
+    def __post_init__(self) -> None:
+        positive(self, "shift", "steps")
+        not_negative(self, "guidance")
 
     @property
     def scales(self) -> tuple[float, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from lpm_train.config.errors import ConfigError, positive
+from lpm_train.config.errors import ConfigError, not_negative, positive
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +32,11 @@ class Model:
     ref_gap: int = 8  # frames between references and the first video frame, in position
 
     def __post_init__(self) -> None:
-        positive(self, "channels", "audio_width", "audio_steps", "text_width", "depth", "width", "heads", "patch")
+        positive(
+            self, "channels", "audio_width", "audio_steps", "text_width", "depth", "width", "heads", "patch",
+            "mlp_ratio", "theta",
+        )  # fmt: skip
+        not_negative(self, "image_channels", "picture_width", "ref_gap")
         if self.width % self.heads or (self.width // self.heads) % 2 or self.width // self.heads < 6:
             raise ConfigError(f"model.width {self.width} over {self.heads} heads: heads need an even width from 6 on")
         if self.kind == "lpm" and self.image_channels + self.picture_width:
@@ -68,8 +72,9 @@ class Lora:
     targets: tuple[str, ...] = ("qkv", "out", "text.q", "text.kv", "text.out", "mlp.0", "mlp.2")  # layers of a block
 
     def __post_init__(self) -> None:
-        if self.rank < 0 or self.alpha < 0 or not self.targets:
-            raise ConfigError("lora.rank and lora.alpha must not be negative, and lora.targets must name layers")
+        not_negative(self, "rank", "alpha")
+        if not self.targets:
+            raise ConfigError("lora.targets must name layers")
 
     @property
     def scale(self) -> float:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Literal
 
 from lpm_train import parts
-from lpm_train.config.errors import ConfigError
+from lpm_train.config.errors import ConfigError, betas, not_negative, positive, share
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +26,11 @@ class Optim:
     # Add parts pairwise, so that bits do not depend on the number of ranks; costs log2(parts) gradient copies.
     exact_sums: bool = True
     ema: float = 0.99
+
+    def __post_init__(self) -> None:
+        not_negative(self, "lr", "weight_decay", "warmup", "clip", "micro_batch")
+        share(self, "decay_to", "ema")
+        betas(self, "betas")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,8 +64,12 @@ class Run:
     patience: int = 0  # stop after so many evaluations without a better figure; 0: never
 
     def __post_init__(self) -> None:
-        if self.shard < 0:
-            raise ConfigError(f"run.shard {self.shard} must be a number of ranks, or 0 for all")
+        positive(self, "threads", "log_every", "eval_every", "save_every", "keep")
+        not_negative(self, "steps", "shard", "exit_share", "patience")
+        if not re.fullmatch(r"(cpu|cuda(:\d+)?)?", self.device):
+            raise ConfigError(
+                f"run.device = {self.device!r}: write cpu, cuda or cuda:N, or nothing for a GPU where there is one"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,8 +80,7 @@ class Watch:
     clips: int = 4  # held-out clips that are generated each time; 0: no page
 
     def __post_init__(self) -> None:
-        if min(self.every, self.clips) < 0:
-            raise ConfigError(f"watch.every {self.every} and watch.clips {self.clips} must not be negative")
+        not_negative(self, "every", "clips")
 
 
 @dataclass(frozen=True, kw_only=True)

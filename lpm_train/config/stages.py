@@ -7,7 +7,7 @@ from typing import Literal
 
 from lpm_train import parts
 from lpm_train.batch import DropRates
-from lpm_train.config.errors import ConfigError
+from lpm_train.config.errors import ConfigError, betas, not_negative, positive, share
 from lpm_train.config.generation import Guide
 
 
@@ -19,6 +19,9 @@ class Phase:
     listen: bool = True
     refs: bool = True
 
+    def __post_init__(self) -> None:
+        share(self, "share")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Pretrain:
@@ -29,6 +32,12 @@ class Pretrain:
     prefix_p: float = 0.0  # how often the first frames are given clean, so that the model can continue a clip
     prefix_max: int = 3  # most frames given so
 
+    def __post_init__(self) -> None:
+        positive(self, "prefix_max")
+        share(self, "prefix_p")
+        if not self.phases or sum(phase.share for phase in self.phases) > 1 + 1e-6:
+            raise ConfigError("pretrain.phases: name one at least, with shares of the steps that add up to 1")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Causal:
@@ -38,6 +47,9 @@ class Causal:
     context_noise: float = 0.3
     drop: DropRates = field(default_factory=lambda: DropRates(speak=0, listen=0, text=0, refs=0, everything=0))
 
+    def __post_init__(self) -> None:
+        share(self, "context_noise")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Consistency:
@@ -45,6 +57,10 @@ class Consistency:
 
     grid: int = 48  # points of the path; a step is one interval
     context_noise: float = 0.3
+
+    def __post_init__(self) -> None:
+        positive(self, "grid")
+        share(self, "context_noise")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,20 +97,22 @@ class Distill:
     perceptual_frames: int = 1  # latents of each clip that are decoded for it, drawn anew at each step
 
     def __post_init__(self) -> None:
+        positive(self, "critic_steps", "shift", "perceptual_weight", "perceptual_frames")
+        not_negative(self, "rollout", "loss_frames", "gap_s", "lr", "critic_lr", "guidance")
+        share(self, "context_noise")
+        if self.critic_betas is not None:
+            betas(self, "critic_betas")
+        if not 0 < self.t_min <= self.t_max <= 1:
+            raise ConfigError(
+                f"distill.t_min {self.t_min} and t_max {self.t_max}: levels rise from above 0 to 1 at most"
+            )
         if self.perceptual.at_work and self.policy == "own":
             raise ConfigError(
                 f"distill.perceptual={self.perceptual.choice} compares with given latents, and distill.policy=own has "
                 "none: set distill.policy=data or teacher, or distill.perceptual=none"
             )
-        if self.perceptual_weight <= 0 or self.perceptual_frames < 1:
-            raise ConfigError("distill.perceptual_weight and distill.perceptual_frames must be positive")
         if self.role == "backbone" and self.context_noise:
             raise ConfigError("distill.context_noise is for a clean past, and a backbone's is noisy: set it to 0")
-        if min(self.rollout, self.loss_frames, self.gap_s) < 0:
-            raise ConfigError(
-                f"distill.rollout {self.rollout}, loss_frames {self.loss_frames} and gap_s {self.gap_s} must not be "
-                "negative"
-            )
         if self.policy == "teacher" and self.teacher == "causal":
             raise ConfigError("distill.policy=teacher asks for clips of a teacher that sees both directions")
 

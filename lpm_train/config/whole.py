@@ -37,7 +37,12 @@ class Config:
     data: Data = field(default_factory=Data)
 
     def __post_init__(self) -> None:
-        """See that texts change with blocks, and that guidance asks for no pass that training never shows."""
+        """See that parts make up a batch, texts change with blocks, and guidance asks for no pass never shown."""
+        if self.optim.micro_batch and self.data.batch % self.optim.micro_batch:
+            raise ConfigError(
+                f"optim.micro_batch {self.optim.micro_batch} does not divide data.batch {self.data.batch}: set a "
+                "divisor of the samples that a rank has of a batch, or 0 for all of them at once"
+            )
         if self.data.prompts == "timed" and self.data.prompt_latents % self.stream.block:
             raise ConfigError(
                 f"data.prompt_latents {self.data.prompt_latents} must be a multiple of stream.block "

@@ -17,26 +17,35 @@ from typing import Annotated
 
 import typer
 
-from lpm_train.cli import Dataset, Preset, Settings, Where, command, told
+from lpm_train.cli import Dataset, Preset, Settings, Where, command, must_hold, must_write, told
 from lpm_train.cli import train as train
 
 Checkpoint = Annotated[Path, typer.Argument(help="a checkpoint directory, or a run's directory for its best one")]
 Device = Annotated[str, typer.Option(help="cpu, cuda or cuda:N")]
+Workers = Annotated[int, typer.Option(min=1, help="threads that decode")]
+
+LOOKED_AT = ("data.", "eval.", "flow.", "stream.")
+"""Settings that `lpm train eval` uses; `flow` is how a model that sees both directions is sampled."""
 
 
 def parse_buckets(text: str) -> tuple[tuple[int, int, int], ...]:
     """Read "FRAMESxHEIGHTxWIDTH[,...]".
 
     Raises:
-        DataError: it is not of that form.
+        DataError: it is not of that form, or a number is not positive.
     """
     from lpm_train.storage import DataError
 
     try:
         out = [tuple(int(n) for n in part.split("x")) for part in text.split(",")]
-        return tuple((frames, height, width) for frames, height, width in out)
+        sizes = tuple((frames, height, width) for frames, height, width in out)
+        if min(map(min, sizes)) < 1:
+            raise ValueError(text)
+        return sizes
     except ValueError as e:
-        raise DataError(f"buckets {text!r}: write FRAMESxHEIGHTxWIDTH, several with commas, e.g. 64x256x256") from e
+        raise DataError(
+            f"buckets {text!r}: write positive FRAMESxHEIGHTxWIDTH, several with commas, e.g. 64x256x256"
+        ) from e
 
 
 def progress(what: str) -> Callable[[int, int], None]:
@@ -62,9 +71,9 @@ def precompute(
     settings: Settings = None,
     where: Where = None,
     device: Device = "cpu",
-    hop_frames: Annotated[int | None, typer.Option(help="frames between windows; default: end to end")] = None,
+    hop_frames: Annotated[int | None, typer.Option(min=1, help="frames between windows; default: end to end")] = None,
     dtype: Annotated[str, typer.Option(help="float16 or float32")] = "float16",
-    workers: int = 2,
+    workers: Workers = 2,
 ) -> int:
     """Write latents, audio features and text embeddings beside the shards; continues where it stopped.
 
@@ -73,9 +82,10 @@ def precompute(
     from lpm_train.data.sizes import Rule
     from lpm_train.fitting import sized
     from lpm_train.resolve import resolve
-    from lpm_train.session import make_encoders
+    from lpm_train.session import make_encoders, usable
     from lpm_train.tools import precompute as p
 
+    usable(device)
     config = resolve(preset, dataset, where, settings or [])
     config = replace(config, data=replace(config.data, precomputed=name))
     encoders = make_encoders(config.data, device)
@@ -102,9 +112,9 @@ def doctor(
     settings: Settings = None,
     where: Where = None,
     precomputed: Annotated[str | None, typer.Option(help="name of a precomputed set to load")] = None,
-    batch: Annotated[int, typer.Option(help="samples in a batch")] = 4,
-    workers: int = 2,
-    batches: Annotated[int, typer.Option(help="batches to time")] = 8,
+    batch: Annotated[int, typer.Option(min=1, help="samples in a batch")] = 4,
+    workers: Workers = 2,
+    batches: Annotated[int, typer.Option(min=1, help="batches to time")] = 8,
 ) -> int:
     """Check that every sample decodes and its sound fits its picture; time reading, decoding and loading.
 
@@ -124,6 +134,7 @@ def doctor(
     from lpm_train.tools.held_out import look
     from lpm_train.tools.worth import judge
 
+    must_write(sheet, report)
     plain = [] if preset else ["data.codec=patch", "data.codec.stride=[4, 8, 8]", "data.text=hashed-words"]
     config = resolve(preset, dataset, where, [*plain, *(settings or [])])
     config = replace(config, data=replace(config.data, precomputed=precomputed or config.data.precomputed))
@@ -166,27 +177,31 @@ def codec(
     dataset: Dataset,
     out: Annotated[str, typer.Option(help="file to write; then data.codec=tiny with data.codec.path=FILE")],
     stride: Annotated[str, typer.Option(help="frames, rows and columns in a latent")] = "4x8x8",
-    channels: int = 16,
-    width: int = 64,
+    channels: Annotated[int, typer.Option(min=1, help="of a latent")] = 16,
+    width: Annotated[int, typer.Option(min=1, help="channels of a layer")] = 64,
     bucket: Annotated[str, typer.Option(help="FRAMESxHEIGHTxWIDTH of the training windows")] = "16x128x128",
-    steps: int = 5000,
-    batch: int = 8,
-    lr: float = 1e-3,
+    steps: Annotated[int, typer.Option(min=1, help="updates")] = 5000,
+    batch: Annotated[int, typer.Option(min=1, help="windows in an update")] = 8,
+    lr: Annotated[float, typer.Option(min=0, help="highest learning rate")] = 1e-3,
     where: Where = None,
     device: Device = "cpu",
     seed: int = 0,
 ) -> int:
     """Train the small video autoencoder on a dataset's own pictures."""
     from lpm_train.extras.codec_tiny import TinyConfig
+    from lpm_train.session import usable
     from lpm_train.tools.codec_fit import fit_codec
 
     def progress(step: int, loss: float) -> None:
         if step % max(1, steps // 20) == 0:
             print(f"step {step}: loss {loss:.4f}", flush=True)
 
+    usable(device)
     shape = TinyConfig(stride=parse_buckets(stride)[0], channels=channels, width=width)
+    window = parse_buckets(bucket)[0]
+    must_write(out)
     found = fit_codec(
-        dataset, out, shape, parse_buckets(bucket)[0], steps=steps, batch=batch, lr=lr, where=where, device=device,
+        dataset, out, shape, window, steps=steps, batch=batch, lr=lr, where=where, device=device,
         seed=seed, report=progress,
     )  # fmt: skip
     whose = "held-out" if found["held_out"] else "training (the split val is empty)"
@@ -202,7 +217,7 @@ def evaluate(
     checkpoint: Checkpoint,
     dataset: Dataset,
     where: Where = "split = 'val'",
-    batches: Annotated[int, typer.Option(help="held-out batches")] = 4,
+    batches: Annotated[int, typer.Option(min=1, help="held-out batches")] = 4,
     settings: Settings = None,
     out: Annotated[Path | None, typer.Option(help="also write the figures to this JSON")] = None,
     device: Device = "cpu",
@@ -214,15 +229,22 @@ def evaluate(
     Faces are looked at where the pipeline's face models are here; --set eval.faces=none leaves them out. Mouths are
     measured where the character speaks, is silent and listens, at the lengths of --set eval.lengths, beside the data's.
     """
-    from lpm_train.config import override
+    from lpm_train.config import ConfigError, Optim, override
     from lpm_train.session import load_model
     from lpm_train.tools.judge.evaluate import Evaluated, run_eval
     from lpm_train.tools.judge.faces import open_faces
     from lpm_train.tools.judge.mouth import lines
     from lpm_train.training.checkpoint import find
 
+    for setting in settings or []:
+        if not setting.startswith(LOOKED_AT):
+            raise ConfigError(
+                f"--set {setting}: settings of data, eval, flow and stream can be changed, not what was trained"
+            )
+    must_write(out)
     trained, model = load_model(checkpoint, device)
-    config = override(Evaluated(**vars(trained)), settings or [])
+    asked = vars(trained) | {"optim": Optim()}  # nothing is trained: no parts of a batch need divide it
+    config = override(Evaluated(**asked), settings or [])
     reader, missing = open_faces(config.eval.faces)
     with closing(reader) if reader is not None else nullcontext():
         found = run_eval(config, model, dataset, where, batches, reader)
@@ -243,7 +265,7 @@ def evaluate(
 def budget(
     preset: Preset = None,
     settings: Settings = None,
-    fps: Annotated[list[float] | None, typer.Option(help="pictures a second; several are told apart")] = None,
+    fps: Annotated[list[float] | None, typer.Option(min=1, help="pictures a second; several are told apart")] = None,
     efficiency: Annotated[float, typer.Option(min=0.01, max=1, help="share of the peak of operations reached")] = 0.5,
     bandwidth: Annotated[float, typer.Option(min=0.01, max=1, help="share of the peak of bytes reached")] = 0.7,
     out: Annotated[Path | None, typer.Option(help="also write the figures to this JSON")] = None,
@@ -255,6 +277,7 @@ def budget(
     from lpm_train.resolve import resolve
     from lpm_train.tools.budget import lines, stream_budget
 
+    must_write(out)
     found = stream_budget(resolve(preset, "", settings=settings or []))
     tables = [found.table(rate, efficiency, bandwidth) for rate in fps or [25.0]]
     for table in tables:
@@ -276,6 +299,7 @@ def export(
     from lpm_train.session import load_model
     from lpm_train.tools import export as e
 
+    must_hold(out)
     config, model = load_model(checkpoint)
     print(e.export(config, model, checkpoint, out, dtype, licence))
     return 0
@@ -290,7 +314,7 @@ def stream(
     speak: Annotated[Path | None, typer.Option(help="what the character says; none: it does not speak")] = None,
     listen: Annotated[Path | None, typer.Option(help="what the character hears; none: nobody is heard")] = None,
     text: Annotated[str, typer.Option(help="what the character does")] = "",
-    seconds: Annotated[float | None, typer.Option(help="length; default: that of the longer sound")] = None,
+    seconds: Annotated[float | None, typer.Option(min=0, help="length; default: that of the longer sound")] = None,
     seed: int = 0,
     settings: Settings = None,
     device: Device = "cpu",

@@ -21,6 +21,7 @@ from lpm_train.data.order import Bucket, Draw, Order
 from lpm_train.data.shards import Shards
 from lpm_train.extras.codec_tiny import TinyConfig, TinyVideoAE, train_codec
 from lpm_train.storage import DataError
+from lpm_train.tools.whole_files import whole
 
 
 def _picture_clips(shards: Shards, bucket: Bucket, batch: int, seed: int = 0, workers: int = 2) -> Iterator[Tensor]:
@@ -80,6 +81,10 @@ def fit_codec(
     Returns:
         psnr_db, psnr_blocks_db (of the mean of each block alone: what a codec must beat), first_loss, last_loss,
         and held_out: 1.0 where the figures are of samples not trained on.
+
+    Raises:
+        ConfigError: `out` is a folder, or its folder cannot be made.
+        DataError: nothing is selected, or every clip is shorter than the bucket.
     """
     clause = f"({where or 'true'})"
     train = Shards(root, f"{clause} AND NOT coalesce(({held_out}), false)")
@@ -91,7 +96,8 @@ def fit_codec(
         torch.manual_seed(sample_seed("codec", seed))
         codec = TinyVideoAE(config).to(device)
         losses = train_codec(codec, _picture_clips(train, bucket, batch, seed), steps, lr=lr, report=report)
-    codec.save(out)
+    with whole(Path(out)) as (partial,):
+        codec.save(partial)
     clips, scores, blocks = _picture_clips(test, bucket, 1, seed + 1), [], []
     for _ in range(min(8, len(test))):
         x = next(clips).to(device)

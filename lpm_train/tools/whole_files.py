@@ -14,11 +14,13 @@ def whole(*files: Path) -> Iterator[list[Path]]:
     """Yield the names to write files under, beside their own; what was there stays until all are written.
 
     Raises:
-        ConfigError: a file is a folder, or its folder cannot be made.
+        ConfigError: a file is a folder or a device, or its folder cannot be made.
     """
     for file in files:
         if file.is_dir():
             raise ConfigError(f"{file} is a folder: name a file to write")
+        if file.exists() and not file.is_file():
+            raise ConfigError(f"{file} is no regular file, and would be replaced by one: name another")
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
         except OSError as e:

@@ -11,7 +11,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -76,81 +76,128 @@ def train(
         TrainingError: the loss is not finite, or `run.select` names no figure.
     """
     home = checkpoint.home(out, config.run.checkpoints)
+    where = where or Ranks()
     with closing(checkpoint.Writer(home, config.run.keep, config.run.background)) as writer:
-        return _train(
-            stage, config, source, out, writer, heldout, measure, where or Ranks(), flops_per_step, watch, board, show
+        there = checkpoint.steps(home)
+        meta = checkpoint.load(checkpoint.path_of(home, there[-1]), stage, config) if there else Meta(step=0)
+        if there:
+            source.restore(meta.loader)
+        if where.first:
+            _note(out, config)
+        log, say = Log(out, meta.step, where.first, board), show if where.first else (lambda _: None)
+        if there:
+            say(f"continue {out} at step {meta.step}")
+        begun = _Training(
+            stage,
+            config,
+            source,
+            writer,
+            heldout,
+            measure or (lambda _: {}),
+            where,
+            flops_per_step,
+            watch,
+            log,
+            say,
+            meta,
         )
+        return begun.to_its_end()
 
 
-def _train(
-    stage: Stage, config: Config, source: BatchSource[Batch], out: Path, writer: checkpoint.Writer,
-    heldout: Sequence[Batch], measure: Measure | None, where: Ranks, flops_per_step: float, watch: Watching | None,
-    board: Board | None, show: Callable[[str], None],
-) -> Result:  # fmt: skip
-    run, home = config.run, writer.out
-    say = show if where.first else (lambda _: None)
-    meta, criteria, stopped = Meta(step=0), list[Criterion](), "steps"
-    if there := checkpoint.steps(home):
-        meta = checkpoint.load(checkpoint.path_of(home, there[-1]), stage, config)
-        source.restore(meta.loader)
-        say(f"continue {out} at step {meta.step}")
-    if where.first:
-        _note(out, config)
-    log = Log(out, meta.step, where.first, board)
-    if watch:
-        watch.begin(meta.step)
+@dataclass
+class _Training:
+    """A run under way: what it works with, and where it stands."""
 
-    def figures_now() -> dict[str, float]:
-        figures = stage.evaluate(heldout) | dict(measure(stage) if measure else {})
-        log.write(meta.step, figures, evaluation=True)
-        return figures
+    stage: Stage
+    config: Config
+    source: BatchSource[Batch]
+    writer: checkpoint.Writer
+    heldout: Sequence[Batch]
+    measure: Measure
+    where: Ranks
+    flops_per_step: float
+    watch: Watching | None
+    log: Log
+    say: Callable[[str], None]
+    meta: Meta
+    criteria: list[Criterion] = field(default_factory=list)
+    stopped: str = "steps"
 
-    if meta.step == 0 and heldout:
-        figures = figures_now()
-        meta = replace(meta, first=figures, now=figures)
-        if watch:
-            watch.look(stage, 0)
-    elif heldout:
-        criteria = stage.exit_criteria(meta.first, meta.now)
-    while meta.step < run.steps and stopped == "steps":
-        begun = time.perf_counter()
-        batch = next(source)
-        figures = stage.step(batch, meta.step)
-        meta = replace(meta, step=meta.step + 1)
+    def to_its_end(self) -> Result:
+        """Train from where the run stands."""
+        run = self.config.run
+        self._begin()
+        while self.meta.step < run.steps and self.stopped == "steps":
+            self._step()
+            better, last = False, self.meta.step == run.steps
+            if self.heldout and (last or self.meta.step % run.eval_every == 0):
+                better = self._evaluate(last)
+            if better or last or self.stopped != "steps" or self.meta.step % run.save_every == 0:
+                self._save()
+        self.writer.wait()
+        if not checkpoint.steps(self.writer.out):  # no step was asked for
+            self._save()
+        self.say(f"{run.stage} ended after {self.meta.step} steps ({self.stopped}); best at {self.meta.best_step}")
+        return Result(self.meta, tuple(self.criteria), self.stopped)
+
+    def _begin(self) -> None:
+        """Measure what there is before the first step, or take up what was measured last."""
+        if self.watch:
+            self.watch.begin(self.meta.step)
+        if not self.heldout:
+            return
+        if self.meta.step:
+            self.criteria = self.stage.exit_criteria(self.meta.first, self.meta.now)
+            return
+        figures = self._figures()
+        self.meta = replace(self.meta, first=figures, now=figures)
+        if self.watch:
+            self.watch.look(self.stage, 0)
+
+    def _step(self) -> None:
+        """Train on a batch and log it. Raises TrainingError where a figure is not finite."""
+        run, begun = self.config.run, time.perf_counter()
+        batch = next(self.source)
+        figures = self.stage.step(batch, self.meta.step)
+        self.meta = replace(self.meta, step=self.meta.step + 1)
         if bad := [f"{name} is {value}" for name, value in figures.items() if not math.isfinite(value)]:
             advice = "lower optim.lr, look at the batch, or continue from an earlier checkpoint"
-            raise TrainingError(f"{bad[0]} at step {meta.step}: {advice}")
+            raise TrainingError(f"{bad[0]} at step {self.meta.step}: {advice}")
         seconds = time.perf_counter() - begun
-        speed = {"step_s": seconds, "samples_per_s": len(batch) * where.data_size / seconds}
-        if flops_per_step:
-            speed["tflops"] = flops_per_step / seconds / 1e12
-        if where.device.type == "cuda":
+        speed = {"step_s": seconds, "samples_per_s": len(batch) * self.where.data_size / seconds}
+        if self.flops_per_step:
+            speed["tflops"] = self.flops_per_step / seconds / 1e12
+        if self.where.device.type == "cuda":
             speed["memory_gb"] = torch.cuda.max_memory_allocated() / 1e9
-        log.write(meta.step, figures | speed)
-        if meta.step % run.log_every == 0:
-            say(f"{run.stage} {meta.step}/{run.steps}  " + _line(figures | {"samples/s": speed["samples_per_s"]}))
-        better, last = False, meta.step == run.steps
-        if heldout and (last or meta.step % run.eval_every == 0):
-            figures = figures_now()
-            meta, better = _compared(meta, figures, run.select)
-            criteria = stage.exit_criteria(meta.first, figures)
-            say(f"{run.stage} {meta.step} evaluation  " + _line(figures))
-            for criterion in criteria:
-                say(f"  {criterion}")
-            if run.stop_when_passed and criteria and all(c.passed for c in criteria):
-                stopped = "criteria"
-            elif run.patience and meta.stale >= run.patience:
-                stopped = "patience"
-            if watch:
-                watch.look(stage, meta.step, last or stopped != "steps")
-        if better or last or stopped != "steps" or meta.step % run.save_every == 0:
-            meta = replace(meta, loader=dict(source.state()))
-            writer.save(stage, config, meta)
-    writer.wait()
-    if not checkpoint.steps(home):  # no step was asked for
-        writer.save(stage, config, replace(meta, loader=dict(source.state())))
-    say(f"{run.stage} ended after {meta.step} steps ({stopped}); best at {meta.best_step}")
-    return Result(meta, tuple(criteria), stopped)
+        self.log.write(self.meta.step, figures | speed)
+        if self.meta.step % run.log_every == 0:
+            told = _line(figures | {"samples/s": speed["samples_per_s"]})
+            self.say(f"{run.stage} {self.meta.step}/{run.steps}  {told}")
+
+    def _evaluate(self, last: bool) -> bool:
+        """Look at held-out clips, and whether training has ended with that; say whether it is the best so far."""
+        run, figures = self.config.run, self._figures()
+        self.meta, better = _compared(self.meta, figures, run.select)
+        self.criteria = self.stage.exit_criteria(self.meta.first, figures)
+        self.say(f"{run.stage} {self.meta.step} evaluation  " + _line(figures))
+        for criterion in self.criteria:
+            self.say(f"  {criterion}")
+        if run.stop_when_passed and self.criteria and all(c.passed for c in self.criteria):
+            self.stopped = "criteria"
+        elif run.patience and self.meta.stale >= run.patience:
+            self.stopped = "patience"
+        if self.watch:
+            self.watch.look(self.stage, self.meta.step, last or self.stopped != "steps")
+        return better
+
+    def _figures(self) -> dict[str, float]:
+        figures = self.stage.evaluate(self.heldout) | dict(self.measure(self.stage))
+        self.log.write(self.meta.step, figures, evaluation=True)
+        return figures
+
+    def _save(self) -> None:
+        self.meta = replace(self.meta, loader=dict(self.source.state()))
+        self.writer.save(self.stage, self.config, self.meta)
 
 
 def _note(out: Path, config: Config) -> None:

@@ -73,7 +73,7 @@ def ranks(config: Config) -> Iterator[Ranks]:
     """Join the process group that torchrun describes, if there is one; leave it at the end.
 
     Raises:
-        ConfigError: `run.shard` does not divide the ranks.
+        ConfigError: `run.shard` does not divide the ranks, or there is no such GPU.
     """
     name = config.run.device or ("cuda" if torch.cuda.is_available() else "cpu")
     size, local = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("LOCAL_RANK", "0"))
@@ -84,6 +84,8 @@ def ranks(config: Config) -> Iterator[Ranks]:
         )
     device = torch.device(f"cuda:{local}" if name == "cuda" else name)
     if device.type == "cuda":
+        if (device.index or 0) >= torch.cuda.device_count():
+            raise ConfigError(f"run.device={name}: no such GPU can be used here; leave it empty for what there is")
         torch.cuda.set_device(device)
         torch.set_float32_matmul_precision("high")
     torch.set_num_threads(config.run.threads)

@@ -40,8 +40,12 @@ def written(path: Path) -> str:
 def open_place(uri: str) -> tuple[pafs.FileSystem, str]:
     """Return the file system of a directory or URI, and its root there without a slash at the end.
 
-    What Arrow does not speak itself goes through fsspec. Raises StoreError.
+    What Arrow does not speak itself goes through fsspec. Raises StoreError, for an empty place too.
     """
+    if not uri:
+        raise StoreError(
+            "the path of a dataset is empty, as a variable that is not set leaves it; name a directory or s3:// prefix"
+        )
     if "://" not in uri:
         return pafs.LocalFileSystem(), str(Path(uri).absolute())
     try:

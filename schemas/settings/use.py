@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.errors import PydanticUserError
 
@@ -80,8 +81,12 @@ def read_setting(text: str) -> tuple[list[str], Any]:
     names = path.strip().split(".")
     if not eq or len(names) < 2 or not all(names):
         raise UseError(f"--set {text!r}: write it as section.setting=value, e.g. scan.portrait_px=256 or optim.lr=1e-3")
-    read = yaml12.load(value)
-    with contextlib.suppress(ValueError, SyntaxError):
+    try:
+        read = yaml12.load(value)
+    except yaml.YAMLError as e:
+        why = getattr(e, "problem", None) or e
+        raise UseError(f"--set {text!r}: {value!r} is no YAML value: {why}; close what is open, or quote it") from e
+    with contextlib.suppress(ValueError, SyntaxError, TypeError):
         read = ast.literal_eval(read) if isinstance(read, str) else read
     return names, read
 

@@ -21,4 +21,7 @@ _Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(?:[Tt]rue
 
 def load(text: str) -> Any:
     """Parse one YAML document into plain data. Raises yaml.YAMLError."""
-    return yaml.load(text, Loader=_Loader)
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except ValueError as e:  # of a date that is none
+        raise yaml.YAMLError(str(e)) from e

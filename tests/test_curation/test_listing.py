@@ -72,6 +72,50 @@ def test_what_a_pattern_names_beside_files_is_counted(folder: Path) -> None:
     }  # fmt: skip
 
 
+@pytest.fixture
+def beside_datasets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A video, a dataset beside it under two names, and one of somebody else's."""
+    for name in ("a.mp4", "dsreal/report/clips/b.mp4", "theirs/c.mp4"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(name)
+    (tmp_path / "dsreal" / "dataset.json").write_text('{"format": 1, "name": "openlpm"}')
+    (tmp_path / "theirs" / "dataset.json").write_text('{"labels": []}')
+    (tmp_path / "ds").symlink_to("dsreal")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("own", [None, "ds", "dsreal", "new"])
+@pytest.mark.parametrize("named", [".", "**/*.mp4", "*/../**/*.mp4"])
+def test_what_a_dataset_holds_is_no_input_unless_it_is_named_outright(
+    beside_datasets: Path, named: str, own: str | None
+) -> None:
+    skipped: Counter[str] = Counter()
+    assert {Path(n.path).name for n in expand([named], own, skipped)} == {"a.mp4", "c.mp4"}
+    assert skipped[listing.DATASETS] == 1
+    assert len(expand(["ds/report/clips/b.mp4"], own)) == 1
+
+
+@pytest.mark.parametrize(
+    ("named", "own", "taken"),
+    [("ds", None, 0), ("ds/*/*/*", None, 0), ("ds/report", None, 1), ("ds/report/*/*", None, 1),
+     ("ds/report", "ds", 0), ("ds/report/*/*", "dsreal", 0)],
+)  # fmt: skip
+def test_a_folder_in_another_dataset_is_taken_where_it_is_named_outright(
+    beside_datasets: Path, named: str, own: str | None, taken: int
+) -> None:
+    if taken:
+        assert len(expand([named], own)) == taken
+    else:
+        with pytest.raises(InputError, match="1 datasets that lpm made"):
+            expand([named], own)
+
+
+def test_an_empty_input_is_refused() -> None:
+    with pytest.raises(InputError, match="an input is empty"):
+        expand([""])
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # the server's own
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 def test_what_a_prefix_holds_beside_videos_is_counted(bucket: str) -> None:
@@ -95,6 +139,9 @@ def test_what_a_prefix_holds_beside_videos_is_counted(bucket: str) -> None:
     client.put_object(Bucket=bucket, Key="v/out/dataset.json", Body=b"{}")
     named = expand([f"s3://{bucket}/v/"], f"s3://{bucket}/v/out/", skipped)
     assert [n.path.rpartition("/v/")[2] for n in named] == ["a.mp4", "deep/b.MOV", "outer/d.mp4"]
+    client.put_object(Bucket=bucket, Key="v/out/workflow.json", Body=b"{}")  # then it is seen to be one by anybody
+    skipped.clear()
+    assert len(expand([f"s3://{bucket}/v/"], None, skipped)) == 3 and skipped[listing.DATASETS] == 1
     with pytest.raises(InputError, match=r"no video under .*1 left out: 1 LICENSE; looked for"):
         expand([f"s3://{bucket}/v/none"])
 

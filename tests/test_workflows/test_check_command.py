@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 import soundfile
 from foreign_case import Foreign
 
+from curation.check.foreign import samples
 from curation.media.audio import read_audio
 from schemas import tables as t
 from workflows.checking import check
@@ -37,6 +39,10 @@ def code_of(*arguments: str) -> int:
         (("check", "{root}/set", "--limit", "lateness=3"), "there are: rate_gap"),
         (("check", "{root}/set", "--field", "identity"), "--field"),
         (("check", "{root}/set", "--out", "{root}/empty"), "holds no check"),
+        (("check", "{root}/set", "--out", "{root}/empty/a.txt"), "holds no check"),
+        (("check", "{root}/set", "--out", "{root}/empty/a.txt/x"), "is a file, or lies in one"),
+        (("check", "{root}/set", "--out", ""), "--out is empty"),
+        (("check", ""), "FOREIGN is empty"),
     ],
 )
 def test_what_cannot_be_checked_exits_with_2(
@@ -47,6 +53,25 @@ def test_what_cannot_be_checked_exits_with_2(
         (tmp_path / name).write_text("x")
     assert code_of(*(a.format(root=tmp_path) for a in arguments)) == 2
     assert words in capsys.readouterr().err.replace("\n", " ")
+
+
+def test_what_an_earlier_check_left_is_not_checked_under_another_name_of_its_folder(tmp_path: Path) -> None:
+    for name in ("a.mp4", "left/joined/b.mkv"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(name)
+    (tmp_path / "out").symlink_to("left")
+    assert [s.name for s in samples(str(tmp_path), tmp_path / "out" / "media", Counter())] == ["a.mp4"]
+
+
+def test_a_fault_of_the_programs_exits_with_2_and_shows_where(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(*_: Any, **__: Any) -> None:
+        raise TypeError("unexpected")
+
+    monkeypatch.setattr(check, "run", broken)
+    assert code_of("check", str(tmp_path)) == 2
+    assert "TypeError: unexpected" in capsys.readouterr().err
 
 
 def test_the_exit_code_tells_whether_there_are_findings(

@@ -57,6 +57,16 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         (("run", "{in}", "--out", "{root}/x", "--set", "scan.portait_hz=2"), "did you mean"),
         (("run", "{in}", "--out", "{root}/x", "--engine", "spark"), "there are: ray, local"),
         (("run", "{in}", "--out", "{in}"), "not a dataset"),
+        (("run", "{in}", "--out", "{policy}"), "is a file, or lies in one"),
+        (("run", "{in}", "--out", "{policy}/deeper"), "is a file, or lies in one"),
+        (("run", "", "--out", "{root}/x"), "an input is empty"),
+        (("run", "{in}", "--out", ""), "--out is empty"),
+        (("plan", ""), "an input is empty"),
+        (("status", ""), "is empty"),
+        (("query", "{out}", "SELECT 1", "--out="), "--out is empty"),
+        (("query", "{out}", "SELECT 1", "--out", "{root}/x/z.csv"), "there is no folder"),
+        (("query", "{out}", "SELECT 1", "--out", "{root}/x/z.parquet"), "there is no folder"),
+        (("query", "{out}", "SELECT 1", "--out", "{root}"), "is a folder"),
         (("status", "{in}"), "not a dataset"),
         (("query", "{out}", "SELECT nothing FROM sources"), "query failed"),
         (("query", "{out}", "FROM read_csv('/etc/passwd')"), "Permission Error"),
@@ -75,7 +85,7 @@ def test_mistakes_get_one_sentence_and_a_failing_exit(
     result = lpm(*(a.format(**made) for a in arguments))
     assert result.returncode == 1
     assert words in result.stderr.replace("\n", " ") and "Traceback" not in result.stderr
-    assert not (made["root"] / "x").exists()
+    assert not (made["root"] / "x").exists() and not (made["in"] / ".lock").exists()
 
 
 def test_what_cannot_be_reached_is_told_in_a_sentence_and_a_bug_is_not() -> None:
@@ -86,6 +96,34 @@ def test_what_cannot_be_reached_is_told_in_a_sentence_and_a_bug_is_not() -> None
     )
     assert jobs.answer(StoreError("cannot open x")) == "cannot open x"
     assert jobs.answer(TypeError("unexpected")) is None
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (NotADirectoryError(20, "", "file/z.csv"), "file is a file, where a folder is to be"),
+        (NotADirectoryError(20, "Failed to open local file 'file/a/b'"), "file is a file"),
+        (FileExistsError(17, "", Path("file")), "file is a file"),
+        (FileExistsError(17, "", "folder"), "folder exists"),
+        (IsADirectoryError(21, "", ".tmp-1", None, "folder"), "folder is a folder, where a file is to be"),
+        (FileNotFoundError(2, "", "none/z.csv"), "there is no folder none"),
+        (FileNotFoundError(2, "", "none"), "there is no file or folder none"),
+        (PermissionError(13, "", "elsewhere"), "no permission for elsewhere"),
+        (FileNotFoundError(2, "", "folder/tables/a.parquet"), None),
+        (FileNotFoundError(2, "", "none/made/by/us"), None),
+        (FileNotFoundError(2, ""), None),
+        (IsADirectoryError(21, "", "."), None),
+        (NotADirectoryError(20, "", "other/x"), None),
+    ],
+)
+def test_a_typed_path_that_cannot_be_used_is_told_and_one_of_the_programs_own_is_a_bug(
+    error: OSError, words: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("file").touch()
+    Path("folder").mkdir()
+    said = jobs.answer(error, ["x", "file", "folder", "none/z.csv", "--out=none"])
+    assert said is None if words is None else words in str(said)
 
 
 def test_query_formats_agree(made: dict[str, Path], tmp_path: Path) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import time
 from pathlib import Path
 
 import duckdb
+import pyarrow.parquet as pq
 import pytest
 from engine_case import GOOD, go, snapshot
 from toy import write_sources
@@ -94,6 +96,25 @@ def test_its_own_tables_and_files_are_read(ask: Ask) -> None:
     assert code == 0 and '"n"\n2' in said
     code, said = ask(f"SELECT count(*) AS n FROM read_parquet('{ask.out}/{table_file(INPUTS)}')", "--format", "csv")
     assert code == 0 and '"n"\n1' in said
+
+
+@pytest.mark.parametrize("name", ["x.csv", "x.json", "x.jsonl", "x.parquet", "X.CSV", "x.txt"])
+def test_a_file_is_written_in_the_format_that_its_suffix_says(ask: Ask, tmp_path: Path, name: str) -> None:
+    file = tmp_path / name
+    assert ask("SELECT 7 AS n", "--out", str(file)) == (0, "")
+    if file.suffix == ".parquet":
+        assert pq.read_table(file).to_pylist() == [{"n": 7}]
+    elif file.suffix.startswith(".json"):
+        assert json.loads(file.read_text()) == {"n": 7}
+    else:
+        assert (file.read_text() == '"n"\n7\n') == (file.suffix.lower() == ".csv")
+
+
+@pytest.mark.parametrize(("form", "name"), [("csv", "x.parquet"), ("parquet", "x.csv"), ("long", "x.jsonl")])
+def test_a_format_that_the_suffix_denies_is_refused(ask: Ask, tmp_path: Path, form: str, name: str) -> None:
+    code, said = ask("SELECT 7 AS n", "--format", form, "--out", str(tmp_path / name))
+    assert code != 0 and f"--format {form} is not what {name} ends in" in said
+    assert not (tmp_path / name).exists()
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,7 @@ def run(
     asked = Fields(fields)
     where = Path(foreign).absolute()
     target = Path(folder or f"check-{where.name.partition('.')[0]}").absolute()
-    if target.exists() and any(target.iterdir()) and not (target / "dataset").is_dir():
+    if target.exists() and not ((target / "dataset").is_dir() or (target.is_dir() and not any(target.iterdir()))):
         raise CheckError(f"{target} exists and holds no check; choose an empty or new --out")
     skipped: Counter[str] = Counter()
     clips = [_clip(s, asked, target, two_tracks) for s in samples(foreign, target / "media", skipped)]

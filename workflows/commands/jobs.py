@@ -10,6 +10,7 @@ import functools
 import os
 import sys
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -32,8 +33,8 @@ from curation.decisions.progress import ProgressReader
 from curation.decisions.rules import check_policy
 from curation.engine.engine_local import LocalEngine
 from curation.engine.program import stamp
-from curation.engine.register import InputError, expand
-from curation.engine.run import Engine, Event, Job, RunStoppedError, locked, write_policy
+from curation.engine.register import InputError, Named, expand
+from curation.engine.run import Engine, Event, Job, RunStoppedError, is_there, locked, write_policy
 from curation.engine.run import run as run_job
 from curation.engine.step import StageSetupError
 from curation.engine.user_code import recorded
@@ -65,7 +66,7 @@ from workflows import catalog
 from workflows.commercial import LicenceError, check_commercial
 from workflows.progress import RunProgress
 from workflows.trust import TrustError, check_code, check_pythons
-from workflows.usage import UsageError
+from workflows.usage import UsageError, path_answer
 
 EXPECTED = (
     AuditError, CheckError, DatasetError, ex.UnknownIdError, ExportError, ForgetError, IdentityError, InputError,
@@ -79,12 +80,16 @@ _AGAIN = {
 }
 
 
-def answer(e: Exception) -> str | None:
-    """Return what a user is told of an error, None where it is a fault of the program's."""
+def answer(e: Exception, arguments: Iterable[str] = ()) -> str | None:
+    """Return what a user who typed some arguments is told of an error, None where it is a fault of the program's."""
     if isinstance(e, EXPECTED):
         return str(e)
-    again = _AGAIN.get(fault_of(e)) if isinstance(e, OSError) else None
-    return None if again is None else f"{str(e).strip().partition(chr(10))[0].rstrip('.')}; {again}"
+    if not isinstance(e, OSError):
+        return None
+    again = _AGAIN.get(fault_of(e))
+    if again is None:
+        return path_answer(e, arguments)
+    return f"{str(e).strip().partition(chr(10))[0].rstrip('.')}; {again}"
 
 
 def run(
@@ -108,16 +113,13 @@ def run(
     """Run a workflow; return how many units are in quarantine, and how many still have work to do."""
     from workflows.stand_ins import sentence, stand_ins  # its models' runtimes take a second to import
 
+    is_there(Store(target))  # or could be, before any work
     job = _job(target, workflow, policy, overrides, retry, trusted)
     for python in sorted({s.python for s in job.pipeline.stages if s.python}):
         check(python, ray=engine == "ray")
     if commercial:
         job = replace(job, licences=check_commercial(job.pipeline))
-    skipped: Counter[str] = Counter()
-    named = expand(inputs, target if "://" in target else str(Path(target).absolute()), skipped)
-    if named:
-        said = "; ".join(filter(None, (f"{len(named)} files named", left_out(skipped))))
-        err.print(said, markup=False, highlight=False)
+    named = _named(err, inputs, target)
     job = replace(
         job,
         in_process=in_process,
@@ -146,6 +148,16 @@ def run(
         said = f"{outcome.pending} units still have work to do, as workers were lost; run the same command to go on"
         err.print(said, markup=False, highlight=False, style="red")
     return outcome.quarantined, outcome.pending
+
+
+def _named(err: Console, inputs: list[str], target: str) -> list[Named]:
+    """Return the files that are named, and say what was left out. Raises InputError."""
+    skipped: Counter[str] = Counter()
+    named = expand(inputs, target, skipped)
+    if named:
+        said = "; ".join(filter(None, (f"{len(named)} files named", left_out(skipped))))
+        err.print(said, markup=False, highlight=False)
+    return named
 
 
 def stopped(target: str, engine: str, address: str | None) -> str:
@@ -305,7 +317,7 @@ def pack(err: Console, out: Console, target: str, dry_run: bool = False, trusted
     job = existing(target, trusted=trusted)
     if dry_run:
         packed = pack_shards(job, dry_run=True)
-        said = "nothing would change" if packed.status == "unchanged" else "would be written"
+        said = "nothing would change" if packed.status == "unchanged" else "would be written (bytes of the clips alone)"
         out.print(f"{_size(packed.index)}: {said}")
         return
     stepper = job.stepper()
@@ -385,7 +397,7 @@ def verify(
 def _say_problems(out: Console, problems: list[vf.Problem]) -> int:
     for p in problems:
         out.print(f"{p.check}: {printable(p.what)}", markup=False, highlight=False, style="red")
-    return len(problems)
+    return sum(p.things for p in problems)
 
 
 def _repaired(out: Console, target: str, trusted: bool) -> bool:
@@ -393,7 +405,8 @@ def _repaired(out: Console, target: str, trusted: bool) -> bool:
     from curation.verify.repair import marked, ours, repair
 
     store = Store(target)
-    ours(store)  # before anything is written
+    if not ours(store) and not store.exists("workflow.json"):
+        Dataset(target)  # says why it is none, before anything is written
     if not trusted:
         check_code(target, recorded(store), Path.cwd())  # what is mended is packed again, by its stages
     with locked(store):

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import keyword
 import re
+import sys
+from importlib.machinery import PathFinder
 from importlib.resources import files
 from pathlib import Path
 
 from rich.console import Console
 
 from schemas.settings.use import OURS
+from schemas.tables import TABLES
+from stages import SHIPPED
 from workflows.usage import UsageError
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
@@ -19,7 +23,7 @@ def new(out: Console, kind: str, name: str, folder: Path) -> None:
     """Write NAME.py and test_NAME.py of a `kind` ("stage" or "annotator") into a folder.
 
     Raises:
-        UsageError: a name that no module can have, or a file that is there already.
+        UsageError: a name that no module can have or that is taken, or a file that is there already.
     """
     if not _NAME.fullmatch(name) or keyword.iskeyword(name) or name in OURS:
         raise UsageError(f"{name!r} cannot be a module of yours: write small letters, digits and _, such as head_turns")
@@ -31,9 +35,22 @@ def new(out: Console, kind: str, name: str, folder: Path) -> None:
     for file in written:
         if file.exists():
             raise UsageError(f"{file.name} is there already; choose another name, or move it away")
+    if taken := _taken(kind, name):
+        raise UsageError(f"{name!r} is {taken}; choose another name, such as my_{name}")
     for file, text in written.items():
         file.write_text(text, encoding="utf-8")
     out.print(f"wrote {' and '.join(f.name for f in written)}; test it with `pytest test_{name}.py`", highlight=False)
+
+
+def _taken(kind: str, name: str) -> str | None:
+    """Say what has a name already, so that a module of that name would not be the one that is found."""
+    if name in sys.stdlib_module_names:
+        return "a module of Python's own"
+    if kind == "stage" and (name in SHIPPED or name in TABLES):
+        return "the name of a stage or table that is built in"
+    spec = PathFinder.find_spec(name)
+    # A folder without code has no origin: a module of its name is imported before it.
+    return None if spec is None or spec.origin is None else "a module that can be imported already"
 
 
 def _named(example: str, name: str, file: str) -> str:

@@ -26,6 +26,7 @@ from workflows.usage import UsageError
 
 LEAST_GB = 0.25
 FORMATS = ("table", "long", "csv", "json", "parquet")
+SUFFIXES = {".csv": "csv", ".json": "json", ".jsonl": "json", ".parquet": "parquet"}
 
 _NARROWEST = 6
 """Characters of the narrowest column of a table that still tells something, its border and margins included."""
@@ -54,15 +55,29 @@ def bounds_of(max_s: float, max_memory_gb: float) -> Bounds:
 
 
 def check_format(format_: str, file: Path | None) -> None:
-    """Refuse a format that there is not, before any work. Raises UsageError."""
+    """Refuse a format that there is not, or not for this file, before any work. Raises UsageError."""
     if format_ not in FORMATS:
         raise UsageError(f"no format {format_!r}; there are: {', '.join(FORMATS)}")
     if format_ == "parquet" and file is None:
         raise UsageError("--format parquet needs --out FILE")
+    form_of(format_, file)
+
+
+def form_of(format_: str, file: Path | None) -> str:
+    """Return the format that was chosen, or, for a table, the one that the file's suffix says. Raises UsageError."""
+    meant = None if file is None else SUFFIXES.get(file.suffix.lower())
+    if file is None or meant is None or format_ == meant:
+        return format_
+    if format_ != "table":
+        raise UsageError(
+            f"--format {format_} is not what {file.name} ends in: leave --format out, or name it otherwise"
+        )
+    return meant
 
 
 def show(out: Console, rows: pa.Table, format_: str, file: Path | None) -> None:
-    """Print rows, or write them to a file."""
+    """Print rows, or write them to a file, in the form that its suffix says. Raises UsageError."""
+    format_ = form_of(format_, file)
     if format_ == "parquet" and file is not None:
         pq.write_table(rows, file)
         return

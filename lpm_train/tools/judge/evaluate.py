@@ -42,8 +42,10 @@ class Eval:
     lengths: tuple[int, ...] = (1, 20, 60)  # of what is generated, in training clips; mouths are measured at each
 
     def __post_init__(self) -> None:
-        if self.clips < 1 or not self.lengths or list(self.lengths) != sorted({*self.lengths} - {0}):
-            raise ConfigError(f"eval.clips {self.clips} must be positive, and eval.lengths {self.lengths} must rise")
+        if self.clips < 1 or not self.lengths or list(self.lengths) != sorted(n for n in {*self.lengths} if n > 0):
+            raise ConfigError(
+                f"eval.clips {self.clips} must be positive, and eval.lengths {self.lengths} must be positive and rise"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

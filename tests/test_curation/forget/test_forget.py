@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import packed_toy
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -20,7 +21,11 @@ from curation.engine.workflow import resolve
 from curation.forget.forget import Doomed, ForgetError, find, forget, lift
 from curation.forget.strip import strip
 from curation.forget.traces import search
+from curation.pack.pack import pack
 from curation.pack.shards import end_of_archive, stored_size, write_members
+from curation.publish import croissant
+from curation.publish.card import CARD, write_card
+from curation.publish.figures import figures
 from curation.storage.compaction import tidy
 from curation.storage.store import Store
 from curation.verify import verify
@@ -143,6 +148,52 @@ def test_samples_that_name_it_leave_the_shards_and_the_others_keep_their_bytes(t
         data = store.read(f"shards/{row['shard']}", place["offset"], place["size"])
         assert data == row["segment_id"].encode() * 400
     assert not search(store, [gone]).traces and strip(store, [gone]) == 0
+
+
+def carded(out: Path) -> Path:
+    """Describe a dataset as for publishing."""
+    data = Dataset(str(out))
+    found = figures(data)
+    made = croissant.metadata(data, found, "Four", "https://x.org/4", "2026-01-02")
+    data.store.write_json(croissant.FILE, made, sort=False)
+    write_card(data, found, "Four")
+    return out
+
+
+def described(out: Path) -> list[str]:
+    return [(out / n).read_text() if (out / n).exists() else "" for n in (CARD, croissant.FILE)]
+
+
+@pytest.fixture(scope="module")
+def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("carded")
+    return packed_toy.made(root / "in", root / "out")
+
+
+@pytest.mark.parametrize("names", [("a.mp4",), ("a.mp4", "b.mp4", "c.mp4")])
+def test_card_and_metadata_tell_of_what_is_left_and_go_where_nothing_is(
+    packed: Path, tmp_path: Path, names: tuple[str, ...]
+) -> None:
+    out = carded(Path(shutil.copytree(packed, tmp_path / "out")))
+    before, phases = described(out), list[str]()
+    proof = forget(
+        packed_toy.job(out), chosen(out, *names), packer=pack, event=lambda kind, value: phases.append(value)
+    )
+    assert proof.whole and not proof.traces
+    after, left = described(out), len(t.MANIFEST.rows(Dataset(str(out)).table(t.MANIFEST)))
+    assert bool(left) == (len(names) == 1)
+    assert after == (described(carded(out)) if left else ["", ""]) and after != before
+    assert bool(left) != any("`lpm card` writes them again" in phase for phase in phases)
+
+
+def test_a_card_goes_where_the_others_wait_for_work_but_not_a_users_own(
+    packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = carded(Path(shutil.copytree(packed, tmp_path / "out")))
+    (out / CARD).write_text("# my notes\n")
+    monkeypatch.setattr(ToyTracks, "version", 2)
+    assert not forget(packed_toy.job(out), chosen(out, "a.mp4"), packer=pack).whole
+    assert described(out) == ["# my notes\n", ""]
 
 
 def test_its_bytes_are_refused_under_any_name_until_that_is_lifted(made: Path, out: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import shutil
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -16,13 +17,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pympi.Elan import Eaf
 from table_rows import row
-from toy import CALLS, ToyPairing, write_sources
+from toy import CALLS, ToyPairing, filled, write_sources
 
 from curation import Dataset
 from curation.labels import labels
-from curation.labels.formats import FORMATS, Entry, Format, Heard, LabelError, read, write
+from curation.labels.formats import FORMATS, SUFFIXES, Entry, Format, Heard, LabelError, read, write
 from curation.labels.label_studio import SET_UP
 from curation.memory import MemoryInputs, run_chain
+from curation.storage.store import Store, table_file
 from schemas import tables as t
 from schemas.tables.labels import LabelRow
 from schemas.tables.tracks import TrackRow
@@ -136,6 +138,8 @@ MEDIA = {SOURCE: Heard("http://here/x.mp4")}
         ("csv", "track_id,start_s,end_s,state\na,nan,1,idle\n", "line 2: start_s is 'nan'"),
         ("csv", "track,start_s,end_s,state\na,0,1,idle\n", "unknown field 'track'"),
         ("csv", "track_id,start_s,end_s,state\na,0,1,idle,x\n", "unknown field 'more columns"),
+        ("csv", "", "file: no header; its first line names the columns: track_id"),
+        ("csv", "a,0,1,idle\na,1,2,idle\n", "file: no header"),
         ("json", '{"labels": [{"track_id": "a", "start_s": 0, "end_s": 1}]}', "label 1: no state"),
         ("json", "{", "line 1: not JSON"),
         ("rttm", "SPEAKER a 1 0.0\n", "line 1: 4 fields"),
@@ -261,6 +265,82 @@ def test_an_import_makes_its_sources_pairing_and_what_follows_run_again(
     assert "human label: speak" in said and "by Ben at 20" in said
     assert "human labels: 3 over 2.7 s by Ann, Ben" in lpm("status", str(out)).stdout
     assert "labels" not in lpm("verify", str(out), "--no-media").stdout
+
+
+def test_a_header_alone_is_a_file_without_labels() -> None:
+    assert read("track_id,start_s,end_s,state\n", "csv", "file") == []
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("gone.csv", None, "there is no such file"),
+        ("latin.csv", b"track_id\n\xe9", "not UTF-8 text"),
+        ("nothing", {}, "a folder without label files"),
+        ("others", {"a.pfsx": b""}, "a folder without label files"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_told_with_its_reason(
+    tmp_path: Path, name: str, content: bytes | dict[str, bytes] | None, words: str
+) -> None:
+    file = tmp_path / name
+    if isinstance(content, dict):
+        file.mkdir()
+        for inner, data in content.items():
+            (file / inner).write_bytes(data)
+    elif content is not None:
+        file.write_bytes(content)
+    with pytest.raises(LabelError, match=words) as told:
+        labels.read_files([file], None)
+    assert "Errno" not in str(told.value)
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A dataset of two sources, with timelines of every state."""
+    root = tmp_path_factory.mktemp("two")
+    go(write_sources(root / "in", a=GOOD, b={**GOOD, "duration_s": 7.0}), root / "out")
+    store, sources = Store(str(root / "out")), set(Dataset(str(root / "out")).table(t.TRACKS)["source_id"].to_pylist())
+    for sid in sources:
+        rows = [
+            filled(
+                t.TIMELINE, source_id=sid, track_id=f"{sid}-t0000", start_s=float(n), end_s=n + 1.0, state=state,
+                partner=None,
+            )
+            for n, state in enumerate(("speak", "both", "listen", "idle"))
+        ]  # fmt: skip
+        store.write_table(table_file(t.TIMELINE, sid), t.TIMELINE, t.TIMELINE.from_rows(rows))
+    return root / "out"
+
+
+@pytest.fixture
+def data(two: Path, tmp_path: Path) -> Dataset:
+    return Dataset(str(shutil.copytree(two, tmp_path / "data")))
+
+
+@pytest.mark.parametrize(("form", "name"), [(f, f"c{s}") for s, f in SUFFIXES.items()])
+def test_what_was_exported_and_not_changed_changes_nothing(
+    data: Dataset, tmp_path: Path, form: Format, name: str
+) -> None:
+    out = tmp_path / name
+    labels.export(data, out, form)
+    assert out.is_dir() == (form in ("elan", "audacity"))
+    entries = labels.read_files([out], None)
+    assert len({e.track_id for e in entries}) == 2
+    assert labels.take_in(data, entries, "Bob", changes_only=True) == labels.Imported(0, 0, 0)
+
+
+def test_a_turn_of_rttm_is_a_change_where_nobody_speaks(data: Dataset, tmp_path: Path) -> None:
+    track = labels.timeline(data)[0].track_id
+    file = tmp_path / "r.rttm"
+    file.write_text(
+        "".join(f"SPEAKER x 1 {n} 1.0 <NA> <NA> {track} <NA> <NA>\n" for n in range(4)).replace("x", track[:16])
+    )
+    assert labels.take_in(data, labels.read_files([file], None), "Bob", changes_only=True).added == 2
+    got = {(r["start_s"], r["state"]) for r in data.table(t.LABELS).to_pylist()}
+    assert got == {(2.0, "speak"), (3.0, "speak")}
+    both = [Entry(track, 1.0, 2.0, "speak")]  # of a format that tells `both` from `speak`
+    assert labels.take_in(data, both, "Ann", changes_only=True).added == 1
 
 
 @pytest.mark.parametrize(

@@ -272,6 +272,12 @@ def test_a_packed_clip_is_served_with_each_of_its_sounds(ask: Client, sound: str
     assert ask.get("/api/clip", query_string={"id": LOST}).status_code == 404
 
 
+def test_a_sound_that_there_is_not_is_told_with_those_that_there_are(ask: Client) -> None:
+    answer = ask.get("/api/clip", query_string={"id": KEPT, "sound": "zzz"})
+    assert answer.status_code == 404
+    assert json.loads(answer.get_data()) == {"error": "there is no sound 'zzz'; there are: speak, listen, both, none"}
+
+
 def test_portraits_and_references_are_pictures(ask: Client) -> None:
     for path in (f"/picture/{SOURCE}-t0000/30", f"/reference/{KEPT}/global/0"):
         answer = ask.get(path)

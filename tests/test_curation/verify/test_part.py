@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,20 @@ def test_a_part_of_a_whole_dataset_is_whole_and_has_no_root(whole: Path) -> None
     assert found.problems == [] and found.root is None
     assert set(part.looked) == {"groups of sources", "slices of tables", "shards"}
     assert part.looked["groups of sources"][0] < part.looked["groups of sources"][1]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_part_counts_shards_and_takes_each_with_its_sidecar(whole: Path, tmp_path: Path, seed: int) -> None:
+    out = Path(shutil.copytree(whole, tmp_path / "out"))
+    for file in out.glob("shards/*.*"):
+        if file.suffix in (".tar", ".parquet"):
+            file.write_bytes(file.read_bytes() + b"x")
+    part = Part(0.5, seed)
+    said = "\n".join(p.what for p in certify(Dataset(str(out)), media=False, part=part).problems)
+    shards = sorted(f.name for f in out.glob("shards/*.tar"))
+    drawn = [name for name in shards if f"shards/{name} changed" in said]
+    assert part.looked["shards"] == (len(drawn), len(shards)) == (1, 2)
+    assert [n for n in shards if f"shards/{n[:-4]}.parquet changed" in said] == drawn
 
 
 def test_damage_is_found_by_the_parts_that_hold_it_and_by_no_other(whole: Path) -> None:

@@ -117,7 +117,7 @@ def test_a_refusal_says_what_to_do() -> None:
 
 def test_settings_that_make_no_sense() -> None:
     for change in ("data.auto_sizes=-1", "data.pixels=-1", "data.min_kept=1.5"):
-        with pytest.raises(ConfigError, match=r"data\.auto_sizes"):
+        with pytest.raises(ConfigError, match=change.partition("=")[0]):
             override(toy(), [change])
     assert all(PRESETS[n]().data.auto_sizes == (0 if n == "toy" else 4) for n in PRESETS)
 

@@ -190,6 +190,39 @@ def test_configuration_round_trip_and_errors() -> None:
             override(toy(), [setting])
 
 
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "run.steps=-3", "run.threads=0", "run.log_every=0", "run.eval_every=0", "run.save_every=0", "run.keep=0",
+        "run.patience=-1", "run.exit_share=-1", "run.device=bogus", "run.device=cuda:x", "optim.lr=-1", "optim.lr=.nan",
+        "optim.betas=[1.5, 2]", "optim.clip=-1", "optim.warmup=-1", "optim.weight_decay=-1", "optim.decay_to=2",
+        "optim.ema=1.5", "optim.micro_batch=-1", "flow.steps=0", "flow.shift=0", "flow.shift=.inf", "flow.guidance=-1",
+        "model.mlp_ratio=0", "model.theta=0", "model.ref_gap=-1", "model.image_channels=-1", "lora.rank=-1",
+        "pretrain.phases=[]", "pretrain.phases=[{share: 0.7}, {share: 0.7}]", "pretrain.prefix_p=2",
+        "pretrain.prefix_max=0", "causal.context_noise=2", "consistency.grid=0", "distill.critic_steps=0",
+        "distill.critic_lr=-1", "distill.critic_betas=[0.5, 1]", "distill.shift=0", "distill.t_min=0",
+        "distill.t_max=0.01", "distill.rollout=-1", "distill.perceptual_frames=0", "watch.every=-1", "data.workers=-1",
+        "data.prefetch=-1", "data.max_refs=-1", "data.silence=2", "data.min_kept=2", "data.more_sizes=[[24, 0, 64]]",
+        "data.balance={speek: 1}", "data.balance={speak: -1, listen: 2}",
+    ],
+)  # fmt: skip
+def test_a_value_that_no_run_can_use_is_refused_by_the_name_of_its_setting(setting: str) -> None:
+    with pytest.raises(ConfigError, match=setting.partition("=")[0].partition(".")[2]):
+        override(toy(), [setting])
+
+
+def test_zero_is_none_where_it_says_so() -> None:
+    said = [f"{n}=0" for n in ("run.steps", "run.patience", "optim.lr", "optim.clip", "optim.micro_batch", "lora.rank",
+                               "watch.every", "data.workers", "data.prefetch", "distill.lr")]  # fmt: skip
+    assert override(toy(), said).run.steps == 0
+
+
+def test_parts_must_make_up_a_batch() -> None:
+    assert override(toy(), ["data.batch=6", "optim.micro_batch=3"]).optim.micro_batch == 3
+    with pytest.raises(ConfigError, match=r"optim\.micro_batch 3 does not divide data\.batch 4"):
+        override(toy(), ["data.batch=4", "optim.micro_batch=3"])
+
+
 def test_presets_listen_through_three_seconds_or_their_clip() -> None:
     for name in PRESETS.keys() - {"toy"}:
         c = PRESETS[name]()

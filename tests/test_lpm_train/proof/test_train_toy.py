@@ -228,17 +228,47 @@ def _first_frame(video: Path, to: Path) -> None:
         (("train", "run", "{root}", "--preset", "toy", "--stage", "causal", "--out", "{root}/x"), "--init"),
         (("train", "run", "{root}", "--preset", "toy", "--out", "{root}/x"), "no manifest.parquet under"),
         (("train", "run", "{root}", "--preset", "toy", "--out", "{root}/x", "--set", "optim.rate=1"), "optim.rate"),
+        (("train", "run", "{root}", "--preset", "toy", "--out", "{root}/file"), "is a file: name a folder"),
+        (("train", "run", "{root}", "--preset", "toy", "--out", "{root}/file/x"), "is a file: name a folder"),
+        (("train", "run", "{root}", "--out", "{root}/x", "--set", "data.balance={{speak"), "is no YAML value"),
+        (("train", "precompute", "{root}", "--device", "bogus"), "there are cpu and cuda"),
+        (("train", "codec", "{root}", "--out", "{root}/x.pt", "--device", "bogus"), "there are cpu and cuda"),
+        (("train", "codec", "{root}", "--out", "{root}"), "is a folder: name a file"),
+        (("train", "codec", "{root}", "--out", "{root}/x.pt", "--bucket", "0x32x32"), "write positive FRAMES"),
+        (("train", "doctor", "{root}", "--report", "{root}"), "is a folder: name a file"),
+        (("train", "doctor", "{root}", "--sheet", "{root}"), "is a folder: name a file"),
+        (("train", "budget", "--out", "{root}/file/x.json"), "cannot be written"),
+        (("train", "export", "{root}", "--out", "{root}/file"), "is a file: name a folder"),
         (("train", "eval", "{root}", "{root}"), "no checkpoint"),
+        (("train", "eval", "{root}", "{root}", "--out", "{root}"), "is a folder: name a file"),
+        (("train", "eval", "{root}", "{root}", "--set", "model.depth=5"), "not what was trained"),
     ],
 )
 def test_errors_are_one_sentence(
     arguments: tuple[str, ...], sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    (tmp_path / "file").touch()
     with pytest.raises(SystemExit) as stop:
         main([a.format(root=tmp_path) for a in arguments])
     said = capsys.readouterr().err
     assert stop.value.code == 1 and "Traceback" not in said
     assert said.startswith("lpm: ") and sentence in said
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "train precompute x --workers 0", "train precompute x --hop-frames=-4", "train codec x --out y --steps 0",
+        "train codec x --out y --batch 0", "train codec x --out y --width 0", "train codec x --out y --channels 0",
+        "train codec x --out y --lr -1", "train doctor x --batch 0", "train doctor x --batches 0",
+        "train eval x y --batches 0", "train budget --fps 0", "stream x --image y --out z --seconds -1",
+    ],
+)  # fmt: skip
+def test_a_number_that_no_command_can_use_is_wrong_usage(arguments: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(arguments.split())
+    assert stop.value.code == 2 and "Invalid value" in capsys.readouterr().err
 
 
 def test_the_trainer_starts_by_itself_as_torchrun_starts_it(tmp_path: Path) -> None:
@@ -292,10 +322,14 @@ def test_a_preset_may_be_a_file_with_parts_of_ones_own(tmp_path: Path, monkeypat
     for text, said in (
         ("optim: 3", "holds no settings by section"), ("[1]", "holds no settings by section"),
         ("optim: {lrr: 1}", "did you mean 'lr'"), ("preset: toyy", "did you mean 'toy'"),
+        (f"preset: {file}", "is laid over itself"),
     ):  # fmt: skip
         file.write_text(text)
         with pytest.raises(ConfigError, match=said):
             resolve(str(file), "d")
+    file.write_bytes(b"\x89PNG")
+    with pytest.raises(ConfigError, match="holds no settings by section"):
+        resolve(str(file), "d")
 
 
 def test_a_checkpoint_with_a_former_spelling_says_the_new_one(tmp_path: Path) -> None:

@@ -153,4 +153,4 @@ def test_from_weights_of_wan_to_a_stream(tmp_path: Path) -> None:
     said = stream_files(model, config, tmp_path / "face.png", tmp_path / "out.mp4", seconds=1.0)
     assert "25 frames" in said and (tmp_path / "out.mp4").stat().st_size > 500
     assert tools.export(find(tmp_path / "student"), tmp_path / "export") == 0
-    assert "8 clips" in (tmp_path / "export" / "README.md").read_text()
+    assert "6 clips of the split train" in (tmp_path / "export" / "README.md").read_text()
