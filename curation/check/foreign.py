@@ -35,14 +35,7 @@ def samples(named: str, media: Path, skipped: Counter[str]) -> Iterator[Sample]:
     Raises:
         CheckError: there is nothing that could be checked.
     """
-    if not named:
-        raise CheckError("FOREIGN is empty, as a variable that is not set leaves it; name a folder or file")
-    foreign = local_path(named)
-    if foreign is None:
-        raise CheckError(f"{named} lies elsewhere; copy it to this machine first")
-    foreign = foreign.absolute()
-    if not foreign.exists():
-        raise CheckError(f"no such file or folder: {named!r}")
+    foreign = _place(named)
     root = foreign if foreign.is_dir() else foreign.parent
     held = sorted(p for p in foreign.rglob("*") if p.is_file()) if foreign.is_dir() else [foreign]
     own = media.parent.resolve()
@@ -86,6 +79,18 @@ def samples(named: str, media: Path, skipped: Counter[str]) -> Iterator[Sample]:
     if not found:
         kinds = ", ".join(sorted(s for s in skipped)) or "nothing"
         raise CheckError(f"no clip in {named!r}: neither videos, tars nor Parquet with media (it holds {kinds})")
+
+
+def _place(named: str) -> Path:
+    """Return the folder or file that is to be checked. Raises CheckError where it cannot be."""
+    if not named:
+        raise CheckError("FOREIGN is empty, as a variable that is not set leaves it; name a folder or file")
+    foreign = local_path(named)
+    if foreign is None:
+        raise CheckError(f"{named} lies elsewhere; copy it to this machine first")
+    if not foreign.exists():
+        raise CheckError(f"no such file or folder: {named!r}")
+    return foreign.absolute()
 
 
 def _relative(folder: Path, name: str, root: Path) -> str:

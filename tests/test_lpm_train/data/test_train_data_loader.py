@@ -154,7 +154,7 @@ def test_too_short_for_every_bucket_and_uneven_ranks_are_refused() -> None:
         loader(bucket=(32, 32, 32))
     with pytest.raises(DataError, match="does not divide among 3 ranks"):
         loader(world_size=3)
-    with pytest.raises(ConfigError, match="must be probabilities"):
+    with pytest.raises(ConfigError, match="must lie between 0 and 1"):
         loader(silence=1.5)
     with pytest.raises(DataError, match="18 frames do not fit"):
         loader(bucket=(18, 32, 32))

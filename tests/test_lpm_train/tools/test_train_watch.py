@@ -150,7 +150,7 @@ def test_showing_costs_nothing_where_it_is_not_wanted_and_its_failure_ends_no_ru
     monkeypatch.setattr(watching, "write_mp4", full)
     run_stage(settings(root, "run.steps=2"), tmp_path / "full", watch=watch)
     assert "could not be shown at step 2" in capsys.readouterr().out and path_of(tmp_path / "full", 2).exists()
-    with pytest.raises(ConfigError, match="not negative"):
+    with pytest.raises(ConfigError, match="must not be negative"):
         settings(root, "watch.clips=-1")
 
 

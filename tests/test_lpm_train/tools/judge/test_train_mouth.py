@@ -168,5 +168,5 @@ def test_the_puppets_reader_takes_puppets_alone() -> None:
     assert len(PuppetFaces().look([], EVERY).opening_T) == 0
     with pytest.raises(DataError, match="no puppet"):
         PuppetFaces().look([np.zeros((64, 64, 3), np.uint8)], EVERY)
-    with pytest.raises(ConfigError, match="must rise"):
+    with pytest.raises(ConfigError, match="positive and rise"):
         Eval(lengths=(20, 1))
