@@ -36,7 +36,7 @@ def _twice(dataset: Dataset, table: Table[Any]) -> list[tuple[str, int, int]]:
     """Return a few of the keys that are there several times: key, its rows, and how many such keys there are."""
     keys = ", ".join(f'"{k}"' for k in table.key)
     name = f"concat_ws(' ', {keys})"
-    doubled = f'SELECT {name} AS key, count(*) AS n FROM "{table.name}" GROUP BY {keys} HAVING n > 1'
-    sql = f"SELECT key, n, count(*) OVER () FROM ({doubled}) ORDER BY 1 LIMIT ?"
+    doubled = f'SELECT {name} AS _key, count(*) AS _rows FROM "{table.name}" GROUP BY {keys} HAVING count(*) > 1'
+    sql = f"SELECT _key, _rows, count(*) OVER () FROM ({doubled}) ORDER BY 1 LIMIT ?"
     with contextlib.closing(dataset.connect(tables=[table])) as con:
         return [(str(key), int(n), int(of)) for key, n, of in con.execute(sql, [NAMED]).fetchall()]

@@ -45,3 +45,13 @@ def test_the_command_counts_all_problems() -> None:
     problems = [Problem("joins", "a is lost"), Problem("joins", "4 more: ... is lost", things=4)]
     assert _say_problems(Console(file=said), problems) == 5
     assert said.getvalue() == "joins: a is lost\njoins: 4 more: ... is lost\n"
+
+
+def test_keys_are_told_apart_whatever_their_columns_are_called(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    store.write_json("dataset.json", {"format": 1, "name": "openlpm"})
+    for table in (t.REFERENCES, t.MANIFEST):
+        rows = [filled(table, **{k: i + 2 if table.schema.field(k).type == pa.int32() else f"{k}{i}"
+                for k in table.key}) for i in range(3)]  # fmt: skip
+        store.write(table_file(table), parquet_bytes(table.from_rows(rows)))
+    assert not list(doubled(Dataset(store.uri)))
