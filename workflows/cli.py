@@ -23,10 +23,8 @@ from lpm_train.tools import cli as trainer
 from workflows.checking import check as checks
 from workflows.checking import one_file
 from workflows.commands import card as cards
-from workflows.commands import exports, identities, jobs, labels, recipes
+from workflows.commands import exports, identities, jobs, labels, models, new, recipes
 from workflows.commands import forget as forgetting
-from workflows.commands import models as model_files
-from workflows.commands import new as templates
 from workflows.commands import plan as plans
 from workflows.commands import query as queries
 from workflows.commands import review as reviews
@@ -42,10 +40,8 @@ app = typer.Typer(
     epilog="Exit codes: 0 all well; 1 it could not be carried out, or a check failed; 2 wrong usage, or a package "
     "that is not installed; 3 done, but items are in quarantine (run --allow-quarantine makes that 0); 130 Ctrl-C.",
 )  # fmt: skip
-models = typer.Typer(no_args_is_help=True, help="Model weights: what is needed, where it is found, fetching it.")
-new = typer.Typer(no_args_is_help=True, help="Begin a stage or a back-end of your own in this folder.")
-app.add_typer(models, name="models")
-app.add_typer(new, name="new")
+app.add_typer(models.app, name="models")
+app.add_typer(new.app, name="new")
 app.add_typer(labels.app, name="labels")
 app.add_typer(identities.app, name="identities")
 app.add_typer(recipes.app, name="recipe")
@@ -64,8 +60,6 @@ WorkflowOption = Annotated[
     str | None, typer.Option(help="built-in workflow or YAML file; default: the dataset's own, else conversation")
 ]
 WaitOption = Annotated[bool, typer.Option(help="do not check that the cluster can place every stage (autoscaling)")]
-NamesArgument = Annotated[list[str] | None, typer.Argument(help="names; none = all that are required")]
-NewName = Annotated[str, typer.Argument(help="name of the module: small letters, digits and _")]
 OneFile = Annotated[str, typer.Argument(help="a video file")]
 KeptOption = Annotated[str | None, typer.Option("--out", help="keep the measurements as this dataset")]
 JsonOption = Annotated[bool, typer.Option("--json", help="print JSON")]
@@ -373,18 +367,6 @@ def schema(
     sys.stdout.write(json.dumps(contracts.schema(name, dataset), indent=1) + "\n")
 
 
-@new.command("stage")
-def new_stage(name: NewName) -> None:
-    """Write a stage with a table of its own, and its test."""
-    templates.new(out, "stage", name, Path.cwd())
-
-
-@new.command("annotator")
-def new_annotator(name: NewName) -> None:
-    """Write a back-end (a voice activity detector), and its test."""
-    templates.new(out, "annotator", name, Path.cwd())
-
-
 @app.command()
 def demo(
     out_: Annotated[str, typer.Option("--out", help="the dataset to make")] = "demo/dataset",
@@ -394,41 +376,6 @@ def demo(
 
     if any(shown(err, out, out_)):
         raise typer.Exit(3)
-
-
-@models.command("list")
-def models_list() -> None:
-    """List the weights: size, licence, where from, and whether they are here."""
-    model_files.models_list(out)
-
-
-@models.command("fetch")
-def models_fetch(names: NamesArgument = None) -> None:
-    """Fetch weights into the cache, checking their hashes."""
-    model_files.models_fetch(out, names or [])
-
-
-@models.command("path")
-def models_path(name: Annotated[str, typer.Argument(help="a weight or demo file")]) -> None:
-    """Print where a weight or demo file is, fetching it first when needed."""
-    sys.stdout.write(f"{model_files.models_path(name)}\n")
-
-
-@models.command("check")
-def models_check() -> None:
-    """Check that every required weight is here and has the right hash."""
-    if model_files.models_check(out):
-        raise typer.Exit(1)
-
-
-@models.command("train-sync")
-def models_train_sync(
-    dataset: Target,
-    out_: Annotated[Path | None, typer.Option("--out", help="file; default: lip_sync.npz where runs find it")] = None,
-    max_hours: Annotated[float, typer.Option(min=0.02, help="most footage to use")] = 2.0,
-) -> None:
-    """Fit the lip-audio sync again, on the people who speak in a dataset."""
-    model_files.models_train_sync(out, dataset, out_, max_hours)
 
 
 app.command()(trainer.stream)

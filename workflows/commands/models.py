@@ -1,14 +1,57 @@
-"""What the `lpm models` commands do: list, fetch, locate and check weights, and fit the lip-audio sync again."""
+"""`lpm models`: list, fetch, locate and check weights, and fit the lip-audio sync again."""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from typing import Annotated
 
+import typer
 from rich.console import Console
 from rich.table import Table as RichTable
 
 from annotators.models import weights
 from workflows.usage import UsageError
+
+app = typer.Typer(no_args_is_help=True, help="Model weights: what is needed, where it is found, fetching it.")
+console = Console(soft_wrap=True)
+
+
+@app.command("list")
+def list_() -> None:
+    """List the weights: size, licence, where from, and whether they are here."""
+    models_list(console)
+
+
+@app.command()
+def fetch(
+    names: Annotated[list[str] | None, typer.Argument(help="names; none = all that are required")] = None,
+) -> None:
+    """Fetch weights into the cache, checking their hashes."""
+    models_fetch(console, names or [])
+
+
+@app.command()
+def path(name: Annotated[str, typer.Argument(help="a weight or demo file")]) -> None:
+    """Print where a weight or demo file is, fetching it first when needed."""
+    sys.stdout.write(f"{models_path(name)}\n")
+
+
+@app.command()
+def check() -> None:
+    """Check that every required weight is here and has the right hash."""
+    if models_check(console):
+        raise typer.Exit(1)
+
+
+@app.command("train-sync")
+def train_sync(
+    dataset: Annotated[str, typer.Argument(help="the dataset: a directory or an s3:// prefix")],
+    out_: Annotated[Path | None, typer.Option("--out", help="file; default: lip_sync.npz where runs find it")] = None,
+    max_hours: Annotated[float, typer.Option(min=0.02, help="most footage to use")] = 2.0,
+) -> None:
+    """Fit the lip-audio sync again, on the people who speak in a dataset."""
+    models_train_sync(console, dataset, out_, max_hours)
 
 
 def models_list(out: Console) -> None:
@@ -61,14 +104,11 @@ def models_check(out: Console) -> bool:
 
 def models_train_sync(out: Console, target: str, file: Path | None, max_hours: float) -> None:
     """Fit the lip-audio sync on a dataset's talkers and print how people held out fare."""
-    from workflows.train_sync import (  # SciPy and scikit-learn take a second that others do not need
-        default_file,
-        train_sync,
-    )
+    from workflows import train_sync as sync  # SciPy and scikit-learn take a second that others do not need
 
-    where = file or default_file()
+    where = file or sync.default_file()
     try:
-        found = train_sync(target, where, max_hours)
+        found = sync.train_sync(target, where, max_hours)
     except ValueError as e:
         raise UsageError(f"cannot train on {target}: {e}") from e
     out.print(f"{found.clips} stretches, {found.people} people, {found.hours:.2f} h")

@@ -8,7 +8,9 @@ import sys
 from importlib.machinery import PathFinder
 from importlib.resources import files
 from pathlib import Path
+from typing import Annotated
 
+import typer
 from rich.console import Console
 
 from schemas.settings.use import OURS
@@ -16,7 +18,23 @@ from schemas.tables import TABLES
 from stages import SHIPPED
 from workflows.usage import UsageError
 
+app = typer.Typer(no_args_is_help=True, help="Begin a stage or a back-end of your own in this folder.")
+console = Console(soft_wrap=True)
+
+Name = Annotated[str, typer.Argument(help="name of the module: small letters, digits and _")]
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
+
+
+@app.command()
+def stage(name: Name) -> None:
+    """Write a stage with a table of its own, and its test."""
+    new(console, "stage", name, Path.cwd())
+
+
+@app.command()
+def annotator(name: Name) -> None:
+    """Write a back-end (a voice activity detector), and its test."""
+    new(console, "annotator", name, Path.cwd())
 
 
 def new(out: Console, kind: str, name: str, folder: Path) -> None:
