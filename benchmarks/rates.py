@@ -19,8 +19,25 @@ import record
 
 from curation import Dataset
 from curation.plan.estimate import estimate
-from curation.plan.rates import Rates, by_pixels, measured, with_slopes
+from curation.plan.rates import Rates, measured, with_slopes
 from curation.plan.survey import Survey
+
+_NOISE = 0.05
+
+
+def by_pixels(rates: Rates, smaller: Rates, larger: Rates) -> Rates:
+    """Return rates with what pixels cost, from the same footage in two sizes.
+
+    What is less than a twentieth of all that larger pictures cost is taken for noise. Raises ValueError where the
+    pictures are not larger.
+    """
+    pixels = (larger.pixels_per_s or 0.0) - (smaller.pixels_per_s or 0.0)
+    if pixels <= 0:
+        raise ValueError("the footage that is to show what larger pictures cost has no larger pictures")
+    small, large = ({r.stage: r.cpu_s for r in x.stages} for x in (smaller, larger))
+    slopes = {s: max(0.0, large[s] - small[s]) / pixels * 1e9 for s in small.keys() & large.keys()}
+    least = _NOISE * sum(slopes.values())
+    return with_slopes(rates, {stage: round(slope, 2) for stage, slope in slopes.items() if slope > least})
 
 
 def main() -> None:

@@ -8,9 +8,7 @@ quick to start for those who do not train. The commands around training are in `
 from __future__ import annotations
 
 import functools
-import os
 import sys
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, TypeVar
@@ -61,47 +59,6 @@ def command(name: str) -> Callable[[_F], _F]:
     return register
 
 
-def must_write(*files: str | Path | None) -> None:
-    """Make the folders of files that will be written; None is no file.
-
-    Raises:
-        ConfigError: a file is a folder, its folder cannot be made, or one of them cannot be written to.
-    """
-    from lpm_train.config import ConfigError
-
-    for file in (Path(f) for f in files if f is not None):
-        try:
-            if file.is_dir():
-                raise ConfigError(f"{file} is a folder: name a file to write")
-            if file.is_file():
-                with file.open("ab"):
-                    pass
-            if file.is_file() or not file.exists():  # else a device, such as /dev/stdout
-                file.parent.mkdir(parents=True, exist_ok=True)
-                with tempfile.TemporaryFile(dir=file.parent):
-                    pass
-        except OSError as e:
-            raise ConfigError(f"{file} cannot be written: {e.strerror} ({e.filename}); name another file") from e
-
-
-def must_hold(folder: Path) -> None:
-    """See that a folder that will be made can be, or written to where it is there; nothing is made.
-
-    Raises:
-        ConfigError: it is a file, or lies in one, or cannot be written to.
-    """
-    from lpm_train.config import ConfigError
-
-    try:
-        there = next(p for p in (folder, *folder.parents) if p.exists())
-    except OSError as e:
-        raise ConfigError(f"{folder} cannot be written to: {e.strerror} ({e.filename}); name another folder") from e
-    if not there.is_dir():
-        raise ConfigError(f"{there} is a file: name a folder to write to")
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise ConfigError(f"{there} cannot be written to: name another folder")
-
-
 @train.callback()
 def group() -> None:
     """Train a generator on packed shards."""  # keeps `run` a word of the command line where it is the only one
@@ -132,6 +89,7 @@ def run(
     from lpm_train.resolve import resolve
     from lpm_train.session import run_stage
     from lpm_train.tools.flops import step_flops
+    from lpm_train.tools.outputs import must_hold
     from lpm_train.tools.watch.watching import watch
 
     must_hold(out)

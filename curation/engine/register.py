@@ -21,7 +21,15 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.fs as pafs
 
-from curation.listing import VIDEO_SUFFIXES, in_folder, left_out, not_a_file, outside_datasets, under_prefix
+from curation.listing import (
+    VIDEO_SUFFIXES,
+    holds_dataset,
+    in_folder,
+    left_out,
+    not_a_file,
+    outside_datasets,
+    under_prefix,
+)
 from curation.storage import registry
 from curation.storage.registry import read_registry
 from curation.storage.store import Store, table_file
@@ -99,7 +107,7 @@ def _expand_one(text: str, exclude: str | None, skipped: Counter[str]) -> Iterat
 def _own(exclude: str | None) -> Path | None:
     """Return the folder of the dataset that is written; None where none is there yet: all there is the user's then."""
     folder = None if exclude is None else local_path(exclude)
-    return folder.resolve() if folder is not None and (folder / "dataset.json").is_file() else None
+    return folder.resolve() if folder is not None and holds_dataset(folder) else None
 
 
 def _matching(pattern: str, own: Path | None, skipped: Counter[str]) -> list[Path]:

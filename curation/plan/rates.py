@@ -14,8 +14,6 @@ from curation.stage import WorkItem
 from curation.storage.commits import commit_file, commit_hash, read_commit
 from curation.storage.store import Store
 
-_NOISE = 0.05
-
 Grain = Literal["window", "source", "dataset"]
 
 
@@ -50,21 +48,6 @@ class Rates(BaseModel):
     pixels_per_s: float | None = Field(default=None, ge=0)
     """decoded a second of video; None where that was not yet told"""
     stages: Sequence[StageRate]
-
-
-def by_pixels(rates: Rates, smaller: Rates, larger: Rates) -> Rates:
-    """Return rates with what pixels cost, from the same footage in two sizes.
-
-    What is less than a twentieth of all that larger pictures cost is taken for noise. Raises RatesError where the
-    pictures are not larger.
-    """
-    pixels = (larger.pixels_per_s or 0.0) - (smaller.pixels_per_s or 0.0)
-    if pixels <= 0:
-        raise RatesError("the footage that is to show what larger pictures cost has no larger pictures")
-    small, large = ({r.stage: r.cpu_s for r in x.stages} for x in (smaller, larger))
-    slopes = {s: max(0.0, large[s] - small[s]) / pixels * 1e9 for s in small.keys() & large.keys()}
-    least = _NOISE * sum(slopes.values())
-    return with_slopes(rates, {stage: round(slope, 2) for stage, slope in slopes.items() if slope > least})
 
 
 def with_slopes(rates: Rates, slopes: Mapping[str, float]) -> Rates:

@@ -17,15 +17,15 @@ from typing import Annotated
 
 import typer
 
-from lpm_train.cli import Dataset, Preset, Settings, Where, command, must_hold, must_write, told
+from lpm_train.cli import Dataset, Preset, Settings, Where, command, told
 from lpm_train.cli import train as train
 
 Checkpoint = Annotated[Path, typer.Argument(help="a checkpoint directory, or a run's directory for its best one")]
 Device = Annotated[str, typer.Option(help="cpu, cuda or cuda:N")]
 Workers = Annotated[int, typer.Option(min=1, help="threads that decode")]
 
-LOOKED_AT = ("data.", "eval.", "flow.", "stream.")
-"""Settings that `lpm train eval` uses; `flow` is how a model that sees both directions is sampled."""
+LOOKED_AT = ("data", "eval", "flow", "stream")
+"""Sections of settings that `lpm train eval` uses; `flow` is how a model that sees both directions is sampled."""
 
 
 def parse_buckets(text: str) -> tuple[tuple[int, int, int], ...]:
@@ -132,6 +132,7 @@ def doctor(
     from lpm_train.session import conditions_of, make_encoders, open_chains
     from lpm_train.tools.doctor import examine
     from lpm_train.tools.held_out import look
+    from lpm_train.tools.outputs import must_write
     from lpm_train.tools.worth import judge
 
     must_write(sheet, report)
@@ -191,6 +192,7 @@ def codec(
     from lpm_train.extras.codec_tiny import TinyConfig
     from lpm_train.session import usable
     from lpm_train.tools.codec_fit import fit_codec
+    from lpm_train.tools.outputs import must_write
 
     def progress(step: int, loss: float) -> None:
         if step % max(1, steps // 20) == 0:
@@ -229,22 +231,20 @@ def evaluate(
     Faces are looked at where the pipeline's face models are here; --set eval.faces=none leaves them out. Mouths are
     measured where the character speaks, is silent and listens, at the lengths of --set eval.lengths, beside the data's.
     """
-    from lpm_train.config import ConfigError, Optim, override
+    from lpm_train.config import Optim, override
     from lpm_train.session import load_model
     from lpm_train.tools.judge.evaluate import Evaluated, run_eval
     from lpm_train.tools.judge.faces import open_faces
     from lpm_train.tools.judge.mouth import lines
+    from lpm_train.tools.outputs import must_write
+    from lpm_train.tools.stream_files import about_use
     from lpm_train.training.checkpoint import find
 
-    for setting in settings or []:
-        if not setting.startswith(LOOKED_AT):
-            raise ConfigError(
-                f"--set {setting}: settings of data, eval, flow and stream can be changed, not what was trained"
-            )
+    chosen = about_use(settings or [], LOOKED_AT)
     must_write(out)
     trained, model = load_model(checkpoint, device)
     asked = vars(trained) | {"optim": Optim()}  # nothing is trained: no parts of a batch need divide it
-    config = override(Evaluated(**asked), settings or [])
+    config = override(Evaluated(**asked), chosen)
     reader, missing = open_faces(config.eval.faces)
     with closing(reader) if reader is not None else nullcontext():
         found = run_eval(config, model, dataset, where, batches, reader)
@@ -276,6 +276,7 @@ def budget(
     """
     from lpm_train.resolve import resolve
     from lpm_train.tools.budget import lines, stream_budget
+    from lpm_train.tools.outputs import must_write
 
     must_write(out)
     found = stream_budget(resolve(preset, "", settings=settings or []))
@@ -298,6 +299,7 @@ def export(
     """Write a model on a Wan base as files: the base as diffusers loads it, the added part, a model card."""
     from lpm_train.session import load_model
     from lpm_train.tools import export as e
+    from lpm_train.tools.outputs import must_hold
 
     must_hold(out)
     config, model = load_model(checkpoint)
@@ -325,8 +327,10 @@ def stream(
     --set stream.fp8=true besides.
     """
     from lpm_train.session import load_model
+    from lpm_train.tools.outputs import must_write
     from lpm_train.tools.stream_files import about_use, stream_files
 
+    must_write(out)
     config, model = load_model(checkpoint, device, about_use(settings or []))
     print(stream_files(model, config, image, out, ref or [], speak, listen, words=text, seconds=seconds, seed=seed))
     return 0

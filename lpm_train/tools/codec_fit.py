@@ -21,7 +21,7 @@ from lpm_train.data.order import Bucket, Draw, Order
 from lpm_train.data.shards import Shards
 from lpm_train.extras.codec_tiny import TinyConfig, TinyVideoAE, train_codec
 from lpm_train.storage import DataError
-from lpm_train.tools.whole_files import whole
+from lpm_train.tools.outputs import whole
 
 
 def _picture_clips(shards: Shards, bucket: Bucket, batch: int, seed: int = 0, workers: int = 2) -> Iterator[Tensor]:

@@ -27,9 +27,9 @@ from lpm_train.encoders.codec import Codec, latent_span
 from lpm_train.network.refine import Performer
 from lpm_train.streaming.stream import StreamGenerator, StreamingAudio
 from lpm_train.tools.media import Mp4Writer
+from lpm_train.tools.outputs import whole
 from lpm_train.tools.provenance import add_xmp, model_fingerprint, tags
 from lpm_train.tools.stream_files import must_stream, named_pictures, pictures, reference_conditions
-from lpm_train.tools.whole_files import whole
 from schemas.samples.sample import FPS, SAMPLES_PER_FRAME
 
 F32 = NDArray[np.float32]

@@ -25,8 +25,8 @@ from lpm_train.network.refine import Performer
 from lpm_train.session import make_encoders, usable
 from lpm_train.streaming.stream import StreamGenerator, StreamingAudio
 from lpm_train.tools.media import load_image, load_sound, write_mp4
+from lpm_train.tools.outputs import whole
 from lpm_train.tools.provenance import add_xmp, model_fingerprint, tags
-from lpm_train.tools.whole_files import whole
 from schemas.samples.sample import FPS, SAMPLES_PER_FRAME
 from schemas.time import PACKED_AUDIO_HZ
 
@@ -46,11 +46,13 @@ def must_stream(config: Config) -> None:
         raise ConfigError("this model sees both directions and cannot stream: give a causal or distilled checkpoint")
 
 
-def about_use(settings: Sequence[str]) -> list[str]:
+def about_use(settings: Sequence[str], sections: Sequence[str] = ("data", "stream")) -> list[str]:
     """Return settings that change how a model is used. Raises ConfigError for those that change what was trained."""
     for setting in settings:
-        if not setting.startswith(("stream.", "data.")):
-            raise ConfigError(f"--set {setting}: settings of stream and data can be changed, not what was trained")
+        if setting.partition(".")[0] not in sections:
+            raise ConfigError(
+                f"--set {setting}: settings of {', '.join(sections)} can be changed, not what was trained"
+            )
     return list(settings)
 
 

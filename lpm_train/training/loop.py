@@ -88,19 +88,9 @@ def train(
         if there:
             say(f"continue {out} at step {meta.step}")
         begun = _Training(
-            stage,
-            config,
-            source,
-            writer,
-            heldout,
-            measure or (lambda _: {}),
-            where,
-            flops_per_step,
-            watch,
-            log,
-            say,
+            stage, config, source, writer, heldout, measure or (lambda _: {}), where, flops_per_step, watch, log, say,
             meta,
-        )
+        )  # fmt: skip
         return begun.to_its_end()
 
 

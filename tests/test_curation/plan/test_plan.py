@@ -18,13 +18,14 @@ from command_line import lpm
 from engine_case import GOOD, go
 from hypothesis import given
 from hypothesis import strategies as st
+from rates import by_pixels
 from rich.console import Console
 from toy import write_sources
 
 from curation import Dataset
 from curation.engine.register import expand
 from curation.plan.estimate import estimate, stage_rates
-from curation.plan.rates import Rates, RatesError, StageRate, by_pixels, measured, with_slopes
+from curation.plan.rates import Rates, RatesError, StageRate, measured, with_slopes
 from curation.plan.survey import Survey, read_header, survey
 from curation.pythons.limits import Limits
 from curation.runs.steps import by_run
@@ -144,7 +145,7 @@ def test_what_pixels_cost_is_read_off_the_same_footage_in_two_sizes() -> None:
     found = by_pixels(RATES, of(0.8, 1e7), of(1.8, 5.1e8))
     assert [r.cpu_s_per_gigapixel for r in found.stages] == [2.0, 0.0, 0.0]
     assert [r.cpu_s for r in found.stages] == [r.cpu_s for r in RATES.stages]
-    with pytest.raises(RatesError, match="no larger pictures"):
+    with pytest.raises(ValueError, match="no larger pictures"):
         by_pixels(RATES, of(0.8, 1e7), of(0.8, 1e7))
 
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from train_data_case import dataset
 
-from lpm_train.cli import must_hold, must_write
 from lpm_train.config import ConfigError
 from lpm_train.extras.codec_tiny import TinyConfig, TinyVideoAE
 from lpm_train.tools import cli
 from lpm_train.tools.codec_fit import fit_codec
+from lpm_train.tools.outputs import must_hold, must_write
 
 closed = pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere")
 
