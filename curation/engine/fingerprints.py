@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -80,6 +80,31 @@ class Fingerprints(SourceState):
             return same and commit.units.keys() <= digests.keys()
         base = self.fingerprint_of(resolved, item, exclude=cls.gate)
         return all(u in digests and k == unit_fingerprint(base, digests[u]) for u, k in commit.units.items())
+
+    def stopped_by_old(
+        self, resolved: ResolvedStage, item: WorkItem, commit: Commit, units: Collection[str]
+    ) -> set[str]:
+        """Return the units, besides those alive, that only old results stop: this stage's, or those of stages after it.
+
+        What they were measured from is not what is there now. Their rows go when the stage runs again, and with them
+        what stops them, so that they are measured again as the others are.
+        """
+        cls = resolved.cls
+        assert cls.gate is not None
+        stopped = commit.units.keys() - set(units)
+        if not stopped:
+            return set()
+        digests = self.unit_digests(resolved, item.source_id)
+        base = self.fingerprint_of(resolved, item, exclude=cls.gate)
+        whole = self.intact(commit)
+        old = {
+            u for u in stopped if u in digests and not (whole and commit.units[u] == unit_fingerprint(base, digests[u]))
+        }
+        if not old:
+            return set()
+        order = [s.name for s in self.pipeline.stages]
+        later = self.pipeline.stages[order.index(resolved.name) :]
+        return old & self.alive_without({x for s in later for x in s.cls.writes}, item.source_id, cls.gate)
 
     def unit_digests(self, resolved: ResolvedStage, source_id: str) -> dict[str, str]:
         """Hash every row of a stage's units, with what people said of its time, by id; once while `remembering`."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import bisect
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curation.decisions.decide import Decision, Decisions, columns_by, evaluate_kind, unit_tables
+from curation.decisions.decide import Decision, Decisions, alive, columns_by, evaluate_kind, unit_tables
 from curation.engine.workflow import Pipeline, ResolvedStage
 from curation.stage import WorkItem
 from curation.storage import digests
@@ -119,6 +119,12 @@ class SourceState:
         finally:
             self._batch, self._foreseen = (), {}
 
+    def alive_without(self, tables: Collection[Table], source_id: str, kind: UnitKind) -> frozenset[str]:
+        """Return the units of a source that would be alive if nothing were in some tables."""
+        wanted = chain(kind)
+        found = {k: self._evaluate([source_id], k, tables)[0] if k in wanted else {} for k in UNITS}
+        return frozenset(alive(found, kind))
+
     def _decide(self, source_id: str, down_to: UnitKind) -> Decisions:
         wanted = chain(down_to)
         return {kind: self._decide_kind(source_id, kind) if kind in wanted else {} for kind in UNITS}
@@ -142,10 +148,14 @@ class SourceState:
         self._decided[source_id, kind] = held, found
         return found
 
-    def _evaluate(self, source_ids: Sequence[str], kind: UnitKind) -> list[dict[str, Decision]]:
+    def _evaluate(
+        self, source_ids: Sequence[str], kind: UnitKind, without: Collection[Table] = ()
+    ) -> list[dict[str, Decision]]:
         """Return the decisions of the units of a kind of each source; ids of units are of one source alone."""
         tables = {RIGHTS.name: pa.concat_tables(self._rights_of(i) for i in source_ids)}
         for table, columns in self._asked[kind].items():
+            if table in without:
+                continue
             read = (self.store.read_whole(table_file(table, i), table, columns) for i in source_ids)
             if held := [rows for rows in read if rows is not None]:
                 tables[table.name] = pa.concat_tables(held)

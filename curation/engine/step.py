@@ -199,15 +199,17 @@ class Stepper(Fingerprints):
             return "blocked", ""
         item = replace(item, n_windows=max(item.n_windows, self.source_windows(item.source_id), 1))
         keep: dict[str, frozenset[str]] = {}
+        name = commit_file(resolved.name, item, windowed)
+        record = self.record(name)
         if cls.gate is not None:
             units = alive(self.decisions(item.source_id, cls.gate), cls.gate)
+            if cls.gate_mode == "each" and (before := official(record)) is not None:
+                units = tuple(sorted({*units, *self.stopped_by_old(resolved, item, before, units)}))
             if not units:
                 return (yield from self._gated(resolved, item, path))
             if cls.gate_mode != "once":
                 item = replace(item, units=units)
                 keep[UNITS[cls.gate].id] = frozenset(units)
-        name = commit_file(resolved.name, item, windowed)
-        record = self.record(name)
         if record is not None and self.retry and record.errors:
             record = None
         commit = official(record)

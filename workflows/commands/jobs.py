@@ -145,7 +145,7 @@ def run(
     _print_split_warnings(err, target)
     _print_quarantine(err, target)
     if outcome.pending:
-        said = f"{outcome.pending} units still have work to do, as workers were lost; run the same command to go on"
+        said = f"{outcome.pending} units still have work to do; run the same command to go on"
         err.print(said, markup=False, highlight=False, style="red")
     return outcome.quarantined, outcome.pending
 

@@ -73,6 +73,21 @@ def test_looser_policy_computes_only_what_is_missing(tmp_path: Path) -> None:
     assert outcomes(tmp_path / "out", "tracks") == before
 
 
+@pytest.mark.parametrize("keep", ["start_s = 0 OR n_frames > 0", "n_frames > 0"])
+def test_what_a_stage_stopped_by_itself_is_measured_again_with_the_rest(tmp_path: Path, keep: str) -> None:
+    folder = write_sources(tmp_path / "in", a=GOOD, b={**GOOD, "faces": [120, 130]})
+    go(folder, tmp_path / "out", usable_state=keep)
+    assert ("filtered", "usable_state") in outcomes(tmp_path / "out", "segments").values()
+    for sets in (("toy_packing.tweak=2",), ("toy_packing.tweak=2", "toy_pairing.tweak=1.5")):
+        result = go(folder, tmp_path / "out", sets=sets, usable_state=keep)
+        assert not result.pending and not result.quarantined
+        go(folder, tmp_path / f"new{len(sets)}", sets=sets, usable_state=keep)
+        parts = ("tables", "commits", "clips")
+        assert snapshot(tmp_path / "out", *parts) == snapshot(tmp_path / f"new{len(sets)}", *parts)
+        go(folder, tmp_path / "out", sets=sets, usable_state=keep)
+        assert not CALLS
+
+
 def test_one_failing_unit_leaves_its_neighbours(tmp_path: Path) -> None:
     folder = write_sources(tmp_path / "in", a={"duration_s": 10.0, "faces": [120, 130, 140], "fail_track": 1})
     go(folder, tmp_path / "out")
