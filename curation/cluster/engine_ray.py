@@ -138,18 +138,19 @@ class RayEngine:
         try:
             rows = [_row(w) for w in work]
             for lane in before:
-                self._consume(_mapped(_items(rows), shared, lane, pools), pump, [pools[lane.name]])
+                self._consume(_mapped(_items(rows), len(rows), shared, lane, pools), pump, [pools[lane.name]])
             stepper = job.stepper()
             items = [row for w in work for row in _window_rows(stepper, w)]
             rows = [row for row in items if row["n_windows"] > 0]
             if rows:
                 ds = _items(sorted(rows, key=lambda r: (r["doubtful"], -r["media_s"], r["source_id"], r["window"])))
                 for lane in windowed:
-                    ds = _mapped(ds, shared, lane, pools)
+                    ds = _mapped(ds, len(rows), shared, lane, pools)
                 one = ray.data.ActorPoolStrategy(size=1)
                 ds = _pooled(ds, Join, fn_constructor_args=(Join.packed(job),), batch_size=1, compute=one, num_cpus=0)
+                sources = len({row["source_id"] for row in rows})
                 for lane in after:
-                    ds = _mapped(ds, shared, lane, pools)
+                    ds = _mapped(ds, sources, shared, lane, pools)
                 self._consume(ds, pump, [pools[lane.name] for lane in (*windowed, *after)])
         except ray.exceptions.RayError as e:
             raise self._ended(_fault(collector) or _translate(e), machines, [*before, *windowed, *after]) from e
@@ -213,9 +214,10 @@ def _items(rows: list[Row]) -> ray.data.Dataset:
 
 
 def _mapped(
-    ds: ray.data.Dataset, shared: Shared, lane: Lane, pools: dict[str, tuple[dict[str, Any], int]]
+    ds: ray.data.Dataset, items: int, shared: Shared, lane: Lane, pools: dict[str, tuple[dict[str, Any], int]]
 ) -> ray.data.Dataset:
     options, most = pools[lane.name]
+    most = max(1, min(most, -(-items // lane.resources.batch)))  # Ray Data starts more, which load models for nothing
     return _pooled(
         ds,
         LaneWorker,
