@@ -11,10 +11,12 @@ from pathlib import Path, PurePosixPath
 
 import pyarrow.fs as pafs
 
+from schemas.files.places import can_be_asked_for
+
 VIDEO_SUFFIXES = frozenset(
     {
         ".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".mxf", ".ogv",
-        ".ts", ".webm", ".wmv",
+        ".ts", ".vob", ".webm", ".wmv",
     }
 )  # fmt: skip
 """Suffixes taken from folders and prefixes; a file named outright is taken whatever it is called."""
@@ -25,6 +27,7 @@ LINKED = "links to folders (name the folder itself)"
 LOCKED = "files without permission to read"
 SHUT = "folders without permission to read"
 SPECIAL = "special files"
+UNASKED = "keys with nothing, . or .. between slashes (copy them to other keys)"
 _KINDS = 8
 _MARK, _BESIDE = "dataset.json", "workflow.json"
 """What marks a dataset; where only names are known, with what a run writes beside it."""
@@ -138,7 +141,9 @@ def under_prefix(entries: list[pafs.FileInfo], own: str | None, skipped: Counter
         if datasets and not datasets.isdisjoint(path.parents):
             continue
         suffix = path.suffix.lower()
-        if suffix in VIDEO_SUFFIXES:
+        if suffix in VIDEO_SUFFIXES and not can_be_asked_for(entry.path):
+            skipped[UNASKED] += 1
+        elif suffix in VIDEO_SUFFIXES:
             found.append(entry)
         else:
             skipped[suffix or path.name] += 1

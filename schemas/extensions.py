@@ -18,29 +18,60 @@ from schemas.packed import Packed
 from schemas.samples.sample import Audio, Scores
 from schemas.table import Column, Grain, Row, Table, TableError
 from schemas.tables import MANIFEST, TABLES
-from schemas.units import UNITS, packed_columns
+from schemas.units import UNITS, chain, packed_columns, view_columns
 
 OURS = frozenset(TABLES)
 """Names of openlpm's own tables."""
+VIEWS = frozenset({"rights", *(f"units_{kind}" for kind in UNITS)})
+"""Names of the views that are made over tables: a table of that name would be a view of itself."""
+PARTITION = "bucket"
+"""The column that DuckDB reads from the names of folders, in place of a table's own."""
 
 
 def declare(table: Table[Any]) -> None:
     """Make a table known to queries, rules and the data contract.
 
     Raises:
-        TableError: one of our own tables has that name; a column is marked as packed and cannot be.
+        TableError: one of our own tables or views has that name; a column cannot have its name, or is marked as packed
+            and cannot be.
     """
     known = TABLES.get(table.name)
     if known == table and known.key == table.key:
         return
     if table.name in OURS:
         raise TableError(f"table {table.name!r} is one of openlpm's own; give yours another name")
+    if table.name.lower() in VIEWS:
+        raise TableError(f"table {table.name!r} has the name of one of openlpm's views; give yours another name")
+    _check_names(table)
     _check_packed(table)
     TABLES[table.name] = table
     for kind, unit in UNITS.items():
         others = tuple(c for c in unit.companions if c.name != table.name)
         mine = (table,) if table.key == (unit.id,) and table.grain != "window" else ()
         UNITS[kind] = replace(unit, companions=(*others, *mine))
+
+
+def _check_names(table: Table[Any]) -> None:
+    """Refuse columns that would be replaced when they are read, or mean two things in the views of units."""
+    for c in table.columns:
+        if c.name.lower() == PARTITION:
+            raise TableError(
+                f"column {c.name!r} of table {table.name!r} has the name of the folders that tables lie in, whose "
+                "number would be read in its place; give it another"
+            )
+    ids = {unit.id for unit in UNITS.values()}
+    for kind, unit in UNITS.items():
+        if table.key != (unit.id,) or table.grain == "window":
+            continue
+        for c in (c for c in table.columns if c.name not in ids):
+            for below in (k for k in UNITS if kind in chain(k)):
+                name, prefix = (c.name, "") if below == kind else (unit.prefix + c.name, unit.prefix)
+                other, column, owner = view_columns(below).get(name, (table, c, prefix))
+                if owner != prefix and other.name != table.name:
+                    raise TableError(
+                        f"column {c.name!r} of table {table.name!r} would be {name!r} in units_{below}, which is "
+                        f"{column.name!r} of table {other.name!r}; give it another name"
+                    )
 
 
 def _check_packed(table: Table[Any]) -> None:

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from curation.audit.follow import Present, one
 from curation.dataset import Dataset
 from curation.engine.run import locked
+from curation.labels.formats import unwritable
 from curation.storage.store import table_file
 from schemas import tables as t
 from schemas.settings.policy import UnitKind
@@ -90,6 +91,8 @@ def _write(dataset: Dataset, source_id: str, rows: list[AuditRow]) -> None:
 def _check(said: Said, author: str) -> None:
     if not author.strip():
         raise AuditError("who judges? A verdict needs a name")
+    if found := unwritable(author + (said.comment or "")):
+        raise AuditError(f"{found} is no character of a text; take it out of the name or the comment")
     if said.verdict not in VERDICTS:
         raise AuditError(f"{said.verdict!r} is no verdict; there are {', '.join(VERDICTS)}")
     strange = [w for w in said.what if w not in ASPECTS]

@@ -124,7 +124,7 @@ def view_sql(
             if columns is not None and (k, table.name) not in held:
                 continue
             alias = f"{k}__{table.name}"
-            source = relation.format(table.name)
+            source = f'"{relation.format(table.name)}"'  # a user's table may be named by a word of SQL
             if k == kind and table is u.table:
                 joins.append(f"FROM {source} {alias}")
             else:

@@ -14,13 +14,12 @@ import weakref
 from pathlib import Path
 from typing import Any
 
-import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from curation.runs.scratch import Scratch
 from curation.storage.registry import parts
 from curation.storage.store import Store, table_file
-from schemas.files.places import local_path, with_endpoint
+from schemas.files.places import local_path, open_object
 from schemas.tables import INPUTS
 from schemas.tables.registry import InputRow
 
@@ -119,7 +118,7 @@ class MediaCache:
             made = Scratch("media")
             self._directory = made.path
             weakref.finalize(self, made.remove)
-        fs, remote = pafs.FileSystem.from_uri(with_endpoint(uri))
+        fs, remote = open_object(uri)
         target = self._directory / f"{source_id}{Path(remote).suffix[:8]}"
         digest = hashlib.sha256()
         with fs.open_input_stream(remote) as src, target.open("wb") as dst:

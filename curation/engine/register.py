@@ -34,7 +34,7 @@ from curation.storage import registry
 from curation.storage.registry import read_registry
 from curation.storage.store import Store, table_file
 from schemas import tables as t
-from schemas.files.places import local_path, with_endpoint, written
+from schemas.files.places import local_path, open_object, open_place, written
 from schemas.printable import printable
 from schemas.tables.registry import ForgottenRow, InputRow
 
@@ -142,17 +142,21 @@ def _local(path: Path) -> Named:
 
 def _remote(uri: str, exclude: str | None, skipped: Counter[str]) -> Iterator[Named]:
     try:
-        fs, root = pafs.FileSystem.from_uri(with_endpoint(uri.rstrip("/")))
+        fs, root = open_object(uri)
         info = fs.get_file_info(root)
         if info.type == pafs.FileType.File:
+            if Path(root).suffix.lower() in _LIST_SUFFIXES:
+                raise InputError(f"the list {uri} is on an object store; download it first, and name the file")
             yield Named(uri)
             return
+        if info.type == pafs.FileType.NotFound:
+            _refuse_missing(uri, fs, root)
         entries = fs.get_file_info(pafs.FileSelector(root, recursive=True, allow_not_found=True))
-        own = None
-        if exclude is not None and "://" in exclude:
-            own = pafs.FileSystem.from_uri(with_endpoint(exclude.rstrip("/")))[1]
+        own = open_place(exclude)[1] if exclude is not None and "://" in exclude else None
     except (OSError, pa.ArrowInvalid) as e:
         raise InputError(f"cannot list {uri}: {e}") from e
+    except ValueError as e:
+        raise e if isinstance(e, InputError) else InputError(f"cannot read {uri}: {e}") from e
     scheme = uri.split("://", 1)[0]
     mine: Counter[str] = Counter()
     files = under_prefix(entries, own, mine)
@@ -160,6 +164,18 @@ def _remote(uri: str, exclude: str | None, skipped: Counter[str]) -> Iterator[Na
     if not files:
         raise InputError(f"no video under {uri} ({_looked(mine)})")
     yield from (Named(f"{scheme}://{e.path}", listed=_size_and_change(e)) for e in files)
+
+
+def _refuse_missing(uri: str, fs: pafs.FileSystem, root: str) -> None:
+    """Raise InputError for what is neither an object nor a prefix, where more can be said than that it holds none."""
+    bucket, _, key = root.partition("/")
+    if fs.get_file_info(bucket).type == pafs.FileType.NotFound:
+        raise InputError(f"the bucket {bucket!r} of {uri} does not exist, or is not seen with these credentials")
+    if any(c in key for c in "*?["):
+        raise InputError(f"no such object: {uri}; patterns are not read on object stores: name the prefix")
+    if Path(key).suffix.lower() in VIDEO_SUFFIXES | _LIST_SUFFIXES:
+        raw = " (keys are taken as they are, %20 is no space)" if "%" in key else ""
+        raise InputError(f"no such object: {uri}{raw}")
 
 
 def _list(path: Path) -> Iterator[Named]:
@@ -265,8 +281,11 @@ def stat(path: str) -> tuple[int, int]:
             raise InputError(f"no such file: {path}")
         found = file.stat()
         return found.st_size, found.st_mtime_ns
-    fs, name = pafs.FileSystem.from_uri(with_endpoint(path))
-    info = fs.get_file_info(name)
+    try:
+        fs, name = open_object(path)
+        info = fs.get_file_info(name)
+    except (OSError, ValueError) as e:
+        raise InputError(f"cannot read {path}: {e}") from e
     if info.type != pafs.FileType.File:
         raise InputError(f"no such file: {path}")
     return _size_and_change(info)
@@ -290,7 +309,7 @@ def _sha256(path: str) -> str:
     if file is not None:
         with file.open("rb") as data:
             return hashlib.file_digest(data, "sha256").hexdigest()
-    fs, name = pafs.FileSystem.from_uri(with_endpoint(path))
+    fs, name = open_object(path)
     digest = hashlib.sha256()
     with fs.open_input_stream(name) as f:
         while block := f.read(1 << 22):

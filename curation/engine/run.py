@@ -40,6 +40,7 @@ from curation.storage.head import Counted, Ended, Moving
 from curation.storage.registry import gather, read_registry
 from curation.storage.seal import sealing
 from curation.storage.store import Store
+from curation.storage.writers.lease import FILE as LEASE
 from curation.storage.writers.lease import leased
 from curation.storage.writers.lock import LockedError, lock
 from schemas import tables as t
@@ -324,7 +325,7 @@ def is_there(store: Store) -> bool:
         raise RunStoppedError(f"{store.uri} is a file, or lies in one; choose an empty or new --out") from e
     if info is not None:
         check_format(store.uri, info)
-    elif store.local and any(name != ".lock" for name in store.names("")) and not store.exists("dataset.json"):
+    elif not set(store.first(3)) <= {".lock", LEASE} and not store.exists("dataset.json"):
         raise RunStoppedError(f"{store.uri} exists and is not a dataset; choose an empty or new --out")
     return info is not None
 

@@ -34,9 +34,11 @@ def selected(dataset: Dataset, where: str | None) -> list[ManifestRow]:
     Raises:
         ExportError: the condition is wrong, or there is no such sample.
     """
-    sql = f"SELECT * FROM manifest WHERE ({where or 'true'}) ORDER BY segment_id"
+    sql = f"SELECT * FROM manifest WHERE (\n{where or 'true'}\n) ORDER BY segment_id"
     try:
         con = dataset.connect(tables=[t.MANIFEST], shut=True)
+        # By itself too: parentheses that close what is put around it are no condition.
+        con.extract_statements(f"SELECT 1 WHERE {where or 'true'}")
         rows = t.MANIFEST.rows(con.sql(sql).to_arrow_table())
     except (duckdb.Error, AttributeError) as e:
         raise ExportError(f"--where {where!r} is not a condition over the manifest's columns: {e}") from e

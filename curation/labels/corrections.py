@@ -7,6 +7,7 @@ so what is taken back leaves no trace. Of one thing said twice the newest holds.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from pydantic import ValidationError, create_model
 from curation.dataset import Dataset
 from curation.engine.run import locked
 from curation.labels import identities
+from curation.labels.formats import unwritable
 from curation.storage.store import table_file
 from schemas import tables as t
 from schemas.row import Row
@@ -65,7 +67,7 @@ def states(dataset: Dataset, track_id: str, runs: Sequence[Run], author: str) ->
     """Say which states a person has over stretches of time. Raises CorrectionError, RunStoppedError."""
     who, at = _name(author), _now()
     track = _track(dataset, track_id)
-    rows = []
+    rows: list[LabelRow] = []
     for start_s, end_s, is_ in runs:
         if is_ not in t.LABEL_STATES:
             raise CorrectionError(f"{is_!r} is no state; there are {', '.join(t.LABEL_STATES)}")
@@ -82,6 +84,12 @@ def states(dataset: Dataset, track_id: str, runs: Sequence[Run], author: str) ->
                 center_x=track.center_x, center_y=track.center_y,
             )
         )  # fmt: skip
+    for one, next_ in itertools.pairwise(sorted(rows, key=lambda r: (r.start_s, r.end_s))):
+        if next_.start_s < one.end_s:
+            raise CorrectionError(
+                f"{one.start_s:.2f}-{one.end_s:.2f} s and {next_.start_s:.2f}-{next_.end_s:.2f} s overlap; a person "
+                "has one state at a time, cut one"
+            )
     _add(dataset, t.LABELS, rows, track.source_id)
 
 
@@ -114,6 +122,8 @@ def word(dataset: Dataset, source_id: str, start_s: float, end_s: float, text: s
     said = " ".join((text or "").split()) or None
     if said is not None and len(said) > 200:
         raise CorrectionError("a word has at most 200 characters; correct the words one by one")
+    if said is not None and (found := unwritable(said)):
+        raise CorrectionError(f"a word holds {found}, which is no character of a text; type it again")
     _inside(dataset, source_id, start_s, end_s)
     row = WordLabelRow(
         label_id=_id((start_s, end_s, said), who, at), source_id=source_id, start_s=start_s, end_s=end_s, word=said,
@@ -231,6 +241,8 @@ def _value(name: str, value: object, now: str) -> str:
         raise CorrectionError(f"a listener's caption says what holds for the whole clip, without {', '.join(found)}")
     if name == "stance" and clean is not None and now != "listen":
         raise CorrectionError(f"only a listener has a stance, and this clip is {now}")
+    if any(unwritable(x) for x in (clean if isinstance(clean, list) else [clean]) if isinstance(x, str)):
+        raise CorrectionError(f"{name}: a control code or half of a character is in it; type it again")
     return json.dumps(clean, ensure_ascii=False)
 
 
@@ -271,6 +283,8 @@ def _inside(dataset: Dataset, source_id: str, start_s: float, end_s: float) -> N
 def _name(author: str) -> str:
     if not author.strip():
         raise CorrectionError("who corrects? A correction needs a name")
+    if found := unwritable(author):
+        raise CorrectionError(f"the name of who corrects holds {found}, which is no character of a text")
     return author.strip()
 
 

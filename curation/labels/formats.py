@@ -11,6 +11,7 @@ import csv
 import io
 import json
 import math
+import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal
@@ -66,6 +67,7 @@ BESIDE = ("voice ", "words ")
 _FIELDS = tuple(f.name for f in fields(Entry) if f.name not in ("where", "heard_only"))
 _NEEDED = ("track_id", "start_s", "end_s", "state")
 _NUMBERS = ("start_s", "end_s", "center_x", "center_y")
+_SHORT = 60  # characters of a wrong value that a message shows
 
 
 def entry(values: dict[str, Any], where: str) -> Entry:
@@ -78,7 +80,7 @@ def entry(values: dict[str, Any], where: str) -> Entry:
     if lacking:
         raise LabelError(f"{where}: no {lacking[0]}; every label needs track_id, start_s, end_s and state")
     for name in clean:
-        clean[name] = _number(clean[name], name, where) if name in _NUMBERS else str(clean[name])
+        clean[name] = _number(clean[name], name, where) if name in _NUMBERS else _text(clean[name], name, where)
     start_s, end_s = round(clean["start_s"], 3), round(clean["end_s"], 3)
     if not 0 <= start_s < end_s:
         raise LabelError(f"{where}: time {start_s:g} to {end_s:g} s; a label starts at 0 or later, before it ends")
@@ -87,14 +89,35 @@ def entry(values: dict[str, Any], where: str) -> Entry:
     return Entry(**{**clean, "start_s": start_s, "end_s": end_s, "where": where})
 
 
+def unwritable(text: str) -> str | None:
+    """Return the code of the first character that is none, as U+D800; None where a text can be stored and shown.
+
+    Half of a surrogate pair cannot be written as UTF-8, and control codes, lines and tabs aside, break what reads it.
+    """
+    found = next((c for c in text if c not in "\n\r\t" and unicodedata.category(c) in ("Cc", "Cs")), None)
+    return None if found is None else f"U+{ord(found):04X}"
+
+
 def _number(value: Any, name: str, where: str) -> float:
     try:
         number = float(value)
-    except (TypeError, ValueError):
+    except (OverflowError, TypeError, ValueError):
         number = math.nan
     if isinstance(value, bool) or not math.isfinite(number):
-        raise LabelError(f"{where}: {name} is {value!r}; write a number, seconds with a decimal point")
+        raise LabelError(f"{where}: {name} is {_short(value)}; write a number, seconds with a decimal point")
     return number
+
+
+def _text(value: Any, name: str, where: str) -> str:
+    text = str(value)
+    if found := unwritable(text):
+        raise LabelError(f"{where}: {name} holds {found}, which is no character of a text; take it out")
+    return text
+
+
+def _short(value: Any) -> str:
+    said = repr(value)
+    return said if len(said) <= _SHORT else f"{said[:_SHORT]}..."
 
 
 def write(entries: Iterable[Entry], form: Format, heard: Mapping[str, Heard] | None = None) -> str:
@@ -131,9 +154,13 @@ def _csv(rows: Sequence[Entry]) -> str:
 
 def _from_csv(text: str, name: str) -> list[Entry]:
     reader = csv.DictReader(io.StringIO(text, newline=""), restkey="more columns than the header")
-    if not set(reader.fieldnames or ()) & set(_NEEDED):
-        raise LabelError(f"{name}: no header; its first line names the columns: {', '.join(_NEEDED)}")
-    return [entry(row, f"{name}, line {reader.line_num}") for row in reader]
+    try:
+        if not set(reader.fieldnames or ()) & set(_NEEDED):
+            raise LabelError(f"{name}: no header; its first line names the columns: {', '.join(_NEEDED)}")
+        return [entry(row, f"{name}, line {reader.line_num}") for row in reader]
+    except csv.Error as e:  # a field of more than 131072 characters, as after a quote that nothing closes
+        where = f"{name}, line {reader.line_num + 1}"
+        raise LabelError(f"{where}: not CSV ({e}); look for a quote that is not closed") from e
 
 
 def _json(rows: Sequence[Entry]) -> str:
@@ -142,9 +169,9 @@ def _json(rows: Sequence[Entry]) -> str:
 
 def _from_json(text: str, name: str) -> list[Entry]:
     try:
-        found = json.loads(text)
-    except json.JSONDecodeError as e:
-        raise LabelError(f"{name}, line {e.lineno}: not JSON ({e.msg})") from e
+        found = label_studio.parsed(text, name)
+    except label_studio.TaskError as e:
+        raise LabelError(str(e)) from e
     rows = found.get("labels") if isinstance(found, dict) else found
     if not isinstance(rows, list) or not all(isinstance(r, dict) for r in rows):
         raise LabelError(f'{name}: write {{"labels": [{{"track_id": ..., "start_s": ...}}, ...]}}')
@@ -251,6 +278,7 @@ def _from_elan(text: str, name: str) -> list[Entry]:
     except ElementTree.ParseError as e:
         raise LabelError(f"{name}, line {e.position[0]}: not an .eaf file ({e}); save it again from ELAN") from e
     slots = {s.get("TIME_SLOT_ID"): s.get("TIME_VALUE") for s in root.iter("TIME_SLOT")}
+    origin_ms = _origin_ms(root, name)
     out = []
     for tier in (x for x in root.iter("TIER") if not (x.get("TIER_ID") or "").startswith(BESIDE)):
         for a in tier.iter("ALIGNABLE_ANNOTATION"):
@@ -258,11 +286,28 @@ def _from_elan(text: str, name: str) -> list[Entry]:
             ends = [slots.get(a.get(f"TIME_SLOT_REF{i}")) for i in (1, 2)]
             if None in ends:
                 raise LabelError(f"{where}: it has no time; align it in ELAN")
-            start_s, end_s = (_number(x, "time", where) / 1000 for x in ends)
+            start_s, end_s = ((_number(x, "time", where) + origin_ms) / 1000 for x in ends)
             state = (a.findtext("ANNOTATION_VALUE") or "").strip()
+            if state and state not in LABEL_STATES:
+                raise LabelError(
+                    f"{where}: unknown state {_short(state)}; write one of {', '.join(LABEL_STATES)}. A tier of your "
+                    f"own is left out where its name begins with `{BESIDE[0]}` or `{BESIDE[1]}`: name it so, or "
+                    "delete it"
+                )
             values = {"track_id": tier.get("TIER_ID"), "state": state, "start_s": start_s, "end_s": end_s}
             out.append(entry(values, where))
     return out
+
+
+def _origin_ms(root: ElementTree.Element, name: str) -> float:
+    """Return where in the video the annotations' time begins: ELAN plays a medium from its TIME_ORIGIN on."""
+    found = {_number(m.get("TIME_ORIGIN") or "0", "TIME_ORIGIN", name) for m in root.iter("MEDIA_DESCRIPTOR")}
+    if len(found) > 1:
+        raise LabelError(
+            f"{name}: its media begin at different offsets ({', '.join(f'{x:g}' for x in sorted(found))} ms), so its "
+            "times are of one of them only; leave the video alone in ELAN's Edit > Linked Files, and save"
+        )
+    return found.pop() if found else 0.0
 
 
 def _from_label_studio(text: str, name: str) -> list[Entry]:

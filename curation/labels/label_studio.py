@@ -60,33 +60,50 @@ def _region(n: int, row: Mapping[str, Any]) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def parsed(text: str, name: str) -> Any:
+    """Return what JSON holds. Raises TaskError for what is none, with its line."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as e:
+        raise TaskError(f"{name}, line {e.lineno}: not JSON ({e.msg})") from e
+    except RecursionError as e:
+        raise TaskError(f"{name}: lists in lists too deep to be read; export it again") from e
+    except ValueError as e:  # a whole number of more than 4300 digits
+        raise TaskError(f"{name}: a number in it is too long to be read; write seconds with a decimal point") from e
+
+
+def _objects(value: Any, what: str, where: str) -> list[dict[str, Any]]:
+    """Return a list of objects. Raises TaskError for anything else."""
+    if not isinstance(value, list) or not all(isinstance(x, dict) for x in value):
+        raise TaskError(f"{where}: `{what}` is no list of objects; export the project as JSON again")
+    return value
+
+
 def labels(text: str, name: str) -> list[tuple[dict[str, Any], str]]:
     """Return the fields of each annotated label, and its place for messages, from Label Studio's JSON export.
 
     Raises:
         TaskError: it is no such export, or a task in it is of another project.
     """
-    try:
-        found = json.loads(text)
-    except json.JSONDecodeError as e:
-        raise TaskError(f"{name}, line {e.lineno}: not JSON ({e.msg})") from e
+    found = parsed(text, name)
     if not isinstance(found, list) or not all(isinstance(x, dict) and "annotations" in x for x in found):
         raise TaskError(f"{name}: export the project as JSON (not JSON-MIN): a list of tasks with their annotations")
     out = []
     for n, task in enumerate(found, 1):
-        where, data = f"{name}, task {task.get('id', n)}", task.get("data") or {}
-        if "track_id" not in data:
+        where, data = f"{name}, task {task.get('id', n)!s:.40}", task.get("data") or {}
+        if not isinstance(data, dict) or "track_id" not in data:
             raise TaskError(f"{where}: it names no track_id; only tasks of `lpm export label-studio` can be read")
         own = {k: data.get(k) for k in ("track_id", "source_id", "center_x", "center_y")}
-        done = [a for a in task["annotations"] if not a.get("was_cancelled")]
+        done = [a for a in _objects(task["annotations"], "annotations", where) if not a.get("was_cancelled")]
         if len(done) > 1:
             raise TaskError(f"{where}: {len(done)} people annotated it; export one annotator's work at a time")
-        for region in (r for a in done for r in a.get("result", []) if r.get("type") == "timelinelabels"):
+        regions = [r for a in done for r in _objects(a.get("result", []), "result", where)]
+        for region in (r for r in regions if r.get("type") == "timelinelabels"):
             try:
                 value = region["value"]
                 (state,) = value["timelinelabels"]
                 spans = [((r["start"] - 1) / GRID_HZ, r["end"] / GRID_HZ) for r in value["ranges"]]
-            except (KeyError, TypeError, ValueError) as e:
+            except (KeyError, OverflowError, TypeError, ValueError) as e:
                 raise TaskError(f"{where}, region {region.get('id')}: not one label with frames ({e})") from e
             out += [({**own, "state": state, "start_s": a, "end_s": b}, f"{where}, {state}") for a, b in spans]
     return out

@@ -16,8 +16,10 @@ from pathlib import Path
 from typing import TypeVar
 from urllib.parse import quote
 
+from curation.audit.follow import NEAR
 from curation.dataset import Dataset
 from curation.engine.run import locked
+from curation.labels.apply import said_words
 from curation.labels.formats import BESIDE, FORMATS, SUFFIXES, Entry, Format, Heard, LabelError, read, write
 from curation.storage.store import table_file
 from schemas import tables as t
@@ -26,6 +28,9 @@ from schemas.tables.pairing import TimelineRow
 from schemas.tables.registry import InputRow, SourceRow
 from schemas.tables.tracks import TrackRow
 from schemas.time import GRID_HZ, Interval, grid_range
+
+OFF_SCREEN = "off_screen"
+"""The partner who is neither a track nor a voice."""
 
 Stretch = TypeVar("Stretch", LabelRow, TimelineRow)
 
@@ -37,6 +42,8 @@ class Imported:
     added: int
     known: int
     sources: int
+    nowhere: int = 0
+    """labels among them at whose place and time no face is followed: they hold once a scan finds one there"""
 
 
 def find_source(dataset: Dataset, name: str) -> str:
@@ -104,7 +111,8 @@ def _heard(dataset: Dataset, source_id: str, media: str, form: Format) -> Heard:
     if form != "elan":
         return Heard(media)
     turns = t.TURNS.rows(dataset.table(t.TURNS, None, [source_id]))
-    words = t.WORDS.rows(dataset.table(t.WORDS, None, [source_id]))
+    corrected = t.WORD_LABELS.rows(dataset.table(t.WORD_LABELS, None, [source_id]))
+    words = said_words(t.WORDS.rows(dataset.table(t.WORDS, None, [source_id])), corrected)
     # ELAN refuses annotations of one tier that overlap, as a recogniser's words sometimes do by a few milliseconds.
     said = [(f"{BESIDE[0]}{r.speaker_id}", r.start_s, r.end_s, "speaks") for r in turns]
     said += [(f"{BESIDE[1]}{r.speaker_id or '?'}", r.start_s, r.end_s, r.word or f"[{r.guess}]") for r in words]
@@ -208,7 +216,22 @@ def take_in(dataset: Dataset, entries: Iterable[Entry], author: str, *, changes_
             store.write_table(table_file(t.LABELS, sid), t.LABELS, table)
         if tables:
             dataset.write_catalog()
-    return Imported(added, len(rows) - added, len(tables))
+        tracks = t.TRACKS.rows(dataset.table(t.TRACKS, None, sorted(by_source)))
+    return Imported(added, len(rows) - added, len(tables), sum(not _seen(r, tracks) for r in rows))
+
+
+def _seen(label: LabelRow, tracks: Sequence[TrackRow]) -> bool:
+    """Say whether a face is followed at a label's place in its time, or under its track id."""
+    span = Interval(label.start_s, label.end_s)
+    return any(
+        x.track_id == label.track_id
+        or (
+            x.source_id == label.source_id
+            and math.hypot(x.center_x - label.center_x, x.center_y - label.center_y) <= NEAR
+            and span.overlap_s(Interval(x.start_s, x.end_s)) > 0
+        )
+        for x in tracks
+    )
 
 
 def merge(old: list[LabelRow], new: list[LabelRow]) -> list[LabelRow]:
@@ -265,14 +288,52 @@ def _checked(dataset: Dataset, entries: list[Entry], author: str, at: str) -> li
     durations = dict(zip(SourceRow.source_id.values(sources), SourceRow.duration_s.values(sources), strict=True))
     inputs = set(InputRow.source_id.values(dataset.table(t.INPUTS)))
     rows = []
+    partners: dict[str, set[str]] = {}
     last: dict[str, Entry] = {}
     for e in sorted(entries, key=lambda e: (e.track_id, e.start_s)):
         before = last.get(e.track_id)
         if before is not None and e.start_s < before.end_s:
             raise LabelError(f"{e.where}: overlaps {before.where} on track {e.track_id}; one state at a time, cut one")
         last[e.track_id] = e
-        rows.append((e, _row(e, tracks, durations, inputs, dataset, author, at)))
+        row = _row(e, tracks, durations, inputs, dataset, author, at)
+        if row.partner is not None:
+            if row.source_id not in partners:
+                partners[row.source_id] = _partners(dataset, row.source_id)
+            _check_partner(e, row.partner, row.source_id, partners[row.source_id])
+        rows.append((e, row))
     return rows
+
+
+def _partners(dataset: Dataset, source_id: str) -> set[str]:
+    """Return whom a label of a source may name: its tracks and voices, and whom its timeline and labels name already.
+
+    The last are ids of an earlier run at times, and an export that nobody changed must be taken in.
+    """
+    tracks = t.TRACKS.rows(dataset.table(t.TRACKS, None, [source_id]))
+    voices = t.VOICE_TURNS.rows(dataset.table(t.VOICE_TURNS, None, [source_id]))
+    turns = t.TURNS.rows(dataset.table(t.TURNS, None, [source_id]))
+    named = [
+        *(r.partner for r in t.TIMELINE.rows(dataset.table(t.TIMELINE, None, [source_id]))),
+        *(r.partner for r in t.LABELS.rows(dataset.table(t.LABELS, None, [source_id]))),
+    ]
+    kinds = ("track:", "voice:")
+    return {
+        OFF_SCREEN,
+        *(f"track:{r.track_id}" for r in tracks),
+        *(f"voice:{r.speaker_id}" for r in voices),
+        *(f"voice:{r.speaker_id}" for r in turns),
+        *(p for p in named if p is not None and p.startswith(kinds)),
+    }
+
+
+def _check_partner(e: Entry, partner: str, source_id: str, known: set[str]) -> None:
+    if partner not in known:
+        raise LabelError(
+            f"{e.where}: unknown partner {partner!r}; write track:ID or voice:ID of a track or voice of source "
+            f"{source_id}, {OFF_SCREEN}, or nothing"
+        )
+    if partner == f"track:{e.track_id}":
+        raise LabelError(f"{e.where}: partner {partner!r} is the person themself; name another, or nothing")
 
 
 def _row(
@@ -289,6 +350,11 @@ def _row(
     if x is None or y is None:
         raise LabelError(
             f"{e.where}: unknown track {e.track_id!r}; take ids from `lpm labels export`, or give center_x and center_y"
+        )
+    if track is None and not (0 <= x <= 1 and 0 <= y <= 1):
+        raise LabelError(
+            f"{e.where}: center_x {x:g}, center_y {y:g} is outside of the picture; write shares of its width and "
+            "height, 0 to 1"
         )
     if track is not None and track.source_id != sid:
         raise LabelError(f"{e.where}: track {e.track_id} is not of source {sid}; correct one of them")

@@ -153,6 +153,29 @@ def origin_s(container: Any, path: Path) -> Fraction:
     return Fraction(min(stamps, default=0)) * Fraction(stream.time_base)
 
 
+_REORDERED = ("h264", "hevc", "vvc")
+"""Codecs whose order of presentation FFmpeg's demuxers do not work out where a container has no presentation times."""
+
+
+def has_no_presentation_times(container: Any, stream: Any) -> bool:
+    """Say whether a video stream's presentation times are FFmpeg's guess from decoding times, made in decoding order.
+
+    AVI stores none. FFmpeg's best-effort timestamp (`guess_correct_pts` in libavcodec) finds out by counting that
+    decoding times are the less faulty; here it is known from the start, so it does not depend on where reading began.
+    """
+    return container.format.name == "avi" and stream.codec_context.name in _REORDERED
+
+
+def video_stamp(item: Any, ordered: bool) -> int | None:
+    """Return a packet's or frame's time in ticks, as `timestamp`; `ordered` where presentation times are no such.
+
+    The times of packets in order of decoding are then those of the frames in order of presentation.
+    """
+    if ordered:
+        return None if item.dts is None else int(item.dts)
+    return timestamp(item)
+
+
 def timestamp(item: Any) -> int | None:
     """Return a packet's or frame's presentation time in ticks; its decoding time where it has no other."""
     if item.pts is not None:

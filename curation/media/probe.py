@@ -21,14 +21,16 @@ from numpy.typing import NDArray
 from curation.media.container import (
     describe_missing,
     find_audio,
+    has_no_presentation_times,
     open_media,
     origin_s,
     read_only,
     require_video,
-    timestamp,
+    video_stamp,
 )
 from curation.media.errors import MediaError
-from curation.media.frame import display_size
+from curation.media.frame import Frame, display_size
+from curation.media.picture.hdr import TRANSFER_NAMES
 from curation.media.structure import missing_bytes, missing_from_index
 from curation.media.video import read_frame_at
 
@@ -66,7 +68,7 @@ class MediaInfo:
         is_vfr: whether the frame rate is variable.
         n_video_packets: video packets found, those hidden by an edit list left out.
         video_bit_rate: bit/s over the packets found.
-        pixel_format: such as `yuv420p`.
+        pixel_format: such as `yuv420p`; `interlaced`, `PQ` or `HLG` after it where the first frame is so.
         has_audio: whether there is a sound stream with packets; the audio fields below are None otherwise.
         audio_codec: such as `aac`.
         audio_rate_hz: samples per second.
@@ -163,9 +165,19 @@ def probe(path: Path) -> MediaInfo:
             is_vfr=irregular > _VFR_SHARE,
             n_video_packets=len(times),
             video_bit_rate=8 * pictures.n_bytes / duration_s if duration_s > 0 else 0.0,
-            pixel_format=first.source.format.name,
+            pixel_format=_pixel_format(first),
             **_sound_facts(audio, sound),
         )
+
+
+def _pixel_format(frame: Frame) -> str:
+    """Name how a frame was recorded; plain where pictures are shown as they were decoded."""
+    words = (
+        frame.source.format.name,
+        "interlaced" if frame.was_interlaced else "",
+        TRANSFER_NAMES.get(int(frame.source.color_trc), ""),
+    )
+    return " ".join(w for w in words if w)
 
 
 def _sound_facts(stream: Any | None, packets: _Packets | None) -> dict[str, Any]:
@@ -213,10 +225,11 @@ def sha256_file(path: Path) -> str:
 
 def _read_packets(container: Any, streams: list[Any], origin: Fraction, path: Path) -> list[_Packets]:
     rows: dict[int, list[tuple[int, int, int]]] = {s.index: [] for s in streams}
+    ordered = {s.index: s.type == "video" and has_no_presentation_times(container, s) for s in streams}
     for n, packet in enumerate(_demux(container, streams, path)):
         if n >= _MAX_PACKETS:
             raise MediaError("too_large", f"{path.name} has more than {_MAX_PACKETS} packets; split it")
-        stamp = timestamp(packet)
+        stamp = video_stamp(packet, ordered.get(packet.stream_index, False))
         if stamp is not None and packet.size and not packet.is_discard:
             rows[packet.stream_index].append((stamp, packet.duration or 0, packet.size))
     return [_packets(rows[s.index], s, origin) for s in streams]

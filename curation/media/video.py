@@ -2,8 +2,8 @@
 
 A window starts at the keyframe before it; frames decoded on the way are dropped. If a demuxer lands too late (open
 groups of pictures, containers without an index), the reader starts again further back, so the result never depends on
-where it seeked to. Cost: decoding, plus at most one group of pictures for each window. One thread by default, so that
-the result and the CPU time do not depend on the machine.
+where it seeked to. What was recorded in fields comes deinterlaced. Cost: decoding, plus at most one group of pictures
+for each window. One thread by default, so that the result and the CPU time do not depend on the machine.
 """
 
 from __future__ import annotations
@@ -21,10 +21,19 @@ import numpy as np
 from av.video.reformatter import Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
-from curation.media.container import open_media, origin_s, read_only, require_video, timestamp
+from curation.media.container import (
+    has_no_presentation_times,
+    open_media,
+    origin_s,
+    read_only,
+    require_video,
+    timestamp,
+    video_stamp,
+)
 from curation.media.errors import MediaError
 from curation.media.frame import Display, Frame, orientation_of
 from curation.media.packets import decode_packets
+from curation.media.picture.deinterlace import deinterlaced
 
 _MAX_PIXELS = 8192 * 8192
 """Largest coded picture that is decoded; larger ones are a mistake or an attack."""
@@ -170,7 +179,8 @@ def frame_times(path: Path, *, keyframes: bool = False) -> NDArray[np.float64]:
         origin = origin_s(container, path)
         read_only(container, stream)
         packets = (p for p in container.demux(stream) if not p.is_discard and (p.is_keyframe or not keyframes))
-        stamps = [timestamp(p) for p in packets]
+        ordered = has_no_presentation_times(container, stream)
+        stamps = [video_stamp(p, ordered) for p in packets]
         base = Fraction(stream.time_base)
     return np.array([float(t * base - origin) for t in sorted(t for t in stamps if t is not None)])
 
@@ -208,20 +218,48 @@ def _decode(
         interval_s = 1 / float(stream.average_rate) if stream.average_rate else 0.0
         declared, size, scaler = (int(stream.width), int(stream.height)), (0, 0), VideoReformatter()
         last_s, latest_s = -interval_s, -math.inf
-        for index, raw in enumerate(_raw_frames(container, stream, origin, errors, sought)):
+        ordered = has_no_presentation_times(container, stream)
+        delay = _delay_ticks(path) if ordered else 0
+        frames = deinterlaced(_raw_frames(container, stream, origin, errors, sought), sought)
+        for index, (raw, picture) in enumerate(frames):
             if index == 0:
                 display.orientation = orientation_of(raw)
                 size = _size(declared, (raw.width, raw.height))
-            stamp, base = timestamp(raw), Fraction(raw.time_base or stream.time_base)
-            pts_s = last_s + interval_s if stamp is None else float(stamp * base - origin)
+            stamp, base = video_stamp(raw, ordered), Fraction(raw.time_base or stream.time_base)
+            pts_s = last_s + interval_s if stamp is None else float((stamp - delay) * base - origin)
             duration_s = float(raw.duration * base) if raw.duration else interval_s
             last_s = pts_s
             if pts_s < latest_s:
                 errors.disordered(pts_s)
                 continue
             latest_s = pts_s
-            shown = raw if (raw.width, raw.height) == size else _scaled(scaler, raw, size)
-            yield Frame(pts_s, duration_s, None if sought else index, raw.is_corrupt, shown, display)
+            shown = picture if (raw.width, raw.height) == size else _scaled(scaler, picture, size)
+            number = None if sought else index
+            yield Frame(pts_s, duration_s, number, raw.is_corrupt, shown, display, picture is not raw)
+
+
+def _delay_ticks(path: Path) -> int:
+    """Return how much later than its packet a decoder gives a frame, in ticks of decoding time.
+
+    A frame's decoding time is that of the packet after which it came out. The first to come out is a keyframe, shown in
+    the place where it is coded: what it is later by than its own packet is the delay. It is the same all along, for
+    opening a file settles the reorder depth.
+    """
+    with open_media(path) as container:
+        stream = require_video(container, path)
+        read_only(container, stream)
+        coded: dict[int, int] = {}
+        for packet in container.demux(stream):
+            if packet.dts is not None and packet.pts is not None:
+                coded[packet.pts] = int(packet.dts)
+            try:
+                frames = packet.decode()
+            except av.error.FFmpegError:
+                continue
+            if frames:
+                first = frames[0]
+                return 0 if first.dts is None else int(first.dts) - coded.get(first.pts, int(first.dts))
+    return 0
 
 
 def _size(declared: tuple[int, int], first: tuple[int, int]) -> tuple[int, int]:

@@ -12,14 +12,13 @@ from dataclasses import dataclass
 from typing import IO, Any
 
 import av
-import pyarrow.fs as pafs
 
 from curation.engine.register import Named, stat
 from curation.media.container import open_data
 from curation.pythons.apart import apart
 from curation.pythons.limits import Limits
 from curation.pythons.worker import WorkerDiedError
-from schemas.files.places import local_path, with_endpoint
+from schemas.files.places import local_path, open_object
 
 LEAST_BYTES_PER_S = 500.0
 """A header that claims more time than this leaves bytes for is not believed (4 kbit/s: no video is so small)."""
@@ -115,5 +114,5 @@ def _data(path: str) -> IO[bytes] | Any:
     file = local_path(path)
     if file is not None:
         return file.open("rb")
-    fs, name = pafs.FileSystem.from_uri(with_endpoint(path))
+    fs, name = open_object(path)
     return fs.open_input_file(name)

@@ -25,7 +25,7 @@ def write_report(dataset: Dataset) -> str:
     clips = Clips(dataset.store)
     dataset.store.write(PAGE, render(dataset, clips).encode())
     clips.tidy()
-    return dataset.store.path(PAGE)
+    return dataset.store.place(PAGE)
 
 
 def render(dataset: Dataset, clips: Clips | None = None) -> str:

@@ -22,8 +22,15 @@ def render_run(dataset: Dataset, run: NewestRun) -> list[RichTable | str]:
         out.append(_stages(dataset, run))
     out += _under_way(dataset, run)
     if run.state != "works":
-        out.append(f"finished work is kept; go on with: {go_on(dataset.store.uri, run.engine)}")
+        out.append(_next(dataset, run))
     return out
+
+
+def _next(dataset: Dataset, run: NewestRun) -> str:
+    """Return how to go on: without inputs only where the run had registered its own."""
+    if run.phase != "register" and _items(dataset)[0]:
+        return f"finished work is kept; go on with: {go_on(dataset.store.uri, run.engine)}"
+    return "its inputs were not registered yet; run the same command again, with its inputs"
 
 
 def go_on(uri: str, engine: str, address: str | None = None) -> str:

@@ -192,7 +192,7 @@ class Review:
         return _json(_numbers(audit(self._dataset, self._policy())))
 
     def _judge(self, request: Request) -> Response:
-        asked = request.get_json()
+        asked = _said(request)
         texts = {k: v for k, v in asked.items() if isinstance(v, str)} if isinstance(asked, dict) else {}
         what = asked.get("what") if isinstance(asked, dict) else None
         said = Said(
@@ -239,11 +239,11 @@ class Review:
         )
 
     def _correct(self, request: Request) -> Response:
-        correct(self._dataset, request.get_json(), self._author)
+        correct(self._dataset, _said(request), self._author)
         return _json({"waiting": waiting(self._dataset)})
 
     def _uncorrect(self, request: Request) -> Response:
-        asked = request.get_json()
+        asked = _said(request)
         author = asked.get("author") if isinstance(asked, dict) else None
         gone = uncorrect(self._dataset, str(author or self._author))
         return _json({"gone": asdict(gone), "waiting": waiting(self._dataset)})
@@ -252,7 +252,7 @@ class Review:
         return _json(people(self._dataset, request.args.get("with", "")))
 
     def _undo(self, request: Request) -> Response:
-        asked = request.get_json()
+        asked = _said(request)
         author = asked.get("author") if isinstance(asked, dict) else None
         return _json({"audit": dict(undo(self._dataset, str(author or self._author)))})
 
@@ -269,6 +269,18 @@ def _numbers(found: Audit) -> dict[str, object]:
         ],
         "agreements": [asdict(a) for a in found.agreements], "readers": found.readers, "adrift": found.adrift,
     }  # fmt: skip
+
+
+def _said(request: Request) -> Any:
+    """Return the JSON of a request. Raises AuditError where it holds what cannot be stored, or is too deep."""
+    try:
+        asked = request.get_json()
+        json.dumps(asked, ensure_ascii=False).encode()
+    except UnicodeEncodeError as e:
+        raise AuditError("half of a character is in what was sent; type it again") from e
+    except RecursionError as e:
+        raise AuditError("what was sent is nested too deep to be read") from e
+    return asked
 
 
 def _webm(request: Request) -> bool:

@@ -54,7 +54,7 @@ class Draw(BaseModel):
     of: str = Field(default="", description="the rule whose threshold is meant")
     n: int = Field(default=0, ge=0, le=200, description="units a stratum; 0 = a list of all")
     seed: int = 1
-    page: int = Field(default=0, ge=0)
+    page: int = Field(default=0, ge=0, le=1_000_000_000)
 
 
 class DecidedRow(Row):

@@ -10,6 +10,7 @@ import contextlib
 import errno
 import hashlib
 import io
+import itertools
 import json
 import os
 import shutil
@@ -69,6 +70,10 @@ class Store:
     def path(self, name: str) -> str:
         """Return the file system path of a relative name; refuses names that leave the root."""
         return inside(self.root, name)
+
+    def place(self, name: str) -> str:
+        """Return where a file is, as a user names it: its local path, or its URI."""
+        return self.path(name) if self.local else f"{self.uri.partition('://')[0]}://{self.path(name)}"
 
     def local_path(self, name: str) -> Path:
         """Return the local path of a file, for libraries that need one; local stores only."""
@@ -346,6 +351,12 @@ class Store:
     def names(self, prefix: str, suffix: str = "") -> Iterator[str]:
         """Yield the relative names of files under a directory, sorted; temporary files are left out."""
         yield from (name for name in self.sizes(prefix) if name.endswith(suffix))
+
+    def first(self, most: int) -> list[str]:
+        """Return the relative names of at most so many files; costs one request on an s3:// prefix, however full."""
+        if self.uri.startswith("s3://"):
+            return self.conditional().first(most)
+        return list(itertools.islice(self.names(""), most))
 
     def folders(self, prefix: str) -> dict[str, Folder]:
         """Return the buckets of a table by relative name, sorted; `prefix` is the table's directory or one bucket."""

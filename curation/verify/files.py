@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 from curation.dataset import Dataset
 from curation.storage import digests, head, seal
@@ -17,6 +17,7 @@ from schemas import tables as t
 
 _GIVEN = {table.name for table in t.GIVEN}
 _LEDGER = {table_file(t.DECISIONS), table_file(t.ERRORS)}
+_MADE = {table_file(x) for x in t.TABLES.values() if x.grain == "dataset" and x.name not in _GIVEN}
 _PACKED = {table_file(t.MANIFEST), "shards/index.json"}
 
 
@@ -28,11 +29,15 @@ def changed(dataset: Dataset, root: Root, part: Part | None = None) -> Iterator[
     store = dataset.store
     stages = store.directories("commits")
     whole = [n for stage in stages for n in store.top(stage)]
-    yield from _committed(store, "commits", whole, root, set())
+    told = set(unreadable(store))
+    yield from (_unlike(name, "is damaged") for name in sorted(told))
+    for finding in _committed(store, "commits", whole, root, set()):
+        told.update(mend.file for mend in finding.mends)
+        yield finding
     tables = [f for f in store.directories("tables") if f.rpartition("/")[2] not in _GIVEN]
     there = {b.rpartition("/")[2] for f in (*stages, *tables, "clips") for b in store.directories(f)}
     buckets = drawn(part, "groups of sources", sorted(there))
-    yield from _sealed(store, root, None if part is None else set(buckets))
+    yield from _sealed(store, root, None if part is None else set(buckets), told)
     errors = _quarantined(dataset)
     for bucket in buckets:
         vouched: set[str] = set()
@@ -45,6 +50,18 @@ def changed(dataset: Dataset, root: Root, part: Part | None = None) -> Iterator[
             yield Finding(
                 f"the quarantine of source {source} in stage {stage} has no commit any more; run `lpm run` again"
             )
+
+
+def unreadable(store: Store) -> list[str]:
+    """Return which of the files that a dataset is opened by are there and cannot be read."""
+
+    def damaged(name: str) -> bool:
+        try:
+            return store.exists(name) and not isinstance(store.read_json(name), dict)
+        except StoreError:
+            return True
+
+    return [name for name in ("dataset.json", "workflow.json") if damaged(name)]
 
 
 def older(dataset: Dataset) -> bool:
@@ -64,8 +81,11 @@ def older(dataset: Dataset) -> bool:
 # ------------------------------------------------------------------------------------------------ of the whole
 
 
-def _sealed(store: Store, root: Root, buckets: set[str] | None) -> Iterator[Finding]:
-    """Hold what is of the dataset as a whole against the seal; of what lies in buckets, that of some (None: all)."""
+def _sealed(store: Store, root: Root, buckets: set[str] | None, told: Collection[str]) -> Iterator[Finding]:
+    """Hold what is of the dataset as a whole against the seal; of what lies in buckets, that of some (None: all).
+
+    Of files that were `told` of already nothing is said: their commit knows how they come back.
+    """
 
     def asked(name: str) -> bool:
         bucket = next((folder for folder in name.split("/") if folder.startswith("bucket=")), None)
@@ -83,7 +103,7 @@ def _sealed(store: Store, root: Root, buckets: set[str] | None) -> Iterator[Find
         files = {n: d for n, d in {**sealed["files"], **written.so_far(store.root)}.items() if asked(n)}
         for name in sorted(files.keys() | found.keys()):
             was, now = files.get(name), found.get(name)
-            if was != now:
+            if was != now and name not in told:
                 yield _unlike(name, "is gone" if now is None else "is no file of this dataset" if was is None else "")
     tables = (n for table in sorted(_GIVEN) for n in store.tables(f"tables/{table}"))
     given = [n for n in tables if "/bucket=" in n and asked(n)]
@@ -112,6 +132,10 @@ def _unlike(name: str, how: str) -> Finding:
         return Finding(f"{name} {how}; what was gathered in it has to be computed again", (Mend("delete", name),))
     if name == "data-contract.md":
         return Finding(f"{name} {how}; `lpm run` writes it again", (Mend("delete", name),))
+    if name in _MADE:  # whose commit is gone too, or was just withdrawn
+        return Finding(f"{name} {how}; `lpm run` makes it again")
+    if name == "dataset.json":
+        return Finding(f"{name} {how}; `lpm verify --repair` writes it again")
     if name == "workflow.json":
         return Finding(f"{name} {how}; name workflow and policy to `lpm run` again, or restore the file from a copy")
     return Finding(f"{name} {how}; restore it from a copy, for nothing else holds what was in it")

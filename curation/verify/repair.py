@@ -11,10 +11,11 @@ import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from curation.dataset import FORMAT_VERSION, Dataset, check_format
+from curation.dataset import FORMAT_VERSION, Dataset, DatasetError, check_format
 from curation.decisions import progress
 from curation.storage.store import Store, StoreError, parquet_bytes
 from curation.verify import Problem, certify
+from curation.verify.files import unreadable
 from curation.verify.finding import Mend
 from schemas import tables as t
 
@@ -45,6 +46,36 @@ def ours(store: Store) -> bool:
         return False
     check_format(store.uri, info)
     return True
+
+
+class _Unread(Dataset):
+    """A dataset that says neither its format nor its workflow; tables of its own stages are unknown."""
+
+    def __init__(self, path: str) -> None:
+        self.store, self.info = Store(path), None
+
+
+def opened(path: str) -> Dataset:
+    """Open a dataset to certify or to mend it; that its dataset.json or workflow.json is damaged is then a finding.
+
+    Raises:
+        DatasetError: there is no dataset, or one of another format.
+    """
+    try:
+        return Dataset(path)
+    except (DatasetError, StoreError):
+        store = Store(path)
+        whole = ours(store) or not store.exists("dataset.json")  # `ours` raises where it is of another format
+        if (whole and "workflow.json" not in unreadable(store)) or not store.directories("commits"):
+            raise
+    except (AttributeError, KeyError, TypeError, ValueError):  # of the tables that workflow.json declares, one is none
+        pass
+    return _Unread(path)
+
+
+def packable(store: Store) -> bool:
+    """Tell whether the workflow is known, by which a mended dataset is packed again."""
+    return "workflow.json" not in unreadable(store)
 
 
 def marked(store: Store) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import os
+import re
 import shutil
 import time
 import uuid
@@ -15,6 +16,16 @@ from urllib.parse import unquote_to_bytes, urlsplit
 
 import pyarrow as pa
 import pyarrow.fs as pafs
+
+OBJECT_STORES = ("s3", "gs", "gcs")
+"""Schemes of the object stores from which single files are read."""
+_RETRY_S = 30
+"""Google's store is asked again for so long (s); Arrow's own 15 minutes look like a hang, and no signal ends them."""
+_OPTIONS = re.compile(
+    r"\?(?:(?:region|scheme|endpoint_override|project_id|default_bucket_location|retry_limit_seconds"
+    r"|allow_bucket_creation|allow_bucket_deletion|allow_delayed_open)=[\w.:-]+(?:&|$))+$"
+)
+"""What may follow an object's URI to say how Arrow is to reach it; any other question mark is the key's."""
 
 
 class StoreError(RuntimeError):
@@ -46,6 +57,13 @@ def open_place(uri: str) -> tuple[pafs.FileSystem, str]:
         raise StoreError(
             "the path of a dataset is empty, as a variable that is not set leaves it; name a directory or s3:// prefix"
         )
+    if one_slash := re.match(r"([A-Za-z][A-Za-z0-9+.-]+):/(?!/)", uri):
+        raise StoreError(
+            f"{uri} has one slash where a URI has two; name {one_slash[1]}://{uri[one_slash.end() :]}, or ./{uri} "
+            "for a directory of that name"
+        )
+    if uri.startswith("s3://") and not uri[5:].partition("?")[0].strip("/"):
+        raise StoreError(f"{uri} names no bucket; name one, as in s3://BUCKET/PREFIX")
     if "://" not in uri:
         return pafs.LocalFileSystem(), str(Path(uri).absolute())
     try:
@@ -63,6 +81,36 @@ def open_place(uri: str) -> tuple[pafs.FileSystem, str]:
     except OSError as e:
         raise StoreError(f"cannot open {uri}: {e}") from e
     return fs, str(root).rstrip("/")
+
+
+def open_object(uri: str) -> tuple[pafs.FileSystem, str]:
+    """Return the file system of an object or prefix, and its path there.
+
+    The key is taken as it is, never as a part of a URI: a space, `#`, `?` or `%20` in it is one of its characters.
+
+    Raises:
+        StoreError: no such store is read, or no bucket is named.
+        ValueError: the key is none that can be asked for.
+    """
+    scheme, _, rest = uri.partition("://")
+    if scheme not in OBJECT_STORES:
+        raise StoreError(
+            f"{uri}: no file is read from {scheme}://; name a file on this machine, an s3:// object or an s3:// prefix"
+        )
+    asked = _OPTIONS.search(rest)
+    options = asked.group() if asked else ""
+    bucket, _, key = rest.removesuffix(options).rstrip("/").partition("/")
+    if not bucket:
+        raise StoreError(f"{uri} names no bucket; name one, as in {scheme}://BUCKET/PREFIX")
+    if key and not can_be_asked_for(key):
+        raise ValueError("its key has nothing, . or .. between slashes; copy it to another key")
+    fs, root = pafs.FileSystem.from_uri(with_endpoint(f"{scheme}://{bucket}{options}"))
+    return fs, f"{root}/{key}" if key else str(root)
+
+
+def can_be_asked_for(key: str) -> bool:
+    """Tell whether a store is asked for an object by its own key: `.` and `..` are resolved on the way to it."""
+    return {"", ".", ".."}.isdisjoint(key.split("/"))
 
 
 def _let_arrow_end() -> None:
@@ -110,16 +158,24 @@ def link(source: Path, target: Path) -> None:
 def with_endpoint(uri: str) -> str:
     """Add to an s3:// URI how Arrow is to reach it: AWS_ENDPOINT_URL where it is set, one PUT for a small file.
 
-    Other S3 servers than Amazon's are named by that variable everywhere.
+    Other S3 servers than Amazon's are named by that variable everywhere. Google's store is not asked without end.
+
+    Raises:
+        StoreError: the variable does not say how to reach the server.
     """
+    if uri.startswith(("gs://", "gcs://")) and "retry_limit_seconds" not in uri:
+        return f"{uri}{_mark(uri)}retry_limit_seconds={_RETRY_S}"
     if not uri.startswith("s3://"):
         return uri
     if "allow_delayed_open" not in uri:  # else Arrow begins an upload in parts before it knows the size
         uri = f"{uri}{_mark(uri)}allow_delayed_open=true"
-    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    name = "AWS_ENDPOINT_URL_S3" if os.environ.get("AWS_ENDPOINT_URL_S3") else "AWS_ENDPOINT_URL"
+    endpoint = os.environ.get(name)
     if not endpoint or "endpoint_override" in uri:
         return uri
     scheme, _, host = endpoint.partition("://")
+    if scheme not in ("http", "https") or not host:  # else Arrow would ask Amazon
+        raise StoreError(f"{name}={endpoint} does not begin with http:// or https://; set it as in http://HOST:PORT")
     return f"{uri}&endpoint_override={host}&scheme={scheme}&allow_bucket_creation=true"
 
 

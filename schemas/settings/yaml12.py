@@ -1,4 +1,4 @@
-"""Load YAML with YAML 1.2's booleans: only true and false. In YAML 1.1 a policy's key `on` would read as true."""
+"""Load YAML with YAML 1.2's booleans, only true and false (1.1 reads a policy's key `on` as true), and no key twice."""
 
 from __future__ import annotations
 
@@ -9,7 +9,18 @@ import yaml
 
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader whose implicit booleans are `true` and `false` alone."""
+    """SafeLoader whose implicit booleans are `true` and `false` alone, and that refuses a repeated key."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        """Compose a mapping; looked at here, since a merge (`<<`) repeats keys by right later on."""
+        node: yaml.MappingNode = super().compose_mapping_node(anchor)
+        seen: set[tuple[str, str]] = set()
+        for key in (k for k, _ in node.value if isinstance(k, yaml.ScalarNode)):
+            if (key.tag, key.value) in seen:
+                line = key.start_mark.line + 1
+                raise yaml.YAMLError(f"key {key.value!r} is repeated in line {line}; leave one of them out")
+            seen.add((key.tag, key.value))
+        return node
 
 
 _Loader.yaml_implicit_resolvers = {

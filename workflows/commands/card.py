@@ -12,7 +12,7 @@ from curation.dataset import Dataset
 def card(out: Console, target: str, name: str | None, url: str | None) -> None:
     """Write README.md and croissant.json into the dataset, and say where they are."""
     from curation.publish import croissant
-    from curation.publish.card import write_card
+    from curation.publish.card import CARD, write_card
     from curation.publish.figures import figures
 
     dataset = Dataset(target)
@@ -21,5 +21,6 @@ def card(out: Console, target: str, name: str | None, url: str | None) -> None:
     published = datetime.now(UTC).date().isoformat()
     place = url or "https://example.org/" + called.replace(" ", "-")
     dataset.store.write_json(croissant.FILE, croissant.metadata(dataset, found, called, place, published), sort=False)
-    for file in (write_card(dataset, found, called), dataset.store.path(croissant.FILE)):
-        out.print(file, markup=False, highlight=False)
+    write_card(dataset, found, called)
+    for file in (CARD, croissant.FILE):
+        out.print(dataset.store.place(file), markup=False, highlight=False)

@@ -353,6 +353,8 @@ def verify(
 
     `media` None: packed samples are decoded too where the packages for it are here. `root` is the hash it must have.
     """
+    from curation.verify.repair import opened
+
     if share is not None and (root is not None or mend):
         raise UsageError(
             "--part reads a part, which has no root and does not tell all that is to be mended: leave it out"
@@ -372,7 +374,7 @@ def verify(
     elif media and without is not None:
         raise ModuleNotFoundError(name=without)
     found = vf.certify(
-        Dataset(target),
+        opened(target),
         media=bool(media),
         packed=not tables,
         part=part,
@@ -402,7 +404,7 @@ def _say_problems(out: Console, problems: list[vf.Problem]) -> int:
 
 def _repaired(out: Console, target: str, trusted: bool) -> bool:
     """Mend a dataset; return whether something is left to be done before it can be whole."""
-    from curation.verify.repair import marked, ours, repair
+    from curation.verify.repair import marked, opened, ours, packable, repair
 
     store = Store(target)
     if not ours(store) and not store.exists("workflow.json"):
@@ -412,9 +414,9 @@ def _repaired(out: Console, target: str, trusted: bool) -> bool:
     with locked(store):
         if marked(store):
             out.print("dataset.json is written again")
-        done = repair(Dataset(target), lambda said: out.print(printable(said), markup=False, highlight=False))
+        done = repair(opened(target), lambda said: out.print(printable(said), markup=False, highlight=False))
         _say_problems(out, done.left if done.withdrawn else [])
-        if not done.withdrawn and (done.packing or done.deleted):
+        if not done.withdrawn and (done.packing or done.deleted) and packable(store):
             job = existing(target, trusted=trusted)
             tidy(store)
             account.write(job.stepper())

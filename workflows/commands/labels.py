@@ -45,5 +45,7 @@ def import_(
     """Take labels in, all or none; the next `lpm run` uses them."""
     done = labels.take_in(Dataset(dataset), labels.read_files(files, format_), author, changes_only=changes_only)
     out.print(f"{done.added} labels added, {done.known} known already, {done.sources} sources changed")
+    if done.nowhere:
+        out.print(f"no face is followed where {done.nowhere} of them lie: check track_id, center_x, center_y and times")
     if done.sources:
         out.print(f"`lpm run --out {dataset}` uses them", markup=False, highlight=False)

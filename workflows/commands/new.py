@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import keyword
 import re
 import sys
+import tokenize
 from importlib.machinery import PathFinder
 from importlib.resources import files
 from pathlib import Path
@@ -13,6 +15,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from schemas.extensions import VIEWS
 from schemas.settings.use import OURS
 from schemas.tables import TABLES
 from stages import SHIPPED
@@ -64,15 +67,38 @@ def _taken(kind: str, name: str) -> str | None:
     """Say what has a name already, so that a module of that name would not be the one that is found."""
     if name in sys.stdlib_module_names:
         return "a module of Python's own"
-    if kind == "stage" and (name in SHIPPED or name in TABLES):
-        return "the name of a stage or table that is built in"
+    if kind == "stage" and (name in SHIPPED or name in TABLES or name in VIEWS):
+        return "the name of a stage, table or view that is built in"
     spec = PathFinder.find_spec(name)
+    if clash := _clash(kind, name):
+        return f"no name for it, as {clash} would mean two things in the code"
     # A folder without code has no origin: a module of its name is imported before it.
     return None if spec is None or spec.origin is None else "a module that can be imported already"
 
 
+def _clash(kind: str, name: str) -> str | None:
+    """Return a name that the written code would give to two things, or that Python keeps to itself."""
+    example = f"example_{kind}"
+    code = [_template(file) for file in (f"{example}.py", f"test_{example}.py")]
+    words = {
+        w.string for c in code for w in tokenize.generate_tokens(io.StringIO(c).readline) if w.type == tokenize.NAME
+    }
+    marks = (_class(example), example.upper())
+    made = sorted(w for w in words if any(mark in w for mark in marks))
+    fresh = [_renamed(example, name, w) for w in made]
+    others = words.difference(made)
+    return next((w for i, w in enumerate(fresh) if w in others or keyword.iskeyword(w) or w in fresh[:i]), None)
+
+
+def _template(file: str) -> str:
+    return (files("workflows") / "new" / file).read_text(encoding="utf-8")
+
+
 def _named(example: str, name: str, file: str) -> str:
-    text = (files("workflows") / "new" / file).read_text(encoding="utf-8")
+    return _renamed(example, name, _template(file))
+
+
+def _renamed(example: str, name: str, text: str) -> str:
     for old, fresh in ((example, name), (_class(example), _class(name)), (example.upper(), name.upper())):
         text = text.replace(old, fresh)
     return text

@@ -7,7 +7,9 @@ does: one value a line, whole.
 
 from __future__ import annotations
 
+import base64
 import json
+import math
 import os
 import sys
 from pathlib import Path
@@ -89,7 +91,7 @@ def show(out: Console, rows: pa.Table, format_: str, file: Path | None) -> None:
     elif format_ == "csv":
         data = _csv(rows)
     elif format_ == "json":
-        data = "".join(json.dumps(r, default=str, ensure_ascii=False) + "\n" for r in rows.to_pylist()).encode()
+        data = _json(rows)
     else:
         text = Console(file=None, record=True, width=200)
         with text.capture() as capture:
@@ -126,13 +128,36 @@ def _long(row: dict[str, Any]) -> str:
     return "".join(f"{k:<{width}}  {v}\n" for k, v in cells.items())
 
 
+def _json(rows: pa.Table) -> bytes:
+    names = rows.column_names
+    if twice := next((n for n in names if names.count(n) > 1), None):
+        raise UsageError(f"two columns are named {twice!r}, of which JSON holds one: name them apart with AS")
+    lines = (json.dumps(_plain(r), default=str, ensure_ascii=False, allow_nan=False) for r in rows.to_pylist())
+    return "".join(f"{line}\n" for line in lines).encode()
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as JSON holds it: null for what is no number, base64 text for bytes, text for an interval."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    if isinstance(value, pa.MonthDayNano):
+        return f"{value.months} months {value.days} days {value.nanoseconds / 1e9:g} s"
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items()}
+    return [_plain(v) for v in value] if isinstance(value, (list, tuple)) else value
+
+
 def _csv(rows: pa.Table) -> bytes:
     # CSV has no lists: they become JSON text, which every reader can take apart again.
     columns: list[Any] = []
     for column in rows.columns:
         nested = pa.types.is_list(column.type) or pa.types.is_struct(column.type) or pa.types.is_map(column.type)
         if nested:
-            columns.append(pa.array([json.dumps(v, default=str) for v in column.to_pylist()], pa.string()))
+            columns.append(pa.array([json.dumps(_plain(v), default=str) for v in column.to_pylist()], pa.string()))
+        elif pa.types.is_interval(column.type):  # Arrow writes none
+            columns.append(pa.array([_plain(v) for v in column.to_pylist()], pa.string()))
         else:
             columns.append(column)
     sink = pa.BufferOutputStream()

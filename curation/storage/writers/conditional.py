@@ -68,6 +68,13 @@ class Conditional:
             return found[1]  # it was done, its answer lost, and then asked for again
         return None
 
+    def first(self, most: int) -> list[str]:
+        """Return the names of at most so many objects under the prefix, by one request."""
+        within = self._key("")
+        found = self._request("list_objects_v2", "", Prefix=within, MaxKeys=most + 1)  # one may be the folder itself
+        names = [str(entry["Key"]).removeprefix(within) for entry in found.get("Contents", [])]
+        return [name for name in names if name][:most]
+
     def copy(self, name: str, to: str) -> None:
         """Copy an object within the store. Raises StoreError where it is not there."""
         source = {"Bucket": self._bucket, "Key": self._key(name)}
@@ -95,13 +102,22 @@ class Conditional:
 
     def _ask(self, what: str, name: str, *, sure: bool = False, **more: Any) -> Any:
         """Make one request; None where the object is not there, or not as expected, unless it has to be."""
+        return self._request(what, name, none=() if sure else _ELSE, Key=self._key(name), **more)
+
+    def _request(self, what: str, name: str, *, none: tuple[str, ...] = (), **more: Any) -> Any:
+        """Make one request; None where it is refused with one of the codes in `none`."""
         import botocore.exceptions as b
 
         try:
-            return getattr(self._client, what)(Bucket=self._bucket, Key=self._key(name), **more)
+            return getattr(self._client, what)(Bucket=self._bucket, **more)
         except b.ClientError as e:
-            if e.response["Error"]["Code"] in _ELSE and not sure:
+            code = e.response["Error"]["Code"]
+            if code in none:
                 return None
+            if code == "NoSuchBucket":
+                raise StoreError(
+                    f"the bucket {self._bucket!r} of s3://{self._root} does not exist; create it, or name another"
+                ) from e
             raise StoreError(f"cannot reach s3://{self._root}/{name}: {e}") from e
         except b.BotoCoreError as e:
             raise StoreError(f"cannot reach s3://{self._root}/{name}: {e}") from e

@@ -94,7 +94,9 @@ def test_a_verdict_is_stored_with_what_was_claimed(dataset: Dataset) -> None:
     [("nobody", Said("right"), "ann", "no segment 'nobody'"), (KEPT, Said("right"), " ", "needs a name"),
      (KEPT, Said("fine"), "ann", "no verdict"), (KEPT, Said("wrong"), "ann", "say what is wrong"),
      (KEPT, Said("wrong", ["mood"]), "ann", "cannot be wrong"), (KEPT, Said("right", ["cut"]), "ann", "only a wrong"),
-     (KEPT, Said("wrong", ["cut"], "idle"), "ann", "true state")],
+     (KEPT, Said("wrong", ["cut"], "idle"), "ann", "true state"),
+     (KEPT, Said("right", comment="\ud800"), "ann", "U.D800 is no character"),
+     (KEPT, Said("right"), "a\ud800", "U.D800 is no character")],
 )  # fmt: skip
 def test_a_verdict_that_makes_no_sense_is_refused(
     dataset: Dataset, unit: str, said: Said, author: str, words: str

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -130,6 +131,33 @@ def test_label_studio_is_given_what_it_draws_and_its_annotations_are_read() -> N
 MEDIA = {SOURCE: Heard("http://here/x.mp4")}
 
 
+BASE = '[{"track_id": "a", "start_s": 0, "end_s": 1, "state": "idle", "note": "NOTE"}]'
+REGION = (
+    '[{"id": "r", "type": "timelinelabels", "value": {"timelinelabels": ["idle"], "ranges": [{"start": 1, "end": 1'
+    + "0" * 400
+    + "}]}}]"
+)
+
+
+def studio(result: str) -> str:
+    return f'[{{"annotations": [{{"result": {result}}}], "data": {{"track_id": "a"}}}}]'
+
+
+def eaf(state: str, *origins: str) -> str:
+    """A stretch of 1 to 2 s on tier a, beside media that begin at some offsets."""
+    media = "".join(f'<MEDIA_DESCRIPTOR TIME_ORIGIN="{ms}"/>' for ms in origins)
+    slots = "".join(f'<TIME_SLOT TIME_SLOT_ID="t{s}" TIME_VALUE="{s}000"/>' for s in (1, 2))
+    note = f'<ALIGNABLE_ANNOTATION ANNOTATION_ID="a1" TIME_SLOT_REF1="t1" TIME_SLOT_REF2="t2"><ANNOTATION_VALUE>{state}'
+    tier = f'<TIER TIER_ID="a">{note}</ANNOTATION_VALUE></ALIGNABLE_ANNOTATION></TIER>'
+    return f"<X><HEADER>{media}</HEADER><TIME_ORDER>{slots}</TIME_ORDER>{tier}</X>"
+
+
+@pytest.mark.parametrize(("origins", "start_s"), [((), 1.0), (("2000",), 3.0), (("2000", "2000"), 3.0)])
+def test_elans_times_count_from_where_the_video_is_played_from(origins: tuple[str, ...], start_s: float) -> None:
+    (found,) = read(eaf("idle", *origins), "elan", "x.eaf")
+    assert (found.start_s, found.end_s) == (start_s, start_s + 1)
+
+
 @pytest.mark.parametrize(
     ("form", "text", "words"),
     [
@@ -149,6 +177,21 @@ MEDIA = {SOURCE: Heard("http://here/x.mp4")}
         ("label-studio", "{}", "export the project as JSON"),
         ("label-studio", '[{"annotations": [], "data": {}}]', "task 1: it names no track_id"),
         ("label-studio", '[{"annotations": [{}, {}], "data": {"track_id": "a"}}]', "2 people annotated it"),
+        ("csv", 'track_id,start_s,end_s,state\na,0,1,"' + "x" * 140_000, "line 2: not CSV .*quote that is not closed"),
+        ("json", f'[{{"track_id": "a", "start_s": 0, "end_s": {"9" * 400}, "state": "idle"}}]', "label 1: end_s is 9"),
+        ("json", f'[{{"track_id": "a", "start_s": 0, "end_s": {"9" * 5000}, "state": "idle"}}]', "number in it is too"),
+        ("json", "[" * 200_000, "too deep"),
+        ("json", BASE.replace("NOTE", "\\ud800"), "label 1: note holds U.D800"),
+        ("json", BASE.replace("NOTE", "\\u0000"), "label 1: note holds U.0000"),
+        ("label-studio", '[{"annotations": null, "data": {"track_id": "a"}}]', "task 1: `annotations` is no list"),
+        ("label-studio", '[{"annotations": ["x"], "data": {"track_id": "a"}}]', "task 1: `annotations` is no list"),
+        ("label-studio", '[{"annotations": [], "data": ["track_id"]}]', "task 1: it names no track_id"),
+        ("label-studio", studio("null"), "task 1: `result` is no list"),
+        ("label-studio", studio('["x"]'), "task 1: `result` is no list"),
+        ("label-studio", studio(REGION), "task 1, region r: not one label with frames"),
+        ("elan", eaf("hello"), "tier a, annotation a1: unknown state 'hello'.*begins with `voice ` or `words `"),
+        ("elan", eaf("idle", "0", "40"), "different offsets .0, 40 ms"),
+        ("elan", eaf("idle", "x"), "TIME_ORIGIN is 'x'"),
     ],
 )
 def test_wrong_lines_are_named(form: Format, text: str, words: str) -> None:
@@ -350,14 +393,56 @@ def test_a_turn_of_rttm_is_a_change_where_nobody_speaks(data: Dataset, tmp_path:
         (Entry("{t}9", 1.0, 2.0, "idle", where="l 2"), "l 2: unknown track"),
         (Entry("{t}", 1.0, 2.0, "idle", "nobody.mp4", where="l 2"), "l 2: unknown source"),
         (Entry("{t}", 0.5, 2.0, "idle", where="l 2"), "overlaps"),
+        (Entry("{t}", 1.0, 2.0, "idle", partner="banana"), "l 2: unknown partner 'banana'; write track:ID or voice:ID"),
+        (Entry("{t}", 1.0, 2.0, "idle", partner="track:" + "f" * 16), "l 2: unknown partner"),
+        (Entry("{t}", 1.0, 2.0, "idle", partner="track:{t}"), "l 2: partner .* is the person themself"),
+        (Entry("{t}9", 1.0, 2.0, "idle", center_x=5.0, center_y=-3.0), "l 2: center_x 5, center_y -3 is outside"),
     ],
 )
 def test_one_wrong_label_leaves_nothing_behind(tmp_path: Path, wrong: Entry, words: str) -> None:
     go(write_sources(tmp_path / "in", a=GOOD), tmp_path / "out")
     data = Dataset(str(tmp_path / "out"))
     name = str(data.table(t.TRACKS)["track_id"][0])
-    bad = Entry(wrong.track_id.format(t=name), wrong.start_s, wrong.end_s, wrong.state, wrong.source_id, where="l 2")
+    partner = wrong.partner and wrong.partner.format(t=name)
+    bad = replace(wrong, track_id=wrong.track_id.format(t=name), partner=partner, where="l 2")
     with pytest.raises(LabelError, match=words):
         labels.take_in(data, [Entry(name, 0.0, 1.0, "idle", where="l 1"), bad], "Ann")
     assert data.table(t.LABELS).num_rows == 0
     assert np.isfinite(bad.end_s)
+
+
+def test_a_partner_of_the_same_source_is_taken(data: Dataset) -> None:
+    track = labels.timeline(data)[0].track_id
+    sid = track[:16]
+    voice = filled(t.TURNS, source_id=sid, speaker_id=f"{sid}-v0", start_s=0.0, end_s=1.0)
+    data.store.write_table(table_file(t.TURNS, sid), t.TURNS, t.TURNS.from_rows([voice]))
+    named = [
+        Entry(track, float(n), n + 1.0, "listen", partner=p) for n, p in enumerate(("off_screen", f"voice:{sid}-v0"))
+    ]
+    assert labels.take_in(data, named, "Ann").added == 2
+    assert labels.take_in(data, labels.timeline(data, sid), "Bob", changes_only=True).added == 0
+
+
+def test_elan_is_given_the_words_as_people_corrected_them(data: Dataset, tmp_path: Path) -> None:
+    track = labels.timeline(data)[0].track_id
+    sid = track[:16]
+    heard = [
+        filled(t.WORDS, source_id=sid, n=n, start_s=a, end_s=a + 0.4, word=w, guess=w, speaker_id="v")
+        for n, (a, w) in enumerate(((0.0, "wreck"), (1.0, "beach")))
+    ]
+    data.store.write_table(table_file(t.WORDS, sid), t.WORDS, t.WORDS.from_rows(heard))
+    said = filled(t.WORD_LABELS, source_id=sid, start_s=1.0, end_s=1.4, word="speech")
+    data.store.write_table(table_file(t.WORD_LABELS, sid), t.WORD_LABELS, t.WORD_LABELS.from_rows([said]))
+    labels.export(data, tmp_path / "x.eaf", "elan", sid)
+    words = Eaf(tmp_path / "x.eaf").get_annotation_data_for_tier("words v")
+    assert words == [(0, 400, "wreck"), (1000, 1400, "speech")]
+
+
+def test_labels_where_nobody_is_seen_are_counted(data: Dataset) -> None:
+    track = t.TRACKS.rows(data.table(t.TRACKS))[0]
+    far = (track.center_x + 0.5) % 1
+    placed = [
+        Entry("here", 0.0, 1.0, "idle", track.source_id, center_x=track.center_x, center_y=track.center_y),
+        Entry("far", 0.0, 1.0, "idle", track.source_id, center_x=far, center_y=track.center_y),
+    ]
+    assert labels.take_in(data, placed, "Ann") == labels.Imported(2, 0, 1, nowhere=1)

@@ -83,6 +83,9 @@ def test_only_the_own_page_may_change_something(ask: Client) -> None:
     assert ask.get("/api/judge").status_code == 405
     assert ask.post("/api/judge", data="{", content_type="application/json").status_code == 400
     assert ask.post("/api/judge", data="[]", content_type="application/json").status_code == 400
+    for data, words in (('{"author": "\\ud800"}', "half of a character"), ("[" * 60_000, "nested too deep")):
+        answer = ask.post("/api/judge", data=data, content_type="application/json")
+        assert answer.status_code == 400 and words in answer.get_data(as_text=True)
     assert ask.post("/api/judge", data=b" " * 70_000, content_type="application/json").status_code == 413
 
 
@@ -146,7 +149,7 @@ def test_a_list_is_filtered_and_told(ask: Client) -> None:
      ({"where": "duration_s IN (SELECT 1)"}, "without subqueries"), ({"where": "confidence"}, "true or false"),
      ({"where": "length(read_text('/etc/passwd')) > 0"}, ""), ({"unit": "frames"}, "unit"), ({"n": "9999"}, "n"),
      ({"by": "mood", "n": "2"}, "'mood'"), ({"by": "threshold", "n": "2"}, "name one on"),
-     ({"nothing": "1"}, "nothing"),
+     ({"nothing": "1"}, "nothing"), ({"page": "9999999999999999999999"}, "page: Input should be less than"),
      ({"by": "threshold", "of": "usable_state", "n": "2"}, "no distance"),
      ({"unit": "shots", "state": "idle"}, "no state")],
 )  # fmt: skip

@@ -124,6 +124,23 @@ def test_so_it_is_in_an_object_store(bucket: str, tmp_path: Path) -> None:
     assert f"go on with: lpm run --out {out} --engine local" in said(out)
 
 
+def test_a_run_that_was_stopped_while_it_registered_is_to_be_named_its_inputs_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, out = write_sources(tmp_path / "in", a=GOOD), tmp_path / "out"
+
+    def stop(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as m:
+        m.setattr("curation.engine.run.register", stop)
+        with pytest.raises(KeyboardInterrupt):
+            go(folder, out)
+    told = said(str(out))
+    assert "at phase 'register'" in told and "lpm run --out" not in told
+    assert "its inputs were not registered yet; run the same command again, with its inputs" in told
+
+
 def test_a_run_that_was_stopped_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder, out = write_sources(tmp_path / "in", a=GOOD, b={**GOOD, "n": 2}), tmp_path / "out"
 

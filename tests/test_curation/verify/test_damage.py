@@ -14,10 +14,11 @@ import pyarrow.parquet as pq
 import pytest
 from packed_toy import made
 
-from curation import Dataset
 from curation.dataset import DatasetError
+from curation.engine.run import locked
 from curation.storage.store import StoreError
 from curation.verify import Certificate, certify
+from curation.verify.repair import opened, repair
 from schemas.samples.members import MEMBERS
 
 FREE = ("runs", "progress", "report", "catalog.duckdb", ".lock")
@@ -37,7 +38,7 @@ def out(whole: Path, tmp_path: Path) -> Path:
 
 def found(out: Path) -> Certificate:
     try:
-        return certify(Dataset(str(out)), media=False)
+        return certify(opened(str(out)), media=False)
     except (DatasetError, StoreError) as e:  # what `lpm` prints as the whole answer
         return Certificate([type("Said", (), {"what": str(e)})()], [], None)  # type: ignore[list-item]
 
@@ -149,6 +150,45 @@ def test_a_flipped_byte_in_each_file_is_named(whole: Path, tmp_path: Path) -> No
         flip(file, chance.randrange(file.stat().st_size))
     text = said(here)
     assert [p for p in files if str(p.relative_to(here)) not in text] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "cure"),
+    [
+        ("workflow.json", "name workflow and policy to `lpm run` again"),
+        ("dataset.json", "`lpm verify --repair` writes"),
+    ],
+)
+def test_a_dataset_that_cannot_be_opened_is_verified_all_the_same(out: Path, name: str, cure: str) -> None:
+    (out / name).write_bytes(b"\xff" + (out / name).read_bytes())
+    gone = sorted((out / "clips").rglob("*.tar"))[0]
+    gone.unlink()
+    text = said(out)
+    assert f"{name} is damaged; {cure}" in text and text.count(f"{name} ") == 1
+    assert f"{gone.relative_to(out)} is gone" in text, "what else is damaged is found too"
+    assert "`lpm verify` says" not in text
+    dataset = opened(str(out))
+    with locked(dataset.store):
+        assert repair(dataset).withdrawn
+    with pytest.raises(DatasetError, match="is not a dataset"):
+        opened(str(out.parent))
+
+
+def test_one_damaged_file_has_one_cure(out: Path) -> None:
+    """Tables of which there is one in all are vouched for by their commit, and sealed too."""
+    tables = sorted((out / "tables").glob("*/dataset.parquet"))
+    vouched = {f["file"] for c in (out / "commits").glob("*/dataset.json")
+               for f in json.loads(c.read_text())["tables"].values()}  # fmt: skip
+    names = [n for n in (str(p.relative_to(out)) for p in tables) if n in vouched]
+    assert names
+    flip(out / names[0], 40)
+    text = said(out)
+    assert text.count(f"{names[0]} ") == 1 and "delete it and run `lpm run` again" in text
+    (out / names[0]).unlink()
+    assert said(out).count(f"{names[0]} ") == 1
+    for commit in (out / "commits").glob("*/dataset.json"):
+        commit.unlink()  # as a repair withdraws it
+    assert f"{names[0]} is gone; `lpm run` makes it again" in said(out)
 
 
 @pytest.mark.slow

@@ -1,0 +1,1 @@
+"""What decoded pictures need before they are shown: fields made into frames, HDR brought to SDR."""
