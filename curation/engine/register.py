@@ -155,8 +155,10 @@ def _remote(uri: str, exclude: str | None, skipped: Counter[str]) -> Iterator[Na
         own = open_place(exclude)[1] if exclude is not None and "://" in exclude else None
     except (OSError, pa.ArrowInvalid) as e:
         raise InputError(f"cannot list {uri}: {e}") from e
+    except InputError:
+        raise
     except ValueError as e:
-        raise e if isinstance(e, InputError) else InputError(f"cannot read {uri}: {e}") from e
+        raise InputError(f"cannot read {uri}: {e}") from e
     scheme = uri.split("://", 1)[0]
     mine: Counter[str] = Counter()
     files = under_prefix(entries, own, mine)

@@ -161,8 +161,9 @@ def test_what_cannot_be_asked_for_is_left_out_and_named(bucket: str) -> None:
 def test_what_is_not_there_is_told_apart(bucket: str, named: str, said: str) -> None:
     client = boto3.client("s3", endpoint_url=os.environ["AWS_ENDPOINT_URL"])
     client.put_object(Bucket=bucket, Key="v/list.CSV", Body=b"path")
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(InputError, match=said) as refused:
         expand([named])
+    assert refused.value.__cause__ is None, "who follows the causes comes to an end"
 
 
 @pytest.mark.parametrize("uri", ["az://b/x", "hdfs://h/x.mp4", "https://h/x.mp4", "S3://b/x"])
