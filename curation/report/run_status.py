@@ -28,7 +28,7 @@ def render_run(dataset: Dataset, run: NewestRun) -> list[RichTable | str]:
 
 def _next(dataset: Dataset, run: NewestRun) -> str:
     """Return how to go on: without inputs only where the run had registered its own."""
-    if run.phase != "register" and _items(dataset)[0]:
+    if run.phase != "register" and dataset.query("SELECT 1 FROM inputs LIMIT 1").fetchall():
         return f"finished work is kept; go on with: {go_on(dataset.store.uri, run.engine)}"
     return "its inputs were not registered yet; run the same command again, with its inputs"
 
