@@ -130,7 +130,7 @@ class Packing:
     """Stage: encode the live segments."""
 
     name: ClassVar[str] = "packing"
-    version: ClassVar[int] = 8
+    version: ClassVar[int] = 7
     grain: ClassVar[Grain] = "source"
     reads: ClassVar[tuple[Table, ...]] = (
         SOURCES, SHOTS, CLIP_PLANS, VOICE_TURNS, SPEAKERS, BINDINGS, TIMELINE, SEGMENTS,
