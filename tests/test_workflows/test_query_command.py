@@ -166,3 +166,12 @@ def test_time_that_is_not_up_costs_nothing() -> None:
     with duckdb.connect() as con, in_time(con, 600):
         assert con.execute("SELECT 1").fetchall() == [(1,)]
     assert time.monotonic() - began < 600
+
+
+def test_json_lines_are_json(tmp_path: Path, made: Path) -> None:
+    file = tmp_path / "rows.jsonl"
+    sql = "SELECT 'nan'::DOUBLE AS x, 'a'::BLOB AS b, INTERVAL 1 DAY AS v"
+    with contextlib.suppress(SystemExit):
+        cli.main(["query", str(made / "out"), sql, "--out", str(file)])
+    row = json.loads(file.read_text(), parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+    assert row == {"x": None, "b": "YQ==", "v": "0 months 1 days 0 s"}

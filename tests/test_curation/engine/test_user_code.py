@@ -262,6 +262,17 @@ def test_a_packed_column_of_ones_own_is_in_sample_and_manifest(folder: Path, tmp
     with pytest.raises(TableError, match="belongs to no unit"):
         declare(Table(TwiceRow, "twice", (TwiceRow.segment_id, TwiceRow.n)))
 
+    class FolderRow(Row):
+        """A column that is read from the names of folders."""
+
+        track_id: Column[str] = c.track_id()
+        bucket: Column[float] = c.real("mine")
+
+    with pytest.raises(TableError, match="has the name of the folders"):
+        declare(Table(FolderRow, "folder", (FolderRow.track_id,)))
+    with pytest.raises(TableError, match="one of openlpm's views"):
+        declare(Table(FolderRow, "units_tracks", (FolderRow.track_id,)))
+
 
 def test_what_lpm_new_writes_passes_its_own_test(folder: Path) -> None:
     names = [f"{head}{name}" for name in ("head_turns", "loudness") for head in ("", "test_")]
