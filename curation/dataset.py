@@ -31,7 +31,7 @@ from curation.storage.store import Store, StoreError, table_file
 from curation.storage.table_sql import comments, no_rows
 from schemas import tables as t
 from schemas.extensions import declare, from_json
-from schemas.table import Column, Table
+from schemas.table import Column, Table, TableError
 from schemas.tables.output import FORMER_KEY
 from schemas.units import RIGHTS, UNITS
 
@@ -89,7 +89,10 @@ class Dataset:
             raise DatasetError(f"{path} is not a dataset (it has no dataset.json); make one with `lpm run`")
         check_format(os.fspath(path), self.info)
         for table in (self.store.read_json("workflow.json") or {}).get("tables", []):
-            declare(from_json(table))
+            try:
+                declare(from_json(table))
+            except TableError as e:  # of a run before such a name was refused, or of anybody's
+                raise DatasetError(f"{path} holds a table that cannot be read: {e}, and make the dataset anew") from e
 
     def files(self, table: Table) -> list[str]:
         """Return the names of a table's files as `Store.read_table` takes them, compacted or not."""

@@ -18,7 +18,7 @@ from hostile import make_plain
 from speech_media import need
 from table_rows import row
 
-from curation.dataset import Dataset
+from curation.dataset import Dataset, DatasetError
 from curation.engine.engine_local import LocalEngine
 from curation.engine.register import expand
 from curation.engine.run import Engine, Job
@@ -29,7 +29,7 @@ from curation.pack.samples import kept_entries
 from curation.storage.store import Store, table_file
 from schemas import columns as c
 from schemas import tables as t
-from schemas.extensions import declare
+from schemas.extensions import declare, to_json
 from schemas.packed import SCORES
 from schemas.samples.manifest import manifest_row
 from schemas.table import Column, Row, Table, TableError
@@ -272,6 +272,11 @@ def test_a_packed_column_of_ones_own_is_in_sample_and_manifest(folder: Path, tmp
         declare(Table(FolderRow, "folder", (FolderRow.track_id,)))
     with pytest.raises(TableError, match="one of openlpm's views"):
         declare(Table(FolderRow, "units_tracks", (FolderRow.track_id,)))
+    store = Store(str(tmp_path / "former"))  # a dataset that was made before such names were refused
+    store.write_json("dataset.json", {"format": 1, "name": "openlpm"})
+    store.write_json("workflow.json", {"tables": [to_json(Table(FolderRow, "folder", (FolderRow.track_id,)))]})
+    with pytest.raises(DatasetError, match=r"holds a table that cannot be read: .* the name of the folders"):
+        Dataset(store.uri)
 
 
 def test_what_lpm_new_writes_passes_its_own_test(folder: Path) -> None:
