@@ -16,6 +16,7 @@ from pydantic import JsonValue
 
 from schemas.packed import Packed
 from schemas.samples.sample import Audio, Scores
+from schemas.settings.policy import UnitKind
 from schemas.table import Column, Grain, Row, Table, TableError
 from schemas.tables import MANIFEST, TABLES
 from schemas.units import UNITS, chain, packed_columns, view_columns
@@ -59,19 +60,25 @@ def _check_names(table: Table[Any]) -> None:
                 f"column {c.name!r} of table {table.name!r} has the name of the folders that tables lie in, whose "
                 "number would be read in its place; give it another"
             )
-    ids = {unit.id for unit in UNITS.values()}
     for kind, unit in UNITS.items():
         if table.key != (unit.id,) or table.grain == "window":
             continue
-        for c in (c for c in table.columns if c.name not in ids):
-            for below in (k for k in UNITS if kind in chain(k)):
-                name, prefix = (c.name, "") if below == kind else (unit.prefix + c.name, unit.prefix)
-                other, column, owner = view_columns(below).get(name, (table, c, prefix))
-                if owner != prefix and other.name != table.name:
-                    raise TableError(
-                        f"column {c.name!r} of table {table.name!r} would be {name!r} in units_{below}, which is "
-                        f"{column.name!r} of table {other.name!r}; give it another name"
-                    )
+        for below in (k for k in UNITS if kind in chain(k)):
+            _check_view(table, "" if below == kind else unit.prefix, below)
+
+
+def _check_view(table: Table[Any], prefix: str, kind: UnitKind) -> None:
+    """Refuse columns that a view has already, of another unit: it would show one of the two."""
+    seen = {name.lower(): at for name, at in view_columns(kind).items()}  # SQL tells no case apart
+    ids = {unit.id for unit in UNITS.values()}
+    for c in (c for c in table.columns if c.name not in ids):
+        name = prefix + c.name
+        other, column, owner = seen.get(name.lower(), (table, c, prefix))
+        if owner != prefix and other.name != table.name:
+            raise TableError(
+                f"column {c.name!r} of table {table.name!r} would be {name!r} in units_{kind}, which is "
+                f"{column.name!r} of table {other.name!r}; give it another name"
+            )
 
 
 def _check_packed(table: Table[Any]) -> None:

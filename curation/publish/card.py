@@ -67,10 +67,9 @@ def _cell(value: Any) -> Any:
     return printable(value).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("`", "'")
 
 
-def write_card(dataset: Dataset, f: Figures, name: str) -> str:
-    """Write the card into the dataset; return where it is."""
+def write_card(dataset: Dataset, f: Figures, name: str) -> None:
+    """Write the card into the dataset."""
     dataset.store.write(CARD, render(f, name).encode())
-    return dataset.store.path(CARD)
 
 
 def renew(dataset: Dataset, *, whole: bool) -> list[str]:

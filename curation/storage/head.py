@@ -135,8 +135,14 @@ class Moving:
         now = {n: digest for n, digest in files.items() if _is_kept(n)}
         if failed and former and now != former:
             return
-        for name, digest in now.items():
-            _keep(self._store, name, kept(digest), there=former.get(name) == digest)
+        for name, digest in list(now.items()):
+            try:
+                _keep(self._store, name, kept(digest), there=former.get(name) == digest)
+            except StoreError:
+                if self._store.exists(name):
+                    raise
+                if not self._store.exists(kept(digest)):  # somebody deleted it: the seal tells, not this command's end
+                    del now[name]
         moved = self._mine["version"] + (now != former)
         self._mine |= {"version": moved, "tables": now, "open": False, "ended": self.ended}
         self._move()

@@ -62,7 +62,9 @@ class SourceRow(Row):
     n_frames: Column[int] = c.count("video packets in the file")
     video_bitrate_bps: Column[float] = c.real("video payload bits a second", "bit/s")
     bits_per_pixel: Column[float] = c.real("bitrate / (width * height * fps); SpeakerVid's clarity measure")
-    pixel_format: Column[str] = c.text("pixel format name")
+    pixel_format: Column[str] = c.text(
+        "pixel format name; `interlaced`, `PQ` or `HLG` after it where the first frame is so"
+    )
     has_audio: Column[bool] = c.flag("the file carries an audio stream with samples")
     audio_codec: Column[str | None] = c.text("audio codec name", null=True)
     audio_rate_hz: Column[int] = c.index("audio sample rate; 0 without audio")

@@ -178,8 +178,9 @@ def test_lerobots_folder_holds_a_row_a_frame_and_an_episode_a_clip(made: Dataset
         wave, _ = soundfile.read(io.BytesIO(members["listen.flac"]), dtype="float32")
         assert np.array_equal(np.concatenate(list(mine["observation.listen"])), wave)
         assert set(mine["state"]) <= {"speak", "listen", "idle", "both"}
-    with pytest.raises(ExportError, match="not a condition"):
-        selected(made, "no such")
+    for wrong in ("no such", "1=1) OR (1=1", "true ORDER BY 1"):
+        with pytest.raises(ExportError, match="not a condition"):
+            selected(made, wrong)
 
 
 def test_the_card_counts_what_is_there_and_names_what_is_not_known(made: Dataset) -> None:

@@ -272,6 +272,15 @@ def test_a_packed_column_of_ones_own_is_in_sample_and_manifest(folder: Path, tmp
         declare(Table(FolderRow, "folder", (FolderRow.track_id,)))
     with pytest.raises(TableError, match="one of openlpm's views"):
         declare(Table(FolderRow, "units_tracks", (FolderRow.track_id,)))
+
+    class SharedRow(Row):
+        """A column of tracks that segments would see as the source's."""
+
+        track_id: Column[str] = c.track_id()
+        Source_Duration_s: Column[float] = c.real("mine")
+
+    with pytest.raises(TableError, match="in units_tracks, which is 'duration_s' of table 'sources'"):
+        declare(Table(SharedRow, "shared", (SharedRow.track_id,)))
     store = Store(str(tmp_path / "former"))  # a dataset that was made before such names were refused
     store.write_json("dataset.json", {"format": 1, "name": "openlpm"})
     store.write_json("workflow.json", {"tables": [to_json(Table(FolderRow, "folder", (FolderRow.track_id,)))]})

@@ -12,7 +12,7 @@ from table_rows import row
 from curation import Dataset
 from curation.engine.run import locked
 from curation.storage.head import FILE, FOLDER, kept, read_head
-from curation.storage.seal import sealing
+from curation.storage.seal import sealing, settle
 from curation.storage.store import Store, StoreError, table_file
 from curation.storage.writers import written
 from schemas import tables as t
@@ -115,3 +115,18 @@ def test_a_copy_of_the_folder_and_an_edit_by_hand_are_seen(tmp_path: Path) -> No
     assert seen(str(copy)) == ("1", "1")
     write(Store(str(copy)), 5)
     assert seen(str(copy)) == ("5", "5")
+
+
+def test_a_table_that_somebody_deleted_does_not_stop_the_command_that_goes_on(store: Store) -> None:
+    with locked(store):
+        write(store, 1)
+    gone = table_file(t.DECISIONS)
+    for forgets in (False, True):
+        store.delete(gone)
+        with sealing(store):
+            if forgets:
+                settle(store)
+        head = read_head(store)
+        assert head is not None and not head["open"]
+        # What was kept under another name is there still, until that is forgotten too.
+        assert (gone in head["tables"]) is (not forgets) and table_file(t.ERRORS) in head["tables"]
