@@ -95,11 +95,11 @@ def test_two_ranks_train_over_halves_and_go_on_after_a_kill(tmp_path: Path) -> N
     changes = [f"model.{n}={getattr(made.model, n)}" for n in (
         "kind", "channels", "width", "depth", "heads", "patch", "mlp_ratio", "theta", "text_width")]  # fmt: skip
     changes += [f"base.weights={made.base.weights}", f"base.sha256={made.base.sha256}", "lora.rank=2"]
-    changes += ["run.save_every=2", "run.eval_every=9", "distill.critic_steps=2"]
+    changes += ["run.save_every=1", "run.eval_every=9", "distill.critic_steps=2"]
     assert worker(tmp_path / "wide", "distill", 4, *changes) == 0
     assert worker(tmp_path / "whole", "distill", 4, *changes, HALF, ranks=2) == 0
     assert worker(tmp_path / "cut", "distill", 4, *changes, HALF, ranks=2, kill_at=3) != 0
-    assert checkpoint.steps(tmp_path / "cut") == [2]
+    assert checkpoint.steps(tmp_path / "cut")[-1] in (2, 3)  # the last may just have been written
     assert worker(tmp_path / "cut", "distill", 4, *changes, HALF, ranks=2) == 0
     assert losses(tmp_path / "cut") == losses(tmp_path / "whole")
     assert losses(tmp_path / "whole") != losses(tmp_path / "wide")
