@@ -16,10 +16,10 @@ from pathlib import Path
 
 import numpy as np
 
-from curation.media.audio_decode import AudioClock, decode_samples, read_clock
-from curation.media.container import find_audio, open_media, read_only
+from curation.media.audio_decode import decode_samples, read_clocks
+from curation.media.container import open_media, read_only
 from curation.media.errors import MediaError
-from curation.media.sound import F32, FILTER_REACH, resample
+from curation.media.sound import F32, FILTER_REACH, mixed, resample
 
 CHUNK_S = 20
 """Length of a decoding chunk. Whole seconds, so that chunk borders are whole samples at every rate."""
@@ -33,7 +33,8 @@ def read_audio(path: Path, start_s: float, end_s: float, rate: int, mono: bool =
 
     Returns:
         float32 in [-1, 1], [N] or, if not `mono`, [C, N], with N = round((end_s - start_s) * rate); None if the file
-        has no sound. A mono mix follows ITU-R BS.775 with weights that sum to 1.
+        has no sound. A mono mix follows ITU-R BS.775 with weights that sum to 1 (`curation.media.sound.mixed`). Tracks
+        that are heard together (`curation.media.container.find_heard`) are channels of one sound.
 
     Raises:
         MediaError: the file cannot be opened.
@@ -70,6 +71,7 @@ class AudioReader:
 
     Attributes:
         has_audio: whether the file has a sound stream that decodes.
+        channels: names of the channels, in order; those of mono tracks that are heard together have one name.
         n_errors: packets that could not be decoded; they read as zeros.
     """
 
@@ -79,10 +81,9 @@ class AudioReader:
         self._path, self._rate, self._mono = path, rate, mono
         self._chunks: dict[int, F32] = {}
         self.n_errors = 0
-        with open_media(path) as container:
-            stream = find_audio(container)
-            self._clock = None if stream is None else read_clock(container, stream, path)
-        self.has_audio = self._clock is not None
+        self._clocks = read_clocks(path)
+        self.channels = tuple(name for clock in self._clocks for name in clock.channels)
+        self.has_audio = bool(self._clocks)
 
     def __enter__(self) -> AudioReader:
         return self
@@ -97,8 +98,9 @@ class AudioReader:
 
     def read_samples(self, first: int, stop: int) -> F32:
         """Read samples first..stop-1 of the source's clock at the reader's rate."""
-        clock, size = self._require_clock(), CHUNK_S * self._rate
-        out = np.zeros((1 if self._mono else clock.n_channels, stop - first), dtype=np.float32)
+        self._require_sound()
+        size = CHUNK_S * self._rate
+        out = np.zeros((1 if self._mono else len(self.channels), stop - first), dtype=np.float32)
         for number in range(first // size, -(-stop // size)):
             start = number * size
             a, b = max(first, start), min(stop, start + size)
@@ -107,19 +109,20 @@ class AudioReader:
 
     def end_index(self) -> int:
         """Return the number of samples from time 0 to the end of the sound; 0 if it ends before. Reads all packets."""
-        clock, end_s = self._require_clock(), Fraction(0)
+        self._require_sound()
+        clocks, end_s = {c.stream_index: c for c in self._clocks}, Fraction(0)
         with open_media(self._path) as container:
-            stream = container.streams[clock.stream_index]
-            read_only(container, stream)
-            for packet in container.demux(stream):
+            streams = [container.streams[i] for i in clocks]
+            read_only(container, *streams)
+            for packet in container.demux(streams):
                 if packet.pts is not None and not packet.is_discard:
+                    clock = clocks[packet.stream_index]
                     end_s = max(end_s, (packet.pts + (packet.duration or 0)) * clock.base - clock.origin_s)
         return ceil(end_s * self._rate)
 
-    def _require_clock(self) -> AudioClock:
-        if self._clock is None:
+    def _require_sound(self) -> None:
+        if not self._clocks:
             raise MediaError("no_audio_stream", f"{self._path.name} has no sound; ask `has_audio` before reading")
-        return self._clock
 
     def _chunk(self, number: int) -> F32:
         """Return chunk `number` at the reader's rate, float32 [C, CHUNK_S * rate]; the last two are kept."""
@@ -130,12 +133,15 @@ class AudioReader:
         return self._chunks[number]
 
     def _make_chunk(self, number: int) -> F32:
-        clock = self._require_clock()
+        rate_hz = self._clocks[0].rate_hz
         # The halo feeds the resampling filter; a multiple of 1 / gcd seconds is whole samples at both rates.
-        common = gcd(clock.rate_hz, self._rate)
-        units = 0 if clock.rate_hz == self._rate else ceil(FILTER_REACH * common / min(clock.rate_hz, self._rate))
-        halo, halo_out = units * clock.rate_hz // common, units * self._rate // common
-        first = number * CHUNK_S * clock.rate_hz - halo
-        native, errors = decode_samples(self._path, clock, first, CHUNK_S * clock.rate_hz + 2 * halo, self._mono)
-        self.n_errors += errors
-        return resample(native, clock.rate_hz, self._rate)[:, halo_out : halo_out + CHUNK_S * self._rate]
+        common = gcd(rate_hz, self._rate)
+        units = 0 if rate_hz == self._rate else ceil(FILTER_REACH * common / min(rate_hz, self._rate))
+        halo, halo_out = units * rate_hz // common, units * self._rate // common
+        first, n = number * CHUNK_S * rate_hz - halo, CHUNK_S * rate_hz + 2 * halo
+        decoded = [decode_samples(self._path, clock, first, n) for clock in self._clocks]
+        self.n_errors += sum(errors for _, errors in decoded)
+        native = np.concatenate([samples for samples, _ in decoded]) if len(decoded) > 1 else decoded[0][0]
+        if self._mono:
+            native = mixed(native, self.channels)[None]
+        return resample(native, rate_hz, self._rate)[:, halo_out : halo_out + CHUNK_S * self._rate]

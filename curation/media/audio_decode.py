@@ -19,7 +19,7 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from curation.media.container import find_video, open_media, origin_s, read_only, timestamp
+from curation.media.container import find_heard, find_video, open_media, origin_s, read_only, timestamp
 from curation.media.packets import decode_packets
 from curation.media.sound import F32, mono_weights, to_float
 
@@ -55,7 +55,7 @@ class AudioClock:
     Attributes:
         stream_index: which stream.
         rate_hz: decoded samples per second; twice the declared rate for some HE-AAC.
-        n_channels: decoded channels.
+        channels: names of the decoded channels.
         base: seconds of a tick.
         origin_s: the container's time of zero on the source's clock.
         start: sample position of the first frame.
@@ -66,7 +66,7 @@ class AudioClock:
 
     stream_index: int
     rate_hz: int
-    n_channels: int
+    channels: tuple[str, ...]
     base: Fraction
     origin_s: Fraction
     start: int
@@ -85,6 +85,18 @@ class AudioClock:
         return round(exact)
 
 
+def read_clocks(path: Path) -> list[AudioClock]:
+    """Return the clocks of the streams that are heard together, none where nothing decodes. Raises MediaError."""
+    with open_media(path) as container:
+        indices = [s.index for s in find_heard(container)]
+    clocks = []
+    for index in indices:
+        with open_media(path) as container:  # anew: packets of the others were passed over
+            clocks.append(read_clock(container, container.streams[index], path))
+    found = [c for c in clocks if c is not None]
+    return [c for c in found if c.rate_hz == found[0].rate_hz]
+
+
 def read_clock(container: Any, stream: Any, path: Path) -> AudioClock | None:
     """Decode the first frames of an open container and return their clock; None if nothing decodes."""
     origin, base = origin_s(container, path), Fraction(stream.time_base)
@@ -100,7 +112,7 @@ def read_clock(container: Any, stream: Any, path: Path) -> AudioClock | None:
     return AudioClock(
         stream_index=stream.index,
         rate_hz=rate,
-        n_channels=len(first.layout.channels),
+        channels=tuple(c.name for c in first.layout.channels),
         base=base,
         origin_s=origin,
         start=start,
@@ -110,13 +122,13 @@ def read_clock(container: Any, stream: Any, path: Path) -> AudioClock | None:
     )
 
 
-def decode_samples(path: Path, clock: AudioClock, first: int, n: int, mono: bool) -> tuple[F32, int]:
-    """Return float32 [C, n] (C = 1 if `mono`) for the stream's own samples first..first+n-1, and the failed packets.
+def decode_samples(path: Path, clock: AudioClock, first: int, n: int) -> tuple[F32, int]:
+    """Return float32 [C, n] for the stream's own samples first..first+n-1, and the failed packets.
 
     What the stream does not cover is zero.
     """
     for lead_s in _LEADS_S:
-        out = np.zeros((1 if mono else clock.n_channels, n), dtype=np.float32)
+        out = np.zeros((len(clock.channels), n), dtype=np.float32)
         target = None if lead_s is None or not clock.seekable else first - lead_s * clock.rate_hz
         if target is not None and target <= clock.start:
             target = None
@@ -126,14 +138,14 @@ def decode_samples(path: Path, clock: AudioClock, first: int, n: int, mono: bool
             read_only(container, stream)
             if target is not None and not _seek(container, stream, clock, target):
                 continue
-            earliest = _lay(out, first, _frames(container, stream, errors), clock, mono)
+            earliest = _lay(out, first, _frames(container, stream, errors), clock)
         late = earliest is None or earliest > first - _SETTLE_S * clock.rate_hz
         if target is None or not late:
             return out, len(errors)
     raise AssertionError("the last lead decodes from the start")
 
 
-def _lay(out: F32, first: int, frames: Iterator[Any], clock: AudioClock, mono: bool) -> int | None:
+def _lay(out: F32, first: int, frames: Iterator[Any], clock: AudioClock) -> int | None:
     """Write frames into `out`, whose sample 0 is position `first`; return the position of the earliest frame."""
     n, expected, earliest = out.shape[1], None, None
     for frame in frames:
@@ -151,16 +163,16 @@ def _lay(out: F32, first: int, frames: Iterator[Any], clock: AudioClock, mono: b
         expected = at + frame.samples
         if expected > first:
             a, b = max(at, first), min(expected, first + n)
-            out[:, a - first : b - first] = _samples(frame, out.shape[0], mono)[:, a - at : b - at]
+            out[:, a - first : b - first] = _samples(frame, out.shape[0])[:, a - at : b - at]
     return earliest
 
 
-def _samples(frame: Any, n_channels: int, mono: bool) -> F32:
-    """Return a frame as float32 [C, samples], mixed to mono if asked or if its channels are not the stream's."""
+def _samples(frame: Any, n_channels: int) -> F32:
+    """Return a frame as float32 [C, samples], mixed to mono, [1, samples], where its channels are not the stream's."""
     names = [c.name for c in frame.layout.channels]
     raw = _planes(frame, len(names)) if frame.format.is_planar else frame.to_ndarray().reshape(-1, len(names)).T
     samples = to_float(raw)
-    if mono or len(names) != n_channels:
+    if len(names) != n_channels:
         samples = (mono_weights(names) @ samples)[None]
     return samples
 

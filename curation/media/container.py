@@ -7,6 +7,7 @@ frame; in a file without video, of its first audible sample. Opening costs a few
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import av
+from av.stream import Disposition
 
 from curation.media.errors import MediaError
 from curation.media.structure import missing_bytes
@@ -59,7 +61,7 @@ def _open(path: Path, options: dict[str, str]) -> Any:
     try:
         return av.open("file:" + str(path.absolute()), options={**SELF_CONTAINED, **options}, metadata_errors="replace")
     except (av.error.FFmpegError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
+        reason = _WHY.get(type(error)) or getattr(error, "strerror", None) or error
         missing = missing_bytes(path)
         if missing:
             raise MediaError(
@@ -69,6 +71,10 @@ def _open(path: Path, options: dict[str, str]) -> Any:
             "not_a_video",
             f"{path.name} is not a video that can be read ({reason}); give a video file, or re-encode it to MP4",
         ) from error
+
+
+_WHY = {av.error.ArgumentError: "a still picture or another format that is not read here"}
+"""What FFmpeg's errors mean here: a format that is not on the list is an invalid argument."""
 
 
 _NATIVE = (
@@ -127,6 +133,33 @@ def find_audio(container: Any) -> Any | None:
     best = container.streams.best("audio")
     known = [s for s in container.streams.audio if s.codec_context is not None]
     return best if best in known else next(iter(known), None)
+
+
+def find_heard(container: Any) -> list[Any]:
+    """Return the audio streams that are heard together: the main one, or every one of a recording in mono tracks.
+
+    Cameras and recorders write a mono track for each microphone; of several tracks that are no such, each is the whole
+    sound (another language, a comment, a mix for another purpose), and the main one is taken.
+    """
+    main = find_audio(container)
+    tracks = [s for s in container.streams.audio if s.codec_context is not None]
+    if main is None or not _are_microphones(tracks):
+        return [] if main is None else [main]
+    return tracks
+
+
+_OTHER = (
+    Disposition.dub | Disposition.comment | Disposition.lyrics | Disposition.karaoke | Disposition.hearing_impaired
+    | Disposition.visual_impaired | Disposition.clean_effects | Disposition.descriptions
+)  # fmt: skip
+_OTHER_TITLE = re.compile("comment|descri|dub|translat", re.IGNORECASE)
+
+
+def _are_microphones(tracks: list[Any]) -> bool:
+    """Say whether mono tracks are parts of one sound, by what the file says of them (a heuristic)."""
+    alike = {(s.codec_context.name, s.rate, s.channels, s.metadata.get("language", "")) for s in tracks}
+    others = any(s.disposition & _OTHER or _OTHER_TITLE.search(s.metadata.get("title", "")) for s in tracks)
+    return len(tracks) > 1 and len(alike) == 1 and tracks[0].channels == 1 and not others
 
 
 def read_only(container: Any, *streams: Any) -> None:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from curation.media.container import (
     describe_missing,
-    find_audio,
+    find_heard,
     has_no_presentation_times,
     open_media,
     origin_s,
@@ -72,7 +72,7 @@ class MediaInfo:
         has_audio: whether there is a sound stream with packets; the audio fields below are None otherwise.
         audio_codec: such as `aac`.
         audio_rate_hz: samples per second.
-        audio_channels: number of channels.
+        audio_channels: number of channels, of all tracks that are heard together.
         audio_start_s: first audible sample.
         audio_duration_s: from the first sample to the end of the last.
     """
@@ -122,15 +122,14 @@ def probe(path: Path) -> MediaInfo:
     """
     n_bytes = path.stat().st_size if path.is_file() else 0
     with open_media(path) as container:
-        video, audio = require_video(container, path), find_audio(container)
+        video, tracks = require_video(container, path), find_heard(container)
         missing = max(missing_bytes(path), missing_from_index(container, n_bytes))
         if missing:
             raise MediaError("truncated", f"{path.name} was cut short, {describe_missing(missing)}; copy it again")
         origin = origin_s(container, path)
-        streams = [video] if audio is None else [video, audio]
+        streams = [video, *tracks]
         read_only(container, *streams)
-        found = _read_packets(container, streams, origin, path)
-        pictures, sound = found[0], found[1] if audio is not None else None
+        pictures, *sounds = _read_packets(container, streams, origin, path)
         if not len(pictures.times_s):
             raise MediaError("no_frames", f"{path.name} declares video but holds none; leave it out")
         codec = video.codec_context
@@ -166,7 +165,7 @@ def probe(path: Path) -> MediaInfo:
             n_video_packets=len(times),
             video_bit_rate=8 * pictures.n_bytes / duration_s if duration_s > 0 else 0.0,
             pixel_format=_pixel_format(first),
-            **_sound_facts(audio, sound),
+            **_sound_facts(tracks, sounds),
         )
 
 
@@ -180,19 +179,20 @@ def _pixel_format(frame: Frame) -> str:
     return " ".join(w for w in words if w)
 
 
-def _sound_facts(stream: Any | None, packets: _Packets | None) -> dict[str, Any]:
+def _sound_facts(tracks: list[Any], packets: list[_Packets]) -> dict[str, Any]:
     """Return the audio fields of `MediaInfo`."""
-    if stream is None or packets is None or not len(packets.times_s):
+    full = [(s, p) for s, p in zip(tracks, packets, strict=True) if len(p.times_s)]
+    if not full:
         names = ("codec", "rate_hz", "channels", "start_s", "duration_s")
         return {"has_audio": False, **{f"audio_{n}": None for n in names}}
-    start_s = float(packets.times_s.min())
+    start_s = min(float(p.times_s.min()) for _, p in full)
     return {
         "has_audio": True,
-        "audio_codec": stream.codec_context.name,
-        "audio_rate_hz": stream.rate,
-        "audio_channels": stream.channels,
+        "audio_codec": full[0][0].codec_context.name,
+        "audio_rate_hz": full[0][0].rate,
+        "audio_channels": sum(s.channels for s, _ in full),
         "audio_start_s": start_s,
-        "audio_duration_s": packets.end_s - start_s,
+        "audio_duration_s": max(p.end_s for _, p in full) - start_s,
     }
 
 

@@ -6,6 +6,7 @@ block gives the same samples as the whole. About 0.5 ms for a second of 48 kHz s
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from math import gcd
 from typing import Any
@@ -55,13 +56,36 @@ def _low_pass(factor: int) -> NDArray[np.float64]:
     return np.asarray(taps, dtype=np.float64)
 
 
-def mono_weights(channels: list[str]) -> F32:
+def mono_weights(channels: Sequence[str]) -> F32:
     """Return the weights [C] that mix named channels to mono; they sum to 1, so the mix cannot clip."""
     known = any(name in _MIX for name in channels)
     weights = np.array([_MIX.get(name, _SURROUND if known else 1.0) for name in channels], dtype=np.float64)
     if not weights.any():
         weights[:] = 1.0
     return np.asarray(weights / weights.sum(), dtype=np.float32)
+
+
+def mixed(samples_CN: F32, channels: Sequence[str]) -> F32:
+    """Mix named channels to mono, [N].
+
+    Where the second of two is the first one turned over (a microphone's balanced pair recorded as stereo, a cable with
+    its poles exchanged), the plain mix would be silence: it is turned back. `OPPOSED` is a heuristic.
+    """
+    weights = mono_weights(channels)
+    if len(channels) == 2 and weights.all() and opposition(samples_CN) >= OPPOSED:
+        weights = weights * np.array([1, -1], dtype=np.float32)
+    return np.asarray(weights @ samples_CN, dtype=np.float32)
+
+
+OPPOSED = 0.9
+"""A plain mix of two equally loud channels so opposed is 13 dB fainter than the mix with one of them turned over."""
+
+
+def opposition(samples_CN: F32) -> float:
+    """Return minus the correlation of two channels [2, N], in [-1, 1]; 0 where one is silent."""
+    left, right = samples_CN
+    power = float(left @ left) * float(right @ right)
+    return -float(left @ right) / power**0.5 if power > 0 else 0.0
 
 
 def to_float(samples: NDArray[Any]) -> F32:

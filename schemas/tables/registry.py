@@ -68,7 +68,7 @@ class SourceRow(Row):
     has_audio: Column[bool] = c.flag("the file carries an audio stream with samples")
     audio_codec: Column[str | None] = c.text("audio codec name", null=True)
     audio_rate_hz: Column[int] = c.index("audio sample rate; 0 without audio")
-    audio_channels: Column[int] = c.index("audio channels; 0 without audio")
+    audio_channels: Column[int] = c.index("audio channels, of all mono tracks that are mixed; 0 without audio")
     audio_start_s: Column[float | None] = c.seconds("first audio sample on the source's clock", null=True)
     audio_duration_s: Column[float | None] = c.seconds("span of the audio's presentation times", null=True)
     perceptual_hash: Column[str] = c.text(

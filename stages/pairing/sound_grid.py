@@ -26,6 +26,12 @@ from stages.pairing.segments import SpokenWord
 from stages.pairing.states import Bools, Floats, Sound, State, bridged
 from stages.words_said import words_said
 
+_SILENCE_DB = -90.0
+"""The level of no sound: below the last bit of 16-bit samples."""
+
+_SILENT_FRAMES = GRID_HZ // 5
+"""Sound that is gone for so long is no gap that a codec or a noise gate leaves within a word."""
+
 _EVENTS = (AudioEventRow.music, AudioEventRow.singing, AudioEventRow.laughter, AudioEventRow.noise)
 
 
@@ -45,6 +51,7 @@ class SoundGrid:
             ks = grid_range(Interval(stretch.start_s, stretch.end_s))
             self._speech[ks.start : ks.stop] = True
         self._speech = bridged(self._speech, pause)
+        self._silent = lasting(self._level <= _SILENCE_DB, _SILENT_FRAMES)
         self._voices: list[set[str]] = [set() for _ in range(n)]
         self._backchannels: dict[int, set[str]] = {}
         given = {(r.speaker_id, r.start_s) for r in t.BACKCHANNELS.rows(inputs.read(t.BACKCHANNELS))}
@@ -80,7 +87,8 @@ class SoundGrid:
     def on(self, ks: range) -> Sound:
         """Return what is heard on a stretch; silence beyond the end of the sound."""
         overlapped = np.array([len(self._at(k)) > 1 for k in ks], bool)
-        return Sound(_cut(self._speech, ks), _cut(self.probability, ks), overlapped)
+        silent = _cut(self._silent, ks, beyond=True)
+        return Sound(_cut(self._speech, ks), _cut(self.probability, ks), overlapped, silent)
 
     def one_voice(self, ks: range) -> Bools:
         """Return [T]: exactly one voice is heard."""
@@ -183,8 +191,13 @@ class SoundGrid:
         return float(10 * np.log10(np.mean(10 ** (part.astype(np.float64) / 10)))) if len(part) else None
 
 
-def _cut(values: npt.NDArray[Any], ks: range) -> npt.NDArray[Any]:
-    out = np.zeros(len(ks), values.dtype)
+def lasting(mask: Bools, shortest: int) -> Bools:
+    """Return the mask without true stretches of fewer than `shortest` frames, but at its ends: those may go on."""
+    return ~bridged(~mask, shortest - 1)
+
+
+def _cut(values: npt.NDArray[Any], ks: range, beyond: float = 0) -> npt.NDArray[Any]:
+    out = np.full(len(ks), beyond, values.dtype)
     part = values[ks.start : ks.stop]
     out[: len(part)] = part
     return out

@@ -65,6 +65,8 @@ class Sound:
     probability: Floats
     overlapped: Bools
     """two voices at once"""
+    silent: Bools
+    """no sound at all: digital silence, or beyond the end of the sound; no voice is too soft to be found there"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +112,8 @@ def frame_states(
             reason tells it from speech.
         together: [T] another face in view speaks as well.
         doubted: [T] sync would have it foreign, but over too little time, or on a face whose lips it reads badly.
-        near: frames around what was heard in which lips may speak all the same: voice activity misses soft speech.
+        near: frames around what was heard in which lips may speak all the same, unless there is no sound at all: voice
+            activity misses soft speech.
     """
     n = len(lips.log_odds)
     unknown = np.isnan(lips.log_odds)
@@ -126,7 +129,8 @@ def frame_states(
     put(speaks, State.SPEAK, Reason.SYNCED_VOICE)
     put(speaks & sound.speech & overlapped, State.BOTH, Reason.OVERLAPPED_VOICES)
     put(speaks & foreign, State.DISCARD, Reason.FOREIGN_VOICE)
-    put(speaks & ~spread(sound.speech, near), State.DISCARD, Reason.LIPS_WITHOUT_VOICE)
+    audible = sound.speech | (spread(sound.speech, near) & ~sound.silent)
+    put(speaks & ~audible, State.DISCARD, Reason.LIPS_WITHOUT_VOICE)
     put(sound.speech & ~speaks & own & ~overlapped, State.DISCARD, Reason.OWN_VOICE_STILL_LIPS)
     put(~sound.speech & ~speaks & lips.mouthing, State.DISCARD, Reason.LIPS_WITHOUT_VOICE)
     if backchannels is not None:

@@ -20,7 +20,7 @@ class Probe:
     """Stage: container facts of one source."""
 
     name: ClassVar[str] = "probe"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     grain: ClassVar[Grain] = "source"
     reads: ClassVar[tuple[Table, ...]] = ()
     writes: ClassVar[tuple[Table, ...]] = (SOURCES,)

@@ -11,10 +11,9 @@ import yaml
 from pydantic import ValidationError
 
 from curation.media.audio import AudioReader
-from curation.media.container import find_audio, find_video, open_media
+from curation.media.container import find_video, open_media
 from curation.media.errors import MediaError
 from curation.media.probe import probe
-from curation.media.sound import mono_weights
 from lpm_train.config import Config, override
 from lpm_train.session import usable
 from lpm_train.tools import perform as performing
@@ -24,7 +23,6 @@ from lpm_train.training.checkpoint import find, read_config
 from schemas.samples.sample import FPS
 from schemas.settings import yaml12
 from schemas.time import AUDIO_HZ
-from stages.packing.audio import Samples
 from stages.packing.packing import PackingSettings
 from workflows.performing.voices import LATE_S
 from workflows.usage import UsageError
@@ -53,11 +51,11 @@ class Asked:
 
 @dataclass(frozen=True)
 class Source:
-    """The recording: how long it lasts, and the weights [C] that mix its channels."""
+    """The recording: how long it lasts, and how many channels it has."""
 
     path: Path
     duration_s: float
-    weights: Samples
+    channels: int
 
 
 def checked_config(asked: Asked) -> Config:
@@ -101,19 +99,17 @@ def source_of(asked: Asked) -> Source:
     path = asked.recording
     try:
         with AudioReader(path, AUDIO_HZ) as reader:
-            duration_s = reader.end_index() / AUDIO_HZ if reader.has_audio else 0.0
+            duration_s, channels = reader.end_index() / AUDIO_HZ if reader.has_audio else 0.0, len(reader.channels)
         if duration_s < 1 / FPS:
             raise UsageError(f"{path} has no sound: give a recording of two people who talk")
         with open_media(path) as container:
-            stream = find_audio(container)
-            names = [channel.name for channel in stream.layout.channels] if stream is not None else []
             if find_video(container) is not None:
                 duration_s = max(duration_s, probe(path).duration_s)
     except MediaError as e:
         raise UsageError(f"{path} is no recording that can be read: {e.args[0]}") from e
-    if asked.channels and len(names) != 2:
-        raise UsageError(f"--channels: {path.name} has {len(names)} channels, and a performance two")
-    return Source(path, duration_s, mono_weights(names))
+    if asked.channels and channels != 2:
+        raise UsageError(f"--channels: {path.name} has {channels} channels, and a performance two")
+    return Source(path, duration_s, channels)
 
 
 def stretch_of(asked: Asked, source: Source) -> tuple[float, float]:

@@ -66,8 +66,11 @@ def run(out: Console, err: Console, asked: Asked) -> None:
             err.print(text, markup=False, highlight=False)
         spoken = ", ".join(f"{p} speaks for {np.count_nonzero(heard_T & BITS[p]) / FPS:.1f} s" for p in PEOPLE)
         out.print(f"{source.path.name}, {len(heard_T) / FPS:.2f} s: {spoken}", markup=False, highlight=False)
-        with AudioReader(source.path, PACKED_AUDIO_HZ, mono=False) as reader:
-            recording = Recording(reader, round(start_s * PACKED_AUDIO_HZ), source.weights)
+        with (
+            AudioReader(source.path, PACKED_AUDIO_HZ) as mixture,
+            AudioReader(source.path, PACKED_AUDIO_HZ, mono=False) as channels,
+        ):
+            recording = Recording(mixture, channels, round(start_s * PACKED_AUDIO_HZ))
             voices, apart = _voices(recording, heard_T, in_channels, separator, settings.embedder.build, err)
             done = _generate(asked, config, recording, voices, heard_T)
         facts = told.about(asked, config, source, start_s, heard, heard_T, done, apart)
@@ -86,7 +89,7 @@ def _heard(
     if given is not None:
         by = {"voices": str(asked.voices)} | ({"channels": "asked for"} if asked.channels else {})
         return Heard(given, by), bool(asked.channels)
-    if len(source.weights) == 2 and asked.channels is not False:
+    if source.channels == 2 and asked.channels is not False:
         with AudioReader(source.path, AUDIO_HZ, mono=False) as reader:
             found = hearing.in_channels(hearing.load(reader, start_s, end_s), start_s, settings, bool(asked.channels))
         if found is not None and asked.speakers is not None:

@@ -40,20 +40,20 @@ Tracks = Callable[[int, int], tuple[Samples, Samples]]
 class Recording:
     """A stretch of a recording's sound, in frames from its beginning."""
 
-    reader: AudioReader
-    """at 48 kHz, with all channels"""
+    mixture: AudioReader
+    """at 48 kHz, mixed to mono"""
+    apart: AudioReader
+    """likewise, channel by channel"""
     first: int
     """sample of the recording at which frame 0 begins"""
-    weights: Samples
-    """[C] that mix the channels to mono"""
 
     def channels(self, first: int, last: int) -> NDArray[np.float32]:
         """Return the sound of samples [first, last) of the stretch, [C, n]."""
-        return self.reader.read_samples(self.first + first, self.first + last)
+        return self.apart.read_samples(self.first + first, self.first + last)
 
     def mixed(self, first: int, last: int) -> Samples:
         """Return the same mixed to mono, [n]."""
-        return np.asarray(self.weights @ self.channels(first, last), np.float32)
+        return self.mixture.read_samples(self.first + first, self.first + last)
 
     def sound(self, first: int, last: int) -> Samples:
         """Return the mix of frames [first, last)."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import hostile
 import numpy as np
@@ -15,7 +17,7 @@ from hypothesis import strategies as st
 from curation.media.audio import CHUNK_S, AudioReader, iter_audio_blocks, read_audio
 from curation.media.errors import MediaError
 from curation.media.probe import probe
-from curation.media.sound import FILTER_REACH, mono_weights, resample
+from curation.media.sound import FILTER_REACH, OPPOSED, mixed, mono_weights, opposition, resample
 
 LFE = 3
 """Place of the low frequencies' channel."""
@@ -243,3 +245,74 @@ def test_every_channel_is_read_however_many_there_are(tmp_path: Path, layout: st
     loud = np.sqrt((every**2).mean(axis=1))
     whole = np.arange(n) != (LFE if codec == "aac" else -1)  # AAC keeps of that one the deepest tones alone
     assert (loud / loud[0])[whole] == pytest.approx(np.arange(1, n + 1)[whole], rel=0.05)
+
+
+def test_channels_in_opposite_phase_do_not_cancel(tmp_path: Path) -> None:
+    """One microphone recorded as two channels, one of them turned over, and fainter at that."""
+    voice = np.concatenate([np.zeros(hostile.RATE, np.float32), hostile.tone(30.0)])
+    path = hostile.write(
+        tmp_path / "a.mov", None, sound=np.stack([voice, -0.8 * voice]), sound_codec="pcm_f32le", layout="stereo"
+    )
+    with AudioReader(path, hostile.RATE) as reader:
+        mono = reader.read(0, 31)
+        window = reader.read(18.7, 22.3)
+    assert np.abs(mono - 0.9 * voice).max() < 1e-6
+    assert np.array_equal(window, mono[round(18.7 * hostile.RATE) : round(22.3 * hostile.RATE)])
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.floats(-1, 1), st.integers(0, 2**32 - 1))
+def test_what_is_not_opposed_is_mixed_as_ever(share: float, seed: int) -> None:
+    a, b = np.random.default_rng(seed).standard_normal((2, 4000)).astype(np.float32)
+    stereo = np.stack([a, share * a + (1 - abs(share)) * b])
+    turned = opposition(stereo) >= OPPOSED
+    assert turned == (np.corrcoef(stereo)[0, 1] <= -OPPOSED)
+    expected = stereo.mean(axis=0) * (1 if not turned else 0) + (a - stereo[1]) / 2 * turned
+    np.testing.assert_allclose(mixed(stereo, ["FL", "FR"]), expected, atol=1e-6)
+    assert opposition(np.stack([a, 0 * a])) == 0.0
+
+
+def in_tracks(path: Path, sounds: list[np.ndarray], layout: str = "mono", **about: list[str]) -> Path:
+    """Write a picture and a track of each sound; `about`: what the file says of each."""
+    import av
+
+    with av.open(str(path), "w") as out:
+        video = out.add_stream("libx264", rate=25, options={"preset": "veryfast"})
+        video.width, video.height, video.pix_fmt = hostile.WIDTH, hostile.HEIGHT, "yuv420p"
+        tracks = [out.add_stream("pcm_s16le", rate=hostile.RATE, layout=layout) for _ in sounds]
+        for i, track in enumerate(tracks):
+            track.metadata.update({key: values[i] for key, values in about.items()})
+        for picture in hostile.pictures(1.0):
+            out.mux(video.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        out.mux(video.encode(None))
+        for track, sound in zip(tracks, sounds, strict=True):
+            planes = np.round(np.atleast_2d(sound) * 32767).astype(np.int16)
+            frame = av.AudioFrame.from_ndarray(planes.T.reshape(1, -1).copy(), format="s16", layout=layout)
+            frame.sample_rate, frame.pts, frame.time_base = hostile.RATE, 0, Fraction(1, hostile.RATE)
+            out.mux(track.encode(frame))
+            out.mux(track.encode(None))
+    return path
+
+
+def test_a_track_for_each_microphone_is_one_sound(tmp_path: Path) -> None:
+    a, b = hostile.tone(1.0), hostile.tone(1.0, hz=1000.0)
+    path = in_tracks(tmp_path / "a.mkv", [a, b])
+    facts = probe(path)
+    assert facts.audio_channels == 2 and facts.audio_duration_s == pytest.approx(1.0, abs=0.01)
+    mono, apart = read_audio(path, 0, 1, hostile.RATE), read_audio(path, 0, 1, hostile.RATE, mono=False)
+    assert mono is not None and apart is not None
+    assert np.abs(apart - np.stack([a, b])).max() < 1e-3
+    assert np.abs(mono - (a + b) / 2).max() < 1e-3
+    assert len(list(iter_audio_blocks(path, hostile.RATE, 0.25))) == 4
+
+
+@pytest.mark.parametrize(
+    "about, layout",
+    [({"language": ["eng", "fre"]}, "mono"), ({"title": ["", "Director's commentary"]}, "mono"), ({}, "stereo")],
+)
+def test_of_tracks_that_are_each_a_whole_sound_one_is_read(tmp_path: Path, about: Any, layout: str) -> None:
+    a, b = hostile.tone(1.0), hostile.tone(1.0, hz=1000.0)
+    n = 1 if layout == "mono" else 2
+    path = in_tracks(tmp_path / "a.mkv", [np.stack([x] * n) for x in (a, b)], layout, **about)
+    mono = read_audio(path, 0, 1, hostile.RATE)
+    assert probe(path).audio_channels == n and mono is not None and np.abs(mono - a).max() < 1e-3

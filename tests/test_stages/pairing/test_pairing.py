@@ -15,8 +15,8 @@ from schemas.tables.pairing import SEGMENTS, SegmentRow
 from stages.pairing.exchange import link_exchanges
 from stages.pairing.labels import track_of
 from stages.pairing.segments import SpokenWord, clip_text, cut_points, cut_run, inside_word, voice_changes
-from stages.pairing.sound_grid import nearest_voices
-from stages.pairing.states import Lips, Sound, State, bridged, frame_states, runs, smooth, through_pauses
+from stages.pairing.sound_grid import lasting, nearest_voices
+from stages.pairing.states import Lips, Reason, Sound, State, bridged, frame_states, runs, smooth, through_pauses
 
 SHORTEST = {
     int(State.DISCARD): 15,
@@ -29,11 +29,13 @@ SHORTEST = {
 codes = st.lists(st.sampled_from([int(s) for s in State]), min_size=1, max_size=300).map(lambda v: np.array(v, np.int8))
 
 
-def sound(n: int, speech: slice | None = None) -> Sound:
-    heard = np.zeros(n, bool)
+def sound(n: int, speech: slice | None = None, silent: slice | None = None) -> Sound:
+    heard, gone = np.zeros(n, bool), np.zeros(n, bool)
     if speech is not None:
         heard[speech] = True
-    return Sound(heard, np.where(heard, 0.95, 0.05).astype(np.float32), np.zeros(n, bool))
+    if silent is not None:
+        gone[silent] = True
+    return Sound(heard, np.where(heard, 0.95, 0.05).astype(np.float32), np.zeros(n, bool), gone)
 
 
 def lips(n: int, log_odds: float, mouthing: bool = False) -> Lips:
@@ -62,6 +64,23 @@ def test_the_four_states_of_the_paper() -> None:
 def test_speech_that_voice_activity_missed_is_speech() -> None:
     assert states(2.0, sound(100, slice(20, 80))) == ["speak"]
     assert states(2.0, sound(100)) == ["discard"]  # nothing is heard anywhere near
+
+
+def test_no_voice_is_too_soft_to_be_found_in_no_sound_at_all() -> None:
+    heard = sound(100, slice(0, 53), silent=slice(50, 100))  # voice activity reaches a little beyond
+    nothing = np.zeros(100, bool)
+    state, reason, _ = frame_states(lips(100, 3.0), heard, nothing, nothing, near=25)
+    assert (state[:53] == State.SPEAK).all() and (state[53:] == State.DISCARD).all()
+    assert (reason[53:] == Reason.LIPS_WITHOUT_VOICE).all()
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=100), st.integers(1, 20))
+def test_what_lasts_too_briefly_is_taken_away_within(values: list[bool], shortest: int) -> None:
+    out = lasting(np.array(values), shortest)
+    assert (out <= values).all()
+    for a, b, true in runs(np.array(values, np.int8)):
+        ends = a == 0 or b == len(values)
+        assert out[a:b].all() if true and (ends or b - a >= shortest) else not out[a:b].any()
 
 
 def test_two_faces_that_both_speak_speak_together() -> None:

@@ -56,7 +56,7 @@ def test_heard_laughter_needs_a_smile_but_no_rhythm() -> None:
 
 def states(speech: bool, own: bool) -> tuple[set[int], set[int]]:
     heard = np.full(N, speech)
-    sound = Sound(heard, np.full(N, 0.9 if speech else 0.1, np.float32), np.zeros(N, bool))
+    sound = Sound(heard, np.full(N, 0.9 if speech else 0.1, np.float32), np.zeros(N, bool), np.zeros(N, bool))
     mask = np.zeros(N, bool)
     mask[50:100] = True
     nothing = np.zeros(N, bool)

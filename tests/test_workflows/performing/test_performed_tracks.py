@@ -40,14 +40,13 @@ from workflows.performing.tracks import (
 )
 
 FRAMES = round(case.SECONDS * 25)
-MONO = np.ones(1, np.float32)
 TURNS = [Turn(start_s, end_s, who) for who, start_s, end_s in case.TURNS]
 
 
 @pytest.fixture
 def talk(tmp_path: Path) -> Iterator[Recording]:
-    with AudioReader(case.write_talk(tmp_path / "talk.wav"), PACKED_AUDIO_HZ, mono=False) as reader:
-        yield Recording(reader, 0, MONO)
+    with AudioReader(case.write_talk(tmp_path / "talk.wav"), PACKED_AUDIO_HZ) as reader:
+        yield Recording(reader, reader, 0)
 
 
 spans = st.tuples(st.floats(0, 5), st.floats(0.01, 2), st.sampled_from(["a", "b", "other"]))
@@ -121,8 +120,8 @@ def test_the_length_of_decoding_chunks_changes_nothing(tmp_path: Path, monkeypat
     file, found = case.write_talk(tmp_path / "talk.flac"), []
     for chunk_s in (1, 7):
         monkeypatch.setattr(audio_module, "CHUNK_S", chunk_s)
-        with AudioReader(file, PACKED_AUDIO_HZ, mono=False) as reader:
-            recording = Recording(reader, round(0.4 * PACKED_AUDIO_HZ), MONO)
+        with AudioReader(file, PACKED_AUDIO_HZ) as reader:
+            recording = Recording(reader, reader, round(0.4 * PACKED_AUDIO_HZ))
             made = tracks(one_mixture(recording), heard_frames(TURNS, 100, 0.4), "b")
             found.append(np.concatenate([np.stack(made(n, n + 1)) for n in range(100)], axis=1))
     np.testing.assert_array_equal(*found)
@@ -132,7 +131,7 @@ def test_channels_are_never_mixed_into_each_other(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "two.wav", case.tracks().T, PACKED_AUDIO_HZ)
     heard = heard_frames(TURNS, FRAMES)
     with AudioReader(tmp_path / "two.wav", PACKED_AUDIO_HZ, mono=False) as reader:
-        recording = Recording(reader, 0, np.full(2, 0.5, np.float32))
+        recording = Recording(reader, reader, 0)
         two = recording.channels(0, FRAMES * SAMPLES_PER_FRAME)
         for own, person in enumerate("ab"):
             speak, listen = tracks(a_channel_each(recording), heard, person)(0, FRAMES)
