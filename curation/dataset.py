@@ -86,6 +86,10 @@ class Dataset:
         except OSError as e:
             raise DatasetError(f"cannot read {path}: {e}") from e
         if self.info is None:
+            if (bucket := self.store.missing_bucket()) is not None:
+                raise DatasetError(
+                    f"the bucket {bucket!r} of {path} does not exist; name the one that holds the dataset"
+                )
             raise DatasetError(f"{path} is not a dataset (it has no dataset.json); make one with `lpm run`")
         check_format(os.fspath(path), self.info)
         for table in (self.store.read_json("workflow.json") or {}).get("tables", []):
@@ -308,7 +312,7 @@ class Dataset:
         Raises:
             DatasetError: the SQL does not parse, names something that does not exist, or does what it may not.
         """
-        with _told():
+        with _told(sql):
             con = self.connect(tables=_named_in(sql), shut=shut)
             return _asked(con, sql, shut)
 
@@ -320,7 +324,7 @@ class Dataset:
         Raises:
             DatasetError: as `query`, or a bound was passed.
         """
-        with _told():
+        with _told(sql):
             con = self.connect(tables=_named_in(sql), shut=shut, most=bounds.tables)
             with contextlib.closing(con), bounded(con, bounds, stuck):
                 rows: pa.Table = _asked(con, sql, shut).to_arrow_table()
@@ -361,7 +365,7 @@ def _asked(con: duckdb.DuckDBPyConnection, sql: str, shut: bool) -> duckdb.DuckD
 
 
 @contextlib.contextmanager
-def _told() -> Iterator[None]:
+def _told(sql: str) -> Iterator[None]:
     """Say of a query what is wrong with it."""
     try:
         yield
@@ -370,7 +374,19 @@ def _told() -> Iterator[None]:
         raise DatasetError(f"the query {e}; {less}") from e
     except duckdb.Error as e:
         hint = "\nThe manifest's key is segment_id, as in every table." if f'"{FORMER_KEY}"' in str(e) else ""
+        if isinstance(e, duckdb.ParserException):
+            hint += "".join(f'\n{name} is a word of SQL: write "{name}" for the table.' for name in _unquoted(sql))
         raise DatasetError(f"query failed: {e}{hint}") from e
+
+
+def _unquoted(sql: str) -> list[str]:
+    """Return the tables that a query names without the quotes that their names take, being words of SQL."""
+    with contextlib.closing(duck.connect()) as con:
+        words = con.sql(
+            "SELECT keyword_name FROM duckdb_keywords() WHERE keyword_category IN ('reserved', 'type_function')"
+        ).fetchall()
+    bare = r"(?i)(?<![\w\"']){}(?![\w\"'])"
+    return [name for (name,) in words if name in t.TABLES and re.search(bare.format(name), sql)]
 
 
 def _named_in(sql: str) -> list[Table] | None:

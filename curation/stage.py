@@ -36,9 +36,12 @@ class Exchangeable(Protocol):
 
 
 class StageSettings(BaseModel):
-    """Base of every stage's settings: immutable, and an unknown name is an error."""
+    """Base of every stage's settings: immutable; an unknown name is an error, and so is a number that is not finite.
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    A setting to which infinity means something says `Field(..., allow_inf_nan=True)`, with a bound that no nan passes.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     def measured(self) -> dict[str, object]:
         """Return the settings as JSON, without what changes no number."""

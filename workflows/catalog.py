@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any, TypeVar
 
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
-from curation.engine.workflow import WorkflowError
+from curation.engine.workflow import Pipeline, WorkflowError, resolve
+from curation.pack.pack import PackSettings
 from curation.plan.rates import Rates
 from schemas.settings import yaml12
 from schemas.settings.policy import Policy, PolicyError, load_policy
-from schemas.settings.use import near
+from schemas.settings.use import first_wrong, near
 from schemas.settings.workflow import Workflow
 from stages import SHIPPED
 
 _HERE = Path(__file__).parent
+Model = TypeVar("Model", bound=BaseModel)
 
 
 def workflow(name: str) -> Workflow:
@@ -25,13 +29,30 @@ def workflow(name: str) -> Workflow:
         known = ", ".join(sorted(p.stem for p in _HERE.glob("*.yaml")))
         raise WorkflowError(f"no workflow {name!r}; built in are: {known}; or give the path of a .yaml file")
     try:
-        return placed(Workflow.model_validate(yaml12.load(path.read_text(encoding="utf-8"))))
+        data = yaml12.load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as e:
         raise WorkflowError(f"{path.name}: not valid YAML: {e}") from e
+    spec = _valid(Workflow, data, path.name)
+    _valid(PackSettings, spec.pack, path.name, "pack")  # else packing would tell it, at the end of a run
+    return placed(spec)
+
+
+def _valid(model: type[Model], data: Any, file: str, *block: str) -> Model:
+    """Return a file's data, or a block of it, as a model. Raises WorkflowError."""
+    try:
+        return model.model_validate(data)
     except ValidationError as e:
-        first = e.errors()[0]
-        where = ".".join(str(p) for p in first["loc"])
-        raise WorkflowError(f"{path.name}, {where}: {first['msg']}") from e
+        place, said = first_wrong(e, model)
+        where = ".".join(map(str, (*block, *place)))
+        raise WorkflowError(f"{file}, {where}: {said}" if where else f"{file}: {said}") from e
+
+
+def pipeline(name: str, overrides: Iterable[str] = ()) -> Pipeline:
+    """Return a workflow's stages with checked settings, by built-in name or path; loads no model.
+
+    Raises WorkflowError, and OtherPythonError for a Python that is not there.
+    """
+    return resolve(workflow(name), overrides, folder=folder(name))
 
 
 def placed(spec: Workflow) -> Workflow:

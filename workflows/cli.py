@@ -18,6 +18,7 @@ import typer
 from rich.console import Console
 
 from curation import extras
+from curation.publish.errors import ReplayedError
 from curation.pythons.find import OtherPythonError
 from lpm_train.tools import cli as trainer
 from workflows.checking import check as checks
@@ -393,13 +394,14 @@ def main(arguments: list[str] | None = None) -> Any:
         absent = extras.absence(e, prefer="train" if command in (["train"], ["stream"], ["perform"]) else None)
         said = absent or jobs.answer(e, given)
         checking = command == ["check"]  # whose exit code 1 says that there are findings
+        unfit = isinstance(e, (OtherPythonError, ReplayedError))
         if said is not None:
             err.print(f"lpm: {said}", markup=False, highlight=False, style="red")
         elif checking:
             traceback.print_exception(e)
         else:
             raise
-        sys.exit(2 if absent is not None or isinstance(e, OtherPythonError) or checking else 1)
+        sys.exit(2 if absent is not None or unfit or checking else 1)
     except KeyboardInterrupt:
         err.print("lpm: stopped; finished work is kept, run the same command to go on", markup=False)
         sys.exit(130)

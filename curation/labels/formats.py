@@ -50,6 +50,8 @@ class Entry:
     where: str = ""
     heard_only: bool = False
     """from a format that tells who speaks, not whether they listen too: its `speak` may be `both`"""
+    file_source: str = ""
+    """the source that its file is named after, for a format that names none"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +66,7 @@ class Heard:
 BESIDE = ("voice ", "words ")
 """How tiers of what is heard begin: they are read in ELAN and never taken for a person's states."""
 
-_FIELDS = tuple(f.name for f in fields(Entry) if f.name not in ("where", "heard_only"))
+_FIELDS = tuple(f.name for f in fields(Entry) if f.name not in ("where", "heard_only", "file_source"))
 _NEEDED = ("track_id", "start_s", "end_s", "state")
 _NUMBERS = ("start_s", "end_s", "center_x", "center_y")
 _SHORT = 60  # characters of a wrong value that a message shows

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -31,6 +32,9 @@ from schemas.time import GRID_HZ, Interval, grid_range
 
 OFF_SCREEN = "off_screen"
 """The partner who is neither a track nor a voice."""
+
+_SOURCE_IN_NAME = re.compile(r"\.([0-9a-f]{16})$")
+"""How `export` names the source of a file among several."""
 
 Stretch = TypeVar("Stretch", LabelRow, TimelineRow)
 
@@ -70,14 +74,15 @@ def timeline(dataset: Dataset, source_id: str | None = None) -> list[Entry]:
     tracks = {r.track_id: r for r in t.TRACKS.rows(dataset.table(t.TRACKS))}
     out: list[Entry] = []
     labels = [r for r in t.LABELS.rows(dataset.table(t.LABELS)) if source_id in (None, r.source_id)]
-    by_track: dict[str, list[LabelRow]] = defaultdict(list)
+    by_track: dict[tuple[str, str], list[LabelRow]] = defaultdict(list)
     for label in sorted(labels, key=lambda r: (r.labelled_at, r.label_id)):
-        by_track[label.track_id] = [p for o in by_track[label.track_id] for p in cut(o, label)] + [label]
+        key = (label.source_id, label.track_id)  # two sources may have labels at a place under one invented id
+        by_track[key] = [p for o in by_track[key] for p in cut(o, label)] + [label]
     for r in t.TIMELINE.rows(dataset.table(t.TIMELINE)):
         if source_id not in (None, r.source_id) or r.track_id not in tracks:
             continue
         pieces = [r]
-        for label in by_track[r.track_id]:
+        for label in by_track[r.source_id, r.track_id]:
             pieces = [p for o in pieces for p in cut(o, label)]
         track = tracks[r.track_id]
         # A label's run in the timeline ends on the grid; what sticks out from under the label is no state of its own.
@@ -164,7 +169,9 @@ def read_files(files: Sequence[Path], form: str | None) -> list[Entry]:
             raise LabelError(f"{file}: not UTF-8 text ({e}); save it as UTF-8") from e
         except OSError as e:
             raise LabelError(f"{file}: cannot be read: {e.strerror or e}") from e
-        out += read(text, format_of(file, form), file.name)
+        found = read(text, format_of(file, form), file.name)
+        named_by = _SOURCE_IN_NAME.search(file.stem)
+        out += found if named_by is None else [replace(e, file_source=named_by[1]) for e in found]
     return out
 
 
@@ -197,7 +204,7 @@ def take_in(dataset: Dataset, entries: Iterable[Entry], author: str, *, changes_
         checked = _checked(dataset, list(entries), author.strip(), at)
         if changes_only:
             present = _states(timeline(dataset))
-            checked = [(e, r) for e, r in checked if any(present.get((r.track_id, k)) not in _agree(e) for k in _ks(r))]
+            checked = [(e, r) for e, r in checked if any(present.get((*_who(r), k)) not in _agree(e) for k in _ks(r))]
         rows = [r for _, r in checked]
         by_source: dict[str, list[LabelRow]] = defaultdict(list)
         for r in rows:
@@ -277,8 +284,12 @@ def _agree(e: Entry) -> tuple[str, ...]:
     return ("speak", "both") if e.heard_only and e.state == "speak" else (e.state,)
 
 
-def _states(entries: Iterable[Entry]) -> dict[tuple[str, int], str]:
-    return {(e.track_id, k): e.state for e in entries for k in grid_range(Interval(e.start_s, e.end_s))}
+def _who(r: Entry | LabelRow) -> tuple[str, str]:
+    return r.source_id, r.track_id
+
+
+def _states(entries: Iterable[Entry]) -> dict[tuple[str, str, int], str]:
+    return {(*_who(e), k): e.state for e in entries for k in grid_range(Interval(e.start_s, e.end_s))}
 
 
 def _checked(dataset: Dataset, entries: list[Entry], author: str, at: str) -> list[tuple[Entry, LabelRow]]:
@@ -287,21 +298,34 @@ def _checked(dataset: Dataset, entries: list[Entry], author: str, at: str) -> li
     sources = dataset.table(t.SOURCES)
     durations = dict(zip(SourceRow.source_id.values(sources), SourceRow.duration_s.values(sources), strict=True))
     inputs = set(InputRow.source_id.values(dataset.table(t.INPUTS)))
+    placed = _placed(dataset, {e.track_id for e in entries} - set(tracks))
     rows = []
     partners: dict[str, set[str]] = {}
-    last: dict[str, Entry] = {}
+    last: dict[tuple[str, str], Entry] = {}
     for e in sorted(entries, key=lambda e: (e.track_id, e.start_s)):
-        before = last.get(e.track_id)
+        row = _row(e, tracks, placed[e.track_id], durations, inputs, dataset, author, at)
+        before = last.get((row.source_id, e.track_id))
         if before is not None and e.start_s < before.end_s:
             raise LabelError(f"{e.where}: overlaps {before.where} on track {e.track_id}; one state at a time, cut one")
-        last[e.track_id] = e
-        row = _row(e, tracks, durations, inputs, dataset, author, at)
+        last[row.source_id, e.track_id] = e
         if row.partner is not None:
             if row.source_id not in partners:
                 partners[row.source_id] = _partners(dataset, row.source_id)
             _check_partner(e, row.partner, row.source_id, partners[row.source_id])
         rows.append((e, row))
     return rows
+
+
+def _placed(dataset: Dataset, ids: set[str]) -> dict[str, list[LabelRow]]:
+    """Return the labels that were given at a place, under ids that no track has.
+
+    Most formats tell neither their place nor their source, and an export that nobody changed must be taken in.
+    """
+    out: dict[str, list[LabelRow]] = defaultdict(list)
+    for r in t.LABELS.rows(dataset.table(t.LABELS)) if ids else ():
+        if r.track_id in ids:
+            out[r.track_id].append(r)
+    return out
 
 
 def _partners(dataset: Dataset, source_id: str) -> set[str]:
@@ -337,19 +361,28 @@ def _check_partner(e: Entry, partner: str, source_id: str, known: set[str]) -> N
 
 
 def _row(
-    e: Entry, tracks: Mapping[str, TrackRow], durations: Mapping[str, float], inputs: set[str], dataset: Dataset,
-    author: str, at: str,
+    e: Entry, tracks: Mapping[str, TrackRow], placed: Sequence[LabelRow], durations: Mapping[str, float],
+    inputs: set[str], dataset: Dataset, author: str, at: str,
 ) -> LabelRow:  # fmt: skip
     track = tracks.get(e.track_id)
-    sid = e.source_id or e.track_id[:16]
+    sid = e.source_id or _source_of(e, placed) or e.track_id[:16]
     try:
         sid = sid if sid in inputs else find_source(dataset, sid)
     except LabelError as error:
         raise LabelError(f"{e.where}: unknown source: {error}") from error
     x, y = (e.center_x, e.center_y) if track is None else (track.center_x, track.center_y)
     if x is None or y is None:
+        own = [r for r in placed if r.source_id == sid]
+        known = min(own, key=lambda r: max(r.start_s - e.end_s, e.start_s - r.end_s), default=None)
+        x, y = (None, None) if known is None else (known.center_x, known.center_y)
+    if x is None or y is None:
         raise LabelError(
             f"{e.where}: unknown track {e.track_id!r}; take ids from `lpm labels export`, or give center_x and center_y"
+        )
+    if track is None and e.track_id.startswith(BESIDE):
+        raise LabelError(
+            f"{e.where}: the id {e.track_id!r} begins as ELAN's tiers of what is heard do, which are not taken in; "
+            "name it otherwise"
         )
     if track is None and not (0 <= x <= 1 and 0 <= y <= 1):
         raise LabelError(
@@ -380,3 +413,16 @@ def _row(
             center_y=y,
         )
     )
+
+
+def _source_of(e: Entry, placed: Sequence[LabelRow]) -> str | None:
+    """Return the source of an id that labels at a place go by; None where there are none. Raises LabelError."""
+    sources = sorted({r.source_id for r in placed})
+    if e.file_source in sources:
+        return e.file_source
+    if len(sources) > 1:
+        raise LabelError(
+            f"{e.where}: labels of {len(sources)} sources are under {e.track_id!r}; name the file after one of them, "
+            f"NAME.{sources[0]}.SUFFIX, as `lpm labels export` does, or use csv, which says the source"
+        )
+    return sources[0] if sources else None

@@ -12,12 +12,15 @@ import av
 
 
 def decode_packets(
-    container: Any, stream: Any, failed: Callable[[Any | None, av.error.FFmpegError], None]
+    container: Any,
+    stream: Any,
+    failed: Callable[[Any | None, av.error.FFmpegError], None],
+    sent: Callable[[Any], None] = lambda _: None,
 ) -> Iterator[Any]:
     """Yield a stream's frames from where the container stands.
 
     `failed` is told of every error with the packet that the decoder refused, or None where the container could not be
-    read: that ends the frames, for the next read would fail again.
+    read: that ends the frames, for the next read would fail again. `sent` is told of every packet before it is decoded.
     """
     packets = container.demux(stream)
     while True:
@@ -26,6 +29,7 @@ def decode_packets(
             packet = next(packets, None)
             if packet is None:
                 return
+            sent(packet)
             yield from packet.decode()
         except av.error.FFmpegError as error:
             failed(packet, error)

@@ -11,13 +11,14 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import av
 import numpy as np
+from av.video.frame import PictureType
 from av.video.reformatter import Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
@@ -33,6 +34,7 @@ from curation.media.container import (
 from curation.media.errors import MediaError
 from curation.media.frame import Display, Frame, orientation_of
 from curation.media.packets import decode_packets
+from curation.media.picture.damage import Damage
 from curation.media.picture.deinterlace import deinterlaced
 
 _MAX_PIXELS = 8192 * 8192
@@ -56,6 +58,7 @@ class DecodeReport:
         n_disordered: frames left out because their time lies before that of a frame shown before them.
         first_error_s: time of the first such packet on the source's clock, where known.
         first_error: what the decoder said.
+        readings: what each window's reading knows of damage.
     """
 
     n_frames: int = 0
@@ -64,6 +67,12 @@ class DecodeReport:
     n_disordered: int = 0
     first_error_s: float | None = None
     first_error: str = ""
+    readings: list[Damage] = field(default_factory=list)
+
+    @property
+    def damaged(self) -> list[tuple[float, float]]:
+        """Stretches (start, end) in which pictures may be wrong, in seconds; they may overlap, and leave the window."""
+        return [stretch for reading in self.readings for stretch in reading.stretches()]
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,12 +197,13 @@ def frame_times(path: Path, *, keyframes: bool = False) -> NDArray[np.float64]:
 def _decode_from(path: Path, start_s: float, display: Display, errors: _Errors, threads: int) -> Iterator[Frame]:
     """Yield frames from one at or before `start_s` on (or from the first of the file)."""
     for lead_s in _LEADS_S:
-        target_s = start_s - lead_s
-        frames = _decode(path, target_s, display, errors, threads)
+        target_s, damage = start_s - lead_s, Damage()
+        frames = _decode(path, target_s, display, errors, damage, threads)
         first = next(frames, None)
         if target_s > 0 and (first is None or first.pts_s > start_s):
             frames.close()
             continue
+        errors.report.readings.append(damage)
         if first is not None:
             yield first
             yield from frames
@@ -201,7 +211,7 @@ def _decode_from(path: Path, start_s: float, display: Display, errors: _Errors, 
 
 
 def _decode(
-    path: Path, target_s: float, display: Display, errors: _Errors, threads: int
+    path: Path, target_s: float, display: Display, errors: _Errors, damage: Damage, threads: int
 ) -> Generator[Frame, None, None]:
     """Yield every frame from the keyframe before `target_s` on; from the file's first where that is not after 0."""
     with open_media(path) as container:
@@ -220,7 +230,8 @@ def _decode(
         last_s, latest_s = -interval_s, -math.inf
         ordered = has_no_presentation_times(container, stream)
         delay = _delay_ticks(path) if ordered else 0
-        frames = deinterlaced(_raw_frames(container, stream, origin, errors, sought), sought)
+        damage.begin("" if ordered else stream.codec_context.name)
+        frames = deinterlaced(_raw_frames(container, stream, origin, errors, damage, sought), sought)
         for index, (raw, picture) in enumerate(frames):
             if index == 0:
                 display.orientation = orientation_of(raw)
@@ -229,6 +240,7 @@ def _decode(
             pts_s = last_s + interval_s if stamp is None else float((stamp - delay) * base - origin)
             duration_s = float(raw.duration * base) if raw.duration else interval_s
             last_s = pts_s
+            damage.frame(pts_s, bool(raw.key_frame), raw.is_corrupt, raw.pict_type == PictureType.B)
             if pts_s < latest_s:
                 errors.disordered(pts_s)
                 continue
@@ -275,16 +287,25 @@ def _scaled(scaler: VideoReformatter, raw: Any, size: tuple[int, int]) -> Any:
     return scaler.reformat(raw, *size, interpolation=Interpolation.AREA, threads=1)
 
 
-def _raw_frames(container: Any, stream: Any, origin: Fraction, errors: _Errors, sought: bool) -> Iterator[Any]:
+def _raw_frames(
+    container: Any, stream: Any, origin: Fraction, errors: _Errors, damage: Damage, sought: bool
+) -> Iterator[Any]:
     """Decode packet by packet and count failures; after a seek, failures before the first frame mean nothing."""
     base, seen = Fraction(stream.time_base), not sought
 
+    def sent(packet: Any) -> None:
+        if packet.pts is not None and packet.size and not packet.is_discard:
+            damage.packet(float(packet.pts * base - origin), seen and packet.is_corrupt)
+
     def failed(packet: Any | None, error: av.error.FFmpegError) -> None:
         stamp = timestamp(packet) if packet is not None else None
+        t_s = None if stamp is None else float(stamp * base - origin)
         if seen:
-            errors.add(None if stamp is None else float(stamp * base - origin), error)
+            errors.add(t_s, error)
+        if seen and t_s is not None:
+            damage.refused(t_s)
 
-    for raw in decode_packets(container, stream, failed):
+    for raw in decode_packets(container, stream, failed, sent):
         seen = True
         yield raw
 

@@ -42,7 +42,7 @@ __all__ = ["PackError", "PackSettings", "across_files", "kept_sides", "pack", "p
 class PackSettings(BaseModel):
     """How samples are gathered into shards."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     shard_mb: float = Field(default=512.0, gt=0, description="start a new shard beyond this many MiB")
     shard_samples: int = Field(default=10_000, gt=0, description="or beyond this many samples")

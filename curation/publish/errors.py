@@ -9,3 +9,7 @@ class PublishError(ValueError):
 
 class RecipeError(ValueError):
     """A recipe that cannot be written or followed; the message says what to do."""
+
+
+class ReplayedError(ValueError):
+    """What was asked of a replayed recipe that takes the measurements of a dataset; the message says what to do."""

@@ -29,8 +29,8 @@ from curation.storage.recalled import SMALL_BYTES, Recalled
 from curation.storage.writers import written
 from curation.storage.writers.conditional import Conditional, boto3_there
 from curation.storage.writers.written import Hashing
+from schemas.files.places import OBJECT_STORES, inside, open_place, replacing
 from schemas.files.places import StoreError as StoreError
-from schemas.files.places import inside, open_place, replacing
 from schemas.table import Table
 
 ROW_GROUP = 65_536
@@ -380,6 +380,20 @@ class Store:
             for parts in live_parts((self.compacted.parts(n) for n in folder.compact), folder.hidden):
                 out |= {part.name: part for part in parts}
         return dict(sorted(out.items()))
+
+    def missing_bucket(self) -> str | None:
+        """Return the name of the bucket where an object store says that it has none of that name; one request.
+
+        None also where it does not tell, as to who may only read.
+        """
+        bucket = self.root.partition("/")[0]
+        if not self.uri.startswith(tuple(f"{scheme}://" for scheme in OBJECT_STORES)):
+            return None
+        try:
+            found = self._fs.get_file_info(bucket)
+        except OSError:
+            return None
+        return bucket if found.type == pafs.FileType.NotFound else None
 
     def remove_temporaries(self) -> int:
         """Delete temporary files that a killed run left behind; return how many. Local stores only."""

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 
 from curation.dataset import FORMAT_VERSION, Dataset, DatasetError, check_format
 from curation.decisions import progress
-from curation.storage.store import Store, StoreError, parquet_bytes
+from curation.publish.errors import ReplayedError
+from curation.storage.store import Store, StoreError, parquet_bytes, table_file
 from curation.verify import Problem, certify
 from curation.verify.files import unreadable
 from curation.verify.finding import Mend
@@ -71,6 +72,22 @@ def opened(path: str) -> Dataset:
     except (AttributeError, KeyError, TypeError, ValueError):  # of the tables that workflow.json declares, one is none
         pass
     return _Unread(path)
+
+
+def check_not_replayed(store: Store) -> None:
+    """Raise ReplayedError for what a recipe was followed into: nothing in it says what its samples must be.
+
+    It is told by what it holds: a manifest, and nothing that was measured. Of a damaged dataset more is left.
+    """
+    if store.exists("workflow.json") or store.directories("commits") or store.directories("tables"):
+        return
+    if store.exists("dataset.json") and store.exists(table_file(t.MANIFEST)):
+        raise ReplayedError(
+            f"{store.uri} was made by `lpm recipe replay`: it holds shards and their manifest, and no measurement or "
+            "commit to certify them by. The recipe does that: `lpm recipe replay RECIPE SOURCES --out ANOTHER` makes "
+            "the shards again and compares each with its SHA-256, which recipe.json has under `shards`; `sha256sum` "
+            "tells those of the shards that are here"
+        )
 
 
 def packable(store: Store) -> bool:

@@ -19,7 +19,7 @@ from lpm_train.config.stages import Causal, Consistency, Distill, Pretrain
 class Config:
     """All of it."""
 
-    __pydantic_config__ = ConfigDict(strict=True, extra="forbid")
+    __pydantic_config__ = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
 
     model: Model
     base: Base = field(default_factory=Base)

@@ -16,6 +16,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from schemas.settings import yaml12
+from schemas.settings.use import first_wrong
 
 UnitKind = Literal["sources", "shots", "tracks", "segments"]
 Step = Literal["rights", "single_shot", "human_presence", "quality", "overlay", "cropping", "av_sync", "conversation"]
@@ -132,10 +133,10 @@ def load_policy(path: Path) -> Policy:
 
 
 def _first_problem(e: ValidationError, data: Any) -> str:
-    first = e.errors()[0]
-    where = ".".join(str(p) for p in first["loc"]) or "policy"
-    if len(first["loc"]) > 1 and first["loc"][0] == "rules" and isinstance(first["loc"][1], int):
-        rule = data["rules"][first["loc"][1]]
-        name = rule.get("id", f"number {first['loc'][1] + 1}") if isinstance(rule, dict) else str(rule)
-        where = f"rule {name!r}, {'.'.join(str(p) for p in first['loc'][2:]) or 'whole'}"
-    return f"{where}: {first['msg']}"
+    place, said = first_wrong(e, Policy)
+    where = ".".join(str(p) for p in place) or "policy"
+    if len(place) > 1 and place[0] == "rules" and isinstance(place[1], int):
+        rule = data["rules"][place[1]]
+        name = rule.get("id", f"number {place[1] + 1}") if isinstance(rule, dict) else str(rule)
+        where = f"rule {name!r}, {'.'.join(str(p) for p in place[2:]) or 'whole'}"
+    return f"{where}: {said}"

@@ -13,20 +13,24 @@ import functools
 import hashlib
 import importlib
 import inspect
+import math
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from pydantic.errors import PydanticUserError
 
 from schemas.settings import yaml12
 
 OURS = frozenset({"annotators", "curation", "lpm_train", "schemas", "stages", "workflows"})
 """Packages whose classes a version tells apart; code of others is known by its hash."""
+
+
+FINITE = "write a finite number"
 
 
 class UseError(ValueError):
@@ -41,6 +45,29 @@ def near(word: str, known: Iterable[str]) -> str:
         tails[t] for t in difflib.get_close_matches(word.rpartition(".")[2], list(tails), 1)
     ]
     return f"did you mean {found[0]!r}?" if found else f"there are: {', '.join(known) or 'none'}"
+
+
+def first_wrong(e: ValidationError, model: type[BaseModel]) -> tuple[tuple[int | str, ...], str]:
+    """Return where the first fault of a file's content lies, and what it is; of an unknown key, the nearest known one.
+
+    Unknown keys come first: a misspelt one is why the right one is missing.
+    """
+    errors = e.errors()
+    unknown = next((x for x in errors if x["type"] == "extra_forbidden"), None)
+    if unknown is None:
+        return errors[0]["loc"], errors[0]["msg"]
+    *place, key = unknown["loc"]
+    return tuple(place), f"there is no key {str(key)!r}; {near(str(key), _keys(model, place))}"
+
+
+def _keys(model: Any, place: Iterable[int | str]) -> list[str]:
+    """Return the keys of the model that lies at a place inside another: a field's, or one of a dict or list of such."""
+    for part in place:
+        if inspect.isclass(model) and issubclass(model, BaseModel):
+            model = model.model_fields[str(part)].annotation
+        else:
+            model = next(a for a in get_args(model) if inspect.isclass(a) and issubclass(a, BaseModel))
+    return list(model.model_fields)
 
 
 def load(use: str) -> Callable[..., Any]:
@@ -143,7 +170,22 @@ def checked(builder: Callable[..., Any], given: Mapping[str, Any], offered: Sequ
             out[key] = _adapter(known[key].annotation).validate_python(value)
         except ValidationError as e:
             raise UseError(f"{name}, {key}: {e.errors()[0]['msg']} (got {value!r})") from e
+        if (wrong := not_finite(out[key])) is not None and wrong != known[key].default:
+            raise UseError(f"{name}, {key}: {FINITE} (got {value!r})")
     return out
+
+
+def not_finite(value: Any) -> float | None:
+    """Return the first number of a setting's value, however deep, that is infinite or none; None where there is none.
+
+    YAML reads `.nan` and `.inf`, and most bounds let one of them through; what is computed with them tells nothing.
+    """
+    if isinstance(value, float):
+        return None if math.isfinite(value) else value
+    if isinstance(value, Mapping):
+        value = [*value, *value.values()]
+    inner = value if isinstance(value, (list, tuple, set, frozenset)) else ()
+    return next((found for v in inner if (found := not_finite(v)) is not None), None)
 
 
 def _adapter(annotation: Any) -> TypeAdapter[Any]:

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 class Resources(BaseModel):
     """What one worker of a stage needs; contiguous stages with equal needs and one Python share a worker (a lane)."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     cpus: float = Field(default=1.0, gt=0, description="CPU cores")
     gpus: float = Field(default=0.0, ge=0, description="GPUs; fractions share one")
@@ -60,7 +60,8 @@ class StageSpec(BaseModel):
 class Workflow(BaseModel):
     """A pipeline: stages by name, in order, and the policy used when none is given."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # A stage's setting may be infinite where the stage says so, and is kept as that.
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, ser_json_inf_nan="constants")
 
     name: str
     description: str = ""

@@ -55,6 +55,7 @@ class ClipPlanRow(Row):
     other_face_in_crop: Column[float] = c.real("the most that any of them takes", "0-1")
     longest_freeze_s: Column[float] = c.real("longest run of frozen frames within the clip", "s")
     black_ratio: Column[float] = c.real("share of black frames within the clip", "0-1")
+    damaged_ratio: Column[float] = c.real("share of frames within the clip whose picture may be wrong", "0-1")
     digital_silence_ratio: Column[float] = c.real(
         "share of the clip's sound below -90 dBFS: no room has it; 0 without sound", "0-1"
     )

@@ -67,7 +67,10 @@ class AttributionSettings(StageSettings):
     )
     still_mouth: float = Field(STILL_MOUTH, ge=0, description="mouth motion below which lips are still")
     min_split_gain: float = Field(
-        6.0, gt=0, description="log-odds by which two owners of one diarized voice must beat one; inf = never divide"
+        6.0,
+        gt=0,
+        allow_inf_nan=True,
+        description="log-odds by which two owners of one diarized voice must beat one; inf = never divide",
     )
     max_unsynced: float = Field(-4.0, le=0, description="log-odds below which lips do not belong to the voice")
     max_unsynced_per_s: float = Field(

@@ -33,7 +33,7 @@ class ClipPlan:
     """Stage: plan the live segments' clips."""
 
     name: ClassVar[str] = "clip_plan"
-    version: ClassVar[int] = 7
+    version: ClassVar[int] = 8
     grain: ClassVar[Grain] = "source"
     reads: ClassVar[tuple[Table, ...]] = (
         SOURCES, SHOTS, FRAMES, TRACKLETS, FACE_FRAMES, LAYOUT, SPEECH_FRAMES, SEGMENTS,

@@ -95,12 +95,13 @@ def encoded_size(path: CropPath, short_side_px: int) -> tuple[int, int]:
 
 
 def frame_measures(frames: Series, ks: range) -> Measures:
-    """Return freezes and black frames of a clip from the source's frames."""
+    """Return freezes, black and damaged frames of a clip from the source's frames."""
     part = between(frames, ks)
     frozen, black = part[FrameRow.is_frozen], part[FrameRow.is_black]
     return {
         ClipPlanRow.longest_freeze_s: float(longest_run_s(frozen.tolist(), GRID_HZ)) if len(part) else 0.0,
         ClipPlanRow.black_ratio: int(black.sum()) / max(1, len(ks)),
+        ClipPlanRow.damaged_ratio: int(part[FrameRow.is_damaged].sum()) / max(1, len(ks)),
     }
 
 

@@ -77,7 +77,8 @@ def clip_source(inputs: Inputs) -> ClipSource:
 def _frames(table: pa.Table) -> Series:
     ks = FrameRow.k.array(table).astype(np.int64)
     order = np.argsort(ks)
-    return Series(ks[order], {c: c.array(table)[order] for c in (FrameRow.is_frozen, FrameRow.is_black)})
+    flags = (FrameRow.is_frozen, FrameRow.is_black, FrameRow.is_damaged)
+    return Series(ks[order], {c: c.array(table)[order] for c in flags})
 
 
 def _faces_at(faces: Mapping[str, Series], ks: set[Any]) -> pd.DataFrame:

@@ -83,7 +83,7 @@ class PairingSettings(StageSettings):
     )
     min_clip_s: float = Field(3.0, gt=0, description="clips are cut no shorter than this (LPM 1.0: 3-8 s)")
     cut_around: bool = Field(
-        True, description="a clip ends before, and begins after, what no crop of the person can leave out"
+        True, description="a clip ends before, and begins after, what no crop of the person can leave out, and damage"
     )
     min_seen: float = Field(0.9, ge=0, le=1, description="and its face is confirmed in this share of it")
     clean_overlay: float = Field(
@@ -142,6 +142,7 @@ class Pairing:
         sync = {r.track_id: r for r in t.SYNC.rows(inputs.read(t.SYNC))}
         frames = inputs.read(t.FRAMES)
         frozen = set(FrameRow.k.values(frames.filter(FrameRow.is_frozen.of(frames))))
+        damaged = set(FrameRow.k.values(frames.filter(FrameRow.is_damaged.of(frames))))
         framer = Framer.of(inputs, CleanLimits(s.clean_overlay, s.clean_intruder, s.clean_face))
         clear_s = {r.shot_id: r.end_s - r.mixed_s for r in t.SHOTS.rows(inputs.read(t.SHOTS))}
         timeline: list[TimelineRow] = []
@@ -152,7 +153,7 @@ class Pairing:
                 start, end = _time(person, a), _time(person, b)
                 end = min(end, max(clear_s[person.track.shot_id], start + 1 / GRID_HZ))
                 words = heard.words if code != State.IDLE else []
-                fits = partial(self._fits, person, framer if code != State.DISCARD else None)
+                fits = partial(self._fits, person, framer if code != State.DISCARD else None, damaged)
                 for start_s, end_s in clean_run(words, start, end, s.min_clip_s, s.max_clip_s, fits):
                     segments.append(self._segment(person, start_s, end_s, code, heard, sync, frozen))
         tracks = [p.track for p in people]
@@ -160,11 +161,13 @@ class Pairing:
         segments = link_exchanges(item.source_id, with_named_partners(labels, segments, tracks))
         return Outputs({t.TIMELINE: t.TIMELINE.from_rows(timeline), t.SEGMENTS: t.SEGMENTS.from_rows(segments)})
 
-    def _fits(self, person: _Person, framer: Framer | None, start_s: float, end_s: float) -> bool:
-        """Say whether a clip would show the person all the time, and nothing that does not belong to them."""
+    def _fits(self, person: _Person, framer: Framer | None, damaged: set[int], start_s: float, end_s: float) -> bool:
+        """Say whether a clip would show the person all the time, undamaged, and nothing that is not theirs."""
         if framer is None or not self._settings.cut_around:
             return True
         ks = grid_range(Interval(start_s, end_s))
+        if not damaged.isdisjoint(ks):
+            return False
         at = slice(max(0, ks.start - person.ks.start), max(0, ks.stop - person.ks.start))
         seen = person.visible[at]
         if not len(seen) or seen.mean() < self._settings.min_seen:

@@ -128,13 +128,13 @@ def read(
 
 
 def _decide(feed: CutFeed, shown: Shown, end_s: float, next_s: float) -> Iterator[Shown]:
-    first, last = _first_k(shown.t_s), _first_k(next_s)
+    first, last = first_k(shown.t_s), first_k(next_s)
     shown.grid = range(0 if shown.index == 0 else first, last)
     if not shown.grid:
         shown.rgb = None
     yield from feed.add(shown)
 
 
-def _first_k(t_s: float) -> int:
+def first_k(t_s: float) -> int:
     """First grid point at which a frame with this presentation time is on screen."""
     return int(np.ceil((t_s - _EARLY_S) * GRID_HZ - 1e-9))

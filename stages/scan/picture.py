@@ -96,6 +96,7 @@ class PictureMeter:
                         camera_zoom=_known(self._camera_motion.zoom),
                         is_black=stats.is_black,
                         is_frozen=frozen,
+                        is_damaged=False,
                         n_faces=len(faces),
                     )
                 )

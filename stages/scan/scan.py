@@ -35,7 +35,7 @@ from schemas.tables.scan import CutRow, PortraitRow
 from schemas.time import Interval, grid_index
 from stages.scan.evidence import face_shift
 from stages.scan.faces import FaceMeter, FaceRules
-from stages.scan.grid import read
+from stages.scan.grid import first_k, read
 from stages.scan.jumps import NAME as JUMP_NAME
 from stages.scan.jumps import Candidate, after_cuts, is_candidate, jump_cuts, stands_alone, steps
 from stages.scan.people import Portrait, comparable, divided, embed_row, turns
@@ -102,7 +102,7 @@ class Scan:
     """Stage: the single decode pass."""
 
     name: ClassVar[str] = "scan"
-    version: ClassVar[int] = 5
+    version: ClassVar[int] = 6
     grain: ClassVar[Grain] = "window"
     reads: ClassVar[tuple[Table, ...]] = (SOURCES, CUT_LABELS)
     writes: ClassVar[tuple[Table, ...]] = (CUTS, FRAMES, LAYOUT, FACE_FRAMES, FACE_CROPS, PORTRAITS)
@@ -149,14 +149,15 @@ class Scan:
         said = CUT_LABELS.rows(inputs.read(CUT_LABELS))
         cuts = self._cuts(item.source_id, window, faces, shots, candidates, said)
         self._divide(faces)
+        damaged = {k for a, b in report.damaged for k in range(first_k(a), first_k(b))}
         return Outputs(
             {
                 CUTS: CUTS.from_rows(_numbered(cuts, inputs.media)),
-                FRAMES: FRAMES.from_rows(picture.frames),
+                FRAMES: FRAMES.from_rows([r.but(is_damaged=r.k in damaged) for r in picture.frames]),
                 LAYOUT: LAYOUT.from_rows(picture.layouts),
                 FACE_FRAMES: FACE_FRAMES.from_rows(faces.face_frames),
                 FACE_CROPS: FACE_CROPS.from_rows(faces.face_crops),
-                PORTRAITS: PORTRAITS.from_rows(faces.portraits),
+                PORTRAITS: PORTRAITS.from_rows([p for p in faces.portraits if p.k not in damaged]),
             }
         )
 

@@ -205,6 +205,8 @@ def test_a_recipe_makes_the_same_shards_from_the_same_sources(
     said = lpm_well("recipe", "replay", str(recipe), *footage, "--out", str(copy)).stdout
     shards = sorted(p.name for p in dataset.store.local_path("shards").glob("*.tar"))
     assert all((copy / "shards" / n).read_bytes() == dataset.store.read(f"shards/{n}") for n in shards), said
+    refused = lpm("verify", str(copy))
+    assert refused.returncode == 2 and "was made by `lpm recipe replay`" in refused.stderr
     some.mkdir()
     # Who talks in the garden is in the other four too, and its references and the subtitles' are of the last three.
     for name in ("talk_woman_garden", "defect_subtitles", "defect_logo", "lips_without_voice", "session_talker"):

@@ -13,6 +13,7 @@ import pytest
 from engine_case import GOOD, go, snapshot
 from toy import write_sources
 
+from curation.dataset import Dataset, DatasetError
 from curation.storage import bounds
 from curation.storage.bounds import BoundError, in_time
 from curation.storage.store import table_file
@@ -175,3 +176,16 @@ def test_json_lines_are_json(tmp_path: Path, made: Path) -> None:
         cli.main(["query", str(made / "out"), sql, "--out", str(file)])
     row = json.loads(file.read_text(), parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
     assert row == {"x": None, "b": "YQ==", "v": "0 months 1 days 0 s"}
+
+
+@pytest.mark.parametrize("options", [(), ("--unsafe",)])
+@pytest.mark.parametrize("sql", ["SELECT * FROM references", 'SELECT References.kind FROM "references"'])
+def test_a_table_that_is_a_word_of_sql_is_told_to_be_quoted(ask: Ask, sql: str, options: tuple[str, ...]) -> None:
+    hint = 'references is a word of SQL: write "references" for the table.'
+    code, said = ask(sql, *options)
+    assert code == 1 and hint in said
+    with pytest.raises(DatasetError, match=hint):
+        Dataset(ask.out).query(sql)
+    assert ask('SELECT count(*) AS n FROM "references"')[0] == 0
+    for other in ('SELECT FROM FROM "references"', "SELECT * FROM tracks WHERE", "SELECT 'references' FROM"):
+        assert hint not in ask(other)[1]

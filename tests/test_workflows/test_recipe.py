@@ -8,11 +8,16 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+from engine_case import snapshot
 
 from annotators.protocols import Box
 from curation.engine.register import Named
 from curation.publish.errors import RecipeError
+from curation.storage.store import Store, table_file
+from curation.verify.repair import check_not_replayed
+from schemas import tables as t
 from stages.scan.portrait_picture import Place, place_of, portrait
+from workflows import cli
 from workflows.recipe import SOURCE, read
 from workflows.replay import Replay, _cut, _found
 
@@ -44,3 +49,22 @@ def test_a_reference_is_cut_as_it_was_though_a_border_was_rounded_otherwise(move
 def test_a_folder_that_is_no_recipe_is_named(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="no recipe that can be read"):
         read(tmp_path)
+
+
+@pytest.mark.parametrize("options", [(), ("--repair",), ("--tables",)])
+def test_a_replayed_recipe_is_told_for_what_it_is_and_left_alone(
+    tmp_path: Path, options: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing in it says what its samples must be; a dataset that has lost its workflow is another thing."""
+    store = Store(str(tmp_path))
+    store.write_json("dataset.json", {"format": 1, "name": "openlpm"})
+    store.write("shards/train-000000.tar", b"")
+    store.write_table(table_file(t.MANIFEST), t.MANIFEST, t.MANIFEST.empty())
+    before = snapshot(tmp_path)
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["verify", str(tmp_path), *options])
+    said = capsys.readouterr().err
+    assert ended.value.code == 2 and "was made by `lpm recipe replay`" in said and "sha256sum" in said
+    assert snapshot(tmp_path) == before
+    store.write("commits/probe/bucket=ab/ab.json", b"{}")
+    check_not_replayed(store)

@@ -51,7 +51,7 @@ from curation.pack.pack import pack as pack_shards
 from curation.pack.shards import ShardIndex
 from curation.pack.splits import split_warnings
 from curation.plan.rates import RatesError
-from curation.publish.errors import PublishError, RecipeError
+from curation.publish.errors import PublishError, RecipeError, ReplayedError
 from curation.pythons.find import OtherPythonError, check
 from curation.report import explain as ex
 from curation.search import SearchError
@@ -71,8 +71,8 @@ from workflows.usage import UsageError, path_answer
 EXPECTED = (
     AuditError, CheckError, DatasetError, ex.UnknownIdError, ExportError, ForgetError, IdentityError, InputError,
     LabelError, LedgerError, LicenceError, OtherPythonError, PackError, PartNotInstalledError, PolicyError,
-    PublishError, RatesError, RecipeError, RunStoppedError, SearchError, StageSetupError, StoreError, TrustError,
-    UsageError, WorkflowError, weights.WeightsMismatch, weights.WeightsNotFound,
+    PublishError, RatesError, RecipeError, ReplayedError, RunStoppedError, SearchError, StageSetupError, StoreError,
+    TrustError, UsageError, WorkflowError, weights.WeightsMismatch, weights.WeightsNotFound,
 )  # fmt: skip
 _AGAIN = {
     "transient": "what it reads or writes cannot be reached; finished work is kept, run the same command again",
@@ -198,8 +198,8 @@ def _job(
             check_pythons(target, spec, Path.cwd(), overrides)
         pipeline = resolve(spec, overrides, folder=Path.cwd(), code=code)
     else:
-        spec, kept = catalog.workflow(workflow or "conversation"), None
-        pipeline = resolve(spec, overrides, folder=catalog.folder(workflow or "conversation"))
+        pipeline, kept = catalog.pipeline(workflow or "conversation", overrides), None
+        spec = pipeline.workflow
     chosen = catalog.policy(policy) if policy is not None else (kept or catalog.policy(spec.policy))
     check_policy(chosen)  # now that the tables of the user's own stages are known
     return Job(target, pipeline, chosen, retry)
@@ -353,7 +353,7 @@ def verify(
 
     `media` None: packed samples are decoded too where the packages for it are here. `root` is the hash it must have.
     """
-    from curation.verify.repair import opened
+    from curation.verify.repair import check_not_replayed, opened
 
     if share is not None and (root is not None or mend):
         raise UsageError(
@@ -364,6 +364,7 @@ def verify(
     part = None if share is None else Part(share, seed)
     if tables and root is not None:
         raise UsageError("--root is the hash of the whole dataset; leave --tables out")
+    check_not_replayed(Store(target))
     if mend and _repaired(out, target, trusted):
         return True
     without = next((p for p in ("av", "soundfile") if find_spec(p) is None), None)

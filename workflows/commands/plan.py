@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table as RichTable
 
 from curation.dataset import Dataset
+from curation.decisions.rules import check_policy
 from curation.engine.register import expand
 from curation.listing import left_out
 from curation.plan.estimate import Estimate, estimate
@@ -31,13 +32,15 @@ def plan(
 ) -> None:  # fmt: skip
     """Print hours, bytes, core-hours by stage and the time that clusters take.
 
-    Raises UsageError, RatesError, InputError, and what an unknown workflow raises.
+    Stages are imported and no model is loaded. Raises UsageError, RatesError, InputError, and what a run raises of a
+    workflow that it cannot follow: WorkflowError, PolicyError.
     """
     if not inputs:
         raise UsageError("name the inputs: files, folders, globs, s3:// prefixes or lists")
     from curation.plan.survey import survey  # needs PyAV, which the light core has not
 
-    chosen = catalog.workflow(workflow)
+    chosen = catalog.pipeline(workflow).workflow
+    check_policy(catalog.policy(chosen.policy))  # now that the tables of the user's own stages are known
     rates = _rates(chosen, like)
     skipped: Counter[str] = Counter()
     found = survey(expand(inputs, None, skipped), sample, seed)

@@ -80,7 +80,7 @@ BY_SOURCE_OR_PERSON = {
     "check/result.py": {"as_json"},
     "forget/forget.py": {"find", "_measured", "lift", "_record"},
     "labels/identities.py": {"present_name", "listing", "members", "tracks_of_sources", "_decision_rows", "_tracks"},
-    "labels/labels.py": {"_heard", "find_source", "timeline", "export", "take_in", "_checked", "_partners"},
+    "labels/labels.py": {"_heard", "find_source", "timeline", "export", "take_in", "_checked", "_partners", "_placed"},
     "engine/register.py": {"register"},
     "engine/run.py": {"_registered", "registered", "drop_orphans"},
 }  # fmt: skip

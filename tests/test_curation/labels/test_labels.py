@@ -446,3 +446,42 @@ def test_labels_where_nobody_is_seen_are_counted(data: Dataset) -> None:
         Entry("far", 0.0, 1.0, "idle", track.source_id, center_x=far, center_y=track.center_y),
     ]
     assert labels.take_in(data, placed, "Ann") == labels.Imported(2, 0, 1, nowhere=1)
+
+
+@pytest.mark.parametrize(("form", "name"), [(f, f"c{s}") for s, f in SUFFIXES.items()])
+def test_labels_at_a_place_come_back_though_no_track_has_their_id(
+    data: Dataset, tmp_path: Path, form: Format, name: str
+) -> None:
+    """Most formats tell no place, and two sources may have one id."""
+    sources = sorted({e.source_id for e in labels.timeline(data)})
+    spans = (("anna", 0.0, 1.0), ("anna", 2.0, 3.0), ("ben", 0.5, 2.5))
+    placed = [
+        Entry(who, a, b, "speak", sid, center_x=0.9, center_y=0.1 * n + a / 10)
+        for n, sid in enumerate(sources, 1)
+        for who, a, b in spans
+    ]
+    assert labels.take_in(data, placed, "Ann").added == 6
+    labels.export(data, tmp_path / name, form)
+    entries = labels.read_files([tmp_path / name], None)
+    assert sum(e.track_id in ("anna", "ben") for e in entries) == 6
+    assert labels.take_in(data, entries, "Bob", changes_only=True) == labels.Imported(0, 0, 0)
+    assert labels.take_in(data, [e for e in entries if e.track_id in ("anna", "ben")], "Bob").added == 6
+    rows = t.LABELS.rows(data.table(t.LABELS))
+    found = [
+        sorted((r.source_id, r.track_id, r.start_s, r.end_s, r.center_x, r.center_y) for r in rows if r.author == who)
+        for who in ("Ann", "Bob")
+    ]
+    assert found[0] == found[1]
+
+
+def test_an_id_of_several_sources_is_told_where_the_file_names_none(data: Dataset, tmp_path: Path) -> None:
+    sources = sorted({e.source_id for e in labels.timeline(data)})
+    labels.take_in(
+        data, [Entry("anna", 0.0, 1.0, "idle", sid, center_x=0.5, center_y=0.5) for sid in sources], "Ann"
+    )  # fmt: skip
+    file = tmp_path / "one.txt"
+    file.write_text("0.0\t1.0\tanna:speak\n")
+    with pytest.raises(LabelError, match=rf"labels of 2 sources are under 'anna'; .*NAME\.{sources[0]}\.SUFFIX"):
+        labels.take_in(data, labels.read_files([file], None), "Bob")
+    with pytest.raises(LabelError, match="begins as ELAN's tiers of what is heard do"):
+        labels.take_in(data, [Entry("voice of Ann", 0.0, 1.0, "idle", sources[0], center_x=0.5, center_y=0.5)], "Bob")

@@ -220,3 +220,23 @@ def test_the_command_says_hours_and_core_hours(folder: Path) -> None:
     assert set(json.loads(done.stdout)["wall_hours"]) == {"2"}
     done = lpm("plan")
     assert done.returncode and "name the inputs" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("stages", "policy", "said"),
+    [
+        ("probe: {}, scan: {settings: {portait_px: 9}}", "default", "did you mean 'portrait_px'?"),
+        ("scan: {}", "default", "which no earlier stage writes"),
+        ("probe: {settings: {}}, scn: {}", "default", "did you mean 'scan'?"),
+        ("probe: {}", "nosuch", "no policy 'nosuch'"),
+    ],
+)
+def test_a_workflow_that_no_run_could_follow_is_refused_as_a_run_refuses_it(
+    folder: Path, tmp_path: Path, stages: str, policy: str, said: str
+) -> None:
+    mine = tmp_path / "mine.yaml"
+    mine.write_text(f"name: conversation\npolicy: {policy}\nstages: {{{stages}}}\n")
+    planned = lpm("plan", str(folder), "--workflow", str(mine))
+    ran = lpm("run", str(folder), "--out", str(tmp_path / "out"), "--workflow", str(mine))
+    assert planned.returncode == ran.returncode == 1 and said in planned.stderr and planned.stderr == ran.stderr
+    assert ran.returncode and planned.stdout == ""

@@ -13,7 +13,7 @@ from engine_case import GOOD, policy
 from toy import CALLS, WORKFLOW, filled, write_sources
 
 from curation import Dataset
-from curation.dataset import FORMAT_VERSION
+from curation.dataset import FORMAT_VERSION, DatasetError
 from curation.engine import register as module
 from curation.engine.engine_local import LocalEngine
 from curation.engine.fetch import MediaCache
@@ -195,6 +195,13 @@ def test_what_names_no_place_is_refused(bucket: str) -> None:
         Store("s3:/lpm/zz")
     with pytest.raises(StoreError, match="the bucket 'nosuch' of s3://nosuch/d does not exist; create it"):
         is_there(Store("s3://nosuch/d"))
+    for uri in ("s3://nosuch/d", "s3://nosuch", "s3://no_Such/d/e?region=eu-west-1"):
+        with pytest.raises(
+            DatasetError, match=r"^the bucket 'no_?[sS]uch' of s3://.* does not exist; name the one that"
+        ):
+            Dataset(uri)
+    with pytest.raises(DatasetError, match=r"^s3://lpm/none is not a dataset \(it has no dataset.json\)"):
+        Dataset("s3://lpm/none")
 
 
 @pytest.mark.parametrize("prefix", ["", "/home"])

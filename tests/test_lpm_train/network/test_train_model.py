@@ -203,6 +203,7 @@ def test_configuration_round_trip_and_errors() -> None:
         "distill.critic_lr=-1", "distill.critic_betas=[0.5, 1]", "distill.shift=0", "distill.t_min=0",
         "distill.t_max=0.01", "distill.rollout=-1", "distill.perceptual_frames=0", "watch.every=-1", "data.workers=-1",
         "data.prefetch=-1", "data.max_refs=-1", "data.silence=2", "data.min_kept=2", "data.more_sizes=[[24, 0, 64]]",
+        "distill.gap_s=.nan", "pretrain.drop.refs=.nan",
         "data.balance={speek: 1}", "data.balance={speak: -1, listen: 2}",
     ],
 )  # fmt: skip
