@@ -186,7 +186,7 @@ def origin_s(container: Any, path: Path) -> Fraction:
     return Fraction(min(stamps, default=0)) * Fraction(stream.time_base)
 
 
-_REORDERED = ("h264", "hevc", "vvc")
+_REORDERED = ("h264", "hevc", "vvc", "mpeg4")
 """Codecs whose order of presentation FFmpeg's demuxers do not work out where a container has no presentation times."""
 
 

@@ -129,15 +129,15 @@ def test_progressive_frames_are_the_decoders_own(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "options",
+    ("codec", "options"),
     [
-        {"bf": "1"}, {"bf": "3", "b-pyramid": "normal"}, {"bf": "3", "g": "10"},
-        {"bf": "3", "x264-params": "open-gop=1:keyint=10"},
+        ("libx264", {"bf": "1"}), ("libx264", {"bf": "3", "b-pyramid": "normal"}), ("libx264", {"bf": "3", "g": "10"}),
+        ("libx264", {"bf": "3", "x264-params": "open-gop=1:keyint=10"}), ("mpeg4", {"bf": "2", "b": "4M"}),
     ],
-    ids=["one", "pyramid", "closed", "open"],
+    ids=["one", "pyramid", "closed", "open", "mpeg4"],
 )  # fmt: skip
-def test_avi_with_b_frames_gives_every_frame_in_order(tmp_path: Path, options: dict[str, str]) -> None:
-    path = hostile.write(tmp_path / "b.avi", hostile.pictures(3.0), codec_options=options)
+def test_avi_with_b_frames_gives_every_frame_in_order(tmp_path: Path, codec: str, options: dict[str, str]) -> None:
+    path = hostile.write(tmp_path / "b.avi", hostile.pictures(3.0), codec=codec, codec_options=options)
     assert "B" in {f.pict_type.name if hasattr(f.pict_type, "name") else "?IPB"[f.pict_type] for f in decoded(path)}
     report = DecodeReport()
     frames = list(iter_frames(path, report=report))
