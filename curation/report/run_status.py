@@ -8,6 +8,8 @@ from rich.table import Table as RichTable
 
 from curation.dataset import Dataset
 from curation.runs.newest import NewestRun, UnderWay, seconds_since
+from curation.storage.registry import read_registry
+from curation.storage.store import Store
 from schemas import tables as t
 from schemas.time import spoken, windows
 
@@ -22,14 +24,14 @@ def render_run(dataset: Dataset, run: NewestRun) -> list[RichTable | str]:
         out.append(_stages(dataset, run))
     out += _under_way(dataset, run)
     if run.state != "works":
-        out.append(_next(dataset, run))
+        out.append(whats_next(dataset.store, run, go_on(dataset.store.uri, run.engine)))
     return out
 
 
-def _next(dataset: Dataset, run: NewestRun) -> str:
-    """Return how to go on: without inputs only where the run had registered its own."""
-    if run.phase != "register" and dataset.query("SELECT 1 FROM inputs LIMIT 1").fetchall():
-        return f"finished work is kept; go on with: {go_on(dataset.store.uri, run.engine)}"
+def whats_next(store: Store, run: NewestRun | None, command: str) -> str:
+    """Return how to go on after a run: by `command`, which names no inputs, where the run had registered its own."""
+    if (run is None or run.phase != "register") and read_registry(store).num_rows:
+        return f"finished work is kept; go on with: {command}"
     return "its inputs were not registered yet; run the same command again, with its inputs"
 
 

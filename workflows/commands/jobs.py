@@ -162,11 +162,13 @@ def _named(err: Console, inputs: list[str], target: str) -> list[Named]:
 
 def stopped(target: str, engine: str, address: str | None) -> str:
     """Return what is said of a run that was stopped by Ctrl-C: what of it is kept, and how to go on."""
-    from curation.report.run_status import go_on
+    from curation.report.run_status import go_on, whats_next
+    from curation.runs.newest import newest_run
 
     if _stored(target) is None:  # nothing is known of it yet
         return "lpm: stopped before anything was done; run the same command again"
-    said = f"finished work is kept; go on with: {go_on(target, engine, address)}"
+    store = Store(target)
+    said = whats_next(store, newest_run(store), go_on(target, engine, address))
     return f"lpm: stopped; {said} (`lpm status {target}` says how far it came)"
 
 

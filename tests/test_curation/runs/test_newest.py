@@ -25,6 +25,7 @@ from curation.pythons.worker import close_all
 from curation.runs.newest import newest_run
 from curation.storage.store import Store
 from curation.storage.writers.lease import holder
+from workflows.commands.jobs import stopped
 
 SCRIPT = """
 import sys
@@ -124,33 +125,35 @@ def test_so_it_is_in_an_object_store(bucket: str, tmp_path: Path) -> None:
     assert f"go on with: lpm run --out {out} --engine local" in said(out)
 
 
+def go_until(monkeypatch: pytest.MonkeyPatch, called: str, folder: Path, out: Path) -> None:
+    """Run on the toy footage, and press Ctrl-C when something is called."""
+
+    def stop(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as m:
+        m.setattr(called, stop)
+        with pytest.raises(KeyboardInterrupt):
+            go(folder, out)
+
+
 def test_a_run_that_was_stopped_while_it_registered_is_to_be_named_its_inputs_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder, out = write_sources(tmp_path / "in", a=GOOD), tmp_path / "out"
 
-    def stop(*_: Any) -> None:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as m:
-        m.setattr("curation.engine.run.register", stop)
-        with pytest.raises(KeyboardInterrupt):
-            go(folder, out)
+    go_until(monkeypatch, "curation.engine.run.register", folder, out)
     told = said(str(out))
     assert "at phase 'register'" in told and "lpm run --out" not in told
     assert "its inputs were not registered yet; run the same command again, with its inputs" in told
+    at_once = stopped(str(out), "local", None)  # what Ctrl-C is answered with
+    assert "run the same command again, with its inputs" in at_once and "lpm run" not in at_once
 
 
 def test_a_run_that_was_stopped_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder, out = write_sources(tmp_path / "in", a=GOOD, b={**GOOD, "n": 2}), tmp_path / "out"
 
-    def stop(*_: Any) -> None:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as m:
-        m.setattr("toy.ToyTracks.run", stop)
-        with pytest.raises(KeyboardInterrupt):
-            go(folder, out)
+    go_until(monkeypatch, "toy.ToyTracks.run", folder, out)
     found = newest_run(Store(str(out)))
     assert found is not None and (found.state, found.phase) == ("stopped", "sources")
     assert [(u.stage, u.attempt) for u in found.under_way] == [("toy_tracks", 1)]
