@@ -15,6 +15,7 @@ import pytest
 import soundfile
 import webdataset
 from command_line import lpm, lpm_well
+from damaged import with_a_hole
 
 from curation import Dataset
 from curation.verify import verify
@@ -32,9 +33,15 @@ GOOD = ("talk_woman_garden", "talk_woman_studio", "interview_cuts", "split_scree
 
 
 @pytest.fixture(scope="module")
-def footage(media: Path) -> list[str]:
-    """The clips that are looked at here, those with defects, and broken files."""
-    return [*(str(media / f"{name}.mp4") for name in GOOD), str(media / "defect_*.mp4"), str(media / "bad_*.mp4")]
+def footage(media: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """The clips that are looked at here, those with defects, one that is damaged, and broken files."""
+    damaged = with_a_hole(media / "quiet_speech.mp4", tmp_path_factory.mktemp("media") / "damaged.mp4", HOLE)
+    good = [str(media / f"{name}.mp4") for name in GOOD]
+    return [*good, str(damaged), str(media / "defect_*.mp4"), str(media / "bad_*.mp4")]
+
+
+HOLE = 110
+"""Frame of 25 a second whose bytes are lost; no key frame comes after it."""
 
 
 @pytest.fixture(scope="module")
@@ -132,6 +139,19 @@ def test_every_defect_is_cropped_away_or_left_out_by_a_rule_of_its_kind(dataset:
             assert y > 0 and y + h < height
 
 
+def test_what_a_damage_spoils_is_in_no_clip(dataset: Dataset) -> None:
+    sql = (
+        "SELECT s.start_s, s.end_s, d.outcome, d.rule FROM segments s JOIN decisions d ON d.unit_id = s.segment_id "
+        "JOIN inputs i ON i.source_id = s.source_id WHERE name = 'damaged.mp4' ORDER BY 1"
+    )
+    before, *after = dataset.query(sql).fetchall()
+    assert (before[0], before[2]) == (0.0, "kept") and 3.0 <= before[1] <= HOLE / GRID_HZ
+    assert after and all(outcome == "filtered" for *_, outcome, _ in after)
+    frames = "SELECT k, is_damaged FROM frames JOIN inputs USING (source_id) WHERE name = 'damaged.mp4' ORDER BY k"
+    marked = dict(dataset.query(frames).fetchall())
+    assert not any(marked[k] for k in range(HOLE - 4)) and all(marked[k] for k in range(HOLE, max(marked)))
+
+
 def test_broken_files_are_quarantined_with_their_reasons(dataset: Dataset) -> None:
     rows = dataset.query("SELECT name, stage, error FROM errors JOIN inputs USING (source_id)").fetchall()
     assert {(n, s, e) for n, s, e in rows} == {
@@ -208,7 +228,7 @@ def test_a_recipe_makes_the_same_shards_from_the_same_sources(
     refused = lpm("verify", str(copy))
     assert refused.returncode == 2 and "was made by `lpm recipe replay`" in refused.stderr
     some.mkdir()
-    # Who talks in the garden is in the other four too, and its references and the subtitles' are of the last three.
+    # Who talks in the garden is in the other four too; references of the clips below are of the last three.
     for name in ("talk_woman_garden", "defect_subtitles", "defect_logo", "lips_without_voice", "session_talker"):
         shutil.copy(media / f"{name}.mp4", some)
     (some / "interview_cuts.mp4").write_bytes((media / "talk_woman_studio.mp4").read_bytes() + b"x")
@@ -217,7 +237,7 @@ def test_a_recipe_makes_the_same_shards_from_the_same_sources(
     assert "missing: " in result.stdout and "split_screen.mp4" in result.stdout
     assert "not made: " in result.stdout and "lacks references from " in result.stdout
     rows = Dataset(str(tmp_path / "part")).query("SELECT DISTINCT name FROM manifest ORDER BY 1").fetchall()
-    assert rows == [("defect_subtitles.mp4",), ("talk_woman_garden.mp4",)]
+    assert rows == [("defect_subtitles.mp4",), ("session_talker.mp4",), ("talk_woman_garden.mp4",)]
 
 
 def test_a_stricter_policy_decides_again_without_decoding(dataset: Dataset, tmp_path: Path) -> None:

@@ -6,10 +6,10 @@ import random
 import shutil
 from pathlib import Path
 
-import av
 import hostile
 import numpy as np
 import pytest
+from damaged import with_a_hole
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -42,16 +42,6 @@ def shown(path: Path, *window: float) -> tuple[dict[float, np.ndarray], list[tup
 
 def inside(t_s: float, stretches: list[tuple[float, float]]) -> bool:
     return any(a - 1e-3 <= t_s < b - 1e-3 for a, b in stretches)
-
-
-def with_a_hole(path: Path, out: Path, frame: int) -> Path:
-    """Copy a file with zeros over the packet of one frame, by order of decoding."""
-    with av.open(str(path)) as container:
-        at, size = [(p.pos, p.size) for p in container.demux(video=0) if p.size][frame]
-    data = bytearray(path.read_bytes())
-    data[at : at + size] = bytes(size)
-    out.write_bytes(bytes(data))
-    return out
 
 
 def with_packets_lost(path: Path, out: Path, seed: int) -> Path:
