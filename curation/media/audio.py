@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from curation.media.audio_decode import decode_samples, read_clocks
+from curation.media.audio_decode import Stretch, decode_samples, read_clocks
 from curation.media.container import open_media, read_only
 from curation.media.errors import MediaError
 from curation.media.sound import F32, FILTER_REACH, mixed, resample
@@ -72,7 +72,8 @@ class AudioReader:
     Attributes:
         has_audio: whether the file has a sound stream that decodes.
         channels: names of the channels, in order; those of mono tracks that are heard together have one name.
-        n_errors: packets that could not be decoded; they read as zeros.
+        damaged: stretches (start, end) in seconds of what was read that lost or broken packets spoil, and that read as
+            zeros or noise. In any order, and some twice.
     """
 
     def __init__(self, path: Path, rate: int, mono: bool = True) -> None:
@@ -80,7 +81,7 @@ class AudioReader:
             raise ValueError(f"rate must be positive, got {rate}")
         self._path, self._rate, self._mono = path, rate, mono
         self._chunks: dict[int, F32] = {}
-        self.n_errors = 0
+        self.damaged: list[Stretch] = []
         self._clocks = read_clocks(path)
         self.channels = tuple(name for clock in self._clocks for name in clock.channels)
         self.has_audio = bool(self._clocks)
@@ -140,7 +141,7 @@ class AudioReader:
         halo, halo_out = units * rate_hz // common, units * self._rate // common
         first, n = number * CHUNK_S * rate_hz - halo, CHUNK_S * rate_hz + 2 * halo
         decoded = [decode_samples(self._path, clock, first, n) for clock in self._clocks]
-        self.n_errors += sum(errors for _, errors in decoded)
+        self.damaged += [stretch for _, spoilt in decoded for stretch in spoilt]
         native = np.concatenate([samples for samples, _ in decoded]) if len(decoded) > 1 else decoded[0][0]
         if self._mono:
             native = mixed(native, self.channels)[None]

@@ -48,6 +48,10 @@ _PLANAR = {
 """FFmpeg's planar sample formats."""
 
 
+Stretch = tuple[float, float]
+"""Seconds on the source's clock, (start, end)."""
+
+
 @dataclass(frozen=True, slots=True)
 class AudioClock:
     """How a sound stream's packets map to samples.
@@ -100,7 +104,7 @@ def read_clocks(path: Path) -> list[AudioClock]:
 def read_clock(container: Any, stream: Any, path: Path) -> AudioClock | None:
     """Decode the first frames of an open container and return their clock; None if nothing decodes."""
     origin, base = origin_s(container, path), Fraction(stream.time_base)
-    frames = [f for f in islice(_frames(container, stream, []), 4) if timestamp(f) is not None]
+    frames = [f for f in islice(_frames(container, stream, None, []), 4) if timestamp(f) is not None]
     if not frames:
         return None
     first, rate = frames[0], int(frames[0].sample_rate)
@@ -122,8 +126,8 @@ def read_clock(container: Any, stream: Any, path: Path) -> AudioClock | None:
     )
 
 
-def decode_samples(path: Path, clock: AudioClock, first: int, n: int) -> tuple[F32, int]:
-    """Return float32 [C, n] for the stream's own samples first..first+n-1, and the failed packets.
+def decode_samples(path: Path, clock: AudioClock, first: int, n: int) -> tuple[F32, list[Stretch]]:
+    """Return float32 [C, n] for the stream's own samples first..first+n-1, and what damaged packets spoil of them.
 
     What the stream does not cover is zero.
     """
@@ -132,16 +136,17 @@ def decode_samples(path: Path, clock: AudioClock, first: int, n: int) -> tuple[F
         target = None if lead_s is None or not clock.seekable else first - lead_s * clock.rate_hz
         if target is not None and target <= clock.start:
             target = None
-        errors: list[str] = []
+        spoilt: list[Stretch] = []
         with open_media(path) as container:
             stream = container.streams[clock.stream_index]
             read_only(container, stream)
             if target is not None and not _seek(container, stream, clock, target):
                 continue
-            earliest = _lay(out, first, _frames(container, stream, errors), clock)
+            earliest = _lay(out, first, _frames(container, stream, clock, spoilt), clock)
         late = earliest is None or earliest > first - _SETTLE_S * clock.rate_hz
         if target is None or not late:
-            return out, len(errors)
+            begin_s, end_s = first / clock.rate_hz, (first + n) / clock.rate_hz
+            return out, [(a, b) for a, b in spoilt if b > begin_s and a < end_s]
     raise AssertionError("the last lead decodes from the start")
 
 
@@ -186,8 +191,24 @@ def _planes(frame: Any, n_channels: int) -> NDArray[Any]:
     return np.stack([np.frombuffer(plane, dtype, frame.samples) for plane in frame.planes[:n_channels]])
 
 
-def _frames(container: Any, stream: Any, errors: list[str]) -> Iterator[Any]:
-    return decode_packets(container, stream, lambda _, error: errors.append(str(error)))
+def _frames(container: Any, stream: Any, clock: AudioClock | None, spoilt: list[Stretch]) -> Iterator[Any]:
+    """Decode, and put down what refused and broken packets spoil; decoders blend each with its neighbours."""
+    was_corrupt = False
+
+    def spoil(packet: Any | None) -> None:
+        stamp = None if packet is None else timestamp(packet)
+        if packet is not None and stamp is not None and clock is not None:
+            start_s = float(stamp * clock.base - clock.origin_s)
+            length_s = float((packet.duration or 0) * clock.base)
+            spoilt.append((start_s - length_s, start_s + 2 * length_s))
+
+    def sent(packet: Any) -> None:
+        nonlocal was_corrupt
+        if packet.is_corrupt or was_corrupt:  # FFmpeg's parsers may set the mark one packet early
+            spoil(packet)
+        was_corrupt = packet.is_corrupt
+
+    return decode_packets(container, stream, lambda packet, _: spoil(packet), sent)
 
 
 def _seek(container: Any, stream: Any, clock: AudioClock, target: int) -> bool:

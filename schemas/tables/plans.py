@@ -59,6 +59,7 @@ class ClipPlanRow(Row):
     digital_silence_ratio: Column[float] = c.real(
         "share of the clip's sound below -90 dBFS: no room has it; 0 without sound", "0-1"
     )
+    sound_damaged_ratio: Column[float] = c.real("share of the clip's sound that may be wrong; 0 without sound", "0-1")
 
 
 CLIP_PLANS = Table(ClipPlanRow, "clip_plans", (ClipPlanRow.segment_id,))

@@ -17,6 +17,7 @@ class SpeechFrameRow(Row):
     level_db: Column[float] = c.real("RMS level", "dBFS")
     pitch_hz: Column[float | None] = c.real("pitch of the clearest voice; null = none", "Hz", null=True)
     syllables: Column[int] = c.index("syllable nuclei (peaks of the speech band's level) in these 40 ms, a heuristic")
+    is_damaged: Column[bool] = c.flag("sound may be wrong: bytes of it are lost")
 
 
 SPEECH_FRAMES = Table(SpeechFrameRow, "speech_frames", (SpeechFrameRow.source_id, SpeechFrameRow.k))

@@ -16,7 +16,7 @@ from schemas.tables import CLIP_PLANS, FACE_FRAMES, FRAMES, LAYOUT, SEGMENTS, SH
 from schemas.tables.pairing import SegmentRow
 from schemas.tables.plans import ClipPlanRow
 from schemas.time import Interval, grid_range
-from stages.clip_plan.content import content, digital_silence, frame_measures, packed
+from stages.clip_plan.content import content, frame_measures, packed, sound_measures
 from stages.clip_plan.crop import CropSettings, near_rows
 from stages.clip_plan.crop_search import best_crop
 from stages.clip_plan.source import ClipSource, clip_source
@@ -62,6 +62,7 @@ class ClipPlan:
             **packed(path, scene.face, s.short_side_px, s.max_upscale),
             **content(path, scene, near_rows(source.layout, ks, source.shots[segment.shot_id]), source.size),
             **frame_measures(source.frames, ks),
+            **sound_measures(source.sound, ks),
         }
         row = ClipPlanRow(
             segment_id=segment.segment_id,
@@ -71,7 +72,6 @@ class ClipPlan:
             crop_moves=path.moves,
             crop_speed=path.speed,
             crop_zoom=path.zoom,
-            digital_silence_ratio=digital_silence(source.levels[ks.start : ks.stop]),
             **{column.name: value for column, value in measured.items()},
         )
         return {CLIP_PLANS: [row]}

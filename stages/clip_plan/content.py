@@ -14,6 +14,7 @@ from annotators.picture.motion import longest_run_s
 from schemas.column import Column
 from schemas.tables.plans import ClipPlanRow
 from schemas.tables.scan import FrameRow, LayoutRow
+from schemas.tables.speech import SpeechFrameRow
 from schemas.time import GRID_HZ
 from stages.clip_plan.crop import foreign_insets, overlays
 from stages.clip_plan.crop_path import CropPath, FloatArray
@@ -102,6 +103,15 @@ def frame_measures(frames: Series, ks: range) -> Measures:
         ClipPlanRow.longest_freeze_s: float(longest_run_s(frozen.tolist(), GRID_HZ)) if len(part) else 0.0,
         ClipPlanRow.black_ratio: int(black.sum()) / max(1, len(ks)),
         ClipPlanRow.damaged_ratio: int(part[FrameRow.is_damaged].sum()) / max(1, len(ks)),
+    }
+
+
+def sound_measures(sound: Series, ks: range) -> Measures:
+    """Return digital silence and damage of a clip from the source's sound."""
+    part = between(sound, ks)
+    return {
+        ClipPlanRow.digital_silence_ratio: digital_silence(part[SpeechFrameRow.level_db]),
+        ClipPlanRow.sound_damaged_ratio: int(part[SpeechFrameRow.is_damaged].sum()) / max(1, len(ks)),
     }
 
 

@@ -13,12 +13,12 @@ import numpy as np
 import pyarrow as pa
 
 from curation.stage import Inputs
+from schemas.column import Column
 from schemas.tables import FACE_FRAMES, FRAMES, LAYOUT, SHOTS, SOURCES, SPEECH_FRAMES, TRACKLETS
 from schemas.tables.scan import FaceFrameRow, FrameRow, LayoutRow
 from schemas.tables.speech import SpeechFrameRow
 from schemas.time import Interval
 from stages.clip_plan.crop import Place, clip_scene, usual_here, usual_text
-from stages.clip_plan.crop_path import FloatArray
 from stages.clip_plan.crop_search import Scene
 from stages.face_series import BOX, Series, track_series, tracklets_of
 from stages.row_traits import Stretch
@@ -32,7 +32,7 @@ _FACE = (*BOX, FaceFrameRow.has_mesh, FaceFrameRow.score)
 
 @dataclass(frozen=True)
 class ClipSource:
-    """Size of the picture in pixels, and what was measured of a source; `levels` are dBFS by grid point."""
+    """Size of the picture in pixels, and what was measured of a source; frames and sound by grid point."""
 
     size: tuple[int, int]
     faces: Mapping[str, Series]
@@ -40,7 +40,7 @@ class ClipSource:
     usual: Sequence[Place]
     shots: Mapping[str, Interval]
     frames: Series
-    levels: FloatArray
+    sound: Series
 
     def scene(self, segment: Stretch) -> Scene:
         """Return what is in the picture during a segment. Raises ValueError for a track without a face box."""
@@ -59,26 +59,23 @@ def clip_source(inputs: Inputs) -> ClipSource:
     rows = [LayoutRow.of({str(c): v for c, v in r.items()}) for r in layout.to_dict("records")]
     found = sorted(SHOTS.rows(inputs.read(SHOTS)), key=lambda r: r.start_s)
     shots = {r.shot_id: Interval(r.start_s, r.end_s) for r in found}
-    sound = inputs.read(SPEECH_FRAMES)
-    ks = SpeechFrameRow.k.array(sound).astype(np.int64)
-    levels = np.zeros(ks.max() + 1 if len(ks) else 0)
-    levels[ks] = SpeechFrameRow.level_db.array(sound)
     return ClipSource(
         size=size,
         faces=faces,
         layout=rows,
         usual=usual_text(rows, list(shots.values())),
         shots=shots,
-        frames=_frames(inputs.read(FRAMES)),
-        levels=levels,
+        frames=_by_grid(inputs.read(FRAMES), FrameRow.k, (FrameRow.is_frozen, FrameRow.is_black, FrameRow.is_damaged)),
+        sound=_by_grid(
+            inputs.read(SPEECH_FRAMES), SpeechFrameRow.k, (SpeechFrameRow.level_db, SpeechFrameRow.is_damaged)
+        ),
     )
 
 
-def _frames(table: pa.Table) -> Series:
-    ks = FrameRow.k.array(table).astype(np.int64)
+def _by_grid(table: pa.Table, at: Column[int], columns: Sequence[Column[Any]]) -> Series:
+    ks = at.array(table).astype(np.int64)
     order = np.argsort(ks)
-    flags = (FrameRow.is_frozen, FrameRow.is_black, FrameRow.is_damaged)
-    return Series(ks[order], {c: c.array(table)[order] for c in flags})
+    return Series(ks[order], {c: c.array(table)[order] for c in columns})
 
 
 def _faces_at(faces: Mapping[str, Series], ks: set[Any]) -> pd.DataFrame:

@@ -142,7 +142,7 @@ class Pairing:
         sync = {r.track_id: r for r in t.SYNC.rows(inputs.read(t.SYNC))}
         frames = inputs.read(t.FRAMES)
         frozen = set(FrameRow.k.values(frames.filter(FrameRow.is_frozen.of(frames))))
-        damaged = set(FrameRow.k.values(frames.filter(FrameRow.is_damaged.of(frames))))
+        damaged = heard.damaged | set(FrameRow.k.values(frames.filter(FrameRow.is_damaged.of(frames))))
         framer = Framer.of(inputs, CleanLimits(s.clean_overlay, s.clean_intruder, s.clean_face))
         clear_s = {r.shot_id: r.end_s - r.mixed_s for r in t.SHOTS.rows(inputs.read(t.SHOTS))}
         timeline: list[TimelineRow] = []

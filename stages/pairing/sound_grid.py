@@ -43,6 +43,8 @@ class SoundGrid:
         n = frames.num_rows
         self.probability = np.asarray(SpeechFrameRow.speech.array(frames), np.float32)
         """[n] of speech, on the source's grid"""
+        self.damaged = set(np.flatnonzero(SpeechFrameRow.is_damaged.array(frames)).tolist())
+        """grid points at which the sound may be wrong"""
         self._level = np.asarray(SpeechFrameRow.level_db.array(frames), np.float32)
         events = inputs.read(t.AUDIO_EVENTS)
         self._events = {e: on_grid(e.array(events), n, GRID_HZ) for e in _EVENTS}

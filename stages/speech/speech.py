@@ -37,7 +37,7 @@ from annotators.speech.vad import SegmentRule, speech_segments
 from annotators.speech.voice_signals import pitch_hz, syllables
 from annotators.words.known_words import KnownRule, known_segment, known_word
 from annotators.words.word_times import aligned
-from curation.media.audio import iter_audio_blocks
+from curation.media.audio import AudioReader
 from curation.stage import Gate, GateMode, Grain, Inputs, Outputs, StageSettings, WorkItem
 from schemas.settings.parts import Absent
 from schemas.table import Column, Table
@@ -49,6 +49,7 @@ from schemas.time import AUDIO_HZ, GRID_HZ
 FloatArray = npt.NDArray[np.float32]
 
 _PER_FRAME = AUDIO_HZ // GRID_HZ
+_BLOCK = 30 * AUDIO_HZ
 _FLOOR_DB = -120.0
 
 
@@ -101,7 +102,7 @@ class Speech:
     """Stage: speech of one source."""
 
     name: ClassVar[str] = "speech"
-    version: ClassVar[int] = 16
+    version: ClassVar[int] = 17
     grain: ClassVar[Grain] = "source"
     reads: ClassVar[tuple[Table, ...]] = (SOURCES,)
     writes: ClassVar[tuple[Table, ...]] = (
@@ -136,8 +137,8 @@ class Speech:
         """Listen to one source."""
         (source,) = SOURCES.rows(inputs.read(SOURCES))
         sid, duration_s = item.source_id, source.duration_s
-        audio = _whole(inputs.media, duration_s) if source.has_audio else None
-        if audio is None or len(audio) < _PER_FRAME:
+        audio, damaged = _whole(inputs.media, duration_s) if source.has_audio else (np.zeros(0, np.float32), [])
+        if len(audio) < _PER_FRAME:
             return Outputs({table: table.empty() for table in self.writes} | {AUDIO: AUDIO.from_rows([_silent(sid)])})
         probability = self._activity.probability(audio)
         rule = SegmentRule(on_threshold=self._settings.on_threshold, off_threshold=self._settings.off_threshold)
@@ -152,7 +153,7 @@ class Speech:
         speakers, embedded = self._speakers(sid, audio, turns, ids)
         return Outputs(
             {
-                SPEECH_FRAMES: SPEECH_FRAMES.from_columns(_grid(sid, audio, probability)),
+                SPEECH_FRAMES: SPEECH_FRAMES.from_columns(_grid(sid, audio, probability, damaged)),
                 SPEECH: SPEECH.from_rows(_speech_rows(sid, segments, probability, self._activity.name)),
                 SPEAKERS: SPEAKERS.from_rows(speakers),
                 TURNS: TURNS.from_rows(_turn_rows(sid, turns, ids, embedded, self._diarizer.name)),
@@ -242,15 +243,16 @@ def voice_changes(turns: Sequence[Turn]) -> list[float]:
     return sorted(out)
 
 
-def _whole(path: Path, duration_s: float) -> FloatArray | None:
-    """Read a source's sound into one array, block by block: nothing else of its size is ever held."""
-    audio = np.zeros(round(duration_s * AUDIO_HZ), np.float32)
-    heard = False
-    for start_s, block in iter_audio_blocks(path, AUDIO_HZ, end_s=duration_s):
-        first = round(start_s * AUDIO_HZ)
-        audio[first : first + len(block)] = block[: max(0, len(audio) - first)]
-        heard = True
-    return audio if heard else None
+def _whole(path: Path, duration_s: float) -> tuple[FloatArray, Sequence[tuple[float, float]]]:
+    """Read a source's sound into one array, block by block: nothing else of its size is ever held.
+
+    Returns no samples where there is no sound; and the stretches that are damaged, in seconds.
+    """
+    with AudioReader(path, AUDIO_HZ) as reader:
+        audio = np.zeros(round(duration_s * AUDIO_HZ) if reader.has_audio else 0, np.float32)
+        for first in range(0, len(audio), _BLOCK):
+            audio[first : first + _BLOCK] = reader.read_samples(first, min(first + _BLOCK, len(audio)))
+        return audio, reader.damaged
 
 
 def _signature_rows(sid: str, audio: FloatArray) -> list[SoundSignatureRow]:
@@ -301,7 +303,9 @@ def _silent(sid: str) -> AudioRow:
     )
 
 
-def _grid(sid: str, audio: FloatArray, probability: SpeechProbability) -> dict[Column[Any], Any]:
+def _grid(
+    sid: str, audio: FloatArray, probability: SpeechProbability, damaged: Sequence[tuple[float, float]]
+) -> dict[Column[Any], Any]:
     """Return SPEECH_FRAMES columns: probability at each grid point's middle; level, pitch, syllables of its 40 ms."""
     n = len(audio) // _PER_FRAME
     times = (np.arange(n) + 0.5) / GRID_HZ
@@ -312,6 +316,9 @@ def _grid(sid: str, audio: FloatArray, probability: SpeechProbability) -> dict[C
         power = np.mean(np.square(block, dtype=np.float64), axis=1)
         level[a : a + len(block)] = 10 * np.log10(np.maximum(power, 10 ** (_FLOOR_DB / 10)))
     pitch = pitch_hz(audio)
+    is_damaged = np.zeros(n, bool)
+    for start_s, end_s in damaged:
+        is_damaged[max(0, math.floor(start_s * GRID_HZ)) : max(0, math.ceil(end_s * GRID_HZ))] = True
     return {
         SpeechFrameRow.source_id: [sid] * n,
         SpeechFrameRow.k: np.arange(n),
@@ -319,6 +326,7 @@ def _grid(sid: str, audio: FloatArray, probability: SpeechProbability) -> dict[C
         SpeechFrameRow.level_db: level,
         SpeechFrameRow.pitch_hz: pa.array(pitch, pa.float32(), from_pandas=True),
         SpeechFrameRow.syllables: syllables(audio, pitch),
+        SpeechFrameRow.is_damaged: is_damaged,
     }
 
 

@@ -7,8 +7,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import hostile
 import numpy as np
 import pytest
+from damaged import with_a_hole
 from diarization_score import diarization_errors
 from hypothesis import given
 from hypothesis import strategies as st
@@ -62,6 +64,14 @@ def test_silence_has_levels_and_nobody_speaks(tmp_path: Path) -> None:
     events = got[t.AUDIO_EVENTS]
     assert [r["start_s"] for r in events] == pytest.approx([0.48 * n for n in range(len(events))])
     assert events[-1]["end_s"] == 3.0 and audio["music_ratio"] == audio["laughter_ratio"] == 0.0
+
+
+def test_lost_sound_is_marked_on_the_grid(tmp_path: Path) -> None:
+    whole, spoilt = tmp_path / "whole.mp4", tmp_path / "spoilt.mp4"
+    hostile.write(whole, None, sound=hostile.tone(3.0), sound_codec="aac")
+    with_a_hole(whole, spoilt, 60, kind="audio")  # a frame is 21 ms
+    marked = [[r["k"] for r in listen(path, 3.0)[t.SPEECH_FRAMES] if r["is_damaged"]] for path in (whole, spoilt)]
+    assert marked[0] == [] and marked[1] and all(30 <= k <= 40 for k in marked[1])
 
 
 def test_identity_names_every_model_without_loading_it() -> None:
