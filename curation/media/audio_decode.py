@@ -33,6 +33,9 @@ _JITTER_S = 0.0015
 _COARSE_JITTER_S = 0.010
 """The same where the clock is coarse: live recorders write times of arrival."""
 
+_LOUDEST = 16.0
+"""Samples beyond it (24 dB above full scale) are what a decoder made of wrong bytes, and read as zeros."""
+
 _SETTLE_S = 0.1
 _UNSEEKABLE = {"aac", "mp3", "ac3", "amr", "h264", "hevc", "m4v", "mpegvideo", "dv"}
 """Raw streams whose times after a seek are estimates; they are decoded from their start."""
@@ -84,8 +87,9 @@ class AudioClock:
         if self.lattice is not None:
             end, length = self.lattice
             snapped = end + round((exact - end) / length) * length
-            if abs(exact - snapped) <= self.base * self.rate_hz + 1:
-                return snapped
+            nearest = min(self.start, snapped, key=lambda at: abs(exact - at))  # the first frame may be a short one
+            if abs(exact - nearest) <= self.base * self.rate_hz + 1:
+                return nearest
         return round(exact)
 
 
@@ -113,6 +117,9 @@ def read_clock(container: Any, stream: Any, path: Path) -> AudioClock | None:
     coarse = (1 / (base * rate)).denominator != 1  # a sample is no whole number of ticks
     lattice = (start + first.samples, lengths.pop()) if coarse and len(lengths) == 1 else None
     jitter_s = _COARSE_JITTER_S if coarse else _JITTER_S
+    tolerance = round(jitter_s * rate)
+    if lattice is not None:  # a lost frame is no jitter
+        tolerance = min(tolerance, (lattice[1] - 1) // 2)
     return AudioClock(
         stream_index=stream.index,
         rate_hz=rate,
@@ -121,7 +128,7 @@ def read_clock(container: Any, stream: Any, path: Path) -> AudioClock | None:
         origin_s=origin,
         start=start,
         lattice=lattice,
-        tolerance=round(jitter_s * rate),
+        tolerance=tolerance,
         seekable=find_video(container) is not None or container.format.name not in _UNSEEKABLE,
     )
 
@@ -142,7 +149,7 @@ def decode_samples(path: Path, clock: AudioClock, first: int, n: int) -> tuple[F
             read_only(container, stream)
             if target is not None and not _seek(container, stream, clock, target):
                 continue
-            earliest = _lay(out, first, _frames(container, stream, clock, spoilt), clock)
+            earliest = _lay(out, first, _frames(container, stream, clock, spoilt), clock, spoilt, target is not None)
         late = earliest is None or earliest > first - _SETTLE_S * clock.rate_hz
         if target is None or not late:
             begin_s, end_s = first / clock.rate_hz, (first + n) / clock.rate_hz
@@ -150,13 +157,20 @@ def decode_samples(path: Path, clock: AudioClock, first: int, n: int) -> tuple[F
     raise AssertionError("the last lead decodes from the start")
 
 
-def _lay(out: F32, first: int, frames: Iterator[Any], clock: AudioClock) -> int | None:
+def _lay(
+    out: F32, first: int, frames: Iterator[Any], clock: AudioClock, spoilt: list[Stretch], sought: bool
+) -> int | None:
     """Write frames into `out`, whose sample 0 is position `first`; return the position of the earliest frame."""
     n, expected, earliest = out.shape[1], None, None
-    for frame in frames:
+    for number, frame in enumerate(frames):
         stamp = timestamp(frame)
+        if frame.sample_rate != clock.rate_hz and stamp is not None:
+            start_s = float(stamp * clock.base - clock.origin_s)
+            spoilt.append((start_s, start_s + frame.samples / frame.sample_rate))
         if (stamp is None and expected is None) or frame.sample_rate != clock.rate_hz:
             continue
+        if number == 0 and sought and clock.lattice is not None and frame.samples != clock.lattice[1]:
+            continue  # after seeking, decoders cut off their delay again, and its time is rounded
         at = expected if stamp is None else clock.position(stamp)
         assert at is not None
         if expected is not None and abs(at - expected) <= clock.tolerance:
@@ -168,7 +182,11 @@ def _lay(out: F32, first: int, frames: Iterator[Any], clock: AudioClock) -> int 
         expected = at + frame.samples
         if expected > first:
             a, b = max(at, first), min(expected, first + n)
-            out[:, a - first : b - first] = _samples(frame, out.shape[0])[:, a - at : b - at]
+            samples = _samples(frame, out.shape[0])
+            if not np.abs(samples).max(initial=0.0) <= _LOUDEST:  # also where one is no number
+                spoilt.append((at / clock.rate_hz, expected / clock.rate_hz))
+                samples = np.zeros_like(samples)
+            out[:, a - first : b - first] = samples[:, a - at : b - at]
     return earliest
 
 

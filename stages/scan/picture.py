@@ -21,6 +21,7 @@ _GRAY_SIDE_PX = 320
 _CAMERA_EVERY = 5  # grid points
 _OVERLAY_EVERY = 5
 _SHARP_EVERY = 5
+_HELD = 5  # a frame that is on screen for longer stands still from its second grid point on
 
 
 class PictureMeter:
@@ -95,7 +96,7 @@ class PictureMeter:
                         camera_y=_known(self._camera_motion.y),
                         camera_zoom=_known(self._camera_motion.zoom),
                         is_black=stats.is_black,
-                        is_frozen=frozen,
+                        is_frozen=frozen or (n > 0 and step > _HELD),
                         is_damaged=False,
                         n_faces=len(faces),
                     )

@@ -2,20 +2,30 @@
 
 A decoder conceals what it cannot read, and each picture predicted from a concealed one shows it too, as smears and
 blocks that no decoder counts as errors. The signs of it are a frame that the decoder marks, a packet that it refuses or
-that the container marks (bytes lost on the way, in MPEG-TS), and, of codecs whose decoders pass over in silence what
-lacks its references, a packet that never comes out as a frame. Wrong bytes that decode to something leave no sign: of
+that the container marks (bytes lost on the way, in MPEG-TS), of codecs whose decoders pass over in silence what lacks
+its references a packet that never comes out as a frame, and a jump in the times of frames that came evenly so far (lost
+bytes in Matroska take the rest of their cluster along). Wrong bytes that decode to something leave no sign: of
 HEVC nearly all, of H.264 hardly any (benchmarks/damage.py).
 """
 
 from __future__ import annotations
 
 import bisect
+from collections import deque
+from itertools import pairwise
 
 SPREAD_S = 10.0
 """Longest that one damage is taken to show: some streams refresh the picture bit by bit and have no key frames.
 Encoders set a key frame every 10 s or more often, if not told otherwise (x264: 250 frames)."""
 
-_PASSED_OVER = ("hevc", "vvc")
+_PASSED_OVER = ("hevc", "vvc", "av1")
+
+_EVEN = 25
+"""So many intervals in a row are alike before a jump counts: recordings of calls and screens jump all the time."""
+_ALIKE_S = 0.0021
+"""Intervals that differ by no more are alike: clocks of milliseconds round both ends."""
+_JUMP = 4.5
+"""An interval so many times as long as those before it is a jump."""
 
 
 class Damage:
@@ -28,6 +38,7 @@ class Damage:
         self._shown = False
         self._anchors: list[float] = []
         self._was_corrupt = False
+        self._before: deque[float] = deque(maxlen=_EVEN + 1)
 
     def begin(self, codec: str) -> None:
         """Say which codec it is, before all else."""
@@ -56,6 +67,9 @@ class Damage:
                 self._open += self._sent[:n]
             del self._sent[: bisect.bisect_right(self._sent, t_s)]
         self._shown = True
+        if self._jumps(t_s):
+            self._open.append(self._before[-1])
+        self._before.append(t_s)
         if is_corrupt:
             self._open.append(t_s)
         elif is_key:
@@ -65,6 +79,12 @@ class Damage:
                 self._anchors = []
         if not is_between:
             self._anchors.append(t_s)
+
+    def _jumps(self, t_s: float) -> bool:
+        if len(self._before) <= _EVEN:
+            return False
+        intervals = [b - a for a, b in pairwise(self._before)]
+        return max(intervals) - min(intervals) <= _ALIKE_S and t_s - self._before[-1] > _JUMP * max(intervals)
 
     def _from(self, begun_s: float) -> float:
         """Return the time before which nothing shows a damage: frames between refer to the ones after them, too."""

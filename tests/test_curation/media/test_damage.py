@@ -6,6 +6,7 @@ import random
 import shutil
 from pathlib import Path
 
+import av
 import hostile
 import numpy as np
 import pytest
@@ -28,8 +29,8 @@ def pictures() -> list[np.ndarray]:
     return [np.clip(hostile.picture(n) + g, 0, 255).astype(np.uint8) for n, g in enumerate(shifted)]
 
 
-def written(path: Path, codec: str = "libx264") -> Path:
-    options = {"g": str(KEYS), "keyint_min": str(KEYS), "sc_threshold": "0"}
+def written(path: Path, codec: str = "libx264", **more: str) -> Path:
+    options = {"g": str(KEYS), "keyint_min": str(KEYS), "sc_threshold": "0", **more}
     if codec == "libx265":
         return hostile.write(path, pictures(), codec=codec)
     return hostile.write(path, pictures(), codec=codec, codec_options=options)
@@ -86,6 +87,29 @@ def test_no_harm_is_found_where_none_is(tmp_path: Path) -> None:
         assert shown(path)[1] == [] and shown(path, 0.3, 0.7)[1] == []
     shutil.copy(written(tmp_path / "b.mp4"), tmp_path / "c.mp4")
     assert shown(tmp_path / "c.mp4", 3.3, 4.4)[1] == []
+
+
+def without(path: Path, out: Path, frames: range) -> Path:
+    """Copy a recording without the packets of some frames, by order of decoding."""
+    with av.open(str(path)) as source, av.open(str(out), "w") as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        for n, packet in enumerate(source.demux(video=0)):
+            if packet.dts is not None and n not in frames:
+                packet.stream = stream
+                target.mux(packet)
+    return out
+
+
+def test_a_jump_is_damage_where_frames_came_evenly_and_none_where_they_never_did(tmp_path: Path) -> None:
+    whole = written(tmp_path / "whole.mkv", bf="0")  # a copy has the same times then
+    right, _ = shown(whole)
+    spoilt, stretches = shown(without(whole, tmp_path / "spoilt.mkv", range(2 * KEYS + 5, 3 * KEYS - 5)))
+    assert all(inside(t, stretches) or np.array_equal(p, right[t]) for t, p in spoilt.items())
+    assert all(inside(t, stretches) for t in right if t not in spoilt)
+    assert max(t for t in right if inside(t, stretches)) < 3.0
+    uneven = np.cumsum(np.random.default_rng(1).choice([0.02, 0.04, 0.07, 0.5], 100))
+    path = hostile.write(tmp_path / "call.mkv", [hostile.picture(n) for n in range(100)], [float(t) for t in uneven])
+    assert shown(path)[1] == []
 
 
 kinds = st.sampled_from(["key", "corrupt", "between", "plain", "refused"])

@@ -317,3 +317,45 @@ def test_of_tracks_that_are_each_a_whole_sound_one_is_read(tmp_path: Path, about
     path = in_tracks(tmp_path / "a.mkv", [np.stack([x] * n) for x in (a, b)], layout, **about)
     mono = read_audio(path, 0, 1, hostile.RATE)
     assert probe(path).audio_channels == n and mono is not None and np.abs(mono - a).max() < 1e-3
+
+
+@pytest.mark.parametrize("codec", ["libopus", "libmp3lame"])
+def test_codecs_that_cut_off_their_delay_again_after_a_seek_stay_in_place(tmp_path: Path, codec: str) -> None:
+    """Matroska's clock of milliseconds rounds where their short first frame begins."""
+    noise = np.random.default_rng(0).standard_normal(45 * hostile.RATE) * 0.05
+    smooth = np.convolve(noise, np.ones(24) / 5, mode="same").astype(np.float32)
+    path = hostile.write(tmp_path / "a.mkv", None, sound=smooth, sound_codec=codec)
+    with AudioReader(path, hostile.RATE) as reader:
+        for start_s in (0.5, 10.0, 20.5, 30.0, 41.0):
+            at, n = round(start_s * hostile.RATE), hostile.RATE // 2
+            heard = reader.read_samples(at - 60, at + n + 60)
+            lags = [float(heard[60 + lag : 60 + lag + n] @ smooth[at : at + n]) for lag in range(-60, 61)]
+            assert int(np.argmax(lags)) == 60, start_s
+
+
+def test_a_lost_packet_is_a_hole_and_moves_nothing(tmp_path: Path) -> None:
+    whole = hostile.write(tmp_path / "a.mkv", None, sound=hostile.tone(6.0), sound_codec="pcm_s16le")
+    import av
+
+    with av.open(str(whole)) as source, av.open(str(tmp_path / "b.mkv"), "w") as out:
+        stream = out.add_stream_from_template(source.streams.audio[0])
+        for n, packet in enumerate(source.demux(audio=0)):
+            if packet.dts is not None and n != 100:
+                packet.stream = stream
+                out.mux(packet)
+    a, b = (read_audio(p, 0, 6, hostile.RATE) for p in (whole, tmp_path / "b.mkv"))
+    assert a is not None and b is not None
+    gone = np.flatnonzero(a != b)
+    assert len(gone) and gone[-1] - gone[0] < 0.05 * hostile.RATE and not b[gone].any()
+
+
+def test_what_is_no_sound_is_silence_and_told(tmp_path: Path) -> None:
+    sound = hostile.tone(2.0)
+    sound[48_000:48_010] = np.nan
+    sound[60_000] = 1e9
+    path = hostile.write(tmp_path / "a.mkv", None, sound=sound, sound_codec="pcm_f32le")
+    with AudioReader(path, hostile.RATE) as reader:
+        heard = reader.read(0, 2)
+        assert np.isfinite(heard).all() and np.abs(heard).max() < 1
+        assert all(any(a <= t < b for a, b in reader.damaged) for t in (1.0, 1.25))
+        assert sum(b - a for a, b in reader.damaged) < 0.2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import hostile
 import numpy as np
@@ -12,6 +13,8 @@ import pytest
 from curation.media.errors import MediaError
 from curation.memory import run_chain
 from schemas import tables as t
+from stages.scan.grid import Shown
+from stages.scan.picture import PictureMeter
 from stages.scan.scan import Scan, ScanSettings
 from stages.sources.probe import Probe, ProbeSettings
 from stages.tracks.tracks import Tracks, TracksSettings
@@ -71,3 +74,13 @@ def test_windows_change_nothing_but_the_pieces(media: Path, scan: Scan) -> None:
 @pytest.mark.slow
 def test_same_window_gives_the_same_bytes(media: Path, scan: Scan) -> None:
     assert chain(media / "offscreen_voice.mp4", scan) == chain(media / "offscreen_voice.mp4", scan)
+
+
+def test_a_frame_that_stays_on_screen_stands_still() -> None:
+    """A stream that stalls gives no more frames, and the last one is shown on; at 12 a second each is shown twice."""
+    noise = np.random.default_rng(0)
+    meter = PictureMeter("0" * 16, MagicMock(), 1e9)
+    for grid in (range(0, 1), range(1, 3), range(3, 5), range(5, 40), range(40, 41)):
+        rgb = noise.integers(0, 255, (90, 160, 3)).astype(np.uint8)
+        meter.add(Shown(grid[0] / 25, 0, grid, rgb, rgb, (160, 90)), [], True, len(grid))
+    assert [row.k for row in meter.frames if row.is_frozen] == list(range(6, 40))
