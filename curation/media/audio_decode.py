@@ -37,6 +37,12 @@ _LOUDEST = 16.0
 """Samples beyond it (24 dB above full scale) are what a decoder made of wrong bytes, and read as zeros."""
 
 _SETTLE_S = 0.1
+_HOLE_S = (0.005, 2.0)
+"""What is missing for less is rounding; for longer no loss on the way, and nobody takes it for speech."""
+
+_WITH_PAUSES = ("opus", "speex", "amrnb", "amrwb", "evrc", "gsm", "g729")
+"""Codecs of calls, which send nothing while nobody speaks."""
+
 _UNSEEKABLE = {"aac", "mp3", "ac3", "amr", "h264", "hevc", "m4v", "mpegvideo", "dv"}
 """Raw streams whose times after a seek are estimates; they are decoded from their start."""
 
@@ -69,6 +75,7 @@ class AudioClock:
         lattice: (position of the first frame's end, samples of a frame), where packet times are coarser than samples.
         tolerance: deviation in samples from a gapless sequence that is jitter and not a gap or an overlap.
         seekable: whether times after a seek can be trusted.
+        continuous: the codec has no packets that are left out in silence, so what is missing was lost.
     """
 
     stream_index: int
@@ -80,6 +87,7 @@ class AudioClock:
     lattice: tuple[int, int] | None
     tolerance: int
     seekable: bool
+    continuous: bool
 
     def position(self, stamp: int) -> int:
         """Return the sample position of a frame with this time stamp."""
@@ -130,6 +138,7 @@ def read_clock(container: Any, stream: Any, path: Path) -> AudioClock | None:
         lattice=lattice,
         tolerance=tolerance,
         seekable=find_video(container) is not None or container.format.name not in _UNSEEKABLE,
+        continuous=stream.codec_context.name not in _WITH_PAUSES,
     )
 
 
@@ -175,6 +184,8 @@ def _lay(
         assert at is not None
         if expected is not None and abs(at - expected) <= clock.tolerance:
             at = expected
+        elif expected is not None and clock.continuous and _HOLE_S[0] < (at - expected) / clock.rate_hz <= _HOLE_S[1]:
+            spoilt.append((expected / clock.rate_hz, at / clock.rate_hz))
         if earliest is None:
             earliest = at
         if at >= first + n:

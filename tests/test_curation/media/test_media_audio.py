@@ -347,6 +347,10 @@ def test_a_lost_packet_is_a_hole_and_moves_nothing(tmp_path: Path) -> None:
     assert a is not None and b is not None
     gone = np.flatnonzero(a != b)
     assert len(gone) and gone[-1] - gone[0] < 0.05 * hostile.RATE and not b[gone].any()
+    with AudioReader(tmp_path / "b.mkv", hostile.RATE) as reader:
+        reader.read(0, 6)
+        ((start_s, end_s),) = reader.damaged
+        assert gone[0] >= start_s * hostile.RATE - 1 and gone[-1] <= end_s * hostile.RATE
 
 
 def test_what_is_no_sound_is_silence_and_told(tmp_path: Path) -> None:
