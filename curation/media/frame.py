@@ -64,7 +64,10 @@ UPRIGHT = Orientation()
 
 def orientation_of(frame: Any) -> Orientation:
     """Read a decoded frame's display matrix (ISO/IEC 14496-12 section 8.3.2: x' = a x + c y, y' = b x + d y)."""
-    data = frame.side_data.get("DISPLAYMATRIX")
+    try:
+        data = frame.side_data.get("DISPLAYMATRIX")
+    except ValueError:  # PyAV knows no side data of Exif, which frames of motion JPEG may carry
+        return UPRIGHT
     if data is None:
         return UPRIGHT
     a, b, _, c, d = np.frombuffer(bytes(data), dtype=np.int32)[:5].tolist()

@@ -327,9 +327,11 @@ def stream(
     --set stream.fp8=true besides.
     """
     from lpm_train.session import load_model
-    from lpm_train.tools.outputs import must_write
-    from lpm_train.tools.stream_files import about_use, stream_files
+    from lpm_train.tools.outputs import must_spare, must_write
+    from lpm_train.tools.stream_files import about_use, must_last, named_pictures, stream_files
 
+    must_last(seconds)
+    must_spare([*(path for _, path in named_pictures(image, ref or [])), speak, listen], out)
     must_write(out)
     config, model = load_model(checkpoint, device, about_use(settings or []))
     print(stream_files(model, config, image, out, ref or [], speak, listen, words=text, seconds=seconds, seed=seed))

@@ -1,11 +1,14 @@
 """Files at the edge of a stream: any sound in as 48 kHz mono, any picture in as RGB, frames and sound out as MP4.
 
+Sound is read as the pipeline reads it for training (`curation.media.audio`, which the trainer does not import): on the
+picture's clock, mixed by weights that sum to 1, zeros where there is none. Pictures are turned as their Exif says.
 Decoding and resampling are FFmpeg's, through PyAV. Costs about 1 ms a second of sound and 1 ms a small frame.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import struct
+from collections.abc import Iterable, Iterator, Mapping
 from fractions import Fraction
 from pathlib import Path
 from typing import IO, Any, Self
@@ -15,6 +18,7 @@ import cv2
 import numpy as np
 import torch
 from av.audio.resampler import AudioResampler
+from av.stream import Disposition
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 from numpy.typing import NDArray
 from torch import Tensor
@@ -25,34 +29,169 @@ from schemas.files.containers import SELF_CONTAINED
 from schemas.samples.sample import FPS, SAMPLES_PER_FRAME
 from schemas.time import PACKED_AUDIO_HZ
 
+F32 = NDArray[np.float32]
+
 _BT709 = 1  # primaries, transfer and matrix of ITU-T H.273
 _AAC_FRAME = 1024  # samples that FFmpeg's encoder takes at a time
 
 
+_JITTER_S, _COARSE_JITTER_S = 0.0015, 0.010
+"""Time stamps this close to a gapless sequence are rounding; the second where a tick is no whole part of a sample."""
+
+_LONGEST_GAP_S = 86_400
+"""A time stamp further on than that is wrong, and would ask for more zeros than there is memory."""
+
+_LOUDEST = 16.0
+"""Samples beyond it (24 dB above full scale) are what a decoder made of wrong bytes, and read as zeros."""
+
+_PLANAR = {
+    "u8p": np.uint8, "s16p": np.int16, "s32p": np.int32, "s64p": np.int64, "fltp": np.float32, "dblp": np.float64,
+}  # fmt: skip
+"""FFmpeg's planar sample formats."""
+
+_MIX = {"FL": 1.0, "FR": 1.0, "FC": 2**0.5, "FLC": 1.0, "FRC": 1.0, "LFE": 0.0, "LFE2": 0.0}
+_SURROUND = 2**-0.5
+"""ITU-R BS.775-3 annex 4, as the pipeline mixes what is trained on; weights are brought to a sum of 1."""
+
+
 def load_sound(path: str | Path) -> Tensor:
-    """Read a sound (or a video's sound) as float32 [N] at 48 kHz, mixed to mono.
+    """Read a sound (or a video's sound) as float32 [N] at 48 kHz, mixed to mono, as the pipeline reads recordings.
+
+    Sample 0 stands at a video's first frame, and at a sound's own beginning. Where there is no sound, and where it is
+    damaged, there are zeros.
 
     Raises:
         DataError: there is no such file, or no sound in it.
     """
-    parts = []
+    name = f"file:{Path(path).absolute()}"
     try:
-        with av.open(f"file:{Path(path).absolute()}", options=dict(SELF_CONTAINED)) as container:
-            if not container.streams.audio:
+        with av.open(name, options=dict(SELF_CONTAINED), metadata_errors="replace") as container:
+            _settle_layouts(container)
+            best, known = container.streams.best("audio"), [s for s in container.streams.audio if s.codec_context]
+            if not known:
                 raise DataError(f"{path} has no sound: give an audio file")
-            resampler = AudioResampler(format="flt", layout="mono", rate=PACKED_AUDIO_HZ)
-            for frame in container.decode(audio=0):
-                parts += [f.to_ndarray()[0] for f in resampler.resample(frame)]
-            parts += [f.to_ndarray()[0] for f in resampler.resample(None)]
+            rate, wave = _laid(container, best if best in known else known[0], path)
     except (FileNotFoundError, av.FFmpegError) as e:
         raise DataError(f"{path} is no sound that can be read: {e}") from e
-    if not parts:
+    if not len(wave):
         raise DataError(f"{path} holds no sample of sound")
-    return torch.from_numpy(np.concatenate(parts).astype(np.float32))
+    return torch.from_numpy(_at_48k(wave, rate))
+
+
+_NATIVE = (
+    "FL", "FR", "FC", "LFE", "BL", "BR", "FLC", "FRC", "BC", "SL", "SR", "TC", "TFL", "TFC", "TFR", "TBL", "TBC", "TBR",
+)  # fmt: skip
+"""FFmpeg's own order of channels."""
+
+
+def _settle_layouts(container: Any) -> None:
+    """Let sound whose channels come in another order than FFmpeg's (6.1 and 7.1 PCM in MOV) count as unnamed channels.
+
+    Such a layout owns memory, of which PyAV copies the pointer and frees it with each copy: decoding one ends the
+    process. The one copy made here takes the only pointer with it. As `curation.media.container` does.
+    """
+    for stream in container.streams.audio:
+        if stream.codec_context is not None:
+            layout = stream.codec_context.layout
+            places = [_NATIVE.index(c.name) if c.name in _NATIVE else -1 for c in layout.channels]
+            if "channels (" in layout.name and (-1 in places or places != sorted(set(places))):
+                stream.codec_context.layout = f"{layout.nb_channels} channels"
+
+
+def _laid(container: Any, stream: Any, path: str | Path) -> tuple[int, F32]:
+    """Return (rate, samples from zero on): each decoded frame where its time stamp says, of two the later one."""
+    base, zero, rate, end = Fraction(stream.time_base), _first_picture_s(container), 0, 0
+    parts: list[tuple[int, F32]] = []
+    for frame in _decoded(container, stream):
+        rate = rate or frame.sample_rate
+        if frame.sample_rate != rate:
+            continue
+        at, stamp = end, frame.pts if frame.pts is not None else frame.dts
+        if stamp is not None:
+            zero = stamp * base - Fraction(end, rate) if zero is None else zero
+            at = round((stamp * base - zero) * rate)
+            if parts and abs(at - end) <= _tolerance(base, rate, frame.samples):
+                at = end
+        if at - end > _LONGEST_GAP_S * rate:
+            raise DataError(f"{path} has times of sound that cannot be right: convert it to WAV")
+        end = at + frame.samples
+        parts.append((at, _mono(frame)))
+    wave = np.zeros(max((at + len(part) for at, part in parts), default=0) if end > 0 else 0, np.float32)
+    for at, part in parts:
+        if at + len(part) > 0:
+            wave[max(0, at) : at + len(part)] = part[max(0, -at) :]
+    return rate, wave
+
+
+def _first_picture_s(container: Any) -> Fraction | None:
+    """Return the time of the first picture, in seconds; None where there is no video (cover art is none)."""
+    for stream in container.streams.video:
+        if not stream.disposition & Disposition.attached_pic and stream.start_time is not None:
+            return Fraction(stream.start_time) * Fraction(stream.time_base)
+    return None
+
+
+def _tolerance(base: Fraction, rate: int, samples: int) -> int:
+    """Return by how many samples a frame may lie off a gapless sequence; a lost frame is more."""
+    least = round(_JITTER_S * rate)
+    if (1 / (base * rate)).denominator == 1:
+        return least
+    return max(least, min(round(_COARSE_JITTER_S * rate), (samples - 1) // 2))
+
+
+def _decoded(container: Any, stream: Any) -> Iterator[Any]:
+    """Yield what decodes: a damaged packet costs itself, and a container that cannot be read on ends the sound."""
+    packets = container.demux(stream)
+    while True:
+        packet = None
+        try:
+            packet = next(packets, None)
+            if packet is None:
+                return
+            yield from packet.decode()
+        except av.FFmpegError:
+            if packet is None:
+                return
+
+
+def _mono(frame: Any) -> F32:
+    """Return a decoded frame as float32 [N], full scale +-1, mixed by weights that sum to 1; damaged, zeros.
+
+    Planes are read one by one: of eight channels or more PyAV takes what lies behind the last for another one.
+    """
+    names = [channel.name for channel in frame.layout.channels]
+    if frame.format.is_planar:
+        kind = np.dtype(_PLANAR[frame.format.name])
+        raw = np.stack([np.frombuffer(plane, kind, frame.samples) for plane in frame.planes[: len(names)]])
+    else:
+        raw = frame.to_ndarray().reshape(-1, len(names)).T
+    if raw.dtype == np.uint8:
+        raw = (raw.astype(np.float32) - 128) / 128
+    elif np.issubdtype(raw.dtype, np.integer):
+        raw = raw / -float(np.iinfo(raw.dtype).min)
+    if not np.abs(raw).max(initial=0.0) <= _LOUDEST:  # also where one is no number
+        return np.zeros(raw.shape[1], np.float32)
+    known = any(name in _MIX for name in names)
+    weights = np.array([_MIX.get(name, _SURROUND if known else 1.0) for name in names])
+    weights = weights if weights.any() else np.ones(len(names))
+    return np.asarray((weights / weights.sum()).astype(np.float32) @ raw.astype(np.float32), np.float32)
+
+
+def _at_48k(wave: F32, rate: int) -> F32:
+    """Bring a sound to 48 kHz, a second at a time."""
+    if rate == PACKED_AUDIO_HZ:
+        return wave
+    resampler, parts = AudioResampler(format="flt", layout="mono", rate=PACKED_AUDIO_HZ), []
+    for start in range(0, len(wave), rate):
+        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(wave[None, start : start + rate]), "flt", "mono")
+        frame.sample_rate, frame.pts, frame.time_base = rate, start, Fraction(1, rate)
+        parts += [f.to_ndarray()[0] for f in resampler.resample(frame)]
+    parts += [f.to_ndarray()[0] for f in resampler.resample(None)]
+    return np.concatenate(parts).astype(np.float32)
 
 
 def load_image(path: str | Path, height: int, width: int) -> Tensor:
-    """Read a picture, scaled and cropped to cover a size: float32 [3, H, W] in [-1, 1].
+    """Read a picture as it is to be shown, scaled and cropped to cover a size: float32 [3, H, W] in [-1, 1].
 
     Raises:
         DataError: there is no such file, or it is no JPEG or PNG.
@@ -62,10 +201,62 @@ def load_image(path: str | Path, height: int, width: int) -> Tensor:
     except OSError as e:
         raise DataError(f"cannot read the picture {path}: {e.strerror}") from e
     kind = "png_pipe" if data.startswith(b"\x89PNG") else "jpeg_pipe"
+    transpose, flipped = _TURNS.get(_orientation(data), (False, ()))
     try:
-        return to_unit(read_image(data, (height, width), kind))
+        picture = read_image(data, (width, height) if transpose else (height, width), kind)
     except DataError as e:
         raise DataError(f"{path} is no picture that can be read: give a JPEG or PNG") from e
+    return to_unit((picture.mT if transpose else picture).flip(flipped).contiguous())
+
+
+_TURNS: dict[int, tuple[bool, tuple[int, ...]]] = {
+    2: (False, (2,)), 3: (False, (1, 2)), 4: (False, (1,)),
+    5: (True, ()), 6: (True, (2,)), 7: (True, (1, 2)), 8: (True, (1,)),
+}  # fmt: skip
+"""Exif's orientations but upright: whether rows become columns, and which dimensions are turned over after that."""
+
+
+def _orientation(data: bytes) -> int:
+    """Return the Exif orientation of a JPEG or PNG, 1 (upright) where none is told.
+
+    Read here: PyAV tells of the turn but not of the mirror, and fails to list side data among which there is Exif.
+    """
+    try:
+        tiff = _exif(data)
+        order = "<" if tiff.startswith(b"II") else ">"
+        (begin,) = struct.unpack_from(f"{order}I", tiff, 4)
+        (entries,) = struct.unpack_from(f"{order}H", tiff, begin)
+        for n in range(entries):
+            tag, _, _, value = struct.unpack_from(f"{order}HHIH", tiff, begin + 2 + 12 * n)
+            if tag == _ORIENTATION:
+                return int(value)
+    except struct.error:  # it ends too early
+        pass
+    return 1
+
+
+_ORIENTATION, _APP1, _SCAN = 0x0112, 0xE1, 0xDA
+
+
+def _exif(data: bytes) -> bytes:
+    """Return a picture's Exif, a small TIFF, empty where there is none. Raises struct.error where the file ends."""
+    if data.startswith(b"\x89PNG"):
+        at, kind = 8, b""
+        while kind != b"IEND":
+            length, kind = struct.unpack_from(">I4s", data, at)
+            if kind == b"eXIf":
+                return data[at + 8 : at + 8 + length]
+            at += 12 + length
+        return b""
+    at, marker = 2, 0
+    while marker != _SCAN:
+        lead, marker, length = struct.unpack_from(">BBH", data, at)
+        if lead != 0xFF:
+            return b""
+        if marker == _APP1 and data[at + 4 : at + 10] == b"Exif\0\0":
+            return data[at + 10 : at + 2 + length]
+        at += 1 if marker == 0xFF else 2 + length  # a marker may be led by several bytes 0xFF
+    return b""
 
 
 _SMALL = 128

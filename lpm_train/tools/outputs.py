@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -30,6 +30,26 @@ def must_write(*files: str | Path | None) -> None:
                     pass
         except OSError as e:
             raise ConfigError(f"{file} cannot be written: {e.strerror} ({e.filename}); name another file") from e
+
+
+def same_file(a: Path, b: Path) -> bool:
+    """Tell whether two paths name one file, by whatever links; it need not be there."""
+    try:
+        return a.samefile(b)
+    except OSError:  # one of them is not there
+        return a.resolve() == b.resolve()
+
+
+def must_spare(inputs: Iterable[Path | None], *files: Path) -> None:
+    """See that no file that will be written is one that is read; None is no file.
+
+    Raises:
+        ConfigError: one is.
+    """
+    given = [file for file in inputs if file is not None]
+    for file in files:
+        if any(same_file(file, one) for one in given):
+            raise ConfigError(f"{file} is an input, and what is made would overwrite it: write to another place")
 
 
 def must_hold(folder: Path) -> None:

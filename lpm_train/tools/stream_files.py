@@ -25,7 +25,7 @@ from lpm_train.network.refine import Performer
 from lpm_train.session import make_encoders, usable
 from lpm_train.streaming.stream import StreamGenerator, StreamingAudio
 from lpm_train.tools.media import load_image, load_sound, write_mp4
-from lpm_train.tools.outputs import whole
+from lpm_train.tools.outputs import must_spare, whole
 from lpm_train.tools.provenance import add_xmp, model_fingerprint, tags
 from schemas.samples.sample import FPS, SAMPLES_PER_FRAME
 from schemas.time import PACKED_AUDIO_HZ
@@ -44,6 +44,16 @@ def must_stream(config: Config) -> None:
     """Raise ConfigError where a model cannot stream."""
     if config.run.stage.choice == "pretrain":
         raise ConfigError("this model sees both directions and cannot stream: give a causal or distilled checkpoint")
+
+
+def must_last(seconds: float | None) -> None:
+    """Raise ConfigError where a length that is asked for is no frame, or has no end; None is not asked for."""
+    if seconds is not None and not (seconds < math.inf and _frames(seconds) > 0):
+        raise ConfigError(f"--seconds {seconds:g}: give the length of a video, of {1 / FPS:g} s (a frame) or more")
+
+
+def _frames(seconds: float) -> int:
+    return math.ceil(seconds * FPS - 1e-6)
 
 
 def about_use(settings: Sequence[str], sections: Sequence[str] = ("data", "stream")) -> list[str]:
@@ -112,10 +122,12 @@ def stream_files(
 
     Raises:
         ConfigError: the model cannot stream (as asked for, on its device), nothing says how long the video is, or it
-            cannot be written.
+            cannot be written, or is a file that is read.
         DataError: a picture or a sound cannot be read.
     """
     must_stream(config)
+    must_last(seconds)
+    must_spare([*(path for _, path in named_pictures(image, refs)), speak, listen], out)
     mark, device = model_fingerprint(model), next(model.parameters()).device
     usable(str(device), config.stream)
     encoders = make_encoders(config.data, str(device))
@@ -123,7 +135,7 @@ def stream_files(
     longest = max((len(w) for w in sounds if w is not None), default=0)
     if seconds is None and not longest:
         raise ConfigError("nothing says how long the video is to be: give --speak, --listen or --seconds")
-    n_frames = math.ceil((longest / PACKED_AUDIO_HZ if seconds is None else seconds) * FPS - 1e-6)
+    n_frames = _frames(longest / PACKED_AUDIO_HZ if seconds is None else seconds)
     generator = StreamGenerator(
         model, config, encoders.codec, cast(StreamingAudio, encoders.audio), encoders.text,
         reference_conditions(config, encoders, named_pictures(image, refs)), words=words, seed=seed,

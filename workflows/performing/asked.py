@@ -17,8 +17,9 @@ from curation.media.probe import probe
 from lpm_train.config import Config, override
 from lpm_train.session import usable
 from lpm_train.tools import perform as performing
+from lpm_train.tools.outputs import must_spare, same_file
 from lpm_train.tools.perform import Character
-from lpm_train.tools.stream_files import about_use
+from lpm_train.tools.stream_files import about_use, named_pictures
 from lpm_train.training.checkpoint import find, read_config
 from schemas.samples.sample import FPS
 from schemas.settings import yaml12
@@ -68,6 +69,25 @@ def checked_config(asked: Asked) -> Config:
     for character in asked.characters:
         performing.check(config, character)
     return config
+
+
+VOICES = ("voices.rttm", "voices.json")
+"""Who speaks when, as it is written to be corrected and given again."""
+
+FILES = ("a.mp4", "b.mp4", "both.mp4", "performance.json", *VOICES)
+"""What is written into the folder of a performance."""
+
+
+def is_given(asked: Asked, name: str) -> bool:
+    """Tell whether a file of who speaks when is the user's own, corrected in its place: it is not written again."""
+    return name in VOICES and asked.voices is not None and same_file(asked.voices, asked.out / name)
+
+
+def inputs_kept(asked: Asked) -> None:
+    """See that nothing that is read would be overwritten. Raises ConfigError where it would."""
+    pictures = [path for who in asked.characters for _, path in named_pictures(who.image, who.refs)]
+    must_spare([asked.recording, *pictures], *(asked.out / name for name in FILES))
+    must_spare([asked.voices], *(asked.out / name for name in FILES if not is_given(asked, name)))
 
 
 def part_of(text: str | None, option: str) -> Any:

@@ -25,7 +25,17 @@ from schemas.samples.sample import FPS
 from schemas.time import AUDIO_HZ, PACKED_AUDIO_HZ
 from stages.packing.packing import PackingSettings
 from workflows.performing import hearing, told, tracks
-from workflows.performing.asked import Asked, Source, checked_config, part_of, separator_of, source_of, stretch_of
+from workflows.performing.asked import (
+    Asked,
+    Source,
+    checked_config,
+    inputs_kept,
+    is_given,
+    part_of,
+    separator_of,
+    source_of,
+    stretch_of,
+)
 from workflows.performing.hearing import Heard
 from workflows.performing.states import BITS, Codes, heard_frames, states_of
 from workflows.performing.tracks import Recording, Voices
@@ -45,6 +55,7 @@ from workflows.usage import UsageError
 
 def run(out: Console, err: Console, asked: Asked) -> None:
     """Perform, and print what was heard and made. Raises UsageError, ConfigError, DataError, CheckpointError."""
+    inputs_kept(asked)
     config = checked_config(asked)
     separator = separator_of(asked.separator)
     source = source_of(asked)
@@ -111,7 +122,7 @@ def _told(asked: Asked, source: Source, heard: Heard) -> list[Turn]:
     finally:
         texts = {"voices.rttm": as_rttm(turns, source.path.stem), "voices.json": as_json(turns, about)}
         for name, text in texts.items():
-            if asked.voices is None or asked.voices.resolve() != (asked.out / name).resolve():
+            if not is_given(asked, name):
                 _write(asked.out / name, text)
     return turns
 

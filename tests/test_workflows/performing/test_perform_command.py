@@ -249,6 +249,34 @@ def test_what_cannot_be_is_said_at_once(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("name", "option"),
+    [
+        ("a.mp4", "recording"), ("both.mp4", "recording"), ("b.mp4", "--image-a"), ("performance.json", "--voices"),
+        ("both.mp4", "--ref-b"), ("voices.json", "recording"), ("voices.rttm", "--image-b"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("linked", [False, True])
+def test_what_is_read_is_not_written_over(
+    name: str, option: str, linked: bool, here: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Not even by an earlier performance's file that goes; through links as well."""
+    source = {"recording": "talk.wav", "--voices": "talk.rttm"}.get(option, "a.png")
+    file, out = tmp_path / name, tmp_path
+    file.write_bytes((here / source).read_bytes())
+    if linked:
+        out = tmp_path / "link"
+        out.symlink_to(tmp_path)
+    voices = [] if option == "--voices" else ["--voices", here / "talk.rttm"]
+    more = {"recording": str(file)} if option == "recording" else {}
+    given = f"view:{file}" if option == "--ref-b" else file
+    assert lpm(here, out, *voices, *([] if more else [option, given]), "--no-both", **more) == 1
+    err = capfd.readouterr().err
+    assert err.startswith("lpm: ") and "is an input, and what is made would overwrite it" in err
+    assert file.read_bytes() == (here / source).read_bytes()
+    assert {p.name for p in tmp_path.iterdir()} <= {name, "link"}
+
+
 @pytest.mark.slow
 def test_a_real_call_is_performed(here: Path, tmp_path: Path, media: Path) -> None:
     need(SEGMENTATION_WEIGHT, CAMPPLUS_WEIGHT)
