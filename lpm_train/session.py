@@ -5,7 +5,7 @@ Errors that a user can mend come up as `ConfigError`, `DataError`, `CheckpointEr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from functools import partial
@@ -21,6 +21,7 @@ from lpm_train.data.loader import Loader
 from lpm_train.data.make import Encoders
 from lpm_train.data.shards import of_split, trained_on
 from lpm_train.data.table.manifest import Manifest
+from lpm_train.encoders.codec import Codec
 from lpm_train.extras import tensorboard
 from lpm_train.fitting import chained, fitted, sized, too_narrow
 from lpm_train.network.base import same_base
@@ -28,9 +29,20 @@ from lpm_train.network.fp8 import must_multiply_fp8
 from lpm_train.network.lora import merge
 from lpm_train.network.model import DiT
 from lpm_train.network.refine import Performer, Refined
-from lpm_train.storage import Storage
+from lpm_train.parts import provenance
+from lpm_train.storage import DataError, Storage
 from lpm_train.training import loop
-from lpm_train.training.checkpoint import CheckpointError, Saved, find, home, path_of, read_config, read_meta, steps
+from lpm_train.training.checkpoint import (
+    CheckpointError,
+    Saved,
+    find,
+    home,
+    must_go_on,
+    path_of,
+    read_config,
+    read_meta,
+    steps,
+)
 from lpm_train.training.checkpoint_files import Place
 from lpm_train.training.parallel import Ranks, ranks
 from lpm_train.training.stage import make_stage
@@ -95,8 +107,8 @@ def run_stage(
     Raises:
         ConfigError: a stage other than pretraining has nothing to start from, or settings do not fit each other.
         DataError: the data cannot be used.
-        CheckpointError: a run that is named holds no checkpoint; or one that goes on has lost its teacher, or is given
-            another.
+        CheckpointError: a run that is named holds no checkpoint, or was trained on another codec; or one that goes on
+            has other settings, has lost its teacher, or is given another.
     """
     there = steps(home(out, config.run.checkpoints))
     begins = ("pretrain", "causal") if config.base.weights else ("pretrain",)
@@ -105,6 +117,8 @@ def run_stage(
     for named in (init, teacher, backbone):
         if named is not None:
             find(named)  # that one is not there is said before any work
+    if config.run.stage.choice == "distill":
+        _in_order(config, init, teacher, new=not there)
     Manifest(Storage(config.data.root), ())
     if config.log.tensorboard:
         tensorboard.summary_writer()  # that it is missing is said before any work
@@ -114,6 +128,8 @@ def run_stage(
         config = fitted(
             sized(config, encoders, partial(print, flush=True) if place.first else lambda said: None), encoders
         )
+        if there:  # before weights are read that may be of another shape
+            must_go_on(path_of(home(out, config.run.checkpoints), there[-1]), config)
         if place.first and (warning := too_narrow(config.model)):
             print(warning, flush=True)
         train, held = trained_on(config.data), of_split(config.data, "val")
@@ -131,6 +147,9 @@ def run_stage(
         source = cast(BatchSource[Batch], loader)  # distillation alone asks for chains, and for no latents of them
         with Loader(held or train, encoders, **share) as other:
             heldout = [next(other) for _ in range(EVALUATED)]
+        for named in (init, teacher, backbone):
+            if named is not None:
+                must_share_codec(find(named), config.data, encoders.codec)
         start, judge = _begun(config, out, init, teacher)
         made = make_stage(config, place, start, judge, _backbone(backbone or init, config))
         shown = watch(config, encoders, held or train, "val" if held else "train", out, place) if watch else None
@@ -143,6 +162,73 @@ def run_stage(
             made, config, source, out, heldout=heldout, where=place, flops_per_step=work(config, encoders),
             watch=shown, board=board,
         )  # fmt: skip
+
+
+def _in_order(config: Config, init: Place | None, teacher: Place | None, new: bool) -> None:
+    """See that distillation begins with a causal model, and that no student judges it.
+
+    Raises:
+        ConfigError: it is not so. Stages of one's own are let pass: nobody here knows what they train.
+    """
+    before = read_config(find(init)).run.stage.choice if init is not None else ""
+    if before == "pretrain":
+        raise ConfigError(
+            f"--init {init} is of the stage pretrain, which sees both directions, and distill begins with a causal "
+            "model: name a run of --stage causal (or consistency, or distill); the pretrained run is the --teacher"
+        )
+    wanted = config.distill.teacher
+    judges = read_config(find(teacher)).run.stage.choice if teacher is not None else before if new else ""
+    wrong = {"pretrain", "causal", "consistency", "distill"} - {wanted}
+    if judges in (wrong if teacher is not None else {"distill"}):
+        raise ConfigError(
+            (f"--teacher {teacher}" if teacher is not None else f"without --teacher, --init {init} judges, and")
+            + f" is of the stage {judges}, and distill.teacher={wanted} asks for a judge of the stage {wanted}: name "
+            "such a run with --teacher" + (" (or set distill.teacher=causal)" if judges == "causal" else "")
+        )
+
+
+_STANDS_FOR = {("lpm_train.extras.codec_taew:TaewCodec", "lpm_train.extras.codec_public:WanCodec")}
+"""Codecs that decode the latents of others nearly as those do; for use, where they are asked for by name."""
+
+
+def must_share_codec(checkpoint: Place, data: Data, codec: Codec | None = None) -> None:
+    """See that a codec is the one whose latents a checkpoint was trained on, by the hash of its weights.
+
+    A codec without weights is told by its settings alone, which the checkpoint's configuration holds; so is one whose
+    numbers of channels differ, which does not fit the model. Checkpoints that do not say are let pass.
+
+    Args:
+        checkpoint: where it lies.
+        data: names the codec.
+        codec: it, to train on; None: it is built, for use. Where it is not at hand, whoever needs it will say so.
+
+    Raises:
+        CheckpointError: it is another one.
+    """
+    before = read_meta(checkpoint).loader.get("fingerprint", {}).get("encoders", {}).get("codec", {})
+    if not before.get("weights"):
+        return
+    saved, use = read_config(checkpoint), codec is None
+    try:
+        codec = data.codec.build() if codec is None else codec
+    except DataError:
+        return
+    now = provenance(codec)
+    if now.get("weights") == before["weights"] or codec.channels != saved.model.channels:
+        return
+    if use and (now["class"], before["class"]) in _STANDS_FOR:
+        return
+    raise CheckpointError(
+        f"{checkpoint} was trained on latents of the codec {_named(saved.data, before)}, and this one is "
+        f"{_named(data, now)}, whose latents mean something else: bring the former's file back, or name it with "
+        "--set data.codec.path=FILE (or .directory), or train anew from pretrain on"
+    )
+
+
+def _named(data: Data, made: Mapping[str, Any]) -> str:
+    """Name a codec as a configuration does, and by the first digits of its weights' hash."""
+    part = data.codec
+    return " ".join([part.choice, *map(str, part.given.values()), f"({str(made.get('weights', 'no weights'))[:12]})"])
 
 
 def _begun(
@@ -236,11 +322,12 @@ def load_model(checkpoint: Place, device: str = "cpu", settings: Sequence[str] =
 
     Raises:
         ConfigError: the device is not there, or a setting is none of these.
-        CheckpointError: there is no such checkpoint.
+        CheckpointError: there is no such checkpoint, or the codec is not the one that it was trained on.
     """
     place = usable(device)
     saved = Saved(checkpoint)
     config = override(saved.config, settings)
+    must_share_codec(saved.path, config.data)
 
     def made(weights: Saved) -> DiT:
         model = build(config, weights)

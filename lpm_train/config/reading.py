@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import typing
 from collections.abc import Sequence
+from dataclasses import is_dataclass
 from typing import TypeVar
 
 from pydantic import TypeAdapter, ValidationError
@@ -19,17 +20,42 @@ C = TypeVar("C", bound=Config)
 def override(config: C, settings: Sequence[str]) -> C:
     """Apply settings written `section.field=value` (or deeper), values as YAML or Python literals, as a workflow's.
 
+    Nothing behind the `=` is the empty text where a setting is a text, and elsewhere what `null` is.
+
     Raises:
         ConfigError: no such field (the nearest is named), or a value of another type.
     """
     tree = TypeAdapter(type(config)).dump_python(config, mode="json")
+    empty: dict[str, tuple[str, object]] = {}  # by name: as it was written, and the value before
     for setting in settings:
         try:
             path, value = read_setting(setting)
         except UseError as e:
             raise ConfigError(str(e)) from e
+        before, name = _value(config, path), ".".join(path)
+        empty.pop(name, None)
+        if not setting.partition("=")[2].strip():
+            value = "" if isinstance(before, str) else None
+            empty[name] = (setting, before)
         assign(tree, path, value)
-    return from_json(json.dumps(tree, default=repr), type(config))
+    try:
+        return from_json(json.dumps(tree, default=repr), type(config))
+    except ConfigError as e:
+        for name, (setting, before) in empty.items():
+            if str(e).startswith(f"{name} = None:"):
+                said = json.dumps(before, default=list)
+                raise ConfigError(
+                    f"--set {setting!r}: no value stands behind the =; write one, e.g. {name}={said}"
+                ) from e
+        raise
+
+
+def _value(config: Config, path: Sequence[str]) -> object:
+    """Return the value of a setting; None where there is none, or it is one of a part's."""
+    found: object = config
+    for name in path:
+        found = getattr(found, name, None) if is_dataclass(found) else None
+    return found
 
 
 def to_json(config: Config) -> str:

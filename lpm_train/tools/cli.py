@@ -242,7 +242,7 @@ def evaluate(
 
     chosen = about_use(settings or [], LOOKED_AT)
     must_write(out)
-    trained, model = load_model(checkpoint, device)
+    trained, model = load_model(checkpoint, device, [s for s in chosen if s.startswith("data.codec")])
     asked = vars(trained) | {"optim": Optim()}  # nothing is trained: no parts of a batch need divide it
     config = override(Evaluated(**asked), chosen)
     reader, missing = open_faces(config.eval.faces)

@@ -7,7 +7,8 @@ at width 32; on a GPU a codec for 256 x 256 is a matter of an hour or two.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from lpm_train.data.shards import Shards
 from lpm_train.extras.codec_tiny import TinyConfig, TinyVideoAE, train_codec
 from lpm_train.storage import DataError
 from lpm_train.tools.outputs import whole
+from lpm_train.training.loop import TrainingError
 
 
 def _picture_clips(shards: Shards, bucket: Bucket, batch: int, seed: int = 0, workers: int = 2) -> Iterator[Tensor]:
@@ -57,6 +59,16 @@ def psnr_db(a: Tensor, b: Tensor) -> float:
     return float(10 * torch.log10(4 / (a - b).square().mean().clamp_min(1e-10)))
 
 
+def _must_work(codec: TinyVideoAE, x_BFCHW: Tensor, losses: Sequence[float]) -> None:
+    """Raise TrainingError where a fit did not stay finite, its last update included."""
+    with torch.no_grad():
+        score = psnr_db(codec.decode(codec.encode(x_BFCHW))[0], x_BFCHW)
+    if wrong := [i for i, loss in enumerate(losses) if not math.isfinite(loss)]:
+        raise TrainingError(f"the loss is {losses[wrong[0]]} at step {wrong[0]}: lower --lr; nothing was written")
+    if not math.isfinite(score):
+        raise TrainingError(f"the codec gives no pictures after {len(losses)} steps: lower --lr; nothing was written")
+
+
 def fit_codec(
     root: str | Path, out: str | Path, config: TinyConfig, bucket: Bucket, *, steps: int, batch: int = 4,
     lr: float = 1e-3, where: str | None = None, held_out: str = "split = 'val'", device: str = "cpu", seed: int = 0,
@@ -85,6 +97,7 @@ def fit_codec(
     Raises:
         ConfigError: `out` is a folder, or its folder cannot be made.
         DataError: nothing is selected, or every clip is shorter than the bucket.
+        TrainingError: it came to nothing: a loss or a picture is no number. Nothing is written then.
     """
     clause = f"({where or 'true'})"
     train = Shards(root, f"{clause} AND NOT coalesce(({held_out}), false)")
@@ -96,6 +109,7 @@ def fit_codec(
         torch.manual_seed(sample_seed("codec", seed))
         codec = TinyVideoAE(config).to(device)
         losses = train_codec(codec, _picture_clips(train, bucket, batch, seed), steps, lr=lr, report=report)
+    _must_work(codec, next(_picture_clips(train, bucket, 1, seed)).to(device), losses)
     with whole(Path(out)) as (partial,):
         codec.save(partial)
     clips, scores, blocks = _picture_clips(test, bucket, 1, seed + 1), [], []

@@ -209,14 +209,14 @@ def read_meta(path: Place) -> Meta:
     return Meta(**json.loads(folder.store.read(f"{name}/{WHOLE}")))
 
 
-def load(path: Place, stage: Stage, config: Config) -> Meta:
-    """Put a checkpoint's state into a stage; every rank must call it.
+def must_go_on(path: Place, config: Config) -> None:
+    """See that a run of these settings goes on from a checkpoint: to be asked before its weights are read.
 
     Raises:
-        CheckpointError: model, stage, optimizer, data, seed or a judge are not those of the checkpoint.
+        CheckpointError: model, stage, optimizer, data or seed are not those of the checkpoint.
         ConfigError: `network.base.same_base` has to read the base, and cannot.
     """
-    saved, meta = read_config(path), read_meta(path)
+    saved = read_config(path)
 
     def fixed(c: Config) -> dict[str, Any]:
         data = replace(c.data, workers=0, prefetch=0, root="")
@@ -231,6 +231,17 @@ def load(path: Place, stage: Stage, config: Config) -> Meta:
                 f"{path} was written with another {name}:\n  there {theirs}\n  here  {ours}\n"
                 "use the same settings to continue, or another directory for a new run"
             )
+
+
+def load(path: Place, stage: Stage, config: Config) -> Meta:
+    """Put a checkpoint's state into a stage; every rank must call it.
+
+    Raises:
+        CheckpointError: model, stage, optimizer, data, seed or a judge are not those of the checkpoint.
+        ConfigError: `network.base.same_base` has to read the base, and cannot.
+    """
+    must_go_on(path, config)
+    meta = read_meta(path)
     for role, judge in meta.judges.items():
         if judge["sha256"] != (now := stage.judged_by[role])["sha256"]:
             raise CheckpointError(

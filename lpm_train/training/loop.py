@@ -7,9 +7,10 @@ holds checkpoints, the run continues from the last. The best checkpoint is chose
 
 from __future__ import annotations
 
+import json
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from lpm_train.batch import Batch, BatchSource
 from lpm_train.config import Config, to_json
 from lpm_train.training import checkpoint
 from lpm_train.training.checkpoint import Meta
+from lpm_train.training.checkpoint_files import Place
 from lpm_train.training.log import Board, Log
 from lpm_train.training.parallel import Ranks
 from lpm_train.training.stage import Criterion, Stage
@@ -73,25 +75,30 @@ def train(
         show: where lines for people go.
 
     Raises:
-        TrainingError: the loss is not finite, or `run.select` names no figure.
+        TrainingError: the loss or an evaluation is not finite, or `run.select` names no figure.
     """
     home = checkpoint.home(out, config.run.checkpoints)
     where = where or Ranks()
-    with closing(checkpoint.Writer(home, config.run.keep, config.run.background)) as writer:
-        there = checkpoint.steps(home)
-        meta = checkpoint.load(checkpoint.path_of(home, there[-1]), stage, config) if there else Meta(step=0)
-        if there:
-            source.restore(meta.loader)
-        if where.first:
-            _note(out, config)
-        log, say = Log(out, meta.step, where.first, board), show if where.first else (lambda _: None)
-        if there:
-            say(f"continue {out} at step {meta.step}")
-        begun = _Training(
-            stage, config, source, writer, heldout, measure or (lambda _: {}), where, flops_per_step, watch, log, say,
-            meta,
-        )  # fmt: skip
-        return begun.to_its_end()
+    say = show if where.first else (lambda _: None)
+    try:
+        with closing(checkpoint.Writer(home, config.run.keep, config.run.background)) as writer:
+            there = checkpoint.steps(home)
+            last = checkpoint.path_of(home, there[-1]) if there else None
+            meta = checkpoint.load(last, stage, config) if last else Meta(step=0)
+            if last:
+                source.restore(meta.loader)
+                say(f"continue {out} at step {meta.step}")
+                _tell_changes(checkpoint.read_config(last), config, meta.step, say)
+            if where.first and not (last and meta.step >= config.run.steps):  # else they train nothing
+                _note(out, config)
+            begun = _Training(
+                stage, config, source, writer, heldout, measure or (lambda _: {}), where, flops_per_step, watch,
+                Log(out, meta.step, where.first, board), say, meta,
+            )  # fmt: skip
+            return begun.to_its_end()
+    except KeyboardInterrupt:  # what was being written is written by now
+        say(_stopped(out, home))
+        raise
 
 
 @dataclass
@@ -150,9 +157,7 @@ class _Training:
         batch = next(self.source)
         figures = self.stage.step(batch, self.meta.step)
         self.meta = replace(self.meta, step=self.meta.step + 1)
-        if bad := [f"{name} is {value}" for name, value in figures.items() if not math.isfinite(value)]:
-            advice = "lower optim.lr, look at the batch, or continue from an earlier checkpoint"
-            raise TrainingError(f"{bad[0]} at step {self.meta.step}: {advice}")
+        _must_be_finite(figures, self.meta.step)
         seconds = time.perf_counter() - begun
         speed = {"step_s": seconds, "samples_per_s": len(batch) * self.where.data_size / seconds}
         if self.flops_per_step:
@@ -183,6 +188,9 @@ class _Training:
     def _figures(self) -> dict[str, float]:
         figures = self.stage.evaluate(self.heldout) | dict(self.measure(self.stage))
         self.log.write(self.meta.step, figures, evaluation=True)
+        # Others may have nothing to be measured on; these two say what the network is worth.
+        decisive = ("heldout_loss", self.config.run.select)
+        _must_be_finite({n: figures[n] for n in decisive if n in figures}, self.meta.step)
         return figures
 
     def _save(self) -> None:
@@ -198,11 +206,44 @@ def _note(out: Path, config: Config) -> None:
     new.replace(out / "config.json")
 
 
+def _tell_changes(before: Config, now: Config, step: int, say: Callable[[str], None]) -> None:
+    """Name the settings of a run that goes on which are not those of its checkpoint, and whether they count."""
+    theirs, ours = (dict(_flat(json.loads(to_json(c)))) for c in (before, now))
+    changed = [f"{n} {theirs.get(n)} -> {ours.get(n)}" for n in {**theirs, **ours} if theirs.get(n) != ours.get(n)]
+    if changed:
+        unused = "; no step is left to train, so they are not kept" if step >= now.run.steps else ""
+        say(f"settings changed since step {step}: {', '.join(changed)}{unused}")
+
+
+def _flat(settings: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield settings as `section.field` and value."""
+    for name, value in settings.items():
+        if isinstance(value, dict) and value:
+            yield from _flat(value, f"{above}{name}.")
+        else:
+            yield above + name, value
+
+
+def _stopped(out: Path, home: Place) -> str:
+    """Say where a run that was interrupted goes on."""
+    there = checkpoint.steps(home)
+    if not there:
+        return f"stopped before the first checkpoint: the same command begins {out} again"
+    return f"stopped: the same command goes on with {out} from {checkpoint.path_of(home, there[-1])}"
+
+
+def _must_be_finite(figures: Mapping[str, float], step: int) -> None:
+    """Raise TrainingError where a figure is not finite: the network, or a batch, is broken then."""
+    if bad := [f"{name} is {value}" for name, value in figures.items() if not math.isfinite(value)]:
+        advice = "lower optim.lr, look at the batch, or continue from an earlier checkpoint"
+        raise TrainingError(f"{bad[0]} at step {step}: {advice}")
+
+
 def _compared(meta: Meta, figures: Mapping[str, float], select: str) -> tuple[Meta, bool]:
     """Take in the figures of an evaluation; say whether it is the best so far."""
     if select not in figures:
         raise TrainingError(f"run.select = {select!r} is not measured; use one of {', '.join(figures)}")
-    if meta.best is None or figures[select] < meta.best:
+    if meta.best is None or not math.isfinite(meta.best) or figures[select] < meta.best:
         return replace(meta, now=figures, best=figures[select], best_step=meta.step, stale=0), True
     return replace(meta, now=figures, stale=meta.stale + 1), False
 

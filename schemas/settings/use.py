@@ -169,7 +169,8 @@ def checked(builder: Callable[..., Any], given: Mapping[str, Any], offered: Sequ
         try:
             out[key] = _adapter(known[key].annotation).validate_python(value)
         except ValidationError as e:
-            raise UseError(f"{name}, {key}: {e.errors()[0]['msg']} (got {value!r})") from e
+            more = ": write a value" if value is None else ""  # what nothing behind an = is read as
+            raise UseError(f"{name}, {key}: {e.errors()[0]['msg']} (got {value!r}{more})") from e
         if (wrong := not_finite(out[key])) is not None and wrong != known[key].default:
             raise UseError(f"{name}, {key}: {FINITE} (got {value!r})")
     return out
