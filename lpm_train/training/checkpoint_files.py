@@ -50,7 +50,10 @@ class Folder:
 
     def _names(self) -> list[str]:
         found = pafs.FileSelector(self.store.path("").rstrip("/"), allow_not_found=True)
-        infos = self.store.filesystem.get_file_info(found)
+        try:
+            infos = self.store.filesystem.get_file_info(found)
+        except FileNotFoundError:  # of a folder that another rank makes just now: PyArrow looks twice, and sees both
+            infos = self.store.filesystem.get_file_info(found)
         return [i.base_name for i in infos if i.type == pafs.FileType.Directory]
 
     def begin(self, name: str) -> str:

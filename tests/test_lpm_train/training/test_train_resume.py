@@ -215,3 +215,18 @@ def test_ray_workers_train_like_torchrun(tmp_path: Path) -> None:
     finally:
         ray.shutdown()
     assert losses(tmp_path / "ray") == pytest.approx(losses(tmp_path / "one"), rel=1e-5)
+
+
+def test_a_folder_that_another_rank_makes_meanwhile_is_no_error(tmp_path: Path) -> None:
+    """PyArrow finds no folder, looks whether there is one, finds it, and raises what it met first."""
+    folder, asked = Folder(tmp_path / "run"), []
+
+    class Late:
+        def get_file_info(self, what: object) -> list[object]:
+            asked.append(what)
+            if len(asked) == 1:
+                raise FileNotFoundError("Cannot list directory")
+            return []
+
+    folder.store.filesystem = Late()
+    assert folder.whole() == [] and len(asked) >= 2
