@@ -16,7 +16,7 @@ import numpy as np
 from curation.media.audio import iter_audio_blocks
 from curation.media.container import find_audio, find_video, open_media
 from curation.media.errors import MediaError
-from curation.media.sound import F32
+from schemas.files.sound import F32
 
 TRACKS = ("speak", "listen")
 _BLOCK_S = 10.0

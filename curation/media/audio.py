@@ -19,7 +19,8 @@ import numpy as np
 from curation.media.audio_decode import Stretch, decode_samples, read_clocks
 from curation.media.container import open_media, read_only
 from curation.media.errors import MediaError
-from curation.media.sound import F32, FILTER_REACH, mixed, resample
+from curation.media.sound import FILTER_REACH, mixed, resample
+from schemas.files.sound import F32
 
 CHUNK_S = 20
 """Length of a decoding chunk. Whole seconds, so that chunk borders are whole samples at every rate."""

@@ -17,11 +17,10 @@ from typing import Any
 
 import av
 import numpy as np
-from numpy.typing import NDArray
 
 from curation.media.container import find_heard, find_video, open_media, origin_s, read_only, timestamp
 from curation.media.packets import decode_packets
-from curation.media.sound import F32, mono_weights, to_float
+from schemas.files.sound import F32, LOUDEST, mono_weights, planes, to_float
 
 _LEADS_S: tuple[int | None, ...] = (1, 10, None)
 """Decoded before a stretch and thrown away: longer than MP3's bit reservoir, Opus' 80 ms pre-roll and the repetition of
@@ -33,9 +32,6 @@ _JITTER_S = 0.0015
 _COARSE_JITTER_S = 0.010
 """The same where the clock is coarse: live recorders write times of arrival."""
 
-_LOUDEST = 16.0
-"""Samples beyond it (24 dB above full scale) are what a decoder made of wrong bytes, and read as zeros."""
-
 _SETTLE_S = 0.1
 _HOLE_S = (0.005, 2.0)
 """What is missing for less is rounding; for longer no loss on the way, and nobody takes it for speech."""
@@ -45,17 +41,6 @@ _WITH_PAUSES = ("opus", "speex", "amrnb", "amrwb", "evrc", "gsm", "g729")
 
 _UNSEEKABLE = {"aac", "mp3", "ac3", "amr", "h264", "hevc", "m4v", "mpegvideo", "dv"}
 """Raw streams whose times after a seek are estimates; they are decoded from their start."""
-
-_PLANAR = {
-    "u8p": np.uint8,
-    "s16p": np.int16,
-    "s32p": np.int32,
-    "s64p": np.int64,
-    "fltp": np.float32,
-    "dblp": np.float64,
-}
-"""FFmpeg's planar sample formats."""
-
 
 Stretch = tuple[float, float]
 """Seconds on the source's clock, (start, end)."""
@@ -194,7 +179,7 @@ def _lay(
         if expected > first:
             a, b = max(at, first), min(expected, first + n)
             samples = _samples(frame, out.shape[0])
-            if not np.abs(samples).max(initial=0.0) <= _LOUDEST:  # also where one is no number
+            if not np.abs(samples).max(initial=0.0) <= LOUDEST:  # also where one is no number
                 spoilt.append((at / clock.rate_hz, expected / clock.rate_hz))
                 samples = np.zeros_like(samples)
             out[:, a - first : b - first] = samples[:, a - at : b - at]
@@ -204,20 +189,11 @@ def _lay(
 def _samples(frame: Any, n_channels: int) -> F32:
     """Return a frame as float32 [C, samples], mixed to mono, [1, samples], where its channels are not the stream's."""
     names = [c.name for c in frame.layout.channels]
-    raw = _planes(frame, len(names)) if frame.format.is_planar else frame.to_ndarray().reshape(-1, len(names)).T
+    raw = planes(frame, len(names)) if frame.format.is_planar else frame.to_ndarray().reshape(-1, len(names)).T
     samples = to_float(raw)
     if len(names) != n_channels:
         samples = (mono_weights(names) @ samples)[None]
     return samples
-
-
-def _planes(frame: Any, n_channels: int) -> NDArray[Any]:
-    """Return a planar frame as [C, samples] of its own type.
-
-    Of eight channels or more PyAV takes what lies behind the last plane for another one; reading it ends the process.
-    """
-    dtype = np.dtype(_PLANAR[frame.format.name])
-    return np.stack([np.frombuffer(plane, dtype, frame.samples) for plane in frame.planes[:n_channels]])
 
 
 def _frames(container: Any, stream: Any, clock: AudioClock | None, spoilt: list[Stretch]) -> Iterator[Any]:

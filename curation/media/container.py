@@ -21,6 +21,7 @@ from av.stream import Disposition
 from curation.media.errors import MediaError
 from curation.media.structure import missing_bytes
 from schemas.files.containers import SELF_CONTAINED
+from schemas.files.sound import settle_layouts
 
 _ORIGIN_PACKETS = 64
 """Packets looked at for the first presentation time when the header does not state it (more than any reorder depth)."""
@@ -36,7 +37,7 @@ def open_media(path: Path, options: dict[str, str] | None = None) -> Iterator[An
     """
     container = _open(path, options or {})
     try:
-        _settle_layouts(container)
+        settle_layouts(container)
         yield container
     finally:
         container.close()
@@ -75,27 +76,6 @@ def _open(path: Path, options: dict[str, str]) -> Any:
 
 _WHY = {av.error.ArgumentError: "a still picture or another format that is not read here"}
 """What FFmpeg's errors mean here: a format that is not on the list is an invalid argument."""
-
-
-_NATIVE = (
-    "FL", "FR", "FC", "LFE", "BL", "BR", "FLC", "FRC", "BC", "SL", "SR", "TC", "TFL", "TFC", "TFR", "TBL", "TBC", "TBR",
-)  # fmt: skip
-"""FFmpeg's own order of channels."""
-
-
-def _settle_layouts(container: Any) -> None:
-    """Let sound whose channels come in another order than FFmpeg's (6.1 and 7.1 PCM in MOV) count as unnamed channels.
-
-    Such a layout owns memory, of which PyAV copies the pointer and frees it with each copy: decoding one ends the
-    process. The one copy made here takes the only pointer with it.
-    """
-    for stream in container.streams.audio:
-        if stream.codec_context is not None:
-            layout = stream.codec_context.layout
-            places = [_NATIVE.index(c.name) if c.name in _NATIVE else None for c in layout.channels]
-            ordered = [p for p in places if p is not None]
-            if "channels (" in layout.name and (ordered != sorted(set(ordered)) or None in places):
-                stream.codec_context.layout = f"{layout.nb_channels} channels"
 
 
 def describe_missing(n_bytes: int) -> str:

@@ -9,12 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import lru_cache
 from math import gcd
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-F32 = NDArray[np.float32]
+from schemas.files.sound import F32, mono_weights
 
 _ZERO_CROSSINGS = 24
 
@@ -26,10 +25,6 @@ _KAISER_BETA = 9.0
 
 _CUTOFF = 0.94
 """Passband edge as a part of the lower Nyquist frequency; the transition band reaches about to it."""
-
-_MIX = {"FL": 1.0, "FR": 1.0, "FC": 2**0.5, "FLC": 1.0, "FRC": 1.0, "LFE": 0.0, "LFE2": 0.0}
-_SURROUND = 2**-0.5
-"""ITU-R BS.775-3 annex 4: centre and surrounds at -3 dB against left and right, then (L + R) / 2; no LFE."""
 
 
 def resample(samples_CN: F32, from_hz: int, to_hz: int) -> F32:
@@ -56,15 +51,6 @@ def _low_pass(factor: int) -> NDArray[np.float64]:
     return np.asarray(taps, dtype=np.float64)
 
 
-def mono_weights(channels: Sequence[str]) -> F32:
-    """Return the weights [C] that mix named channels to mono; they sum to 1, so the mix cannot clip."""
-    known = any(name in _MIX for name in channels)
-    weights = np.array([_MIX.get(name, _SURROUND if known else 1.0) for name in channels], dtype=np.float64)
-    if not weights.any():
-        weights[:] = 1.0
-    return np.asarray(weights / weights.sum(), dtype=np.float32)
-
-
 def mixed(samples_CN: F32, channels: Sequence[str]) -> F32:
     """Mix named channels to mono, [N].
 
@@ -86,12 +72,3 @@ def opposition(samples_CN: F32) -> float:
     left, right = samples_CN
     power = float(left @ left) * float(right @ right)
     return -float(left @ right) / power**0.5 if power > 0 else 0.0
-
-
-def to_float(samples: NDArray[Any]) -> F32:
-    """Scale decoded samples to float32, full scale +-1; unsigned 8-bit has its zero at 128."""
-    if samples.dtype == np.uint8:
-        return np.asarray((samples.astype(np.float32) - 128) / 128, dtype=np.float32)
-    if np.issubdtype(samples.dtype, np.integer):
-        return np.asarray(samples / -float(np.iinfo(samples.dtype).min), dtype=np.float32)
-    return samples.astype(np.float32)

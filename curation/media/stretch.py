@@ -24,8 +24,8 @@ from curation.media.audio import read_audio
 from curation.media.container import open_data, open_media, origin_s, read_only, require_video, timestamp
 from curation.media.errors import MediaError
 from curation.media.frame import UPRIGHT
-from curation.media.sound import F32
 from curation.media.video import iter_frames
+from schemas.files.sound import F32
 
 Form = Literal["mp4", "webm"]
 RATE = 48_000

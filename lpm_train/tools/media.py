@@ -26,10 +26,9 @@ from torch import Tensor
 from lpm_train.data.clip import read_image, to_unit
 from lpm_train.storage import DataError
 from schemas.files.containers import SELF_CONTAINED
+from schemas.files.sound import F32, LOUDEST, mono_weights, planes, settle_layouts, to_float
 from schemas.samples.sample import FPS, SAMPLES_PER_FRAME
 from schemas.time import PACKED_AUDIO_HZ
-
-F32 = NDArray[np.float32]
 
 _BT709 = 1  # primaries, transfer and matrix of ITU-T H.273
 _AAC_FRAME = 1024  # samples that FFmpeg's encoder takes at a time
@@ -40,18 +39,6 @@ _JITTER_S, _COARSE_JITTER_S = 0.0015, 0.010
 
 _LONGEST_GAP_S = 86_400
 """A time stamp further on than that is wrong, and would ask for more zeros than there is memory."""
-
-_LOUDEST = 16.0
-"""Samples beyond it (24 dB above full scale) are what a decoder made of wrong bytes, and read as zeros."""
-
-_PLANAR = {
-    "u8p": np.uint8, "s16p": np.int16, "s32p": np.int32, "s64p": np.int64, "fltp": np.float32, "dblp": np.float64,
-}  # fmt: skip
-"""FFmpeg's planar sample formats."""
-
-_MIX = {"FL": 1.0, "FR": 1.0, "FC": 2**0.5, "FLC": 1.0, "FRC": 1.0, "LFE": 0.0, "LFE2": 0.0}
-_SURROUND = 2**-0.5
-"""ITU-R BS.775-3 annex 4, as the pipeline mixes what is trained on; weights are brought to a sum of 1."""
 
 
 def load_sound(path: str | Path) -> Tensor:
@@ -66,7 +53,7 @@ def load_sound(path: str | Path) -> Tensor:
     name = f"file:{Path(path).absolute()}"
     try:
         with av.open(name, options=dict(SELF_CONTAINED), metadata_errors="replace") as container:
-            _settle_layouts(container)
+            settle_layouts(container)
             best, known = container.streams.best("audio"), [s for s in container.streams.audio if s.codec_context]
             if not known:
                 raise DataError(f"{path} has no sound: give an audio file")
@@ -76,26 +63,6 @@ def load_sound(path: str | Path) -> Tensor:
     if not len(wave):
         raise DataError(f"{path} holds no sample of sound")
     return torch.from_numpy(_at_48k(wave, rate))
-
-
-_NATIVE = (
-    "FL", "FR", "FC", "LFE", "BL", "BR", "FLC", "FRC", "BC", "SL", "SR", "TC", "TFL", "TFC", "TFR", "TBL", "TBC", "TBR",
-)  # fmt: skip
-"""FFmpeg's own order of channels."""
-
-
-def _settle_layouts(container: Any) -> None:
-    """Let sound whose channels come in another order than FFmpeg's (6.1 and 7.1 PCM in MOV) count as unnamed channels.
-
-    Such a layout owns memory, of which PyAV copies the pointer and frees it with each copy: decoding one ends the
-    process. The one copy made here takes the only pointer with it. As `curation.media.container` does.
-    """
-    for stream in container.streams.audio:
-        if stream.codec_context is not None:
-            layout = stream.codec_context.layout
-            places = [_NATIVE.index(c.name) if c.name in _NATIVE else -1 for c in layout.channels]
-            if "channels (" in layout.name and (-1 in places or places != sorted(set(places))):
-                stream.codec_context.layout = f"{layout.nb_channels} channels"
 
 
 def _laid(container: Any, stream: Any, path: str | Path) -> tuple[int, F32]:
@@ -155,26 +122,13 @@ def _decoded(container: Any, stream: Any) -> Iterator[Any]:
 
 
 def _mono(frame: Any) -> F32:
-    """Return a decoded frame as float32 [N], full scale +-1, mixed by weights that sum to 1; damaged, zeros.
-
-    Planes are read one by one: of eight channels or more PyAV takes what lies behind the last for another one.
-    """
+    """Return a decoded frame as float32 [N], full scale +-1, mixed by weights that sum to 1; damaged, zeros."""
     names = [channel.name for channel in frame.layout.channels]
-    if frame.format.is_planar:
-        kind = np.dtype(_PLANAR[frame.format.name])
-        raw = np.stack([np.frombuffer(plane, kind, frame.samples) for plane in frame.planes[: len(names)]])
-    else:
-        raw = frame.to_ndarray().reshape(-1, len(names)).T
-    if raw.dtype == np.uint8:
-        raw = (raw.astype(np.float32) - 128) / 128
-    elif np.issubdtype(raw.dtype, np.integer):
-        raw = raw / -float(np.iinfo(raw.dtype).min)
-    if not np.abs(raw).max(initial=0.0) <= _LOUDEST:  # also where one is no number
-        return np.zeros(raw.shape[1], np.float32)
-    known = any(name in _MIX for name in names)
-    weights = np.array([_MIX.get(name, _SURROUND if known else 1.0) for name in names])
-    weights = weights if weights.any() else np.ones(len(names))
-    return np.asarray((weights / weights.sum()).astype(np.float32) @ raw.astype(np.float32), np.float32)
+    raw = planes(frame, len(names)) if frame.format.is_planar else frame.to_ndarray().reshape(-1, len(names)).T
+    samples = to_float(raw)
+    if not np.abs(samples).max(initial=0.0) <= LOUDEST:  # also where one is no number
+        return np.zeros(samples.shape[1], np.float32)
+    return np.asarray(mono_weights(names) @ samples, np.float32)
 
 
 def _at_48k(wave: F32, rate: int) -> F32:

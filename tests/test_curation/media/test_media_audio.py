@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from curation.media.audio import CHUNK_S, AudioReader, iter_audio_blocks, read_audio
 from curation.media.errors import MediaError
 from curation.media.probe import probe
-from curation.media.sound import FILTER_REACH, OPPOSED, mixed, mono_weights, opposition, resample
+from curation.media.sound import FILTER_REACH, OPPOSED, mixed, opposition, resample
+from schemas.files.sound import mono_weights
 
 LFE = 3
 """Place of the low frequencies' channel."""
