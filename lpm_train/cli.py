@@ -72,7 +72,12 @@ def run(
     stage: Annotated[str | None, typer.Option(help="pretrain, causal, consistency or distill")] = None,
     init: Annotated[str | None, typer.Option(help="run or checkpoint of the stage before; also at s3://")] = None,
     base: Annotated[str | None, typer.Option(help="public weights to begin with: wan:DIRECTORY")] = None,
-    teacher: Annotated[str | None, typer.Option(help="distill: run that judges; default: --init")] = None,
+    teacher: Annotated[
+        str | None,
+        typer.Option(
+            help="distill: run that judges; default: --init, unless distilled itself; a run that goes on keeps its own"
+        ),
+    ] = None,
     where: Where = None,
     settings: Settings = None,
     backbone: Annotated[str | None, typer.Option(help="distill.role=refiner: run before it; default: --init")] = None,

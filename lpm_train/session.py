@@ -44,8 +44,8 @@ from lpm_train.training.checkpoint import (
     steps,
 )
 from lpm_train.training.checkpoint_files import Place
-from lpm_train.training.parallel import Ranks, ranks
-from lpm_train.training.stage import make_stage
+from lpm_train.training.parallel import Ranks, must_cut_evenly, ranks
+from lpm_train.training.stage import Stage, make_stage
 from lpm_train.training.start import build
 
 
@@ -110,48 +110,24 @@ def run_stage(
         CheckpointError: a run that is named holds no checkpoint, or was trained on another codec; or one that goes on
             has other settings, has lost its teacher, or is given another.
     """
-    there = steps(home(out, config.run.checkpoints))
-    begins = ("pretrain", "causal") if config.base.weights else ("pretrain",)
-    if config.run.stage.choice not in begins and init is None and not there:
-        raise ConfigError(f"{config.run.stage} starts from the stage before: name its run with --init")
-    for named in (init, teacher, backbone):
-        if named is not None:
-            find(named)  # that one is not there is said before any work
-    if config.run.stage.choice == "distill":
-        _in_order(config, init, teacher, new=not there)
-    Manifest(Storage(config.data.root), ())
-    if config.log.tensorboard:
-        tensorboard.summary_writer()  # that it is missing is said before any work
+    there = steps(lies := home(out, config.run.checkpoints))
+    _must_begin(config, init, teacher, backbone, new=not there)
     with ExitStack() as stack:
         place = stack.enter_context(ranks(config))
+        say: Callable[[str], None] = partial(print, flush=True) if place.first else (lambda _: None)
         encoders = make_encoders(config.data, str(place.device))
-        config = fitted(
-            sized(config, encoders, partial(print, flush=True) if place.first else lambda said: None), encoders
-        )
+        config = fitted(sized(config, encoders, say), encoders)
         if there:  # before weights are read that may be of another shape
-            must_go_on(path_of(home(out, config.run.checkpoints), there[-1]), config)
-        if place.first and (warning := too_narrow(config.model)):
-            print(warning, flush=True)
+            must_go_on(path_of(lies, there[-1]), config)
+        if warning := too_narrow(config.model):
+            say(warning)
         train, held = trained_on(config.data), of_split(config.data, "val")
-        if held is None and place.first:
-            print("no sample of the split val: held-out figures are of training samples")
-        share = {"seed": config.run.seed, "rank": place.data_rank, "world_size": place.data_size}
-        loader: Loader | ChainLoader
-        if chained(config, encoders):
-            loader = open_chains(config, train, encoders, place.data_rank, place.data_size)
-        else:
-            loader = Loader(train, encoders, **share)
-        stack.enter_context(loader)
-        if place.first:
-            print(f"{config.run.stage}: {loader.summary}", flush=True)
-        source = cast(BatchSource[Batch], loader)  # distillation alone asks for chains, and for no latents of them
-        with Loader(held or train, encoders, **share) as other:
+        if held is None:
+            say("no sample of the split val: held-out figures are of training samples")
+        source = _source(stack, config, train, encoders, place)
+        with _clips(config, held or train, encoders, place) as other:
             heldout = [next(other) for _ in range(EVALUATED)]
-        for named in (init, teacher, backbone):
-            if named is not None:
-                must_share_codec(find(named), config.data, encoders.codec)
-        start, judge = _begun(config, out, init, teacher)
-        made = make_stage(config, place, start, judge, _backbone(backbone or init, config))
+        made = _made(config, encoders.codec, place, out, init, teacher, backbone)
         shown = watch(config, encoders, held or train, "val" if held else "train", out, place) if watch else None
         if shown is not None:
             stack.callback(shown.close)
@@ -162,6 +138,22 @@ def run_stage(
             made, config, source, out, heldout=heldout, where=place, flops_per_step=work(config, encoders),
             watch=shown, board=board,
         )  # fmt: skip
+
+
+def _must_begin(config: Config, init: Place | None, teacher: Place | None, backbone: Place | None, new: bool) -> None:
+    """See, before any work, that a run has all that it begins with or goes on from. Raises as `run_stage` does."""
+    begins = ("pretrain", "causal") if config.base.weights else ("pretrain",)
+    if config.run.stage.choice not in begins and init is None and new:
+        raise ConfigError(f"{config.run.stage} starts from the stage before: name its run with --init")
+    must_cut_evenly(config)
+    for named in (init, teacher, backbone):
+        if named is not None:
+            find(named)
+    if config.run.stage.choice == "distill":
+        _in_order(config, init, teacher, new)
+    Manifest(Storage(config.data.root), ())
+    if config.log.tensorboard:
+        tensorboard.summary_writer()
 
 
 def _in_order(config: Config, init: Place | None, teacher: Place | None, new: bool) -> None:
@@ -229,6 +221,35 @@ def _named(data: Data, made: Mapping[str, Any]) -> str:
     """Name a codec as a configuration does, and by the first digits of its weights' hash."""
     part = data.codec
     return " ".join([part.choice, *map(str, part.given.values()), f"({str(made.get('weights', 'no weights'))[:12]})"])
+
+
+def _source(stack: ExitStack, config: Config, data: Data, encoders: Encoders, place: Ranks) -> BatchSource[Batch]:
+    """Open this rank's part of what is trained on, for as long as the stack lasts, and say what it is."""
+    loader: Loader | ChainLoader
+    if chained(config, encoders):
+        loader = open_chains(config, data, encoders, place.data_rank, place.data_size)
+    else:
+        loader = _clips(config, data, encoders, place)
+    stack.enter_context(loader)
+    if place.first:
+        print(f"{config.run.stage}: {loader.summary}", flush=True)
+    return cast(BatchSource[Batch], loader)  # distillation alone asks for chains, and for no latents of them
+
+
+def _clips(config: Config, data: Data, encoders: Encoders, place: Ranks) -> Loader:
+    return Loader(data, encoders, seed=config.run.seed, rank=place.data_rank, world_size=place.data_size)
+
+
+def _made(
+    config: Config, codec: Codec, place: Ranks, out: Path, init: Place | None, teacher: Place | None,
+    backbone: Place | None,
+) -> Stage:  # fmt: skip
+    """Make the stage from the runs that are named; they must have been trained on this codec."""
+    for named in (init, teacher, backbone):
+        if named is not None:
+            must_share_codec(find(named), config.data, codec)
+    start, judge = _begun(config, out, init, teacher)
+    return make_stage(config, place, start, judge, _backbone(backbone or init, config))
 
 
 def _begun(

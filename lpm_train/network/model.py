@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -260,6 +260,11 @@ class DiT(nn.Module):
         embedded: Tensor = self.time(torch.cat([phase.cos(), phase.sin()], -1).to(weight))
         return embedded
 
+    def _levels(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Embed noise levels: [...] -> [..., D], and the modulation of the blocks by them, [..., 6, D]."""
+        e = self._time(t)
+        return e, wide(self.time_6D(fn.silu(e))).reshape(*t.shape, 6, -1)
+
     def _drive(self, cond: Conditions, start: int, frames: int) -> Drive:
         """Embed the conditions of frames [start, start + frames)."""
         dtype = self.patch_in.weight.dtype
@@ -315,19 +320,9 @@ class DiT(nn.Module):
             The velocity [B, F, C, H, W] (that of the noisy half under a layout), float32 or wider; for x None an
             empty cache that holds the references.
         """
-        H, W = x.shape[-2:] if x is not None else cond.ref_BKCHW.shape[-2:]
-        frames = 1 if x is None else x.shape[1] + (0 if cache is None else cache.frames)
-        c, weight = self.config, self.patch_in.weight
-        space = Space.make(
-            H // c.patch, W // c.patch, c.width // c.heads, c.theta, c.ref_gap, cond.ref_BKCHW.shape[1], frames,
-            weight.device, weight.dtype == torch.float64,
-        )  # fmt: skip
-        first, count = 0, frames
-        if x is not None and cache is None and self.context is not None:
-            split = self.context.split(frames)
-            space, first, count = space._replace(split=split), split.first, split.count
+        space = self._space(x, cond, cache)
         zero = torch.zeros((), dtype=wide(cond.speak_BTA[:0]).dtype, device=cond.speak_BTA.device)
-        e_6D = wide(self.time_6D(fn.silu(self._time(zero)))).reshape(6, -1)
+        e_6D = self._levels(zero)[1]
         refs = None if cache is not None else self._reference_tokens(cond)
         tokens: Tensor | None = None
         begun: Begun | None = None
@@ -335,24 +330,17 @@ class DiT(nn.Module):
             noisy = x, t
             if (begun := Begun.of(self.config, cond, start, x.shape[1])) is not None:
                 x, t = begun.seen(x, t)
-            x, t = x[:, first : first + count], t[:, first : first + count]  # this rank's frames
-            here = start + first, x.shape[1]
-            drive, beside = self._drive(cond, *here), self._beside(cond, *here)
-            if layout is not None:
-                drive, beside = drive.twice(), None if beside is None else torch.cat([beside, beside])
-            tokens, e_BFD = self._fold(x, beside), self._time(t)
-            e_BF6D = wide(self.time_6D(fn.silu(e_BFD))).reshape(*t.shape, 6, -1)
+            (H, W), here = x.shape[-2:], slice(None)
+            if (split := space.split) is not None:  # this rank's frames
+                here, start = slice(split.first, split.first + split.count), start + split.first
+            drive, tokens = self._video(x[:, here], cond, start, layout is not None)
+            e_BFD, e_BF6D = self._levels(t[:, here])
         forced = None if layout is None else (self.attend_forced, layout)
         ref_kvs, own_kvs = [], []
         for i, block in enumerate(self.blocks):
             kvs = (cache.refs[i], cache.past[i]) if cache is not None else (None, None)
             video = None if tokens is None else Video(tokens, e_BF6D, drive.sounds[i % 2], *drive[1:])
-            inputs = (video, refs, e_6D, *kvs, space, forced, cache is not None)
-            if self.checkpointing and torch.is_grad_enabled():
-                result = checkpoint(block, *inputs, use_reentrant=False, preserve_rng_state=False)
-            else:
-                result = block(*inputs)
-            tokens, refs, ref_kv, own = result
+            tokens, refs, ref_kv, own = self._layer(block, video, refs, e_6D, *kvs, space, forced, cache is not None)
             ref_kvs.append(ref_kv)
             own_kvs.append(own)
         if tokens is None:
@@ -364,6 +352,33 @@ class DiT(nn.Module):
         if begun is not None:
             v = begun.toward(noisy[0][-len(v) :], noisy[1][-len(v) :], v)
         return Output(v, tuple(own_kvs) if cache is not None else ())
+
+    def _space(self, x: Tensor | None, cond: Conditions, cache: Cache | None) -> Space:
+        """Place the tokens of references and frames; ranks that share a clip have some of its frames each."""
+        c, weight = self.config, self.patch_in.weight
+        H, W = cond.ref_BKCHW.shape[-2:] if x is None else x.shape[-2:]
+        frames = 1 if x is None else x.shape[1] + (0 if cache is None else cache.frames)
+        space = Space.make(
+            H // c.patch, W // c.patch, c.width // c.heads, c.theta, c.ref_gap, cond.ref_BKCHW.shape[1], frames,
+            weight.device, weight.dtype == torch.float64,
+        )  # fmt: skip
+        if x is None or cache is not None or self.context is None:
+            return space
+        return space._replace(split=self.context.split(frames))
+
+    def _video(self, x: Tensor, cond: Conditions, start: int, twice: bool) -> tuple[Drive, Tensor]:
+        """Embed frames [start, ...) and what drives them; `twice`: x holds a clean and a noisy copy."""
+        here = start, x.shape[1]
+        drive, beside = self._drive(cond, *here), self._beside(cond, *here)
+        if twice:
+            drive, beside = drive.twice(), None if beside is None else torch.cat([beside, beside])
+        return drive, self._fold(x, beside)
+
+    def _layer(self, block: nn.Module, *inputs: Any) -> Any:
+        """Run one layer; with `checkpointing` its inside is computed again for gradients, not kept."""
+        if self.checkpointing and torch.is_grad_enabled():
+            return checkpoint(block, *inputs, use_reentrant=False, preserve_rng_state=False)
+        return block(*inputs)
 
     def _end(self, tokens: Tensor, e_BFD: Tensor, height: int, width: int, split: Split | None = None) -> Tensor:
         shift, scale = self._modulate_end(e_BFD)[:, :, None].chunk(2, dim=-1)
@@ -398,8 +413,7 @@ class DiT(nn.Module):
         noisy = x, t
         if begun is not None:
             x, t = begun.seen(x, t)
-        tokens, e_BFD = self._fold(x, beside), self._time(t)
-        e_BF6D = wide(self.time_6D(fn.silu(e_BFD))).reshape(*t.shape, 6, -1)
+        tokens, (e_BFD, e_BF6D) = self._fold(x, beside), self._levels(t)
         for i, block in enumerate(self.blocks):
             video = Video(tokens, e_BF6D, drive.sounds[i % 2], *drive[1:])
             tokens = block(video, None, e_BF6D[0, 0], None, layers[i], space, None, False)[0]

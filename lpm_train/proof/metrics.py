@@ -92,39 +92,51 @@ def puppet_metrics(
     """
     if not shown or len(shown) != len(scenes):
         raise ValueError(f"{len(shown)} clips and {len(scenes)} scenes: give as many, and at least one")
-    T = len(shown[0].mouth)
-    on = [np.isin(np.array(s.states[:T]), ("speak", "both")) for s in scenes]
-    hears = [np.isin(np.array(s.states[:T]), ("listen", "both")) for s in scenes]
-    speech = [(f.mouth[m], s.speech[:T][m]) for f, s, m in zip(shown, scenes, on, strict=True)]
-    lags = [lagged_correlation(a, b, 8) for a, b in speech if len(a) > 16]
-    identity = np.mean(
-        [np.sqrt(np.mean((f.identity - s.identity.vector()) ** 2, 1)) for f, s in zip(shown, scenes, strict=True)], 0
-    )
-    brightness = np.mean([f.brightness for f in shown], axis=0)
+    pairs = list(zip(shown, scenes, strict=True))
     sway = np.stack([f.sway for f in shown])
-    silent = [np.abs(f.mouth[~m]) for f, m in zip(shown, on, strict=True)]
-    w = min(window, T)
     out = {
-        "mouth_speech_corr": pooled_correlation(speech),
-        "mouth_speech_lag": float(np.median([lag for _, lag in lags])) if lags else 0.0,
-        "nod_user_corr": pooled_correlation(
-            [(f.nod[m], s.user[:T][m]) for f, s, m in zip(shown, scenes, hears, strict=True)]
-        ),
-        "silent_mouth": float(np.concatenate(silent).mean()) if any(len(x) for x in silent) else 0.0,
+        **_heard(pairs),
         "sway_std_ratio": float(np.sqrt(np.mean(sway**2))) / SWAY_STD_PX,
         "sway_persistence": float(np.mean([persistence(x, 4) for x in sway])),
-        "hands_error": float(
-            np.mean([np.abs(f.hands - np.array(s.hands)).mean() for f, s in zip(shown, scenes, strict=True)])
-        ),
-        "identity.first": float(identity[:w].mean()),
-        "identity.last": float(identity[-w:].mean()),
-        "drift.identity": float(identity[-w:].mean()),
-        "drift.identity_slope": slope_per_window(identity, w) if 2 * w <= T else 0.0,
-        "drift.brightness": float(brightness[-w:].mean() - brightness[:w].mean()),
+        "hands_error": float(np.mean([np.abs(f.hands - np.array(s.hands)).mean() for f, s in pairs])),
+        **_kept(pairs, window),
     }
     if motion is not None:
         out["motion_energy_ratio"] = motion[0] / motion[1]
     return out
+
+
+def _heard(pairs: Sequence[tuple[Factors, Scene]]) -> dict[str, float]:
+    """Compare mouth and nod with the two sounds."""
+    T = len(pairs[0][0].mouth)
+    speaks, listens = (
+        [np.isin(np.array(s.states[:T]), (state, "both")) for _, s in pairs] for state in ("speak", "listen")
+    )
+    speech = [(f.mouth[on], s.speech[:T][on]) for (f, s), on in zip(pairs, speaks, strict=True)]
+    user = [(f.nod[on], s.user[:T][on]) for (f, s), on in zip(pairs, listens, strict=True)]
+    lags = [lagged_correlation(a, b, 8)[1] for a, b in speech if len(a) > 16]
+    silent = np.concatenate([np.abs(f.mouth[~on]) for (f, _), on in zip(pairs, speaks, strict=True)])
+    return {
+        "mouth_speech_corr": pooled_correlation(speech),
+        "mouth_speech_lag": float(np.median(lags)) if lags else 0.0,
+        "nod_user_corr": pooled_correlation(user),
+        "silent_mouth": float(silent.mean()) if len(silent) else 0.0,
+    }
+
+
+def _kept(pairs: Sequence[tuple[Factors, Scene]], window: int) -> dict[str, float]:
+    """Say how well identity and brightness last, from the first window to the last."""
+    identity = np.mean([np.sqrt(np.mean((f.identity - s.identity.vector()) ** 2, 1)) for f, s in pairs], axis=0)
+    brightness = np.mean([f.brightness for f, _ in pairs], axis=0)
+    w = min(window, len(identity))
+    last = float(identity[-w:].mean())
+    return {
+        "identity.first": float(identity[:w].mean()),
+        "identity.last": last,
+        "drift.identity": last,
+        "drift.identity_slope": slope_per_window(identity, w) if 2 * w <= len(identity) else 0.0,
+        "drift.brightness": float(brightness[-w:].mean() - brightness[:w].mean()),
+    }
 
 
 def nested(flat: Mapping[str, float]) -> dict[str, object]:

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from lpm_train import flow
 from lpm_train.batch import Conditions
-from lpm_train.config import Config, ConfigError
+from lpm_train.config import Config, ConfigError, Model
 from lpm_train.encoders.audio import AudioEncoder, steps_per_latent
 from lpm_train.encoders.codec import Codec, grey, picture_frames
 from lpm_train.encoders.text import TextEncoder
@@ -119,6 +119,22 @@ class _Sound:
         self.features_TA, self.on_T = self.features_TA[steps:].clone(), self.on_T[steps:].clone()
 
 
+def _streamed(audio: AudioEncoder, codec: Codec, c: Model) -> StreamingAudio:
+    """Return audio features that come as the model wants them. Raises ConfigError where they do not."""
+    if not isinstance(audio, StreamingAudio):
+        raise ConfigError(
+            f"{audio.name} cannot be streamed, for it hears the clip as a whole: train with features of windows "
+            "(data.audio.hop_frames above 0) or with logmel"
+        )
+    r = steps_per_latent(codec, audio)
+    if (r, audio.width, codec.channels) != (c.audio_steps, c.audio_width, c.channels):
+        raise ConfigError(
+            f"{codec.name} with {audio.name} gives {r} steps of {audio.width} for latents of {codec.channels} "
+            f"channels; the model wants {c.audio_steps} of {c.audio_width} for {c.channels}"
+        )
+    return audio
+
+
 class StreamGenerator:
     """One character, driven by sound as it arrives."""
 
@@ -145,26 +161,15 @@ class StreamGenerator:
         Raises:
             ConfigError: the audio features cannot be streamed, or do not fit the model, or its device has no float8.
         """
-        c = config.model
-        if not isinstance(audio, StreamingAudio):
-            raise ConfigError(
-                f"{audio.name} cannot be streamed, for it hears the clip as a whole: train with features of windows "
-                "(data.audio.hop_frames above 0) or with logmel"
-            )
-        r = steps_per_latent(codec, audio)
-        if (r, audio.width, codec.channels) != (c.audio_steps, c.audio_width, c.channels):
-            raise ConfigError(
-                f"{codec.name} with {audio.name} gives {r} steps of {audio.width} for latents of {codec.channels} "
-                f"channels; the model wants {c.audio_steps} of {c.audio_width} for {c.channels}"
-            )
+        c, self.audio = config.model, _streamed(audio, codec, config.model)
         self.model, self.config, self.codec, self.text, self.seed = model.eval(), config, codec, text, seed
         self.device = torch.device(device or next(model.parameters()).device)
         set_for_stream(model, config.stream)
         self.size: tuple[int, ...] = tuple(references.ref_BKCHW.shape[2:])
         # The first latent of some codecs covers one picture: its other steps lie before the stream.
         self.early = (codec.stride[0] - 1) * audio.steps_per_frame if codec.first_alone else 0
-        self.audio = audio
-        self.sounds = [_Sound(audio, rate_hz, c.frames_before * r, self.early, self.device) for _ in range(2)]
+        lead = c.frames_before * c.audio_steps
+        self.sounds = [_Sound(self.audio, rate_hz, lead, self.early, self.device) for _ in range(2)]
         self.cond = references.select([0]).to(self.device)
         self.pictures = self.size[1] * codec.stride[1], self.size[2] * codec.stride[2]
         self._say(words)

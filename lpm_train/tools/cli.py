@@ -124,53 +124,32 @@ def doctor(
     rollouts are longer than a clip (--set distill.rollout=N).
     Without a preset, pictures and words of the batch go through encoders that need no weights.
     """
-    from lpm_train.config import ConfigError
-    from lpm_train.data.chain_loader import survey
-    from lpm_train.data.shards import shapes_of, trained_on
-    from lpm_train.fitting import clip_latents, misfits, sized
+    from lpm_train.data.shards import trained_on
     from lpm_train.resolve import resolve
-    from lpm_train.session import conditions_of, make_encoders, open_chains
-    from lpm_train.tools.doctor import examine
-    from lpm_train.tools.held_out import look
+    from lpm_train.session import make_encoders
+    from lpm_train.tools.doctor import chains, examine, must_run, of_manifest, sized_or_refused
     from lpm_train.tools.outputs import must_write
-    from lpm_train.tools.worth import judge
 
     must_write(sheet, report)
     plain = [] if preset else ["data.codec=patch", "data.codec.stride=[4, 8, 8]", "data.text=hashed-words"]
     config = resolve(preset, dataset, where, [*plain, *(settings or [])])
     config = replace(config, data=replace(config.data, precomputed=precomputed or config.data.precomputed))
-    encoders, refused = make_encoders(config.data), ""
-    try:
-        config = sized(config, encoders, partial(print, flush=True))
-    except ConfigError as e:
-        refused = str(e)
-    worth = judge(shapes_of(config.data.root, trained_on(config.data).where or None), config, encoders.codec.stride)
-    held = look(config.data, config.data.batch)
-    print("\n".join((*worth.lines(), *held.lines())))
-    unfit = list(misfits(config.data))
+    encoders = make_encoders(config.data)
+    config, refused = sized_or_refused(config, encoders)
+    figures, clean = of_manifest(config, encoders)
     if refused:  # all else is looked at as if the sizes were wanted
         config = replace(config, data=replace(config.data, auto_sizes=0, min_kept=0.0, upscale=True))
     data = replace(config.data, batch=batch, workers=workers)
     train = trained_on(data)
     found = examine(data, encoders, sheet=sheet, batches=batches, report=progress("samples"), loaded=train)
     print("\n".join(found.lines()))
-    clip = clip_latents(config, encoders)
-    chains, sentence = survey(
-        conditions_of(config, train), encoders, max(clip, config.distill.rollout), config.distill.gap_s
-    )
-    print(sentence)
+    figures = found.as_dict() | figures | {"refused": refused, "chains": chains(config, train, encoders)}
     if sheet is not None and found.loader:
         print(f"contact sheet: {sheet}")
     if report is not None:
-        figures = found.as_dict() | {
-            "worth": worth.as_dict(), "splits": held.as_dict(), "misfits": unfit, "refused": refused, "chains": chains,
-        }  # fmt: skip
         Path(report).write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
-    if config.distill.rollout > clip:
-        open_chains(config, train, encoders).close()  # what `run` would refuse is refused here
-    if refused:
-        raise ConfigError(refused)
-    return 0 if found.healthy and held.clean else 1
+    must_run(config, train, encoders, refused)
+    return 0 if found.healthy and clean else 1
 
 
 @command("codec")

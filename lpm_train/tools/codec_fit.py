@@ -8,8 +8,9 @@ at width 32; on a GPU a codec for 256 x 256 is a matter of an hour or two.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -99,12 +100,7 @@ def fit_codec(
         DataError: nothing is selected, or every clip is shorter than the bucket.
         TrainingError: it came to nothing: a loss or a picture is no number. Nothing is written then.
     """
-    clause = f"({where or 'true'})"
-    train = Shards(root, f"{clause} AND NOT coalesce(({held_out}), false)")
-    try:
-        test, unseen = Shards(root, f"{clause} AND ({held_out})"), 1.0
-    except DataError:
-        test, unseen = train, 0.0
+    train, test = _parted(root, f"({where or 'true'})", held_out)
     with torch.random.fork_rng():
         torch.manual_seed(sample_seed("codec", seed))
         codec = TinyVideoAE(config).to(device)
@@ -112,19 +108,32 @@ def fit_codec(
     _must_work(codec, next(_picture_clips(train, bucket, 1, seed)).to(device), losses)
     with whole(Path(out)) as (partial,):
         codec.save(partial)
-    clips, scores, blocks = _picture_clips(test, bucket, 1, seed + 1), [], []
-    for _ in range(min(8, len(test))):
-        x = next(clips).to(device)
-        with torch.no_grad():
-            scores.append(psnr_db(codec.decode(codec.encode(x))[0], x))
-            means = torch.nn.functional.avg_pool3d(x.transpose(1, 2), codec.stride)
-            blocks.append(
-                psnr_db(torch.nn.functional.interpolate(means, x.shape[1:2] + x.shape[3:]).transpose(1, 2), x)
-            )
+    clips = islice(_picture_clips(test, bucket, 1, seed + 1), min(8, len(test)))
+    score, of_blocks = _scores(codec, (x.to(device) for x in clips))
     return {
-        "psnr_db": sum(scores) / len(scores),
-        "psnr_blocks_db": sum(blocks) / len(blocks),
+        "psnr_db": score,
+        "psnr_blocks_db": of_blocks,
         "first_loss": losses[0],
         "last_loss": sum(losses[-10:]) / len(losses[-10:]),
-        "held_out": unseen,
+        "held_out": float(test is not train),
     }
+
+
+def _parted(root: str | Path, clause: str, held_out: str) -> tuple[Shards, Shards]:
+    """Open what is trained on and what is measured on: the held-out samples, or the same where there are none."""
+    train = Shards(root, f"{clause} AND NOT coalesce(({held_out}), false)")
+    try:
+        return train, Shards(root, f"{clause} AND ({held_out})")
+    except DataError:
+        return train, train
+
+
+@torch.no_grad()
+def _scores(codec: TinyVideoAE, clips: Iterable[Tensor]) -> tuple[float, float]:
+    """Return the mean score of clips that were encoded and decoded, and that of the mean of each block; decibels."""
+    scores, blocks = [], []
+    for x in clips:
+        scores.append(psnr_db(codec.decode(codec.encode(x))[0], x))
+        means = torch.nn.functional.avg_pool3d(x.transpose(1, 2), codec.stride)
+        blocks.append(psnr_db(torch.nn.functional.interpolate(means, x.shape[1:2] + x.shape[3:]).transpose(1, 2), x))
+    return sum(scores) / len(scores), sum(blocks) / len(blocks)

@@ -12,18 +12,24 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 
-from lpm_train.config import Data
+from lpm_train.config import Config, ConfigError, Data
+from lpm_train.data.chain_loader import survey
 from lpm_train.data.clip import read_image, read_record, read_sound, read_video
 from lpm_train.data.loader import Loader
 from lpm_train.data.make import Encoders
-from lpm_train.data.shards import Row, Shards
+from lpm_train.data.shards import Row, Shards, shapes_of, trained_on
+from lpm_train.fitting import clip_latents, misfits, sized
+from lpm_train.session import conditions_of, open_chains
 from lpm_train.storage import DataError
 from lpm_train.tools.contact_sheet import write_contact_sheet
+from lpm_train.tools.held_out import look
+from lpm_train.tools.worth import judge
 from schemas.samples.members import pictures
 from schemas.samples.sample import FPS, SAMPLES_PER_FRAME
 
@@ -75,6 +81,44 @@ class Report:
     def as_dict(self) -> dict[str, Any]:
         """Return the report as JSON values."""
         return {**asdict(self), "healthy": self.healthy}
+
+
+def sized_or_refused(config: Config, encoders: Encoders) -> tuple[Config, str]:
+    """Settle sizes as a run does; or leave them, and return why it would refuse them."""
+    try:
+        return sized(config, encoders, partial(print, flush=True)), ""
+    except ConfigError as e:
+        return config, str(e)
+
+
+def of_manifest(config: Config, encoders: Encoders) -> tuple[dict[str, Any], bool]:
+    """Print what the manifest alone tells a run; returns it as JSON values, and whether the splits share nothing."""
+    data = config.data
+    worth = judge(shapes_of(data.root, trained_on(data).where or None), config, encoders.codec.stride)
+    held = look(data, data.batch)
+    print("\n".join((*worth.lines(), *held.lines())))
+    return {"worth": worth.as_dict(), "splits": held.as_dict(), "misfits": list(misfits(data))}, held.clean
+
+
+def chains(config: Config, data: Data, encoders: Encoders) -> dict[str, Any]:
+    """Print how many chains of clips there are for rollouts of a clip and longer; returns their figures."""
+    latents = max(clip_latents(config, encoders), config.distill.rollout)
+    found, sentence = survey(conditions_of(config, data), encoders, latents, config.distill.gap_s)
+    print(sentence)
+    return found
+
+
+def must_run(config: Config, data: Data, encoders: Encoders, refused: str) -> None:
+    """Refuse what a run would: sizes, for the reason given, and rollouts that no chain is long enough for.
+
+    Raises:
+        ConfigError: sizes are refused.
+        DataError: no chain is long enough.
+    """
+    if config.distill.rollout > clip_latents(config, encoders):
+        open_chains(config, data, encoders).close()
+    if refused:
+        raise ConfigError(refused)
 
 
 def _check_sample(shards: Shards, row: Row) -> tuple[str | None, int, int]:

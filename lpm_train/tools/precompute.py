@@ -12,6 +12,7 @@ import tarfile
 import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ from lpm_train.data.precomputed import (
 from lpm_train.data.prompts import frame_terms, texts_of
 from lpm_train.data.shards import Row, Shards
 from lpm_train.data.sizes import Rule, choose_bucket
+from lpm_train.data.table.columns import Ints
 from lpm_train.encoders.codec import whole_frames
 from lpm_train.storage import DataError
 
@@ -70,72 +72,94 @@ def precompute(
     """
     if dtype not in ("float16", "float32"):
         raise DataError(f"dtype {dtype!r}: use float16 or float32")
-    shards, folder = Shards(root), f"precomputed/{name}"
+    shards = Shards(root)
     wanted = shards if where is None else Shards(root, where)
-    shortest = min(b[0] for b in buckets)
-    hop = whole_frames(encoders.codec, hop_frames or shortest) or encoders.codec.stride[0]
-    storage, meta = shards.storage, meta_of(encoders, hop, dtype, timed)
-    stored = read_meta(storage, folder)
-    if stored is not None and {k: v for k, v in stored.items() if k != "files"} != meta:
-        raise DataError(
-            f"{folder} was written with other settings ({difference(stored, meta)}): use another name, or delete it"
-        )
-    storage.write(f"{folder}/meta.json", (json.dumps(meta | files_of(encoders), indent=1) + "\n").encode())
-    counts = dict.fromkeys(("shards", "samples", "kept", "left_out", "bytes"), 0)
-    done, total = 0, len(wanted)
-
-    def step(n: int) -> None:
-        nonlocal done
-        if n:
-            done += n
-            report(done, total)
-
+    hop = whole_frames(encoders.codec, hop_frames or min(b[0] for b in buckets)) or encoders.codec.stride[0]
+    made = _Making(
+        Parts(shards, encoders), wanted, f"precomputed/{name}", buckets, rule, hop, dtype, timed, workers, report
+    )
+    made.describe()
     asked_for = wanted.column("shard").counts()
     for shard, places in shards.column("shard").groups():
-        if shard not in asked_for:
-            continue
-        held = held_by(read_index(storage, folder, shard))  # also of another selection: they stay
-        rows = [row for row in map(shards.row, places.tolist()) if row.segment_id in wanted or row.segment_id in held]
-        cut = [(row, choose_bucket(row.n_frames, row.width, row.height, buckets, rule)) for row in rows]
+        if shard in asked_for:
+            made.add(shard, places)
+    write_sizes(shards.storage, made.folder, buckets)
+    return made.counts
+
+
+@dataclass
+class _Making:
+    """A set under way: of what it is made, and how far."""
+
+    parts: Parts
+    wanted: Shards  # the samples that are asked for
+    folder: str
+    buckets: Sequence[Bucket]
+    rule: Rule | None
+    hop: int
+    dtype: str
+    timed: bool
+    workers: int
+    report: Callable[[int, int], None]
+    done: int = 0  # of the wanted samples
+    counts: dict[str, int] = field(
+        default_factory=lambda: dict.fromkeys(("shards", "samples", "kept", "left_out", "bytes"), 0)
+    )
+
+    def describe(self) -> None:
+        """Write down what the set is made of. Raises DataError where one that is there is made of something else."""
+        storage, encoders = self.parts.shards.storage, self.parts.encoders
+        meta, stored = meta_of(encoders, self.hop, self.dtype, self.timed), read_meta(storage, self.folder)
+        if stored is not None and {k: v for k, v in stored.items() if k != "files"} != meta:
+            raise DataError(
+                f"{self.folder} was written with other settings ({difference(stored, meta)}): use another name, or "
+                "delete it"
+            )
+        storage.write(f"{self.folder}/meta.json", (json.dumps(meta | files_of(encoders), indent=1) + "\n").encode())
+
+    def add(self, shard: str, places: Ints) -> None:
+        """Encode what is wanted of a shard, unless all of it is there; samples of another selection stay."""
+        shards, counts = self.parts.shards, self.counts
+        held = held_by(read_index(shards.storage, self.folder, shard))
+        rows = [r for r in map(shards.row, places.tolist()) if r.segment_id in self.wanted or r.segment_id in held]
+        cut = [(row, choose_bucket(row.n_frames, row.width, row.height, self.buckets, self.rule)) for row in rows]
         items = [(row, bucket) for row, bucket in cut if bucket is not None]
         counts["left_out"] += len(cut) - len(items)
         if all(held.get(row.segment_id) == (row.digest, bucket) for row, bucket in items):
             counts["kept"] += len(items)
-            step(sum(row.segment_id in wanted for row in rows))
-            continue
-        step(sum(row.segment_id in wanted for row, bucket in cut if bucket is None))
-        counts["bytes"] += _write_shard(
-            Parts(shards, encoders), folder, shard, items, hop, np.dtype(dtype), workers, timed,
-            lambda ids: step(sum(i in wanted for i in ids)),
-        )  # fmt: skip
+            self._tell(rows)
+            return
+        self._tell([row for row, bucket in cut if bucket is None])
+        counts["bytes"] += self._write(shard, items)
         counts["shards"], counts["samples"] = counts["shards"] + 1, counts["samples"] + len(items)
         if counts["shards"] == 1:
-            write_sizes(storage, folder, buckets)  # an attempt that brought nothing decides no sizes
-    write_sizes(storage, folder, buckets)
-    return counts
+            write_sizes(shards.storage, self.folder, self.buckets)  # an attempt that brought nothing decides no sizes
 
+    def _tell(self, rows: Sequence[Row]) -> None:
+        """Report samples that are done, where any of them is wanted."""
+        if n := sum(row.segment_id in self.wanted for row in rows):
+            self.done += n
+            self.report(self.done, len(self.wanted))
 
-def _write_shard(
-    parts: Parts, folder: str, shard: str, items: Sequence[tuple[Row, Bucket]], hop: int, dtype: np.dtype[Any],
-    workers: int, timed: bool, written: Callable[[Sequence[str]], None],
-) -> int:  # fmt: skip
-    storage, rows = parts.shards.storage, []
-    with tempfile.TemporaryFile() as file, ThreadPoolExecutor(max(1, workers)) as pool:
-        with tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as tar:
-            # As many samples ahead as there are threads: memory holds few, and the tar's order is that of the ids.
-            for start in range(0, len(items), 2 * workers):
-                some = items[start : start + 2 * workers]
-                made = pool.map(lambda i: _encode_sample(parts, i[0], i[1], hop, dtype, timed), some)
-                for (row, bucket), members in zip(some, made, strict=True):
-                    places = [_add(tar, f"{row.segment_id}.{suffix}", data) for suffix, data in members.items()]
-                    rows.append((row.segment_id, row.digest, list(bucket), places))
-                written([row.segment_id for row, _ in some])
-        size, sink = file.tell(), io.BytesIO()
-        storage.write(f"{folder}/{shard}", file)
-    columns = zip(*rows, strict=True)
-    pq.write_table(pa.table({n: list(v) for n, v in zip(INDEX.names, columns, strict=True)}, schema=INDEX), sink)
-    storage.write(index_name(folder, shard), sink)
-    return size
+    def _write(self, shard: str, items: Sequence[tuple[Row, Bucket]]) -> int:
+        """Write the tar of a shard and its index; returns the tar's bytes."""
+        storage, rows, dtype = self.parts.shards.storage, [], np.dtype(self.dtype)
+        with tempfile.TemporaryFile() as file, ThreadPoolExecutor(max(1, self.workers)) as pool:
+            with tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+                # As many samples ahead as there are threads: memory holds few, and the tar's order is that of the ids.
+                for start in range(0, len(items), 2 * self.workers):
+                    some = items[start : start + 2 * self.workers]
+                    made = pool.map(lambda i: _encode_sample(self.parts, i[0], i[1], self.hop, dtype, self.timed), some)
+                    for (row, bucket), members in zip(some, made, strict=True):
+                        places = [_add(tar, f"{row.segment_id}.{suffix}", data) for suffix, data in members.items()]
+                        rows.append((row.segment_id, row.digest, list(bucket), places))
+                    self._tell([row for row, _ in some])
+            size, sink = file.tell(), io.BytesIO()
+            storage.write(f"{self.folder}/{shard}", file)
+        columns = zip(*rows, strict=True)
+        pq.write_table(pa.table({n: list(v) for n, v in zip(INDEX.names, columns, strict=True)}, schema=INDEX), sink)
+        storage.write(index_name(self.folder, shard), sink)
+        return size
 
 
 def _encode_sample(

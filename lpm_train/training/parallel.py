@@ -68,6 +68,25 @@ def spans(n: int, parts: int) -> list[slice]:
     return [slice(min(n, k * most), min(n, (k + 1) * most)) for k in range(parts)]
 
 
+def must_cut_evenly(config: Config) -> None:
+    """See that `optim.micro_batch` cuts each rank's share of a batch into whole parts. Raises ConfigError.
+
+    Ranks among which a batch does not divide are refused by the loader, whose batches they would be.
+    """
+    part, batch, size = config.optim.micro_batch, config.data.batch, _started()
+    share, left = divmod(batch * max(1, config.run.context), size)
+    if part and not left and share % part:
+        raise ConfigError(
+            f"optim.micro_batch {part} does not divide a rank's share of data.batch {batch}, which is {share} over "
+            f"{size} ranks: set optim.micro_batch to a divisor of {share}, or to 0 for the whole share at once"
+        )
+
+
+def _started() -> int:
+    """Return how many ranks torchrun has started."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
 @contextmanager
 def ranks(config: Config) -> Iterator[Ranks]:
     """Join the process group that torchrun describes, if there is one; leave it at the end.
@@ -76,7 +95,7 @@ def ranks(config: Config) -> Iterator[Ranks]:
         ConfigError: `run.shard` does not divide the ranks, or there is no such GPU.
     """
     name = config.run.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    size, local = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("LOCAL_RANK", "0"))
+    size, local = _started(), int(os.environ.get("LOCAL_RANK", "0"))
     shard = config.run.shard or size
     if size % shard:
         raise ConfigError(

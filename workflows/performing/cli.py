@@ -55,11 +55,9 @@ def perform(
     from workflows.performing import command
     from workflows.performing.asked import Asked
 
-    characters = [
-        Character(image_a, ref_a or [], text_a, seed), Character(image_b, ref_b or [], text_b, seed + 1),
-    ]  # fmt: skip
+    a, b = Character(image_a, ref_a or [], text_a, seed), Character(image_b, ref_b or [], text_b, seed + 1)
     asked = Asked(
-        recording, checkpoint, out_, characters, voices, speakers, channels, start, end, both, diarizer, separator,
+        recording, checkpoint, out_, [a, b], voices, speakers, channels, start, end, both, diarizer, separator,
         settings or [], device,
     )  # fmt: skip
     command.run(Console(soft_wrap=True), Console(stderr=True, soft_wrap=True), asked)

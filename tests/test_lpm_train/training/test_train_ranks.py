@@ -14,6 +14,8 @@ from train_ranks import by_torchrun, losses, worker
 
 from lpm_train.config import Config, ConfigError, override
 from lpm_train.network.wan import make_model
+from lpm_train.session import run_stage
+from lpm_train.storage import DataError
 from lpm_train.training import checkpoint
 from lpm_train.training.parallel import Ranks, ranks, spans
 from lpm_train.training.start import Drawn, build, fingerprint, skeleton
@@ -61,6 +63,29 @@ def test_what_does_not_fit_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
         _shard(-1)
     with pytest.raises(ConfigError, match="lack blocks"):
         build(case.config(), {"patch_out.bias": torch.zeros(1)})
+
+
+def test_parts_that_a_rank_cannot_cut_its_share_into_are_refused_before_any_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "4")
+
+    def cut(*changes: str) -> None:
+        config = override(case.config(), ["data.batch=8", f"data.root={tmp_path}", *changes])
+        with pytest.raises(DataError, match="no manifest"):
+            run_stage(config, tmp_path / "out")
+
+    for fits in ("optim.micro_batch=2", "optim.micro_batch=1", "optim.micro_batch=0", "data.batch=9"):
+        cut(fits)
+    cut("optim.micro_batch=4", "run.context=2")  # two ranks share four samples
+    told = (
+        r"optim\.micro_batch 4 does not divide a rank's share of data\.batch 8, which is 2 over 4 ranks: set "
+        r"optim\.micro_batch to a divisor of 2, or to 0"
+    )
+    with pytest.raises(ConfigError, match=told):
+        cut("optim.micro_batch=4")
+    with pytest.raises(ConfigError, match="which is 4 over 4 ranks"):
+        cut("optim.micro_batch=8", "run.context=2")
 
 
 def _shard(n: int) -> Config:

@@ -105,6 +105,23 @@ def test_distillation_follows_a_causal_model_and_has_a_judge(
     assert isinstance(e.value, ConfigError) == (said != "manifest")
 
 
+def test_without_a_teacher_the_run_of_init_judges_and_goes_on_to(tmp_path: Path) -> None:
+    root, at = str(dataset()), {name: tmp_path / name for name in ("pretrain", "causal", "distill")}
+
+    def judges(stage: str, init: str = "", teacher: str = "", steps: int = 0) -> dict[str, str]:
+        preset, small = ("toy", SMALL) if stage == "pretrain" else (None, [])
+        settings = [*small, f"run.steps={steps}"]
+        train_run(root, at[stage], preset, stage, at.get(init), teacher=at.get(teacher), settings=settings)
+        found = checkpoint.read_meta(checkpoint.find(at[stage])).judges
+        return {role: named["place"] for role, named in found.items()}
+
+    assert not judges("pretrain")
+    assert not judges("causal", "pretrain", teacher="pretrain")  # such a stage has no judge
+    wanted = {"teacher": str(checkpoint.find(at["causal"]))}
+    assert judges("distill", "causal") == wanted
+    assert judges("distill", steps=1) == wanted and checkpoint.steps(at["distill"]) == [0, 1]
+
+
 def test_figures_that_are_no_numbers_are_never_the_best(tmp_path: Path) -> None:
     settings = override(case.config(), ["run.eval_every=1", "run.save_every=1", "run.select=wanted"])
     wanted, heldout = iter([9.0, 5.0, float("nan")]), [case.batch(["x"])]
