@@ -16,9 +16,8 @@ import os
 import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import cv2
 import ffmpeg
@@ -42,37 +41,102 @@ class EncodedClip:
     height: int
 
 
+class ClipEncoder:
+    """Writes RGB frames as H.264 in MP4 (yuv420p, BT.709, limited range, closed groups of pictures, no sound).
+
+    The file appears under its name only when it is complete: `finish` makes it so, `abandon` leaves nothing. Several
+    may be at work at once, each with an ffmpeg of its own.
+    """
+
+    def __init__(
+        self, path: Path, *, fps: int = 25, crf: float = 17, preset: str = "veryfast", gop_s: float = 1.0
+    ) -> None:
+        """Prepare to write; ffmpeg starts with the first frame.
+
+        Args:
+            path: file to write; replaced if it exists.
+            fps: constant frame rate, Hz.
+            crf: x264's quality, 0 (lossless) to 51.
+            preset: x264's speed preset.
+            gop_s: seconds between keyframes.
+        """
+        self._path, self._temporary = path, path.with_name(f".{path.name}.{os.getpid()}.part")
+        self._how = (fps, crf, preset, max(1, round(gop_s * fps)))
+        self._shape: tuple[int, ...] = ()
+        self._process: Any = None
+        self._n = 0
+
+    def add(self, rgb: U8) -> None:
+        """Write a frame, uint8 [H, W, 3], of the same even size as all. Raises MediaError for another one."""
+        if self._process is None:
+            self._start(rgb)
+        height, width, _ = self._shape
+        if rgb.shape != self._shape or rgb.dtype != np.uint8:
+            raise MediaError(
+                "encode_failed",
+                f"frame {self._n} is {rgb.dtype} {rgb.shape}, the first was {height}x{width}; "
+                "give uint8 [H, W, 3] frames of one size",
+            )
+        # A broken pipe: ffmpeg has ended, and its exit code and words say why.
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.write(np.ascontiguousarray(rgb).data)
+        self._n += 1
+
+    def finish(self) -> EncodedClip:
+        """Complete the file. Raises MediaError where there was no frame or ffmpeg failed (its words follow)."""
+        if self._process is None:
+            raise MediaError("encode_failed", "no frame was given; a clip needs at least one")
+        try:
+            with self._process:
+                self._close_pipe()
+                said = self._process.stderr.read().decode(errors="replace").strip()
+            if self._process.returncode:
+                raise MediaError(
+                    "encode_failed",
+                    f"ffmpeg ended with {self._process.returncode} at frame {self._n - 1}: {said[-300:]}",
+                )
+            self._temporary.replace(self._path)
+        finally:
+            self._temporary.unlink(missing_ok=True)
+        return EncodedClip(self._n, self._path.stat().st_size, self._shape[1], self._shape[0])
+
+    def abandon(self) -> None:
+        """End ffmpeg and leave no file."""
+        if self._process is not None:
+            self._process.kill()
+            with self._process:
+                self._close_pipe()
+        self._temporary.unlink(missing_ok=True)
+
+    def _start(self, first: U8) -> None:
+        height, width = first.shape[:2]
+        if height % 2 or width % 2 or not height or not width:
+            raise MediaError("encode_failed", f"frames of {width}x{height} cannot be 4:2:0; give even sizes")
+        self._shape = (height, width, 3)
+        command = _command(self._temporary, width, height, *self._how)
+        self._process = command.run_async(cmd=imageio_ffmpeg.get_ffmpeg_exe(), pipe_stdin=True, pipe_stderr=True)
+
+    def _close_pipe(self) -> None:
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.close()
+
+
 def encode_clip(
-    path: Path,
-    frames_THWC: Iterable[U8],
-    *,
-    fps: int = 25,
-    crf: float = 17,
-    preset: str = "veryfast",
-    gop_s: float = 1.0,
+    path: Path, frames_THWC: Iterable[U8], *, fps: int = 25, crf: float = 17, preset: str = "veryfast"
 ) -> EncodedClip:
-    """Write RGB frames as H.264 in MP4 (yuv420p, BT.709, limited range, closed groups of pictures, no sound).
-
-    The file appears under its name only when it is complete.
-
-    Args:
-        path: file to write; replaced if it exists.
-        frames_THWC: uint8 [H, W, 3] frames of one even size, one at a time.
-        fps: constant frame rate, Hz.
-        crf: x264's quality, 0 (lossless) to 51.
-        preset: x264's speed preset.
-        gop_s: seconds between keyframes.
+    """Write frames, uint8 [H, W, 3] of one even size, one at a time, as `ClipEncoder` does.
 
     Raises:
         MediaError: `encode_failed` if there is no frame, sizes are odd or change, or ffmpeg fails (its words follow).
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    encoder = ClipEncoder(path, fps=fps, crf=crf, preset=preset)
     try:
-        n_frames, width, height = _write(temporary, frames_THWC, fps, crf, preset, max(1, round(gop_s * fps)))
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return EncodedClip(n_frames, path.stat().st_size, width, height)
+        for rgb in frames_THWC:
+            encoder.add(rgb)
+    except BaseException:
+        encoder.abandon()
+        raise
+    return encoder.finish()
 
 
 def encode_clip_bytes(
@@ -83,47 +147,6 @@ def encode_clip_bytes(
         path = Path(folder) / "clip.mp4"
         clip = encode_clip(path, frames_THWC, fps=fps, crf=crf, preset=preset)
         return path.read_bytes(), clip
-
-
-def _write(path: Path, frames: Iterable[U8], fps: int, crf: float, preset: str, gop: int) -> tuple[int, int, int]:
-    rest = iter(frames)
-    first = next(rest, None)
-    if first is None:
-        raise MediaError("encode_failed", "no frame was given; a clip needs at least one")
-    height, width = first.shape[:2]
-    if height % 2 or width % 2 or not height or not width:
-        raise MediaError("encode_failed", f"frames of {width}x{height} cannot be 4:2:0; give even sizes")
-    n = 0
-    command = _command(path, width, height, fps, crf, preset, gop)
-    with command.run_async(cmd=imageio_ffmpeg.get_ffmpeg_exe(), pipe_stdin=True, pipe_stderr=True) as process:
-        try:
-            for n, rgb in enumerate(chain([first], rest), start=1):
-                if rgb.shape != (height, width, 3) or rgb.dtype != np.uint8:
-                    raise MediaError(
-                        "encode_failed",
-                        f"frame {n - 1} is {rgb.dtype} {rgb.shape}, the first was {height}x{width}; "
-                        "give uint8 [H, W, 3] frames of one size",
-                    )
-                if not _sent(process.stdin, rgb):
-                    break
-        except BaseException:
-            process.kill()
-            raise
-        finally:
-            with contextlib.suppress(BrokenPipeError):
-                process.stdin.close()
-        said = process.stderr.read().decode(errors="replace").strip()
-    if process.returncode:
-        raise MediaError("encode_failed", f"ffmpeg ended with {process.returncode} at frame {n - 1}: {said[-300:]}")
-    return n, width, height
-
-
-def _sent(pipe: IO[bytes], rgb: U8) -> bool:
-    try:
-        pipe.write(np.ascontiguousarray(rgb).data)
-    except BrokenPipeError:  # ffmpeg has ended, and its exit code and words say why
-        return False
-    return True
 
 
 def _command(path: Path, width: int, height: int, fps: int, crf: float, preset: str, gop: int) -> Any:

@@ -1,19 +1,19 @@
 """Pack each live segment: the person's picture at a constant 25 Hz, and the two sound tracks of equal length.
 
-Each clip is decoded once more, over its own time only, cropped, scaled and encoded without B-frames or edit lists;
-frame i shows source time start + i / 25 s (nearest frame of the same shot), sound sample j stands at
+What clips show is decoded once more (those near in time in one pass), cropped, scaled and encoded without B-frames or
+edit lists; frame i shows source time start + i / 25 s (nearest frame of the same shot), sound sample j stands at
 start + j / 48000 s, so picture and sound agree to half a frame interval of the source and one sample. Costs about
-6 ms a frame at 512 x 512 on one core, and one group of pictures of decoding in front of each clip.
+6 ms a frame at 512 x 512 on one core, and the decoding.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
@@ -22,9 +22,7 @@ from annotators.parts import Part, part
 from annotators.protocols_speech import SourceSeparator, SpeakerEmbedder, SpeechEnhancer
 from annotators.shipped import VOICE_EMBEDDERS
 from curation.media.audio import AudioReader
-from curation.media.encode import encode_clip_bytes, encode_flac
-from curation.media.grid import frames_on_grid
-from curation.media.video import iter_frames
+from curation.media.encode import ClipEncoder, encode_flac
 from curation.pack.shards import tar_bytes
 from curation.stage import (
     Exchangeable,
@@ -58,14 +56,10 @@ from schemas.tables.plans import ClipPlanRow
 from schemas.time import PACKED_AUDIO_HZ, Interval
 from stages.clip_plan.content import encoded_size
 from stages.clip_plan.crop import plan_of
-from stages.clip_plan.crop_path import CropPath
 from stages.packing.audio import Role, Run, Samples, level_db, offset_shift_s, role_gain
+from stages.packing.encoding import ClipPictures, Take
 from stages.packing.enhancement import CONTEXT_S, UNCHANGED, Change, change, enhanced
-from stages.packing.picture import cropped
 from stages.packing.voices import Bools, Voices, separated, stretches, wrong_energy
-
-_LEAD_S = 1.0
-"""Frames from this long before a clip are looked at, so that a frame shown across its start is found."""
 
 
 class PackingSettings(StageSettings):
@@ -106,12 +100,21 @@ class PackingSettings(StageSettings):
 class _Source:
     """What all clips of one source share."""
 
-    media: Path
     plans: Mapping[str, ClipPlanRow]
     shots: Mapping[str, Interval]
     runs: Mapping[str, Sequence[Run]]
     voices: Voices
     audio: AudioReader
+
+    def take(self, segment: SegmentRow) -> Take:
+        """Return what a segment's picture is made of. Raises ValueError where it is shorter than a frame."""
+        span = Interval(segment.start_s, segment.end_s)
+        n_frames = round(span.duration_s * FPS)
+        if n_frames < 1:
+            raise ValueError(f"segment {segment.segment_id} lasts {span.duration_s:.3f} s: shorter than a frame")
+        plan, path = plan_of(segment.segment_id, self.plans)
+        size = encoded_size(path, round(plan.packed_short_px))
+        return Take(segment.segment_id, self.shots[segment.shot_id], span, n_frames, path, size)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,29 +155,29 @@ class Packing:
         segments = {r.segment_id: r for r in SEGMENTS.rows(inputs.read(SEGMENTS))}
         with AudioReader(inputs.media, PACKED_AUDIO_HZ) as audio:
             shared = _Source(
-                media=inputs.media,
                 plans={r.segment_id: r for r in CLIP_PLANS.rows(inputs.read(CLIP_PLANS))},
                 shots={r.shot_id: Interval(r.start_s, r.end_s) for r in SHOTS.rows(inputs.read(SHOTS))},
                 runs=_timelines(TIMELINE.rows(inputs.read(TIMELINE))),
                 voices=Voices.of(inputs),
                 audio=audio,
             )
-            return each_unit(item.units, lambda unit: self._pack(segments[unit], shared, inputs))
+            takes = _takes([segments[unit] for unit in item.units], shared)
+            with ClipPictures(inputs.media, takes, self._encoder) as pictures:
+                return each_unit(item.units, lambda unit: self._pack(segments[unit], shared, pictures, inputs))
 
-    def _pack(self, segment: SegmentRow, source: _Source, inputs: Inputs) -> Rows:
-        span = Interval(segment.start_s, segment.end_s)
-        n_frames = round(span.duration_s * FPS)
-        if n_frames < 1:
-            raise ValueError(f"segment {segment.segment_id} lasts {span.duration_s:.3f} s: shorter than a frame")
-        plan, path = plan_of(segment.segment_id, source.plans)
-        size = encoded_size(path, round(plan.packed_short_px))
-        pictures = _pictures(source.media, source.shots[segment.shot_id], span, n_frames, path, size)
-        video, clip = encode_clip_bytes(pictures, fps=FPS, crf=self._settings.crf, preset=self._settings.preset)
-        sounds = self._sounds(segment, span, n_frames * SAMPLES_PER_FRAME, source)
+    def _encoder(self, file: Path) -> ClipEncoder:
+        return ClipEncoder(file, fps=FPS, crf=self._settings.crf, preset=self._settings.preset)
+
+    def _pack(self, segment: SegmentRow, source: _Source, pictures: ClipPictures, inputs: Inputs) -> Rows:
+        take = source.take(segment)
+        video, clip = pictures.take(take.name)
+        n_samples = take.n_frames * SAMPLES_PER_FRAME
+        sounds = self._sounds(segment, take.span, n_samples, source)
         name = segment.segment_id
         flacs = {f"{name}.{role}.flac": encode_flac(s, PACKED_AUDIO_HZ) for role, s in sounds.tracks.items()}
         tar = tar_bytes(sorted({f"{name}.mp4": video, **flacs}.items()))
         file = f"clips/bucket={segment.source_id[:2]}/{name}.tar"
+        plan = source.plans[name]
         row = ClipRow(
             segment_id=name,
             source_id=segment.source_id,
@@ -183,7 +186,7 @@ class Packing:
             width=clip.width,
             height=clip.height,
             n_frames=clip.n_frames,
-            n_audio_samples=n_frames * SAMPLES_PER_FRAME,
+            n_audio_samples=n_samples,
             audio_shift_ms=1000 * sounds.shift_s,
             crop_xywh=[plan.crop_x, plan.crop_y, plan.crop_w, plan.crop_h],
             speak_level_db=level_db(sounds.tracks["speak"]),
@@ -251,21 +254,13 @@ class Packing:
         return out, sum(b - a for a, b in overlaps) / PACKED_AUDIO_HZ
 
 
-def _pictures(
-    media: Path, shot: Interval, span: Interval, n: int, path: CropPath, size: tuple[int, int]
-) -> Iterator[np.ndarray[Any, np.dtype[np.uint8]]]:
-    """Yield the cropped and scaled pictures [H, W, 3] of a clip, one a 25 Hz step; no frame of another shot."""
-    first_s, last_s = max(shot.start_s, span.start_s - _LEAD_S), min(shot.end_s, span.end_s + _LEAD_S)
-    # Frames are stamped on the container's clock: half a millisecond guards against rounding at the cut.
-    frames = iter_frames(media, first_s - 5e-4, last_s - 5e-4)
-    even = frames_on_grid(frames, span.start_s, n, FPS)
-    for _, same in itertools.groupby(even, key=lambda frame: frame.pts_s):
-        held = list(same)
-        # The crop lies where it belongs when the frame was shown, so that a picture held twice does not move.
-        x, y, w, h = (float(v) for v in path.at(held[0].pts_s - span.start_s))
-        scaled = cropped(held[0].rgb(), (x, y, w, h), size, exact=path.moves)
-        for _ in held:
-            yield scaled
+def _takes(segments: Iterable[SegmentRow], source: _Source) -> list[Take]:
+    """Return the takes of all segments but those that have none: each says why in its turn."""
+    out = []
+    for segment in segments:
+        with contextlib.suppress(Exception):
+            out.append(source.take(segment))
+    return out
 
 
 def _timelines(rows: Iterable[TimelineRow]) -> dict[str, list[Run]]:
