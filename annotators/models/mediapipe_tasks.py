@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import flatbuffers
+import numpy as np
 
 from annotators.models.weights import resolve
 
@@ -41,11 +42,13 @@ class Part:
     member: str
     weight: str
     pixels: Pixels
+    unread: int | None = None
+    """number of an output that nobody reads, so that what only it needs is not computed; it is zeros then"""
 
 
 POSE = (
     Part("pose_detector.tflite", "pose_detection.tflite", SIGNED),
-    Part("pose_landmarks_detector.tflite", "pose_landmark_full.tflite", UNIT),
+    Part("pose_landmarks_detector.tflite", "pose_landmark_full.tflite", UNIT, unread=2),  # the person's mask
 )
 HANDS = (
     Part("hand_detector.tflite", "palm_detection_full.tflite", UNIT),
@@ -55,7 +58,12 @@ HANDS = (
 
 def task_bundle(parts: tuple[Part, ...]) -> bytes:
     """Return a task bundle of weights of the registry. Raises WeightsNotFound."""
-    return zipped({p.member: with_metadata(resolve(p.weight).read_bytes(), p.pixels) for p in parts})
+    return zipped({p.member: _member(p) for p in parts})
+
+
+def _member(part: Part) -> bytes:
+    network = resolve(part.weight).read_bytes()
+    return with_metadata(network if part.unread is None else without_output(network, part.unread), part.pixels)
 
 
 def zipped(members: Mapping[str, bytes]) -> bytes:
@@ -67,20 +75,56 @@ def zipped(members: Mapping[str, bytes]) -> bytes:
     return out.getvalue()
 
 
+def without_output(network: bytes, output: int) -> bytes:
+    """Return a TFLite network whose output of this number is zeros, without the operators that only it needed.
+
+    The other outputs are the same numbers. Raises ValueError for other bytes.
+    """
+    model = _read(network)
+    graph = model.subgraphs[0]
+    needed = {int(tensor) for number, tensor in enumerate(graph.outputs) if number != output}
+    kept = []
+    for operator in reversed(graph.operators):
+        if needed.intersection(operator.outputs):
+            kept.append(operator)
+            needed.update(int(tensor) for tensor in operator.inputs)
+    graph.operators = kept[::-1]
+    unread = graph.tensors[graph.outputs[output]]
+    unread.buffer = len(model.buffers)
+    model.buffers.append(_buffer(np.zeros(unread.shape, np.float32).tobytes()))
+    return _written(model, len(network))
+
+
 def with_metadata(network: bytes, pixels: Pixels) -> bytes:
     """Return a TFLite network with a statement of how its one picture is read. Raises ValueError for other bytes."""
     from mediapipe.tasks.metadata import schema_py_generated as model_fb
 
-    if network[4:8] != b"TFL3":
-        raise ValueError("this is no TFLite network: the file identifier is missing")
-    model: Any = model_fb.ModelT.InitFromObj(model_fb.Model.GetRootAsModel(network, 0))
-    buffer: Any = model_fb.BufferT()
-    buffer.data = list(_metadata(pixels, len(model.subgraphs[0].outputs)))
+    model = _read(network)
     entry: Any = model_fb.MetadataT()
     entry.name, entry.buffer = _METADATA_NAME, len(model.buffers)
     model.metadata = [m for m in model.metadata or () if m.name != _METADATA_NAME] + [entry]
-    model.buffers.append(buffer)
-    builder = flatbuffers.Builder(len(network) + 4096)
+    model.buffers.append(_buffer(_metadata(pixels, len(model.subgraphs[0].outputs))))
+    return _written(model, len(network))
+
+
+def _read(network: bytes) -> Any:
+    from mediapipe.tasks.metadata import schema_py_generated as model_fb
+
+    if network[4:8] != b"TFL3":
+        raise ValueError("this is no TFLite network: the file identifier is missing")
+    return model_fb.ModelT.InitFromObj(model_fb.Model.GetRootAsModel(network, 0))
+
+
+def _buffer(data: bytes) -> Any:
+    from mediapipe.tasks.metadata import schema_py_generated as model_fb
+
+    buffer: Any = model_fb.BufferT()
+    buffer.data = np.frombuffer(data, np.uint8)
+    return buffer
+
+
+def _written(model: Any, about: int) -> bytes:
+    builder = flatbuffers.Builder(about + 4096)
     builder.Finish(model.Pack(builder), b"TFL3")
     return bytes(builder.Output())
 

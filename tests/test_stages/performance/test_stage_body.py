@@ -18,7 +18,8 @@ from annotators.body.analyzer import WEIGHTS, MediaPipeBody
 from annotators.face.faces import FaceDetector
 from annotators.models import weights
 from annotators.models.mediapipe_runtime import local_buffer
-from annotators.models.mediapipe_tasks import HANDS, POSE, SIGNED, task_bundle, with_metadata, zipped
+from annotators.models.mediapipe_tasks import HANDS, POSE, SIGNED, task_bundle, with_metadata, without_output, zipped
+from annotators.models.tflite import TfliteNetwork
 from annotators.protocols import Box, Image
 from annotators.protocols_body import SHOULDERS, Body
 from annotators.shipped import NO_BODY
@@ -185,6 +186,18 @@ def test_bundles_of_the_real_networks_are_the_same_each_time() -> None:
     for parts in (POSE, HANDS):
         assert task_bundle(parts) == task_bundle(parts)
         assert local_buffer(task_bundle(parts)).model_asset_buffer
+
+
+def test_what_nobody_reads_of_the_pose_is_not_computed_and_the_rest_is_the_same() -> None:
+    need(*WEIGHTS)
+    part = next(p for p in POSE if p.unread is not None)
+    network = weights.resolve(part.weight).read_bytes()
+    less = without_output(network, part.unread or 0)
+    picture = np.random.default_rng(3).random((1, 256, 256, 3), np.float32)
+    whole, pruned = TfliteNetwork(network).run(picture), TfliteNetwork(less).run(picture)
+    for number, (a, b) in enumerate(zip(whole, pruned, strict=True)):
+        assert a.shape == b.shape
+        assert not b.any() if number == part.unread else np.array_equal(a, b)
 
 
 def test_a_real_speaker_has_shoulders_below_his_face() -> None:
