@@ -26,7 +26,8 @@ import numpy as np
 import record
 
 from annotators.face.boxes import crop_box, cut_square
-from annotators.face.faces import CROP_SIZE_PX, FaceDetector, FaceLandmarker
+from annotators.face.faces import FaceDetector
+from annotators.face.landmarker import CROP_SIZE_PX, FaceLandmarker
 from annotators.face.mesh import BLENDSHAPES, mesh_box, to_frame
 from annotators.performance.signal_series import EYE_DEG_PER_UNIT
 from annotators.protocols import Box, FaceMesh, Image

@@ -13,7 +13,8 @@ import numpy as np
 
 from annotators.face.boxes import crop_box, cut_square
 from annotators.face.dlib_embedder import FaceEmbedder
-from annotators.face.faces import CROP_SIZE_PX, FaceDetector, FaceLandmarker
+from annotators.face.faces import FaceDetector
+from annotators.face.landmarker import CROP_SIZE_PX, FaceLandmarker
 from annotators.face.mesh import eye_corners_and_nose, mouth_opening, to_frame
 from annotators.lips.lip_shape import LIP_NUMBERS, lip_shape
 from annotators.lips.lip_signals import MIN_FRAMES, SAMPLES_PER_FRAME

@@ -1,29 +1,23 @@
-"""Faces by MediaPipe: boxes in a frame, and landmarks, expression and head pose of one face.
+"""Faces by MediaPipe: boxes in a frame.
 
 Two detectors are merged: the full-range model finds small faces, the short-range model draws the better box around
-large ones. The landmarker works on one square crop a face, without state from frame to frame, so that a window of a
-video gives the same numbers wherever it starts. Costs on one core of a 2 GHz server CPU: detector 4 ms a frame
-(14 ms with 2 x 2 tiles), landmarker 7 ms a face.
+large ones. There is no state from frame to frame, so that a window of a video gives the same numbers wherever it
+starts. Costs on one core of a 2 GHz server CPU: 4 ms a frame (14 ms with 2 x 2 tiles).
 """
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 
 from annotators.face.boxes import in_tiles, merge
-from annotators.face.mesh import BLENDSHAPES, head_pose
 from annotators.models.mediapipe_runtime import Task, local_options, quiet_stderr, vision
 from annotators.models.weights import resolve
-from annotators.protocols import FaceBox, FaceMesh, FloatArray, Image
-
-CROP_SIZE_PX = 256
-"""Side of the square crop that the landmark model reads."""
+from annotators.protocols import FaceBox, Image
 
 _FULL_RANGE = "face_detection_full_range_sparse.tflite"
 _SHORT_RANGE = "face_detection_short_range.tflite"
-_LANDMARKER = "face_landmarker.task"
 
 # Above this share of the image's longer side the short-range model (128 px input, faces within 2 m) is the better
 # of two boxes of one face: on a 386 px face of a 1280 px frame the full-range box was off by up to 80 px.
@@ -70,59 +64,6 @@ class FaceDetector:
         self.close()
 
 
-class FaceLandmarker:
-    """Describes the face at the centre of a square crop: 478 landmarks, 52 blendshapes, head pose."""
-
-    name = "mediapipe-face-landmarker"
-    weights: tuple[str, ...] = (_LANDMARKER,)
-
-    def __init__(self, min_score: float = 0.3) -> None:
-        options = vision().FaceLandmarkerOptions(
-            base_options=local_options(resolve(_LANDMARKER)),
-            running_mode=vision().RunningMode.IMAGE,
-            num_faces=2,  # a neighbour may reach into the crop; the one nearest to the centre is meant
-            min_face_detection_confidence=min_score,
-            min_face_presence_confidence=min_score,
-            output_face_blendshapes=True,
-            output_facial_transformation_matrixes=True,
-        )
-        with quiet_stderr():
-            self._task = Task(vision().FaceLandmarker.create_from_options(options))
-            self._task.detect(np.zeros((CROP_SIZE_PX, CROP_SIZE_PX, 3), np.uint8))
-
-    def landmarks(self, rgb_crop: Image) -> FaceMesh | None:
-        """Return the mesh, in crop pixels, of the face whose middle lies nearest to the crop's, or None.
-
-        None also when that face's middle lies outside the central half of the crop: then it is somebody else's.
-        """
-        height, width = rgb_crop.shape[:2]
-        if height != width:
-            raise ValueError(f"the landmarker reads square crops, got {width} x {height}")
-        result = self._task.detect(rgb_crop)
-        best, best_offset = None, 0.25 * width
-        for index, landmarks in enumerate(result.face_landmarks):
-            points = np.array([(point.x, point.y, point.z) for point in landmarks], np.float32) * width
-            middle = (points[:, :2].min(axis=0) + points[:, :2].max(axis=0)) / 2
-            offset = float(np.abs(middle - width / 2).max())
-            if offset <= best_offset:
-                best, best_offset = (index, points), offset
-        if best is None:
-            return None
-        index, points = best
-        yaw, pitch, roll = head_pose(np.asarray(result.facial_transformation_matrixes[index]))
-        return FaceMesh(points, _coefficients(result.face_blendshapes[index]), yaw, pitch, roll)
-
-    def close(self) -> None:
-        """Release the model; the landmarker cannot be used afterwards."""
-        self._task.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-
 def _open_detector(weight: str, min_score: float) -> Task:
     options = vision().FaceDetectorOptions(
         base_options=local_options(resolve(weight)),
@@ -142,10 +83,3 @@ def _boxes(detector: Task, rgb: Image) -> list[FaceBox]:
         score = float(detection.categories[0].score)
         boxes.append(FaceBox(float(box.origin_x), float(box.origin_y), float(box.width), float(box.height), score))
     return boxes
-
-
-def _coefficients(categories: Any) -> FloatArray:
-    names = tuple(category.category_name for category in categories)
-    if names != BLENDSHAPES:
-        raise RuntimeError(f"the landmark model names other blendshapes than expected: {names}")
-    return np.array([category.score for category in categories], np.float32)

@@ -10,7 +10,8 @@ import pytest
 
 from annotators.captions.captioner import ClipContext, SignalCaptioner
 from annotators.face.boxes import crop_box, cut_square
-from annotators.face.faces import CROP_SIZE_PX, FaceDetector, FaceLandmarker
+from annotators.face.faces import FaceDetector
+from annotators.face.landmarker import CROP_SIZE_PX, FaceLandmarker
 from annotators.face.mesh import mesh_box, mouth_opening, to_frame
 from annotators.models import weights
 from annotators.performance.signal_series import FaceSignals, baseline_of

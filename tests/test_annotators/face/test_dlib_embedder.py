@@ -11,7 +11,8 @@ from speech_media import need
 
 from annotators.face.boxes import crop_box, cut_square
 from annotators.face.dlib_embedder import CHIP_SIZE_PX, FaceEmbedder
-from annotators.face.faces import CROP_SIZE_PX, FaceDetector, FaceLandmarker
+from annotators.face.faces import FaceDetector
+from annotators.face.landmarker import CROP_SIZE_PX, FaceLandmarker
 from annotators.face.mesh import eye_corners_and_nose, to_frame
 from annotators.protocols import FloatArray, Image
 

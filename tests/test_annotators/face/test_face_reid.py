@@ -17,7 +17,8 @@ from speech_media import need
 
 from annotators.face.boxes import crop_box, cut_square
 from annotators.face.face_reid import _TEMPLATE, WEIGHT, FaceReid, similarity
-from annotators.face.faces import CROP_SIZE_PX, FaceDetector, FaceLandmarker
+from annotators.face.faces import FaceDetector
+from annotators.face.landmarker import CROP_SIZE_PX, FaceLandmarker
 from annotators.face.mesh import five_points, to_frame
 from annotators.face.portrait_embedder import ReidPortraits
 from annotators.models import weights, weights_fetch

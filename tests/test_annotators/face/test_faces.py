@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from speech_media import need
 
 from annotators.face.boxes import crop_box, cut_square, merge, overlap, tile_grid, whole_in_tile
-from annotators.face.faces import CROP_SIZE_PX, FaceDetector, FaceLandmarker
+from annotators.face.faces import FaceDetector
+from annotators.face.landmarker import CROP_SIZE_PX, FaceLandmarker
 from annotators.face.mesh import (
     BLENDSHAPES,
     eye_aspect,

@@ -17,7 +17,8 @@ from scipy.signal import medfilt
 from speech_media import load_audio, need
 
 from annotators.face.boxes import crop_box, cut_square
-from annotators.face.faces import FaceDetector, FaceLandmarker
+from annotators.face.faces import FaceDetector
+from annotators.face.landmarker import FaceLandmarker
 from annotators.face.mesh import mouth_opening
 from annotators.lips import lr_asd_scores as module
 from annotators.lips.active_speaker import (

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from speech_media import need
 
 from annotators.face.boxes import crop_box, cut_square
-from annotators.face.faces import FaceDetector, FaceLandmarker
+from annotators.face.faces import FaceDetector
+from annotators.face.landmarker import FaceLandmarker
 from annotators.lips import lip_sync_model as model
 from annotators.lips.lip_shape import LIP_NUMBERS, lip_shape
 from annotators.lips.lip_sync_model import LearnedLipSync, SyncTowers

@@ -81,7 +81,8 @@ def test_the_bundled_registry_is_whole() -> None:
 
 def test_every_annotator_names_known_weights() -> None:
     from annotators.face.dlib_embedder import FaceEmbedder
-    from annotators.face.faces import FaceDetector, FaceLandmarker
+    from annotators.face.faces import FaceDetector
+    from annotators.face.landmarker import FaceLandmarker
 
     for back_end in (FaceDetector, FaceLandmarker, FaceEmbedder):
         for name in back_end.weights:

@@ -16,7 +16,8 @@ from table_rows import face_series, row, source_row
 from annotators.face.alignment import eye_corners_and_nose_from_five
 from annotators.face.boxes import crop_box, cut_square
 from annotators.face.dlib_embedder import FaceEmbedder
-from annotators.face.faces import FaceDetector, FaceLandmarker
+from annotators.face.faces import FaceDetector
+from annotators.face.landmarker import FaceLandmarker
 from annotators.face.mesh import eye_corners_and_nose, five_points, mesh_box, to_frame
 from curation.media.encode import encode_jpeg
 from curation.memory import MemoryInputs, run_chain
