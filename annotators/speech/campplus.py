@@ -20,19 +20,19 @@ from annotators.sound.mel_filters import mel_filters
 from annotators.speech.voices import EMBEDDING_SIZE, FRAME_SAMPLES, HOP_SAMPLES
 from schemas.time import AUDIO_HZ
 
-_MEL_BINS = 80
+MEL_BINS = 80
 _FFT_SIZE = 512
 _LOWEST_HZ = 20.0
 _PREEMPHASIS = 0.97
 _GROWTH, _BOTTLENECK = 32, 128
 _BLOCKS = ((12, 1), (24, 2), (16, 2))  # layers and dilation
-_CONTEXT_FRAMES = 100
+CONTEXT_FRAMES = 100
 
 
 @cache
 def _filters() -> Tensor:
     """Return Kaldi's filters [257, 80]."""
-    return torch.from_numpy(mel_filters(_MEL_BINS, _LOWEST_HZ, AUDIO_HZ / 2, _FFT_SIZE).astype(np.float32))
+    return torch.from_numpy(mel_filters(MEL_BINS, _LOWEST_HZ, AUDIO_HZ / 2, _FFT_SIZE).astype(np.float32))
 
 
 def filter_banks(audio: Tensor) -> Tensor:
@@ -106,8 +106,8 @@ class _ContextMasked(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         frames = x.shape[-1]
-        pooled = functional.avg_pool1d(x, _CONTEXT_FRAMES, _CONTEXT_FRAMES, ceil_mode=True)
-        near = pooled.repeat_interleave(_CONTEXT_FRAMES, dim=-1)[..., :frames]
+        pooled = functional.avg_pool1d(x, CONTEXT_FRAMES, CONTEXT_FRAMES, ceil_mode=True)
+        near = pooled.repeat_interleave(CONTEXT_FRAMES, dim=-1)[..., :frames]
         context = functional.relu(self.linear1(x.mean(-1, keepdim=True) + near))
         mask = torch.sigmoid(self.linear2(context))
         return torch.mul(self.linear_local(x), mask)

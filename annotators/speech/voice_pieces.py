@@ -5,7 +5,7 @@ voices are alike, and a window's clip then holds both: no clustering of such cli
 solo speech is cut into pieces at its pauses, each piece is embedded, and pieces that sound like two people are.
 
 On 23 real conversations pieces of 1-3 s of one person had a cosine similarity of 0.47 or more in nine of ten pairs,
-and of two people at most 0.42 in nine of ten. Cost: about 1/50 of real time.
+and of two people at most 0.42 in nine of ten. Cost: about 1/150 of real time.
 """
 
 from __future__ import annotations
