@@ -131,7 +131,7 @@ def measure(path: Path, pairs: int) -> dict[str, Any]:
 
 def long_source(path: Path, minutes: float, policy: str) -> dict[str, Any]:
     """Loop a file to a long source without re-encoding it, run every stage in this process, report peak memory."""
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "support"))
     from hostile import loop_video
 
     with tempfile.TemporaryDirectory(prefix="openlpm-long-") as scratch:
