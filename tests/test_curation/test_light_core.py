@@ -18,9 +18,10 @@ from toy import POLICY, WORKFLOW, write_sources
 from curation import extras
 
 BLOCKED = (
-    "av", "cv2", "dlib", "faster_whisper", "ctranslate2", "flatbuffers", "fsspec", "jinja2", "mediapipe", "matplotlib",
-    "onnxruntime", "openai", "pandas", "python_speech_features", "ray", "scenedetect", "scipy", "sklearn", "soundfile",
-    "tenacity", "torch", "transformers", "diffusers", "webdataset", "ffmpeg", "imageio_ffmpeg",
+    "ai_edge_litert", "av", "cv2", "dlib", "faster_whisper", "ctranslate2", "flatbuffers", "fsspec", "jinja2",
+    "mediapipe", "matplotlib", "onnxruntime", "openai", "pandas", "python_speech_features", "ray", "scenedetect",
+    "scipy", "sklearn", "soundfile", "tenacity", "torch", "transformers", "diffusers", "webdataset", "ffmpeg",
+    "imageio_ffmpeg",
 )  # fmt: skip
 HEAVY = ("av", "cv2", "mediapipe", "pandas", "pyarrow.dataset", "ray", "scipy", "sklearn", "torch")
 BLOCKING = f"""
