@@ -87,33 +87,25 @@ def measure(
     """
     if not signals.valid.any():
         return _unread(signals)
-    readable = readable_parts(face_px(signals))
-    filled = signals.filled()
+    filled, readable = signals.filled(), readable_parts(face_px(signals))
     profile = in_profile(filled)
     unread = profile if panned is None else profile | panned
     gestures = [e for e in head_gestures(filled, baseline, speaking, unread) if part_of(e.name) in readable]
     looks = gaze_events(filled, baseline, partner) if "gaze" in readable else []
-    told = (e for e in facial_actions(filled, baseline, speaking) if not mostly(profile, filled, e))
-    actions = [*(e for e in told if part_of(e.name) in readable), *(e for e in looks if e.kind == "facial_action")]
+    moved = [e for e in facial_actions(filled, baseline, speaking) if part_of(e.name) in readable]
+    actions = [e for e in moved if not mostly(profile, filled, e)] + [e for e in looks if e.kind == "facial_action"]
     actions.sort(key=lambda e: (e.start_s, e.name))
     shown, felt = expressions(actions), emotions(actions, speaking)
+    events = [*actions, *gestures, *(e for e in looks if e.kind == "gaze"), *shown, *felt]
+    ratios = _gaze_ratios(filled, baseline, partner, signals.valid, readable)
     start_s, end_s = float(filled.t_s[0]), end_time(filled, len(filled.t_s))
     duration_s = end_s - start_s
-    ratios = gaze_ratios(gaze_targets(filled, baseline, partner), signals.valid) if "gaze" in readable else {}
-    if "closed" in ratios and "lids" not in readable:
-        ratios = {}
     neutral = _neutral(filled, readable, profile)
-    still_ratio = event_ratio(gestures, "still", filled)
-    shot = segment_shot_type(signals)
-    blinks = sum(e.name == "blink" for e in actions)
-    events = sorted(
-        [*actions, *gestures, *(e for e in looks if e.kind == "gaze"), *shown, *felt],
-        key=lambda e: (e.start_s, e.end_s, e.kind, e.name),
-    )
+    still_ratio, shot = event_ratio(gestures, "still", filled), segment_shot_type(signals)
     return Performance(
         start_s=start_s,
         end_s=end_s,
-        events=tuple(events),
+        events=tuple(sorted(events, key=lambda e: (e.start_s, e.end_s, e.kind, e.name))),
         emotions=tuple(ranked(felt, duration_s)) or neutral,
         expressions=tuple(ranked(shown, duration_s)) or neutral,
         head_motion=tuple(_head_terms(gestures, duration_s, still_ratio)),
@@ -121,19 +113,37 @@ def measure(
         gaze_ratios=ratios,
         body_motion=body_motion_level(filled),
         shot_type=shot,
-        blinks_per_min=60 * blinks / duration_s if "lids" in readable else np.nan,
+        blinks_per_min=60 * sum(e.name == "blink" for e in actions) / duration_s if "lids" in readable else np.nan,
         head_speed_deg_s=float(np.median(angular_speed(filled))),
         face_speed=float(np.median(face_speed(filled))),
         valid_ratio=signals.valid_ratio,
         readable=readable,
-        summary=SignalSummary(
-            smile_ratio=event_ratio(actions, "smile", filled) if "mouth" in readable else None,
-            camera_gaze_ratio=ratios.get("camera", 0.0) if ratios and "closed" not in ratios else None,
-            still_ratio=still_ratio,
-            n_nods=sum(e.count for e in gestures if e.name == "nod"),
-            n_shakes=sum(e.count for e in gestures if e.name == "shake"),
-            shot_type=shot,
-        ),
+        summary=_summary(filled, actions, gestures, ratios, readable, still_ratio, shot),
+    )
+
+
+def _gaze_ratios(
+    filled: FaceSignals, baseline: Baseline | None, partner: Side | None, valid: Mask, readable: frozenset[Part]
+) -> dict[str, float]:
+    """Return how long the person looks where; nothing where the face is too small to tell."""
+    if "gaze" not in readable:
+        return {}
+    ratios = gaze_ratios(gaze_targets(filled, baseline, partner), valid)
+    return {} if "closed" in ratios and "lids" not in readable else ratios
+
+
+def _summary(
+    filled: FaceSignals, actions: list[Event], gestures: list[Event], ratios: dict[str, float],
+    readable: frozenset[Part], still_ratio: float, shot: str,
+) -> SignalSummary:  # fmt: skip
+    """Return the figures that captions are held against."""
+    return SignalSummary(
+        smile_ratio=event_ratio(actions, "smile", filled) if "mouth" in readable else None,
+        camera_gaze_ratio=ratios.get("camera", 0.0) if ratios and "closed" not in ratios else None,
+        still_ratio=still_ratio,
+        n_nods=sum(e.count for e in gestures if e.name == "nod"),
+        n_shakes=sum(e.count for e in gestures if e.name == "shake"),
+        shot_type=shot,
     )
 
 

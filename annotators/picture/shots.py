@@ -1,6 +1,6 @@
 """TransNetV2 as a second opinion about shot boundaries, asked only where something else raised a doubt.
 
-Costs about one CPU second for a window of 50 frames (100 with the frames around it), 0.5 s a second of video if it
+Costs about 0.4 CPU seconds for a window of 50 frames (100 with the frames around it), 0.2 s a second of video if it
 were asked everywhere; `docs/models.md` says how much of a video is asked. The network and its weights are loaded when
 first asked.
 """

@@ -5,11 +5,13 @@ After Soucek and Lokoc, "TransNet V2: An effective deep network architecture for
 at four dilations, beside the likeness of each frame's features and colours to those of the 50 frames on either side.
 7.6 M parameters. Module names follow the published weight file, so that it loads strictly.
 
-Cost: about 410 million multiply-adds a frame. `Folded` is the same function with batch norm folded into the weights,
-the four spatial convolutions of a layer run as one, and everything in two dimensions on channels-last memory.
+Cost: about 410 million multiply-adds a frame. `Folded` is the same function with batch norm folded into the weights
+and everything in two dimensions on channels-last memory: 0.4 s of CPU for 100 frames (0.5 s in onnxruntime).
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -144,7 +146,9 @@ class Folded:
     """The network for inference on a CPU: norms folded, 2-d convolutions, channels-last memory throughout.
 
     With features kept as [B, T, H, W, C], a spatial convolution sees B * T pictures of H x W and a temporal one sees
-    B pictures of T x (H * W): both are views of the same memory.
+    B pictures of T x (H * W): both are views of the same memory. Each dilation goes its own way as far as it can, to
+    the quarter of the pixels in a second layer: parts of a larger tensor would be copied, and memory asked for in
+    such large pieces is given back to the system, and cleared by it, each time.
     """
 
     def __init__(self, network: TransNetV2) -> None:
@@ -157,44 +161,49 @@ class Folded:
         x = pictures.flatten(0, 1).permute(0, 3, 1, 2).float() / 255  # channels-last as it lies
         means = []
         for first, second in self._stacks:
-            shortcut = _layer(x, *first, batch)
-            x = functional.avg_pool2d(_layer(shortcut, *second, batch).add_(shortcut), 2)
+            x = torch.cat([branch(x, batch) for branch in first], dim=1)
+            parts = zip(second, torch.chunk(x, len(second), dim=1), strict=True)
+            x = torch.cat([functional.avg_pool2d(branch(x, batch).add_(part), 2) for branch, part in parts], dim=1)
             means.append(x.mean(dim=(2, 3)).reshape(batch, frames, -1))
         last = x.permute(0, 2, 3, 1).reshape(batch, frames, -1)
         return self._network.head(pictures, torch.cat(means, dim=2), last)
 
 
-_Folding = tuple[Tensor, list[Tensor], list[Tensor]]
+class _Branch(NamedTuple):
+    """A factored convolution with its part of the norm, and the rectifier."""
+
+    spatial: Tensor
+    temporal: Tensor
+    bias: Tensor
+    dilation: int
+
+    def __call__(self, x: Tensor, batch: int) -> Tensor:
+        """Map [B * T, width_in, H, W] to [B * T, width, H, W]."""
+        x = functional.conv2d(x, self.spatial, padding=1)
+        count, channels, height, width = x.shape
+        x = x.permute(0, 2, 3, 1).reshape(batch, count // batch, height * width, channels).permute(0, 3, 1, 2)
+        d = self.dilation
+        x = functional.conv2d(x, self.temporal, self.bias, padding=(d, 0), dilation=(d, 1)).relu_()
+        return x.permute(0, 2, 3, 1).reshape(count, height, width, x.shape[1]).permute(0, 3, 1, 2)
 
 
-def _fold(layer: Layer) -> _Folding:
-    """Return a layer's spatial weights as one, and for each dilation the temporal weight and bias with the norm."""
+def _fold(layer: Layer) -> list[_Branch]:
+    """Return a layer's branches in order of dilation, with the norm in their temporal weights and biases."""
     norm = layer.bn
     if norm.running_mean is None or norm.running_var is None:
         raise ValueError("a batch norm without running statistics cannot be folded")
-    branches = layer.branches()
-    spatial = torch.cat([b.weights()[0].squeeze(2) for b in branches])
     scale = (norm.weight / torch.sqrt(norm.running_var + norm.eps)).detach()
     shift = (norm.bias - norm.running_mean * scale).detach()
-    weights = [
-        (b.weights()[1].squeeze(-1) * s[:, None, None, None]).contiguous(memory_format=torch.channels_last)
-        for b, s in zip(branches, torch.chunk(scale, len(branches)), strict=True)
-    ]
-    return spatial.contiguous(memory_format=torch.channels_last), weights, list(torch.chunk(shift, len(branches)))
+    out = []
+    for branch, s, b, d in zip(layer.branches(), scale.chunk(4), shift.chunk(4), _DILATIONS, strict=True):
+        spatial, temporal = branch.weights()
+        temporal = temporal.squeeze(-1) * s[:, None, None, None]
+        out.append(_Branch(_channels_last(spatial.squeeze(2)), _channels_last(temporal), b, d))
+    return out
 
 
-def _layer(x: Tensor, spatial: Tensor, temporal: list[Tensor], bias: list[Tensor], batch: int) -> Tensor:
-    """Map [B * T, C, H, W] to the same with 4 * width channels, after the rectifier."""
-    x = functional.conv2d(x, spatial, padding=1)
-    count, channels, height, width = x.shape
-    x = x.permute(0, 2, 3, 1).reshape(batch, count // batch, height * width, channels).permute(0, 3, 1, 2)
-    parts = torch.chunk(x, len(_DILATIONS), dim=1)
-    out = [
-        functional.conv2d(part, w, b, padding=(d, 0), dilation=(d, 1))
-        for part, w, b, d in zip(parts, temporal, bias, _DILATIONS, strict=True)
-    ]
-    x = torch.cat(out, dim=1).relu_().contiguous(memory_format=torch.channels_last)
-    return x.permute(0, 2, 3, 1).reshape(count, height, width, x.shape[1]).permute(0, 3, 1, 2)
+def _channels_last(weight: Tensor) -> Tensor:
+    return weight.contiguous(memory_format=torch.channels_last)
 
 
 def band(vectors: Tensor) -> Tensor:

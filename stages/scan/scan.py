@@ -3,7 +3,7 @@
 Cuts, picture quality, overlays, faces with landmarks and blendshapes, crops and portraits all come from it, so that
 no later stage decodes again but to pack. Where shots begin, and whether a tracklet shows one person, is settled at the
 window's end. Cost: decoding, about 5.5 ms a face and grid frame for landmarks, about 3 ms a grid frame for all else,
-17 ms a portrait, a second for each doubt about a cut. Memory is bounded by the window.
+17 ms a portrait, 0.4 s for each doubt about a cut. Memory is bounded by the window.
 """
 
 from __future__ import annotations
