@@ -20,7 +20,7 @@ import ray.data
 
 from curation.cluster.lane_worker import OURS, Join, LaneWorker, Shared, quiet
 from curation.cluster.lanes import Lane, misfit, pipeline_lanes
-from curation.cluster.last_words import last_words
+from curation.cluster.last_words import last_words, unheard
 from curation.cluster.machines import ask_all, over
 from curation.cluster.ray_progress import Collector, Pump
 from curation.cluster.ray_resources import cluster_nodes, hosts, lack, lane_pools
@@ -91,6 +91,7 @@ class RayEngine:
             return False
         # Workers must not oversubscribe cores, and their banners and bars would drown the program's own.
         os.environ.setdefault("RAY_DEDUP_LOGS", "1")
+        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # it warns of how its own library makes actors
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
         keep = {k: v for k, v in os.environ.items() if k.startswith(("OPENLPM_", "AWS_"))}
@@ -103,7 +104,8 @@ class RayEngine:
             options |= {"include_dashboard": False, "num_cpus": self.cpus or os.cpu_count()}
             options["_system_config"] = {"metrics_report_interval_ms": 60_000}
         try:
-            ray.init(address=self.address or "local", **options)
+            with unheard():  # that its log's level was set, it says itself
+                ray.init(address=self.address or "local", **options)
         except Exception as e:  # what it raises where it cannot start has many classes, one of them Exception
             where, why = self.address or "a local Ray", str(e).strip().partition("\n")[0].rstrip(".")
             raise RunStoppedError(

@@ -8,6 +8,7 @@ happened. Costs the start of a bare Python.
 from __future__ import annotations
 
 import contextlib
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -34,3 +35,17 @@ def last_words(said: str = SAID) -> Iterator[None]:
         finally:
             with contextlib.suppress(BrokenPipeError):
                 waiting.communicate("over")
+
+
+@contextlib.contextmanager
+def unheard() -> Iterator[None]:
+    """Throw away what native code writes to the standard error of this process; keep the block short."""
+    sys.stderr.flush()
+    heard, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(heard, 2)
+        os.close(heard)
+        os.close(nowhere)

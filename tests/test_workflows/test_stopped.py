@@ -68,7 +68,7 @@ def test_ctrl_c_says_how_to_go_on_and_loses_nothing(tmp_path: Path, engine: str,
         os.killpg(process.pid, signal.SIGINT)
         _, said = process.communicate()
     assert process.returncode == 130, said
-    assert "Traceback" not in said, said
+    assert "Traceback" not in said and ".cc:" not in said, said  # nor what Ray's own code writes
     told = said.strip().splitlines()[-1]
     assert told.startswith(f"lpm: stopped; finished work is kept; go on with: lpm run --out {out}"), said
     for _ in range(100):
