@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -43,29 +43,14 @@ def samples(named: str, media: Path, skipped: Counter[str]) -> Iterator[Sample]:
     videos = [p for p in held if p.suffix.lower() in VIDEO_SUFFIXES]
     tars = [p for p in held if p.name.lower().endswith(_TARS)]
     tables = [p for p in held if p.suffix.lower() in TABLES]
-    found = False
+    found = bool(tars or videos)
     for n, tar in enumerate(tars):
-        found = True
         yield from samples_of_tar(tar, str(tar.relative_to(root)), media / f"tar-{n:04d}")
     said: dict[str, dict[str, Fact]] = {}
     for n, table in enumerate(tables):
-        shown = str(table.relative_to(root))
-        try:
-            if has_media(table):
-                found = True
-                yield from samples_of_parquet(table, shown, media / f"rows-{n:04d}")
-                continue
-            rows = rows_by_file(table)
-        except (OSError, pa.ArrowInvalid) as e:
-            yield Sample(shown, reason=f"the table cannot be read: {e}")
-            continue
-        if rows is None:
-            skipped[table.suffix.lower()] += 1
-        for name, facts in (rows or {}).items():
-            said.setdefault(_relative(table.parent, name, root), facts)
+        found |= yield from _of_table(table, root, media / f"rows-{n:04d}", said, skipped)
     beside = set(videos)
     for video in videos:
-        found = True
         sounds, sidecar = _beside(video)
         beside |= set(sounds.values()) | ({sidecar} if sidecar else set())
         name = str(video.relative_to(root))
@@ -79,6 +64,30 @@ def samples(named: str, media: Path, skipped: Counter[str]) -> Iterator[Sample]:
     if not found:
         kinds = ", ".join(sorted(s for s in skipped)) or "nothing"
         raise CheckError(f"no clip in {named!r}: neither videos, tars nor Parquet with media (it holds {kinds})")
+
+
+def _of_table(
+    table: Path, root: Path, media: Path, said: dict[str, dict[str, Fact]], skipped: Counter[str]
+) -> Generator[Sample, None, bool]:
+    """Yield the clips whose media are in a table, or add to `said` what it tells of files; return whether it has media.
+
+    A table that cannot be read is a sample with a reason; one that tells of no clip counts as skipped.
+    """
+    shown = str(table.relative_to(root))
+    with_media = False
+    try:
+        if with_media := has_media(table):
+            yield from samples_of_parquet(table, shown, media)
+            return True
+        rows = rows_by_file(table)
+    except (OSError, pa.ArrowInvalid) as e:
+        yield Sample(shown, reason=f"the table cannot be read: {e}")
+        return with_media
+    if rows is None:
+        skipped[table.suffix.lower()] += 1
+    for name, facts in (rows or {}).items():
+        said.setdefault(_relative(table.parent, name, root), facts)
+    return False
 
 
 def _place(named: str) -> Path:

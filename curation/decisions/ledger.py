@@ -110,6 +110,17 @@ def _step_index(step: str) -> str:
     return "CASE " + step + " ".join(["", *(f"WHEN '{s}' THEN {i}" for i, s in enumerate(STEPS))]) + " ELSE -1 END"
 
 
+_FILTERED = _decision(
+    "CASE WHEN v.undecidable THEN 'quarantined' ELSE 'filtered' END",
+    "r.step", "r.rule", "CASE WHEN v.undecidable THEN r.undecidable || v.measured || "
+    "': write it to say what null means' ELSE r.is_false || v.shown END",
+    "v.measured", "v.unit_id",
+)  # fmt: skip
+_ERROR = _decision("'quarantined'", "f.stage", "f.error", "f.message", "NULL", "f.unit_id")
+_KEPT = _decision("'kept'", "NULL", "NULL", "NULL", "NULL", "v.unit_id")
+_NOT_FOUND = _decision("'pending'", "NULL", "NULL", "'not measured yet'", "NULL", "v.unit_id")
+
+
 def _down(policy: Policy, kind: UnitKind, work: Sequence[Work]) -> str:
     """Return the SELECT of what decides units from above or by themselves; the outcome is "kept" where nothing does.
 
@@ -117,14 +128,6 @@ def _down(policy: Policy, kind: UnitKind, work: Sequence[Work]) -> str:
     would not have seen the unit any more. Of several errors (`stuck` 1), the nearest; a source in quarantine (`stuck`
     2) takes all that is in it along.
     """
-    filtered = _decision(
-        "CASE WHEN v.undecidable THEN 'quarantined' ELSE 'filtered' END",
-        "r.step", "r.rule", "CASE WHEN v.undecidable THEN r.undecidable || v.measured || "
-        "': write it to say what null means' ELSE r.is_false || v.shown END",
-        "v.measured", "v.unit_id",
-    )  # fmt: skip
-    error = _decision("'quarantined'", "f.stage", "f.error", "f.message", "NULL", "f.unit_id")
-    kept = _decision("'kept'", "NULL", "NULL", "NULL", "NULL", "v.unit_id")
     joins = (
         f"LEFT JOIN ({_rules(policy.on(kind))}) r ON r.failed = v.failed LEFT JOIN failed f ON f.unit_id = v.unit_id"
     )
@@ -143,9 +146,8 @@ def _down(policy: Policy, kind: UnitKind, work: Sequence[Work]) -> str:
                 FROM (SELECT DISTINCT source_id FROM inputs) i LEFT JOIN judged j ON j.unit_id = i.source_id
             )
             SELECT {columns}, v.found, v.passes_so_far AS live, r.step_at,
-                   CASE WHEN f.unit_id IS NOT NULL THEN {error} WHEN NOT v.found THEN
-                        {_decision("'pending'", "NULL", "NULL", "'not measured yet'", "NULL", "v.unit_id")}
-                   WHEN v.failed IS NOT NULL THEN {filtered} ELSE {kept} END AS d,
+                   CASE WHEN f.unit_id IS NOT NULL THEN {_ERROR} WHEN NOT v.found THEN {_NOT_FOUND}
+                   WHEN v.failed IS NOT NULL THEN {_FILTERED} ELSE {_KEPT} END AS d,
                    CASE WHEN (d).outcome = 'quarantined' THEN 2 ELSE 0 END AS stuck
             FROM v {joins}
         """
@@ -153,9 +155,9 @@ def _down(policy: Policy, kind: UnitKind, work: Sequence[Work]) -> str:
     return f"""
         WITH v AS ({decision_sql(policy, kind)})
         SELECT {columns}, v.passes_so_far AND coalesce(p.live, true) AS live, least(p.step_at, r.step_at) AS step_at,
-               CASE WHEN p.stuck = 2 THEN p.d WHEN f.unit_id IS NOT NULL THEN {error}
+               CASE WHEN p.stuck = 2 THEN p.d WHEN f.unit_id IS NOT NULL THEN {_ERROR}
                     WHEN p.stuck = 1 OR p.step_at <= coalesce(r.step_at, p.step_at) THEN p.d
-                    WHEN v.failed IS NOT NULL THEN {filtered} ELSE {kept} END AS d,
+                    WHEN v.failed IS NOT NULL THEN {_FILTERED} ELSE {_KEPT} END AS d,
                greatest(coalesce(p.stuck, 0), CASE WHEN f.unit_id IS NOT NULL THEN 1 ELSE 0 END) AS stuck
         FROM v {joins} LEFT JOIN (
             FROM down_{UNITS[kind].parent} WHERE step_at IS NOT NULL OR stuck > 0 OR NOT live

@@ -167,18 +167,7 @@ def run(
         try:
             inputs = _registered(job, store, named, told)
             known = _Known(job, store, inputs, head, packs=packer is not None)
-            balances = known.balances()
-            if balances is not None:
-                told.tell("work", [])
-                packed = known.packed()
-            else:
-                drop_orphans(store, inputs)
-                told.tell("phase", "plan")
-                work = plan(job, inputs)
-                told.tell("work", work)
-                _work_off(job, engine, work, told)
-                balances, packed = conclude(job, store, packer, told.report, told.tell)
-                known.keep(balances)
+            balances, packed = _brought_up(job, store, engine, inputs, known, packer, told)
         except BaseException as e:
             log.close(f"{type(e).__name__}: {e}", [])
             if (said := log.unexpected(e)) is not None:
@@ -221,6 +210,24 @@ def _registered(job: Job, store: Store, named: list[Named], told: _Told) -> pa.T
         why = "all that was named is forgotten" if left_out else "has no inputs yet"
         raise RunStoppedError(f"{job.store_uri}: {why}; name some files or folders")
     return inputs
+
+
+def _brought_up(
+    job: Job, store: Store, engine: Engine, inputs: pa.Table, known: _Known, packer: Packer | None, told: _Told
+) -> tuple[list[Balance], Shards | None]:
+    """Bring sources and dataset as far as they can go, where they are not there yet."""
+    balances = known.balances()
+    if balances is not None:
+        told.tell("work", [])
+        return balances, known.packed()
+    drop_orphans(store, inputs)
+    told.tell("phase", "plan")
+    work = plan(job, inputs)
+    told.tell("work", work)
+    _work_off(job, engine, work, told)
+    balances, packed = conclude(job, store, packer, told.report, told.tell)
+    known.keep(balances)
+    return balances, packed
 
 
 def _work_off(job: Job, engine: Engine, work: list[SourceWork], told: _Told) -> None:

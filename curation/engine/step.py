@@ -6,7 +6,7 @@ its stages' models warm.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -281,19 +281,18 @@ class Stepper(Fingerprints):
     ) -> Step:
         cls, commit = resolved.cls, official(record)
         assert cls.gate is not None
-        column = UNITS[cls.gate].id
         base = self.fingerprint_of(resolved, item, exclude=cls.gate)
         digests = self.unit_digests(resolved, item.source_id)
         keys = {u: unit_fingerprint(base, digests[u]) for u in digests}
-        old = {} if commit is None else {u: k for u, k in commit.units.items() if keys.get(u) == k}
-        if commit is not None and not self.intact(commit):
-            old = {}
+        standing = commit is not None and self.intact(commit)
+        before = commit or Commit(resolved.name, item.source_id, "")
+        old = {u: k for u, k in before.units.items() if keys.get(u) == k} if standing else {}
         todo = tuple(u for u in item.units if u not in old)
         if not todo and commit is not None and commit.units == old:
             return "skipped", ""
         if self._dry:
             return "ran", ""
-        keep[column] = frozenset(todo)
+        keep[UNITS[cls.gate].id] = frozenset(todo)
         answer = Answer(Outputs())
         if todo:
             call = Call(resolved, replace(item, units=todo), path, keep)
@@ -305,24 +304,26 @@ class Stepper(Fingerprints):
             outputs = Outputs(errors=[replace(failed, unit_id=u) for u in todo])
         new = Commit(resolved.name, item.source_id, base)
         new.units = {**old, **{u: keys[u] for u in todo}}
-        before = [] if commit is None else commit.errors
-        new.errors = sorted([e for e in before if e.unit_id in old] + outputs.errors, key=lambda e: e.unit_id)
-        new.files = {} if commit is None else {f: h for f, h in commit.files.items() if _owner(f) in old}
-        new.files |= answer.saved
-        for table in cls.writes:
-            merged = outputs.tables.get(table, table.empty())
-            if old:
-                rows = self.store.read_table(table_file(table, item.source_id), table)
-                rows = rows.filter(pc.is_in(rows[column], pa.array(sorted(old), pa.string())))
-                merged = table.validated(pa.concat_tables([rows, merged]))
-            outputs.tables[table] = merged
+        new.errors = sorted([e for e in before.errors if e.unit_id in old] + outputs.errors, key=lambda e: e.unit_id)
+        new.files = {f: h for f, h in before.files.items() if _owner(f) in old} | answer.saved
+        if old:
+            self._add_rows(resolved, item.source_id, old, outputs)
         self._write(resolved, item, outputs, new)
         wrong = [e for e in outputs.errors if e.unit_id in todo]
         end: End = ("error", f"{len(wrong)} of {len(todo)} units: {_told(wrong[0])}") if wrong else ("ran", "")
         yield from self._commit(name, new, end)
-        for stale in sorted(set() if commit is None else commit.files.keys() - new.files.keys()):
+        for stale in sorted(before.files.keys() - new.files.keys()):
             self.store.delete(stale)
         return end
+
+    def _add_rows(self, resolved: ResolvedStage, source_id: str, units: Iterable[str], outputs: Outputs) -> None:
+        """Put the rows that are there of some units before a stage's new ones."""
+        assert resolved.cls.gate is not None
+        column, wanted = UNITS[resolved.cls.gate].id, pa.array(sorted(units), pa.string())
+        for table in resolved.cls.writes:
+            rows = self.store.read_table(table_file(table, source_id), table)
+            rows = rows.filter(pc.is_in(rows[column], wanted))
+            outputs.tables[table] = table.validated(pa.concat_tables([rows, outputs.tables.get(table, table.empty())]))
 
     def _attempt(self, call: Call, name: str, record: Commit | None, key: str) -> Attempt:
         """Yield a call until it is answered, or has ended without an answer as often as its stage lets it."""

@@ -15,6 +15,7 @@ import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal
+from urllib.parse import quote, unquote
 from xml.etree import ElementTree
 
 from curation.labels import label_studio
@@ -183,11 +184,18 @@ def _from_json(text: str, name: str) -> list[Entry]:
 # RTTM is ten words a line; the libraries that read it (pyannote.database) bring a training stack along.
 def _rttm(rows: Sequence[Entry]) -> str:
     return "".join(
-        f"SPEAKER {e.source_id or 'unknown'} 1 {e.start_s:.3f} {e.end_s - e.start_s:.3f} <NA> <NA> {e.track_id} "
-        "<NA> <NA>\n"
+        f"SPEAKER {_one_word(e.source_id or 'unknown')} 1 {e.start_s:.3f} {e.end_s - e.start_s:.3f} <NA> <NA> "
+        f"{_one_word(e.track_id)} <NA> <NA>\n"
         for e in rows
         if e.state in ("speak", "both")
     )
+
+
+def _one_word(name: str) -> str:
+    """Return a name as one field of RTTM, such as `a%20b`, which `unquote` takes back; most names stay as they are."""
+    if name.split() == [name] and unquote(name) == name:
+        return name
+    return "".join(quote(c) if c.isspace() or c == "%" else c for c in name)
 
 
 def _from_rttm(text: str, name: str) -> list[Entry]:
@@ -196,11 +204,14 @@ def _from_rttm(text: str, name: str) -> list[Entry]:
         words, where = line.split(), f"{name}, line {n}"
         if not words or words[0] != "SPEAKER":
             continue
-        if len(words) < 8:
-            raise LabelError(f"{where}: {len(words)} fields; SPEAKER source 1 start duration <NA> <NA> track_id")
+        if not 8 <= len(words) <= 10:  # of the ten, tools leave out the last two
+            raise LabelError(
+                f"{where}: {len(words)} fields; SPEAKER source 1 start duration <NA> <NA> track_id <NA> <NA> are 10, "
+                "with spaces between; write a space within a name as %20"
+            )
         start_s = _number(words[3], "start", where)
         values = {"start_s": start_s, "end_s": start_s + _number(words[4], "duration", where), "state": "speak"}
-        turn = entry({**values, "track_id": words[7], "source_id": words[1]}, where)
+        turn = entry({**values, "track_id": unquote(words[7]), "source_id": unquote(words[1])}, where)
         out.append(replace(turn, heard_only=True))
     return out
 

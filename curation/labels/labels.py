@@ -370,25 +370,7 @@ def _row(
         sid = sid if sid in inputs else find_source(dataset, sid)
     except LabelError as error:
         raise LabelError(f"{e.where}: unknown source: {error}") from error
-    x, y = (e.center_x, e.center_y) if track is None else (track.center_x, track.center_y)
-    if x is None or y is None:
-        own = [r for r in placed if r.source_id == sid]
-        known = min(own, key=lambda r: max(r.start_s - e.end_s, e.start_s - r.end_s), default=None)
-        x, y = (None, None) if known is None else (known.center_x, known.center_y)
-    if x is None or y is None:
-        raise LabelError(
-            f"{e.where}: unknown track {e.track_id!r}; take ids from `lpm labels export`, or give center_x and center_y"
-        )
-    if track is None and e.track_id.startswith(BESIDE):
-        raise LabelError(
-            f"{e.where}: the id {e.track_id!r} begins as ELAN's tiers of what is heard do, which are not taken in; "
-            "name it otherwise"
-        )
-    if track is None and not (0 <= x <= 1 and 0 <= y <= 1):
-        raise LabelError(
-            f"{e.where}: center_x {x:g}, center_y {y:g} is outside of the picture; write shares of its width and "
-            "height, 0 to 1"
-        )
+    x, y = _place(e, [r for r in placed if r.source_id == sid]) if track is None else (track.center_x, track.center_y)
     if track is not None and track.source_id != sid:
         raise LabelError(f"{e.where}: track {e.track_id} is not of source {sid}; correct one of them")
     start_s, end_s = (0.0, durations.get(sid, math.inf)) if track is None else (track.start_s, track.end_s)
@@ -413,6 +395,32 @@ def _row(
             center_y=y,
         )
     )
+
+
+def _place(e: Entry, placed: Sequence[LabelRow]) -> tuple[float, float]:
+    """Return where in the picture somebody is whom no track follows: as told, or as in the nearest of earlier labels.
+
+    Raises LabelError where nothing tells, where it lies outside, and for an id that would not be read from ELAN.
+    """
+    x, y = e.center_x, e.center_y
+    if x is None or y is None:
+        known = min(placed, key=lambda r: max(r.start_s - e.end_s, e.start_s - r.end_s), default=None)
+        x, y = (None, None) if known is None else (known.center_x, known.center_y)
+    if x is None or y is None:
+        raise LabelError(
+            f"{e.where}: unknown track {e.track_id!r}; take ids from `lpm labels export`, or give center_x and center_y"
+        )
+    if e.track_id.startswith(BESIDE):
+        raise LabelError(
+            f"{e.where}: the id {e.track_id!r} begins as ELAN's tiers of what is heard do, which are not taken in; "
+            "name it otherwise"
+        )
+    if not (0 <= x <= 1 and 0 <= y <= 1):
+        raise LabelError(
+            f"{e.where}: center_x {x:g}, center_y {y:g} is outside of the picture; write shares of its width and "
+            "height, 0 to 1"
+        )
+    return x, y
 
 
 def _source_of(e: Entry, placed: Sequence[LabelRow]) -> str | None:

@@ -134,14 +134,7 @@ def probe(path: Path) -> MediaInfo:
             raise MediaError("no_frames", f"{path.name} declares video but holds none; leave it out")
         codec = video.codec_context
         times = np.sort(pictures.times_s)
-        still_s = still_seconds(times)
-        if still_s > _STILL_SHARE * (times[-1] - times[0]):
-            raise MediaError(
-                "wrong_times",
-                f"{path.name} puts {len(times)} pictures into {times[-1] - times[0]:.0f} s, with {still_s:.0f} s of "
-                "them in which none comes: its times cannot be right; write it anew (`ffmpeg -i IN -c copy OUT`) or "
-                "leave it out",
-            )
+        _refuse_still(times, path)
         ticks_s = float(video.time_base)
         irregular = irregular_ratio(times, ticks_s)
         pictures.durations_s = np.minimum(pictures.durations_s, _STILL_S)
@@ -166,6 +159,18 @@ def probe(path: Path) -> MediaInfo:
             video_bit_rate=8 * pictures.n_bytes / duration_s if duration_s > 0 else 0.0,
             pixel_format=_pixel_format(first),
             **_sound_facts(tracks, sounds),
+        )
+
+
+def _refuse_still(times_s: NDArray[np.float64], path: Path) -> None:
+    """Raise MediaError where sorted times [N] leave the picture still for most of the time."""
+    still_s, whole_s = still_seconds(times_s), times_s[-1] - times_s[0]
+    if still_s > _STILL_SHARE * whole_s:
+        raise MediaError(
+            "wrong_times",
+            f"{path.name} puts {len(times_s)} pictures into {whole_s:.0f} s, with {still_s:.0f} s of "
+            "them in which none comes: its times cannot be right; write it anew (`ffmpeg -i IN -c copy OUT`) or "
+            "leave it out",
         )
 
 

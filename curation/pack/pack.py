@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 import pyarrow as pa
@@ -73,33 +73,26 @@ def pack(job: Job, *, dry_run: bool = False) -> Shards:
         if old.plan not in ("", plan) and not dry_run:
             replace(old, plan="").write(store)  # from here on what is under shards/ is of no plan, or of the new one
         images, vectors = _Images(Dataset(job.store_uri)), SampleVectors(Dataset(job.store_uri))
-        for split in spool.splits():
-            sized = ((key, float(size)) for key, size in spool.sizes(split))
-            # The clip's tar is nearly all of a sample; the limit is a target, not a promise.
-            for number, batch in enumerate(batches(sized, settings.shard_mb * 2**20, settings.shard_samples)):
-                name = f"{split}-{number:06d}.tar"
-                index.shards.append(name)
-                index.samples += len(batch)
-                sidecar = f"{name[:-4]}.parquet"
-                if dry_run:
-                    index.bytes += spool.clip_bytes(split, batch[0], batch[-1])
-                elif {name, sidecar} <= there:
-                    index.sha256 |= {n: old.sha256[n] for n in (name, sidecar)}
-                    index.bytes += store.size(f"shards/{name}")
-                else:
-                    new, size = _write_shard(store, name, spool.entries(split, batch[0], batch[-1]), images, vectors)
-                    described = new.cast(t.MANIFEST.described)
-                    index.sha256[sidecar] = store.write(f"shards/{sidecar}", parquet_bytes(described))
-                    index.sha256[name] = str(new[M.shard_sha256.name][0])
-                    index.bytes += size
+        for split, name, keys in _divided(spool, settings):
+            index.shards.append(name)
+            index.samples += len(keys)
+            sidecar = f"{name[:-4]}.parquet"
+            if dry_run:
+                index.bytes += spool.clip_bytes(split, keys[0], keys[-1])
+            elif {name, sidecar} <= there:
+                index.sha256 |= {n: old.sha256[n] for n in (name, sidecar)}
+                index.bytes += store.size(f"shards/{name}")
+            else:
+                new, size = _write_shard(store, name, spool.entries(split, keys[0], keys[-1]), images, vectors)
+                described = new.cast(t.MANIFEST.described)
+                index.sha256[sidecar] = store.write(f"shards/{sidecar}", parquet_bytes(described))
+                index.sha256[name] = str(new[M.shard_sha256.name][0])
+                index.bytes += size
         if dry_run:
             return Shards(index, "unwritten")
         rows = _VECTOR_ROWS if vectors.there else _MANIFEST_ROWS
         _write_manifest(store, spool, [f"shards/{n[:-4]}.parquet" for n in index.shards], rows)
-    live = {f"shards/{n}" for n in index.shards} | {f"shards/{n[:-4]}.parquet" for n in index.shards}
-    for name in list(store.names("shards")):
-        if name not in live | {INDEX}:
-            store.delete(name)
+    _delete_others(store, index)
     index.write(store)
     return Shards(index, "written")
 
@@ -111,6 +104,22 @@ def _there(store: Store, index: ShardIndex) -> set[str]:
 
 
 # ------------------------------------------------------------------------------------------------ shards
+
+
+def _divided(spool: Spool, settings: PackSettings) -> Iterator[tuple[str, str, list[str]]]:
+    """Yield (split, name, samples) of every shard, in order."""
+    for split in spool.splits():
+        sized = ((key, float(size)) for key, size in spool.sizes(split))
+        # The clip's tar is nearly all of a sample; the limit is a target, not a promise.
+        for number, keys in enumerate(batches(sized, settings.shard_mb * 2**20, settings.shard_samples)):
+            yield split, f"{split}-{number:06d}.tar", keys
+
+
+def _delete_others(store: Store, index: ShardIndex) -> None:
+    live = {f"shards/{n}" for n in index.shards} | {f"shards/{n[:-4]}.parquet" for n in index.shards}
+    for name in list(store.names("shards")):
+        if name not in live | {INDEX}:
+            store.delete(name)
 
 
 def _write_manifest(store: Store, spool: Spool, sidecars: list[str], at_once: int) -> None:

@@ -101,7 +101,8 @@ def kept_entries(dataset: Dataset, identities: Mapping[str, dict[str, str]], pol
                 for sources in _gathered(con, tables):
                     rows = _Rows(con, sources)
                     others = _other_sides(everywhere, rows.of(t.SESSION_PAIRS))
-                    yield from _entries(rows, others, older, identities, policy_id)
+                    joined = _Joined(rows, others, older, identities, policy_id)
+                    yield from [joined.entry(seg) for seg in joined.segments]
 
 
 def _joined() -> dict[Table, str]:
@@ -214,66 +215,73 @@ def _measured(rows: _Rows) -> Callable[[SegmentRow], Measured]:
     return of
 
 
-def _entries(
-    rows: _Rows,
-    others: Sequence[OtherSide],
-    older: Mapping[str, str] | None,
-    identities: Mapping[str, dict[str, str]],
-    policy_id: str,
-) -> list[Entry]:
-    """Return the samples of some sources."""
-    across = rows.one(t.SESSION_PAIRS)
-    segments = [across_files(r, across) for r in rows.of(t.SEGMENTS)]
-    sources, audio = rows.one(t.SOURCES), rows.one(t.AUDIO)
-    inputs = {r.source_id: r for r in reversed(rows.of(t.INPUTS))}  # of several paths the first
-    clips, plans, people = rows.one(t.CLIPS), rows.one(t.CLIP_PLANS), rows.one(t.TRACK_IDENTITIES)
-    splits = {source: split_of(r) for source, r in rows.one(t.SPLITS).items()}
-    heard, fixed = rows.many(t.WORDS, "source_id"), rows.many(t.WORD_LABELS, "source_id")
-    words = {sid: said_words(heard[sid], fixed[sid]) for sid in {r.source_id for r in segments}}
-    runs = rows.many(t.TIMELINE, "track_id")
-    refs, seen = rows.many(t.REFERENCES, "segment_id"), rows.many(t.EVENTS, "segment_id")
-    sides, measured = kept_sides([*segments, *others]), _measured(rows)
-    out = []
-    for seg in sorted(segments, key=lambda r: r.segment_id):
-        clip, parts = clips.get(seg.segment_id), measured(seg)
+class _Joined:
+    """Kept segments of some sources, and all that goes into their samples by the id that it is looked up by."""
+
+    def __init__(
+        self,
+        rows: _Rows,
+        others: Sequence[OtherSide],
+        older: Mapping[str, str] | None,
+        identities: Mapping[str, dict[str, str]],
+        policy_id: str,
+    ) -> None:
+        across = rows.one(t.SESSION_PAIRS)
+        self.segments = sorted((across_files(r, across) for r in rows.of(t.SEGMENTS)), key=lambda r: r.segment_id)
+        self._sources, self._audio = rows.one(t.SOURCES), rows.one(t.AUDIO)
+        self._inputs = {r.source_id: r for r in reversed(rows.of(t.INPUTS))}  # of several paths the first
+        self._clips, self._plans, self._people = rows.one(t.CLIPS), rows.one(t.CLIP_PLANS), rows.one(t.TRACK_IDENTITIES)
+        self._splits = {source: split_of(r) for source, r in rows.one(t.SPLITS).items()}
+        heard, fixed = rows.many(t.WORDS, "source_id"), rows.many(t.WORD_LABELS, "source_id")
+        self._words = {sid: said_words(heard[sid], fixed[sid]) for sid in {r.source_id for r in self.segments}}
+        self._runs = rows.many(t.TIMELINE, "track_id")
+        self._refs, self._seen = rows.many(t.REFERENCES, "segment_id"), rows.many(t.EVENTS, "segment_id")
+        self._sides, self._measured = kept_sides([*self.segments, *others]), _measured(rows)
+        self._older, self._identities, self._policy_id = older, identities, policy_id
+
+    def entry(self, seg: SegmentRow) -> Entry:
+        """Return a segment's sample with the files of its bytes. Raises PackError."""
+        clip = self._clips.get(seg.segment_id)
         if clip is None:
             raise PackError(f"kept segment {seg.segment_id} has no encoded clip; run `lpm run` again to encode it")
-        sid, given = seg.source_id, inputs[seg.source_id]
-        identity = people[seg.track_id].identity_id if seg.track_id in people else ""
-        mine = named(refs[seg.segment_id])
-        sample = s.Sample(
+        refs = named(self._refs[seg.segment_id])
+        keys = tuple((name, r.ref_source_id, r.ref_track_id, r.ref_k, tuple(r.part_xywh)) for name, r in refs)
+        return Entry(self._sample(seg, clip, refs), self._inputs[seg.source_id].path, clip.file, keys)
+
+    def _sample(self, seg: SegmentRow, clip: ClipRow, refs: list[tuple[str, ReferenceRow]]) -> s.Sample:
+        sid, parts = seg.source_id, self._measured(seg)
+        given, audio = self._inputs[sid], self._audio.get(sid)
+        identity = self._people[seg.track_id].identity_id if seg.track_id in self._people else ""
+        return s.Sample(
             sample_id=seg.segment_id,
             state=cast(s.State, seg.state),
             category=seg.category,
-            split=splits.get(sid, WITHHELD) if older is None else older.get(identity, "train"),
+            split=self._splits.get(sid, WITHHELD) if self._older is None else self._older.get(identity, "train"),
             identity_id=identity,
             text=seg.text,
-            language=audio[sid].language if sid in audio else None,
+            language=None if audio is None else audio.language,
             source=s.SourceRef(
-                source_id=sid, sha256=sources[sid].sha256, name=given.name, start_s=seg.start_s, end_s=seg.end_s,
-                shot_id=seg.shot_id, track_id=seg.track_id, session=given.session,
+                source_id=sid, sha256=self._sources[sid].sha256, name=given.name, start_s=seg.start_s,
+                end_s=seg.end_s, shot_id=seg.shot_id, track_id=seg.track_id, session=given.session,
             ),
             rights=s.Rights(license=given.license, rights_holder=given.rights_holder, consent=given.consent),
-            video=_video(clip, seg, plans.get(seg.segment_id)),
+            video=_video(clip, seg, self._plans.get(seg.segment_id)),
             audio=s.Audio.of(
                 parts["audio"], rate_hz=PACKED_AUDIO_HZ, n_samples=clip.n_audio_samples, shift_ms=clip.audio_shift_ms
             ),
-            words=[_word(w, seg) for w in words[sid] if w.word is not None and _middle_inside(w, seg)],
-            states=[_run(r, seg) for r in runs[seg.track_id] if r.start_s < seg.end_s and r.end_s > seg.start_s],
-            events=[_event(e, seg) for e in seen[seg.segment_id] if e.start_s < seg.end_s and e.end_s > seg.start_s],
+            words=[_word(w, seg) for w in self._words[sid] if w.word is not None and _middle_inside(w, seg)],
+            states=[_run(r, seg) for r in self._runs[seg.track_id] if _during(r, seg)],
+            events=[_event(e, seg) for e in self._seen[seg.segment_id] if _during(e, seg)],
             partner=seg.partner,
             partner_track_id=seg.partner_track_id,
             pair_id=seg.pair_id,
-            pair_status=pair_status(seg, sides),
+            pair_status=pair_status(seg, self._sides),
             performance=s.Performance.of(parts["performance"]),
-            references=[_reference(name, r) for name, r in mine],
+            references=[_reference(name, r) for name, r in refs],
             scores=s.Scores.of(parts["scores"], state_confidence=seg.confidence),
-            annotators=dict(identities),
-            policy_id=policy_id,
+            annotators=dict(self._identities),
+            policy_id=self._policy_id,
         )  # fmt: skip
-        keys = tuple((name, r.ref_source_id, r.ref_track_id, r.ref_k, tuple(r.part_xywh)) for name, r in mine)
-        out.append(Entry(sample, given.path, clip.file, keys))
-    return out
 
 
 def _video(clip: ClipRow, segment: SegmentRow, plan: ClipPlanRow | None) -> s.Video:
@@ -327,6 +335,10 @@ def pair_status(seg: PairedSide, sides: Mapping[str, set[str]]) -> PairStatus | 
     if sides[seg.pair_id] - {seg.track_id}:
         return "paired"
     return "orphan" if seg.partner_track_id is not None else "off_screen"
+
+
+def _during(r: TimelineRow | EventRow, seg: SegmentRow) -> bool:
+    return r.start_s < seg.end_s and r.end_s > seg.start_s
 
 
 def _middle_inside(word: WordRow, seg: SegmentRow) -> bool:

@@ -17,6 +17,7 @@ from schemas.settings.policy import Policy
 from schemas.table import Column, Row, Table
 from schemas.tables.attribution import AsdFrameRow, SyncFrameRow, SyncRow, VoiceTurnRow
 from schemas.tables.pairing import STATE_REASONS, TimelineRow
+from schemas.tables.sessions import SessionPairRow
 from schemas.tables.speech import AudioEventRow, WordRow
 from schemas.tables.tracks import TrackRow
 from schemas.time import grid_time
@@ -40,29 +41,16 @@ def timelines(
     across = read_rows(con, t.SESSION_PAIRS, "SELECT * FROM session_pairs ORDER BY segment_id")
     partners = [str(r.session_partner)[6:22] for r in across]
     names = source_names(dataset.connect(tables=[t.INPUTS]), [*sources, *partners])
-
-    def by_source(table: Table[R]) -> dict[str, list[R]]:
-        out: dict[str, list[R]] = defaultdict(list)
-        for r in table.rows(dataset.table(table, sources=sources)):
-            out[str(r[t.SOURCES.key[0]])].append(r)
-        return out
-
-    spans = {r.segment_id: r for s in by_source(t.SEGMENTS).values() for r in s} if across else {}
-    elsewhere: dict[str, list[_Told]] = defaultdict(list)
-    for pair in across:
-        seg = spans[pair.segment_id]
-        said = "" if pair.session_state == seg.state else f"; in its session: {pair.session_state}"
-        told = f"{pair.session_partner} ({names.get(str(pair.session_partner)[6:22], 'another file')}){said}"
-        elsewhere[seg.track_id].append((seg.start_s, seg.end_s, told))
-    shots, tracks, runs = by_source(t.SHOTS), by_source(t.TRACKS), by_source(t.TIMELINE)
-    turns, words, durations = by_source(t.VOICE_TURNS), by_source(t.WORDS), by_source(t.SOURCES)
-    events = by_source(t.AUDIO_EVENTS)
+    shots, tracks = _by_source(dataset, t.SHOTS, sources), _by_source(dataset, t.TRACKS, sources)
+    runs, turns = _by_source(dataset, t.TIMELINE, sources), _by_source(dataset, t.VOICE_TURNS, sources)
+    words, events = _by_source(dataset, t.WORDS, sources), _by_source(dataset, t.AUDIO_EVENTS, sources)
+    durations = {r.source_id: r.duration_s for r in t.SOURCES.rows(dataset.table(t.SOURCES, sources=sources))}
     drawn = {s: _longest(tracks[s], {r.track_id for r in runs[s]}) for s in sources}
     wanted = sorted(r.track_id for s in sources for r in drawn[s])
     sql = "SELECT * FROM decisions WHERE unit IN ('tracks', 'sources')"
     people = _People(
         pictures,
-        elsewhere,
+        _elsewhere(dataset, sources, across, names),
         asd=_curves(dataset, t.ASD_FRAMES, AsdFrameRow.score, sources, wanted),
         odds=_curves(dataset, t.SYNC_FRAMES, SyncFrameRow.log_odds, sources, wanted),
         sync={r.track_id: r for r in t.SYNC.rows(dataset.table(t.SYNC, sources=sources))},
@@ -70,22 +58,43 @@ def timelines(
     )
     out: list[Mapping[str, object]] = []
     for s in sources:
-        if not durations[s]:
+        if s not in durations:
             continue
-        lanes = svg.Lanes(durations[s][0].duration_s)
+        lanes = svg.Lanes(durations[s])
         for track in sorted(drawn[s], key=lambda r: r.track_id):
-            people.draw(lanes, track, durations[s][0].duration_s, [r for r in runs[s] if r.track_id == track.track_id])
+            people.draw(lanes, track, durations[s], [r for r in runs[s] if r.track_id == track.track_id])
         _draw_sound(lanes, turns[s], events[s], words[s])
         out.append(
             {
                 "name": names.get(s, s),
                 "id": s,
                 "outcome": people.decided.get(s, ("not decided", "")),
-                "duration": durations[s][0].duration_s,
+                "duration": durations[s],
                 "more": max(0, len(tracks[s]) - len(drawn[s])),
                 "drawing": lanes.finish([r.start_s for r in shots[s][1:]], f"timeline of {names.get(s, s)}"),
             }
         )
+    return out
+
+
+def _by_source(dataset: Dataset, table: Table[R], sources: list[str]) -> dict[str, list[R]]:
+    out: dict[str, list[R]] = defaultdict(list)
+    for r in table.rows(dataset.table(table, sources=sources)):
+        out[str(r[t.SOURCES.key[0]])].append(r)
+    return out
+
+
+def _elsewhere(
+    dataset: Dataset, sources: list[str], across: list[SessionPairRow], names: Mapping[str, str]
+) -> dict[str, list[_Told]]:
+    """Return by track with whom of its session's other files the person is when, and in which state by them."""
+    spans = {r.segment_id: r for s in _by_source(dataset, t.SEGMENTS, sources).values() for r in s} if across else {}
+    out: dict[str, list[_Told]] = defaultdict(list)
+    for pair in across:
+        seg = spans[pair.segment_id]
+        said = "" if pair.session_state == seg.state else f"; in its session: {pair.session_state}"
+        told = f"{pair.session_partner} ({names.get(str(pair.session_partner)[6:22], 'another file')}){said}"
+        out[seg.track_id].append((seg.start_s, seg.end_s, told))
     return out
 
 

@@ -6,6 +6,8 @@ A lane has a label and a kind: `runs` [start_s, end_s, class, text, tip], `curve
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +24,9 @@ TABLES: tuple[Table[Any], ...] = (
     t.TRACKS, t.TIMELINE, t.ASD_FRAMES, t.SYNC_FRAMES, t.VOICE_TURNS, t.WORDS, t.EVENTS, t.AUDIO_EVENTS, t.SHOTS,
     t.TRACK_IDENTITIES, t.BINDINGS, *t.LABEL_TABLES, t.FACE_FRAMES, t.TRACKLETS, t.LAYOUT,
 )  # fmt: skip
+
+_IN_SPAN = "WHERE source_id = ? AND start_s < ? AND end_s > ?"
+"""Takes the source, then the end of the span, then its start."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,46 +60,8 @@ def lanes(
 
     What people said after `since` lies on top of what the machine found: no run has used it yet.
     """
-    out: list[Lane] = []
-    within = [source_id, span.end_s, span.start_s]
-    for p in people:
-        sql = (
-            "SELECT start_s, end_s, state, state, reason || ', confidence ' || round(confidence, 2) || "
-            "coalesce(', with ' || partner, '') FROM timeline "
-            "WHERE track_id = ? AND start_s < ? AND end_s > ? ORDER BY 1"
-        )
-        if states := corrected(_rows(con, sql, [p.track, *within[1:]]), _said(con, p.track, span, since)):
-            out.append(Lane(p.name, "runs", states, p.track, of="states"))
-        for label, table, column, known, low, high in (
-            ("speaker score", "asd_frames", "score", "true", -4.0, 5.0),
-            ("lip sync", "sync_frames", "log_odds", "known", -0.6, 0.8),
-        ):
-            sql = (
-                f"SELECT k / {GRID_HZ}, {column} FROM {table} WHERE track_id = ? AND {known} AND k >= ? AND k < ? "
-                "ORDER BY k"
-            )
-            points = _rows(con, sql, [p.track, int(span.start_s * GRID_HZ), int(span.end_s * GRID_HZ) + 1])
-            if points:
-                out.append(Lane(label, "curve", points, p.track, low, high))
-    owner = dict(con.execute("SELECT speaker_id, min(track_id) FROM bindings WHERE bound GROUP BY 1").fetchall())
-    newer = "SELECT speaker_id, track_id FROM voice_labels WHERE labelled_at > ? ORDER BY labelled_at"
-    owner |= dict(con.execute(newer, [since]).fetchall())
-    owner = {voice: track for voice, track in owner.items() if track is not None}
-    names = {p.track: p.name for p in people}
-    then = "WHERE source_id = ? AND start_s < ? AND end_s > ?"
-    turns = f"SELECT start_s, end_s, speaker_id FROM voice_turns {then} ORDER BY 1"
-    voices: dict[str, list[list[object]]] = {}
-    for start, end, voice in con.execute(turns, within).fetchall():
-        whose = names.get(owner.get(voice, ""), "off screen" if voice not in owner else "another face")
-        voices.setdefault(voice, []).append([start, end, "voice", whose, f"{voice}: {whose}"])
-    out += [Lane(f"voice {v[-3:]}", "runs", runs, of="voice", voice=v) for v, runs in sorted(voices.items())]
-    for sound in SOUNDS:
-        sql = (
-            f"SELECT start_s, end_s, 'sound', '', '{sound} ' || round({sound}, 2) FROM audio_events "
-            f"WHERE source_id = ? AND start_s < ? AND end_s > ? AND {sound} >= {HEARD} ORDER BY 1"
-        )
-        if heard := _rows(con, sql, within):
-            out.append(Lane(str(sound), "runs", heard))
+    out = [lane for p in people for lane in _of_person(con, span, p, since)]
+    out += [*_voices(con, source_id, span, people, since), *_sounds(con, source_id, span)]
     if segment is not None:
         sql = (
             "SELECT start_s, end_s, 'event', event, event || ', confidence ' || round(confidence, 2) FROM events "
@@ -102,11 +69,64 @@ def lanes(
         )
         if done := _rows(con, sql, [segment]):
             out.append(Lane("events", "runs", done))
-    sql = f"SELECT start_s, end_s, coalesce(word, guess || '?') FROM words {then} ORDER BY n"
-    newer = f"SELECT start_s, end_s, word FROM word_labels {then} AND labelled_at > ? ORDER BY labelled_at"
-    if said := reworded(_rows(con, sql, within), _rows(con, newer, [*within, since])):
+    if said := _words(con, source_id, span, since):
         out.append(Lane("words", "words", said, of="words"))
     return out
+
+
+def _of_person(con: DuckDBPyConnection, span: Interval, p: Face, since: str) -> Iterator[Lane]:
+    """Yield a person's states, then the scores that they rest on."""
+    sql = (
+        "SELECT start_s, end_s, state, state, reason || ', confidence ' || round(confidence, 2) || "
+        "coalesce(', with ' || partner, '') FROM timeline "
+        "WHERE track_id = ? AND start_s < ? AND end_s > ? ORDER BY 1"
+    )
+    if states := corrected(_rows(con, sql, [p.track, span.end_s, span.start_s]), _said(con, p.track, span, since)):
+        yield Lane(p.name, "runs", states, p.track, of="states")
+    for label, table, column, known, low, high in (
+        ("speaker score", "asd_frames", "score", "true", -4.0, 5.0),
+        ("lip sync", "sync_frames", "log_odds", "known", -0.6, 0.8),
+    ):
+        sql = (
+            f"SELECT k / {GRID_HZ}, {column} FROM {table} WHERE track_id = ? AND {known} AND k >= ? AND k < ? "
+            "ORDER BY k"
+        )
+        points = _rows(con, sql, [p.track, int(span.start_s * GRID_HZ), int(span.end_s * GRID_HZ) + 1])
+        if points:
+            yield Lane(label, "curve", points, p.track, low, high)
+
+
+def _voices(con: DuckDBPyConnection, source_id: str, span: Interval, people: list[Face], since: str) -> Iterator[Lane]:
+    """Yield each voice's turns, with whose voice it is."""
+    owner = dict(con.execute("SELECT speaker_id, min(track_id) FROM bindings WHERE bound GROUP BY 1").fetchall())
+    newer = "SELECT speaker_id, track_id FROM voice_labels WHERE labelled_at > ? ORDER BY labelled_at"
+    owner |= dict(con.execute(newer, [since]).fetchall())
+    owner = {voice: track for voice, track in owner.items() if track is not None}
+    names = {p.track: p.name for p in people}
+    sql = f"SELECT start_s, end_s, speaker_id FROM voice_turns {_IN_SPAN} ORDER BY 1"
+    turns: dict[str, list[list[object]]] = defaultdict(list)
+    for start, end, voice in con.execute(sql, [source_id, span.end_s, span.start_s]).fetchall():
+        whose = names.get(owner.get(voice, ""), "off screen" if voice not in owner else "another face")
+        turns[voice].append([start, end, "voice", whose, f"{voice}: {whose}"])
+    for voice, runs in sorted(turns.items()):
+        yield Lane(f"voice {voice[-3:]}", "runs", runs, of="voice", voice=voice)
+
+
+def _sounds(con: DuckDBPyConnection, source_id: str, span: Interval) -> Iterator[Lane]:
+    for sound in SOUNDS:
+        sql = (
+            f"SELECT start_s, end_s, 'sound', '', '{sound} ' || round({sound}, 2) FROM audio_events "
+            f"{_IN_SPAN} AND {sound} >= {HEARD} ORDER BY 1"
+        )
+        if heard := _rows(con, sql, [source_id, span.end_s, span.start_s]):
+            yield Lane(str(sound), "runs", heard)
+
+
+def _words(con: DuckDBPyConnection, source_id: str, span: Interval, since: str) -> list[list[object]]:
+    within = [source_id, span.end_s, span.start_s]
+    found = _rows(con, f"SELECT start_s, end_s, coalesce(word, guess || '?') FROM words {_IN_SPAN} ORDER BY n", within)
+    newer = f"SELECT start_s, end_s, word FROM word_labels {_IN_SPAN} AND labelled_at > ? ORDER BY labelled_at"
+    return reworded(found, _rows(con, newer, [*within, since]))
 
 
 def corrected(runs: list[list[object]], said: list[list[object]]) -> list[list[object]]:

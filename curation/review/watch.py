@@ -19,7 +19,7 @@ from curation.audit.follow import followed
 from curation.dataset import Dataset
 from curation.labels.corrections import last_run
 from curation.report import seen
-from curation.report.explain import RuleAnswer, UnknownIdError, explain
+from curation.report.explain import Explanation, RuleAnswer, UnknownIdError, explain
 from curation.report.rows import path_of
 from curation.review import lanes
 from schemas import tables as t
@@ -82,13 +82,7 @@ def watch(dataset: Dataset, unit_id: str, policy: Policy, author: str, at_s: flo
         "state": measured.get("state"), "state_reason": measured.get("reason"),
         "confidence": measured.get("confidence"),
         "text": measured.get("text"),
-        "decision": {**dict(known.decision), "said": known.said} if known.decision else None,
-        "decided": seen.looked_at(policy, known.decision), "parents": known.parents,
-        "rules": [_rule(r) for r in known.rules], "measured": _measured(kind, measured),
-        "errors": [{"stage": e.stage, "error": e.error, "message": e.message} for e in known.errors],
-        "labels": [
-            {"state": x.state, "start_s": x.start_s, "end_s": x.end_s, "author": x.author} for x in known.labels
-        ],
+        **_judged(kind, known, policy),
         "place": asdict(place(con, source_id, span, bool(size))), "packed": known.sample is not None,
         "faces": [asdict(f) for f in people], "crop": seen.crop_knots(measured.get("crop_path"), own.start_s),
         "overlays": [asdict(o) for o in seen.overlays(con, source_id, span)],
@@ -105,6 +99,19 @@ def watch(dataset: Dataset, unit_id: str, policy: Policy, author: str, at_s: flo
     plain = _plain(out)
     assert isinstance(plain, dict)
     return plain
+
+
+def _judged(kind: str, known: Explanation, policy: Policy) -> dict[str, object]:
+    """Return what was measured of a unit, and what the policy, the ledger, stages and people say of it."""
+    return {
+        "decision": {**dict(known.decision), "said": known.said} if known.decision else None,
+        "decided": seen.looked_at(policy, known.decision), "parents": known.parents,
+        "rules": [_rule(r) for r in known.rules], "measured": _measured(kind, known.measured or {}),
+        "errors": [{"stage": e.stage, "error": e.error, "message": e.message} for e in known.errors],
+        "labels": [
+            {"state": x.state, "start_s": x.start_s, "end_s": x.end_s, "author": x.author} for x in known.labels
+        ],
+    }  # fmt: skip
 
 
 _TABLES: tuple[Table[Any], ...] = (

@@ -46,7 +46,10 @@ class FrameRow(Row):
     camera_zoom: Column[float | None] = c.real("growth of the background; null likewise", "1/s", null=True)
     is_black: Column[bool] = c.flag("nearly all pixels below 16 + 5 in limited range")
     is_frozen: Column[bool] = c.flag("picture identical to the previous frame up to coding noise")
-    is_damaged: Column[bool] = c.flag("picture may be wrong: bytes of it, or of one that it was coded from, are lost")
+    is_damaged: Column[bool] = c.flag(
+        "picture may be wrong: bytes of it, or of one that it was coded from, are lost; a jump in even times counts as "
+        "such a loss, by a rule of thumb"
+    )
     n_faces: Column[int] = c.index("faces tracked in this frame")
 
 

@@ -34,7 +34,7 @@ from curation.decisions.rules import check_policy
 from curation.engine.engine_local import LocalEngine
 from curation.engine.program import stamp
 from curation.engine.register import InputError, Named, expand
-from curation.engine.run import Engine, Event, Job, RunStoppedError, is_there, locked, write_policy
+from curation.engine.run import Engine, Event, Job, Outcome, RunStoppedError, is_there, locked, write_policy
 from curation.engine.run import run as run_job
 from curation.engine.step import StageSetupError
 from curation.engine.user_code import recorded
@@ -111,22 +111,14 @@ def run(
     trusted: bool = False,
 ) -> tuple[int, int]:
     """Run a workflow; return how many units are in quarantine, and how many still have work to do."""
-    from workflows.stand_ins import sentence, stand_ins  # its models' runtimes take a second to import
-
     is_there(Store(target))  # or could be, before any work
-    job = _job(target, workflow, policy, overrides, retry, trusted)
+    job = replace(_job(target, workflow, policy, overrides, retry, trusted), in_process=in_process)
     for python in sorted({s.python for s in job.pipeline.stages if s.python}):
         check(python, ray=engine == "ray")
     if commercial:
         job = replace(job, licences=check_commercial(job.pipeline))
     named = _named(err, inputs, target)
-    job = replace(
-        job,
-        in_process=in_process,
-        warnings=tuple(sentence(weight, weaker) for weight, weaker in stand_ins(job.pipeline).items()),
-    )
-    for said in job.warnings:
-        err.print(f"warning: {said}", markup=False, highlight=False, style="yellow")
+    job = _warned(err, job)
     packer = pack_shards if job.pipeline.writer(t.CLIPS) is not None else None
     cores = 1.0 if engine == "local" else None if address is not None else float(os.cpu_count() or 1)
     with RunProgress(err, job.pipeline, cores) as progress:
@@ -134,9 +126,25 @@ def run(
             job, engine_named(engine, address, wait_for_nodes, progress.event), named, packer=packer,
             event=progress.event, wait=wait,
         )  # fmt: skip
+    _print_outcome(err, out, job, outcome)
+    return outcome.quarantined, outcome.pending
+
+
+def _warned(err: Console, job: Job) -> Job:
+    """Say which weaker models stand in for others; return the job with these warnings."""
+    from workflows.stand_ins import sentence, stand_ins  # its models' runtimes take a second to import
+
+    warnings = tuple(sentence(weight, weaker) for weight, weaker in stand_ins(job.pipeline).items())
+    for said in warnings:
+        err.print(f"warning: {said}", markup=False, highlight=False, style="yellow")
+    return replace(job, warnings=warnings)
+
+
+def _print_outcome(err: Console, out: Console, job: Job, outcome: Outcome) -> None:
+    """Write the report; print what became of the sources, what was packed and what is left."""
+    target, packed = job.store_uri, outcome.packed
     report(err, target)
     status(out, target)
-    packed = outcome.packed
     if packed is None:
         said = f"nothing packed, as no stage of workflow '{job.pipeline.workflow.name}' encodes clips"
     else:
@@ -147,7 +155,6 @@ def run(
     if outcome.pending:
         said = f"{outcome.pending} units still have work to do; run the same command to go on"
         err.print(said, markup=False, highlight=False, style="red")
-    return outcome.quarantined, outcome.pending
 
 
 def _named(err: Console, inputs: list[str], target: str) -> list[Named]:

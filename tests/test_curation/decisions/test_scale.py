@@ -54,7 +54,7 @@ BOUNDED = {
     "report/content.py": {"overview": "one row a split", "facts": "the page lists the whole quarantine"},
     "report/rows.py": {"read_rows": "queries with a LIMIT"},
     "report/timelines.py": {
-        "timelines.by_source": "of the sources that are drawn", "timelines": "of the sources that are drawn",
+        "_by_source": "of the sources that are drawn", "timelines": "of the sources that are drawn",
     },
     "report/pictures.py": {"Pictures._read": "one source"},
     "engine/source_state.py": {"SourceState._length_s": "one source", "SourceState.said": "labels of one source"},

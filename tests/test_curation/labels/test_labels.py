@@ -67,6 +67,21 @@ def with_source(e: Entry) -> Entry:
     return Entry(e.track_id, e.start_s, e.end_s, e.state, e.source_id or e.track_id[:16])
 
 
+@given(names=st.lists(st.text(st.sampled_from("ab %25F\u00e9\u3000\u2028"), min_size=1), min_size=2, max_size=2))
+@settings(deadline=None)
+def test_rttm_carries_names_with_spaces(names: list[str]) -> None:
+    source, who = names
+    (line,) = write([Entry(who, 0.0, 1.0, "speak", source)], "rttm").splitlines()
+    (back,) = read(line, "rttm", "x")
+    assert len(line.split(" ")) == len(line.split()) == 10
+    assert (back.source_id, back.track_id) == (source, who)
+
+
+@pytest.mark.parametrize(("name", "word"), [("a", "a"), ("5%", "5%"), ("a b", "a%20b"), ("a%20b", "a%2520b")])
+def test_only_names_that_need_it_are_changed_in_rttm(name: str, word: str) -> None:
+    assert write([Entry(name, 0.0, 1.0, "speak")], "rttm").split()[7] == word
+
+
 @given(note=st.text(st.characters(blacklist_categories=("Cs", "Cc")), max_size=20), x=st.floats(0, 1))
 @settings(deadline=None)
 @pytest.mark.parametrize("form", ["csv", "json"])
@@ -171,6 +186,7 @@ def test_elans_times_count_from_where_the_video_is_played_from(origins: tuple[st
         ("json", '{"labels": [{"track_id": "a", "start_s": 0, "end_s": 1}]}', "label 1: no state"),
         ("json", "{", "line 1: not JSON"),
         ("rttm", "SPEAKER a 1 0.0\n", "line 1: 4 fields"),
+        ("rttm", "SPEAKER x 1 0 1 <NA> <NA> anna b <NA> <NA>\n", "line 1: 11 fields.*a space within a name as %20"),
         ("audacity", "0.0 1.0 a:idle\n", "line 1: write start, end"),
         ("elan", "<!DOCTYPE x><x/>", "document type"),
         ("elan", "<x>", "not an .eaf file"),
