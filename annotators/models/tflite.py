@@ -1,7 +1,7 @@
 """How a bare TFLite network is opened here: by LiteRT on one CPU thread, from memory, silently.
 
-LiteRT runs the kernels (XNNPACK) that MediaPipe's tasks run, without their graphs and threads. Its import and a model's
-opening write a few lines to the C-level standard error, which are held back unless opening fails.
+LiteRT runs the kernels (XNNPACK) of MediaPipe's tasks without their graphs and threads. Its import, and a model's
+opening and closing, write lines to the C-level standard error, which are held back unless opening fails.
 """
 
 from __future__ import annotations
@@ -46,7 +46,8 @@ class TfliteNetwork:
 
     def close(self) -> None:
         """Release the network; it cannot be run afterwards."""
-        self._interpreter = None
+        with quiet_stderr():
+            self._interpreter = None
 
     def _opened(self) -> Any:
         if self._interpreter is None:
