@@ -14,8 +14,12 @@ Device = Literal["cpu", "cuda"]
 _PROVIDERS = {"cpu": ["CPUExecutionProvider"], "cuda": ["CUDAExecutionProvider", "CPUExecutionProvider"]}
 
 
-def open_session(file: Path | str, *, arena: bool = True, device: Device = "cpu") -> onnxruntime.InferenceSession:
-    """Open a model file. One thread, so that its numbers do not depend on the machine and workers share the cores.
+def open_session(
+    model: Path | str | bytes, *, arena: bool = True, device: Device = "cpu"
+) -> onnxruntime.InferenceSession:
+    """Open a model's file, or its bytes.
+
+    One thread, so that its numbers do not depend on the machine and workers share the cores.
 
     Of a model with 8-bit weights the weights alone are 8-bit; it is computed in float32, for the same reason.
 
@@ -29,10 +33,13 @@ def open_session(file: Path | str, *, arena: bool = True, device: Device = "cpu"
     # Fused 8-bit products saturate on processors without VNNI: there YAMNet heard noise at 0.36 that is 0.69.
     options.add_session_config_entry("session.disable_quant_qdq", "1")
     providers = [p for p in _PROVIDERS[device] if p in onnxruntime.get_available_providers()]
-    session = onnxruntime.InferenceSession(str(file), options, providers=providers)
+    session = onnxruntime.InferenceSession(
+        model if isinstance(model, bytes) else str(model), options, providers=providers
+    )
     if session.get_providers()[0] != _PROVIDERS[device][0]:  # onnxruntime goes on without a provider that fails
+        name = "a network" if isinstance(model, bytes) else Path(model).name
         raise PartNotInstalledError(
-            f"device={device} needs onnxruntime-gpu and a GPU that it can use; here {Path(file).name} would run by "
+            f"device={device} needs onnxruntime-gpu and a GPU that it can use; here {name} would run by "
             f"{session.get_providers()[0]}: install it (docs/models.md), or choose device=cpu"
         )
     return session

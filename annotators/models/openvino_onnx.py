@@ -1,14 +1,13 @@
 """Turn an OpenVINO network (an .xml graph with a .bin of weights) into an ONNX file, for onnxruntime. Pure.
 
 Knows the few operations of a convolutional network and refuses any other. One operation becomes one node, half
-precision weights become float32, and the batch size becomes free. The ONNX bytes are written directly (a message of
-protocol buffers is a row of tagged fields), so that no converter has to be installed, and equal files always give
-equal bytes: the result can be told by its SHA-256. A million parameters take about 50 ms.
+precision weights become float32, and the batch size becomes free. Equal files always give equal bytes: the result can
+be told by its SHA-256. A million parameters take about 50 ms.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from xml.etree import ElementTree
@@ -16,8 +15,8 @@ from xml.etree import ElementTree
 import numpy as np
 import numpy.typing as npt
 
-_IR_VERSION, _OPSET = 8, 13
-_FLOAT, _INT, _INTS = 1, 2, 7  # ONNX's codes: of a tensor's type float32, and of an attribute's type
+from annotators.models import onnx_bytes
+
 _ELEMENTS: dict[str, np.dtype[Any]] = {"f16": np.dtype("<f2"), "f32": np.dtype("<f4")}
 _PLAIN = {"Add": "Add", "Multiply": "Mul", "PReLU": "PRelu", "Sigmoid": "Sigmoid"}
 _CONVOLUTIONS = ("Convolution", "GroupConvolution")
@@ -47,12 +46,12 @@ def to_onnx(xml: bytes, weights: bytes, input_name: str, output_name: str) -> by
     constants: dict[int, npt.NDArray[np.float32]] = {}
     nodes: list[bytes] = []
     initialisers: list[bytes] = []
-    ends: dict[str, bytes] = {}
+    entry = b""
     for number, layer in layers.items():
         inputs = sources.get(number, [])
         if layer.kind == "Parameter":
             names[number] = input_name
-            ends["input"] = _end(input_name, layer.shape)
+            entry = onnx_bytes.end(input_name, ("n", *layer.shape[1:]))
         elif layer.kind == "Const":
             constants[number] = _constant(layer, weights)
         elif layer.kind == "Convert" and inputs[0] in constants:
@@ -62,17 +61,15 @@ def to_onnx(xml: bytes, weights: bytes, input_name: str, output_name: str) -> by
             for place, source in enumerate(inputs):
                 if source in constants:
                     name, value = _operand(layer, place, source, constants[source])
-                    initialisers.append(_tensor(name, value))
+                    initialisers.append(onnx_bytes.constant(name, value))
                     operands.append(name)
                 else:
                     operands.append(names[source])
             names[number] = output_name if number == last else f"n{number}"
             nodes.append(_node(layer, operands, names[number], [constants.get(i) for i in inputs]))
-    ends["output"] = _end(output_name, layers[last].shape)
-    graph = [*(_field(1, n) for n in nodes), _field(2, b"ir"), *(_field(5, t) for t in initialisers)]
-    graph += [_field(11, ends["input"]), _field(12, ends["output"])]
-    opset = _field(1, b"") + _number(2, _OPSET)
-    return _number(1, _IR_VERSION) + _field(7, b"".join(graph)) + _field(8, opset)
+    return onnx_bytes.file(
+        "ir", nodes, initialisers, [entry], onnx_bytes.end(output_name, ("n", *layers[last].shape[1:]))
+    )
 
 
 def _layer(element: ElementTree.Element) -> _Layer:
@@ -115,79 +112,37 @@ def _operand(
 
 def _node(layer: _Layer, inputs: list[str], output: str, constants: list[npt.NDArray[np.float32] | None]) -> bytes:
     kind, data = layer.kind, layer.data
-    attributes: list[bytes] = []
+    attributes: dict[str, int | Sequence[int]] = {}
     if kind in _CONVOLUTIONS or kind == "AvgPool":
         if data.get("auto_pad", "explicit") != "explicit" or data.get("rounding_type", "floor") != "floor":
             raise ValueError(f"layer {layer.number}: only explicit padding and rounding down are known")
         pads = [*_numbers(data["pads_begin"]), *_numbers(data["pads_end"])]
         if kind == "AvgPool":
             op = "AveragePool"
-            attributes = [
-                _int("ceil_mode", 0),
-                _int("count_include_pad", int(data["exclude-pad"] == "false")),
-                _ints("kernel_shape", _numbers(data["kernel"])),
-                _ints("pads", pads),
-                _ints("strides", _numbers(data["strides"])),
-            ]
+            attributes = {
+                "ceil_mode": 0,
+                "count_include_pad": int(data["exclude-pad"] == "false"),
+                "kernel_shape": _numbers(data["kernel"]),
+                "pads": pads,
+                "strides": _numbers(data["strides"]),
+            }
         else:
             op = "Conv"
             weight = constants[1]
             if weight is None:
                 raise ValueError(f"layer {layer.number}: a convolution by a computed weight is not known")
-            attributes = [
-                _ints("dilations", _numbers(data["dilations"])),
-                _int("group", weight.shape[0] if kind == "GroupConvolution" else 1),
-                _ints("pads", pads),
-                _ints("strides", _numbers(data["strides"])),
-            ]
+            attributes = {
+                "dilations": _numbers(data["dilations"]),
+                "group": weight.shape[0] if kind == "GroupConvolution" else 1,
+                "pads": pads,
+                "strides": _numbers(data["strides"]),
+            }
     elif kind in _PLAIN:
         op = _PLAIN[kind]
     else:
         raise ValueError(f"layer {layer.number}: the operation {kind} is not known")
-    fields = [*(_field(1, name.encode()) for name in inputs), _field(2, output.encode()), _field(4, op.encode())]
-    return b"".join([*fields, *(_field(5, a) for a in attributes)])
+    return onnx_bytes.node(op, inputs, output, attributes)
 
 
 def _numbers(text: str) -> list[int]:
     return [int(part) for part in text.split(",") if part.strip()]
-
-
-# --- protocol buffers: a field is a tag, and a number or the length and bytes of what it holds -------------------
-
-
-def _varint(value: int) -> bytes:
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
-
-
-def _number(field: int, value: int) -> bytes:
-    return _varint(field << 3) + _varint(value)
-
-
-def _field(field: int, content: bytes) -> bytes:
-    return _varint(field << 3 | 2) + _varint(len(content)) + content
-
-
-def _int(name: str, value: int) -> bytes:
-    return _field(1, name.encode()) + _number(3, value) + _number(20, _INT)
-
-
-def _ints(name: str, values: Iterable[int]) -> bytes:
-    return _field(1, name.encode()) + b"".join(_number(8, v) for v in values) + _number(20, _INTS)
-
-
-def _tensor(name: str, value: npt.NDArray[np.float32]) -> bytes:
-    dims = b"".join(_number(1, d) for d in value.shape)
-    raw = np.ascontiguousarray(value, "<f4").tobytes()
-    return dims + _number(2, _FLOAT) + _field(8, name.encode()) + _field(9, raw)
-
-
-def _end(name: str, shape: tuple[int, ...]) -> bytes:
-    """Return the description of an input or output whose first axis is free."""
-    axes = [_field(1, _field(2, b"n")), *(_field(1, _number(1, d)) for d in shape[1:])]
-    tensor = _number(1, _FLOAT) + _field(2, b"".join(axes))
-    return _field(1, name.encode()) + _field(2, _field(1, tensor))

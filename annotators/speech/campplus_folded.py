@@ -8,13 +8,10 @@ sum and a comparison. Masks are computed once for each 100 frames, not for each 
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime
 import torch
 from torch import Tensor
 
@@ -33,7 +30,7 @@ class FoldedCamPlusPlus:
     def __init__(self, network: CamPlusPlus) -> None:
         last: _Layer = network.xvector.dense
         with torch.inference_mode():
-            self._session = _session(_Writer().file(network))
+            self._session = open_session(_Writer().file(network), arena=False)
             scale, shift = _scale_shift(last.nonlinear.batchnorm)
             self._weight = (last.linear.weight[:, :, 0] * scale[:, None]).T.float().numpy()
             self._shift = shift.float().numpy()
@@ -146,10 +143,3 @@ def _contexts(frames: int) -> tuple[FloatArray, FloatArray]:
     spread = (part == np.arange(part[-1] + 1)[:, None]).astype(np.float32)
     pool = spread.T / spread.sum(axis=1) + 1 / frames
     return pool.astype(np.float32), spread
-
-
-def _session(file: bytes) -> onnxruntime.InferenceSession:
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "campplus.onnx"
-        path.write_bytes(file)
-        return open_session(path, arena=False)

@@ -39,13 +39,6 @@ def detector() -> Iterator[FaceDetector]:
 
 
 @pytest.fixture(scope="module")
-def landmarker() -> Iterator[FaceLandmarker]:
-    need(*FaceLandmarker.weights)
-    with FaceLandmarker() as opened:
-        yield opened
-
-
-@pytest.fixture(scope="module")
 def crop(media: Path, detector: FaceDetector) -> Image:
     frame = every_nth(media / "talk_woman_studio.mp4", 10, 1)[0]
     return cut_square(frame, crop_box(detector.detect(frame)[0]), CROP_SIZE_PX)

@@ -27,13 +27,6 @@ TASK = FaceLandmarker.weights[0]
 
 
 @pytest.fixture(scope="module")
-def landmarker() -> Iterator[FaceLandmarker]:
-    need(*FaceLandmarker.weights)
-    with FaceLandmarker() as opened:
-        yield opened
-
-
-@pytest.fixture(scope="module")
 def task() -> Iterator[Task]:
     """MediaPipe's task with the settings that the landmarker stands for."""
     need(TASK)
