@@ -184,14 +184,14 @@ def _from_json(text: str, name: str) -> list[Entry]:
 # RTTM is ten words a line; the libraries that read it (pyannote.database) bring a training stack along.
 def _rttm(rows: Sequence[Entry]) -> str:
     return "".join(
-        f"SPEAKER {_one_word(e.source_id or 'unknown')} 1 {e.start_s:.3f} {e.end_s - e.start_s:.3f} <NA> <NA> "
-        f"{_one_word(e.track_id)} <NA> <NA>\n"
+        f"SPEAKER {one_word(e.source_id or 'unknown')} 1 {e.start_s:.3f} {e.end_s - e.start_s:.3f} <NA> <NA> "
+        f"{one_word(e.track_id)} <NA> <NA>\n"
         for e in rows
         if e.state in ("speak", "both")
     )
 
 
-def _one_word(name: str) -> str:
+def one_word(name: str) -> str:
     """Return a name as one field of RTTM, such as `a%20b`, which `unquote` takes back; most names stay as they are."""
     if name.split() == [name] and unquote(name) == name:
         return name

@@ -12,8 +12,10 @@ import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from annotators.protocols_speech import Turn
+from curation.labels.formats import one_word
 from schemas.time import Interval, merge, union_s
 from workflows.usage import UsageError
 
@@ -51,10 +53,10 @@ def to_ms(turns: Iterable[Turn]) -> list[Turn]:
 
 
 def as_rttm(turns: Iterable[Turn], recording: str) -> str:
-    """Return turns as RTTM; the recording's name has no blank there."""
-    name = "_".join(recording.split()) or "recording"
+    """Return turns as RTTM; a blank within a name is written as %20."""
+    name = one_word(recording or "recording")
     return "".join(
-        f"SPEAKER {name} 1 {t.start_s:.3f} {t.end_s - t.start_s:.3f} <NA> <NA> {t.speaker} <NA> <NA>\n"
+        f"SPEAKER {name} 1 {t.start_s:.3f} {t.end_s - t.start_s:.3f} <NA> <NA> {one_word(t.speaker)} <NA> <NA>\n"
         for t in to_ms(turns)
     )
 
@@ -92,7 +94,7 @@ def _of_rttm(text: str, file: Path) -> list[Turn]:
         try:
             if words[0] != "SPEAKER":
                 raise ValueError("it does not begin with SPEAKER")
-            start_s, length_s, voice = float(words[3]), float(words[4]), words[7]
+            start_s, length_s, voice = float(words[3]), float(words[4]), unquote(words[7])
             turns.append(_turn(start_s, start_s + length_s, voice))
         except (IndexError, ValueError) as e:
             why = "it has too few words" if isinstance(e, IndexError) else e

@@ -40,6 +40,14 @@ def test_others_programs_read_the_rttm() -> None:
     assert parse_rttm(as_rttm(turns, "my talk")) == [(0.5, 2.0, "a"), (1.75, 3.0, "b")]
 
 
+def test_names_with_blanks_stay_one_field_and_come_back(tmp_path: Path) -> None:
+    turns = rttm(("Anna B", 0.5, 2.0), ("100% b", 1.75, 3.0))
+    text = as_rttm(turns, "my talk")
+    assert {len(line.split()) for line in text.splitlines()} == {10}
+    (tmp_path / "v.rttm").write_text(text)
+    assert [t.speaker for t in read_voices(tmp_path / "v.rttm")] == ["Anna B", "100% b"]
+
+
 def test_comments_and_other_lines_of_rttm_are_passed_over(tmp_path: Path) -> None:
     file = tmp_path / "v.rttm"
     file.write_text(";; made by hand\nSPKR-INFO x 1 <NA> <NA> <NA> unknown a <NA>\n\nSPEAKER x 1 1.0 0.5 <NA> <NA> a\n")
