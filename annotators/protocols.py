@@ -39,9 +39,9 @@ class FaceBox(Box):
 
 @dataclass(frozen=True, eq=False)
 class FaceMesh:
-    """One face in one square crop.
+    """One face in one square crop, or in a picture.
 
-    `points` [478, 3] are crop pixels (x right, y down, z away from the camera in the same unit, 0 at the head's
+    `points` [478, 3] are its pixels (x right, y down, z away from the camera in the same unit, 0 at the head's
     centre); `blendshapes` [52] are in [0, 1] in the order of `faces_mesh.BLENDSHAPES`. Angles are degrees as seen in
     the image: yaw > 0 turned to image right, pitch > 0 looking up, roll > 0 tilted clockwise (top to image right).
     """
@@ -76,6 +76,14 @@ class FaceAnalyzer(Protocol):
 
     def landmarks(self, rgb_crop: Image) -> FaceMesh | None:
         """Return the mesh of the face at the centre of a square crop, None when no face is there."""
+        ...
+
+    def follow(self, rgb: Image, square: Box, seen: FloatArray) -> FaceMesh | None:
+        """Return the mesh of a face that had landmarks `seen` [478, 3] in the picture before, None where it is not.
+
+        Both are in the picture's pixels; `square` is around where the face was, as a crop is cut. A back-end without
+        a way of its own calls `landmarks` with the crop, and moves its points into the picture (`mesh.to_frame`).
+        """
         ...
 
     def close(self) -> None:
