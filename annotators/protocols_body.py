@@ -25,12 +25,17 @@ class Body:
     metres from the middle of the hips, x to image right, y down, z away from the camera. `hands` are the probabilities
     that a hand was seen at the (left, right) wrist: 0 where one was looked for in vain, None where there was nothing
     to look at, because the wrist is hidden or outside the picture.
+
+    By `palms`, the points [21, 2] of the hands that were found, an analyzer finds them again in the next picture.
+    `passed` says at which wrists `hands` is 0 since that was found in the picture before, and was not looked at again.
     """
 
     points: FloatArray
     visibility: FloatArray
     world: FloatArray
     hands: tuple[float | None, float | None]
+    palms: tuple[FloatArray | None, FloatArray | None] = (None, None)
+    passed: tuple[bool, bool] = (False, False)
 
 
 class BodyAnalyzer(Protocol):
@@ -39,11 +44,14 @@ class BodyAnalyzer(Protocol):
     name: str
     weights: tuple[str, ...]
 
-    def measure(self, rgb: Image, face: Box, others: Sequence[Box] = (), hands: bool = True) -> Body | None:
+    def measure(
+        self, rgb: Image, face: Box, others: Sequence[Box] = (), hands: bool = True, before: Body | None = None
+    ) -> Body | None:
         """Return the body of the person with this face; None where no body fits it.
 
         `others` are the other faces of the picture, so that two people are not confused. Without `hands` none is
-        looked for.
+        looked for. `before` is the person's body in a picture of the same camera less than half a second away, in the
+        same pixels: its hands may be looked for where they were.
         """
         ...
 

@@ -1,9 +1,13 @@
-"""Body posture and hands by MediaPipe, in a crop around the person whose face is known.
+"""Body posture and hands by MediaPipe's networks, around the person whose face is known.
 
-Without state from frame to frame, so that a clip gives the same numbers wherever it starts. The crop is laid around
-the face; as many bodies are asked for as there are faces in it, and the one whose nose lies on the face is meant.
-A hand is looked for only around a wrist that the pose calls visible inside the picture: the pose network guesses
-wrists that it does not see. Costs on one core of a 2 GHz server CPU: 31 ms a person and frame, 15 ms a visible wrist.
+Nothing is remembered from picture to picture, so that a clip gives the same numbers wherever it starts; who has the
+body of the picture before hands it in, and its hands are followed from there. A body is looked for in a crop laid
+around the face; as many are asked for as there are faces in it. The one whose nose lies on the face is meant. A hand is
+looked for only around a wrist that the pose calls visible inside the picture: the pose network guesses wrists that it
+does not see; and where none was found, not again in the very next picture.
+
+Bodies are not followed from their own landmarks, as MediaPipe's tracking does, which would save half of the pose: over
+a few pictures hips and knees, mostly near the picture's edge, are then called hidden, and who sits is no longer known.
 """
 
 from __future__ import annotations
@@ -14,12 +18,13 @@ from typing import Any, Self
 import cv2
 import numpy as np
 
-from annotators.models.mediapipe_runtime import Task, local_buffer, quiet_stderr, vision
-from annotators.models.mediapipe_tasks import HANDS, POSE, task_bundle
+from annotators.body import hand, pose
+from annotators.body.hand import Hand, HandLandmarker
+from annotators.body.pose import Near, Pose, PoseLandmarker
 from annotators.protocols import Box, FloatArray, Image
 from annotators.protocols_body import NOSE, WRISTS, Body
 
-WEIGHTS = tuple(part.weight for part in (*POSE, *HANDS))
+WEIGHTS = (pose.DETECTOR, pose.LANDMARKS, hand.DETECTOR, hand.LANDMARKS)
 """The networks of `MediaPipeBody`, by their names in the registry."""
 
 _MIN_VISIBILITY = 0.5
@@ -31,6 +36,8 @@ _POSE_PX, _HAND_PX = 448, 256
 _MOST_BODIES = 3
 _ON_FACE = 0.75
 """A body's nose lies within this many face sizes of the face's middle: heads turn, and boxes end at brow and chin."""
+_REACH = 2.0
+"""A body whose head is further from the face than this many face sizes is a stranger's: its nose is on no other."""
 _HAND_SIDE = 2.4
 """Side of the crop around a wrist, in face heights: a hand is about one face long and may point anywhere."""
 _HAND_POINTS = ((15, 17, 19, 21), (16, 18, 20, 22))
@@ -46,37 +53,36 @@ class MediaPipeBody:
 
     def __init__(self, min_score: float = 0.5) -> None:
         """Load the pose networks; those of hands when the first one is looked for. Raises WeightsNotFound."""
-        self._pose_bundle = task_bundle(POSE)
         self._min_score = min_score
-        self._poses: dict[int, Task] = {}
-        self._hands: Task | None = None
-        self._pose(1)
+        self._pose = PoseLandmarker(min_score)
+        self._hands: HandLandmarker | None = None
 
-    def measure(self, rgb: Image, face: Box, others: Sequence[Box] = (), hands: bool = True) -> Body | None:
+    def measure(
+        self, rgb: Image, face: Box, others: Sequence[Box] = (), hands: bool = True, before: Body | None = None
+    ) -> Body | None:
         """Return the body whose nose lies on the face, with hands at its visible wrists; None where none does."""
+        if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.size == 0:
+            raise ValueError(f"expected an RGB image uint8 [height, width, 3], got {rgb.dtype} {rgb.shape}")
         crop = body_crop(face, (rgb.shape[1], rgb.shape[0]))
         if crop.w < 2 or crop.h < 2:
             return None
-        near = [o for o in others if _middle_inside(o, crop)]
-        shown = _cut(rgb, crop, _POSE_PX)
-        found = self._pose(min(_MOST_BODIES, 1 + len(near))).detect(shown)
-        corner, size = np.array([crop.x, crop.y]), np.array([crop.w, crop.h])
-        bodies = [np.array([(p.x, p.y) for p in body]) * size + corner for body in found.pose_landmarks]
-        best = matching(bodies, face, near)
-        if best is None:
+        found = self._body(rgb, crop, face, [o for o in others if _middle_inside(o, crop)])
+        if found is None:
             return None
-        points = bodies[best].astype(np.float32)
-        visibility = np.array([p.visibility for p in found.pose_landmarks[best]], np.float32)
-        world = np.array([(p.x, p.y, p.z) for p in found.pose_world_landmarks[best]], np.float32)
-        found_hands = self._find_hands(rgb, points, visibility, face) if hands else (None, None)
-        return Body(points, visibility, world, found_hands)
+        passed = (_in_vain(before, 0), _in_vain(before, 1))
+        seen: list[Hand | float | None] = [None, None]
+        if hands:
+            palms = (None, None) if before is None else before.palms
+            seen = [self._hand(rgb, found, side, face, palms[side], passed[side]) for side in (0, 1)]
+        (left, left_palm), (right, right_palm) = (_told(one) for one in seen)
+        palms, passed = (left_palm, right_palm), (passed[0] and left == 0, passed[1] and right == 0)
+        return Body(found.points, found.visibility, found.world, (left, right), palms, passed)
 
     def close(self) -> None:
-        """Release the models; they are opened again if the analyzer is used after that."""
-        for task in (*self._poses.values(), *([self._hands] if self._hands else [])):
-            task.close()
-        self._poses.clear()
-        self._hands = None
+        """Release the models; the analyzer cannot be used afterwards."""
+        self._pose.close()
+        if self._hands is not None:
+            self._hands.close()
 
     def __enter__(self) -> Self:
         return self
@@ -84,53 +90,63 @@ class MediaPipeBody:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _pose(self, n: int) -> Task:
-        """Return the pose task that finds up to n bodies; opened when it is first needed."""
-        if n not in self._poses:
-            with quiet_stderr():
-                options = vision().PoseLandmarkerOptions(
-                    base_options=local_buffer(self._pose_bundle),
-                    num_poses=n,
-                    min_pose_detection_confidence=self._min_score,
-                    min_pose_presence_confidence=self._min_score,
-                )
-                self._poses[n] = Task(vision().PoseLandmarker.create_from_options(options))
-                self._poses[n].detect(np.zeros((_POSE_PX, _POSE_PX, 3), np.uint8))
-        return self._poses[n]
+    def _body(self, rgb: Image, crop: Box, face: Box, near: Sequence[Box]) -> Pose | None:
+        """Return the face's body in the picture's pixels."""
+        shown = _cut(rgb, crop, _POSE_PX)
+        view = _View(shown, crop)
+        x, y = view.inside(np.array([face.x + face.w / 2, face.y + face.h / 2])).tolist()
+        reach = _REACH * max(face.w, face.h) / float(view.scale.max())
+        poses = self._pose.poses(shown, min(_MOST_BODIES, 1 + len(near)), Near(x, y, reach))
+        best = matching([view.outside(one.points) for one in poses], face, near)
+        if best is None:
+            return None
+        one = poses[best]
+        return Pose(view.outside(one.points), one.visibility, one.world)
 
-    def _hand_task(self) -> Task:
-        """Return the hand task; opened when it is first needed."""
+    def _hand(
+        self, rgb: Image, body: Pose, side: int, face: Box, palm: FloatArray | None, passed: bool
+    ) -> Hand | float | None:
+        """Return the hand at a wrist, 0 where there is none, None where there is nothing to look at.
+
+        `palm` are its points in the picture before, where it was found there; `passed` takes it that there is none.
+        """
+        size, wrist = (rgb.shape[1], rgb.shape[0]), body.points[WRISTS[side]]
+        if body.visibility[WRISTS[side]] < _MIN_VISIBILITY or not _in_picture(wrist, size):
+            return None
+        box = _inside(hand_box(body.points, side, face), size)
+        if box.w < 8 or box.h < 8:
+            return None
+        if passed:
+            return 0.0
         if self._hands is None:
-            options = vision().HandLandmarkerOptions(
-                base_options=local_buffer(task_bundle(HANDS)),
-                num_hands=2,
-                min_hand_detection_confidence=self._min_score,
-                min_hand_presence_confidence=self._min_score,
-            )
-            with quiet_stderr():
-                self._hands = Task(vision().HandLandmarker.create_from_options(options))
-                self._hands.detect(np.zeros((_HAND_PX, _HAND_PX, 3), np.uint8))
-        return self._hands
+            self._hands = HandLandmarker(self._min_score)
+        shown = _cut(rgb, box, _HAND_PX)
+        view = _View(shown, box)
 
-    def _find_hands(
-        self, rgb: Image, points: FloatArray, visibility: FloatArray, face: Box
-    ) -> tuple[float | None, float | None]:
-        size = (rgb.shape[1], rgb.shape[0])
-        found: list[float | None] = [None, None]
-        boxes = [hand_box(points, side, face) for side in (0, 1)]
-        for side in (0, 1):
-            if visibility[WRISTS[side]] < _MIN_VISIBILITY or not _in_picture(points[WRISTS[side]], size):
-                continue
-            box = _inside(boxes[side], size)
-            if box.w < 8 or box.h < 8:
-                continue
-            result = self._hand_task().detect(_cut(rgb, box, _HAND_PX))
-            found[side] = 0.0
-            for hand, label in zip(result.hand_landmarks, result.handedness, strict=True):
-                at = np.array([hand[0].x * box.w + box.x, hand[0].y * box.h + box.y])
-                if np.linalg.norm(at - points[WRISTS[side]]) <= _AT_WRIST * face.h:
-                    found[side] = max(found[side] or 0.0, float(label[0].score))
-        return found[0], found[1]
+        def at_wrist(hands: Sequence[Hand]) -> list[Hand]:
+            there = [Hand(view.outside(one.points), one.score) for one in hands]
+            return [one for one in there if np.linalg.norm(one.points[0] - wrist) <= _AT_WRIST * face.h]
+
+        followed = None if palm is None else self._hands.follow(shown, view.inside(palm))
+        found = at_wrist([followed] if followed is not None else []) or at_wrist(self._hands.hands(shown))
+        return max(found, key=lambda one: one.score, default=0.0)
+
+
+class _View:
+    """From the pixels of a picture to those of a part of it, reduced, and back."""
+
+    def __init__(self, shown: Image, box: Box) -> None:
+        self._corner = np.array([box.x, box.y])
+        self.scale = np.array([box.w / shown.shape[1], box.h / shown.shape[0]])
+        """the picture's pixels in one of the part"""
+
+    def inside(self, points: FloatArray) -> FloatArray:
+        """Return points [..., 2] of the picture in pixels of the part."""
+        return np.asarray((points - self._corner) / self.scale, np.float32)
+
+    def outside(self, points: FloatArray) -> FloatArray:
+        """Return points [..., 2] of the part in pixels of the picture."""
+        return np.asarray(points * self.scale + self._corner, np.float32)
 
 
 def body_crop(face: Box, size: tuple[int, int]) -> Box:
@@ -154,6 +170,16 @@ def matching(bodies: Sequence[Any], face: Box, others: Sequence[Box] = ()) -> in
         if gap <= least and all(gap < _gap(points[NOSE], other) for other in others):
             best, least = i, gap
     return best
+
+
+def _in_vain(before: Body | None, side: int) -> bool:
+    """Say whether no hand is looked for since none was found at this wrist just before: every second time."""
+    return before is not None and before.hands[side] == 0 and not before.passed[side]
+
+
+def _told(hand: Hand | float | None) -> tuple[float | None, FloatArray | None]:
+    """Return a hand's score and points."""
+    return (hand.score, hand.points) if isinstance(hand, Hand) else (hand, None)
 
 
 def _gap(point: Any, face: Box) -> float:

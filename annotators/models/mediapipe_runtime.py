@@ -58,11 +58,6 @@ def local_options(model: Path) -> Any:
     return _local()(model_asset_path=str(model))
 
 
-def local_buffer(model: bytes) -> Any:
-    """Return the same for a model that is in memory."""
-    return _local()(model_asset_buffer=model)
-
-
 @contextmanager
 def quiet_stderr() -> Iterator[None]:
     """Hold back what native code writes to file descriptor 2; an exception gets it as a note.

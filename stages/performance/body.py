@@ -1,9 +1,10 @@
 """Stage `body`: posture and hands of every segment's person, a few times a second.
 
 Only what may be kept is looked at, and only around the person's face, in the panel in which it lies; while no wrist is
-in view, as in most close-ups, half as often. The pictures are decoded here a second time (1.6 ms a frame of 1280 x
-720), since no other stage sees the frames of live segments before captions are written; all people of a picture share
-one decoding. Without the networks the tables stay empty and the run goes on.
+in view, as in most close-ups, half as often. Within a segment, which no cut crosses, hands are followed from look to
+look; its first look is a new one, so that its numbers do not depend on what else is measured. The pictures are decoded
+here a second time (1.6 ms a frame of 1280 x 720), since no other stage sees the frames of live segments before captions
+are written; all people of a picture share one decoding. Without the networks the tables stay empty and the run goes on.
 """
 
 from __future__ import annotations
@@ -40,6 +41,8 @@ from stages.face_series import BOX, Series, row_at, track_series, tracklets_of
 
 _GAP_S = 2.0
 """Looked-at times nearer than this are decoded in one go: seeking costs about as much."""
+_FOLLOW_S = 0.45
+"""Hands are followed over this time: two looks, one of them passed over."""
 
 Faces = Mapping[str, Series]
 
@@ -60,7 +63,7 @@ class BodyStage:
     """Stage: measure the bodies of the live segments."""
 
     name: ClassVar[str] = "body"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     grain: ClassVar[Grain] = "source"
     reads: ClassVar[tuple[Table, ...]] = (SOURCES, TRACKLETS, FACE_FRAMES, LAYOUT, SEGMENTS)
     writes: ClassVar[tuple[Table, ...]] = (BODY_FRAMES, BODIES)
@@ -146,16 +149,19 @@ class _Looks:
         self._stands = False  # the last look was measured, so its row may stand for the next one
         self._hands = True
         self._held: _Look | None = None
+        self._before: tuple[float, Body] | None = None
 
     def add(self, look: _Look) -> None:
         """Measure a look, or hold it until the next one has been seen."""
         if not self._hands and self._held is None:
             self._held = look
             return
-        row = self._measure(look)
+        body = self._measure(look)
+        row = self._row(look, body)
         hands = row is not None and bool(row.left_wrist_xy or row.right_wrist_xy)
         if self._held is not None and hands:
-            self._keep(self._measure(self._held))
+            self._keep(self._row(self._held, self._measure(self._held)))
+        self._before = None if body is None else (look.t_s, body)
         self._pass_over()
         self._keep(row)
         self._hands = hands
@@ -165,8 +171,13 @@ class _Looks:
         self._pass_over()
         return self._rows
 
-    def _measure(self, look: _Look) -> BodyFrameRow | None:
-        body = self._analyzer.measure(look.rgb, look.face, look.others)
+    def _measure(self, look: _Look) -> Body | None:
+        """Return the look's body, given the last one that was measured where that is not long ago."""
+        seen = self._before
+        before = seen[1] if seen is not None and look.t_s - seen[0] <= _FOLLOW_S else None
+        return self._analyzer.measure(look.rgb, look.face, look.others, before=before)
+
+    def _row(self, look: _Look, body: Body | None) -> BodyFrameRow | None:
         name = self._analyzer.name
         return None if body is None else _frame_row(self._segment, look.k, look.t_s, body, look.place, look.scale, name)
 

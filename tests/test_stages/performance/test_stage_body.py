@@ -17,8 +17,7 @@ from table_rows import row, source_row
 from annotators.body.analyzer import WEIGHTS, MediaPipeBody
 from annotators.face.faces import FaceDetector
 from annotators.models import weights
-from annotators.models.mediapipe_runtime import local_buffer
-from annotators.models.mediapipe_tasks import HANDS, POSE, SIGNED, task_bundle, with_metadata, without_output, zipped
+from annotators.models.pruning import without_output
 from annotators.models.tflite import TfliteNetwork
 from annotators.protocols import Box, Image
 from annotators.protocols_body import SHOULDERS, Body
@@ -35,16 +34,25 @@ LENGTH_S = 3.0
 
 
 class Pretend:
-    """An analyzer that finds every body but at odd calls, and remembers what it was shown."""
+    """An analyzer that finds every body but at odd calls, and remembers what it was shown and handed."""
 
     name = "pretend"
     weights: tuple[str, ...] = ()
 
     def __init__(self) -> None:
         self.shown: list[tuple[tuple[int, ...], Box, int]] = []
+        self.handed: list[Body | None] = []
+        self.found: list[Body | None] = []
 
-    def measure(self, rgb: Image, face: Box, others: Sequence[Box] = (), hands: bool = True) -> Body | None:
+    def measure(
+        self, rgb: Image, face: Box, others: Sequence[Box] = (), hands: bool = True, before: Body | None = None
+    ) -> Body | None:
         self.shown.append((rgb.shape, face, len(others)))
+        self.handed.append(before)
+        self.found.append(self._see(rgb))
+        return self.found[-1]
+
+    def _see(self, rgb: Image) -> Body | None:
         return None if len(self.shown) % 2 else body()
 
     def close(self) -> None:
@@ -122,8 +130,7 @@ def test_bodies_are_looked_at_up_to_five_times_a_second_in_source_pixels(clip: P
 
 def test_while_no_wrist_is_in_view_every_second_look_is_passed_over(clip: Path) -> None:
     class HandsRise(Pretend):
-        def measure(self, rgb: Image, face: Box, others: Sequence[Box] = (), hands: bool = True) -> Body | None:
-            self.shown.append((rgb.shape, face, len(others)))
+        def _see(self, rgb: Image) -> Body | None:
             return (
                 body()
                 if len(self.shown) in {4, 5, 6}
@@ -136,14 +143,33 @@ def test_while_no_wrist_is_in_view_every_second_look_is_passed_over(clip: Path) 
     rows = out.tables[t.BODY_FRAMES].to_pylist()
     assert [(r["k"], r["looks"]) for r in rows] == [(0, 2), (10, 2), (20, 1), (25, 1), (30, 1), (35, 1), (40, 2)]
     assert len(analyzer.shown) == 7  # 25 is measured after 30, where wrists are seen
+    found, handed = analyzer.found, analyzer.handed
+    assert handed == [None, found[0], found[1], found[2], found[2], found[3], found[5]]  # each from the one before it
     told = out.tables[t.BODIES].to_pylist()[0]
     assert told["n_looked_at"] == 10 and told["measured_ratio"] == 1.0
     assert told["hands_visible_ratio"] == pytest.approx(3 / 10)
 
 
+def test_a_body_is_handed_on_within_a_segment_and_not_over_a_gap(clip: Path) -> None:
+    class Sometimes(Pretend):
+        def _see(self, rgb: Image) -> Body | None:
+            return None if len(self.shown) == 3 else body()
+
+    segments = [_segment(0.0, 1.0), _segment(1.0, 1.6)]
+    analyzer = Sometimes()
+    BodyStage(BodySettings(), analyzer).run(_item(segments), _inputs(clip, segments))
+    found = analyzer.found
+    # The look after the one without a body is held, and both are new.
+    assert analyzer.handed == [None, found[0], found[1], None, None, None, found[5], found[6]]
+    slow = Pretend()
+    slow._see = lambda rgb: body()  # type: ignore[method-assign]
+    BodyStage(BodySettings(every=12), slow).run(_item(segments), _inputs(clip, segments))
+    assert slow.handed and all(one is None for one in slow.handed)  # 0.48 s apart
+
+
 def test_a_segment_is_measured_alike_with_or_without_others(clip: Path) -> None:
     class Steady(Pretend):
-        def measure(self, rgb: Image, face: Box, others: Sequence[Box] = (), hands: bool = True) -> Body | None:
+        def _see(self, rgb: Image) -> Body | None:
             points = body().points + np.float32(rgb[0, 0, 0])  # follows the picture
             return body(points=points)
 
@@ -173,31 +199,19 @@ def test_the_networks_are_declared_with_what_stands_in() -> None:
 
 def test_other_bytes_are_no_network() -> None:
     with pytest.raises(ValueError, match="no TFLite"):
-        with_metadata(b"\0" * 64, SIGNED)
-
-
-def test_a_bundle_is_stored_and_always_the_same() -> None:
-    first = zipped({"a": b"x" * 100, "b": b"y"})
-    assert first == zipped({"a": b"x" * 100, "b": b"y"}) and b"x" * 100 in first
-
-
-def test_bundles_of_the_real_networks_are_the_same_each_time() -> None:
-    need(*WEIGHTS)
-    for parts in (POSE, HANDS):
-        assert task_bundle(parts) == task_bundle(parts)
-        assert local_buffer(task_bundle(parts)).model_asset_buffer
+        without_output(b"\0" * 64, 0)
 
 
 def test_what_nobody_reads_of_the_pose_is_not_computed_and_the_rest_is_the_same() -> None:
     need(*WEIGHTS)
-    part = next(p for p in POSE if p.unread is not None)
-    network = weights.resolve(part.weight).read_bytes()
-    less = without_output(network, part.unread or 0)
+    network, mask = weights.resolve("pose_landmark_full.tflite").read_bytes(), 2
+    less = without_output(network, mask)
+    assert less == without_output(network, mask)
     picture = np.random.default_rng(3).random((1, 256, 256, 3), np.float32)
     whole, pruned = TfliteNetwork(network).run(picture), TfliteNetwork(less).run(picture)
     for number, (a, b) in enumerate(zip(whole, pruned, strict=True)):
         assert a.shape == b.shape
-        assert not b.any() if number == part.unread else np.array_equal(a, b)
+        assert not b.any() if number == mask else np.array_equal(a, b)
 
 
 def test_a_real_speaker_has_shoulders_below_his_face() -> None:
