@@ -1,7 +1,7 @@
 """Where a face is looked at closely next, from its landmarks in the picture before. About 0.4 ms.
 
 As in MediaPipe's tracking graph (Apache-2.0) the region is a square about the landmarks, enlarged, turned so that the
-eyes lie level. Here it is snapped to a grid: landmarks that differ by rounding, of another processor or version, then
+eyes lie level; but as large as the detector's regions are, so that a face looks alike whether it was followed or found. Here it is snapped to a grid: landmarks that differ by rounding, of another processor or version, then
 mostly lead to the very same region, where they would else lead to others and grow apart; and a face that holds still is
 looked at from one place.
 """
@@ -16,8 +16,9 @@ import numpy as np
 from annotators.face.blaze import Region
 from annotators.protocols import FloatArray, Image
 
-_ENLARGED = 1.5
-"""Side of the region over the longer side of the landmarks' rectangle: MediaPipe's own."""
+_ENLARGED = 1.37
+"""Side of the region over the longer side of the landmarks' rectangle: the median of the detector's regions, over 204
+faces of six conversations. MediaPipe's 1.5 gives meshes that are 2.5 % higher, and mouths and eyes a little less open."""
 _RIGHT_EYE, _LEFT_EYE = 33, 263
 """Outer corners."""
 
