@@ -1,9 +1,10 @@
 """Where a face is looked at closely next, from its landmarks in the picture before. About 0.4 ms.
 
 As in MediaPipe's tracking graph (Apache-2.0) the region is a square about the landmarks, enlarged, turned so that the
-eyes lie level; but as large as the detector's regions are, so that a face looks alike whether it was followed or found. Here it is snapped to a grid: landmarks that differ by rounding, of another processor or version, then
-mostly lead to the very same region, where they would else lead to others and grow apart; and a face that holds still is
-looked at from one place.
+eyes lie level; but only as large as the detector's regions are, so that a face looks alike whether it was followed or
+found. It is snapped to a grid: landmarks that differ by rounding, of another processor or version, then mostly lead to
+the very same region, where they would else lead to others and grow apart; and a face that holds still is looked at from
+one place.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from annotators.protocols import FloatArray, Image
 
 _ENLARGED = 1.37
 """Side of the region over the longer side of the landmarks' rectangle: the median of the detector's regions, over 204
-faces of six conversations. MediaPipe's 1.5 gives meshes that are 2.5 % higher, and mouths and eyes a little less open."""
+faces of six conversations. With MediaPipe's 1.5 meshes are 2.5 % higher, mouths and eyes a little less open."""
 _RIGHT_EYE, _LEFT_EYE = 33, 263
 """Outer corners."""
 
