@@ -33,6 +33,10 @@ _TASK = "face_landmarker.task"
 _MAX_FACES = 2  # a neighbour may reach into the crop; the one nearest to the centre is meant
 _N_LANDMARKS = 478
 
+_FOLLOW_SCORE = 0.5
+"""A face that is followed must be surer than one that the detector has seen as well: a hidden one's mesh would shrink and
+wander on over what hides it. MediaPipe's own default."""
+
 # A mesh's middle lies this near to its region's, as a share of the region's side; 0.12 was the most seen.
 _MIDDLE_WITHIN = 0.25
 
@@ -84,7 +88,7 @@ class FaceLandmarker:
             if _offset(region) - _MIDDLE_WITHIN * max(region.w, region.h) > best_offset:
                 continue
             np.multiply(self._close.of(rgb, region.to_picture()), np.float32(1 / 255), out=self._landmarks.input()[0])
-            points = self._mesh(region)
+            points = self._mesh(region, self._min_score)
             if points is None:
                 continue
             (left, top, _), (right, bottom, _) = points.min(axis=0).tolist(), points.max(axis=0).tolist()
@@ -106,7 +110,7 @@ class FaceLandmarker:
         if cut is None:
             return None
         np.multiply(cut, np.float32(1 / 255), out=self._landmarks.input()[0])
-        points = self._mesh(region)
+        points = self._mesh(region, max(self._min_score, _FOLLOW_SCORE))
         if points is None:
             return None
         shares = (points - np.array((square.x, square.y, 0), np.float32)) / np.float32(square.w)
@@ -132,13 +136,13 @@ class FaceLandmarker:
         regressors, logits = self._detector.run()
         return sorted(self._reader.regions(regressors[0], logits[0, :, 0], _MAX_FACES), key=_offset)
 
-    def _mesh(self, region: Region) -> FloatArray | None:
+    def _mesh(self, region: Region, min_score: float) -> FloatArray | None:
         """Return the landmarks [478, 3] of the region that the network was given, in the region's unit, or None.
 
-        None when the network sees no face there.
+        None when the network is less sure than `min_score` that a face is there.
         """
         flat, logit, _ = self._landmarks.run()
-        if 1 / (1 + math.exp(-max(float(logit.item()), -100.0))) < self._min_score:
+        if 1 / (1 + math.exp(-max(float(logit.item()), -100.0))) < min_score:
             return None
         (xx, xy, x0), (yx, yy, y0) = region.to_picture().tolist()
         turn = np.array(((xx, yx, 0), (xy, yy, 0), (0, 0, region.w)), np.float32) / np.float32(CROP_SIZE_PX)
