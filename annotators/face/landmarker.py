@@ -34,7 +34,7 @@ _MAX_FACES = 2  # a neighbour may reach into the crop; the one nearest to the ce
 _N_LANDMARKS = 478
 
 _FOLLOW_SCORE = 0.5
-"""A face that is followed must be surer than one that the detector has seen as well, else it is looked for anew: a hidden
+"""A face that is followed must be surer than one that the detector has seen too, else it is looked for anew: a hidden
 one's mesh would shrink and wander on over what hides it. MediaPipe's own default."""
 
 # A mesh's middle lies this near to its region's, as a share of the region's side; 0.12 was the most seen.
