@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from annotators.body.sampler import Sampler, give
 from annotators.face.blaze import Blaze, BlazeReader, Region
+from annotators.models.sampler import Sampler, give
 from annotators.models.tflite import TfliteNetwork
 from annotators.models.weights import resolve
 from annotators.protocols import FloatArray, Image
@@ -80,7 +80,7 @@ class HandLandmarker:
         """Return where hands are looked at closely."""
         height, width = rgb.shape[:2]
         side = max(width, height)
-        give(self._small.of(rgb, Region(width / 2, height / 2, side, side, 0.0)), self._detector.input())
+        give(self._small.of(rgb, Region(width / 2, height / 2, side, side, 0.0).to_picture()), self._detector.input())
         regressors, logits = self._detector.run()
         scale, corner = side / _PALMS.input_px, ((width - side) / 2, (height - side) / 2)
         out = []
@@ -95,11 +95,11 @@ class HandLandmarker:
 
     def _hand(self, rgb: Image, region: Region) -> Hand | None:
         """Return the hand in a region of a picture, both in its pixels; None where the network sees none."""
-        give(self._close.of(rgb, region), self._landmarks.input())
+        to_picture = region.to_picture()
+        give(self._close.of(rgb, to_picture), self._landmarks.input())
         flat, presence, right, _ = self._landmarks.run()
         if float(presence.item()) < self._min_score:
             return None
-        to_picture = region.to_picture()
         at = flat.reshape(-1, 3)[:, :2] / np.float32(_INPUT_PX)
         points = (at @ to_picture[:, :2].T + to_picture[:, 2]).astype(np.float32)
         is_right = float(right.item())

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from annotators.body.sampler import Sampler, give
 from annotators.face.blaze import Blaze, BlazeReader, Region
 from annotators.models.pruning import without_output
+from annotators.models.sampler import Sampler, give
 from annotators.models.tflite import TfliteNetwork
 from annotators.models.weights import resolve
 from annotators.protocols import FloatArray, Image
@@ -81,7 +81,11 @@ class PoseLandmarker:
         """Return the middles of heads, and where their bodies are looked at closely."""
         height, width = rgb.shape[:2]
         side = max(width, height)
-        give(self._small.of(rgb, Region(width / 2, height / 2, side, side, 0.0)), self._detector.input(), signed=True)
+        give(
+            self._small.of(rgb, Region(width / 2, height / 2, side, side, 0.0).to_picture()),
+            self._detector.input(),
+            signed=True,
+        )
         regressors, logits = self._detector.run()
         scale, corner = side / _BODIES.input_px, ((width - side) / 2, (height - side) / 2)
         out = []
@@ -93,13 +97,13 @@ class PoseLandmarker:
 
     def _pose(self, rgb: Image, region: Region) -> Pose | None:
         """Return the body in a region of a picture, both in its pixels; None where the network sees none."""
-        give(self._close.of(rgb, region), self._landmarks.input())
+        to_picture = region.to_picture()
+        give(self._close.of(rgb, to_picture), self._landmarks.input())
         flat, score, *_, heat, world = self._landmarks.run()
         if float(score.item()) < self._min_score:
             return None
         told = flat.reshape(-1, _VALUES)[:_POINTS]
         at = refined(told[:, :2] / np.float32(_INPUT_PX), heat[0])
-        to_picture = region.to_picture()
         points = (at @ to_picture[:, :2].T + to_picture[:, 2]).astype(np.float32)
         cos, sin = math.cos(region.angle), math.sin(region.angle)
         turn = np.array([(cos, sin, 0), (-sin, cos, 0), (0, 0, 1)], np.float32)

@@ -16,12 +16,12 @@ from typing import Self
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
 from annotators.face.blaze import INPUT_PX, BlazeReader, Region
 from annotators.face.face_geometry import FaceGeometry
 from annotators.face.following import cut_region, next_region
 from annotators.face.mesh import head_pose
+from annotators.models.sampler import Sampler, give
 from annotators.models.tflite import TfliteNetwork
 from annotators.models.weights import resolve
 from annotators.protocols import Box, FaceMesh, FloatArray, Image
@@ -70,7 +70,7 @@ class FaceLandmarker:
             self._geometry = FaceGeometry(task.read("geometry_pipeline_metadata_landmarks.binarypb"))
         self._min_score = min_score
         self._reader = BlazeReader(min_score)
-        self._small, self._close = _Sampler(INPUT_PX), _Sampler(CROP_SIZE_PX)
+        self._small, self._close = Sampler(INPUT_PX), Sampler(CROP_SIZE_PX)
 
     def landmarks(self, rgb_crop: Image) -> FaceMesh | None:
         """Return the mesh, in crop pixels, of the face whose middle lies nearest to the crop's, or None.
@@ -87,7 +87,7 @@ class FaceLandmarker:
         for region in self._regions(rgb):
             if _offset(region) - _MIDDLE_WITHIN * max(region.w, region.h) > best_offset:
                 continue
-            np.multiply(self._close.of(rgb, region.to_picture()), np.float32(1 / 255), out=self._landmarks.input()[0])
+            give(self._close.of(rgb, region.to_picture() * width), self._landmarks.input())
             points = self._mesh(region, self._min_score)
             if points is None:
                 continue
@@ -109,7 +109,7 @@ class FaceLandmarker:
         cut = cut_region(rgb, region, CROP_SIZE_PX)
         if cut is None:
             return None
-        np.multiply(cut, np.float32(1 / 255), out=self._landmarks.input()[0])
+        give(cut, self._landmarks.input())
         points = self._mesh(region, max(self._min_score, _FOLLOW_SCORE))
         if points is None:
             return None
@@ -129,10 +129,11 @@ class FaceLandmarker:
 
     def _regions(self, rgb: Image) -> list[Region]:
         """Return where faces are looked at closely, the one nearest to the picture's middle first."""
-        signed = self._detector.input()[0]
-        np.multiply(self._small.of(rgb, _WHOLE), np.float32(1 / 127.5), out=signed)
-        np.subtract(signed, np.float32(1), out=signed)
-        del signed  # the network must own its memory while it runs
+        if len(rgb) % INPUT_PX == 0:  # every nth pixel
+            small = np.asarray(cv2.resize(rgb, (INPUT_PX, INPUT_PX), interpolation=cv2.INTER_NEAREST), np.uint8)
+        else:
+            small = self._small.of(rgb, _WHOLE * len(rgb))
+        give(small, self._detector.input(), signed=True)
         regressors, logits = self._detector.run()
         return sorted(self._reader.regions(regressors[0], logits[0, :, 0], _MAX_FACES), key=_offset)
 
@@ -153,35 +154,6 @@ class FaceLandmarker:
         yaw, pitch, roll = head_pose(self._geometry.rotation(shares))
         expressive = shares[None, _EXPRESSIVE, :2] * np.float32(CROP_SIZE_PX)
         return FaceMesh(points, self._blendshapes.run(expressive)[0], yaw, pitch, roll)
-
-
-class _Sampler:
-    """Samples rectangles of square pictures to one size, as MediaPipe's OpenCV does; its memory is reused.
-
-    Pixel i lies at i / size of the rectangle and shows what is at the picture's pixel of the same share, interpolated
-    linearly on a grid of 1 / 32 pixel. Beyond the picture its edges go on.
-    """
-
-    def __init__(self, size_px: int) -> None:
-        shape = (size_px, size_px)
-        self._at = np.arange(size_px) / size_px
-        self._places = np.empty((2, *shape), np.float32)
-        self._pixel, self._part = np.empty((*shape, 2), np.int16), np.empty(shape, np.uint16)
-        self._sampled = np.empty((*shape, 3), np.uint8)
-
-    def of(self, rgb: Image, to_picture: npt.NDArray[np.float64]) -> Image:
-        """Return [size, size, 3], valid until the next call."""
-        size_px = len(self._at)
-        if to_picture is _WHOLE and len(rgb) % size_px == 0:  # every nth pixel
-            cv2.resize(rgb, (size_px, size_px), self._sampled, interpolation=cv2.INTER_NEAREST)
-            return self._sampled
-        to_pixels = to_picture * len(rgb)
-        along = (to_pixels[:, :1] * self._at).astype(np.float32)
-        down = (to_pixels[:, 1:2] * self._at + to_pixels[:, 2:]).astype(np.float32)
-        x, y = np.add(along[:, None], down[:, :, None], out=self._places)
-        cv2.convertMaps(x, y, cv2.CV_16SC2, self._pixel, self._part)
-        cv2.remap(rgb, self._pixel, self._part, cv2.INTER_LINEAR, self._sampled, cv2.BORDER_REPLICATE)
-        return self._sampled
 
 
 def _offset(region: Region) -> float:

@@ -26,8 +26,6 @@ from stages.scan.tracker import Followed, associate, duplicate_faces, iou
 _MESH_PX = 256
 _DETECT_SIDE_PX = 640
 _LANDMARK_SCALE = 8
-_BLIND_FRAMES = 8
-"""A face without landmarks for so long, turned away or small, is looked at again where the detector sees it."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +37,7 @@ class FaceRules:
     tiles_every: int
     max_faces: int
     max_missed: int
+    max_blind: int
     min_mesh_px: float
     mesh_scale: float
     portrait_every: int
@@ -52,7 +51,7 @@ class _Track:
     seen: FloatArray | None = None
     """landmarks in the last frame, in its pixels; None where none were found"""
     blind: int = 0
-    """frames in a row without landmarks"""
+    """grid points in a row without landmarks"""
     rows: list[FaceFrameRow] = field(default_factory=list)
     """without their tracklet's name, as the portraits: it has one when it has ended"""
     landmarks: dict[int, bytes] = field(default_factory=dict)
@@ -138,7 +137,7 @@ class FaceMeter:
 
     def _follow(self, track: _Track, rgb: Image, meshes: dict[int, tuple[FaceMesh, Box, FloatArray]]) -> None:
         face = track.face
-        found = self._mesh(face.box, rgb, track.seen) if track.blind < _BLIND_FRAMES else None
+        found = self._mesh(face.box, rgb, track.seen) if track.blind < self._rules.max_blind else None
         if found is not None and iou(found[1], face.box) > 0.15:
             meshes[face.number] = found
             face.box, face.missed, face.meshed = found[1], 0, face.meshed + 1
@@ -188,7 +187,7 @@ class FaceMeter:
         assert shown.rgb is not None
         box, first = track.face.box, len(track.rows)
         mesh, points = (found[0], found[2]) if found is not None else (None, None)
-        track.seen, track.blind = points, track.blind + 1 if points is None else 0
+        track.seen, track.blind = points, track.blind + step if points is None else 0
         if first % 5 == 0 or track.sharpness is None:
             gray = np.asarray(cv2.cvtColor(_region(shown.rgb, box), cv2.COLOR_RGB2GRAY), np.uint8)
             track.sharpness = picture.sharpness(gray)

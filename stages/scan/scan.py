@@ -91,6 +91,9 @@ class ScanSettings(StageSettings):
     min_detection: float = Field(0.5, ge=0, le=1, description="detector confidence from which a face is followed")
     max_faces: int = Field(6, ge=1, description="faces followed at once, the largest first")
     max_missed_s: float = Field(0.6, ge=0, description="a face that is not confirmed for longer has ended")
+    max_blind_s: float = Field(
+        0.32, ge=0, description="a face without landmarks for so long is looked at only where the detector sees it"
+    )
     min_mesh_px: float = Field(20.0, ge=0, description="faces smaller than this get no landmarks")
     mesh_scale: float = Field(1.7, gt=1, description="landmark crop / face box")
     layout_every_s: float = Field(1.0, gt=0, description="how often bars and overlays are measured")
@@ -247,6 +250,7 @@ class Scan:
             tiles_every=grid_index(s.tiles_every_s),
             max_faces=s.max_faces,
             max_missed=grid_index(s.max_missed_s),
+            max_blind=grid_index(s.max_blind_s),
             min_mesh_px=s.min_mesh_px,
             mesh_scale=s.mesh_scale,
             portrait_every=grid_index(s.portrait_every_s),

@@ -12,8 +12,8 @@ from stages.scan.faces import FaceMeter, FaceRules
 from stages.scan.grid import Shown
 
 RULES = FaceRules(
-    detect_every=10, detect_every_lost=5, tiles_every=100, max_faces=6, max_missed=15, min_mesh_px=20, mesh_scale=1.7,
-    portrait_every=1000, portrait_px=64,
+    detect_every=10, detect_every_lost=5, tiles_every=100, max_faces=6, max_missed=15, max_blind=8, min_mesh_px=20,
+    mesh_scale=1.7, portrait_every=1000, portrait_px=64,
 )  # fmt: skip
 FACE = FaceBox(100, 60, 60, 80, 0.9)
 

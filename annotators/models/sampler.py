@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
-from annotators.face.blaze import Region
 from annotators.protocols import FloatArray, Image
 
 
@@ -24,9 +24,11 @@ class Sampler:
         self._pixel, self._part = np.empty((*shape, 2), np.int16), np.empty(shape, np.uint16)
         self._sampled = np.empty((*shape, 3), np.uint8)
 
-    def of(self, rgb: Image, region: Region) -> Image:
-        """Return a region of a picture, both in pixels, as [size, size, 3], valid until the next call."""
-        to_pixels = region.to_picture()
+    def of(self, rgb: Image, to_pixels: npt.NDArray[np.float64]) -> Image:
+        """Return a rectangle of a picture as [size, size, 3], valid until the next call.
+
+        `to_pixels` [2, 3] is the affine map from the rectangle's own unit square to the picture's pixels.
+        """
         along = (to_pixels[:, :1] * self._at).astype(np.float32)
         down = (to_pixels[:, 1:2] * self._at + to_pixels[:, 2:]).astype(np.float32)
         x, y = np.add(along[:, None], down[:, :, None], out=self._places)
