@@ -11,7 +11,7 @@ import contextlib
 import logging
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -47,6 +47,18 @@ class RayStoppedError(RunStoppedError):
     def __init__(self, why: str) -> None:
         super().__init__(f"Ray stopped the run: {why}; run the same command again to go on")
         self.why = why
+
+
+@contextlib.contextmanager
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
+    """Give what is started in the block these variables."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.__setitem__(name, value)
 
 
 class RayEngine:
@@ -95,16 +107,14 @@ class RayEngine:
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
         keep = {k: v for k, v in os.environ.items() if k.startswith(("OPENLPM_", "AWS_"))}
-        options: dict[str, Any] = {
-            "logging_level": logging.ERROR,
-            "log_to_driver": False,
-            "runtime_env": {"env_vars": {**ONE_THREAD, **keep}},
-        }
-        if self.address is None:
+        options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
+        if self.address is None:  # it inherits this environment, and has workers without another one at once
             options |= {"include_dashboard": False, "num_cpus": self.cpus or os.cpu_count()}
             options["_system_config"] = {"metrics_report_interval_ms": 60_000}
+        else:
+            options["runtime_env"] = {"env_vars": {**ONE_THREAD, **keep}}
         try:
-            with unheard():  # that its log's level was set, it says itself
+            with unheard(), _environment(ONE_THREAD):  # that its log's level was set, it says itself
                 ray.init(address=self.address or "local", **options)
         except Exception as e:  # what it raises where it cannot start has many classes, one of them Exception
             where, why = self.address or "a local Ray", str(e).strip().partition("\n")[0].rstrip(".")

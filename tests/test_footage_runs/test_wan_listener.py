@@ -23,6 +23,7 @@ import torch
 import wan_case as wan
 import wan_pipeline as pipeline
 from command_line import ROOT, lpm_well
+from shortened import shortened
 from torch import Tensor
 from train_ranks import environment
 from warm_command import LPM, OF_LPM, OF_THE_TRAINER, OF_WAN, warm
@@ -63,8 +64,9 @@ def documented() -> list[list[list[str]]]:
 @pytest.fixture(scope="module")
 def shards(media: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Clips of a talker and a listener, packed by the pipeline."""
-    out = tmp_path_factory.mktemp("wan") / "dataset"
-    sources = [str(media / f"{name}.mp4") for name in FOOTAGE]
+    folder = tmp_path_factory.mktemp("wan")
+    out = folder / "dataset"
+    sources = [str(shortened(media / f"{name}.mp4", folder, 4.0)) for name in FOOTAGE]
     lpm_well("run", *sources, "--out", str(out), "--workflow", "demo", "--engine", "local")
     return out
 

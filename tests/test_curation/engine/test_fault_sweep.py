@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from fault_sweep import OPERATIONS, Operation, Sweep, every
 
-STEP = {"run": 131, "forget": 61, "pack": 19, "compact": 19, "decide": 13}
+STEP = {"run": 263, "forget": 121, "pack": 37, "compact": 37, "decide": 23}
 """A few of all; `benchmarks/faults.py` goes through each."""
 
 

@@ -95,7 +95,7 @@ def _shard(n: int) -> Config:
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_a_rank_begins_with_little_more_than_it_keeps(tmp_path: Path) -> None:
-    modes, n = ("fresh", "saved", "base", *OVER_ONE), 4
+    modes, n = ("fresh", "saved", "base", *OVER_ONE), 2
     assert by_torchrun(1, "start_worker", str(tmp_path), "write") == 0
     assert by_torchrun(n, "start_worker", str(tmp_path), *modes) == 0
     for mode in modes:
