@@ -24,7 +24,7 @@ from lpm_train.network.wan import make_model
 from lpm_train.training.parallel import ranks
 from lpm_train.training.stage import make_stage
 
-STEPS, FRAMES = 3, 10  # an uneven number of frames for three ranks, and for four
+STEPS, FRAMES = 2, 10  # an uneven number of frames for three ranks, and for four
 CASES: dict[str, list[str]] = {
     "pretrain": ["pretrain.prefix_p=0.5"],
     "wan": ["run.stage=causal", "model.kind=wan", "run.checkpointing=true"],
