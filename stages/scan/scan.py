@@ -105,7 +105,7 @@ class Scan:
     """Stage: the single decode pass."""
 
     name: ClassVar[str] = "scan"
-    version: ClassVar[int] = 8
+    version: ClassVar[int] = 9
     grain: ClassVar[Grain] = "window"
     reads: ClassVar[tuple[Table, ...]] = (SOURCES, CUT_LABELS)
     writes: ClassVar[tuple[Table, ...]] = (CUTS, FRAMES, LAYOUT, FACE_FRAMES, FACE_CROPS, PORTRAITS)
