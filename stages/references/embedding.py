@@ -148,7 +148,7 @@ class Embedding:
     ) -> Outputs:
         def measure(track: str) -> Rows:
             if track not in chosen:
-                raise ValueError(f"track {track} has no portrait: its face was never confirmed where one was due")
+                raise ValueError(f"track {track} has no portrait: it is too short, or its face was never confirmed")
             shown, vectors = embedded(track)
             rows = [
                 self._row(track, item.source_id, label, face, vector)

@@ -26,7 +26,7 @@ _REPEATED = 0.3  # a smaller change of content is the same picture coded again
 _MIN_AROUND = 3
 _MIN_JUMP = 0.006  # median landmark displacement / face width
 _MIN_JUMP_RATIO = 3.0  # to the mean of the three frames on either side
-_MIN_JUMP_LEAD = 1.5  # to the largest of them: who turns fast goes on turning in the next frame
+_MIN_JUMP_LEAD = 2.0  # to the larger of the two beside it: who turns fast goes on turning in the next frame
 _MIN_JUMP_PX = 1.5  # and in pixels: on a small face the landmarks of a refreshed picture move by one
 _REACH = 3
 _MAX_HOLD = 5  # grid points a frame may be held; longer ones are gaps
@@ -116,8 +116,9 @@ def steps(crops: Iterable[FaceCropRow]) -> dict[str, dict[int, tuple[float, floa
 def _jumps(steps: dict[int, tuple[float, float]], k: int) -> bool:
     order = sorted(steps)
     i = order.index(k)
-    around = [steps[j][0] for j in (*order[max(0, i - _REACH) : i], *order[i + 1 : i + 1 + _REACH])]
+    before, after = order[max(0, i - _REACH) : i], order[i + 1 : i + 1 + _REACH]
+    around, beside = ([steps[j][0] for j in near] for near in ((*before, *after), (*before[-1:], *after[:1])))
     usual = max(_FLOOR, float(np.mean(around))) if around else _FLOOR
-    least = max(_MIN_JUMP_RATIO * usual, _MIN_JUMP_LEAD * max(around, default=0.0))
+    least = max(_MIN_JUMP_RATIO * usual, _MIN_JUMP_LEAD * max(beside, default=0.0))
     widths, pixels = steps[k]
     return widths >= _MIN_JUMP and pixels >= _MIN_JUMP_PX and widths >= least
