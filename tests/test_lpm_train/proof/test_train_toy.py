@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 from command_line import lpm
-from shortened import shortened
 
 from lpm_train.config import ConfigError, from_json, override, to_json
 from lpm_train.fitting import too_narrow
@@ -160,8 +159,8 @@ def packed(media: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A dataset that the pipeline packed: the one that OPENLPM_TEST_DATASET names, else made of one clip."""
     if "OPENLPM_TEST_DATASET" in os.environ:
         return Path(os.environ["OPENLPM_TEST_DATASET"])
-    folder = tmp_path_factory.mktemp("packed")
-    out, clip = folder / "dataset", str(shortened(media / "talk_woman_garden.mp4", folder, 5.0))
+    out = tmp_path_factory.mktemp("packed") / "dataset"
+    clip = str(media / "talk_woman_garden.mp4")
     result = lpm("run", clip, "--out", str(out), "--engine", "local", "--policy", "demo", "--allow-quarantine")
     assert result.returncode == 0, result.stderr
     return out
