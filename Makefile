@@ -56,7 +56,7 @@ test: models
 	@$(BIN)/pytest -n 2 --dist loadfile
 
 test-slow: models
-	@$(BIN)/pytest -m slow -n 2 --dist loadfile
+	@$(BIN)/pytest -m slow -n 2 --dist loadfile --no-loadscope-reorder
 
 # What needs the full set; nothing is skipped there for want of a package.
 test-full: setup-full

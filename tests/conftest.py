@@ -37,9 +37,20 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     return True if asked and not _names(marker, collection_path) else None
 
 
+def _limit_s(item: pytest.Item) -> float:
+    """Return the time limit that a test names for itself, 0 for none."""
+    named = item.get_closest_marker("timeout")
+    return float(named.args[0]) if named and named.args else 0.0
+
+
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Make sure of what the hook before takes to be so."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Make sure of what the hook before takes to be so; of slow files begin with those of the longest time limits."""
+    if config.option.markexpr == "slow":  # one that begins last leaves the other core idle
+        longest: dict[Path, float] = {}
+        for item in items:
+            longest[item.path] = max(longest.get(item.path, 0.0), _limit_s(item))
+        items.sort(key=lambda item: -longest[item.path])
     for item in items:
         hidden = [m for m in ("slow", "full") if item.get_closest_marker(m) and not _names(m, item.path)]
         if hidden:
