@@ -9,6 +9,7 @@ from typing import Any
 import deadly
 import psutil
 import pytest
+import ray
 from command_line import ROOT, SUPPORT
 from engine_case import GOOD, by_name, go, policy, snapshot
 from other_python import other_python
@@ -57,6 +58,20 @@ def test_same_tables_as_the_local_engine_in_two_pythons_and_nothing_left_running
     assert not ray_processes()
     again = go(folder, tmp_path / "ray", engine=RayEngine(), sets=there)
     assert not any(status == "ran" for (stage, status), n in again.steps.items() if n)
+
+
+def test_workers_of_a_local_ray_have_this_environment_and_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    monkeypatch.delenv("MKL_NUM_THREADS", raising=False)
+    monkeypatch.setenv("OPENLPM_MODELS", "/models")
+    assert RayEngine(cpus=1)._connect()
+    try:
+        ask = ray.remote(os.getenv).remote
+        told = ray.get([ask(name) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENLPM_MODELS")])
+    finally:
+        ray.shutdown()
+    assert told == ["1", "1", "/models"]
+    assert os.environ["OMP_NUM_THREADS"] == "7" and "MKL_NUM_THREADS" not in os.environ
 
 
 def test_missing_model_stops_before_the_first_item(tmp_path: Path) -> None:
